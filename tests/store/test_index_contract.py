@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -364,6 +365,37 @@ def test_faiss_refuses_filters(opener):
     with pytest.raises(UserError, match="FAISS cannot filter") as error:
         index.search(Query("cat", filter=parse_filter("kind=x"), mode="vector"))
     assert error.value.field == "filter"
+
+
+@each("lance")
+def test_a_lost_folder_is_built_again(opener, tmp_path):
+    index = opener()
+    index.upsert(ENTRIES)
+    index.mark(20)
+    shutil.rmtree(tmp_path / "lance")
+    with pytest.raises(UserError, match="rebuild") as error:
+        index.search(Query("cat", mode="keyword"))
+    assert error.value.field == "index"
+    again = opener()
+    assert again.search(Query("cat")) == () and again.read_state().seq == 0
+    again.rebuild(ENTRIES, seq=20)
+    assert opener().stats().rows == 20
+
+
+@each("lance", "milvus", "faiss")
+def test_a_place_that_cannot_be_an_index_is_refused(opener, tmp_path):
+    for name in ("lance", "m.db", "f.npz"):
+        (tmp_path / name).write_text("not an index")
+    with pytest.raises(UserError) as error:
+        opener().upsert(ENTRIES[:1])
+    assert error.value.field == "index"
+
+
+@each("lance", "faiss")
+def test_a_query_without_tokens_finds_nothing(opener):
+    index = opener()
+    index.upsert(ENTRIES)
+    assert index.search(Query(vector=np.zeros(D), mode="vector")) == ()
 
 
 @each("lance", "faiss")

@@ -341,6 +341,8 @@ class EngineIndex:
             vector = self._encoder.encode([query.text])[0]
         else:
             vector = self._check(query.vector)
+        if not vector.any():  # a text without tokens is near to nothing
+            return []
         engine = self._engine
         return rank(lambda depth: engine.near(vector, where, depth), k, engine.deepest)
 
