@@ -99,7 +99,8 @@ def _genjax_run(sizes: Sizes) -> tuple[Any, Callable[[], Any]]:
     from genjax.family import State, Trained, make_example
     from genjax.nets.transformer.transformer import Transformer
     from genjax.optim import Adam
-    from genjax.posttrain.ppo import BASE, PPO
+    from genjax.posttrain.continued import BASE
+    from genjax.posttrain.ppo import PPO
     from genjax.runs.setup import initial_state
     from genjax.schedules import Constant
 

@@ -22,9 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import genjax
+from genjax.config_files import load_config
 from genjax.data.dataset import Dataset
 from genjax.data.stream import pad_batches
-from genjax.experiment import Every, Experiment, load_config
+from genjax.experiment import Every, Experiment
 from genjax.family import Batch, Mean, State, select_modelled
 from genjax.runs.run import Run
 from genjax.samplers.diffusion.processes import VPCosine, VPLinear

@@ -17,6 +17,7 @@ import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -136,7 +137,7 @@ def draw_text(run: Run, seed: int) -> Image.Image:
 def draw_music(run: Run, seed: int) -> Image.Image:
     """A tile of one piece."""
     (tokens,) = run.sample(1, seed)
-    return draw_piece([tuple(frame) for frame in run.codec.decode(tokens)])
+    return draw_piece(cast(Sequence[Frame], run.codec.decode(tokens)))
 
 
 def draw_piece(frames: Sequence[Frame]) -> Image.Image:

@@ -4,7 +4,8 @@ from genjax.machine import early
 
 early.end_at_signals()  # before all that takes seconds to import
 
-from genjax.experiment import Every, Experiment, Keep, load_config  # noqa: E402
+from genjax.config_files import load_config  # noqa: E402
+from genjax.experiment import Every, Experiment, Keep  # noqa: E402
 from genjax.runs.run import Run, load  # noqa: E402
 from genjax.training import train  # noqa: E402
 

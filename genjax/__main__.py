@@ -36,9 +36,9 @@ from genjax.cli.options import (
 from genjax.cli.sample import sample_command
 from genjax.cli.show import describe
 from genjax.cli.store import store_command
+from genjax.config_files import list_configs, load_config
 from genjax.data.storage import cache_folder
 from genjax.errors import Signalled, UserError, unknown_name
-from genjax.experiment import list_configs, load_config
 from genjax.machine import disk, peers, streams
 from genjax.runs import directory, lineage, pretrained, writers
 from genjax.runs import export as exports

@@ -14,12 +14,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from genjax import experiment as experiments
-from genjax import parallel
+from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.data.dataset import Batch
 from genjax.evaluation.judge import SAMPLES, Judge, default_split, draw_samples
-from genjax.experiment import Experiment
+from genjax.experiment import Experiment, find_runs
 from genjax.family import State
 from genjax.machine import disk
 from genjax.runs import directory, lineage, writers
@@ -78,7 +77,7 @@ def train(
     layout = parallel.start(experiment.devices)
     check_batch(experiment, layout)
     folder = epath.Path(run_dir).expanduser()
-    needed = experiments.find_runs(experiment)
+    needed = find_runs(experiment)
     with disk.explain_full_disk(KEPT, folder), _hold_lease(folder, layout) as lease:
         if newest_step(folder) is None:
             _train_prerequisites(needed, experiment.devices, deadline, quiet, tracking)
@@ -115,7 +114,7 @@ def _train_prerequisites(
       SystemExit: the time is over before they are made; the same command continues.
     """
     for run_dir in dict.fromkeys(needed.values()):
-        found = experiments.load_run_config(run_dir)
+        found = config_files.load_run_config(run_dir)
         if found is None:
             continue
         stored, (base, source) = directory.load_experiment(epath.Path(run_dir)), found

@@ -229,7 +229,7 @@ FILES = {
     "an exception that says "
     "nothing": b"class E(Exception):\n    def __str__(self): raise E\nraise E\n",
     "control characters": b"raise ValueError('\\x1b[31m\\r\\udcff')\n",
-    "loads itself": b"from genjax.experiment import load_config\ndef get_config(tiny=False):\n"
+    "loads itself": b"from genjax.config_files import load_config\ndef get_config(tiny=False):\n"
     b"    return load_config(__file__)\n",
     "relative import": b"from . import x\n",
     "too large": b"#" * 10_000_001,
@@ -588,7 +588,7 @@ def test_there_is_help_at_every_level(words):
 def test_lists_in_the_place_of_tuples_have_help_and_options(tmp_path):
     path = tmp_path / "good.py"
     path.write_text(
-        "import dataclasses\nfrom genjax.experiment import load_config\nfrom genjax.nets.mlp "
+        "import dataclasses\nfrom genjax.config_files import load_config\nfrom genjax.nets.mlp "
         "import MLPCoder\n"
         "def get_config(tiny=False):\n    found = load_config('vae_digits', tiny)[0]\n"
         "    family = dataclasses.replace(found.family, coder=MLPCoder(hidden=[8, 4]))\n"

@@ -11,12 +11,13 @@ import pytest
 import genjax
 from genjax import __main__ as command_line
 from genjax.cli.best_of import Best, draw_best
+from genjax.config_files import load_config
 from genjax.data.sources import TextFiles
 from genjax.data.text.codecs import Characters
 from genjax.data.text.layouts import Documents
 from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
-from genjax.experiment import Every, Experiment, load_config
+from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.nets.transformer.transformer import Transformer

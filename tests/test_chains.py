@@ -11,13 +11,14 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
+from genjax.config_files import load_config, load_run_config
 from genjax.data.sources import TextFiles
 from genjax.data.text.codecs import Characters
 from genjax.data.text.layouts import Documents, RandomWindows
 from genjax.data.text.splits import ByDocuments
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.experiment import Every, Experiment, load_config, load_run_config
+from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.classifier import Classifier
 from genjax.interop.huggingface import Pretrained, save
@@ -37,7 +38,7 @@ EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=0)
 TEXT = "The for statement is used to iterate over the elements of a sequence.\n" * 40
 STEPS = load_config("vae_digits", tiny=True)[0].steps
 CHAINED = """import dataclasses
-from genjax.experiment import load_config
+from genjax.config_files import load_config
 from genjax.start_from import StartFrom
 
 def get_config(tiny=False):

@@ -14,12 +14,12 @@ from safetensors import SafetensorError
 import genjax
 from genjax import Every
 from genjax.__main__ import main
+from genjax.config_files import build_config
 from genjax.data import stand_in
 from genjax.data.text.codecs import Bytes, Characters
 from genjax.data.text.corpus import fit_codec, tokenise
 from genjax.data.text.documents import StoredTexts
 from genjax.errors import UserError
-from genjax.experiment import build_config
 from genjax.machine import disk
 from genjax.prepare import synthetic
 from genjax.prepare.run import prepare

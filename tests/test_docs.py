@@ -11,8 +11,8 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
+from genjax.config_files import build_config, load_config
 from genjax.data.sources import ImageFolder
-from genjax.experiment import build_config, load_config
 from genjax.parallel import Devices
 from genjax.runs.export import export
 

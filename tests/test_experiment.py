@@ -15,9 +15,17 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import experiment as experiments
-from genjax import optim, parallel, schedules
+from genjax import config_files, optim, parallel, schedules
 from genjax import start_from as start
+from genjax.config_files import (
+    check_resumable,
+    differences,
+    dumps,
+    find_config,
+    load_config,
+    loads,
+    to_json,
+)
 from genjax.data import codecs
 from genjax.data.audio.augment import Transposition
 from genjax.data.audio.music import ChoraleCodec
@@ -115,19 +123,7 @@ from genjax.evaluation.text.pseudo_perplexity import PseudoPerplexity
 from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours
 from genjax.evaluation.text.translation import TranslationQuality
-from genjax.experiment import (
-    Every,
-    Experiment,
-    Keep,
-    check_resumable,
-    differences,
-    dumps,
-    find_config,
-    from_json,
-    load_config,
-    loads,
-    to_json,
-)
+from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
 from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
@@ -177,6 +173,7 @@ from genjax.samplers.tokens.decoding import TokenSampler
 from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
 from genjax.serial import stored as stored_files
 from genjax.serial import trust
+from genjax.serial.stored import from_json
 from genjax.serial.trust import Untrusted
 from genjax.start_from import StartFrom
 from tests import toy
@@ -695,6 +692,7 @@ NO_COMPONENTS = {
     "UpdateRule",
     "Walk",
     "WalkRows",
+    "Speculator",
     "WavReader",
     "Windows",
 }
@@ -792,7 +790,7 @@ def test_nothing_is_unpickled_and_only_dataclasses_are_called(monkeypatch):
         monkeypatch.setattr(pickle, name, refuse)
     assert loads(dumps(full())) == full()
     with pytest.raises(UserError, match="is not a dataclass"):
-        from_json({"class": "genjax.experiment:load_config", "command": "true"})
+        from_json({"class": "genjax.config_files:load_config", "command": "true"})
     for name in ("os:system", "builtins:eval", "subprocess:Popen", "jax:Array"):
         with pytest.raises(Untrusted, match=name):
             from_json({"class": name, "command": "true"})
@@ -1187,6 +1185,6 @@ def test_a_changed_function_is_told_by_its_name():
         {"function": "genjax_config:short"},
         {"class": "genjax_config:Judge", "strict": True},
     )
-    assert list(experiments.differences({"reward": one}, {"reward": other})) == [
+    assert list(config_files.differences({"reward": one}, {"reward": other})) == [
         "reward: short -> Judge"
     ]

@@ -19,13 +19,14 @@ from tokenizers import Tokenizer
 import genjax
 from genjax import __main__ as command_line
 from genjax import gx
+from genjax.config_files import load_config
 from genjax.data.chat.template import ChatCodec
 from genjax.data.sources import PythonDocs
 from genjax.data.text.codecs import Bytes, Characters, Words
 from genjax.data.text.layouts import RandomWindows
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.experiment import Every, load_config
+from genjax.experiment import Every
 from genjax.interop.tokenizers import dump_alone
 from genjax.nets.bigram import Bigram
 from genjax.nets.transformer.transformer import Transformer

@@ -21,7 +21,7 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"data", "optim", "parallel"},
     {"family"},
     {"continued"},
-    {"experiment", "families", "prepare"},
+    {"config_files", "experiment", "families", "prepare"},
     {"interop", "posttrain"},
     {"evaluation"},
     {"gx", "runs"},

@@ -22,8 +22,8 @@ from PIL import Image
 import genjax
 from genjax import __main__ as command_line
 from genjax.cli.bench import bench, peak_flops
+from genjax.config_files import load_config
 from genjax.data.sources import Digits
-from genjax.experiment import load_config
 
 TINY = ("vae_digits", "--tiny", "--devices.count", "1")
 
@@ -211,7 +211,7 @@ def test_evaluators_take_settings_and_name_the_run_they_miss(tmp_path, trained):
         "import dataclasses\n"
         "from genjax.evaluation.likelihood.importance import ImportanceBound\n"
         "from genjax.evaluation.images.neighbours import NearestNeighbours\n"
-        "from genjax.experiment import load_config\n"
+        "from genjax.config_files import load_config\n"
         "def get_config(tiny=False):\n"
         "    base, _ = load_config('vae_digits', tiny=True)\n"
         "    late = NearestNeighbours(samples=9, while_training=False)\n"

@@ -8,8 +8,8 @@ import pytest
 
 import genjax
 from genjax.__main__ import main
+from genjax.config_files import load_config
 from genjax.errors import UserError
-from genjax.experiment import load_config
 from genjax.runs.export import export
 from genjax.serial import neighbours, trust
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax import experiment as experiments
-from genjax import parallel
+from genjax import config_files, parallel
+from genjax.config_files import dumps, loads
 from genjax.continued import Continued
 from genjax.data.dataset import Dataset, Spec
 from genjax.data.order.curriculum import ByDifficulty, NoiseLevels
@@ -18,7 +18,7 @@ from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
 from genjax.data.order.pacing import LinearPacing
 from genjax.data.splits import Arrays
 from genjax.errors import UserError
-from genjax.experiment import Every, dumps, loads
+from genjax.experiment import Every
 from genjax.parallel import Devices
 from genjax.runs.ordering import SCORES, score_examples
 from tests import toy
@@ -149,7 +149,7 @@ def test_a_reference_that_is_missing_or_of_other_data_is_refused(reference, tmp_
 def test_a_reference_that_is_named_as_a_config_is_trained_first(run_dir, monkeypatch):
     here, config = str(run_dir / "reference"), (toy.experiment(steps=2), None)
     monkeypatch.setattr(
-        experiments, "load_run_config", lambda name: config if name == here else None
+        config_files, "load_run_config", lambda name: config if name == here else None
     )
     genjax.train(
         toy.experiment(curriculum=ByDifficulty(ReferenceLoss(here)), steps=2),

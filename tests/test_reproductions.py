@@ -6,7 +6,8 @@ import os
 import pytest
 
 import genjax
-from genjax.experiment import Every, load_config
+from genjax.config_files import load_config
+from genjax.experiment import Every
 from genjax.parallel import Devices
 
 pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]

@@ -62,7 +62,7 @@ HOSTILE = [
     {"class": "genjax.runs.directory:subprocess.Popen"},
     {"function": "genjax.runs.directory:subprocess.call"},
     {"function": "genjax.__main__:main"},
-    {"function": "genjax.experiment:load_config"},
+    {"function": "genjax.config_files:load_config"},
     {"function": "genjax.machine.disk:write"},
     {"class": "genjax.__main__:Experiment"},
     {"function": "os:makedirs"},

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from genjax.checks import Component
+from genjax.config_files import to_json
 from genjax.data.chat.template import before_end
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import png_bytes
 from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError
 from genjax.evaluation.images.reward_of_images import requested_labels
-from genjax.experiment import to_json
 from genjax.prepare import synthetic
 from genjax.runs import lineage
 from genjax.runs.run import Run

@@ -25,7 +25,7 @@ from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError, unknown_name
 from genjax.evaluation.features.distances import mean_pairwise_distance
 from genjax.evaluation.images.bias import wilson
-from genjax.evaluation.judge import Model, draw_samples
+from genjax.evaluation.judge import SAMPLES, Model, draw_samples
 from genjax.evaluation.text.drawn import cut_at_end, split_texts
 from genjax.evaluation.text.ngrams import distinct, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -34,7 +34,7 @@ from genjax.machine import disk
 from genjax.runs import writers
 from genjax.runs.directory import require_experiment
 from genjax.runs.rewards import Reward, image_rewards, text_rewards
-from genjax.runs.run import SAMPLES, Run
+from genjax.runs.run import Run
 from genjax.runs.setup import set_up
 from genjax.samplers.options import decode_samples, encode_options
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import tyro
 
 from genjax import checks
+from genjax.config_files import build_config
 from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError, unknown_name
-from genjax.experiment import build_config
 from genjax.prepare import engine
 from genjax.prepare.card import CARD
 from genjax.prepare.preparation import Preparation

@@ -8,6 +8,8 @@ over from another run is said by ``Experiment.start_from``, what stands still by
 
 from __future__ import annotations
 
+from typing import Any
+
 from genjax.errors import UserError
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Factor, First
@@ -49,7 +51,7 @@ def gradual_unfreezing(net: Transformer, updates: int) -> tuple[tuple[str, First
     return ((BELOW, updates * (net.layers + 1)), *_match_layers(net, firsts))
 
 
-def _match_layers(net: Transformer, values: tuple) -> tuple:
+def _match_layers(net: Transformer, values: tuple[Any, ...]) -> tuple[Any, ...]:
     if net.scan_layers:
         return ((r"(^|/)layers/", values),)
     return tuple((rf"(^|/)layer_{i}/", value) for i, value in enumerate(values))

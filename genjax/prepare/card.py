@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from genjax.config_files import to_json
 from genjax.data.charts import new_figure
 from genjax.data.images.files import format_counts as format_kinds
 from genjax.data.sources.prepared import FORMAT, MANIFEST
 from genjax.data.synthetic import REAL, SYNTHETIC
-from genjax.experiment import to_json
 from genjax.machine import disk
 from genjax.prepare import shards
 from genjax.prepare.preparation import Outcome, Preparation

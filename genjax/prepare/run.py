@@ -20,11 +20,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from genjax.config_files import to_json
 from genjax.data.sources.prepared import MANIFEST
 from genjax.data.splits import digest
 from genjax.data.tally import format_counts
 from genjax.errors import UserError
-from genjax.experiment import to_json
 from genjax.machine import disk
 from genjax.prepare import card, engine, reading, shards
 from genjax.prepare.preparation import Change, Outcome, Preparation

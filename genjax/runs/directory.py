@@ -22,11 +22,11 @@ import jax
 import numpy as np
 from etils import epath
 
-from genjax import experiment as experiments
-from genjax import parallel
+from genjax import config_files, parallel
+from genjax.config_files import list_configs
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError
-from genjax.experiment import Experiment, list_configs
+from genjax.experiment import Experiment
 from genjax.family import Trained
 from genjax.machine import disk
 from genjax.runs import lease
@@ -54,7 +54,7 @@ def load_experiment(run_dir: epath.Path) -> Experiment | None:
     )
     text = stored.read_text(path, cure)
     with _name_file(path, cure):
-        return experiments.loads(text, Path(run_dir / "config.py"))
+        return config_files.loads(text, Path(run_dir / "config.py"))
 
 
 @contextlib.contextmanager
@@ -168,7 +168,7 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
       source: the config's file. Its code, and that of the experiment, may run from now on: the user
         has named it.
     """
-    trust.remember(stored.list_code(experiments.to_json(experiment)))
+    trust.remember(stored.list_code(config_files.to_json(experiment)))
     content = None if source is None else source.read_bytes()
     files: neighbours.Files = {}
     if source is not None and content is not None:
@@ -176,13 +176,13 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
         trust.remember([trust.file_entry(neighbours.digest_input(content, files))])
     before = load_experiment(run_dir)
     if before is not None and _has_started(run_dir):
-        experiments.check_resumable(before, experiment)
+        config_files.check_resumable(before, experiment)
     elif before is None and _is_foreign(run_dir, content):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
     parallel.barrier(
         "checked"
     )  # before anything is written, so that all processes see the same directory
-    return Claim(run_dir, experiments.dumps(experiment), content, files)
+    return Claim(run_dir, config_files.dumps(experiment), content, files)
 
 
 def _write_neighbours(run_dir: epath.Path, files: neighbours.Files) -> None:
@@ -235,7 +235,7 @@ def describe(
     if jax.process_index() == 0:
         if before is None:
             record.replace(record.with_name(f"{record.name}.damaged"))
-        spec, codec = experiments.to_json(data.spec), experiments.to_json(data.codec)
+        spec, codec = config_files.to_json(data.spec), config_files.to_json(data.codec)
         trust.remember(stored.list_code([spec, codec]))
         disk.write(run_dir / "codec.json", json.dumps({"spec": spec, "codec": codec}) + "\n")
         disk.write(
@@ -345,7 +345,7 @@ def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
     runs are not.
     """
     if others and jax.process_index() == 0:
-        kept = {role: experiments.to_json(other) for role, other in others.items()}
+        kept = {role: config_files.to_json(other) for role, other in others.items()}
         trust.remember(stored.list_code(kept))
         disk.write(run_dir / OTHERS, json.dumps(kept, indent=2) + "\n")
     parallel.barrier("others")

@@ -23,6 +23,7 @@ from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
 from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError, unknown_name
+from genjax.evaluation.judge import SAMPLES
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
 from genjax.family import State, TakesInputs, require_samples, with_inputs
@@ -31,7 +32,7 @@ from genjax.interop.huggingface import Pretrained
 from genjax.machine import disk
 from genjax.nets.transformer.transformer import Transformer
 from genjax.runs.example import EXAMPLE, dump_tokenizers, write_example
-from genjax.runs.run import SAMPLES, Run
+from genjax.runs.run import Run
 from genjax.samplers.options import encode_options, number_labels
 from genjax.serial.json_text import Json
 from genjax.serial.neighbours import FOLDER, read_copies

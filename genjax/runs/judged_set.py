@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from etils import epath
 
 from genjax.checks import Component
+from genjax.config_files import differences, is_free, to_json
 from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.learned_form import ALL, open_in_form
 from genjax.errors import UserError
-from genjax.experiment import Experiment, differences, is_free, to_json
+from genjax.experiment import Experiment
 from genjax.runs import directory
 from genjax.runs.setup import open_data
 

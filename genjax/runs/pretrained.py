@@ -15,6 +15,7 @@ from etils import epath
 
 from genjax import parallel
 from genjax.checks import Component
+from genjax.config_files import load_run_config
 from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
 from genjax.data.images.decode import note
@@ -22,7 +23,7 @@ from genjax.data.sources import PythonDocs
 from genjax.data.text.dataset import set_codec
 from genjax.data.text.layouts import Documents, RandomWindows
 from genjax.errors import UserError
-from genjax.experiment import Experiment, load_run_config
+from genjax.experiment import Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM

@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from genjax import experiment as experiments
-from genjax import parallel
+from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.continued import Continued, with_codec, wrap_family
 from genjax.data.dataset import Dataset, Spec
@@ -208,7 +207,7 @@ def require_run(run_dir: str, who: str) -> Experiment:
     stored = directory.load_experiment(epath.Path(run_dir))
     if stored is None:
         name = Path(run_dir).name
-        config = name if name in experiments.list_configs() else "CONFIG"
+        config = name if name in config_files.list_configs() else "CONFIG"
         raise UserError(
             f"{who} needs the run {run_dir}, which is not there; "
             f"make it: python -m genjax train {config} --run-dir {run_dir}"

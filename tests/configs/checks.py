@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 import genjax
+from genjax.config_files import configs_folder, dumps, load_config, loads
 from genjax.continued import wrap_family
 from genjax.data.dataset import Dataset, Spec
 from genjax.errors import UserError
-from genjax.experiment import configs_folder, dumps, load_config, loads
 from genjax.family import Family, Trained
 from genjax.parallel import Devices
 from genjax.runs.setup import initial_state

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import genjax
+from genjax.config_files import check_resumable
 from genjax.data.dataset import Origin
 from genjax.data.order.curriculum import ByDifficulty
 from genjax.data.order.difficulty import ByFunction
@@ -19,7 +20,6 @@ from genjax.data.text.codecs import Bytes, Characters
 from genjax.data.text.layouts import Blocks
 from genjax.data.text.splits import ByCharacters
 from genjax.errors import UserError
-from genjax.experiment import check_resumable
 from genjax.schedules import Constant, Linear, Piecewise, Schedule
 from tests import toy
 from tests.test_train import assert_bitwise_equal

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genjax.config_files import to_json
 from genjax.data.audio.music import END, RATE, STEP, ChoraleCodec, find_notes, midi_bytes, wav_bytes
 from genjax.data.sources import Chorales
 from genjax.data.text.layouts import Documents, Packed
 from genjax.errors import UserError
-from genjax.experiment import from_json, to_json
+from genjax.serial.stored import from_json
 
 PIECE = [(72, 67, 60), (72, 67, 60), (74, 60), (), (60,)]
 MUSIC = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "music"

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from genjax.config_files import to_json
 from genjax.data.sources import SentencePairs, TextFiles, TFDSText
 from genjax.data.sources.pairs import PairCodec
 from genjax.data.text.codecs import Bytes, Characters, Words
 from genjax.data.text.layouts import Documents, RandomWindows
 from genjax.data.text.splits import ByCharacters, ByDocuments
 from genjax.errors import UserError
-from genjax.experiment import from_json, to_json
+from genjax.serial.stored import from_json
 
 ROOT = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser()
 GERMAN = ["Ein Hund bellt.", "Zwei Hunde bellen.", "Ein Mann schläft und schläft und schläft."]

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from genjax.config_files import to_json
 from genjax.data.tables.codec import CategoryColumn, NumberColumn, TableCodec
 from genjax.data.tables.fit import decimals, fit_codec, mixture
 from genjax.errors import UserError
-from genjax.experiment import from_json, to_json
+from genjax.serial.stored import from_json
 
 NUMBERS = NumberColumn("size", (0.25, 0.75), (0.0, 10.0), (1.0, 2.0), missing=True)
 WORDS = CategoryColumn("colour", ("blue", "red"), missing=True)

@@ -7,10 +7,11 @@ import json
 import numpy as np
 import pytest
 
+from genjax.config_files import to_json
 from genjax.data.text.codecs import Bytes, Characters, Unencodable, Words, cut_at_end
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.experiment import from_json, to_json
+from genjax.serial.stored import from_json
 
 ANY = "Ünïcödé → 你好 🙂\n\n  two  spaces\tTab <|endoftext|> \x00 e\u0301 \u2028 end"
 PROSE = "the quick brown fox jumps over the lazy dog; the dog, the fox (and the rest) sleep.\n" * 40

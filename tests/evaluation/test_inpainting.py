@@ -17,7 +17,8 @@ from genjax.errors import UserError
 from genjax.evaluation.images import inpainting
 from genjax.evaluation.images.inpainting import Inpainting, make_mask
 from genjax.evaluation.judge import Model, Subject
-from genjax.families.diffusion.diffusion import Denoising, Diffusion, fill_in
+from genjax.families.diffusion.applications import fill_in
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
 from genjax.family import State
 from genjax.nets.mlp import MLPCoder

@@ -19,11 +19,12 @@ from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.diffusion import bound as variational
+from genjax.families.diffusion.applications import fill_in, log_prob
 from genjax.families.diffusion.augment import NonLeaking
 from genjax.families.diffusion.bound import Learned
 from genjax.families.diffusion.conditioning import hide
 from genjax.families.diffusion.couplings import Ring
-from genjax.families.diffusion.diffusion import Denoising, Diffusion, fill_in, log_prob
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.family import init_state
 from genjax.nets.conv.unet import UNet
 from genjax.nets.residual_mlp import ResidualMLP

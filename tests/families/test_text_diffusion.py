@@ -21,8 +21,9 @@ from genjax.errors import UserError
 from genjax.evaluation.images.agreement import LabelAgreement
 from genjax.evaluation.likelihood.flow import FlowLikelihood
 from genjax.experiment import Every, Experiment, Keep
+from genjax.families.diffusion.applications import log_prob, sample_conditions
 from genjax.families.diffusion.conditioning import hide
-from genjax.families.diffusion.diffusion import Denoising, Diffusion, log_prob, sample_conditions
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
 from genjax.family import init_state

@@ -11,8 +11,8 @@ import pyarrow.compute
 import pyarrow.csv
 import pytest
 
+from genjax.config_files import build_config
 from genjax.errors import UserError
-from genjax.experiment import build_config
 from genjax.prepare.matching.components import measure_agreement
 from genjax.prepare.matching.linkage import Blocking, FieldComparison, Linkage
 from genjax.prepare.stages.duplicates import Linked

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from genjax.config_files import build_config
 from genjax.errors import UserError
-from genjax.experiment import build_config
 from genjax.prepare import reading
 from genjax.prepare import run as preparing
 from genjax.prepare.matching.components import measure_agreement

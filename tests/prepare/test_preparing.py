@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from genjax.config_files import build_config
 from genjax.errors import UserError
-from genjax.experiment import build_config
 from genjax.prepare import run as preparing
 from genjax.prepare import shards
 from genjax.prepare.json_lines import JsonLines
@@ -315,7 +315,7 @@ def test_a_stage_that_fails_leaves_those_before_it(raw, tmp_path, monkeypatch):
 
 KILLED = """
 import os, sys
-from genjax.experiment import build_config
+from genjax.config_files import build_config
 from genjax.prepare import card, shards
 from genjax.prepare import run as preparing
 

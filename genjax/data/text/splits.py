@@ -7,7 +7,7 @@ import fnmatch
 import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -183,7 +183,7 @@ class ByFiles:
     def split(self, texts: TextRows) -> Mapping[str, TextRows]:
         if not isinstance(texts, FileTexts | TableTexts):
             raise UserError("ByFiles splits files, and these documents are none")
-        found: dict[str, list] = {"train": [], "validation": [], "test": []}
+        found: dict[str, list[Any]] = {"train": [], "validation": [], "test": []}
         for path in texts.paths:
             name = shorten_path(path, texts.root)
             part = [

@@ -14,7 +14,8 @@ from genjax.data.dataset import Spec
 from genjax.data.pictures import grid
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.families.diffusion.diffusion import Diffusion, fill_in
+from genjax.families.diffusion.applications import fill_in
+from genjax.families.diffusion.diffusion import Diffusion
 
 Region = Literal["left", "right", "top", "bottom", "centre"]
 

@@ -16,7 +16,8 @@ from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.families.diffusion.diffusion import Diffusion, log_prob
+from genjax.families.diffusion.applications import log_prob
+from genjax.families.diffusion.diffusion import Diffusion
 from genjax.family import Batch, State, select_modelled
 from genjax.samplers.diffusion.adaptive import check_tolerance
 

@@ -42,7 +42,7 @@ from genjax.family import (
 from genjax.nets.conv.unet import UNet
 from genjax.nets.denoiser import Denoiser
 from genjax.optim import Rules
-from genjax.samplers import DDIM, Denoise, fix_known, guide, log_density
+from genjax.samplers import DDIM, Denoise, guide
 from genjax.samplers.diffusion.processes import (
     Parametrization,
     Process,
@@ -233,9 +233,9 @@ class Diffusion(Family):
         return self._compute_metrics(state.params, state.variables, batch, key, False)
 
     def sample(self, state: State, key: jax.Array, n: int, options: Denoising) -> jax.Array:
-        return self._draw(state, key, n, options)
+        return self.draw_from_noise(state, key, n, options)
 
-    def _draw(
+    def draw_from_noise(
         self, state: State, key: jax.Array, n: int, options: Any, text: jax.Array | None = None
     ) -> jax.Array:
         """Samples from noise; ``text`` is that of ``denoise``."""
@@ -397,76 +397,6 @@ class Diffusion(Family):
     def _count_classes(self, params: Params) -> int:
         """The number of labels, which is the null label."""
         return len(params["net"]["label"]["embedding"]) - 1 if self.conditional else 0
-
-
-def fill_in(
-    family: Diffusion,
-    state: State,
-    key: jax.Array,
-    image: jax.Array,
-    mask: jax.Array,
-    options: Denoising,
-) -> jax.Array:
-    """Samples [B, ...] that agree with ``image`` [B, ...] where ``mask`` is 1, there exactly
-    (inpainting).
-
-    Raises:
-      UserError: the mask does not fit the image, the image not the model, or the sampler not the
-        model.
-    """
-    shape = state.variables["mean"].shape
-    if image.shape[1:] != shape:
-        raise UserError(
-            f"the model makes samples of shape {shape}, but what is to be filled in has "
-            f"{image.shape[1:]}"
-        )
-    start, way = jax.random.split(key)
-    process = family.bind_process(state.params)
-    x = process.alpha_sigma(jnp.ones(()))[1] * family.noise.draw(start, image.shape)
-    return options.solver(
-        fix_known(family.denoise(state, len(image), options), image, mask), process, x, way
-    )
-
-
-def sample_conditions(
-    family: Diffusion, state: State, key: jax.Array, conditions: jax.Array, options: Denoising
-) -> jax.Array:
-    """A sample [N, ...] of each of N prompts, embedded as ``conditions`` [N, D]; ``options.prompt``
-    does not count.
-
-    Raises:
-      UserError: the model is not one of text alone, or its texts are of another width.
-    """
-    if family.text is None or family.conditional or family.text.width != conditions.shape[-1]:
-        raise UserError(
-            "samples of prompts, one each, need a model of text alone (family.text) and of their "
-            "width"
-        )
-    return family._draw(state, key, len(conditions), options, conditions)
-
-
-def log_prob(
-    family: Diffusion,
-    state: State,
-    key: jax.Array,
-    x: jax.Array,
-    probes: int | None,
-    rtol: float,
-    atol: float,
-) -> jax.Array:
-    """log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see
-    ``genjax.samplers.log_density``.
-
-    Of a model of labels or text that of the unconditional one.
-
-    Raises:
-      UserError: the model's noise is not Gaussian.
-    """
-    if not family.noise.gaussian:
-        raise UserError("the ODE's density needs Gaussian noise to end in")
-    plain = Denoising(guidance_scale=0.0 if family.conditioned else 1.0)
-    denoise = family.denoise(state, len(x), plain)
-    return log_density(denoise, family.bind_process(state.params), x, key, rtol, atol, probes)
 
 
 def _expand_dims(a: jax.Array, x: jax.Array) -> jax.Array:

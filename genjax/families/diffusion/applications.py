@@ -1,0 +1,81 @@
+"""What a trained diffusion does besides drawing samples: fill in, show prompts, weigh data."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from genjax.errors import UserError
+from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.family import State
+from genjax.samplers import fix_known, log_density
+
+
+def fill_in(
+    family: Diffusion,
+    state: State,
+    key: jax.Array,
+    image: jax.Array,
+    mask: jax.Array,
+    options: Denoising,
+) -> jax.Array:
+    """Samples [B, ...] that agree with ``image`` [B, ...] where ``mask`` is 1, there exactly
+    (inpainting).
+
+    Raises:
+      UserError: the mask does not fit the image, the image not the model, or the sampler not the
+        model.
+    """
+    shape = state.variables["mean"].shape
+    if image.shape[1:] != shape:
+        raise UserError(
+            f"the model makes samples of shape {shape}, but what is to be filled in has "
+            f"{image.shape[1:]}"
+        )
+    start, way = jax.random.split(key)
+    process = family.bind_process(state.params)
+    x = process.alpha_sigma(jnp.ones(()))[1] * family.noise.draw(start, image.shape)
+    return options.solver(
+        fix_known(family.denoise(state, len(image), options), image, mask), process, x, way
+    )
+
+
+def sample_conditions(
+    family: Diffusion, state: State, key: jax.Array, conditions: jax.Array, options: Denoising
+) -> jax.Array:
+    """A sample [N, ...] of each of N prompts, embedded as ``conditions`` [N, D]; ``options.prompt``
+    does not count.
+
+    Raises:
+      UserError: the model is not one of text alone, or its texts are of another width.
+    """
+    if family.text is None or family.conditional or family.text.width != conditions.shape[-1]:
+        raise UserError(
+            "samples of prompts, one each, need a model of text alone (family.text) and of their "
+            "width"
+        )
+    return family.draw_from_noise(state, key, len(conditions), options, conditions)
+
+
+def log_prob(
+    family: Diffusion,
+    state: State,
+    key: jax.Array,
+    x: jax.Array,
+    probes: int | None,
+    rtol: float,
+    atol: float,
+) -> jax.Array:
+    """log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see
+    ``genjax.samplers.log_density``.
+
+    Of a model of labels or text that of the unconditional one.
+
+    Raises:
+      UserError: the model's noise is not Gaussian.
+    """
+    if not family.noise.gaussian:
+        raise UserError("the ODE's density needs Gaussian noise to end in")
+    plain = Denoising(guidance_scale=0.0 if family.conditioned else 1.0)
+    denoise = family.denoise(state, len(x), plain)
+    return log_density(denoise, family.bind_process(state.params), x, key, rtol, atol, probes)
