@@ -145,3 +145,29 @@ def test_whatever_is_ones_own_runs_and_resumes(number, metric, most, tmp_path):
     run = genjax.load(tmp_path / "run")
     assert run.step == 200 and run.evaluate().numbers[metric] < most
     assert command_line.main(["sample", str(tmp_path / "run"), "--num", "3"]) == 0
+
+
+def test_the_chain_of_the_store_runs(folder, tmp_path, monkeypatch, capsys):
+    """Two runs are sampled into a store, scored, searched, and exported as preferences."""
+    pytest.importorskip("sqlalchemy", reason="the store is an extra: pip install '.[store]'")
+    pytest.importorskip("lancedb", reason="the store is an extra: pip install '.[store]'")
+    for name in ("gpt_docs", "sft_rule"):
+        shutil.copytree(folder / "runs" / name, tmp_path / "runs" / name)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    count = (
+        "def count(prompts, responses):\n    return [sum(map(str.isalpha, r)) for r in responses]"
+    )
+    (tmp_path / "letters.py").write_text(count)
+    lines = [line for line in PAGES["store.md"].splitlines() if line.startswith("genjax ")]
+    assert len(lines) == 10
+    for line in lines:
+        assert command_line.main(shlex.split(line)[1:]) == 0, line
+    said = capsys.readouterr().out
+    assert re.search(r"response +0 real +16 synthetic", said) and "A list" in said
+    scope: dict = {}
+    for block in blocks("store.md"):
+        exec(block, scope)
+    assert scope["liked"] == 1
+    rows = (tmp_path / "pairs.jsonl").read_text().splitlines()
+    assert sum(map(len, scope["pairs"].splits.values())) == len(rows) > 0

@@ -29,10 +29,12 @@ class Best:
     Attributes:
       samples: in model space, [N, ...].
       rewards: of all that were drawn, [n, N]; NaN is below all numbers.
+      draws: all that was drawn, of each seed n * seed + k, [N, ...].
     """
 
     samples: np.ndarray
     rewards: np.ndarray
+    draws: tuple[np.ndarray, ...] = ()
 
     @property
     def reward(self) -> np.ndarray:
@@ -88,7 +90,7 @@ def draw_best(
     draws = [run.sample(num, n * seed + k, options) for k in range(n)]
     rewards = np.stack([_rewards(run, reward, options, samples) for samples in draws])
     chosen = _rank_nan_lowest(rewards).argmax(0)
-    return Best(np.stack(_pad_draws(draws))[chosen, np.arange(num)], rewards)
+    return Best(np.stack(_pad_draws(draws))[chosen, np.arange(num)], rewards, tuple(draws))
 
 
 def _rewards(run: Run, reward: Reward, options: Component, samples: np.ndarray) -> np.ndarray:

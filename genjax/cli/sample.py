@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import tyro
 
 from genjax import checks
@@ -36,6 +37,7 @@ from genjax.runs.run import Run, load
 from genjax.runs.setup import load_family
 from genjax.samplers.options import Prompted
 
+Drawn = tuple[int, np.ndarray, np.ndarray | None]  # a seed, its draws, and their scores
 DRAWN = 64  # samples, where nothing says how many
 
 
@@ -61,6 +63,8 @@ class SampleOptions:
         and is what files of inputs are answered with.
       as_dataset: the name of a synthetic data set to write instead, prepared/NAME unless ``out``
         says another folder.
+      store: a store of records that all that is drawn is written to, with its scores, see
+        docs/store.md.
       best: take the best checkpoint instead of the newest.
       best_of: draw this many for each sample and keep that of the highest reward.
       reward: for best_of, the run of a reward model or a Python function as "module:function".
@@ -77,6 +81,7 @@ class SampleOptions:
     seed: int = 0
     out: str | None = None
     as_dataset: str | None = None
+    store: str | None = None
     best: bool = False
     best_of: int = 1
     reward: str | None = None
@@ -94,7 +99,7 @@ class SampleOptions:
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} do not go together: give one", given[1])
         others = {"best_of": self.best_of != 1, "stream": self.stream}
-        others |= {"as_dataset": self.as_dataset is not None}
+        others |= {"as_dataset": self.as_dataset is not None, "store": self.store is not None}
         for other in (name for name, is_given in others.items() if is_given):
             if given and given[0] != "prompt":
                 raise UserError(f"{given[0]} and {other} do not go together: leave one out", other)
@@ -152,14 +157,22 @@ def _write_answers(run: Run, inputs: Inputs, options: SampleOptions, rows: bool)
 def _write_samples(run: Run, sampler: Component, options: SampleOptions, rows: bool) -> Path:
     """Draw and write samples of the sampler's own accord, or of the prompts that it has."""
     num = options.num or DRAWN
-    chosen = None
+    chosen, drawn = None, list[Drawn]()
     if options.reward is not None:
         reward = load_reward(options.reward)
         found = draw_best(run, reward, options.best_of, num, options.seed, sampler)
         print(found.describe())
         samples, chosen = found.samples, {"best_of": options.best_of, "reward": options.reward}
+        first = options.best_of * options.seed
+        drawn = [
+            (first + k, draw, scores)
+            for k, (draw, scores) in enumerate(zip(found.draws, found.rewards, strict=True))
+        ]
     else:
         samples = run.sample(num, options.seed, sampler, _show if options.stream else None)
+        drawn = [(options.seed, samples, None)]
+    if options.store is not None:
+        _store(options.store, run, sampler, drawn, options.reward)
     if options.as_dataset is not None:
         return write_dataset(
             run, samples, options.as_dataset, options.seed, sampler, options.best_of, options.out
@@ -197,6 +210,19 @@ def _inputs(options: SampleOptions, run: Run) -> Inputs | None:
     if options.sources is not None:
         return read_inputs("source", Path(options.sources).expanduser())
     return None
+
+
+def _store(
+    place: str, run: Run, sampler: Component, drawn: Sequence[Drawn], reward: str | None
+) -> None:
+    """Write draws to a store, each of a seed and perhaps with its scores."""
+    try:
+        from genjax.cli.stored import store_draws
+    except ModuleNotFoundError as error:
+        cure = "pip install 'genjax-train[store]'"
+        raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None
+    count = store_draws(place, run, sampler, drawn, reward)
+    print(f"{place}: {count:,} responses")
 
 
 def _show(text: str) -> None:

@@ -21,6 +21,7 @@ USAGE = """usage: genjax store ACTION STORE ... [--user NAME]
   lineage    STORE ID           where a record comes from, and what was made from it
   export     STORE OUT          training sets, traces, or records as they are
   score      STORE              score responses by a reward
+  prefer     STORE              prefer responses of high scores to those of low ones
   tag        STORE ID...        add and remove tags
   delete     STORE ID...        hide records; --undo shows them again, --erase removes them for good
   check      STORE              find what is damaged
@@ -180,6 +181,24 @@ class ScoreOptions(Options):
 
 
 @checks.frozen
+class PreferOptions(Options):
+    """Prefer of the responses to each prompt that of the highest score to that of the lowest.
+
+    Attributes:
+      name: of the score.
+      margin: by which the higher score must be above.
+      origin: of the responses.
+    """
+
+    name: str = "reward"
+    margin: float = 0.0
+    origin: Asked = "real"
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 0, "margin")
+
+
+@checks.frozen
 class TagOptions(Options):
     """Tag records.
 
@@ -240,6 +259,7 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
     "lineage": (Options, "STORE ID"),
     "export": (ExportOptions, "STORE OUT"),
     "score": (ScoreOptions, "STORE"),
+    "prefer": (PreferOptions, "STORE"),
     "tag": (TagOptions, "STORE ID..."),
     "delete": (DeleteOptions, "STORE ID..."),
     "check": (CheckOptions, "STORE"),
@@ -260,7 +280,7 @@ def store_command(target: str, arguments: Sequence[str]) -> None:
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
     rest = list(arguments[len(words) :])
     if {"-h", "--help"} & set(rest):
-        print(f"usage: genjax store {target} {needed} [options]\n\n{USAGE}\n")
+        print(f"genjax store {target} {needed} [options]\n")
     options: Any = tyro.cli(kind, args=rest, prog=f"genjax store {target} {needed}")
     least = len(needed.replace(" ...", "").split())
     if len(words) < least or ("..." not in needed and len(words) > least):

@@ -14,6 +14,7 @@ from genjax.cli.store import (
     IndexOptions,
     InitOptions,
     Options,
+    PreferOptions,
     ScoreOptions,
     SearchOptions,
     ShowOptions,
@@ -27,9 +28,9 @@ from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
 from genjax.store.formats.writing import Export
 from genjax.store.importing import import_file, import_query
-from genjax.store.judging import score
+from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
-from genjax.store.maintenance import backup, check, copy_store, restore
+from genjax.store.maintenance import backup, check, check_backup, copy_store, restore
 from genjax.store.records import KINDS, Record, Session
 from genjax.store.rows import name_kind
 from genjax.store.searching import find_index, follow, open_search, rebuild, search
@@ -45,6 +46,8 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
         migrate_store(place)
         print(f"store     {place}")
         return
+    if action == "restore":
+        check_backup(rest[0])  # before a store is made
     creates = action in ("init", "restore")
     reads = action in ("search", "show", "lineage", "backup", "copy")
     blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None
@@ -53,8 +56,9 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
 
 
 def _run(action: str, store: Store, words: Sequence[str], options: Options) -> None:
-    if action in ("init", "check", "backup", "restore", "copy"):
-        _maintain(action, store, words, options)
+    group = GROUPS.get(action)
+    if group is not None:
+        group(action, store, words, options)
         return
     match action, options:
         case "import", ImportOptions():
@@ -64,12 +68,24 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
         case "show", ShowOptions():
             _show(store, words, options)
         case "lineage", _:
-            print(show_lineage(read_lineage(store, words[0])))
-            below = read_lineage(store, words[0], down=True)
-            if below.next:
-                print(f"made from it\n{show_lineage(below)}")
+            _show_lineage(store, words[0])
         case "export", ExportOptions():
             _export(store, words[0], options)
+        case "search", SearchOptions():
+            _search(store, words[0], options)
+        case "rebuild" | "maintain", IndexOptions():
+            _follow(action, store, options)
+
+
+def _show_lineage(store: Store, one: str) -> None:
+    print(show_lineage(read_lineage(store, one)))
+    below = read_lineage(store, one, down=True)
+    if below.next:
+        print(f"made from it\n{show_lineage(below)}")
+
+
+def _judge(action: str, store: Store, words: Sequence[str], options: Options) -> None:
+    match action, options:
         case "score", ScoreOptions():
             reward = load_reward(options.reward)
             found = score(
@@ -81,10 +97,9 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
                 source_id=options.reward,
             )
             print(f"scored    {found:,} responses")
-        case "search", SearchOptions():
-            _search(store, words[0], options)
-        case "rebuild" | "maintain", IndexOptions():
-            _follow(action, store, options)
+        case "prefer", PreferOptions():
+            pairs = prefer(store, options.name, margin=options.margin, origin=options.origin)
+            print(f"pairs     {pairs:,}")
         case "tag", TagOptions():
             store.tag(*words, add=options.add, remove=options.remove)
         case "delete", DeleteOptions():
@@ -221,3 +236,8 @@ def _check(store: Store, options: CheckOptions) -> None:
     if faults:
         raise UserError(f"store {store.place} has {len(faults):,} faults", "store")
     print(f"store     {store.place} is whole")
+
+
+GROUPS = dict.fromkeys(("score", "prefer", "tag", "delete"), _judge) | dict.fromkeys(
+    ("init", "check", "backup", "restore", "copy"), _maintain
+)

@@ -144,7 +144,7 @@ def _origin(origin: Mapping[str, Json], indent: str) -> Iterator[str]:
         yield f"{indent}{INDENT}drawn with seed {made['seed']} from {_line(made)}"
         yield from _below(made, indent + 2 * INDENT)
         return
-    inputs = _inputs(origin)
+    inputs = read_inputs(origin)
     if inputs is None:
         unknown = f"{origin['manifest']} is not there, or of other records"
         yield f"{indent}{INDENT}raw files not known: {unknown}"
@@ -155,7 +155,7 @@ def _origin(origin: Mapping[str, Json], indent: str) -> Iterator[str]:
         yield f"{indent}{INDENT}and {len(inputs) - SHOWN:,} more in {origin['manifest']}"
 
 
-def _inputs(origin: Mapping[str, Json]) -> Mapping[str, str] | None:
+def read_inputs(origin: Mapping[str, Json]) -> Mapping[str, str] | None:
     """The hashes of the raw files of a real set; None if the manifest of these very records is
     not there.
     """

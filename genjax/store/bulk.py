@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from genjax.errors import UserError, unknown_name
 from genjax.store import schema
 from genjax.store.filters import All, Filter
-from genjax.store.limits import encode_json
+from genjax.store.limits import Limits, encode_json
 from genjax.store.query import Query, sort
 from genjax.store.records import KINDS, REFERS, UNKNOWN, Wanted, own_fields
 from genjax.store.rows import make_ids, now, split
@@ -182,27 +182,7 @@ def _check_values(store: Store, table: pa.Table, kind: str) -> None:
     """What ``check_record`` refuses of records, of whole columns."""
     limits = store.limits
     for field in table.schema:
-        column = table[field.name]
-        if not field.nullable and column.null_count:
-            raise UserError(f"{field.name} must be given for each record", field.name)
-        if field.type == STRINGS:
-            column = pc.list_flatten(column)
-            if column.null_count:
-                raise UserError(f"{field.name} must be lists of texts", field.name)
-        if field.type not in (pa.string(), STRINGS):
-            continue
-        json_like = field.name in ("metadata", "data", "sampler", "manifest")
-        most = limits.text if field.name in ("text", "rationale") else limits.name
-        most = limits.data if json_like else most
-        longest = pc.max(pc.utf8_length(column)).as_py()
-        if longest is not None and longest > most:
-            raise UserError(
-                f"{field.name} must have at most {most:,} characters, got {longest:,}", field.name
-            )
-        if pc.any(pc.match_substring(column, NUL)).as_py():
-            raise UserError(f"{field.name} must be text, but holds NUL", field.name)
-        if json_like:
-            _check_json(column, field.name, limits.data)
+        _check_column(table[field.name], field, limits)
     synthetic = pc.equal(table["origin"], "synthetic")
     if not pc.all(pc.or_(synthetic, pc.equal(table["origin"], "real"))).as_py():
         raise UserError("origin must be one of real, synthetic", "origin")
@@ -214,6 +194,29 @@ def _check_values(store: Store, table: pa.Table, kind: str) -> None:
         judges = pa.array(["HUMAN", "LLM_JUDGE", "CODE"])
         if not pc.all(pc.is_in(table["source_kind"], judges)).as_py():
             raise UserError("source_kind must be one of HUMAN, LLM_JUDGE, CODE", "source_kind")
+
+
+def _check_column(column: pa.ChunkedArray, field: pa.Field, limits: Limits) -> None:
+    if not field.nullable and column.null_count:
+        raise UserError(f"{field.name} must be given for each record", field.name)
+    if field.type == STRINGS:
+        column = pc.list_flatten(column)
+        if column.null_count:
+            raise UserError(f"{field.name} must be lists of texts", field.name)
+    if field.type not in (pa.string(), STRINGS):
+        return
+    json_like = field.name in ("metadata", "data", "sampler", "manifest")
+    most = limits.text if field.name in ("text", "rationale") else limits.name
+    most = limits.data if json_like else most
+    longest = pc.max(pc.utf8_length(column)).as_py()
+    if longest is not None and longest > most:
+        raise UserError(
+            f"{field.name} must have at most {most:,} characters, got {longest:,}", field.name
+        )
+    if pc.any(pc.match_substring(column, NUL)).as_py():
+        raise UserError(f"{field.name} must be text, but holds NUL", field.name)
+    if json_like:
+        _check_json(column, field.name, limits.data)
 
 
 def _check_json(column: pa.ChunkedArray, name: str, largest: int) -> None:

@@ -100,9 +100,7 @@ def _make_sqlite(url: URL, read_only: bool) -> sa.Engine:
         )
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA cache_size = {CACHE}")
-        if not closed:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
     engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool)
@@ -223,7 +221,17 @@ def migrate(engine: sa.Engine, url: URL) -> None:
     config.set_main_option("script_location", "genjax.store:migrations")
     with writing(engine, url) as connection:
         found = read_version(connection)
+        if found is None and sa.inspect(connection).get_table_names() and not _shared(url):
+            raise UserError(f"store {show(url)} is another database: take another name", "store")
         if found is not None and found > schema.VERSION:
             check_version(connection, url)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+    if not _shared(url):  # readers and a writer do not wait for each other
+        with explain(url), contextlib.closing(engine.raw_connection()) as raw:
+            raw.cursor().execute("PRAGMA journal_mode = WAL")
+
+
+def _shared(url: URL) -> bool:
+    """Whether others may keep tables in the same database."""
+    return url.get_backend_name() != "sqlite"

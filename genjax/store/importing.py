@@ -219,17 +219,20 @@ def _plain(row: Mapping[str, Any], where: str) -> dict[str, Json]:
         if value is None:
             continue
         if isinstance(value, str) and name in STRUCTURED and value.lstrip()[:1] in ("[", "{"):
-            found[name] = _parse(value, where)
+            found[name] = _parse(value, name, where)
         else:
             found[name] = _simplify(value, name, where)
     return found
 
 
-def _parse(value: str, where: str) -> Json:
+def _parse(value: str, name: str, where: str) -> Json:
+    """Messages written as a text; any other text as it stands."""
     try:
-        return parse(value, where)
+        found = parse(value, where)
     except UserError:  # a text that only begins like JSON
         return value
+    said = isinstance(found, list) and all(isinstance(one, dict) and "role" in one for one in found)
+    return found if said or name in ("messages", "conversations") else value
 
 
 def _simplify(value: Any, name: str, where: str) -> Json:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.families.rewards import score_texts
 from genjax.runs.rewards import Reward, RunReward
 from genjax.store.conversation import read_branches
 from genjax.store.filters import All, Compare, Filter
+from genjax.store.formats.reading import PREFERENCE
 from genjax.store.limits import check_text
 from genjax.store.query import Query
 from genjax.store.records import Feedback, Record, Response, Wanted
@@ -79,6 +82,47 @@ def _name(reward: Reward) -> str:
     return str(reward.run.run_dir) if isinstance(reward, RunReward) else reward.__name__
 
 
+def prefer(store: Store, name: str, *, margin: float = 0.0, origin: Wanted = "real") -> int:
+    """Prefer of the responses to each prompt that of the highest score to that of the lowest, as
+    feedback of kind CODE; returns how many pairs are new.
+
+    Args:
+      name: of the score.
+      margin: by which the higher score must be above.
+      origin: of the responses.
+
+    Raises:
+      UserError: the origin is wrong.
+    """
+    scores: dict[str, list[tuple[float, str]]] = {}
+    for one in store.select(Compare("name", "=", name), kind="feedback", origin="any"):
+        if isinstance(one, Feedback) and one.valid and one.value is not None and not one.against:
+            scores.setdefault(one.target, []).append((one.value, one.id))
+    prompts: dict[str, list[tuple[float, str]]] = {}
+    for answer in store.select(kind="response", origin=origin):
+        if isinstance(answer, Response) and answer.id in scores:
+            value = scores[answer.id][-1][0]
+            prompts.setdefault(answer.prompt, []).append((value, answer.id))
+    pairs = []
+    for rated in prompts.values():
+        (low, worst), (high, best) = min(rated), max(rated)
+        if high - low > margin:
+            digest = hashlib.sha256(f"{name}\n{best}\n{worst}".encode()).hexdigest()
+            pairs.append(
+                Feedback(
+                    id=f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}",
+                    origin="real",
+                    target=best,
+                    against=worst,
+                    name=PREFERENCE,
+                    value=high - low,
+                    source_kind="CODE",
+                    source_id=name,
+                )
+            )
+    return store.add_new(pairs)
+
+
 def _is_scored(store: Store, one: str, name: str, source: str) -> bool:
     terms = (("target", one), ("name", name), ("source_id", source), ("source_kind", "CODE"))
     same = All(tuple(Compare(field, "=", value) for field, value in terms))
@@ -113,19 +157,12 @@ def categorise(
     with store.reading() as connection:
         ids = find_ids(connection, Query(filter, kind, origin), None)
         if callable(rules):
-            for part in split(ids, PAGE):
-                records = [r for r in load(connection, part) if _text(r)]
-                tags = rules([_text(record) for record in records]) if records else []
-                if len(tags) != len(records):
-                    raise UserError("rules must give a tag for each text", "rules")
-                for record, tag in zip(records, tags, strict=True):
-                    wanted.setdefault(record.id, []).extend([tag] if tag else [])
+            found = _classify(connection, ids, rules)
         else:
-            chosen = set(ids)
-            for tag, rule in rules.items():
-                for one in find_ids(connection, Query(rule, kind, origin), None):
-                    if one in chosen:
-                        wanted.setdefault(one, []).append(tag)
+            chosen = {tag: Query(rule, kind, origin) for tag, rule in rules.items()}
+            found = _apply_rules(connection, set(ids), chosen)
+        for one, tag in found:
+            wanted.setdefault(one, []).append(tag)
     count = 0
     with store.writing() as connection:
         for part in split(sorted(wanted)):
@@ -135,3 +172,23 @@ def categorise(
                     store.change(connection, record.id, {"tags": tags})
                     count += 1
     return count
+
+
+def _classify(
+    connection: sa.Connection, ids: Sequence[str], classify: Classifier
+) -> Iterator[tuple[str, str]]:
+    """The ids of records with a text, and their tags."""
+    for part in split(ids, PAGE):
+        records = [record for record in load(connection, part) if _text(record)]
+        tags = classify([_text(record) for record in records]) if records else []
+        if len(tags) != len(records):
+            raise UserError("rules must give a tag for each text", "rules")
+        yield from ((record.id, tag) for record, tag in zip(records, tags, strict=True) if tag)
+
+
+def _apply_rules(
+    connection: sa.Connection, ids: set[str], rules: Mapping[str, Query]
+) -> Iterator[tuple[str, str]]:
+    """The ids of records that a rule holds for, and its tag."""
+    for tag, rule in rules.items():
+        yield from ((one, tag) for one in find_ids(connection, rule, None) if one in ids)

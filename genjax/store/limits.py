@@ -8,6 +8,7 @@ import re
 import types
 import typing
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from typing import Any, cast
@@ -103,23 +104,37 @@ def _check_json(value: Any, name: str) -> None:
         below: list[Any] = []
         for one in level:
             if isinstance(one, Mapping):
-                if not all(isinstance(key, str) for key in one):
-                    raise UserError(f"{name} must be JSON: the names of members are texts", name)
-                below += [*one, *one.values()]
+                below += [*map(_Key, one), *one.values()]
             elif isinstance(one, list | tuple):
                 below += one
-            elif isinstance(one, str):
-                check_text(one, name, WHOLE)
-            elif isinstance(one, int) and not -WHOLE <= one < WHOLE:
-                raise UserError(f"{name} must have whole numbers of at most 64 bits", name)
-            elif isinstance(one, float) and not math.isfinite(one):
-                raise UserError(f"{name} must have finite numbers, got {one}", name)
-            elif not isinstance(one, int | float | None):
-                raise UserError(f"{name} must be JSON, but holds {type(one).__name__}", name)
+            else:
+                _check_plain(one, name)
         if not below:
             return
         level = below
     raise UserError(f"{name} must be nested at most {DEEPEST} deep", name)
+
+
+@dataclass(frozen=True)
+class _Key:
+    """The name of a member, which must be a text."""
+
+    value: Any
+
+
+def _check_plain(one: Any, name: str) -> None:
+    if isinstance(one, _Key):
+        if not isinstance(one.value, str):
+            raise UserError(f"{name} must be JSON: the names of members are texts", name)
+        one = one.value
+    if isinstance(one, str):
+        check_text(one, name, WHOLE)
+    elif isinstance(one, int) and not -WHOLE <= one < WHOLE:
+        raise UserError(f"{name} must have whole numbers of at most 64 bits", name)
+    elif isinstance(one, float) and not math.isfinite(one):
+        raise UserError(f"{name} must have finite numbers, got {one}", name)
+    elif not isinstance(one, int | float | None):
+        raise UserError(f"{name} must be JSON, but holds {type(one).__name__}", name)
 
 
 @cache
@@ -143,21 +158,25 @@ def _check(value: Any, hint: Any, name: str, limits: Limits) -> None:
     elif hint is str:
         _require(isinstance(value, str), name, "a text", value)
         check_text(value, name, limits.text if name in LONG else limits.name)
-    elif hint is bool:
-        _require(isinstance(value, bool), name, "true or false", value)
-    elif hint is int:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        _require(whole and -WHOLE <= value < WHOLE, name, "a whole number of 64 bits", value)
-    elif hint is float:
-        number = isinstance(value, int | float) and not isinstance(value, bool)
-        _require(number and abs(value) < 1e308, name, "a finite number", value)
-    elif hint is datetime:
-        _require(isinstance(value, datetime), name, "a time", value)
+    elif hint in (int, float):
+        _check_number(value, hint, name)
+    elif hint in (bool, datetime):
+        rule = "true or false" if hint is bool else "a time"
+        _require(isinstance(value, hint), name, rule, value)
     elif origin is tuple:
         _check_list(value, name, limits)
     else:
         _require(isinstance(value, Mapping), name, "a JSON object", value)
         encode_json(value, name, limits.data)
+
+
+def _check_number(value: Any, hint: type, name: str) -> None:
+    if hint is int:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        _require(whole and -WHOLE <= value < WHOLE, name, "a whole number of 64 bits", value)
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    _require(number and abs(value) < 1e308, name, "a finite number", value)
 
 
 def _check_list(value: Any, name: str, limits: Limits) -> None:

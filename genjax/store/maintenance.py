@@ -46,6 +46,8 @@ def copy_store(source: Store, target: Store) -> int:
       UserError: the target has records already, or a blob is missing.
     """
     count = 0
+    if source.url == target.url:
+        raise UserError(f"target must be another store than {source.place}", "target")
     with source.reading() as old, target.writing() as new:
         if new.execute(sa.select(schema.records.c.id).limit(1)).first() is not None:
             raise UserError(f"target {target.place} must be empty: it has records", "target")
@@ -143,6 +145,17 @@ def restore(folder: str | Path, target: Store) -> int:
     Raises:
       UserError: it is no backup or damaged, or the store is not empty.
     """
+    place = check_backup(folder)
+    with open_store(str(place / DATABASE), read_only=True) as copy:
+        return copy_store(copy, target)
+
+
+def check_backup(folder: str | Path) -> Path:
+    """The folder of a backup that is whole.
+
+    Raises:
+      UserError: it is no backup, or damaged.
+    """
     place = Path(folder).expanduser()
     try:
         manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
@@ -152,7 +165,7 @@ def restore(folder: str | Path, target: Store) -> int:
     with open_store(str(place / DATABASE), read_only=True) as copy:
         if hash_store(copy) != hashes or check(copy):
             raise UserError(f"backup {place} is damaged: its records are others", "backup")
-        return copy_store(copy, target)
+    return place
 
 
 def check(store: Store, repair: bool = False) -> list[Fault]:

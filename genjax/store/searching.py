@@ -14,7 +14,7 @@ from genjax.store.index.facts import FieldValue
 from genjax.store.index.follow import Change, Followed, Found
 from genjax.store.index.index import LONGEST_TEXT, POOL, Entry, Index, Query
 from genjax.store.index.opening import open_encoder, open_index
-from genjax.store.records import COMMON, Payload, Record, Wanted, fields_of
+from genjax.store.records import COMMON, Feedback, Payload, Record, Wanted, fields_of
 from genjax.store.rows import load, name_kind
 from genjax.store.store import Store, find_visible
 
@@ -46,7 +46,8 @@ def make_entry(record: Record) -> Entry | None:
     """What is searched of a record, its fields to filter by; None where it has no text."""
     payload = getattr(record, "payload", None)
     text = payload.text if isinstance(payload, Payload) else None
-    text = text or getattr(record, "rationale", None) or getattr(record, "name", None)
+    title = "rationale" if isinstance(record, Feedback) else "name"
+    text = text or getattr(record, title, None)
     if not text or not text.strip():
         return None
     fields: dict[str, FieldValue] = {"tags": record.tags, "parents": record.parents}

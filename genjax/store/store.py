@@ -502,12 +502,8 @@ def open_store(
     found = engines.read_url(url)
     sqlite = found.get_backend_name() == "sqlite"
     place = Path(found.database or "")
-    if sqlite and not create and not place.exists():
-        engines.refuse_missing(found)
-    if sqlite and place.is_dir():
-        raise UserError(f"store {place} must be a file, but is a folder", "store")
-    if create:
-        place.parent.mkdir(parents=True, exist_ok=True) if sqlite else None
+    if sqlite:
+        _check_place(place, create, found)
     engine = engines.make_engine(found, read_only)
     with engines.reading(engine, found) as connection:
         version = engines.read_version(connection)
@@ -526,6 +522,19 @@ def open_store(
     name = user if user is not None else _find_user()
     check_text(name, "user", limits.name)
     return Store(found, engine, None if blobs is None else Blobs(blobs), name, limits)
+
+
+def _check_place(place: Path, create: bool, url: URL) -> None:
+    """Refuse a path where no file of a store is or can be; makes its folder to create one."""
+    try:
+        if place.is_dir():
+            raise UserError(f"store {place} must be a file, but is a folder", "store")
+        if not create and not place.exists():
+            engines.refuse_missing(url)
+        if create:
+            place.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"store {place} cannot be opened: {error.strerror}", "store") from None
 
 
 def migrate_store(url: str) -> None:

@@ -486,7 +486,7 @@ def test_scores_and_categories(store):
     assert categorise(store, lambda texts: ["q"] * len(texts), kind="prompt") == 1
     assert [r.id for r in store.select("tags:nice", origin="any")] == ["a"]
     assert store.get("p").tags == ("greeting", "short", "q")
-    with pytest.raises(UserError, match="broken"):
+    with pytest.raises(UserError, match="failed"):
         score(store, "broken", lambda prompts, responses: 1 / 0, origin="any")
 
 

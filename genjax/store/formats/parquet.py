@@ -123,8 +123,12 @@ def _make_table(rows: Sequence[Object]) -> pa.Table:
             exact = _without_none(array.to_pylist()) == _without_none(values)
         except pa.ArrowException:
             exact = False
-        columns[name] = array if exact else pa.array([json.dumps(value) for value in values])
+        columns[name] = array if exact else pa.array([_spell(value) for value in values])
     return pa.table(columns)
+
+
+def _spell(value: Any) -> str | None:
+    return value if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False)
 
 
 def _without_none(value: Any) -> Any:
