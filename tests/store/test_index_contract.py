@@ -2,8 +2,8 @@
 
 import dataclasses
 import itertools
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -16,29 +16,13 @@ from genjax.store.index.facts import compile_filter, encode_all, holds
 from genjax.store.index.index import EngineIndex, Entry, Query
 from genjax.store.index.opening import open_index
 from tests.store.servers import run_postgres
+from tests.store.words import Words
 
-D = 8
+D = Words.dimension
 ENGINES = ("lance", "milvus", "faiss", "postgres", "bridge", "bridge-milvus")
 SEARCHES = ("lance", "milvus", "postgres")  # keywords and hybrids
 THEIRS = "a vector store of LangChain's"  # whose scores are of any kind
 FILTERS = (*SEARCHES, "bridge", "bridge-milvus")
-
-
-@dataclasses.dataclass(frozen=True)
-class Words:
-    """A vector by the words of a text: equal texts have equal ones."""
-
-    id: str = "words"
-    dimension: int = D
-
-    def encode(self, texts: Sequence[str]) -> np.ndarray:
-        found = np.zeros((len(texts), self.dimension), np.float32)
-        for row, text in zip(found, texts, strict=True):
-            for word in text.lower().split():
-                draw = np.random.default_rng(zlib.crc32(word.encode()))
-                row += draw.standard_normal(self.dimension)
-            row /= max(np.linalg.norm(row), 1e-9)
-        return found
 
 
 Opener = Callable[..., EngineIndex]
@@ -381,6 +365,37 @@ def test_faiss_refuses_filters(opener):
     with pytest.raises(UserError, match="FAISS cannot filter") as error:
         index.search(Query("cat", filter=parse_filter("kind=x"), mode="vector"))
     assert error.value.field == "filter"
+
+
+@each("lance")
+def test_a_lost_folder_is_built_again(opener, tmp_path):
+    index = opener()
+    index.upsert(ENTRIES)
+    index.mark(20)
+    shutil.rmtree(tmp_path / "lance")
+    with pytest.raises(UserError, match="rebuild") as error:
+        index.search(Query("cat", mode="keyword"))
+    assert error.value.field == "index"
+    again = opener()
+    assert again.search(Query("cat")) == () and again.read_state().seq == 0
+    again.rebuild(ENTRIES, seq=20)
+    assert opener().stats().rows == 20
+
+
+@each("lance", "milvus", "faiss")
+def test_a_place_that_cannot_be_an_index_is_refused(opener, tmp_path):
+    for name in ("lance", "m.db", "f.npz"):
+        (tmp_path / name).write_text("not an index")
+    with pytest.raises(UserError) as error:
+        opener().upsert(ENTRIES[:1])
+    assert error.value.field == "index"
+
+
+@each("lance", "faiss")
+def test_a_query_without_tokens_finds_nothing(opener):
+    index = opener()
+    index.upsert(ENTRIES)
+    assert index.search(Query(vector=np.zeros(D), mode="vector")) == ()
 
 
 @each("lance", "faiss")

@@ -56,7 +56,8 @@ class Embeddings:
         """A vector for each text."""
         new = [text for text in texts if text not in self.given]
         made = dict(zip(new, self.encoder.encode(new) if new else (), strict=True))
-        return [list(map(float, self.given.get(text, made.get(text)))) for text in texts]
+        known = {**self.given, **made}
+        return [list(map(float, known[text])) for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a text."""

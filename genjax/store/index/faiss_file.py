@@ -118,13 +118,13 @@ class Faiss:
     def _save(self) -> None:
         assert self._state is not None
         names = sorted(self._rows)
-        kept = {
-            "state": np.array(self._state.to_json()),
-            "ids": np.array([name.encode().hex() for name in names], str),
-            "vectors": np.array([self._rows[name] for name in names], np.float32),
-        }
         content = io.BytesIO()
-        np.savez(content, **kept)
+        np.savez(
+            content,
+            state=np.array(self._state.to_json()),
+            ids=np.array([name.encode().hex() for name in names], str),
+            vectors=np.array([self._rows[name] for name in names], np.float32),
+        )
         self._path.parent.mkdir(parents=True, exist_ok=True)
         disk.write(self._path, content.getvalue())
 

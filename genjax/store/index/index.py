@@ -193,6 +193,7 @@ class EngineIndex:
     def __init__(self, engine: Engine, encoder: Encoder, fusion: Fusion | None = None) -> None:
         self._engine, self._encoder = engine, encoder
         self._fusion = ZScores() if fusion is None else fusion
+        self._seen = False  # whether there is an index: once there, it stays
 
     def check_encoder(self, where: str) -> None:
         """Refuse an index that another encoder built."""
@@ -229,7 +230,8 @@ class EngineIndex:
         """
         where = None if query.filter is None else compile_filter(query.filter)
         self._check_abilities(query, where)
-        if self._engine.read_state() is None:
+        self._seen = self._seen or self._engine.read_state() is not None
+        if not self._seen:
             return ()
         end = query.offset + query.limit
         if query.mode == "keyword":
@@ -339,6 +341,8 @@ class EngineIndex:
             vector = self._encoder.encode([query.text])[0]
         else:
             vector = self._check(query.vector)
+        if not vector.any():  # a text without tokens is near to nothing
+            return []
         engine = self._engine
         return rank(lambda depth: engine.near(vector, where, depth), k, engine.deepest)
 

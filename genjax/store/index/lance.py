@@ -8,11 +8,12 @@ itself: ``maintain`` does.
 
 from __future__ import annotations
 
+import functools
 import json
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +31,26 @@ from genjax.store.index.facts import TEXT, Every, Except, Some, Test, Where, as_
 
 ENTRIES, STATE = "entries", "state"
 OWN = ("kind", "origin", "time")  # facts with a column of their own, as they are filtered by most
-PROBES, REFINE, EF = 20, 5, 300
+PROBES, REFINE, EF = 20, 2, 300  # hits are fetched 128 at least, so twice as many are enough
+
+
+P, R = ParamSpec("P"), TypeVar("R")
+
+
+def _explain(method: Callable[P, R]) -> Callable[P, R]:
+    """A method whose errors of the library's are a user's: a folder that is gone, a full disk."""
+
+    @functools.wraps(method)
+    def explained(*values: P.args, **options: P.kwargs) -> R:
+        try:
+            return method(*values, **options)
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = str(error).strip().partition("\n")[0][:300]
+            raise UserError(
+                f"index: LanceDB refuses: {reason}: genjax store rebuild makes it again", "index"
+            ) from None
+
+    return explained
 
 
 class Lance:
@@ -38,7 +58,7 @@ class Lance:
 
     name = "LanceDB"
     abilities: frozenset[Ability] = frozenset({"filter", "keyword"})
-    deepest = 2**24
+    deepest = 2**17
 
     def __init__(self, url: str, language: str = "english") -> None:
         try:
@@ -46,14 +66,16 @@ class Lance:
         except ModuleNotFoundError:
             raise missing_package("lancedb", url) from None
         self._url, self._language = url, language.capitalize()
-        try:
-            # A reader sees what another process wrote with its next search.
-            self._db = lancedb.connect(url, read_consistency_interval=timedelta(0))
-            self._tables: dict[str, Any] = {}
-            self._open_tables()
-        except (OSError, ValueError, RuntimeError) as error:
-            raise _refuse(url, error) from None
+        self._tables: dict[str, Any] = {}
+        self._connect(lancedb)
 
+    @_explain
+    def _connect(self, lancedb: Any) -> None:
+        # A reader sees what another process wrote with its next search.
+        self._db = lancedb.connect(self._url, read_consistency_interval=timedelta(0))
+        self._open_tables()
+
+    @_explain
     def read_state(self) -> State | None:
         """See ``Engine``."""
         if len(self._tables) < 2:
@@ -63,45 +85,46 @@ class Lance:
         rows = self._tables[STATE].to_arrow().to_pylist()
         return State.from_json(rows[0]["state"] if rows else "", self._url)
 
+    @_explain
     def write_state(self, state: State) -> None:
         """See ``Engine``."""
         self._make_table(STATE, pa.table({"state": [state.to_json()]}))
 
+    @_explain
     def create(self, dimension: int) -> None:
         """See ``Engine``."""
         table = self._make_table(ENTRIES, _make_schema(dimension).empty_table())
         table.create_index("text", config=self._words())
 
+    @_explain
     def write(self, rows: Sequence[Row]) -> None:
         """See ``Engine``."""
         table = self._tables[ENTRIES]
         new = _make_table(rows, table.schema)
-        try:
-            if table.count_rows() == 0:
-                table.add(new)
-            else:
-                merge = table.merge_insert("id").when_matched_update_all()
-                merge.when_not_matched_insert_all().execute(new)
-        except (OSError, RuntimeError) as error:
-            raise _refuse(self._url, error) from None
+        if table.count_rows() == 0:
+            table.add(new)
+        else:
+            merge = table.merge_insert("id").when_matched_update_all()
+            merge.when_not_matched_insert_all().execute(new)
 
+    @_explain
     def remove(self, ids: Sequence[str]) -> None:
         """See ``Engine``."""
         for start in range(0, len(ids), 1000):
             names = ", ".join(map(_quote, ids[start : start + 1000]))
             self._tables[ENTRIES].delete(f"id IN ({names})")
 
+    @_explain
     def near(self, vector: np.ndarray, where: Where | None, k: int) -> Ranked:
         """See ``Engine``."""
         table = self._tables[ENTRIES]
         query = table.search(vector, vector_column_name="vector").distance_type("dot")
-        if table.count_rows() < EXACT:
-            query = query.bypass_vector_index()
-        else:
-            query = query.nprobes(PROBES).refine_factor(REFINE).ef(max(EF, k))
+        # Without an index these change nothing.
+        query = query.nprobes(PROBES).refine_factor(REFINE).ef(max(EF, REFINE * k))
         found = self._run(query, where, k, "_distance")
         return [(name, 1.0 - distance) for name, distance in found]
 
+    @_explain
     def match(self, text: str, where: Where | None, k: int) -> Ranked:
         """See ``Engine``."""
         from lancedb.query import MatchQuery
@@ -110,16 +133,19 @@ class Lance:
         query = self._tables[ENTRIES].search(words(text, "text"), query_type="fts")
         return self._run(query, where, k, "_score")
 
+    @_explain
     def count(self) -> int:
         """See ``Engine``."""
         return int(self._tables[ENTRIES].count_rows())
 
+    @_explain
     def size(self) -> int:
         """See ``Engine``: of data and indexes."""
         table = self._tables[ENTRIES]
         indexes = sum(index.size_bytes or 0 for index in table.list_indices())
         return int(table.stats()["total_bytes"]) + int(indexes)
 
+    @_explain
     def tidy(self, keep: timedelta) -> None:
         """See ``Engine``; with ``keep`` 0 the words are indexed from nothing, so that those of
         erased texts are gone.
@@ -132,9 +158,11 @@ class Lance:
             table.optimize(cleanup_older_than=keep)
             if not keep:
                 table.create_index("text", config=self._words(), replace=True)
-            built = any("vector" in index.columns for index in table.list_indices())
+            built = [index.name for index in table.list_indices() if "vector" in index.columns]
             if not built and table.count_rows() >= EXACT:
                 table.create_index("vector", config=HnswSq(distance_type="dot"))
+            if built and table.count_rows() < EXACT:
+                table.drop_index(built[0])
             table.optimize(cleanup_older_than=keep)
             self._tables[STATE].optimize(cleanup_older_than=keep)
 
@@ -154,12 +182,9 @@ class Lance:
         }
 
     def _make_table(self, name: str, table: pa.Table) -> Any:
-        try:
-            there = name in self._db.list_tables().tables
-            mode = "overwrite" if there else "create"  # overwriting nothing warns
-            self._tables[name] = self._db.create_table(name, table, mode=mode)
-        except (OSError, RuntimeError) as error:
-            raise _refuse(self._url, error) from None
+        there = name in self._db.list_tables().tables
+        mode = "overwrite" if there else "create"  # overwriting nothing warns
+        self._tables[name] = self._db.create_table(name, table, mode=mode)
         return self._tables[name]
 
     def _run(self, query: Any, where: Where | None, k: int, score: str) -> Ranked:
@@ -224,8 +249,3 @@ def _make_table(rows: Sequence[Row], schema: pa.Schema) -> pa.Table:
         pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1]),
     ]
     return pa.Table.from_arrays(columns, schema=_make_schema(vectors.shape[1]))
-
-
-def _refuse(url: str, error: Exception) -> UserError:
-    reason = str(error).strip().partition("\n")[0][:300]
-    return UserError(f"index: {url} cannot be opened or written: {reason}", "index")

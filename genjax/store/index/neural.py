@@ -13,7 +13,7 @@ import numpy as np
 
 from genjax.data.splits import digest
 from genjax.data.storage import files_fingerprint
-from genjax.data.text.codecs import TextCodec
+from genjax.data.text.codecs import TextCodec, Unencodable
 from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError
 from genjax.families.masked_lm import MaskedLM, embed
@@ -33,7 +33,7 @@ class Network:
     """An encoder that takes the mean of a network's features over a text's tokens.
 
     Texts are put into rows of a few lengths, so that a network is compiled a few times; what is
-    longer than ``length`` tokens is cut there.
+    longer than ``length`` tokens is cut there. A text that the codec cannot spell gets zeros.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Network:
         """
         self.id, self._codec, self._length = name, codec, length
         self._features = jax.jit(features)
-        tokens = jax.ShapeDtypeStruct((1, SHORTEST), jnp.int32)
+        tokens = jax.ShapeDtypeStruct((1, min(SHORTEST, length)), jnp.int32)
         self.dimension = int(jax.eval_shape(features, tokens, tokens).shape[-1])
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
@@ -80,7 +80,10 @@ class Network:
         before, after = self._codec.start, self._codec.end
         first = [] if before is None else [before]
         last = [] if after is None else [after]
-        middle = self._codec.encode(text)[: self._length - len(first) - len(last)]
+        try:
+            middle = self._codec.encode(text)[: self._length - len(first) - len(last)]
+        except Unencodable:  # it has no vector then, but can be found by its words
+            return np.zeros(0, np.int32)
         ids = [*first, *middle.tolist(), *last]
         return np.array(ids if len(middle) else [], np.int32)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from genjax.errors import UserError
 from genjax.store.index.engine import EXACT, Ability, Ranked, Row, State, missing_package
-from genjax.store.index.facts import TEXT, Every, Except, Some, Where, as_member
+from genjax.store.index.facts import TEXT, Every, Except, Some, Test, Where, as_member
 
 ENTRIES, STATE = "genjax_entries", "genjax_index_state"
 HNSW = "genjax_entries_vector"
@@ -174,27 +174,30 @@ def _write(where: Where, values: list[str]) -> str:
         return " OR ".join(f"({_write(part, values)})" for part in where.parts) or "false"
     if isinstance(where, Except):
         return f"NOT ({_write(where.part, values)})"
+    return _write_test(where, values)
 
+
+def _write_test(test: Test, values: list[str]) -> str:
     def fact() -> str:
-        if where.field == TEXT:
+        if test.field == TEXT:
             return f"{ENTRIES}.text"
-        values.append(where.field)
+        values.append(test.field)
         return "(facts ->> %s::text)"
 
     def bind(value: str) -> str:
         values.append(value)
         return "%s"
 
-    if where.op == "present":
+    if test.op == "present":
         return f"{fact()} IS NOT NULL"
-    if where.op == "contains" and where.field == TEXT:
-        test = f"strpos({fact()}, {bind(where.value)}) > 0"
-    elif where.op == "contains":
+    if test.op == "contains" and test.field == TEXT:
+        found = f"strpos({fact()}, {bind(test.value)}) > 0"
+    elif test.op == "contains":
         first = f"starts_with({fact()}, 's')"
-        test = f"{first} AND strpos(substr({fact()}, 2), {bind(where.value)}) > 0"
-    elif where.op == "has":
+        found = f"{first} AND strpos(substr({fact()}, 2), {bind(test.value)}) > 0"
+    elif test.op == "has":
         first = f"starts_with({fact()}, 'l')"
-        test = f"{first} AND strpos({fact()}, {bind(as_member(where.value))}) > 0"
+        found = f"{first} AND strpos({fact()}, {bind(as_member(test.value))}) > 0"
     else:
-        test = f'{fact()} COLLATE "C" {where.op} {bind(where.value)}'
-    return f"coalesce({test}, false)"
+        found = f'{fact()} COLLATE "C" {test.op} {bind(test.value)}'
+    return f"coalesce({found}, false)"
