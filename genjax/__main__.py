@@ -23,6 +23,7 @@ from genjax.cli.bench import bench
 from genjax.cli.compare import compare
 from genjax.cli.data import data_command
 from genjax.cli.evaluate import evaluate_command
+from genjax.cli.explain import explain_component
 from genjax.cli.options import (
     CompareOptions,
     ConfigOptions,
@@ -217,7 +218,12 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
             raise
         return streams.BROKEN
     except (UserError, OSError) as error:
-        return _report_error(error, 2, debug)
+        return _report_error(explain_component(error) or error, 2, debug)
+    except AttributeError as error:
+        explained = explain_component(error)
+        if explained is None or debug:
+            raise
+        return _report_error(explained, 2, debug)
     except Exception as error:
         return _report_device_error(error, debug)
     except KeyboardInterrupt:

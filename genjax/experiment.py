@@ -36,6 +36,8 @@ FREE_ON_RESUME = (
     "data.source*.root",
 )
 COMPONENTS = ("family", "data", "optimizer", "every", "keep", "devices", "start_from")
+FAMILIES = "VAE(), GAN(), Diffusion(), Autoregressive() or Classifier()"
+SOURCES = "ImageFolder(...), TextFiles(...), Table(...) or TFDS(...)"
 LARGEST_CONFIG = 10_000_000  # bytes: far above any that a person writes
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
@@ -129,11 +131,11 @@ class Experiment:
     start_from: StartFrom = StartFrom()
 
     def __post_init__(self) -> None:
-        checks.component(self.family, "family", "init", "evaluate")
-        checks.component(self.data, "data", "open")
-        checks.component(self.optimizer, "optimizer", "build")
+        checks.component(self.family, "family", "init", "evaluate", such=FAMILIES)
+        checks.component(self.data, "data", "open", such=SOURCES)
+        checks.component(self.optimizer, "optimizer", "build", such="Adam() or Muon()")
         if self.curriculum is not None:
-            checks.component(self.curriculum, "curriculum", "check")
+            checks.component(self.curriculum, "curriculum", "check", such="ByDifficulty(...)")
         for field, hint in typing.get_type_hints(Experiment).items():
             object.__setattr__(self, field, checks.convert(getattr(self, field), hint, field))
         checks.at_least(self, 1, "steps", "batch_size", "steps_per_dispatch")
@@ -146,7 +148,11 @@ class Experiment:
         ):  # on the command line an empty one would take any word
             for item in getattr(self, name):
                 if not callable(item):
-                    raise UserError(f"{name} holds functions from a config file, not {item!r}")
+                    such = "SampleQuality()" if name == "evaluators" else "Flip()"
+                    raise UserError(
+                        f"{name} holds functions from a config file, such as {such}, not {item!r}",
+                        name,
+                    )
         name, changed = (
             type(self.family).__name__,
             self.curriculum is not None and self.curriculum.changes_batches,

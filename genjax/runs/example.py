@@ -57,7 +57,7 @@ def write_example(
     lines = ['draw = export.deserialize((folder / "sample.jax").read_bytes()).call']
     weights, key = 'load_file(folder / "model.safetensors")', "random.PRNGKey(0)"
     name = next(iter(inputs), "")
-    shape = inputs[name].shape if name else ()
+    shape: tuple[int, ...] = inputs[name].shape if name else ()
     if name in ("prompt", "source"):
         width = shape[1]
         lines.append(f"ids = {_write_ids(run, name, tokenizers, options)}")
