@@ -190,8 +190,8 @@ def resolve(
         kind = type(base.family).__name__
         raise UserError(
             f"{type(experiment.family).__name__} cannot continue {base.run_dir}: it is a {kind} "
-            f"and has learned {base.spec.entry}, but these data are {spec.entry}; name a run that has "
-            f"learned {spec.entry} (--from, or family.base)",
+            f"and has learned {base.spec.entry}, but these data are {spec.entry}; name a run that "
+            f"has learned {spec.entry} (--from, or family.base)",
             "family.base",
         )
     return dataclasses.replace(experiment, family=family.resolve(others, spec)), others
