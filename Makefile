@@ -1,4 +1,4 @@
-# make env: the virtual environment of the lock   make demo: train the default config, end with a picture
+# make env: the virtual environment of the lock   make demo: train the default config, end with flowers
 # make test: quick tests, at most 12 minutes on two cores   make test-all: the long ones, too
 # make test-slow: what takes hours, outside CI; it writes docs/checked.json
 PYTHON ?= python3
@@ -20,7 +20,7 @@ env: .venv/ready
 	touch $@
 
 demo: env
-	$(BIN)/python -m genjax train vae_digits --run-dir runs/demo
+	$(BIN)/python -m genjax train flow_flowers --run-dir runs/demo
 
 lint: env
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""genjax beside what a user would pick instead."""
+"""genjax compared with what a user would pick instead."""

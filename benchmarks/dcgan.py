@@ -1,4 +1,4 @@
-"""Both players of a DCGAN on 28x28 images, beside PyTorch."""
+"""Both players of a DCGAN on 28x28 images, compared with PyTorch."""
 
 from __future__ import annotations
 

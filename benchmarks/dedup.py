@@ -1,5 +1,5 @@
-"""Near-duplicate texts, beside datasketch: MinHash signatures of 5-word shingles, bands, pairs
-checked, components.
+"""Near-duplicate texts, compared with datasketch: MinHash signatures of 5-word shingles, bands,
+pairs checked, components.
 
 ``dedup`` takes 100,000 texts of some 120 words in memory, of which a fifth are edited copies of
 others; ``dedup_small`` 2,000. Both sides have 128 permutations, the same bands and the same
@@ -33,7 +33,7 @@ WORDS, VOCABULARY, COPIES, EDITS = (
     30_000,
     5,
     8,
-)  # one text in five is a copy, with up to so many words replaced
+)  # one text in five is a copy, with up to this many words replaced
 # Where memory is measured: texts of a file, and by the words of a text how many there are.
 PART = 5_000
 SIZES = {WORDS: (50_000, 100_000, 200_000, 400_000), 4 * WORDS: (100_000, 200_000, 400_000)}

@@ -1,10 +1,10 @@
-"""Transformers over tokens, beside PyTorch: training steps and generation.
+"""Transformers over tokens, compared with PyTorch: training steps and generation.
 
 ``gpt`` is a training step of nanoGPT's CPU model: 4 layers, 4 heads, 128 wide, 12 rows of 64
-characters, AdamW, clip 1; ``gpt_compiled`` the same beside ``torch.compile``. ``generate_small``
-and ``generate_small_16`` draw 1 and 16 texts that fill the context of that model, beside
-``transformers.generate`` with its cache; ``generate_124m`` draws 63 tokens of one text by GPT-2's
-smallest.
+characters, AdamW, clip 1; ``gpt_compiled`` the same compared with ``torch.compile``.
+``generate_small`` and ``generate_small_16`` draw 1 and 16 texts that fill the context of that
+model, next to ``transformers.generate`` with its cache; ``generate_124m`` draws 63 tokens of one
+text by GPT-2's smallest.
 """
 
 from __future__ import annotations

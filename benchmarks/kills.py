@@ -47,7 +47,7 @@ TRAINING = 2.0  # seconds after its first steps within which a process is killed
 
 
 def start(run_dir: Path, steps: int) -> subprocess.Popen[bytes]:
-    """Train in ``run_dir``; what the process says is kept beside it."""
+    """Train in ``run_dir``; what the process says is kept next to it."""
     command = [*COMMAND, f"--steps={steps}", f"--run-dir={run_dir}"]
     with said(run_dir).open("wb") as stderr:
         return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
@@ -91,7 +91,8 @@ def wrong_start(run_dir: Path, newest: int | None) -> str:
 
 
 def killed(run_dir: Path, steps: int, kills: int, draw: random.Random) -> Iterator[str]:
-    """Train with so many kills, then to the end; yields what is wrong with each start after a kill.
+    """Train with this many kills, then to the end; yields what is wrong with each start after a
+    kill.
 
     Three of four come while a process trains and saves, one at any moment of its start.
     """

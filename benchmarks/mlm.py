@@ -1,4 +1,4 @@
-"""A training step of a small BERT, beside ``transformers``' BertForMaskedLM in eager PyTorch.
+"""A training step of a small BERT, next to ``transformers``' BertForMaskedLM in eager PyTorch.
 
 4 layers, 4 heads, 128 wide, 2,048 tokens in the vocabulary, 32 rows of 64 tokens, of which 15 % are
 requested; AdamW, clip 1, no dropout. Both mask each batch again, 80/10/10.

@@ -92,7 +92,7 @@ def serve(side: str, case: str, seconds: float) -> None:
 
 
 def timed(run: Callable[[int], None], steps: int) -> float:
-    """Seconds that so many steps take."""
+    """Seconds that this many steps take."""
     begin = time.perf_counter()
     run(steps)
     return time.perf_counter() - begin

@@ -1,5 +1,5 @@
-"""An iteration of PPO for language models, beside a loop in eager PyTorch around ``transformers``'
-GPT-2.
+"""An iteration of PPO for language models, compared with a loop in eager PyTorch around
+``transformers``' GPT-2.
 
 An iteration draws responses to prompts, at temperature 1 with a cache, none of which ends early;
 rewards the texts by a plain Python function; and makes 4 epochs of 4 minibatches: a penalty of the
@@ -58,6 +58,38 @@ def genjax_step(case: str) -> Callable[[int], None]:
     import numpy as np
 
     from genjax import parallel
+    from genjax.runs.setup import make_step
+
+    sizes = SIZES[case]
+    experiment, begin = _genjax_run(sizes)
+    layout = parallel.start(parallel.Devices(count=1))
+    step = layout.compile_step(make_step(experiment), layout.eval_shapes(begin))
+    state = layout.init(begin)
+    shape = sizes.rows, sizes.prompt
+    batch = layout.place(
+        {
+            "tokens": np.random.default_rng(0).integers(0, sizes.vocabulary, shape, np.int32),
+            "loss_mask": np.zeros(shape, np.float32),
+            "prefix_mask": np.ones(shape, np.float32),
+            "mask": np.ones(sizes.rows, np.float32),
+        }
+    )
+
+    def run(iterations: int) -> None:
+        nonlocal state
+        for _ in range(iterations):
+            collected = experiment.family.collect(state, batch, state.step_key)
+            state, metrics = step(state, layout.place(collected))
+        jax.block_until_ready((state, metrics))
+
+    return run
+
+
+def _genjax_run(sizes: Sizes) -> tuple[Any, Callable[[], Any]]:
+    """The experiment, and what makes its first state, in which the policy is the base."""
+    import jax
+    import numpy as np
+
     from genjax.continued import apply_initial_params
     from genjax.data.dataset import Spec
     from genjax.data.sources import Digits
@@ -68,22 +100,14 @@ def genjax_step(case: str) -> Callable[[int], None]:
     from genjax.nets.transformer.transformer import Transformer
     from genjax.optim import Adam
     from genjax.posttrain.ppo import BASE, PPO
-    from genjax.runs.setup import initial_state, make_step
+    from genjax.runs.setup import initial_state
     from genjax.schedules import Constant
 
-    sizes = SIZES[case]
-    rows, prompt = sizes.rows, sizes.prompt
-    spec = Spec(
-        "tokens",
-        (prompt,),
-        np.zeros(prompt, np.float32),
-        vocabulary=sizes.vocabulary,
-        prefixed=True,
-    )
-    policy = Autoregressive(
-        Transformer(sizes.layers, sizes.heads, sizes.width, prompt + sizes.response)
-    )
-    codec = Characters("".join(map(character, range(sizes.vocabulary))))
+    prompt, words = sizes.prompt, sizes.vocabulary
+    mean = np.zeros(prompt, np.float32)
+    spec = Spec("tokens", (prompt,), mean, vocabulary=words, prefixed=True)
+    net = Transformer(sizes.layers, sizes.heads, sizes.width, prompt + sizes.response)
+    policy, codec = Autoregressive(net), Characters("".join(map(character, range(words))))
     begins = PPO(
         BASE,
         even,
@@ -97,75 +121,72 @@ def genjax_step(case: str) -> Callable[[int], None]:
         kl=KL,
     )
     family = begins.resolve({BASE: Trained(BASE, policy, spec)}, spec).with_codec(codec)
-    experiment = Experiment(
-        family, data=Digits(), optimizer=Adam(Constant(RATE), clip=1.0), batch_size=rows
-    )
-    layout = parallel.start(parallel.Devices(count=1))
+    optimizer = Adam(Constant(RATE), clip=1.0)
+    experiment = Experiment(family, data=Digits(), optimizer=optimizer, batch_size=sizes.rows)
     plain = initial_state(experiment, spec)
 
     def begin() -> State:
         params, variables = policy.init(jax.random.key(1), make_example(spec), spec)
-        return apply_initial_params(
-            family, plain().replace(frozen={BASE: {"params": params, "variables": variables}})
-        )
+        frozen = {BASE: {"params": params, "variables": variables}}
+        return apply_initial_params(family, plain().replace(frozen=frozen))
 
-    step = layout.compile_step(make_step(experiment), layout.eval_shapes(begin))
-    state = layout.init(begin)
-    batch = layout.place(
-        {
-            "tokens": np.random.default_rng(0).integers(
-                0, sizes.vocabulary, (rows, prompt), np.int32
-            ),
-            "loss_mask": np.zeros((rows, prompt), np.float32),
-            "prefix_mask": np.ones((rows, prompt), np.float32),
-            "mask": np.ones(rows, np.float32),
-        }
-    )
-
-    def run(iterations: int) -> None:
-        nonlocal state
-        for _ in range(iterations):
-            collected = layout.place(family.collect(state, batch, state.step_key))
-            state, metrics = step(state, collected)
-        jax.block_until_ready((state, metrics))
-
-    return run
+    return experiment, begin
 
 
 def peer_step(case: str) -> Callable[[int], None]:
     """``run(iterations)`` of the PyTorch twin."""
-    import copy
-
     import torch
-    from torch.nn.functional import cross_entropy
-    from transformers import GPT2Config, GPT2LMHeadModel
 
-    layers, heads, width, vocabulary, rows, prompt, response = SIZES[case]
     torch.set_num_threads(os.cpu_count() or 1)
     torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=vocabulary,
-        n_positions=prompt + response,
-        n_embd=width,
-        n_layer=layers,
-        n_head=heads,
-        resid_pdrop=0.0,
-        embd_pdrop=0.0,
-        attn_pdrop=0.0,
-        bos_token_id=None,
-        eos_token_id=None,
-    )
-    policy: Any = GPT2LMHeadModel(config).eval()
-    reference = copy.deepcopy(policy).requires_grad_(False)
-    head = torch.nn.Linear(width, 1)
-    torch.nn.init.zeros_(head.weight)
-    torch.nn.init.zeros_(head.bias)
-    params = [*policy.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(params, lr=RATE, weight_decay=0.0, fused=True)
-    prompts = torch.randint(vocabulary, (rows, prompt))
+    peer = Peer(SIZES[case])
 
-    def log_probs(net: Any, tokens: Any) -> tuple[Any, Any]:
+    def run(iterations: int) -> None:
+        for _ in range(iterations):
+            batch = peer.collect()
+            for _ in range(EPOCHS):
+                for chosen in torch.randperm(peer.sizes.rows).split(peer.sizes.rows // MINIBATCHES):
+                    peer.update(*(part[chosen] for part in batch))
+
+    return run
+
+
+class Peer:
+    """The PyTorch twin's policy, frozen copy, value head and optimizer."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        import copy
+
+        import torch
+        from transformers import GPT2Config, GPT2LMHeadModel
+
+        self.sizes = sizes
+        config = GPT2Config(
+            vocab_size=sizes.vocabulary,
+            n_positions=sizes.prompt + sizes.response,
+            n_embd=sizes.width,
+            n_layer=sizes.layers,
+            n_head=sizes.heads,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+            bos_token_id=None,
+            eos_token_id=None,
+        )
+        self.policy: Any = GPT2LMHeadModel(config).eval()
+        self.reference = copy.deepcopy(self.policy).requires_grad_(False)
+        self.head = torch.nn.Linear(sizes.width, 1)
+        torch.nn.init.zeros_(self.head.weight)
+        torch.nn.init.zeros_(self.head.bias)
+        self.params = [*self.policy.parameters(), *self.head.parameters()]
+        self.optimizer = torch.optim.AdamW(self.params, lr=RATE, weight_decay=0.0, fused=True)
+        self.prompts = torch.randint(sizes.vocabulary, (sizes.rows, sizes.prompt))
+
+    def log_probs(self, net: Any, tokens: Any) -> tuple[Any, Any]:
         """Of the responses in tokens [B, T], and the features that they are predicted from."""
+        from torch.nn.functional import cross_entropy
+
+        response = self.sizes.response
         hidden = net.transformer(tokens[:, :-1], use_cache=False).last_hidden_state[:, -response:]
         logits = net.lm_head(hidden)
         losses = cross_entropy(
@@ -173,55 +194,64 @@ def peer_step(case: str) -> Callable[[int], None]:
         )
         return -losses.view(-1, response), hidden
 
-    def texts(tokens: Any) -> list[str]:
-        return ["".join(map(character, row)) for row in tokens.tolist()]
+    def collect(self) -> tuple[Any, ...]:
+        """Draw responses and reward them."""
+        import torch
 
-    @torch.no_grad()
-    def collected() -> tuple[Any, ...]:
-        tokens = policy.generate(
-            prompts,
-            attention_mask=torch.ones_like(prompts),
-            do_sample=True,
-            top_k=0,
-            pad_token_id=0,
-            min_new_tokens=response,
-            max_new_tokens=response,
-        )
-        old, hidden = log_probs(policy, tokens)
-        values = head(hidden)[..., 0]
-        rewards = -KL * (old - log_probs(reference, tokens)[0])
-        rewards[:, -1] += torch.tensor(even(texts(tokens[:, :prompt]), texts(tokens[:, prompt:])))
-        following = torch.cat([values[:, 1:], torch.zeros(rows, 1)], 1)
-        errors = rewards + GAMMA * following - values
-        advantages = torch.empty_like(errors)
-        sum_after = torch.zeros(rows)
-        for t in reversed(range(response)):
-            sum_after = errors[:, t] + GAMMA * LAMBDA * sum_after
-            advantages[:, t] = sum_after
-        whitened = (advantages - advantages.mean()) * torch.rsqrt(
-            advantages.var(correction=0) + 1e-8
-        )
+        prompt, response = self.sizes.prompt, self.sizes.response
+        with torch.no_grad():
+            tokens = self.policy.generate(
+                self.prompts,
+                attention_mask=torch.ones_like(self.prompts),
+                do_sample=True,
+                top_k=0,
+                pad_token_id=0,
+                min_new_tokens=response,
+                max_new_tokens=response,
+            )
+            old, hidden = self.log_probs(self.policy, tokens)
+            values = self.head(hidden)[..., 0]
+            rewards = -KL * (old - self.log_probs(self.reference, tokens)[0])
+            rewards[:, -1] += torch.tensor(
+                even(_texts(tokens[:, :prompt]), _texts(tokens[:, prompt:]))
+            )
+            advantages = _advantages(rewards, values)
+            whitened = (advantages - advantages.mean()) * torch.rsqrt(
+                advantages.var(correction=0) + 1e-8
+            )
         return tokens, old, values, whitened, advantages + values
 
-    def update(tokens: Any, old: Any, values: Any, advantages: Any, returns: Any) -> None:
-        now, hidden = log_probs(policy, tokens)
-        value = head(hidden)[..., 0]
+    def update(self, tokens: Any, old: Any, values: Any, advantages: Any, returns: Any) -> None:
+        """Make a step on a minibatch."""
+        import torch
+
+        now, hidden = self.log_probs(self.policy, tokens)
+        value = self.head(hidden)[..., 0]
         ratio = torch.exp(now - old)
         policy_loss = torch.maximum(
             -advantages * ratio, -advantages * ratio.clamp(1 - CLIP, 1 + CLIP)
         ).mean()
         held = torch.clamp(value, values - VALUE_CLIP, values + VALUE_CLIP)
         value_loss = 0.5 * torch.maximum((value - returns) ** 2, (held - returns) ** 2).mean()
-        optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=True)
         (policy_loss + value_loss).backward()
-        torch.nn.utils.clip_grad_norm_(params, 1.0)
-        optimizer.step()
+        torch.nn.utils.clip_grad_norm_(self.params, 1.0)
+        self.optimizer.step()
 
-    def run(iterations: int) -> None:
-        for _ in range(iterations):
-            batch = collected()
-            for _ in range(EPOCHS):
-                for chosen in torch.randperm(rows).split(rows // MINIBATCHES):
-                    update(*(part[chosen] for part in batch))
 
-    return run
+def _texts(tokens: Any) -> list[str]:
+    return ["".join(map(character, row)) for row in tokens.tolist()]
+
+
+def _advantages(rewards: Any, values: Any) -> Any:
+    """GAE of rewards and values [B, T]."""
+    import torch
+
+    following = torch.cat([values[:, 1:], torch.zeros(len(values), 1)], 1)
+    errors = rewards + GAMMA * following - values
+    advantages = torch.empty_like(errors)
+    sum_after = torch.zeros(len(values))
+    for t in reversed(range(errors.shape[1])):
+        sum_after = errors[:, t] + GAMMA * LAMBDA * sum_after
+        advantages[:, t] = sum_after
+    return advantages

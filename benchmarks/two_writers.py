@@ -4,7 +4,7 @@ loses nothing.
     python benchmarks/two_writers.py [PAIRS]
 
 A pair is sound if one process ends with 0, and the other with 2 and one line that names the first,
-while the run keeps every row; or if both end with 0, where the second began when the first was
+while the run keeps every row; or if both end with 0, where the second started when the first was
 done. In every other pair the first is killed with SIGKILL in between and started again, which must
 not wait. The last line counts the sound pairs.
 """

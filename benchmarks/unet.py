@@ -1,4 +1,4 @@
-"""A U-Net of 6.5 million parameters that predicts noise, beside diffusers' on PyTorch.
+"""A U-Net of 6.5 million parameters that predicts noise, compared with diffusers' on PyTorch.
 
 ``unet`` is a training step: noise to images, its prediction, the squared error and AdamW.
 ``diffusion_sample`` draws a batch by a few steps of DDIM.

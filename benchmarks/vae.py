@@ -1,5 +1,5 @@
 """A variational autoencoder, of perceptrons (``vae``) or strided convolutions (``vae_conv``),
-beside PyTorch.
+compared with PyTorch.
 """
 
 from __future__ import annotations

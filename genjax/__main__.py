@@ -1,5 +1,5 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-show``.
+show | store``.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from genjax.cli.options import (
 )
 from genjax.cli.sample import sample_command
 from genjax.cli.show import describe
+from genjax.cli.store import store_command
 from genjax.data.storage import cache_folder
 from genjax.errors import Signalled, UserError, unknown_name
 from genjax.experiment import list_configs, load_config
@@ -59,6 +60,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
   export   RUN_DIR  write weights, config and sampling function for other programs
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   data prepare CONFIG  make a training set with a data card from raw files
+  store    ACTION   records of prompts, answers and documents: init, import, search, export, ...
   show     CONFIG   fields, parameters and FLOPs; also of a RUN_DIR, or of a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
@@ -71,6 +73,7 @@ NEEDED = {  # words before the options; a RUN_DIR for all others
     "show": ("CONFIG",),
     "compare": ("RUN_A", "RUN_B"),
     "data": ("prepare", "CONFIG"),
+    "store": ("ACTION",),
 }
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 PLACES = ("--run-dir", "--out", "--from")
@@ -184,6 +187,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "bench": bench_command,
         "data": data_command,
         "show": show_command,
+        "store": store_command,
     }
     with stop_promptly() as ended:
         try:
@@ -218,12 +222,7 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
             raise
         return streams.BROKEN
     except (UserError, OSError) as error:
-        return _report_error(explain_component(error) or error, 2, debug)
-    except AttributeError as error:
-        explained = explain_component(error)
-        if explained is None or debug:
-            raise
-        return _report_error(explained, 2, debug)
+        return _report_error(explain_component(error), 2, debug)
     except Exception as error:
         return _report_device_error(error, debug)
     except KeyboardInterrupt:
@@ -233,6 +232,9 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
 
 def _report_device_error(error: Exception, debug: bool) -> int:
     """Say what is wrong with devices, other hosts or packages; raises what is a fault of ours."""
+    explained = explain_component(error)
+    if isinstance(explained, UserError):
+        return _report_error(explained, 2, debug)
     if parallel.is_alone(error):
         return _report_error(UserError(peers.LINE), 2, debug)
     if isinstance(error, JaxRuntimeError | MemoryError):

@@ -76,7 +76,7 @@ def frozen(cls: type[T]) -> type[T]:
 
 
 def convert(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
-    """The value as its annotation wants it: lists as tuples, numpy's numbers as Python's, whole
+    """The value as its annotation requires: lists as tuples, numpy's numbers as Python's, whole
     floats as ints.
 
     Components are checked field by field, and built again only where something was converted;
@@ -106,22 +106,23 @@ def convert(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
             if type(value) in map(type, inner) and value in inner
             else _unlisted(name, inner, value)
         )
-    if hint is bool:
-        return value if isinstance(value, bool) else _refuse(name, "True or False", value)
-    if hint is int:
-        return _convert_int(value, name)
-    if hint is float:
-        return _convert_float(value, name)
-    if hint is str:
-        return value if isinstance(value, str) else _refuse(name, "a string", value)
-    if hint is type(None):
-        return value if value is None else _refuse(name, "None", value)
+    if hint in (bool, int, float, str, type(None)):
+        return _convert_plain(value, hint, name)
     if hint is tuple or origin is tuple:
         return _tuple(value, inner, name, deep)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint):
         kinds = ", ".join(sorted(kind.__name__ for kind in hint.__subclasses__()))
         _refuse(name, f"a {hint.__name__}{kinds and f' ({kinds})'}", value)
     return _component(value, name, deep)
+
+
+def _convert_plain(value: Any, hint: type, name: str) -> Any:
+    if hint is int:
+        return _convert_int(value, name)
+    if hint is float:
+        return _convert_float(value, name)
+    words = {bool: "True or False", str: "a string", type(None): "None"}
+    return value if isinstance(value, hint) else _refuse(name, words[hint], value)
 
 
 def component(value: Any, name: str, *methods: str, such: str = "") -> None:

@@ -27,8 +27,8 @@ class Continued(Family):
 
     ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards,
     pairings. ``precompute(state, batch) -> entries`` gives arrays [B, ...] that training examples
-    get beside their own entries and that depend on ``frozen`` alone: they are computed once, before
-    the first step. Most families have neither.
+    get next to their own entries and that depend on ``frozen`` alone: they are computed once,
+    before the first step. Most families have neither.
     """
 
     collect: ClassVar[Callable[..., Batch] | None] = None
@@ -103,6 +103,13 @@ class Alone(Continued):
     @property
     def wrapped(self) -> Family:
         return self.family
+
+    @property
+    def key_numbers(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.family.key_numbers
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return self.family.find_collapse(numbers)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         return self.family.init(key, example, spec)

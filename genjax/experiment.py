@@ -22,6 +22,7 @@ from genjax.errors import UserError, unknown_name
 from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.serial import trust
+from genjax.serial.neighbours import digest_input, read_neighbours
 from genjax.serial.stored import blame_config, execute, from_json, parse_json
 from genjax.start_from import StartFrom
 
@@ -153,11 +154,13 @@ class Experiment:
                         f"{name} holds functions from a config file, such as {such}, not {item!r}",
                         name,
                     )
-        name, changed = (
-            type(self.family).__name__,
-            self.curriculum is not None and self.curriculum.changes_batches,
-        )
-        family = wrap_family(self.family)
+        self._check_collection()
+        self._check_intervals()
+
+    def _check_collection(self) -> None:
+        """Refuse what changes examples, where the family has seen them before they are changed."""
+        name, family = type(self.family).__name__, wrap_family(self.family)
+        changed = self.curriculum is not None and self.curriculum.changes_batches
         if family.collect is not None and (self.steps_per_dispatch > 1 or self.augment or changed):
             raise UserError(
                 f"{name} collects on the host: steps_per_dispatch must be 1, no augment, and no "
@@ -168,15 +171,17 @@ class Experiment:
                 f"{name} learns what others say of its examples beforehand: no augment, and no "
                 "curriculum but an order"
             )
-        intervals = {
-            f"every.{f.name}": getattr(self.every, f.name) for f in dataclasses.fields(self.every)
-        }
+
+    def _check_intervals(self) -> None:
+        """Refuse a step at which something is due within a dispatch."""
+        intervals = {"steps": self.steps}
+        for field in dataclasses.fields(self.every):
+            intervals[f"every.{field.name}"] = getattr(self.every, field.name)
         if self.curriculum is not None:
             self.curriculum.check(self.family)
-            intervals |= {
-                f"curriculum.starts.{i}": start for i, start in enumerate(self.curriculum.starts)
-            }
-        for name, interval in ({"steps": self.steps} | intervals).items():
+            for i, start in enumerate(self.curriculum.starts):
+                intervals[f"curriculum.starts.{i}"] = start
+        for name, interval in intervals.items():
             if interval % self.steps_per_dispatch:
                 raise UserError(
                     f"{name} {interval} is not a multiple of steps_per_dispatch "
@@ -198,7 +203,7 @@ def find_runs(experiment: Experiment) -> dict[str, str]:
 
 
 def configs_folder() -> Path:
-    """Where the configs stand: inside the installed package, or beside it in a checkout."""
+    """Where the configs stand: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
@@ -254,8 +259,10 @@ def build_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
     if path.stat().st_size > LARGEST_CONFIG:
         raise UserError(f"{path} must be a config of at most {LARGEST_CONFIG:,} bytes", str(path))
     content = path.read_bytes()
-    module = execute(path, content)
-    trust.allow_here([trust.file_entry(content)])  # a run's copy of what the user has just named
+    files = read_neighbours(path, content)
+    module = execute(path, content, files)
+    # a run's copy of what the user has just named
+    trust.allow_here([trust.file_entry(digest_input(content, files))])
     if not callable(getattr(module, "get_config", None)):
         raise UserError(f"{path} has no get_config(tiny=False)")
     with blame_config(path):

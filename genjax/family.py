@@ -26,6 +26,32 @@ Variables = Any  # what a step changes without a gradient, by collection
 Batch = Mapping[str, jax.Array]
 
 
+@runtime_checkable
+class Conditional(Protocol):
+    """A family that may be conditioned on labels, if ``conditional``."""
+
+    conditional: bool
+
+
+@runtime_checkable
+class Reconstructs(Protocol):
+    """A family that encodes an example and decodes it again."""
+
+    reconstruct: Callable[..., jax.Array]
+
+
+@runtime_checkable
+class ScoresPairs(Protocol):
+    """A family that rewards both responses of a pair."""
+
+    score_pairs: Callable[..., Any]
+
+
+def is_conditional(family: Component) -> bool:
+    """Whether a family is conditioned on labels."""
+    return isinstance(family, Conditional) and family.conditional
+
+
 class Mean(NamedTuple):
     """A weighted mean kept as a pair, so that it merges over microbatches, devices and batches
     by addition.
@@ -137,11 +163,13 @@ class Family:
     ``Continued``.
 
     ``no_samples`` says why a family cannot draw samples and what to do instead, None if it can;
-    ``protocol`` what its own metrics depend on besides the data, such as the draws of a bound.
+    ``protocol`` what its own metrics depend on besides the data, such as the draws of a bound;
+    ``key_numbers`` names the few metrics that are shown beside the loss while it trains.
     """
 
     no_samples: ClassVar[str | None] = None
     protocol: ClassVar[str] = ""
+    key_numbers: ClassVar[tuple[str, ...]] = ()
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         """Parameters and variables, from a batch of one example and the data's spec.
@@ -173,6 +201,14 @@ class Family:
     def sample(self, state: State, key: jax.Array, n: int, options: Component) -> jax.Array:
         """``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        """What looks collapsed: a sentence for each sign of it, by the name of its metric.
+
+        Args:
+          numbers: metrics of training or of an evaluation; some may be missing, or not finite.
+        """
+        return {}
 
 
 Inputs = dict[str, tuple[tuple[int, ...], type]]  # by name the shape of each row and its dtype
@@ -288,9 +324,9 @@ def gradient_step(
 
     ``loss(params, variables, batch, key) -> metrics, variables`` gives named ``Mean`` pairs; the
     gradient is that of ``metrics["loss"]``. Sums are added over microbatches and devices and
-    divided once by the whole weight, so that accumulated or mapped steps equal the full batch,
-    whatever the masks. An update whose loss or gradient is not finite changes nothing and counts as
-    skipped.
+    divided once by the whole weight, so that accumulated or mapped steps equal the full batch
+    regardless of the masks. An update whose loss or gradient is not finite changes nothing and
+    counts as skipped.
 
     Args:
       optimizer: an ``UpdateRule``, or a mapping of them when there are parts.
@@ -307,7 +343,44 @@ def gradient_step(
     )
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+    grads, metrics, variables = _mean_gradients(loss, rule, params, state, batch, key, axis)
+    norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
+    finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
+    def updated() -> tuple[Params, Any, Any, Any]:
+        new_params, new_opt_state = rule.update(grads, norm, opt_state, params)
+        new_ema = (
+            ema if rule.ema is None else _update_ema(ema, new_params, rule.ema, opt_state.updates)
+        )
+        return new_params, new_opt_state, new_ema, variables
+
+    rate = rule.learning_rate(opt_state.updates)
+    # A branch, not a selection: on a CPU selecting between old and new costs a copy of everything.
+    params, opt_state, ema, variables = jax.lax.cond(
+        finite, updated, lambda: (params, opt_state, ema, state.variables)
+    )
+
+    step = {"grad_norm": norm, "learning_rate": rate, "skipped": 1.0 - finite}
+    metrics = metrics | {name: Mean(value, jnp.ones(())) for name, value in step.items()}
+    state = state.replace(
+        params=_set_part(state.params, part, params),
+        opt_state=_set_part(state.opt_state, part, opt_state),
+        ema=state.ema if rule.ema is None else _set_part(state.ema, part, ema),
+        variables=variables,
+    )
+    return state, metrics
+
+
+def _mean_gradients(
+    loss: Loss,
+    rule: UpdateRule,
+    params: Params,
+    state: State,
+    batch: Batch,
+    key: jax.Array,
+    axis: str | None,
+) -> tuple[Any, Metrics, Variables]:
+    """Gradients of the mean loss over microbatches and devices, summed metrics, new variables."""
     whole = rule.accumulate == 1
 
     def objective(
@@ -329,36 +402,7 @@ def gradient_step(
         variables = jax.tree.map(lambda v: _average_devices(v, axis), variables)
     if not whole:
         grads = jax.tree.map(lambda g: g / _clamp_weight(metrics["loss"].weight), grads)
-
-    norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
-    finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
-
-    def updated() -> tuple[Params, Any, Any, Any]:
-        new_params, new_opt_state = rule.update(grads, norm, opt_state, params)
-        new_ema = (
-            ema if rule.ema is None else _update_ema(ema, new_params, rule.ema, opt_state.updates)
-        )
-        return new_params, new_opt_state, new_ema, variables
-
-    rate = rule.learning_rate(opt_state.updates)
-    # A branch, not a selection: on a CPU selecting between old and new costs a copy of everything.
-    params, opt_state, ema, variables = jax.lax.cond(
-        finite, updated, lambda: (params, opt_state, ema, state.variables)
-    )
-
-    one = jnp.ones(())
-    metrics = metrics | {
-        "grad_norm": Mean(norm, one),
-        "learning_rate": Mean(rate, one),
-        "skipped": Mean(1.0 - finite, one),
-    }
-    state = state.replace(
-        params=_set_part(state.params, part, params),
-        opt_state=_set_part(state.opt_state, part, opt_state),
-        ema=state.ema if rule.ema is None else _set_part(state.ema, part, ema),
-        variables=variables,
-    )
-    return state, metrics
+    return grads, metrics, variables
 
 
 def _accumulate_gradients(

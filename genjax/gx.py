@@ -28,6 +28,7 @@ with epy.lazy_api_imports(globals()):
         Chorales,
         Digits,
         EmbeddedTable,
+        Flowers,
         ImageFolder,
         Instructions,
         LabelledTexts,

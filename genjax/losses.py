@@ -133,7 +133,7 @@ def chunked_cross_entropy(
         return cross_entropy(logits, targets), jax.nn.logsumexp(logits, -1)
     size = min(chunk, n)
     count = jnp.asarray(n, jnp.int32)
-    if weights is not None:  # what counts comes first, and chunks past it are never begun
+    if weights is not None:  # what counts comes first, and chunks past it are never started
         order = jnp.argsort(weights == 0, stable=True)
         back = jnp.zeros_like(order).at[order].set(jnp.arange(n, dtype=order.dtype))
         hidden, targets, count = hidden[order], targets[order], (weights != 0).sum(dtype=jnp.int32)

@@ -143,7 +143,7 @@ class Piecewise(Schedule):
 
     Attributes:
       values: one more than there are boundaries.
-      boundaries: rising steps at which the next value begins.
+      boundaries: rising steps at which the next value starts.
     """
 
     values: tuple[float, ...] = (1e-3, 1e-4)
@@ -207,7 +207,7 @@ class Cyclical(Schedule):
 
 @checks.frozen
 class WarmUp(Schedule):
-    """A straight line from 0 to the first value of another schedule, which then begins.
+    """A straight line from 0 to the first value of another schedule, which then starts.
 
     Attributes:
       warm_up: steps of the line; the value at step i is (i + 1) / warm_up of the first value.

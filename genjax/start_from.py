@@ -80,14 +80,14 @@ class Started(NamedTuple):
     def format_table(self, run: str) -> tuple[str, ...]:
         """The table, a line each."""
         counts = {name: getattr(self, name) for name in ("loaded", "reshaped", "new", "left")}
-        told = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items())
+        totals = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items())
         rows = [
             f"  {name:<8}  {path}"
             for name, paths in counts.items()
             for path in paths
             if name != "loaded"
         ]
-        return (f"began from {run}, parameters: {told}", *rows)
+        return (f"began from {run}, parameters: {totals}", *rows)
 
 
 def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
@@ -110,13 +110,13 @@ def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
         else:
             coming[place] = path, leaf
     other = [place for place, (_, leaf) in coming.items() if leaf.shape != here[place].shape]
-    told = {
+    reshaped = {
         place: f"{coming[place][0]} {_shape(coming[place][1])} to {place} {_shape(here[place])}"
         for place in other
     }
     wrong = [
         line
-        for place, line in told.items()
+        for place, line in reshaped.items()
         if not _may_reshape(start, coming[place][1], here[place], place)
     ]
     if wrong:
@@ -128,9 +128,11 @@ def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
     trees.check_patterns("start_from.reshape", start.reshape, params)
     for place in other:
         coming[place] = coming[place][0], _overlay(here[place], coming[place][1])
-    loaded = tuple(place for place in coming if place not in told)
+    loaded = tuple(place for place in coming if place not in reshaped)
     new = tuple(path for path in here if path not in coming)
-    return Started(_replace_leaves(params, coming), loaded, new, tuple(left), tuple(told.values()))
+    return Started(
+        _replace_leaves(params, coming), loaded, new, tuple(left), tuple(reshaped.values())
+    )
 
 
 def transfer_variables(variables: Any, learned: Any, start: StartFrom) -> Any:

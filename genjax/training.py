@@ -30,13 +30,16 @@ from genjax.runs.first_state import Start, examples, first_state
 from genjax.runs.lease import Lease
 from genjax.runs.meter import PackedMetrics
 from genjax.runs.run import Run, load_models
+from genjax.runs.screen import Status
 from genjax.runs.setup import Setup, set_up
 from genjax.runs.stop import Stop
+from genjax.runs.summary import Alarms, Summary
 from genjax.runs.tracking import Tracking, track_run
 from genjax.samplers.options import decode_samples, encode_options
+from genjax.serial.json_text import Json
 
 NON_FINITE_LIMIT = 3
-KEPT = "what was saved before is whole, and the same command goes on once there is room"
+KEPT = "what was saved before is whole, and the same command resumes once there is room"
 
 
 class Diverged(Exception):
@@ -125,8 +128,10 @@ def _train_prerequisites(
             print(f"{run_dir} {stands}: it is trained first", file=sys.stderr, flush=True)
         minutes = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) / 60
         file = source if stored is None else None  # a run that has started has a config of its own
-        told = dataclasses.replace(tracking, model=None)
-        made = train(wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet, tracking=told)
+        unnamed = dataclasses.replace(tracking, model=None)
+        made = train(
+            wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet, tracking=unnamed
+        )
         if made.step < wanted.steps:
             raise SystemExit(0)
 
@@ -143,14 +148,16 @@ def run_loop(
     steps, run_dir = setup.experiment.steps, setup.run_dir
     assert run_dir is not None, "a run is kept somewhere"
     judge = _make_judge(setup) if start.step < steps else None
-    has_rows = bool(writers.read_rows(run_dir / "metrics.jsonl"))
+    rows = writers.read_rows(run_dir / "metrics.jsonl")
+    summary = _make_summary(setup, [row for row in rows if row["step"] <= start.step])
     with writers.Writers(run_dir, start.step, steps, setup.layout.is_main, quiet) as out:
-        out.say_all(_greeting(start.step, steps, run_dir, has_rows), start.remarks)
+        out.say_all(_greeting(start.step, steps, run_dir, bool(rows)), start.remarks)
         if judge is None:
+            out.report(*summary.conclude())
             return start.state
         with examples(setup, start.state, start.position) as (source, remarks):
             out.say_all(remarks)
-            loop = Loop(setup, start, judge, checkpoints, out)
+            loop = Loop(setup, start, judge, checkpoints, out, summary)
             while loop.step < steps:
                 loop.advance(next(source))
                 stopping = loop.is_stopping(stop, deadline)
@@ -158,8 +165,20 @@ def run_loop(
                 if stopping and loop.is_saved:
                     out.say(f"stopped at step {loop.step} of {steps}; the same command continues")
                     break
+            loop.close()
         checkpoints.wait()
     return loop.state
+
+
+def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
+    """The summary of a run with those rows so far."""
+    family, splits = setup.family, setup.data.splits
+    shown = tuple(dict.fromkeys((*family.key_numbers, *family.evaluated_as.key_numbers)))
+    held_out = ""
+    if setup.experiment.every.evaluate:
+        split = default_split(splits)
+        held_out = f"{split}, {len(splits[split]):,} examples"
+    return Summary(setup.experiment.keep, shown, held_out, rows)
 
 
 def _make_judge(setup: Setup) -> Judge:
@@ -195,9 +214,11 @@ class Loop:
         judge: Judge,
         checkpoints: Checkpoints,
         out: writers.Writers,
+        summary: Summary,
     ) -> None:
         self.state, self.step, self.meter = start.state, start.step, start.meter
         self._setup, self._judge, self._checkpoints, self._out = setup, judge, checkpoints, out
+        self._summary, self._alarms = summary, Alarms(setup.experiment.steps)
         self._is_first = True
         self._split = default_split(setup.data.splits) if setup.experiment.every.evaluate else ""
         self._saved = start.step or None
@@ -209,10 +230,11 @@ class Loop:
         setup, collect = self._setup, self._setup.family.collect
         if collect is not None:
             batch = setup.layout.place(collect(self.state, batch, self.state.step_key))
-        if self._is_first:
-            check_step(setup, self.state, batch)
-            self._is_first = False
-        self.state, metrics = setup.run_step(self.state, batch)
+        with self._clock.skip_compilation() if self._is_first else contextlib.nullcontext():
+            if self._is_first:
+                check_step(setup, self.state, batch)
+            self.state, metrics = setup.run_step(self.state, batch)
+        self._is_first = False
         self.step += setup.experiment.steps_per_dispatch
         self._read()
         self._pending = self.step, metrics
@@ -267,11 +289,25 @@ class Loop:
             self._clock.measure_speed(last),
             self._setup.experiment.batch_size,
         )
-        for remark in self._setup.family.warnings(numbers):
+        family = self._setup.family
+        for remark in family.warnings(numbers):
             self._out.say(f"step {last}: {remark}")
+        self._warn(last, "train", family.find_collapse(numbers))
         rates = {"time/steps_per_second": speed, "time/examples_per_second": speed * batch_size}
         self._out.write_row(last, "train", numbers | rates)
-        self._out.show_progress(last, numbers["loss"], speed * batch_size, speed)
+        shown = {name: numbers[name] for name in ("loss", *family.key_numbers) if name in numbers}
+        left = self._clock.estimate_seconds_left(last, self._setup.experiment.steps)
+        self._out.show_progress(Status(last, shown, speed, speed * batch_size, left))
+
+    def _warn(self, step: int, split: str, found: Mapping[str, str]) -> None:
+        for sentence in self._alarms.check(step, split, found):
+            self._out.say(f"step {step}: {sentence}")
+
+    def close(self) -> None:
+        """Say what the run has reached."""
+        self._read()
+        self._out.report(*self._summary.conclude(*self._clock.measure_total(self.step)))
+        self._out.report(*(f"at the end, too: {line}" for line in self._alarms.standing.values()))
 
     def _check_finite(self, last: int, streaks: list[int]) -> None:
         if max(streaks) < NON_FINITE_LIMIT:
@@ -289,6 +325,8 @@ class Loop:
         found = self._judge(self.state, self._split)
         scores, best = dict(found.numbers), self._setup.experiment.keep.best
         self._out.write_row(self.step, "eval", scores)
+        self._out.report(self._summary.take(self.step, self._setup.experiment.steps, scores))
+        self._warn(self.step, "eval", self._setup.family.evaluated_as.find_collapse(scores))
         for name, picture in found.pictures.items():
             self._out.write_picture(self.step, name, picture)
         self._out.say_all(found.remarks)
@@ -305,10 +343,11 @@ class Loop:
             setup.layout, family, setup.family.eval_state(self.state), key, codec.shown, options
         )
         if setup.layout.is_main and setup.run_dir is not None:
-            codec.write(
+            path = codec.write(
                 decode_samples(samples, options, codec),
                 setup.run_dir / "samples" / f"{self.step:08d}",
             )
+            self._out.show_picture(epath.Path(path).with_suffix(".png"))
 
     def _save(self, scores: Mapping[str, float] | None, stop: Stop) -> None:
         """Save, unless the step was bad and better ones may follow: it was skipped, but its
@@ -331,10 +370,28 @@ class Loop:
 
 
 class Clock:
-    """Steps a second between two rows, without what evaluation, samples and checkpoints took."""
+    """Steps a second between two rows, without what evaluation, samples and checkpoints took, and
+    how long all of it takes.
+    """
 
     def __init__(self, step: int) -> None:
-        self._step, self._start = step, time.monotonic()
+        self._step = self._first = step
+        self._start = self._begin = time.monotonic()
+
+    @contextlib.contextmanager
+    def skip_compilation(self) -> Iterator[None]:
+        """Around the first steps, whose compilation says nothing of those to come."""
+        yield
+        self._start = self._begin = time.monotonic()
+
+    def estimate_seconds_left(self, step: int, steps: int) -> float:
+        """How long the run takes from here, with its evaluations, samples and checkpoints."""
+        done = step - self._first
+        return (time.monotonic() - self._begin) / done * (steps - step) if done else math.inf
+
+    def measure_total(self, step: int) -> tuple[int, float]:
+        """Steps that were taken, and the seconds that they took."""
+        return step - self._first, time.monotonic() - self._begin
 
     def measure_speed(self, step: int) -> float:
         now = time.monotonic()

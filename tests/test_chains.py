@@ -79,7 +79,7 @@ def test_the_run_that_another_starts_from_is_trained_first_and_once(here, capsys
     )
     base.rename(here / "gone")
     assert command_line.main([*options, "--steps", "8"]) == 0, (
-        "a run that has begun needs it no more"
+        "a run that has started needs it no more"
     )
     assert "trained first" not in capsys.readouterr().err and not base.exists()
 
@@ -119,7 +119,7 @@ def test_another_run_may_take_its_place(here, capsys):
     assert (
         command_line.main(["train", "chained.py", "--from", "other", "--devices.count", "1"]) == 2
     )
-    assert "runs/chained has begun with mine: give another --run-dir" in capsys.readouterr().err
+    assert "runs/chained has started with mine: give another --run-dir" in capsys.readouterr().err
     assert command_line.main(["train", "chained.py", "--from", "nowhere", "--run-dir", "b"]) == 2
     assert "nowhere" in capsys.readouterr().err
 
@@ -163,7 +163,7 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     )
     adapted = genjax.train(lora, tmp_path / "l", quiet=True)
     learned = genjax.load(tmp_path / "whole_from").state.params
-    (tmp_path / "whole_from").rename(tmp_path / "gone")  # a run that has begun needs it no more
+    (tmp_path / "whole_from").rename(tmp_path / "gone")  # a run that has started needs it no more
     again = dataclasses.replace(told, steps=2)
     assert (
         genjax.train(

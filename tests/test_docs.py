@@ -124,11 +124,16 @@ def test_the_config_that_is_shown_is_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("number", "metric", "most"), [(0, "loss", 0.5), (1, "loss", 10.0), (2, "spread", 3.0)]
+    ("number", "metric", "most"),
+    [
+        (0, "loss", 0.5),
+        (1, "loss", 10.0),
+        (2, "spread", 3.0),
+        (3, "loss", 3.0),
+        (4, "loss", 2.0),
+    ],
 )
-def test_a_family_a_source_and_an_evaluator_of_ones_own_run_and_resume(
-    number, metric, most, tmp_path
-):
+def test_whatever_is_ones_own_runs_and_resumes(number, metric, most, tmp_path):
     block = blocks("add_a_family.md")[number]
     assert len(block.splitlines()) < EXAMPLE
     (tmp_path / "mine.py").write_text(block)

@@ -49,6 +49,12 @@ def executed(name, changes, folder, monkeypatch):
     return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
 
+def said_by(outputs):
+    """What the cells print, and the lines that they update as they stand at the end."""
+    texts = (output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs)
+    return "\n".join(texts)
+
+
 def pictures_of(outputs):
     pngs = [
         output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})
@@ -62,8 +68,10 @@ def test_the_vae_notebook_trains_shows_pictures_and_goes_on(tmp_path, monkeypatc
     assert len(pictures) == 4  # the loss, samples, reconstructions, samples again
     assert all(min(picture.shape[:2]) > 50 and picture.std() > 1 for picture in pictures)
     assert pictures[1].shape == pictures[3].shape and not np.array_equal(pictures[1], pictures[3])
-    said = "".join(output.get("text", "") for output in outputs)
+    said = said_by(outputs)
     assert "step 40/40" in said and "resuming from step 40" in said and "step 60/60" in said
+    assert said.count("steps/s") == 2, "one line that is updated for each call of train"
+    assert said.count("held out (") == 2 and "\x1b" not in said
 
 
 @pytest.mark.long
@@ -71,6 +79,6 @@ def test_the_chain_from_pre_training_to_ppo_runs_in_its_tiny_forms(tmp_path, mon
     outputs = executed("rlhf", {"TINY = False": "TINY = True"}, tmp_path, monkeypatch)
     (picture,) = pictures_of(outputs)
     assert picture.std() > 1, "the curves of reward and divergence"
-    said = "".join(output.get("text", "") for output in outputs)
+    said = said_by(outputs)
     assert said.count("step 4/4") == 4, "each link was trained once"
     assert "ppo_reward_model_tiny: positivity" in said and "best of 8" in said and "prompt:" in said

@@ -123,7 +123,7 @@ def test_what_another_run_draws_does_not_depend_on_the_batches(tmp_path):
         (ByFunction(words), "ByFunction gives <U4 of shape"),
         (
             ByFunction(unknown_at_37),
-            "ByFunction gives nan, which is no score, for training example 37",
+            "ByFunction gives nan, which is not a score, for training example 37",
         ),
     ],
 )

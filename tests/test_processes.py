@@ -298,7 +298,7 @@ def test_at_the_end_of_a_straight_process_all_is_finite(target):
             "target must be one of 'noise', 'x0', 'v', 'velocity'",
         ),
         (lambda: Parametrization(VPCosine(), data_std=0.0), "data_std must be above 0"),
-        (lambda: Parametrization(Straight(), "noise"), "tells nothing of x0"),
+        (lambda: Parametrization(Straight(), "noise"), "says nothing about x0"),
         (
             lambda: Parametrization(VPCosine()).weight(jnp.ones(1), "min-snr"),
             "did you mean 'min_snr'",

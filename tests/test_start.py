@@ -228,13 +228,13 @@ def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(UserError, match="names the directory of a run"):
         StartFrom("")
     assert StartFrom().run is None
-    with pytest.raises(UserError, match="is no net for tokens"):
+    with pytest.raises(UserError, match="is not a net for tokens"):
         genjax.train(
             Experiment(Classifier(), LabelledTexts(texts(tmp_path, Words()))),
             tmp_path / "a",
             quiet=True,
         )
-    with pytest.raises(UserError, match="is no net for image"):
+    with pytest.raises(UserError, match="is not a net for image"):
         genjax.train(
             Experiment(Classifier(TokenBackbone(NET)), toy.Pictures()), tmp_path / "b", quiet=True
         )

@@ -94,7 +94,7 @@ def rows_of(run_dir):
 
 @pytest.fixture(scope="module")
 def whole(uri, tmp_path_factory):
-    """A run of 6 steps on a prepared set, tracked: (what was asked for, run, client, MLflow's
+    """A run of 6 steps on a prepared set, tracked: (what was requested, run, client, MLflow's
     run).
     """
     folder = tmp_path_factory.mktemp("whole")
@@ -263,7 +263,7 @@ def test_a_store_that_fails_costs_one_line_and_nothing_is_lost(uri, tmp_path, mo
     down[0] = True
     run = trained(tmp_path / "run", where, steps=6)
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "MLflow" in line]
-    assert f"MLflow at {uri} does not take it (the database is gone); the run goes on" in line
+    assert f"MLflow at {uri} does not take it (the database is gone); the run continues" in line
     assert run.step == 6 and ("train", 6) not in history(*read_back(where, tmp_path / "run"))
     down[0] = False
     trained(tmp_path / "run", where, steps=6)
@@ -309,7 +309,7 @@ def impatient(monkeypatch):
 def test_a_server_that_is_not_there_is_told_before_the_first_step(closed, impatient, tmp_path):
     begin = time.monotonic()
     with pytest.raises(
-        UserError, match=rf"cannot be tracked: MLflow at {closed} does not .*refused\); mend"
+        UserError, match=rf"cannot be tracked: MLflow at {closed} does not .*refused\); fix"
     ):
         trained(tmp_path / "run", Tracking(closed))
     assert time.monotonic() - begin < 30

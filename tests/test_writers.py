@@ -1,6 +1,5 @@
-"""What a run tells: rows, events, the progress line, pictures and the plot of the losses."""
+"""What a run writes: rows, events, pictures and the plot of the losses."""
 
-import io
 import json
 import math
 import shutil
@@ -12,9 +11,9 @@ from etils import epath
 from PIL import Image
 from tensorboardX.proto import event_pb2
 
-from genjax.runs import writers
 from genjax.runs.events import records
-from genjax.runs.writers import ProgressLine, Writers, plot_losses, read_rows, truncate_rows
+from genjax.runs.screen import Status
+from genjax.runs.writers import Writers, plot_losses, read_rows, truncate_rows
 
 
 @pytest.fixture
@@ -169,71 +168,11 @@ def test_inactive_writers_write_nothing(tmp_path, capfd):
     with Writers(run_dir, 0, 100, active=False) as out:
         out.write_row(1, "train", {"loss": 1.0})
         out.write_picture(1, "walk", np.zeros((8, 8, 1), np.uint8))
-        out.show_progress(1, 1.0, 1.0, 1.0)
+        out.show_progress(Status(1, {"loss": 1.0}))
+        out.report("held out")
         out.say("hello")
     assert not run_dir.exists()
     assert capfd.readouterr() == ("", "")
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    now = [1000.0]
-    monkeypatch.setattr(writers.time, "monotonic", lambda: now[0])
-    return now
-
-
-def test_the_progress_line(capfd, clock):
-    progress = ProgressLine(5000, 0)
-    progress.show(1200, 23.4, 65536.0, 512.0)
-    progress.close()
-    line = "step 1200/5000  loss 23.4  512 steps/s  65,536 examples/s  0:07 left\n"
-    assert capfd.readouterr().err == line
-
-
-def test_a_log_file_gets_a_line_now_and_then_and_the_last(capfd, clock):
-    progress = ProgressLine(100, 0)
-    for step in range(1, 101):
-        progress.show(step, math.nan, 0.0, 0.0 if step == 1 else 10.0)
-        clock[0] += 0.5
-    lines = capfd.readouterr().err.splitlines()
-    assert [line.split()[1] for line in lines] == [
-        *(f"{step}/100" for step in range(1, 101, 10)),
-        "100/100",
-    ]
-    assert (
-        "loss nan" in lines[0] and lines[-1].endswith("0:00 left") and "\x1b" not in "".join(lines)
-    )
-
-
-def test_a_terminal_gets_one_line_redrawn(monkeypatch, clock):
-    monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    progress = ProgressLine(100, 0)
-    progress.show(1, 1.0, 1.0, 1.0)
-    progress.show(2, 1.0, 1.0, 1.0)  # too soon
-    clock[0] += 1
-    progress.show(3, 1.0, 1.0, 1.0)
-    progress.close()
-    shown = terminal.getvalue()
-    assert shown.count("\r\x1b[Kstep") == 2 and shown.count("\n") == 1 and shown.endswith("left\n")
-
-
-def test_say_stands_on_its_own_line(folder, monkeypatch, clock):
-    monkeypatch.setattr("sys.stderr", terminal := Terminal())
-    with Writers(folder, 0, 100) as out:
-        out.show_progress(1, 1.0, 1.0, 1.0)
-        out.say("stopped")
-    assert "left\r\x1b[Kstopped\n" in terminal.getvalue()
-
-
-def test_quiet_shows_no_progress(folder, capfd):
-    with Writers(folder, 0, 100, quiet=True) as out:
-        out.show_progress(100, 1.0, 1.0, 1.0)
-    assert capfd.readouterr().err == ""
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ authors (Jordan et al., 2024) take a step of 0.02: an orthogonal update times th
 columns. In our scale that is 0.0088 for square matrices. Adam at 3e-3 trains the rest. Both rates
 fall to zero in a straight line.
 
-Seed 0 on one 2.5 GHz x86 core beside other jobs (November 2026, jax 0.10.2), over all of the
+Seed 0 on one 2.5 GHz x86 core next to other jobs (November 2026, jax 0.10.2), over all of the
 held-out part in blocks of 64: 1.823, 1.732, 1.634 and 1.582 nats a character after 500, 1,000,
 1,500 and 2,000 steps. The published recipe reaches 1.91. All together took 11 min.
 

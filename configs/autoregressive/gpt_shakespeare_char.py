@@ -9,7 +9,7 @@ parameters. AdamW goes from 1e-3 to 1e-4 by a cosine after 100 steps of warm-up,
 90 % of the raw file. Published: 1.88 nats a character on 20 random batches of the rest (nanoGPT's
 README).
 
-A run took 8 to 16 min on one 2.5 GHz x86 core beside other jobs (November 2026, jax 0.10.2). Over
+A run took 8 to 16 min on one 2.5 GHz x86 core next to other jobs (November 2026, jax 0.10.2). Over
 all of the held-out part in blocks of 64, seeds 0, 1 and 2 have 1.911, 1.900 and 1.911 nats a
 character after 2,000 steps. Seed 0 had 2.437, 2.297, 2.170, 2.065, 2.015, 1.963 and 1.927, every
 250 steps before. Five draws of 20 random batches have 1.906, 1.897 and 1.908 in the mean, from

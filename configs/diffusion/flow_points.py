@@ -6,7 +6,7 @@
 
 Optimal pairs are those within each batch of 256. Averaged parameters (decay 0.999) are judged by
 the squared W2 to held-out points, after one Euler step and with an adaptive solver at tolerance
-1e-5. 20,000 steps took 5 to 20 min on one 2.5 GHz x86 core, alone or beside other jobs (November
+1e-5. 20,000 steps took 5 to 20 min on one 2.5 GHz x86 core, alone or next to other jobs (November
 2026, jax 0.10.2). Seeds 0, 1 and 2:
 
     pairs          one Euler step         adaptive solver

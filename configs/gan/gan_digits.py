@@ -2,7 +2,7 @@
 
     python -m genjax train gan_digits
 
-3,000 steps took under 7 min on two 2.5 GHz x86 cores beside other jobs (November 2026, jax 0.10.2,
+3,000 steps took under 7 min on two 2.5 GHz x86 cores next to other jobs (November 2026, jax 0.10.2,
 seed 0). These are measured in pixels, with 1,500 samples against 1,500 training images: Fréchet
 distance 0.225, kernel distance -0.0012 (standard error 0.0002), precision 0.965, recall 0.809,
 density 1.35, coverage 0.983. The distance between two samples is 0.972 of that between two images

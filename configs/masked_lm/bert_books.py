@@ -5,7 +5,7 @@
 
 A row is one paragraph between [CLS] and [SEP]. Every tenth paragraph is held out.
 
-2,000 steps took 13 min on two x86 cores beside other jobs (November 2026, jax 0.10.2, seed 0). The
+2,000 steps took 13 min on two x86 cores next to other jobs (November 2026, jax 0.10.2, seed 0). The
 held-out loss is 5.614 nats a predicted token, where unigrams have 6.353; after 1,000 steps it was
 5.770. With tokens masked one at a time it is 6.001 ± 0.031 in 64 rows. The nearest neighbour of
 1,000 held-out paragraphs is from the same book for 54.9 % (standard error 1.6), by chance for

@@ -20,7 +20,7 @@ response in nats. Standard errors are in brackets.
       60  91.8 (2.6)  91.8 (2.6)  90.9 (2.7)  4.2 (0.3) 4.2 (0.4) 3.5 (0.3) -84.3 -84.5 -84.1
      120  94.5 (2.2)  93.6 (2.3)  90.9 (2.7)  6.4 (0.5) 6.4 (0.5) 5.8 (0.5) -85.2 -85.5 -85.2
 
-At step 120 the 95 % intervals of the accuracy begin at 90, 89 and 86 %. The reward model of the
+At step 120 the 95 % intervals of the accuracy start at 90, 89 and 86 %. The reward model of the
 same pairs has 89.1 %. The policy learns to make the rejected responses unlikely: of a margin of 15
 nats the chosen ones contribute -1.4. The held-out loss falls to the end, to 0.307, 0.305 and 0.311.
 These settings are the first that were tried.

@@ -4,7 +4,7 @@
     python -m genjax evaluate runs/reward_rule
 
 250 steps took 55 s on two nearly idle x86 cores (jax 0.10.2, seed 0). Seeds 1 and 2 took 114 and
-124 s beside other runs. Seeds 0, 1 and 2 rank 100 % of 1,000 held-out pairs correctly, where
+124 s next to other runs. Seeds 0, 1 and 2 rank 100 % of 1,000 held-out pairs correctly, where
 choosing the longer response is right in 47.7 %. They have 0.041, 0.046 and 0.092 nats and
 calibration errors of 0.039, 0.042 and 0.079: the model is less confident than it is accurate. After
 125 steps it was 99.9, 99.9 and 91.4 %.

@@ -5,8 +5,8 @@
     python -m genjax sample runs/tabular_vae --num 1000      # a CSV file with the table's columns
 
 2,000 steps took about 2 min on one shared core of a 2.5 GHz x86 machine, 1 min of it CPU time
-(November 2026, jax 0.10.2). 427 rows train and 142 test. These are seeds 0, 1 and 2, each with five
-sets of 427 samples:
+(November 2026, jax 0.10.2). 427 rows train and 142 test. These are seeds 0, 1 and 2 with a weight
+of 1 from the first step (`--family.beta.start 1`), each with five sets of 427 samples:
 
     accuracy trained on samples    94.5, 94.0, 94.1 % (std. error 0.2 to 0.4); on real rows 95.4 %
       logistic regression          95.1, 95.1, 95.4 %; on real rows 96.5 %
@@ -23,8 +23,20 @@ mode a column the difference was 0.128 (seed 0, beta 0.5). With all modes and be
 in the paper's code, the held-out bound of seed 0 was 45.9 nats. At weight 1 it is 6.6, 10.8 and
 9.6.
 
+The weight rises from 0 to 1 over the first half of the steps. On tables of weakly related columns a
+weight of 1 from the first step leaves most latents unused: the decoder learns the columns one by
+one before the latents say anything. Seed 0 of this recipe, at weight 1 and as it rises:
+
+    table                        held-out bound, nats    KL, nats      difference of a correlation
+    1,200 rows, 8 mixed columns  6.38, rising 5.55       0.91, 2.75    0.063, 0.047 (chance 0.057)
+    1,500 rows, 6 mixed columns  4.52, rising 4.44       1.68, 2.82    0.071, 0.069 (chance 0.049)
+    4,177 abalones, 9 columns    2.91, rising 2.92       3.27, 4.45    0.130, 0.175 (chance 0.020)
+
+The first two are generated, with correlations of about 0.36. A last weight of 0.5 or 0.2 gives
+larger KLs (9 to 17) and worse bounds (5.7 to 11.3), and correlations that are no nearer.
+
 Result:
-    command: python -m genjax train tabular_vae
+    command: python -m genjax train tabular_vae --family.beta.start 1
     data: scikit-learn's breast tumours, a table
     hardware: one 2.5 GHz x86 core, shared
     minutes: 2
@@ -43,6 +55,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             latent_dim=16,
             coder=gx.MLPCoder(hidden=(128, 128)),
             likelihood=gx.Tabular(),
+            beta=gx.Linear(0.0, 1.0, 1000),
             sampler=gx.PriorSampler(draw=True),
         ),
         data=gx.EmbeddedTable("breast_cancer"),

@@ -1,4 +1,4 @@
-"""A small VAE on scikit-learn's 8x8 digits: the default config, on real data without a download.
+"""A small VAE on scikit-learn's 8x8 digits: real data without a download, in seconds.
 
     python -m genjax train vae_digits
 

@@ -56,7 +56,7 @@ def write_dataset(
 
 
 def _columns(run: Run, samples: np.ndarray, options: Component) -> dict[str, list[Any]]:
-    """``text``, or ``image`` and, of a model that is told labels, ``label``."""
+    """``text``, or ``image`` and, of a model conditioned on labels, ``label``."""
     codec: Component = run.codec
     if run.spec.vocabulary is not None:
         texts = [codec.decode(before_end(codec, row)) for row in np.asarray(samples)]

@@ -19,7 +19,9 @@ from etils import epath
 
 from genjax import parallel
 from genjax.cli.flops import count_flops
+from genjax.data.dataset import Batch
 from genjax.experiment import Every, Experiment
+from genjax.family import State
 from genjax.machine.target import trace_for
 from genjax.runs.capacity import check_training
 from genjax.runs.checkpoint import Checkpoints
@@ -68,46 +70,31 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     check_training(setup)
     # What it starts from takes no time of a step.
     setup = with_experiment(setup, dataclasses.replace(setup.experiment, start_from=StartFrom()))
-    experiment, layout, family = setup.experiment, setup.layout, setup.family
-    several = experiment.steps_per_dispatch
+    layout, collect, several = setup.layout, setup.family.collect, experiment.steps_per_dispatch
     state = first_state(setup).state
-    with examples(setup, state) as (source, _):
-        ready = list(itertools.islice(source, 4))
-
-        begin, few = time.perf_counter(), max(1, 20 // several)
-        jax.block_until_ready(list(itertools.islice(source, few)))
-        input_speed = few * several * experiment.batch_size / (time.perf_counter() - begin)
-
-    if family.collect is not None:
-        ready = [layout.place(family.collect(state, batch, state.step_key)) for batch in ready]
+    ready, input_speed = _read_batches(setup, state)
+    if collect is not None:
+        ready = [layout.place(collect(state, batch, state.step_key)) for batch in ready]
     begin = time.perf_counter()
-    compiled = setup.run_step.lower(state, ready[0]).compile()
+    bare = BareStep(setup.run_step.lower(state, ready[0]).compile(), state, ready)
     compile_s = time.perf_counter() - begin
 
-    def bare(dispatches: int) -> float:
-        nonlocal state
-        begin = time.perf_counter()
-        for number in range(dispatches):
-            state, metrics = compiled(state, ready[number % len(ready)])
-        jax.block_until_ready((state, metrics))
-        return (time.perf_counter() - begin) / (dispatches * several)
-
-    bare(2)
-    dispatches = max(4, round(seconds / (bare(4) * several)))
+    bare.seconds(2)
+    dispatches = max(4, round(seconds / bare.seconds(4)))
     steps, loops = [], []
     for _ in range(repeats):
-        steps.append(bare(dispatches))
+        steps.append(bare.seconds(dispatches) / several)
         loops.append(_loop_seconds(setup, dispatches * several))
     step, loop = statistics.median(steps), statistics.median(loops)
-    flops = step_flops(setup, ready[0] if family.collect is not None else None)
-    peak = peak_flops(jax.devices()[0].device_kind)
+    overhead = statistics.median(b / a for a, b in zip(steps, loops, strict=True)) - 1
+    flops = step_flops(setup, ready[0] if collect is not None else None)
+    kind = layout.mesh.devices.flat[0].device_kind
+    peak = peak_flops(kind)
     return {
         "compile_s": round(compile_s, 3),
         "step_ms": round(1e3 * step, 4),
         "loop_ms": round(1e3 * loop, 4),
-        "loop_overhead": round(
-            statistics.median(b / a for a, b in zip(steps, loops, strict=True)) - 1, 4
-        ),
+        "loop_overhead": round(overhead, 4),
         "steps_per_second": round(1 / loop, 2),
         "examples_per_second": round(experiment.batch_size / loop, 1),
         "input_examples_per_second": round(input_speed, 1),
@@ -115,10 +102,44 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
         "mfu": None if peak is None else round(flops / loop / (peak * layout.mesh.size), 4),
         "peak_memory_bytes": parallel.peak_memory()
         or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "device": jax.devices()[0].device_kind,
+        "device": kind,
         "devices": layout.mesh.size,
         "mode": layout.mode,
     }
+
+
+def _read_batches(setup: Setup, state: State) -> tuple[list[Batch], float]:
+    """A few batches on the devices, and how many examples a second the input gives."""
+    several = setup.experiment.steps_per_dispatch
+    with examples(setup, state) as (source, _):
+        ready = list(itertools.islice(source, 4))
+        begin, few = time.perf_counter(), max(1, 20 // several)
+        jax.block_until_ready(list(itertools.islice(source, few)))
+        seconds = time.perf_counter() - begin
+    return ready, few * several * setup.experiment.batch_size / seconds
+
+
+@dataclasses.dataclass
+class BareStep:
+    """The compiled step alone, again and again on batches that lie ready.
+
+    Attributes:
+      compiled: the step; it takes the state over.
+      state: of the next step.
+      ready: the batches, in turn.
+    """
+
+    compiled: Any
+    state: State
+    ready: list[Batch]
+
+    def seconds(self, dispatches: int) -> float:
+        """Seconds a dispatch."""
+        begin = time.perf_counter()
+        for number in range(dispatches):
+            self.state, metrics = self.compiled(self.state, self.ready[number % len(self.ready)])
+        jax.block_until_ready((self.state, metrics))
+        return (time.perf_counter() - begin) / dispatches
 
 
 def peak_flops(device_kind: str) -> float | None:

@@ -1,4 +1,4 @@
-"""Two runs beside each other: which one a reward prefers, how far apart they are, how varied
+"""Two runs next to each other: which one a reward prefers, how far apart they are, how varied
 each is.
 """
 
@@ -18,6 +18,7 @@ from etils import epath
 
 from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
+from genjax.data.dataset import HasQuestions
 from genjax.data.pictures import grid, png_bytes
 from genjax.data.text.codecs import NOTHING, RULE
 from genjax.data.text.dataset import get_tokenizer
@@ -52,7 +53,7 @@ class Comparison:
         ``kl_b_from_a``, nats per response that B's samples are likelier under B than under A, and
         ``kl_a_from_b``; measures of diversity of each.
       protocol: how many samples of what.
-      path: of samples side by side, and of compare.json beside them.
+      path: of samples side by side, and of compare.json next to them.
     """
 
     numbers: Mapping[str, float]
@@ -73,6 +74,27 @@ class Answers:
     tokens: np.ndarray
     counts: np.ndarray
     responses: list[str]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two runs and how they are compared.
+
+    Attributes:
+      runs: A and B.
+      models: theirs.
+      reward: None compares without.
+      num: samples of each run.
+      seed: of the draws.
+      folder: to write to.
+    """
+
+    runs: tuple[Run, Run]
+    models: tuple[Model, Model]
+    reward: Reward | None
+    num: int
+    seed: int
+    folder: Path
 
 
 def compare(
@@ -101,46 +123,33 @@ def compare(
     """
     if num < 2:
         raise UserError(f"a comparison needs at least 2 samples of each run, not {num}")
-    models = a.model(), b.model()
-    for run, model in zip((a, b), models, strict=True):
+    folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
+    pair = Pair((a, b), (a.model(), b.model()), reward, num, seed, folder)
+    for run, model in zip(pair.runs, pair.models, strict=True):
         if model.family.no_samples is not None:
             raise UserError(f"{run.run_dir}: {model.family.no_samples}")
     if out is None and "://" in str(b.run_dir):
         raise UserError(f"{b.run_dir} is a bucket: name a folder here to write to (--out)")
-    held_out = set_up(require_experiment(b.run_dir), b.run_dir, layout=b.layout)
-    splits = held_out.data.splits
+    splits = set_up(require_experiment(b.run_dir), b.run_dir, layout=b.layout).data.splits
     if split not in splits:
         raise unknown_name("split", split, splits)
-    folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
-    text = [is_unprompted(model) for model in models]
-    if all(text):
-        if get_tokenizer(a.codec) != get_tokenizer(b.codec):
+    if all(map(is_unprompted, pair.models)):
+        found = _texts(pair, tuple(prompts) or _held_out_prompts(splits[split], num))
+    elif all(isinstance(run.codec, ImageCodec) for run in pair.runs):
+        if prompts:
             raise UserError(
-                f"{a.run_dir} and {b.run_dir} write in different tokens: their texts do not compare"
+                f"{a.run_dir} and {b.run_dir} draw images which take no prompts here", "prompts"
             )
-        found = _texts(
-            (a, b),
-            models,
-            reward,
-            num,
-            seed,
-            tuple(prompts) or _held_out_prompts(splits[split], num),
-            folder,
-        )
-    elif all(isinstance(run.codec, ImageCodec) for run in (a, b)):
-        if a.codec != b.codec or prompts:
-            why = "of different sizes" if a.codec != b.codec else "which take no prompts here"
-            raise UserError(f"{a.run_dir} and {b.run_dir} draw images {why}")
-        found = _images((a, b), models, reward, num, seed, folder)
+        found = _images(pair)
     else:
         raise UserError(f"{a.run_dir} and {b.run_dir} do not both draw texts, or both images")
-    told = {
+    record = {
         "a": str(a.run_dir),
         "b": str(b.run_dir),
         "protocol": found.protocol,
         "numbers": writers.finite(found.numbers),
     }
-    disk.write(epath.Path(folder) / "compare.json", json.dumps(told, indent=2) + "\n")
+    disk.write(epath.Path(folder) / "compare.json", json.dumps(record, indent=2) + "\n")
     return found
 
 
@@ -165,41 +174,39 @@ def is_unprompted(model: Model) -> bool:
 
 def _held_out_prompts(chosen: Component, num: int) -> tuple[str, ...]:
     """Prompts of held-out conversations, ("",) of data that have none."""
-    questions = chosen.questions() if hasattr(chosen, "questions") else []
+    questions = chosen.questions() if isinstance(chosen, HasQuestions) else []
     count = min(num, len(questions), MOST_PROMPTS)
     return tuple(questions[i * len(questions) // count] for i in range(count)) or ("",)
 
 
-def _texts(
-    both: tuple[Run, Run],
-    models: tuple[Model, Model],
-    reward: Reward | None,
-    num: int,
-    seed: int,
-    prompts: tuple[str, ...],
-    folder: Path,
-) -> Comparison:
+def _texts(pair: Pair, prompts: tuple[str, ...]) -> Comparison:
+    runs, models, num, seed = pair.runs, pair.models, pair.num, pair.seed
+    if get_tokenizer(runs[0].codec) != get_tokenizer(runs[1].codec):
+        raise UserError(
+            f"{runs[0].run_dir} and {runs[1].run_dir} write in different tokens: their texts do "
+            "not compare"
+        )
     requests = [
         encode_options(
             dataclasses.replace(model.family.sampler, draft=None).with_prompts(prompts), model.codec
         )
         for model in models
     ]
-    drawn = [_answers(*each, num, seed) for each in zip(both, models, requests, strict=True)]
-    told = [prompts[i % MOST_PROMPTS % len(prompts)] for i in range(num)]
+    drawn = [_answers(*each, num, seed) for each in zip(runs, models, requests, strict=True)]
+    asked = [prompts[i % MOST_PROMPTS % len(prompts)] for i in range(num)]
     numbers: dict[str, float] = {}
     rewards: list[np.ndarray] = []
-    if reward is not None:
+    if pair.reward is not None:
         rewards = [
-            text_rewards(reward, model.codec, request, told, answers.responses)
+            text_rewards(pair.reward, model.codec, request, asked, answers.responses)
             for model, request, answers in zip(models, requests, drawn, strict=True)
         ]
         numbers |= win_rates(*rewards)
     room = min(model.family.net.context for model in models) + 1
     for name, answers, mine, other in (("b_from_a", drawn[1], 1, 0), ("a_from_b", drawn[0], 0, 1)):
-        likelihoods = [_log_likelihood(both[i], models[i], answers, room) for i in (mine, other)]
+        likelihoods = [_log_likelihood(runs[i], models[i], answers, room) for i in (mine, other)]
         numbers[f"kl_{name}"] = float(np.mean(likelihoods[0] - likelihoods[1]))
-    for name, run, answers in zip("ab", both, drawn, strict=True):
+    for name, run, answers in zip("ab", runs, drawn, strict=True):
         words = split_texts(
             run.codec, [row[keep] for row, keep in zip(answers.tokens, answers.counts, strict=True)]
         )
@@ -208,10 +215,10 @@ def _texts(
             f"self_bleu_{name}": float(self_bleu(words).mean()),
         }
         numbers[f"tokens_{name}"] = float(answers.counts.sum(1).mean())
-    path = folder / "side_by_side.txt"
+    path = pair.folder / "side_by_side.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
-    disk.write(path, _pages(told, drawn, rewards).encode("utf-8", "replace"))
-    of = f"{len(set(told)):,} prompts" if any(told) else "no prompts"
+    disk.write(path, _pages(asked, drawn, rewards).encode("utf-8", "replace"))
+    of = f"{len(set(asked)):,} prompts" if any(asked) else "no prompts"
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
     longest = max(answers.tokens.shape[1] for answers in drawn)
     cut = f"; divergence of the first {room:,} tokens" if longest > room else ""
@@ -287,25 +294,24 @@ def _pages(prompts: Sequence[str], drawn: Sequence[Answers], rewards: Sequence[n
     return RULE.join(pages) + "\n"
 
 
-def _images(
-    both: tuple[Run, Run],
-    models: tuple[Model, Model],
-    reward: Reward | None,
-    num: int,
-    seed: int,
-    folder: Path,
-) -> Comparison:
-    samples = [run.sample(num, seed) for run in both]
-    drawn = [run.codec.decode(found) for run, found in zip(both, samples, strict=True)]
+def _images(pair: Pair) -> Comparison:
+    runs, models, num, seed = pair.runs, pair.models, pair.num, pair.seed
+    if runs[0].codec != runs[1].codec:
+        raise UserError(f"{runs[0].run_dir} and {runs[1].run_dir} draw images of different sizes")
+    samples = [run.sample(num, seed) for run in runs]
+    drawn = [run.codec.decode(found) for run, found in zip(runs, samples, strict=True)]
     numbers: dict[str, float] = {}
-    if reward is not None:
+    if pair.reward is not None:
         numbers |= win_rates(
-            *(image_rewards(reward, run, found) for run, found in zip(both, samples, strict=True))
+            *(
+                image_rewards(pair.reward, run, found)
+                for run, found in zip(runs, samples, strict=True)
+            )
         )
     for name, images in zip("ab", drawn, strict=True):
         pixels = images.reshape(num, -1) / 255.0
         numbers[f"pairwise_pixels_{name}"] = mean_pairwise_distance(pixels, pairs=PAIRS)
-    path = folder / "side_by_side.png"
+    path = pair.folder / "side_by_side.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     halves = [grid(images[: SHOWN * 2], 4) for images in drawn]
     between = np.full((halves[0].shape[0], 16, halves[0].shape[2]), 128, np.uint8)

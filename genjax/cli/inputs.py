@@ -1,4 +1,4 @@
-"""What samples are drawn for, from the command line or a file, and the answers beside it."""
+"""What samples are drawn for, from the command line or a file, and the answers next to it."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def write_rows(
 ) -> Path:
     """A JSON record for each sample: what was read, the input, and the answer; returns the path.
 
-    Images lie in a folder beside the file, a PNG each.
+    Images lie in a folder next to the file, a PNG each.
 
     Args:
       inputs: that the samples were drawn for; None for nothing.

@@ -57,12 +57,12 @@ class SampleOptions:
       num: number of samples; 64, or one for each prompt, source or label that is given.
       seed: random seed of the draws.
       out: the file to write; samples/STEP_seed_SEED, or ..._best_of_N, under the run directory by
-        default. One that ends in .jsonl has a record for each sample, with its input beside it, and
-        is what files of inputs are answered with.
+        default. One that ends in .jsonl has a record for each sample, with its input next to it,
+        and is what files of inputs are answered with.
       as_dataset: the name of a synthetic data set to write instead, prepared/NAME unless ``out``
         says another folder.
       best: take the best checkpoint instead of the newest.
-      best_of: draw so many for each sample and keep that of the highest reward.
+      best_of: draw this many for each sample and keep that of the highest reward.
       reward: for best_of, the run of a reward model or a Python function as "module:function".
     """
 
@@ -114,7 +114,7 @@ class SampleOptions:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a text names a folder of its own, whatever the system: neither "." nor "..", nor
+    """Whether a text names a folder of its own on any operating system: neither "." nor "..", nor
     a path.
     """
     return re.fullmatch(r"\w[\w.-]{0,99}", text) is not None

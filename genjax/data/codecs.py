@@ -98,7 +98,7 @@ class PointsCodec:
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
         """The decoded samples [N, D] at ``stem`` + ".csv" and, of two coordinates, a scatter plot
-        beside it.
+        next to it.
 
         Returns:
           The plot's path, or the table's where there is no plot.

@@ -4,10 +4,10 @@ fingerprint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,45 @@ class Split(Protocol):
     def batch(self, indices: np.ndarray) -> Batch:
         """The examples at ``indices`` [B] in model space, under the fixed batch names."""
         ...
+
+
+@runtime_checkable
+class HasReferences(Protocol):
+    """A split whose rows have a text to compare the model's with."""
+
+    def references(self) -> Sequence[str]:
+        """The reference of each row."""
+        ...
+
+
+@runtime_checkable
+class HasQuestions(Protocol):
+    """A split of conversations, which start with questions."""
+
+    def questions(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class HasCorpus(Protocol):
+    """A split whose rows are parts of a corpus of documents."""
+
+    corpus: Any
+
+
+@runtime_checkable
+class HasDocuments(HasCorpus, Protocol):
+    """A split that knows which document of its corpus each token is of."""
+
+    def documents(self, indices: np.ndarray) -> np.ndarray:
+        """Documents [B, T + 1] of the tokens of rows ``indices`` [B]."""
+        ...
+
+
+@runtime_checkable
+class HasScenes(Protocol):
+    """A split of pictures that come with a description."""
+
+    scenes: Sequence[Any]
 
 
 class Codec(Protocol):
@@ -54,7 +93,7 @@ class Codec(Protocol):
     def decode(self, samples: np.ndarray) -> np.ndarray: ...
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """Write what a person opens (a PNG grid, a scatter plot) beside ``stem``; returns its
+        """Write what a person opens (a PNG grid, a scatter plot) next to ``stem``; returns its
         path.
         """
         ...
@@ -138,27 +177,32 @@ class Spec:
             found["label"] = (), np.int32
         if self.condition is not None:
             found["condition"] = (self.condition,), np.float32
-        if self.preferences:
-            parts = (("tokens", np.int32), ("mask", np.float32), ("response", np.float32))
-            found |= {
-                f"{side}_{part}": (self.shape, kind)
-                for side in ("chosen", "rejected")
-                for part, kind in parts
-            }
-        elif tokens:
-            found["loss_mask"] = self.shape, np.float32
-        if self.packed:
-            found |= {"segment_ids": (self.shape, np.int32), "positions": (self.shape, np.int32)}
-        if self.prefixed:
-            found["prefix_mask"] = self.shape, np.float32
-        if self.source_length is not None:
-            found["source_tokens"] = (self.source_length,), np.int32
-            found["source_mask"] = (self.source_length,), np.float32
-            if self.packed:
-                names = "source_segment_ids", "source_positions"
-                found |= {name: ((self.source_length,), np.int32) for name in names}
+        found |= self._token_entries()
         if self.image is not None:
             found["image"] = self.image, np.float32
+        return found
+
+    def _token_entries(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
+        """Those beside the tokens of a text, which have its shape, and those of its source."""
+        entries: list[tuple[str, type[np.generic]]] = []
+        if self.vocabulary is not None:
+            entries = [("loss_mask", np.float32)]
+        if self.preferences:
+            parts = (("tokens", np.int32), ("mask", np.float32), ("response", np.float32))
+            sides = ("chosen", "rejected")
+            entries = [(f"{side}_{part}", kind) for side in sides for part, kind in parts]
+        if self.packed:
+            entries += [("segment_ids", np.int32), ("positions", np.int32)]
+        if self.prefixed:
+            entries += [("prefix_mask", np.float32)]
+        found: dict[str, tuple[tuple[int, ...], type[np.generic]]]
+        found = {name: (self.shape, kind) for name, kind in entries}
+        if self.source_length is not None:
+            length = (self.source_length,)
+            found |= {"source_tokens": (length, np.int32), "source_mask": (length, np.float32)}
+            if self.packed:
+                names = "source_segment_ids", "source_positions"
+                found |= {name: (length, np.int32) for name in names}
         return found
 
 

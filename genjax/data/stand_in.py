@@ -301,7 +301,7 @@ def _chorales() -> dict[str, bytes]:
 
 
 def _make_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """scikit-learn's 1,797 digits at 28x28, each several times, a little beside its place."""
+    """scikit-learn's 1,797 digits at 28x28, each several times, shifted a little."""
     from sklearn.datasets import load_digits
 
     bunch, draw = load_digits(), np.random.default_rng(4)

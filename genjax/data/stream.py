@@ -10,7 +10,7 @@ import functools
 import os
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -74,6 +74,13 @@ class Order(Protocol):
         ...
 
 
+@runtime_checkable
+class HasOrder(Protocol):
+    """A split that prescribes its order; None leaves it to the loop."""
+
+    order: Order | None
+
+
 @dataclass(frozen=True)
 class Shuffled:
     """Each example once an epoch.
@@ -89,10 +96,8 @@ class Shuffled:
 
 
 def own_order(split: Split) -> Order | None:
-    """The order that a split asks for by an attribute ``order``, as a mixture does;
-    None of most.
-    """
-    return getattr(split, "order", None)
+    """The order that a split itself prescribes, as a mixture does; None for most."""
+    return split.order if isinstance(split, HasOrder) else None
 
 
 @dataclass(frozen=True)

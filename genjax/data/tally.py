@@ -14,8 +14,8 @@ from genjax.machine import disk
 from genjax.serial.json_text import replace_halves
 
 SHOWN = 12  # kinds of counts in a line
-EMPTY_LINES = "empty lines passed over"
-EMPTY_TEXTS = "rows without text passed over"
+EMPTY_LINES = "empty lines skipped"
+EMPTY_TEXTS = "rows without text skipped"
 TRIMMED = "rows without the blanks after their delimiters"
 MARKS = "byte order marks left out"
 UNKNOWN_TOKENS = "tokens outside the vocabulary read as unknown"
@@ -65,14 +65,14 @@ class Tally:
 
     def remarks(self, title: str) -> tuple[str, ...]:
         """Say in one line what was done, if anything was; returns the line, or nothing."""
-        line = told(self.total)
+        line = format_counts(self.total)
         if not line:
             return ()
         note(f"{title}: {line}")
         return (f"{title}: {line}",)
 
 
-def told(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
     """Counts in words, the largest where there are many; "" where all are 0."""
     found = sorted(
         (item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0])

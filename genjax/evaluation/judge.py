@@ -20,6 +20,7 @@ from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
+from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
 from genjax.family import Batch, Family, Metrics, State, require_samples
 from genjax.parallel import Layout
@@ -139,7 +140,7 @@ class Subject:
         """What ``function(family, state, batch, key, *static)`` gives for each example, arrays [N,
         ...].
 
-        Of the judged split and all examples by default, else of ``limit`` spread evenly; all of
+        Of the judged split and all examples by default, else of ``limit`` evenly spaced; all of
         them are kept on the host.
         """
         compiled = self.layout.compile_evaluation(
@@ -298,7 +299,7 @@ class Judge:
       data: opened.
       evaluators: those of the experiment's that are asked.
       others: the runs that these need.
-      compiled: the family's own ``evaluate``.
+      compiled: the family's own ``evaluate``, and what each example adds to its loss.
       title: of data that are not the experiment's, for protocols.
     """
 
@@ -327,7 +328,7 @@ class Judge:
         family = wrap_family(experiment.family).evaluated_as
         for evaluator in experiment.evaluators:
             evaluator.check(family, data.spec, others)
-        compiled = layout.compile_evaluation(family.evaluate)
+        compiled = layout.compile_evaluation(evaluate_each(family.evaluate))
         return cls(experiment, layout, data, evaluators, others, compiled)
 
     def __call__(self, state: State, split: str) -> Report:
@@ -338,10 +339,18 @@ class Judge:
         )
         size, chosen = self.experiment.batch_size, self.data.splits[split]
         key = jax.random.fold_in(state.key, EVALUATION)
-        metrics = evaluate_split(self.layout, self.compiled, judged.state, chosen, size, key)
+        found: list[Each] = []
+
+        def evaluate(state: State, batch: Batch, key: jax.Array) -> Metrics:
+            metrics, each = self.compiled(state, batch, key)
+            found.append(each)
+            return metrics
+
+        metrics = evaluate_split(self.layout, evaluate, judged.state, chosen, size, key)
+        remarks = describe_outliers(*gather_each(found, len(chosen)), split)
         key = jax.random.fold_in(state.key, EVALUATORS)
         subject = Subject(judged, self.data.splits, split, key, self.layout, size, self.others)
-        return judge(subject, self.evaluators, metrics)
+        return judge(subject, self.evaluators, metrics, remarks)
 
 
 def evaluate_split(
@@ -365,9 +374,13 @@ def evaluate_split(
 
 
 def judge(
-    subject: Subject, evaluators: Sequence[Evaluator], metrics: Mapping[str, float]
+    subject: Subject,
+    evaluators: Sequence[Evaluator],
+    metrics: Mapping[str, float],
+    remarks: tuple[str, ...] = (),
 ) -> Report:
-    """The family's own metrics over a split, and the findings of all evaluators.
+    """The family's own metrics over a split with remarks on them, and the findings of all
+    evaluators.
 
     Where two evaluators give one name, as two of a class do, the later one's is numbered.
     """
@@ -376,9 +389,9 @@ def judge(
     numbers: dict[str, float] = {}
     pictures: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
-    remarks: list[str] = []
+    said: list[str] = []
     for found in (
-        Findings(metrics, protocol=own),
+        Findings(metrics, protocol=own, remarks=remarks),
         *(evaluator(subject) for evaluator in evaluators),
     ):
         protocol = "; ".join(part for part in (found.protocol, subject.model.origin) if part)
@@ -387,8 +400,8 @@ def judge(
             numbers[free], protocols[free] = value, protocol
         for name, picture in found.pictures.items():
             pictures[_free(name, pictures)] = picture
-        remarks.extend(found.remarks)
-    return Report(numbers, pictures, protocols, tuple(remarks))
+        said.extend(found.remarks)
+    return Report(numbers, pictures, protocols, tuple(said))
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

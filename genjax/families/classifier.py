@@ -74,6 +74,8 @@ class Classifier(Family):
     dropout: float = 0.0
     top: int | None = None
 
+    key_numbers: ClassVar[tuple[str, ...]] = ("accuracy",)
+
     def __post_init__(self) -> None:
         checks.share(self, "label_smoothing", "dropout")
         checks.at_least(self, 2, "top")
@@ -86,7 +88,7 @@ class Classifier(Family):
                 f"family.top is below the number of classes, {spec.classes}, not {self.top}"
             )
         if (spec.vocabulary is not None) != _reads_tokens(self.net):
-            raise UserError(f"{type(self.net).__name__} is no net for {spec.entry} (family.net)")
+            raise UserError(f"{type(self.net).__name__} is not a net for {spec.entry} (family.net)")
         made = self._make_network(spec.classes, vocabulary=spec.vocabulary).init(
             key, select_modelled(example)
         )

@@ -31,7 +31,7 @@ def score_images(reward: ImageReward, images: np.ndarray, labels: np.ndarray | N
     Args:
       reward: the function.
       images: float32 [N, H, W, C], in [-1, 1].
-      labels: int [N], what was requested; None of a model that is told nothing.
+      labels: int [N], what was requested; None for an unconditional model.
 
     Raises:
       UserError: the function raises, gives another number of rewards, or one that is not a finite

@@ -189,7 +189,7 @@ class DiscretizedLogistic(_LocationScale):
 
 @dataclass(frozen=True)
 class RowLikelihood:
-    """``Tabular`` for a table of so many columns.
+    """``Tabular`` for a table of this many columns.
 
     Attributes:
       std: of the numbers, where learning starts.

@@ -201,7 +201,7 @@ class MaskedLM(Family):
         """[B, T, C] of ``tokens`` [B, T] instead of the batch's; a key for dropout says
         training.
         """
-        told: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
+        options: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
         segments = (
             batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
         )
@@ -212,7 +212,7 @@ class MaskedLM(Family):
             segment_ids=segments,
             rngs=rngs,
             train=dropout is not None,
-            **told,
+            **options,
         )[0]
 
     def compute_masked_nll(

@@ -9,7 +9,8 @@ et al., arXiv 1606.04934. Conditioning on labels: Sohn et al., NeurIPS 2015.
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -39,6 +40,8 @@ from genjax.family import (
 from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.optim import Rules
 from genjax.schedules import Constant, Schedule
+
+LEAST_KL, LEAST_LAYER_KL = 0.5, 0.05  # nats an example; below them latents count as collapsed
 
 
 @checks.frozen
@@ -113,6 +116,8 @@ class VAE(Family):
     free_bits: float = 0.0
     conditional: bool = False
     upper: tuple[UpperLatents, ...] = ()
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("kl", "reconstruction")
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "latent_dim", "importance_samples", "chunk")
@@ -196,6 +201,24 @@ class VAE(Family):
 
     def describe_inputs(self, state: State, options: PriorSampler) -> Inputs:
         return conditioning.describe_label(self.conditional)
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        """A KL near zero: the decoder has learned to do without the latents, or a layer of them."""
+        found = {}
+        if numbers.get("kl", math.inf) < LEAST_KL:
+            found["kl"] = (
+                f"the latents have collapsed: their KL is {numbers['kl']:.3g} nats an example, so "
+                "the decoder ignores them and samples are alike; let family.beta rise from 0 over "
+                "the first half of the steps, or give family.free_bits"
+            )
+        for number in range(1, 2 + len(self.upper)):
+            if "kl" not in found and numbers.get(f"kl_z{number}", math.inf) < LEAST_LAYER_KL:
+                found[f"kl_z{number}"] = (
+                    f"layer {number} of the latents has collapsed: its KL is "
+                    f"{numbers[f'kl_z{number}']:.3g} nats an example; let family.beta rise from 0 "
+                    "over the first half of the steps, or leave the layer out"
+                )
+        return found
 
     @property
     def protocol(self) -> str:  # type: ignore[override]

@@ -7,6 +7,8 @@ et al., arXiv 2005.00341, section 3.1.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -35,6 +37,9 @@ from genjax.optim import Rules
 
 SMOOTHING = 1e-5  # of the codes' counts, in uses a batch
 TINY = 1e-30  # a batch of masked rows alone gives no NaN
+
+
+LEAST_PERPLEXITY = 1.5  # of the codes of a batch; below it the codebook counts as collapsed
 
 
 @checks.frozen
@@ -73,12 +78,25 @@ class VQVAE(Family):
     decay: float = 0.99
     restart_below: float = 0.1
 
+    key_numbers: ClassVar[tuple[str, ...]] = ("perplexity", "reconstruction")
+
     def __post_init__(self) -> None:
         checks.at_least(self, 2, "codes")
         checks.at_least(self, 1, "code_dim")
         checks.at_least(self, 0, "commitment")
         checks.share(self, "decay")
         checks.share(self, "restart_below")
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        """A codebook of which hardly one code is used."""
+        perplexity = numbers.get("perplexity", math.inf)
+        if not perplexity < min(LEAST_PERPLEXITY, self.codes / 2):
+            return {}
+        return {
+            "perplexity": f"the codebook has collapsed: its perplexity is {perplexity:.3g} of "
+            f"{self.codes} codes, so nearly every place takes the same code; raise "
+            "family.restart_below, or lower the learning rate"
+        }
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if spec.entry != "image":

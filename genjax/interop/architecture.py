@@ -156,7 +156,7 @@ class Architecture:
       write: the options that describe hyper-parameters and the number of the padding token, as far
         as they can: ``read`` of them tells what is lost.
       tensors: the table of a net; the options are those of the checkpoint.
-      copies: names that may be beside the tensor of which they are a copy.
+      copies: names that may be next to the tensor of which they are a copy.
       causal: whether it predicts the next token.
     """
 
@@ -183,7 +183,7 @@ class Architecture:
             if options.values.get(name, value) != value and options.values[name] is not None
         ]
         if wrong:
-            raise UserError(f"{options.where} asks for what is not supported: {'; '.join(wrong)}")
+            raise UserError(f"{options.where} needs what is not supported: {'; '.join(wrong)}")
         return self.read(options)
 
     def list_obstacles(self, net: Transformer) -> list[str]:

@@ -4,6 +4,8 @@ keeps them.
 
 from __future__ import annotations
 
+import dataclasses
+
 from genjax.interop.architecture import PLAIN, Architecture, Options, Tensor, linear, norm, spelling
 from genjax.nets.transformer.transformer import Transformer
 from genjax.serial.json_text import Json
@@ -36,6 +38,11 @@ def _common(options: Options, context: int) -> Transformer:
 
 def _bert(options: Options) -> Transformer:
     return _common(options, options.read_int("max_position_embeddings", 512))
+
+
+def _without_head(net: Transformer) -> Transformer:
+    biases = tuple(bias for bias in net.biases if bias != "head")
+    return dataclasses.replace(net, biases=biases, head_transform=False, tied=True)
 
 
 def _roberta(options: Options) -> Transformer:
@@ -101,7 +108,7 @@ def _encoder(net: Transformer, prefix: str, before: int) -> list[Tensor]:
 
 
 def _head(net: Transformer, transform: str, transform_norm: str, head: str) -> list[Tensor]:
-    # An untied decoder has a bias of its own; the one beside it is then not read by transformers.
+    # An untied decoder has a bias of its own; the one next to it is then not read by transformers.
     own = [
         Tensor(f"{head}.decoder.weight", ("head_kernel",)),
         Tensor(f"{head}.decoder.bias", ("head_bias",)),
@@ -140,6 +147,15 @@ BERT = Architecture(
         "cls.predictions.bias": "cls.predictions.decoder.bias",
     },
     causal=False,
+)
+# Without its head, as encoders of sentences are kept; heads that a file has are left out.
+ENCODER = dataclasses.replace(
+    BERT,
+    models=("BertModel", *BERT.models),
+    ignored=rf"{BERT.ignored}|cls\..*",
+    read=lambda options: _without_head(_bert(options)),
+    tensors=lambda net, options: _encoder(net, "bert", 0),
+    copies={},
 )
 ROBERTA = Architecture(
     kind="roberta",

@@ -137,4 +137,4 @@ def _fields(path: Path) -> dict[str, Json]:
             return found
     except (OSError, UserError):
         pass
-    raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path))
+    raise UserError(f"{path} is damaged: it is not a table of fields in JSON", str(path))

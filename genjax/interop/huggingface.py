@@ -28,7 +28,7 @@ from genjax.data.chat.jinja import JinjaTemplate
 from genjax.errors import UserError, unknown_name
 from genjax.interop import chat_templates, tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
-from genjax.interop.bert import BERT, ROBERTA
+from genjax.interop.bert import BERT, ENCODER, ROBERTA
 from genjax.interop.gpt2 import GPT2
 from genjax.interop.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from genjax.machine import disk
@@ -77,13 +77,13 @@ class Pretrained:
         """Tokens that there is a row for; they may be more than the codec's."""
         return len(self.params["embedding"])
 
-    def logits(self, tokens: jax.Array, **told: Any) -> jax.Array:
-        """[B, T, V] float32 of tokens int32 [B, T]; ``told`` goes to ``TokenNet``:
+    def logits(self, tokens: jax.Array, **inputs: Any) -> jax.Array:
+        """[B, T, V] float32 of tokens int32 [B, T]; ``inputs`` go to ``TokenNet``:
         segment_ids, types.
         """
         module: Any = TokenNet(self.net, self.vocabulary)
         variables = {"params": self.params}
-        hidden, _ = module.apply(variables, tokens, **told)
+        hidden, _ = module.apply(variables, tokens, **inputs)
         return module.apply(variables, hidden, method="logits")
 
 
@@ -99,10 +99,24 @@ def load(source: str | Path) -> Pretrained:
         an option is not supported; tensors are missing, too many or of another shape, all of which
         are named.
     """
+    return _load(source, ARCHITECTURES)
+
+
+def load_encoder(source: str | Path) -> Pretrained:
+    """The BERT of a folder, or of a name at the hub, without its head: its features are what an
+    encoder of sentences takes the mean of, its logits mean nothing.
+
+    Raises:
+      UserError: see ``load``; it is not a BERT.
+    """
+    return _load(source, (ENCODER,))
+
+
+def _load(source: str | Path, known: Sequence[Architecture]) -> Pretrained:
     folder = Path(source).expanduser()
     if not folder.is_dir():
         folder = fetch(str(source))
-    architecture, options = _read_config(folder)
+    architecture, options = _read_config(folder, known)
     name = "n_layer" if architecture.kind == "gpt2" else "num_hidden_layers"
     if (layers := options.read_int(name)) > checks.DEEPEST:
         raise options.refused(name, f"<= {checks.DEEPEST}", layers)
@@ -188,11 +202,11 @@ def fetch(name: str, revision: str | None = None) -> Path:
         ) from None
 
 
-def _read_config(folder: Path) -> tuple[Architecture, Options]:
+def _read_config(folder: Path, supported: Sequence[Architecture]) -> tuple[Architecture, Options]:
     """The architecture that a config.json names, and its options."""
     path = folder / CONFIG
     if not path.is_file():
-        raise UserError(f"{folder} has no {CONFIG}: it is no model in Hugging Face's layout")
+        raise UserError(f"{folder} has no {CONFIG}: it is not a model in Hugging Face's layout")
     try:
         values = json_text.parse(path.read_bytes(), str(path), finite=False)
         kind, models = values.get("model_type"), values.get("architectures") or ()
@@ -201,8 +215,10 @@ def _read_config(folder: Path) -> tuple[Architecture, Options]:
     except UserError as error:
         raise UserError(f"{path} is damaged: {error}", str(path)) from None
     except (OSError, ValueError, AttributeError):
-        raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path)) from None
-    known = {architecture.kind: architecture for architecture in ARCHITECTURES}
+        raise UserError(
+            f"{path} is damaged: it is not a table of fields in JSON", str(path)
+        ) from None
+    known = {architecture.kind: architecture for architecture in supported}
     if kind not in known:
         raise UserError(
             f"{path}: the architecture {kind!r} is not supported, only {', '.join(known)}"

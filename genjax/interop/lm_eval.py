@@ -20,7 +20,7 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.families.autoregressive.request import Decoding
 from genjax.interop.huggingface import Pretrained
-from genjax.samplers.tokens.decoding import TokenSampler, pad_prompts
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler, pad_prompts
 from genjax.serial.json_text import Json
 
 SHORTEST = 16  # rows are padded to a power of 2 from here on, so that few lengths are compiled
@@ -30,20 +30,20 @@ MOST = 256  # tokens that are drawn where a task does not say
 class GenjaxLM(TemplateLM):
     """A model for ``lm_eval.simple_evaluate(model=GenjaxLM(model), tasks=[...])``.
 
-    What begins a text where nothing else does is the codec's start, else its end, else a new line.
+    What starts a text where nothing else does is the codec's start, else its end, else a new line.
     A context too long loses its beginning.
 
     Args:
       model: of ``huggingface.load``, or of a run by ``exports.pretrained``.
       batch_size: rows at once.
-      seed: of what is drawn where a task wants samples.
+      seed: of what is drawn where a task needs samples.
     """
 
     def __init__(self, model: Pretrained, batch_size: int = 8, seed: int = 0) -> None:
         super().__init__()
         if not model.net.causal:
             raise UserError(
-                "the harness asks for the next token, which this model does not predict"
+                "the harness requests the next token, which this model does not predict"
             )
         self._codec, self._net, self.batch_size = model.codec, model.net, batch_size
         self._params = dict(model.params)
@@ -192,7 +192,7 @@ class GenjaxLM(TemplateLM):
         }
         if asked:
             raise UserError(
-                f"the harness asks for what a genjax model cannot do: {', '.join(sorted(asked))}"
+                f"the harness requests what a genjax model cannot do: {', '.join(sorted(asked))}"
             )
         prompts = [
             self.tok_encode(text)[-(self.max_length - steps) :] or [self.prefix_token_id]
@@ -224,7 +224,9 @@ class GenjaxLM(TemplateLM):
         def drawn(
             params: Any, tokens: jax.Array, mask: jax.Array, key: jax.Array, sampler: TokenSampler
         ) -> jax.Array:
-            return continue_prompts(family, params, tokens, mask, sampler, key, stops, pad).tokens
+            return continue_prompts(
+                family, params, Prompts(tokens, mask), sampler, key, stops, pad
+            ).tokens
 
         return jax.jit(drawn, static_argnums=4)
 

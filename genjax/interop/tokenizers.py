@@ -47,23 +47,8 @@ def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
       UserError: the file is missing or no tokenizer, or it has more tokens than the model.
     """
     path = folder / FILE
-    if not path.is_file():
-        convert = (
-            "from transformers import AutoTokenizer as T; "
-            f"T.from_pretrained('{folder}').save_pretrained('{folder}')"
-        )
-        raise UserError(
-            f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"'
-        )
-    codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
-    try:
-        tokens = codec.vocabulary  # refuses what is not a tokenizer
-        _find_special(Tokenizer.from_str(codec.tokenizer))  # a probe of a letter
-    except (UserError, KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # a panic of the library is not an Exception
-        reason = (str(error).splitlines() or ["it is damaged"])[0]
-        raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
+    codec = _read_file(folder)
+    tokens = codec.vocabulary
     if tokens > rows:
         raise UserError(
             f"vocab_size must be >= {tokens:,}, the tokens of {path}, got {rows:,}", "vocab_size"
@@ -74,20 +59,13 @@ def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
         codec = dataclasses.replace(codec, tokenizer=tokenizer.to_str())
 
     def special(role: str) -> str | None:
-        value = named.get(f"{role}_token")
-        value = value.get("content") if isinstance(value, Mapping) else value
         number = config.get(f"{role}_token_id")
         number = number[0] if isinstance(number, list) and number else number
-        if (
-            not value
-            and isinstance(number, int)
-            and not isinstance(number, bool)
-            and 0 <= number < rows
-        ):
+        value = _name_special(named, role)
+        if not value and type(number) is int and 0 <= number < rows:
             value = tokenizer.id_to_token(number)
-        return (
-            value if isinstance(value, str) and tokenizer.token_to_id(value) is not None else None
-        )
+        known = isinstance(value, str) and tokenizer.token_to_id(value) is not None
+        return value if known else None
 
     before, after = _find_special(tokenizer)
     return dataclasses.replace(
@@ -98,6 +76,35 @@ def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
         mask_token=special("mask"),
         rows=rows if rows > tokens else None,
     )
+
+
+def _read_file(folder: Path) -> Subwords:
+    """The codec of the file alone, refused where it is missing or no tokenizer."""
+    path = folder / FILE
+    if not path.is_file():
+        convert = (
+            "from transformers import AutoTokenizer as T; "
+            f"T.from_pretrained('{folder}').save_pretrained('{folder}')"
+        )
+        raise UserError(
+            f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"'
+        )
+    codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
+    try:
+        _ = codec.vocabulary  # refuses what is not a tokenizer
+        _find_special(Tokenizer.from_str(codec.tokenizer))  # a probe of a letter
+    except (UserError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a panic of the library is not an Exception
+        reason = (str(error).splitlines() or ["it is damaged"])[0]
+        raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
+    return codec
+
+
+def _name_special(named: Mapping[str, Json], role: str) -> Json:
+    """What tokenizer_config.json calls the special token of a role."""
+    value = named.get(f"{role}_token")
+    return value.get("content") if isinstance(value, Mapping) else value
 
 
 def _make_special(tokenizer: Tokenizer, named: Mapping[str, Json]) -> bool:
@@ -206,7 +213,7 @@ def dump_alone(codec: Component, ended: bool = False) -> str:
 
 
 def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, Json]:
-    """The numbers of what begins and ends a text, as fields of config.json and
+    """The numbers of what starts and ends a text, as fields of config.json and
     generation_config.json.
     """
     found = () if template is None else template.ends(codec) if isinstance(codec, Subwords) else ()
@@ -216,7 +223,7 @@ def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, J
 
 
 def start_and_end(codec: Component) -> tuple[str, str]:
-    """The names that the tokens which begin and end a text have in its files; "" for none."""
+    """The names that the tokens which start and end a text have in its files; "" for none."""
     tokenizer = _tokenizer(codec)
     start, end = (None if i is None else tokenizer.id_to_token(i) for i in (codec.start, codec.end))
     return start or "", end or ""
@@ -231,6 +238,8 @@ def _roles(codec: Component) -> dict[str, int | None]:
 
 def _find_special(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
     """The special tokens that a tokenizer puts before and after a text, where it is one each."""
+    tokenizer = Tokenizer.from_str(tokenizer.to_str())
+    tokenizer.no_padding()  # which is special, too, and would seem to be what ends a text
     try:
         whole = tokenizer.encode("a")
     except (
@@ -299,4 +308,4 @@ def _json(path: Path) -> dict[str, Json]:
             return found
     except (OSError, UserError):
         pass
-    raise UserError(f"{path} is damaged: it is no table of fields in JSON", str(path))
+    raise UserError(f"{path} is damaged: it is not a table of fields in JSON", str(path))

@@ -127,7 +127,7 @@ def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
             return {name: (path, tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
     except SafetensorError as error:
         raise UserError(
-            f"{path} is no whole safetensors file, fetch it again: {error}", str(path)
+            f"{path} is not a complete safetensors file, fetch it again: {error}", str(path)
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Signals before a command begins and after it has ended: while Python imports what it needs
+"""Signals before a command starts and after it has ended: while Python imports what it needs
 and takes it down.
 """
 

@@ -1,4 +1,4 @@
-"""What a denoising network is told, as one vector: time, label, text and augmentation."""
+"""The conditions of a denoising network as one vector: time, label, text and augmentation."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ class NgramMLPNet(nn.Module):
 
     First weights are normal: embeddings of deviation 1, the matrix of the hidden layer 5/3 over the
     root of its rows, which leaves tanh units a deviation near 1, that of the head 0.01, so that all
-    tokens begin about equally likely.
+    tokens start about equally likely.
 
     Attributes:
       net: its hyper-parameters.
@@ -99,7 +99,7 @@ class NgramMLPNet(nn.Module):
         """Features [B, T, hidden] of tokens int32 [B, T], and the cache with the tokens in it.
 
         Args:
-          positions: change nothing, as tokens are told by how far back they lie.
+          positions: change nothing, as tokens are distinguished by how far back they are.
           segment_ids: int32 [B, T]: nothing is read across a change of segment. With a cache only
             what is 0, padding, counts: it is left out wherever it stands.
         """

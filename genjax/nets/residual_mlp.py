@@ -36,7 +36,7 @@ class ResidualMLP:
     """Blocks width-hidden-width with GELU, each added to its input; the vector is added in the
     hidden layer.
 
-    For points of few dimensions, or any other shape taken as one; its output begins at 0.
+    For points of few dimensions, or any other shape taken as one; its output starts at 0.
 
     Attributes:
         width: Of what the blocks add to.

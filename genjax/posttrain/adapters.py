@@ -25,7 +25,7 @@ DOWN, UP = "lora_a", "lora_b"  # the names of A and B
 class Adapters:
     """A matrix W [m, n] of learned parameters becomes W + (alpha / rank) A B.
 
-    A, [m, rank], begins random and B, [rank, n], at 0, so that nothing is moved at first. The
+    A, [m, rank], starts random and B, [rank, n], at 0, so that nothing is moved at first. The
     kernel of a convolution [h, w, in, out] is one matrix [h w in, out].
 
     Attributes:
@@ -52,7 +52,7 @@ class Adapters:
             trees.check_syntax(f"adapters.{name}", getattr(self, name))
 
     def init(self, key: jax.Array, params: Params) -> Params:
-        """What is trained beside ``params``, of which the shapes alone matter: a tree of part of
+        """What is trained next to ``params``, of which the shapes alone matter: a tree of part of
         their paths.
 
         Raises:
@@ -140,5 +140,5 @@ def copy_learned(adapters: Adapters | None, mine: Params, learned: Params) -> Pa
 
 
 def merge_trainable(adapters: Adapters | None, learned: Params, mine: Params) -> Params:
-    """The model's own parameters, of those that are trained and those that it began with."""
+    """The model's own parameters, of those that are trained and those that it started with."""
     return mine if adapters is None else adapters.merge(learned, mine)

@@ -1,5 +1,5 @@
 """DPO: a language model learns from pairs of responses which is better, held near to where it
-began.
+started.
 
 Rafailov et al., arXiv 2305.18290. IPO: Azar et al., arXiv 2310.12036. Conservative DPO: Mitchell,
 2023.
@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.chat.preferences import SIDES
+from genjax.data.chat.pairs import SIDES
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -47,10 +47,10 @@ class DPO(FromBase):
     without draws.
 
     The reward of a response is ``beta`` times what its log-probability has gained over that by the
-    reference, the model that the policy began as; the margin is the reward of the chosen response
+    reference, the model that the policy started as; the margin is the reward of the chosen response
     less that of the rejected one.
 
-    - "sigmoid": -log sigmoid(margin), which begins at ln 2.
+    - "sigmoid": -log sigmoid(margin), which starts at ln 2.
     - "ipo": (margin / beta - 1 / (2 beta))^2, where beta is the paper's tau, so that margins go to
       1/2 and no farther.
 
@@ -67,7 +67,7 @@ class DPO(FromBase):
     the KL to the reference: see ``evaluation.policy_kl``.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy begins, and the
+      base: the run directory of an Autoregressive model: where the policy starts, and the
         reference.
       beta: the higher, the nearer to the reference the policy stays.
       form: of the loss, "sigmoid" or "ipo".
@@ -87,6 +87,8 @@ class DPO(FromBase):
     length_normalised: bool = False
     label_smoothing: float = 0.0
     adapters: Adapters | None = None
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
 
     def __post_init__(self) -> None:
         checks.above(self, 0, "beta")

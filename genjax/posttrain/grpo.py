@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,6 +32,8 @@ from genjax.posttrain.rollouts import (
     check_counts,
     check_prompts,
     draw_responses,
+    find_one_answer,
+    measure_agreement,
     score_rollout,
     score_tokens,
 )
@@ -52,7 +54,7 @@ class GRPO(FromBase):
     advantage of all tokens of a response is its reward less the mean of its group. A train step
     makes epochs x minibatches updates; the learning rate's schedule counts train steps. The loss of
     a response is the mean over its tokens of PPO's clipped loss and of ``kl`` times the k3 estimate
-    of the KL to the model that it began as.
+    of the KL to the model that it started as.
 
     What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its
     ``loss`` is that of the texts of the data. Responses are drawn in float32, as ``PPO`` has them.
@@ -61,10 +63,10 @@ class GRPO(FromBase):
     updates; ``tied``, the share of groups whose rewards are all equal, which teach nothing;
     ``policy_loss`` and ``kl_loss``, which with its coefficient makes the rest of the ``loss``;
     ``approx_kl`` per token to the policy that drew it; ``clip_fraction``; ``entropy`` a token;
-    ``response_length``.
+    ``response_length``; ``agreement``, how often two responses to different prompts are the same.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy begins, and the
+      base: the run directory of an Autoregressive model: where the policy starts, and the
         reference.
       reward: a function of prompts and responses, lists of text, which gives a number for each;
         prompts with what a template puts around them, responses without their end.
@@ -103,6 +105,8 @@ class GRPO(FromBase):
     length_normalised: bool = True
     kl_alarm: float = 50.0
     codec: Component = None
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl", "entropy")
 
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches"))
@@ -176,6 +180,9 @@ class GRPO(FromBase):
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
 
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return find_one_answer(numbers)
+
 
 def group_advantages(
     rewards: jax.Array, group: int, scale_by_std: bool
@@ -216,7 +223,7 @@ def experience(
 
     Args:
       policy: whole parameters that the responses were drawn from.
-      reference: parameters of the model that the policy began as.
+      reference: parameters of the model that the policy started as.
       drawn: the responses, those of a group after each other.
       rewards: of them, [B].
       weight: of the responses, [B].
@@ -239,6 +246,7 @@ def experience(
         "tied": tied.astype(jnp.float32),
         "kl": (kl_k1(log_probs, known) * mask).sum(1),
         "response_length": mask.sum(1),
+        "agreement": measure_agreement(drawn.tokens, drawn.real, mask.shape[1], weight),
     }
 
 

@@ -83,6 +83,13 @@ class LoRA(FromBase):
             rules = dataclasses.replace(optimizer, through=lambda params: merged(base, params))
         return self.base.train_step(state, batch, optimizer=rules, axis=axis)
 
+    @property
+    def key_numbers(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.wrapped.key_numbers
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return self.wrapped.find_collapse(numbers)
+
     def eval_state(self, state: State) -> State:
         state = state.for_eval()
         merged = self.adapters.merge(state.frozen[BASE]["params"], state.params)

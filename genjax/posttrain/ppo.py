@@ -1,5 +1,5 @@
 """PPO: a language model learns by reinforcement from a reward of what it writes, held near to where
-it began.
+it started.
 
 Schulman et al., arXiv 1707.06347; for language models Ziegler et al., arXiv 1909.08593, and Ouyang
 et al., arXiv 2203.02155.
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +42,8 @@ from genjax.posttrain.rollouts import (
     check_vocabulary,
     draw_responses,
     features,
+    find_one_answer,
+    measure_agreement,
     score_rollout,
     score_tokens,
     strip_padding,
@@ -50,7 +52,7 @@ from genjax.posttrain.rollouts import (
 REWARD = "reward_run"
 NEGATIVE_KL = -0.1  # nats per response; an estimate may be a little below 0 by chance
 LEAST_SPREAD = 1e-12  # of returns that are all the same, of which nothing is explained
-RESPONSES = ("reward", "kl", "response_length")  # metrics of whole responses
+RESPONSES = ("reward", "kl", "response_length", "agreement")  # metrics of whole responses
 Critic = Literal["shared", "separate"]
 
 
@@ -60,7 +62,7 @@ class PPO(FromBase):
 
     Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1
     and without filters. The reward comes at the last token of a response, and at each one a penalty
-    of the KL coefficient times log p - log p of the model that it began as. A train step draws a
+    of the KL coefficient times log p - log p of the model that it started as. A train step draws a
     response to each row of a batch, and makes epochs x minibatches updates; the learning rate's
     schedule counts train steps.
 
@@ -74,10 +76,11 @@ class PPO(FromBase):
     Metrics of training: ``reward``, before penalties; ``kl`` of a response to the reference, in
     nats; ``approx_kl`` a token to the policy that drew it; ``clip_fraction``;
     ``explained_variance`` of the returns by the values; ``entropy`` a token; ``response_length``;
-    ``kl_coefficient``; ``policy_loss`` and ``value_loss``.
+    ``agreement``, how often two responses to different prompts are the same; ``kl_coefficient``;
+    ``policy_loss`` and ``value_loss``.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy begins, and the
+      base: the run directory of an Autoregressive model: where the policy starts, and the
         reference.
       reward: a function of prompts and responses, lists of text, which gives a number for each;
         prompts with what a template puts around them, responses without their end.
@@ -94,13 +97,13 @@ class PPO(FromBase):
       value_clip: how far a value may move.
       value_coefficient: weight of the value loss.
       entropy_coefficient: weight of a bonus for the entropy.
-      kl: coefficient of the penalty; where it begins if it adapts.
+      kl: coefficient of the penalty; where it starts if it adapts.
       kl_target: KL in nats per response that the coefficient is adapted to; None keeps the
         coefficient.
       kl_horizon: responses over which it adapts.
       whiten: give advantages mean 0 and standard deviation 1 over a batch.
       critic: values are a linear function of the policy's features, "shared", or of those of a
-        "separate" model, which begins as the base, too.
+        "separate" model, which starts as the base, too.
       unended: taken off the reward of a response without an end.
       kl_alarm: nats per response; training warns of a mean KL above it or clearly below 0.
       sampler: how samples are drawn; None takes the base's.
@@ -130,6 +133,8 @@ class PPO(FromBase):
     kl_alarm: float = 50.0
     codec: Component = None
 
+    key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl", "entropy")
+
     def __post_init__(self) -> None:
         check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches", "kl_horizon"))
         checks.between(self, 0, 1, "gamma", "lam")
@@ -138,8 +143,7 @@ class PPO(FromBase):
         checks.above(self, 0, "kl_target")
         if self.kl_target is not None and not self.kl > 0:
             raise UserError(
-                "a KL coefficient that begins at 0 adapts to nothing: give a kl above 0 beside "
-                "kl_target"
+                "a KL coefficient that starts at 0 never adapts: give a kl above 0 with kl_target"
             )
         if (self.reward is None) == (self.reward_run is None):
             raise UserError(
@@ -185,7 +189,7 @@ class PPO(FromBase):
         width = jax.eval_shape(
             lambda: features(self.base, policy, two, jnp.ones(two.shape, bool), 1)
         ).shape[-1]
-        # Values begin at 0: advantages are the rewards themselves, until more is known.
+        # Values start at 0: advantages are the rewards themselves, until more is known.
         value = {"head": {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros(1)}}
         trained = adapters.init_trainable(self.adapters, key, policy)
         if self.critic == "separate":
@@ -255,6 +259,9 @@ class PPO(FromBase):
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
         return kl_remarks(numbers["kl"], self.kl_alarm)
 
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        return find_one_answer(numbers)
+
 
 def kl_remarks(kl: float, alarm: float) -> tuple[str, ...]:
     """What to tell of a mean KL, in nats per response, that is not what it should be."""
@@ -293,7 +300,7 @@ def experience(
 
     Args:
       params: whole {"policy", "value"} that the responses were drawn from.
-      reference: parameters of the model that the policy began as.
+      reference: parameters of the model that the policy started as.
       drawn: the responses.
       rewards: of them, [B].
       coefficient: of the KL penalty.
@@ -321,6 +328,7 @@ def experience(
         "reward": rewards,
         "kl": kl.sum(1),
         "response_length": lengths,
+        "agreement": measure_agreement(drawn.tokens, drawn.real, mask.shape[1], weight),
         "spread": _squared_deviations(returns, weighed),
         "unexplained": _squared_deviations(returns - values, weighed),
     }
@@ -396,7 +404,7 @@ def _losses(family: PPO, params: Params, batch: Batch) -> Metrics:
     )
     if (
         family.entropy_coefficient == 0
-    ):  # it is told alone, and its gradient would cost a pass over the logits
+    ):  # only reported: its gradient would cost a pass over the logits
         entropies = jax.lax.stop_gradient(entropies)
     entropy = Mean.of(entropies, mask)
     total = (

@@ -17,7 +17,12 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.chat.preferences import check_room, encode_answer, pad_rows
+from genjax.data.chat.preferences import (
+    encode_answer,
+    fit_answer,
+    pad_rows,
+    single_prompt,
+)
 from genjax.data.chat.template import ChatCodec
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
@@ -41,7 +46,7 @@ LEAST_DEVIATION = 1e-6  # of rewards that are all the same, as those of step 0 a
 
 
 class RewardNetwork(nn.Module):
-    """A backbone and a linear head that begins at 0: tokens int32 [B, T], -1 for padding, to
+    """A backbone and a linear head that starts at 0: tokens int32 [B, T], -1 for padding, to
     rewards float32 [B].
     """
 
@@ -87,6 +92,8 @@ class RewardModel(Family):
     label_smoothing: float = 0.0
     centring: float = 0.0
     decay: float = 0.95
+
+    key_numbers: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
 
     def __post_init__(self) -> None:
         if getattr(self.net, "pool", None) != "last":
@@ -217,20 +224,21 @@ def score_responses(
     Args:
       state: that is judged.
       codec: of the run.
-      length: tokens of a row, as in training; a longer response is cut.
+      length: tokens of a row, as in training; a long prompt loses its beginning, a long response
+        its end.
       chunk: rows at once.
 
     Raises:
-      UserError: not as many responses as prompts, an empty response, a prompt that fills its row,
-        or text outside the vocabulary; prompts are counted from 1.
+      UserError: not as many responses as prompts, an empty response, or text outside the
+        vocabulary; prompts are counted from 1.
     """
     if len(prompts) != len(responses):
-        raise UserError(f"{len(prompts)} prompts and {len(responses)} responses are no pairs")
+        raise UserError(f"{len(prompts)} prompts and {len(responses)} responses are not pairs")
     rows = []
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), 1):
-        tokens, asked = encode_answer(codec, prompt, response, f"prompt {number:,}")
-        check_room(asked, length, f"prompt {number:,}")
-        rows.append(tokens[:length])
+        turns = single_prompt(codec.template, prompt, response)
+        answer, asked = encode_answer(codec, *turns, f"prompt {number:,}")
+        rows.append(fit_answer(codec, answer, asked, length)[0].tokens[:length])
     found = []
     for first in range(0, len(rows), chunk):
         part = rows[first : first + chunk]

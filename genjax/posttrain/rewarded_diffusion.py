@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -48,7 +48,7 @@ class RewardedDiffusion(FromBase):
     """A trained diffusion of images continues learning from rewards of its own samples.
 
     A train step draws several samples for each row of a batch, of the row's label where the base is
-    told labels, asks the reward, and makes ``updates`` gradient steps on them, each with new times
+    given labels, asks the reward, and makes ``updates`` gradient steps on them, each with new times
     and noise; all samples of a row share these. Samples are drawn by the ancestral sampler
     (``DDPM`` with the small variance) without guidance, estimates of clean data held within [-1,
     1]. The error of an image is that which the base was trained with, the mean over pixels of the
@@ -70,9 +70,9 @@ class RewardedDiffusion(FromBase):
     the base's, see ``draw_samples``.
 
     Attributes:
-      base: the run directory of a Diffusion of images: where the policy begins, and the reference.
+      base: the run directory of a Diffusion of images: where the policy starts, and the reference.
       reward: a function of images, float32 [N, H, W, C] in [-1, 1], and labels, int [N] or None if
-        the base is told none, which gives a number for each.
+        the base is unconditional, which gives a number for each.
       method: "weighted" or "dpo".
       samples: that are drawn for a row, at least 2.
       steps: of the sampler that draws them.
@@ -93,6 +93,8 @@ class RewardedDiffusion(FromBase):
     beta: float = 100.0
     data: float = 0.0
 
+    key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl")
+
     def __post_init__(self) -> None:
         if not callable(self.reward):
             raise UserError(f"reward is a function of images and labels, not {self.reward!r}")
@@ -106,7 +108,7 @@ class RewardedDiffusion(FromBase):
         base = others[BASE]
         if not isinstance(base.family, Diffusion) or base.spec.entry != "image":
             raise UserError(
-                "RewardedDiffusion begins with a Diffusion of images, pixel by pixel, but the run "
+                "RewardedDiffusion starts from a Diffusion of images, pixel by pixel, but the run "
                 f"{base.run_dir} is "
                 f"of a {type(base.family).__name__} of {base.spec.entry} (family.base)"
             )
@@ -142,7 +144,7 @@ class RewardedDiffusion(FromBase):
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """Samples for the rows of a batch and what they are worth: what ``update`` learns from.
 
-        Entries beside the batch's own, of B rows: ``drawn`` [B, K, H, W, C] and ``weight`` [B, K],
+        Entries next to the batch's own, of B rows: ``drawn`` [B, K, H, W, C] and ``weight`` [B, K],
         of all samples, or of the best and the worst the share of the time that each is preferred;
         ``times`` [B, updates]; ``row`` [B], which the noise is drawn by; ``reward`` and ``kl`` [B],
         means over all of a row's samples.
@@ -174,8 +176,8 @@ class RewardedDiffusion(FromBase):
             weight = jax.nn.softmax(rewards / self.temperature)
         else:
             images, weight = best_and_worst(images, rewards)
-        told = {"label": batch["label"]} if self.base.conditional else {}
-        return told | {
+        condition = {"label": batch["label"]} if self.base.conditional else {}
+        return condition | {
             "mask": batch["mask"],
             "image": batch["image"],
             "drawn": images,
@@ -224,7 +226,7 @@ def draw_samples(
 
     Each step but the last draws x' from a normal distribution around a mean that depends on x
     through the estimate of the clean data alone, with the variance of q(x' | x, x0). The paths of
-    two models begin alike, so that their KL is the mean, over paths of the first, of the sum over
+    two models start alike, so that their KL is the mean, over paths of the first, of the sum over
     these steps of the squared distance of the two means over twice the variance, which is 1/2 (SNR'
     - SNR) |x0 - x0_reference|^2 (Kingma et al., arXiv 2107.00630). The last step, to the clean
     data, adds no noise and does not count. It bounds the KL of what the paths end in before that
@@ -236,15 +238,15 @@ def draw_samples(
       shape: of the samples.
       params: of the model that draws.
       reference: of the one that the KL is to.
-      label: int [N]; None of a model that is told none.
+      label: int [N]; None for an unconditional model.
       key: of the draws.
     """
-    told = _make_inputs(base, label, shape[0])
+    inputs = _make_inputs(base, label, shape[0])
 
     def estimate(params: Params, x: jax.Array, t: jax.Array) -> jax.Array:
         times = jnp.full(len(x), t)
         return jnp.clip(
-            base.make_parametrization(params).x0(base.predict(params, x, times, told), x, times),
+            base.make_parametrization(params).x0(base.predict(params, x, times, inputs), x, times),
             -1,
             1,
         )
@@ -376,20 +378,20 @@ def errors(
       images: [B, K, H, W, C].
       noise: [B, H, W, C], shared by the images of a row.
       t: [B], likewise.
-      label: int [B], likewise; None of a model that is told none.
+      label: int [B], likewise; None for an unconditional model.
     """
     count = images.shape[1]
     flat = images.reshape(-1, *images.shape[2:])
     noise, t = jnp.repeat(noise, count, 0), jnp.repeat(t, count)
-    told = _make_inputs(base, None if label is None else jnp.repeat(label, count), len(flat))
+    inputs = _make_inputs(base, None if label is None else jnp.repeat(label, count), len(flat))
     parametrization = base.make_parametrization(params)
-    output = base.predict(params, diffuse(parametrization.process, flat, noise, t), t, told)
+    output = base.predict(params, diffuse(parametrization.process, flat, noise, t), t, inputs)
     error = jnp.square(output - parametrization.value(flat, noise, t)).mean((1, 2, 3))
     return (parametrization.weight(t, base.weighting, base.gamma) * error).reshape(-1, count)
 
 
 def _make_inputs(base: Diffusion, label: jax.Array | None, n: int) -> dict[str, jax.Array]:
-    """What the network is told of ``n`` images that are not augmented, besides the time."""
+    """The conditions of ``n`` images that are not augmented, apart from the time."""
     given = {"label": label, "augment": base.augment.make_null(n)}
     return {name: value for name, value in given.items() if value is not None}
 

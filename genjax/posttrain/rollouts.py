@@ -5,7 +5,7 @@ their tokens.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -20,9 +20,10 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.families.rewards import decode_rows, extract_prompts, score_texts
 from genjax.family import Batch, Params, Trained
-from genjax.samplers.tokens.decoding import Stops, TokenSampler
+from genjax.samplers.tokens.decoding import Prompts, Stops, TokenSampler
 
 LOGITS = 2**26  # that are in memory at once, a quarter of a gigabyte
+MOST_AGREEMENT = 0.95  # of responses to different prompts; above it a policy has one answer
 
 
 class Rollout(NamedTuple):
@@ -41,8 +42,8 @@ class Rollout(NamedTuple):
     ended: jax.Array
 
 
-class Heard(NamedTuple):
-    """What a model says of drawn tokens; float32.
+class TokenScores(NamedTuple):
+    """What a model predicts of drawn tokens; float32.
 
     Attributes:
       log_probs: log p(token | those before it), [B, N].
@@ -76,10 +77,10 @@ def rollout(
       asked: bool [B, P], True for real tokens.
       key: of the draws.
       ends: sequences of tokens that end a response.
-      pad: what stands behind the end.
+      pad: token after the end.
     """
     drawn = continue_prompts(
-        family, params, prompts, asked, TokenSampler(new_tokens), key, ends, pad
+        family, params, Prompts(prompts, asked), TokenSampler(new_tokens), key, ends, pad
     )
     inside = jnp.arange(new_tokens)[None] < drawn.lengths[:, None]
     tokens, real = jnp.concatenate([prompts, drawn.tokens], 1), jnp.concatenate([asked, inside], 1)
@@ -88,8 +89,8 @@ def rollout(
 
 def score_tokens(
     family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
-) -> Heard:
-    """What a model says of the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T].
+) -> TokenScores:
+    """Score the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T].
 
     Where the logits would be large they are made for some of the rows at a time, and again for the
     gradient.
@@ -97,7 +98,7 @@ def score_tokens(
     found = features(family, params, tokens, real, new_tokens)
     module = family.net.module(_vocabulary(params))
 
-    def told(rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def score_rows(rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         hidden, drawn = rows
         logits = module.apply({"params": params}, hidden, method="logits")
         log_total = jax.nn.logsumexp(logits, -1)
@@ -108,10 +109,10 @@ def score_tokens(
     rows = found, tokens[:, -new_tokens:]
     at_once = max(1, LOGITS // (new_tokens * _vocabulary(params)))
     if at_once >= len(tokens):
-        return Heard(*told(rows), found)
-    each = jax.checkpoint(lambda row: told(jax.tree.map(lambda x: x[None], row)))
+        return TokenScores(*score_rows(rows), found)
+    each = jax.checkpoint(lambda row: score_rows(jax.tree.map(lambda x: x[None], row)))
     own, entropy = jax.lax.map(each, rows, batch_size=at_once)
-    return Heard(own[:, 0], entropy[:, 0], found)
+    return TokenScores(own[:, 0], entropy[:, 0], found)
 
 
 def features(
@@ -189,7 +190,7 @@ def check_policy(what: str, base: Trained, spec: Spec) -> None:
     """Refuse a base run that is not a language model of the data's tokens, with a ``UserError``."""
     if not isinstance(base.family, Autoregressive):
         raise UserError(
-            f"{what} begins with an Autoregressive model, but the run {base.run_dir} is of a "
+            f"{what} starts from an Autoregressive model, but the run {base.run_dir} is of a "
             f"{type(base.family).__name__} (family.base)"
         )
     if spec.source_length is not None or spec.image is not None or base.family.prefix_lm:
@@ -240,3 +241,40 @@ def strip_padding(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Ar
     """Rows without the padding before them: tokens and mask [B, T]."""
     order = jnp.argsort(~real, axis=1, stable=True)
     return jnp.take_along_axis(tokens, order, 1), jnp.take_along_axis(real, order, 1)
+
+
+def find_one_answer(numbers: Mapping[str, float]) -> dict[str, str]:
+    """What a policy says that gives nearly all prompts the same response."""
+    agreed = numbers.get("agreement", 0.0)
+    if not agreed > MOST_AGREEMENT:
+        return {}
+    return {
+        "agreement": f"the policy has collapsed: two responses are the same in {100 * agreed:.0f} "
+        "of 100 cases, whatever their prompts; raise family.kl, draw at a higher temperature, or "
+        "see whether the reward pays for one answer"
+    }
+
+
+def measure_agreement(
+    tokens: jax.Array, real: jax.Array, new_tokens: int, weight: jax.Array
+) -> jax.Array:
+    """How many of the others have the same response as each [B], as a share: of those with another
+    prompt, or of all others where there is one prompt.
+
+    Args:
+      tokens: [B, T], prompts and then responses.
+      real: where a token stands, bool [B, T].
+      new_tokens: that a response has room for, at the end of T.
+      weight: 0 for rows that only fill the batch up, [B].
+    """
+    place = jnp.arange(1, tokens.shape[1] + 1, dtype=jnp.uint32)
+    # A number of 32 bits for each text; two texts of one number by chance are one in 4 billion.
+    mixed = (tokens.astype(jnp.uint32) + 1) * jnp.uint32(2654435761)
+    mixed = (mixed ^ (mixed >> 15) ^ (place * jnp.uint32(40503))[None]) * jnp.uint32(2246822519)
+    mixed = jnp.where(real, mixed ^ (mixed >> 13), 0)
+    prompts, answers = mixed[:, :-new_tokens].sum(1), mixed[:, -new_tokens:].sum(1)
+    counted = (weight > 0)[None] & ~jnp.eye(len(tokens), dtype=bool)
+    elsewhere = counted & (prompts[:, None] != prompts[None])
+    counted = jnp.where(elsewhere.any(), elsewhere, counted)
+    same = counted & (answers[:, None] == answers[None])
+    return same.sum(1) / jnp.maximum(counted.sum(1), 1)

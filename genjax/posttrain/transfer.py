@@ -37,7 +37,7 @@ def layer_rates(net: Transformer, decay: float) -> tuple[tuple[str, Factor], ...
 
 def gradual_unfreezing(net: Transformer, updates: int) -> tuple[tuple[str, First], ...]:
     """For an optimizer's ``unfreeze``: what is above the layers learns from the start, the last
-    layer after so many updates, each below as many later, the embeddings last.
+    layer after this many updates, each below as many later, the embeddings last.
 
     Args:
       net: whose layers, wherever its parameters lie.

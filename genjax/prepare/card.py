@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from genjax.data.charts import new_figure
-from genjax.data.images.files import told as told_kinds
+from genjax.data.images.files import format_counts as format_kinds
 from genjax.data.sources.prepared import FORMAT, MANIFEST
 from genjax.data.synthetic import REAL, SYNTHETIC
 from genjax.experiment import to_json
@@ -38,18 +38,18 @@ def format_record(row: Mapping[str, Json]) -> str:
         for name, value in row.items()
         if name not in (ID, SOURCE, REASON, CHANGED) and value is not None
     ]
-    told = (
+    cells = (
         f"{len(v):,} bytes" if isinstance(v, bytes) else " ".join(str(v)[:HELD].split())
         for v in values
     )
-    return ", ".join(told)[:HELD]
+    return ", ".join(cells)[:HELD]
 
 
-def excerpt(told: str, stages: Sequence[Stage]) -> str:
-    """As much of what a record holds as a person wants to see and all stages let be shown."""
+def excerpt(text: str, stages: Sequence[Stage]) -> str:
+    """As much of a record's text as a person needs to see, redacted by all stages."""
     for stage in stages:
-        told = stage.redact(told)
-    return told if len(told) <= SHOWN else told[: SHOWN - 1] + "…"
+        text = stage.redact(text)
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def write(
@@ -183,11 +183,11 @@ def _card(
     splits: dict[str, int] = {}
     for shard in found.files:
         splits[shard.split] = splits.get(shard.split, 0) + shard.rows
-    told = ", ".join(f"{rows:,} {split}" for split, rows in splits.items())
+    parts = ", ".join(f"{rows:,} {split}" for split, rows in splits.items())
     lines = [
         f"# {name}",
         "",
-        f"{total:,} records of {len(inputs):,} files became {outcomes[-1].kept:,}: {told}.",
+        f"{total:,} records of {len(inputs):,} files became {outcomes[-1].kept:,}: {parts}.",
         "",
         f"- Licence: {preparation.licence}",
         f"- Origin: {preparation.origin}",
@@ -198,34 +198,14 @@ def _card(
         "| stage | in | kept | dropped | reasons |",
         "|---|---|---|---|---|",
     ]
-    for outcome in outcomes:
-        gone = sum(outcome.dropped.values())
-        reasons = ", ".join(f"{reason} ({count:,})" for reason, count in outcome.dropped.items())
-        lines.append(
-            f"| {outcome.name} | {outcome.kept + gone:,} | {outcome.kept:,} | {gone:,} | "
-            f"{_cell(reasons)} |"
-        )
+    lines += [_stage_row(outcome) for outcome in outcomes]
     lines += _changed(outcomes)
-    files = f"{sum(passed_over.values()):,} files that no reader takes: {told_kinds(passed_over)}"
+    files = f"{sum(passed_over.values()):,} files that no reader takes: {format_kinds(passed_over)}"
     remarks = [f"- {files}"] if passed_over else []
     remarks += [f"- {outcome.name}: {outcome.remark}" for outcome in outcomes if outcome.remark]
     if remarks:
         lines += ["", "## To know", "", *remarks]
-    if any(outcome.examples for outcome in outcomes):
-        lines += [
-            "",
-            "## Examples of what was dropped",
-            "",
-            "| stage | reason | record | holds |",
-            "|---|---|---|---|",
-        ]
-        for outcome in outcomes:
-            for reason, rows in outcome.examples.items():
-                shown = [(i, excerpt(told, preparation.stages)) for i, told in rows]
-                lines += [
-                    f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | {_cell(told)} |"
-                    for i, told in shown
-                ]
+    lines += _examples(outcomes, preparation)
     lines += [
         "",
         "## Distributions",
@@ -233,6 +213,30 @@ def _card(
         *(f"![{picture}](plots/{picture}.png)" for picture in pictures),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _stage_row(outcome: Outcome) -> str:
+    gone = sum(outcome.dropped.values())
+    reasons = ", ".join(f"{reason} ({count:,})" for reason, count in outcome.dropped.items())
+    return (
+        f"| {outcome.name} | {outcome.kept + gone:,} | {outcome.kept:,} | {gone:,} | "
+        f"{_cell(reasons)} |"
+    )
+
+
+def _examples(outcomes: Sequence[Outcome], preparation: Preparation) -> list[str]:
+    """Records that were dropped, for each stage and reason; none where none was."""
+    lines = [
+        f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | "
+        f"{_cell(excerpt(text, preparation.stages))} |"
+        for outcome in outcomes
+        for reason, rows in outcome.examples.items()
+        for i, text in rows
+    ]
+    if not any(outcome.examples for outcome in outcomes):
+        return []
+    title = "## Examples of what was dropped"
+    return ["", title, "", "| stage | reason | record | holds |", "|---|---|---|---|", *lines]
 
 
 def _changed(outcomes: Sequence[Outcome]) -> list[str]:
@@ -251,7 +255,7 @@ def _changed(outcomes: Sequence[Outcome]) -> list[str]:
             rows.append(f"| {outcome.name} | {len(rest):,} other things | {count:,} | |")
     if not rows:
         return []
-    title = "## What was passed over and changed"
+    title = "## What was skipped and changed"
     return ["", title, "", "| stage | what | how often | such as |", "|---|---|---|---|", *rows]
 
 

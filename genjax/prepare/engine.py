@@ -32,7 +32,7 @@ def begin(engine: str) -> None:
 
     logging.getLogger("daft_local_execution").setLevel(
         logging.CRITICAL
-    )  # what fails is told by the exception
+    )  # the exception says what fails
     if kind == "ray":
         _connect(engine)
     # By default eight groups of files are read ahead, however few the cores, and half a gigabyte
@@ -46,7 +46,7 @@ def begin(engine: str) -> None:
     daft.get_or_create_runner()
     if daft.get_or_infer_runner_type() != kind:
         raise UserError(
-            f"this process works with another engine than {engine!r} already: begin a new one"
+            f"this process works with another engine than {engine!r} already: start a new one"
         )
 
 

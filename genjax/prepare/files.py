@@ -94,7 +94,7 @@ class Files:
             try:
                 found = _fitting(system, base, pattern)
             except ValueError as error:
-                raise UserError(f"{pattern!r} is no pattern of files: {error}") from error
+                raise UserError(f"{pattern!r} is not a pattern of files: {error}") from error
             # what a link that leads nowhere is meant to be is not known
             names = sorted(found.names + found.broken)
             if not names:

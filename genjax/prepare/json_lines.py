@@ -120,7 +120,7 @@ class JsonLines(Reader):
         for column in self.columns:
             value = row.get(column)
             left[f"values of {column!r} that are missing or null"] += value is None
-            left[f"values of {column!r} that are no text written as JSON"] += not isinstance(
+            left[f"values of {column!r} that are not text written as JSON"] += not isinstance(
                 value, str | None
             )
         return Found(place, {column: stringify(row.get(column)) for column in self.columns})

@@ -56,7 +56,7 @@ class GeneratedPeople(Reader):
 
     Attributes:
       count: people.
-      twice: of whom so many are written down twice.
+      twice: how many of them are written down twice.
       seed: of everything.
     """
 

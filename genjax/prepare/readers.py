@@ -177,7 +177,7 @@ class Csv(Reader):
             try:
                 with files.open(path) as file:
                     names = self._rows(files.name(path), file, Counter()).names
-            except NO_HEADER as error:  # it is told again when the file's records are read
+            except NO_HEADER as error:  # reported again when the file's records are read
                 reasons.append(f"{path}: {error}")
                 continue
             if missing := set(self.columns) - set(names):
@@ -260,7 +260,7 @@ class Parquet(Reader):
 
     def find_files(self) -> Files:
         files = super().find_files()
-        for path in files.paths:  # a broken one is told when its records are read
+        for path in files.paths:  # a broken one is reported when its records are read
             with contextlib.suppress(*DAMAGED), files.open(path) as file:
                 refuse_synthetic(pq.read_schema(file), files.name(path))
         return files

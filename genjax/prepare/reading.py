@@ -51,7 +51,7 @@ def plan_reading(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]],
     names = [files.name(path) for _, files in plan for path in files.paths]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"two readers read a file called {twice}: records are told apart by it")
+        raise UserError(f"two readers read a file called {twice}: records are identified by it")
     return plan, pa.schema([(ID, ARROW), (SOURCE, ARROW), *schemas[0]])
 
 
@@ -149,7 +149,7 @@ def changes(folder: Path) -> dict[str, Change]:
 
 
 def _read_records(reader: Reader, files: Files, path: str, left: Counter[str]) -> Iterator[Found]:
-    """The records of a file; at last one that tells what is wrong with the file, if anything is."""
+    """The records of a file; at last one that says what is wrong with the file, if anything is."""
     place = ""
     try:
         for found in reader.read(files, path, left):

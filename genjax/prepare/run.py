@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from genjax.data.sources.prepared import MANIFEST
 from genjax.data.splits import digest
-from genjax.data.tally import told
+from genjax.data.tally import format_counts
 from genjax.errors import UserError
 from genjax.experiment import to_json
 from genjax.machine import disk
@@ -34,7 +34,7 @@ from genjax.serial.json_text import Json
 
 DONE, STAGES = "done.json", "stages"
 GLOB = "*?[]{}%#"  # of patterns and addresses
-LEFT = "the stages that are done are kept, and the same command goes on once there is room"
+LEFT = "the stages that are done are kept, and the same command resumes once there is room"
 QUARANTINE = "quarantine.jsonl"
 VERSION = 4  # of what stages make; raised when an old folder must not be taken for a finished one
 
@@ -116,7 +116,7 @@ def _run_stages(
                 json.dumps({"key": key} | done.__dict__, ensure_ascii=False, indent=1),
             )
             partial.replace(place)
-            changed = told({what: change.times for what, change in done.changed.items()})
+            changed = format_counts({what: change.times for what, change in done.changed.items()})
             line = f"{place.name}: {done.kept:,} kept, {sum(done.dropped.values()):,} dropped"
             say(f"{line}; {changed}" if changed else line)
         else:
@@ -148,8 +148,8 @@ def _check_free(folder: Path, inputs: Sequence[str]) -> None:
         raise UserError(
             f"{folder} holds raw files of this very preparation: write to another folder"
         )
-    begun = (folder / STAGES).exists() or (folder / MANIFEST).exists()
-    if not begun and any(folder.glob(shards.PATTERN)):
+    started = (folder / STAGES).exists() or (folder / MANIFEST).exists()
+    if not started and any(folder.glob(shards.PATTERN)):
         raise UserError(
             f"{folder} holds Parquet files of others, called like shards: write to another folder"
         )

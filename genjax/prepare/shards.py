@@ -60,8 +60,8 @@ class Shards:
 def write(records: Path, folder: Path, size: int) -> Shards:
     """Write the records of the Parquet files of one folder as sorted shards into another.
 
-    A record's shard is told by the hash of its id, so shards are the same in whatever order records
-    come, and a part of the shards is a random part of the records.
+    A record's shard follows from the hash of its id, so shards are the same in whatever order
+    records come, and a part of the shards is a random part of the records.
 
     Args:
       size: bytes of records in a shard, about.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Columns of every record, and of what a stage says of it: why it is dropped, and what was changed
 # in it.
 ID, SOURCE, REASON, CHANGED = "id", "source", "reason", "_changed"
-BATCH = 256  # records that are in memory at once beside the engine's own
+BATCH = 256  # records that are in memory at once next to the engine's own
 Rows = Callable[[pa.Table], tuple[pa.Table, list[str | None]]]  # of ``RowStage.rows``
 ARROW = pa.large_string()  # texts of more than 2 GiB in all, as Daft has them
 
@@ -49,7 +49,7 @@ class Stage:
         """What it works by besides its fields and the records, such as other files: a hash of each,
         by name.
 
-        Another hash has the stage done again. The manifest holds them: a secret is told only by
+        Another hash has the stage done again. The manifest holds them: a secret appears only as
         what guards it.
         """
         return {}
@@ -89,8 +89,8 @@ class Changes:
         """The table of the rows with what was changed, if anything was, in a column of its own."""
         if not any(self.rows):
             return table
-        told = [json.dumps(changes) if changes else None for changes in self.rows]
-        return table.append_column(CHANGED, pa.array(told, ARROW))
+        cells = [json.dumps(changes) if changes else None for changes in self.rows]
+        return table.append_column(CHANGED, pa.array(cells, ARROW))
 
 
 class RowStage(Stage):

@@ -52,8 +52,8 @@ class TfdsImages(Reader):
             names = None if label is None else builder.info.features[label].names
             for number in range(about.shard_lengths[paths.index(path)]):
                 record = source[begin + number]
-                told = None if label is None or names is None else names[int(record[label])]
-                yield _image(f"{number:09d}", record[image], told, split)
+                name = None if label is None or names is None else names[int(record[label])]
+                yield _image(f"{number:09d}", record[image], name, split)
 
     def _builder(self) -> Any:
         return load_builder(self.name, data_folder("tfds", self.root))

@@ -39,7 +39,7 @@ def check_training(setup: Setup) -> None:
 
 def _check_stages(setup: Setup) -> None:
     """Trace the first step of every stage of a curriculum, so that no run stops where a stage
-    begins.
+    starts.
     """
     experiment, examples = setup.experiment, setup.data.splits["train"]
     if experiment.curriculum is None or not experiment.curriculum.changes_batches:

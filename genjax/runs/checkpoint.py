@@ -54,7 +54,7 @@ class Checkpoints:
 
     A checkpoint holds the state, the *progress*: what the loop needs besides (position in the data,
     the metrics since the last row), and the checksums of both, which every reader compares.
-    ``state.frozen`` is saved once a run, beside them, with its checksums in ``frozen.json``.
+    ``state.frozen`` is saved once a run, next to them, with its checksums in ``frozen.json``.
 
     A reader changes nothing. A writer first clears what a killed process left half-written, and
     moves to ``damaged/`` what cannot be used.
@@ -66,7 +66,7 @@ class Checkpoints:
         local = "://" not in os.fspath(run_dir)
         self._run_dir = (
             epath.Path(run_dir).resolve() if local else epath.Path(run_dir)
-        )  # Orbax wants absolute paths
+        )  # Orbax needs absolute paths
         self._folder = self._run_dir / "checkpoints"
         self._open = contextlib.ExitStack()
         self._plain_dir = (
@@ -359,7 +359,7 @@ class Checkpoints:
         parallel.barrier("tidy")
 
     def _tidy_records(self, step: int) -> None:
-        """Move away damaged scores and dates: the state beside them is whole, but Orbax would
+        """Move away damaged scores and dates: the state next to them is whole, but Orbax would
         stop at them.
         """
         checkpoint, lost = self._folder / str(step), {}

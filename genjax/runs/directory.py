@@ -31,7 +31,7 @@ from genjax.family import Trained
 from genjax.machine import disk
 from genjax.runs import lease
 from genjax.runs.checkpoint_files import find_steps
-from genjax.serial import stored, trust
+from genjax.serial import neighbours, stored, trust
 from genjax.serial.json_text import Json
 from genjax.serial.trust import Untrusted
 
@@ -79,7 +79,7 @@ def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
 
 
 def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
-    """The error for what is not a run directory, with the nearest one beside it, or how to
+    """The error for what is not a run directory, with the nearest one next to it, or how to
     make it.
     """
     path = epath.Path(run_dir)
@@ -107,7 +107,7 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
     """
     path = run_dir / "codec.json"
     if not path.exists():
-        raise UserError(f"{run_dir} has no codec.json: the run had not begun", str(path))
+        raise UserError(f"{run_dir} has no codec.json: the run had not started", str(path))
     cure = "remove it; `train` with the same config writes it again"
     found = stored.read_json(path, dict, cure)
     with _name_file(path, cure):
@@ -137,11 +137,13 @@ class Claim:
       run_dir: where.
       config: the text of config.json.
       source: the content of the config's file; None of an experiment that came from no file.
+      modules: those beside the config that it imports.
     """
 
     run_dir: epath.Path
     config: str
     source: bytes | None
+    modules: neighbours.Files
 
     def write(self) -> None:
         """Make the run directory the experiment's."""
@@ -150,6 +152,7 @@ class Claim:
             if not _has_started(self.run_dir):
                 (self.run_dir / ENVIRONMENT).unlink(missing_ok=True)
             if self.source is not None:
+                _write_neighbours(self.run_dir, self.modules)
                 disk.write(self.run_dir / "config.py", self.source)
             disk.write(self.run_dir / "config.json", self.config)
             # After what makes it a run directory: the disk may be full.
@@ -167,8 +170,10 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
     """
     trust.remember(stored.list_code(experiments.to_json(experiment)))
     content = None if source is None else source.read_bytes()
-    if content is not None:
-        trust.remember([trust.file_entry(content)])
+    files: neighbours.Files = {}
+    if source is not None and content is not None:
+        files = neighbours.read_neighbours(source, content)
+        trust.remember([trust.file_entry(neighbours.digest_input(content, files))])
     before = load_experiment(run_dir)
     if before is not None and _has_started(run_dir):
         experiments.check_resumable(before, experiment)
@@ -177,7 +182,17 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
     parallel.barrier(
         "checked"
     )  # before anything is written, so that all processes see the same directory
-    return Claim(run_dir, experiments.dumps(experiment), content)
+    return Claim(run_dir, experiments.dumps(experiment), content, files)
+
+
+def _write_neighbours(run_dir: epath.Path, files: neighbours.Files) -> None:
+    """Keep what the config imports from beside it, and nothing that an earlier one did."""
+    folder = run_dir / neighbours.FOLDER
+    if folder.exists():
+        folder.rmtree()
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        disk.write(folder / name, content)
 
 
 def _has_started(run_dir: epath.Path) -> bool:
@@ -199,7 +214,8 @@ def _is_foreign(run_dir: epath.Path, source: bytes | None) -> bool:
         for path in run_dir.iterdir()
         if path.name != lease.NAME and not path.name.endswith(disk.PART)
     ]
-    return any(path.name != "config.py" or path.read_bytes() != source for path in left)
+    own = [path for path in left if path.name != neighbours.FOLDER]
+    return any(path.name != "config.py" or path.read_bytes() != source for path in own)
 
 
 def describe(
@@ -241,7 +257,7 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
         print(line, file=sys.stderr, flush=True)
     elif before and before[-1]["data_fingerprint"] != data.fingerprint:
         raise UserError(
-            f"the data have changed since {run_dir} was begun: their fingerprint is "
+            f"the data have changed since {run_dir} was started: their fingerprint is "
             f"{data.fingerprint}, not {before[-1]['data_fingerprint']}; put the old files back, or "
             "train on these in another run directory (--run-dir)",
             "data",

@@ -34,13 +34,14 @@ from genjax.runs.example import EXAMPLE, dump_tokenizers, write_example
 from genjax.runs.run import SAMPLES, Run
 from genjax.samplers.options import encode_options, number_labels
 from genjax.serial.json_text import Json
+from genjax.serial.neighbours import FOLDER, read_copies
 from genjax.trees import named_leaves
 
 Form = Literal["safetensors", "jax", "huggingface"]
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION = "sample.jax"
 MADE_WITH = (
-    "sample.json"  # beside it: the version of JAX, the date, and the command that makes it again
+    "sample.json"  # next to it: the version of JAX, the date, and the command that makes it again
 )
 DESCRIBED = (
     "config.json",
@@ -65,11 +66,11 @@ def export(
     - "jax": these, and where the family draws samples the function that does.
       ``jax.export.deserialize`` reads it on any platform it could be lowered for, without genjax,
       and with later versions of JAX for six months (the version and the date are in ``sample.json``
-      beside it); ``call(weights, key)`` wants what ``load_file`` of safetensors gives and a key of
+      next to it); ``call(weights, key)`` needs what ``load_file`` of safetensors gives and a key of
       ``jax.random.PRNGKey``, and gives the samples of ``genjax sample`` of that seed. The function
       of a model that draws for something takes it as well: prompts or sources in tokens int32,
       filled up with -1, labels int32, or pictures; their shapes are in ``sample.json``, tokenizers
-      and ``example.py`` beside it.
+      and ``example.py`` are next to it.
     - "huggingface": a folder that ``transformers`` opens, of models of tokens that it knows.
 
     Args:
@@ -104,8 +105,10 @@ def _write_export(run: Run, to: Form, folder: Path, num: int, options: Component
         folder / weights.WHOLE, {name: np.asarray(array) for name, array in arrays.items()}
     )
     written = [folder / weights.WHOLE]
-    for name in DESCRIBED:
+    copied = [f"{FOLDER}/{name}" for name in read_copies(Path(run.run_dir / "config.py"))]
+    for name in (*DESCRIBED, *copied):
         if (run.run_dir / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             disk.write(folder / name, (run.run_dir / name).read_bytes())
             written.append(folder / name)
     if to == "jax" and run.family.no_samples is None:

@@ -1,4 +1,4 @@
-"""The state that a run begins or resumes with, and the batches from there on."""
+"""The state that a run starts or resumes with, and the batches from there on."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from genjax.runs.setup import Setup, initial_state, require_run
 
 @dataclass(frozen=True)
 class Start:
-    """Where the loop begins.
+    """Where the loop starts.
 
     Attributes:
       state: of the first step to take.
@@ -160,7 +160,7 @@ def examples(
 
 
 def _order_curriculum(experiment: Experiment, host: Iterator[Batch], step: int) -> Generator[Batch]:
-    """The batches as the curriculum wants them at their steps, from ``step`` on."""
+    """The batches as the curriculum needs them at their steps, from ``step`` on."""
     several = experiment.steps_per_dispatch
     with contextlib.closing(host):  # type: ignore[type-var]
         for first, batch in zip(itertools.count(step, several), host, strict=False):

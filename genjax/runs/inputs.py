@@ -80,14 +80,14 @@ def draw_for(
         part_key = jax.random.fold_in(key, PARTS + number) if number else key
         fed = with_inputs(state, {_name(run, kind): jnp.asarray(given)})
         drawn = draw_samples(run.layout, run.family, fed, part_key, len(given), request)[:count]
-        starts, told = (0,) * count, request
+        starts, part = (0,) * count, request
         if isinstance(request, Request):
             prompts = request.prompts * count
             if kind == "prompt":
                 prompts = tuple(tuple(row.tolist()) for row in rows[begin : begin + count])
-            told = dataclasses.replace(request, prompts=prompts[:count])
+            part = dataclasses.replace(request, prompts=prompts[:count])
             starts = tuple(map(len, prompts[:count]))
-        yield Part(decode_samples(drawn, told, run.codec), starts)
+        yield Part(decode_samples(drawn, part, run.codec), starts)
 
 
 def _one_by_one(run: Run, values: Sequence[str], seed: int, options: Component) -> Iterator[Part]:

@@ -116,7 +116,7 @@ def _title(difference: str) -> str:
 
 
 def _remarks(data: Dataset, split: str, changed: list[str]) -> tuple[str, ...]:
-    """What to know of the set beside its fingerprint."""
+    """What to know of the set next to its fingerprint."""
     found = []
     if not changed:
         found.append(

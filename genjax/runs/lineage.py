@@ -23,7 +23,7 @@ from genjax.runs.checkpoint_files import newest_step
 from genjax.serial import stored
 from genjax.serial.json_text import Json
 
-SAMPLES = "lineage.jsonl"  # beside samples: a row for each file
+SAMPLES = "lineage.jsonl"  # next to samples: a row for each file
 WRITTEN = frozenset(
     {".png", ".csv", ".txt", ".mid", ".wav", ".jsonl"}
 )  # the suffixes of what samples are written as
@@ -42,7 +42,7 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
 
     Its ``run``, ``step``, ``training_seed``, the hash of its ``config``, the ``commits`` of genjax
     that it ran by, ``data_fingerprint`` and ``origins`` of its data, and its ``parents``: records
-    like this one of the runs that it depends on, by role, as they were when it began.
+    like this one of the runs that it depends on, by role, as they were when it started.
 
     Args:
       step: of the checkpoint; the newest by default.
@@ -114,7 +114,7 @@ def tree(record: Mapping[str, Json]) -> str:
         return "\n".join([_line(record), *_below(record, INDENT)])
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         path = Path(str(record["run"])) / directory.ENVIRONMENT
-        cure = "remove it; `train` with the same config begins the record again"
+        cure = "remove it; `train` with the same config starts the record again"
         raise UserError(
             f"{path} is damaged: it has no lineage of the form known here; {cure}", str(path)
         ) from None
@@ -174,14 +174,14 @@ def record_samples(
     write: Callable[[], Path],
     chosen: Mapping[str, Json] | None = None,
 ) -> Path:
-    """What ``write`` returns, which writes samples beside ``stem``; a row for each file says where
+    """What ``write`` returns, which writes samples next to ``stem``; a row for each file says where
     it is from.
 
     Args:
       run_dir: that they were drawn from.
       step: of its checkpoint.
       seed: of the draws.
-      chosen: "best_of" how many draws each is, and the "reward" that told; None of plain draws.
+      chosen: "best_of" how many draws each is the best of, and the "reward"; None for plain draws.
     """
     before = {path: _digest(path) for path in _find_samples(stem)}
     made = write()

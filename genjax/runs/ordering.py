@@ -148,7 +148,7 @@ def score_examples(score: Component, data: Dataset, layout: Layout, batch_size: 
     scores = np.concatenate(parts)[: len(split)]
     if np.isnan(scores).any():
         raise UserError(
-            f"{name} gives nan, which is no score, for training example "
+            f"{name} gives nan, which is not a score, for training example "
             f"{np.isnan(scores).argmax():,}"
         )
     return scores

@@ -105,7 +105,7 @@ def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
 
     Args:
       source: a run directory, a folder in Hugging Face's layout, or a name at the hub.
-      run_dir: of the experiment; a model of Hugging Face's becomes a run beside it,
+      run_dir: of the experiment; a model of Hugging Face's becomes a run next to it,
         ``run_dir``_from.
 
     Raises:
@@ -179,7 +179,7 @@ def _is_ours(source: str) -> bool:
         ValueError,
         TypeError,
         RecursionError,
-    ):  # it is told where it is read as a model
+    ):  # reported where it is read as a model
         return False
 
 
@@ -194,7 +194,7 @@ def _check_same(source: str, run_dir: str, own: Experiment) -> None:
     if first is None or Path(first).expanduser().resolve() != Path(source).expanduser().resolve():
         began = "without another model" if first is None else f"with {first}"
         raise UserError(
-            f"{run_dir} has begun {began}: give another --run-dir to begin with {source}"
+            f"{run_dir} has started {began}: give another --run-dir to start with {source}"
         )
 
 

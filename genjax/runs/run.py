@@ -102,8 +102,8 @@ class Run:
           seed: of the draws.
           options: the family's own sampler by default.
           show: takes pieces of text, which together are what a file of the samples holds: the first
-            text as it is drawn, the others, which are drawn beside it, after it. None draws without
-            a stop.
+            text as it is drawn, the others, which are drawn next to it, after it. None draws
+            without a stop.
         """
         if num < 1:
             raise UserError(f"num must be at least 1, got {num}", "num")
@@ -120,21 +120,23 @@ class Run:
                 f"a {type(family).__name__} does not draw text a token at a time: there is no "
                 "stream"
             )
-        told: list[str] = []
+        pieces: list[str] = []
 
-        def heard(text: str) -> None:
-            told.append(text)
+        def remember(text: str) -> None:
+            pieces.append(text)
             show(text)
 
         def silent(text: str) -> None:
             pass
 
         def draw(key: jax.Array, size: int) -> np.ndarray:
-            return family.stream(state, key, size, options, self.codec, silent if told else heard)
+            return family.stream(
+                state, key, size, options, self.codec, silent if pieces else remember
+            )
 
         samples = decode_samples(map_chunks(draw, key, num), options, self.codec)
-        whole, heard_so_far = format_samples(self.codec, samples), "".join(told)
-        show(whole.removeprefix(heard_so_far) if whole.startswith(heard_so_far) else f"\n{whole}")
+        whole, shown = format_samples(self.codec, samples), "".join(pieces)
+        show(whole.removeprefix(shown) if whole.startswith(shown) else f"\n{whole}")
         return samples
 
     def prepare_drawing(self, options: Component) -> tuple[Any, State]:
@@ -170,7 +172,7 @@ class Run:
         options: Component = None,
         show: Callable[[str], None] | None = None,
     ) -> Path:
-        """``sample`` in the form that a person opens, beside ``out`` or under ``samples/``;
+        """``sample`` in the form that a person opens, next to ``out`` or under ``samples/``;
         returns the path.
         """
         return self.write(self.sample(num, seed, options, show), out, seed)

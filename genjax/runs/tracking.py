@@ -29,7 +29,7 @@ from genjax.runs import lease, lineage, writers
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 
-SQLITE = "sqlite"  # short for a file beside the run directory
+SQLITE = "sqlite"  # short for a file next to the run directory
 RECORD = "tracking.json"  # in the run directory: the id of the run in MLflow, by URI
 EVERY = 5.0  # seconds between two looks at the run directory
 AFTER = 30.0  # seconds until a server that has not answered is tried again
@@ -47,7 +47,7 @@ class Tracking:
     its config.
 
     Attributes:
-      uri: "sqlite" for mlflow.db beside the run directory, any other file as sqlite:///mlflow.db,
+      uri: "sqlite" for mlflow.db next to the run directory, any other file as sqlite:///mlflow.db,
         or that of a server, such as http://localhost:5000; None tracks nothing.
       experiment: of MLflow's, that the run is put into.
       model: the registered model whose versions its checkpoints become; None takes the name of the
@@ -67,7 +67,7 @@ class Tracking:
             )
 
     def find_store(self, run_dir: Path) -> tuple[str, str | None]:
-        """The URI, and where artifacts go: beside a file of SQLite; None if the server says."""
+        """The URI, and where artifacts go: next to a file of SQLite; None if the server says."""
         uri = (
             f"sqlite:///{run_dir.absolute().parent / 'mlflow.db'}"
             if self.uri == SQLITE
@@ -101,7 +101,7 @@ def track_run(
     link = Link(tracking, Path(run_dir), keep)
     if not link.try_send(Sender.send_rows) and link.new:
         raise UserError(
-            f"the run cannot be tracked: {link.trouble}; mend tracking.uri, or leave it out"
+            f"the run cannot be tracked: {link.trouble}; fix tracking.uri, or leave it out"
         )
     over, status = threading.Event(), "FAILED"
     thread = threading.Thread(target=link.follow, args=(over,), name="tracking", daemon=True)
@@ -142,7 +142,7 @@ class Link:
             self.trouble = f"MLflow at {self._uri} does not take it ({_cause(error)})"
             if not before and not self.new:
                 line = (
-                    f"{self.trouble}; the run goes on, and the rest is sent later or by the "
+                    f"{self.trouble}; the run continues, and the rest is sent later or by the "
                     "same command"
                 )
                 print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""What a run tells: ``metrics.jsonl``, TensorBoard events, the progress line, pictures and the
+"""What a run tells: ``metrics.jsonl``, TensorBoard events, what the screen shows, pictures and the
 loss plot.
 """
 
@@ -8,7 +8,6 @@ import itertools
 import json
 import math
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +17,7 @@ from etils import epath
 from genjax.data.charts import new_figure
 from genjax.data.pictures import png_bytes
 from genjax.machine import disk
+from genjax.runs.screen import Status, choose_screen
 from genjax.serial.json_text import Json
 
 Numbers = Mapping[str, float]
@@ -41,7 +41,7 @@ class Writers:
     ):
         self._run_dir = run_dir
         self._active = active
-        self._progress = ProgressLine(total_steps, step) if active and not quiet else None
+        self._screen = choose_screen(total_steps) if active and not quiet else None
         if active:
             # Takes seconds where PyTorch is installed, which tensorboardX imports.
             from genjax.runs.events import Events
@@ -60,8 +60,8 @@ class Writers:
         if self._active:
             self._file.close()
             self._events.close()
-        if self._progress is not None:
-            self._progress.close()
+        if self._screen is not None:
+            self._screen.close()
 
     def write_row(self, step: int, split: str, numbers: Numbers) -> None:
         """One row of numbers."""
@@ -80,64 +80,37 @@ class Writers:
         """A picture, uint8 [H, W, C], as ``samples/step_NAME.png`` and on TensorBoard."""
         if not self._active:
             return
-        disk.write(self._run_dir / "samples" / f"{step:08d}_{name}.png", png_bytes(image))
+        path = self._run_dir / "samples" / f"{step:08d}_{name}.png"
+        disk.write(path, png_bytes(image))
         self._events.write_picture(step, name, image)
+        self.show_picture(path)
 
-    def show_progress(
-        self, step: int, loss: float, examples_per_second: float, steps_per_second: float
-    ) -> None:
-        """The live line on a terminal, a line a row elsewhere."""
-        if self._progress is not None:
-            self._progress.show(step, loss, examples_per_second, steps_per_second)
+    def show_picture(self, path: epath.Path) -> None:
+        """Show a picture that is written, in a notebook."""
+        if self._screen is not None:
+            self._screen.show_picture(path)
+
+    def show_progress(self, status: Status) -> None:
+        """Show how far the run is."""
+        if self._screen is not None:
+            self._screen.show(status)
+
+    def report(self, *lines: str) -> None:
+        """Lines that report what went as it should: a quiet run leaves them out."""
+        if self._screen is not None:
+            self.say_all(lines)
 
     def say(self, line: str) -> None:
-        """A line above the progress line."""
-        if self._active:
-            if self._progress is not None:
-                self._progress.clear()
+        """A line that stays, above the bar on a terminal."""
+        if self._screen is not None:
+            self._screen.say(line)
+        elif self._active:
             print(line, file=sys.stderr)
 
     def say_all(self, *lines: tuple[str, ...]) -> None:
-        """Several lines above the progress line."""
+        """Several lines that stay."""
         for line in itertools.chain(*lines):
             self.say(line)
-
-
-class ProgressLine:
-    """``step 1200/5000  loss 23.4  512 steps/s  65,536 examples/s  0:07 left``."""
-
-    def __init__(self, total_steps: int, step: int) -> None:
-        self._total = total_steps
-        self._live = sys.stderr.isatty()
-        self._shown = 0.0
-
-    def show(
-        self, step: int, loss: float, examples_per_second: float, steps_per_second: float
-    ) -> None:
-        now = time.monotonic()
-        # A log file gets a line every few seconds, a terminal one that is redrawn.
-        if now - self._shown < (0.1 if self._live else 5.0) and step < self._total:
-            return
-        self._shown = now
-        minutes, seconds = divmod(round((self._total - step) / max(steps_per_second, 1e-9)), 60)
-        line = (
-            f"step {step}/{self._total}  loss {loss:.5g}  {steps_per_second:,.4g} steps/s  "
-            f"{examples_per_second:,.0f} examples/s  {minutes}:{seconds:02d} left"
-        )
-        print(
-            f"\r\x1b[K{line}" if self._live else line,
-            end="" if self._live else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
-
-    def clear(self) -> None:
-        if self._live:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._live and self._shown:
-            print(file=sys.stderr)
 
 
 def finite(numbers: Numbers) -> dict[str, float | None]:

@@ -50,7 +50,7 @@ def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
             text = text.decode(json.detect_encoding(text))
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{where} is no text of JSON: byte {error.start:,} cannot be decoded", where
+                f"{where} is not JSON: byte {error.start:,} cannot be decoded", where
             ) from None
     text = text.removeprefix("\ufeff")
     found = next(values(text, where, finite), None)
@@ -68,7 +68,7 @@ def values(text: str, where: str, finite: bool = True, line: int = 1) -> Iterato
     ``parse``.
 
     Args:
-      line: of the file, in which the text begins.
+      line: of the file, in which the text starts.
     """
     decoder = json.JSONDecoder(
         object_pairs_hook=_members, parse_constant=_refuse if finite else None
@@ -125,7 +125,7 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> None:
-    raise _Wrong(f"{constant} is no value of JSON; write null")
+    raise _Wrong(f"{constant} is not a JSON value; write null")
 
 
 def _reason(error: Exception) -> str:
@@ -145,4 +145,4 @@ def _depth(value: Any) -> int:
 
 def _json_error(where: str, text: str, at: int, reason: str, line: int = 1) -> UserError:
     number = line + text.count("\n", 0, min(at, len(text.rstrip())))
-    return UserError(f"line {number:,} of {where} is no JSON: {reason}", where)
+    return UserError(f"line {number:,} of {where} is not JSON: {reason}", where)

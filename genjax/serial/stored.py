@@ -26,7 +26,7 @@ import numpy as np
 from etils import epath
 
 from genjax.errors import Signalled, UnknownComponent, UserError, unknown_name
-from genjax.serial import trust
+from genjax.serial import neighbours, trust
 
 PATIENCE = 20.0  # seconds that a config file may take to load
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
@@ -102,18 +102,28 @@ def damage_error(path: epath.Path, what: str, cure: str) -> UserError:
     return UserError(f"{path} is damaged: {what}; {cure}", str(path))
 
 
-def execute(path: Path, content: bytes) -> ModuleType:
+def execute(path: Path, content: bytes, files: neighbours.Files) -> ModuleType:
     """The module of a config file; the same for the same text, so that its classes are the
     same ones, too.
+
+    Args:
+      files: the modules beside it that it may import.
     """
+    found = _neighbours(neighbours.home(path), tuple(sorted(files.items())))
+    found.install()
     with blame_config(path):
-        module = _module(path.resolve(), content)
+        module = _module(path.resolve(), content, found)
     sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
     return module
 
 
 @functools.lru_cache
-def _module(path: Path, content: bytes) -> ModuleType:
+def _neighbours(home: Path, files: tuple[tuple[str, bytes], ...]) -> neighbours.Neighbours:
+    return neighbours.Neighbours(home, dict(files))
+
+
+@functools.lru_cache
+def _module(path: Path, content: bytes, _: neighbours.Neighbours) -> ModuleType:
     spec = importlib.util.spec_from_file_location(CONFIG_MODULE, path)
     if spec is None or spec.loader is None:
         raise UserError(f"{path} is not a Python file")
@@ -250,6 +260,10 @@ def _load_object(name: str, config_source: Path | None) -> Any:
     module_name, _, path = name.partition(":")
     if module_name == CONFIG_MODULE and config_source is not None and config_source.exists():
         module = _load_config_copy(config_source, path)
+    elif config_source is not None and neighbours.holds(
+        neighbours.read_copies(config_source), module_name
+    ):
+        module = _load_neighbour(config_source, module_name, path)
     elif not _is_own(module_name) and not _is_allowed(name) and module_name != CONFIG_MODULE:
         raise _untrusted_error(name, module_name)
     else:
@@ -299,15 +313,31 @@ def _load_config_copy(source: Path, name: str) -> ModuleType:
         content = source.read_bytes()
     except OSError as error:
         raise UserError(f"{source} cannot be read: {error.strerror}", str(source)) from None
+    files = neighbours.read_copies(source)
     if trust.is_named_by_user(CONFIG_MODULE):
-        return execute(source, content)
-    if trust.is_known(trust.file_entry(content)):
+        return execute(source, content, files)
+    whole = neighbours.digest_input(content, files)
+    if trust.is_known(trust.file_entry(whole)):
         with trust.exclude_current_folder():
-            return execute(source, content)
-    digest = hashlib.sha256(content).hexdigest()[:12]
+            return execute(source, content, files)
+    digest = hashlib.sha256(whole).hexdigest()[:12]
     raise _untrusted_error(
         f"{name or 'nothing'} of {source} (sha256 {digest}), which would be executed", CONFIG_MODULE
     )
+
+
+def _load_neighbour(source: Path, module: str, name: str) -> ModuleType:
+    """A module that lay beside a run's config, from the run's copy, if that may be executed."""
+    if trust.is_named_by_user(module):
+        files = tuple(sorted(neighbours.read_copies(source).items()))
+        _neighbours(neighbours.home(source), files).install()
+    else:
+        _load_config_copy(source, f"{module}:{name}")
+    try:
+        with blame_config(source):
+            return importlib.import_module(module)
+    except ImportError as error:
+        raise UserError(f"{source}: {error}", str(source)) from None
 
 
 def _is_own(module: str) -> bool:

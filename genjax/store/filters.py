@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, TypeAlias
 
+from genjax import checks
 from genjax.errors import UserError
 
 Value: TypeAlias = str | int | float | bool | datetime | None
@@ -33,7 +34,7 @@ _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Compare:
     """Compares a field with a value.
 
@@ -52,6 +53,9 @@ class Compare:
     def __post_init__(self) -> None:
         if not _FIELD.fullmatch(self.field):
             raise UserError(f"filter: {self.field!r} cannot be the name of a field", "filter")
+        if not isinstance(self.value, str | int | float | datetime | None):
+            kind = type(self.value).__name__
+            raise UserError(f"filter: value must be a text, number or time, got {kind}", "value")
         if self.value is None and self.op not in ("=", "!="):
             raise UserError(f"filter: null goes with = and != alone, got {self.op!r}", "filter")
 

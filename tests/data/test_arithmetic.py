@@ -114,7 +114,7 @@ def test_right_answers():
 
 def test_a_prompt_that_is_no_problem_is_named():
     for prompt in ("12+7", "12/7=", "12+=", "=", "1+2+3="):
-        with pytest.raises(UserError, match="is no problem such as '12"):
+        with pytest.raises(UserError, match="is not a problem such as '12"):
             correct([prompt], ["19"])
     with pytest.raises(
         UserError, match=r"the reward correct failed on the response '3' to the prompt '1\+x='"

@@ -9,7 +9,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from genjax.data.chat.preferences import read_preferences
+from genjax.data.chat.pairs import read_pairs
 from genjax.data.chat.records import parse_turns
 from genjax.data.chat.template import ChatTemplate, Turn, conversation
 from genjax.data.sources import Instructions
@@ -53,7 +53,7 @@ def wanted(template, rounds, system):
 
 def passed_over(left):
     """The fields that are not read, without those that are read and null."""
-    return {what: count for what, count in left.items() if "passed over" in what}
+    return {what: count for what, count in left.items() if "skipped" in what}
 
 
 @pytest.mark.parametrize(
@@ -118,17 +118,16 @@ def test_what_is_left_out_is_said_with_its_count(tmp_path, capsys):
     ).open()
     said = capsys.readouterr().err
     for name in ("done", "history", "id", "instruction", "score", "tools"):
-        assert f"1 fields {name!r} of a record passed over" in said
-    assert "2 fields 'name' of a message passed over" in said
+        assert f"1 fields {name!r} of a record skipped" in said
+    assert "2 fields 'name' of a message skipped" in said
     pair = {"prompt": "p", "chosen": "c", "rejected": "r"}
     (tmp_path / "pairs.json").write_text(
         json.dumps([pair, pair | {"system": "s", "input": "i", "score": None}])
     )
     left = Counter()
-    read_preferences(tmp_path / "pairs.json", "|", left)
-    assert passed_over(left) == {
-        f"fields {name!r} of a record passed over": 1 for name in ("input", "system")
-    }
+    found = read_pairs(tmp_path / "pairs.json", ChatTemplate(), "|", left)
+    assert passed_over(left) == {"fields 'input' of a record skipped": 1}
+    assert found[1].prompt == (Turn("system", "s"), Turn("user", "p"))
 
 
 def test_two_system_texts_are_refused():

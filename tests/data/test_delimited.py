@@ -197,7 +197,7 @@ BROKEN = {
     "semicolon": ("id;text\n1;a\n2;b\n", "give delimiter=';'"),
     "decimal comma": ("id;text\n1,5;2,5\n", "give delimiter=';'"),
     "tab": ("id\ttext\n1\ta\n", r"give delimiter='\\t'"),
-    "unclosed": ('id,text\n1,"a\n2,b\n', "near line 3 .*begins at line 2.*a quote is not closed"),
+    "unclosed": ('id,text\n1,"a\n2,b\n', "near line 3 .*starts at line 2.*a quote is not closed"),
     "after a quote": ('id,text\n1,"a"b\n', "near line 2"),
     "null": ("id,text\n1,a\0b\n", "near line 2: it holds a NUL"),
     "null in the header": ("id,te\0xt\n1,b\n", "header holds a NUL"),
@@ -339,7 +339,7 @@ def test_tables_in_other_encodings_are_read_by_naming_it(tmp_path, encoding):
         assert rows == [{"a": f"{word}, x", "b": "1"}, {"a": f"y\n{word}", "b": "2"}]
         assert (
             left["byte order marks left out"] == (encoding == "utf-8-sig")
-            and left["empty lines passed over"] == 1
+            and left["empty lines skipped"] == 1
         )
         assert left[f"texts read as {encoding}, as they are not utf-8"] == (
             0 if encoding == "utf-8-sig" else 2

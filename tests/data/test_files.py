@@ -80,7 +80,7 @@ def test_links_are_followed_to_files_and_folders_and_one_line_counts_what_is_pas
         "fish/one.png",
     ]
     assert capsys.readouterr().err == (
-        f"{root}: 12 of 20 files passed over: 4 hidden, 2 .txt, 2 broken links, 2 pipes, sockets "
+        f"{root}: 12 of 20 files skipped: 4 hidden, 2 .txt, 2 broken links, 2 pipes, sockets "
         "or devices, "
         "1 looping link, 1 without a suffix\n"
         f"{root}: links give 3 files a second name; one of the two may be held out, the other "
@@ -113,13 +113,9 @@ def test_links_that_lead_out_of_a_closed_folder_are_not_followed(tmp_path, capsy
     (root / "cats" / "file.png").symlink_to("/etc/passwd")
     (root / "dogs" / "beside").symlink_to(tmp_path / "root2")
     assert taken(root, closed=True) == ["cats/a.png", "cats/in/c.png", "dogs/b.png", "pool/c.png"]
-    assert (
-        capsys.readouterr().err
-        == f"{root}: 3 of 7 files passed over: 3 links that lead out\n"
-        + (
-            f"{root}: links give 1 files a second name; one of the two may be held out, the other "
-            "trained on\n"
-        )
+    assert capsys.readouterr().err == f"{root}: 3 of 7 files skipped: 3 links that lead out\n" + (
+        f"{root}: links give 1 files a second name; one of the two may be held out, the other "
+        "trained on\n"
     )
     assert len(taken(root)) == 7
     linked = tmp_path / "linked"
@@ -239,13 +235,13 @@ def test_text_files_take_capitals_by_default_and_say_what_a_pattern_leaves_out(t
         "a.txt",
         "B.TXT",
     }
-    assert "2 of 4 files passed over: 1 .md, 1 .text\n" in capsys.readouterr().err
+    assert "2 of 4 files skipped: 1 .md, 1 .text\n" in capsys.readouterr().err
     TextFiles(
         str(tmp_path), "[a-z]*.txt", layout=Documents(8), cache=str(tmp_path / "cache")
     ).open()
     told = capsys.readouterr().err
     assert (
-        "3 of 4 files passed over: 1 .md, 1 .text, 1 .txt; 1 would fit in other capitals, such as "
+        "3 of 4 files skipped: 1 .md, 1 .text, 1 .txt; 1 would fit in other capitals, such as "
         "B.TXT" in told
     )
     with pytest.raises(
@@ -265,7 +261,7 @@ def test_a_preparation_counts_what_no_reader_takes_in_the_log_and_on_its_card(tm
     os.mkfifo(raw / "cats" / "pipe.png")
     readers = (Images(("cats/*.png",), str(raw)), Images(("linked/*.png",), str(raw)))
     preparing.prepare(Preparation(readers), "x", tmp_path / "out", say=str)
-    line = "10 of 16 files passed over: 4 .heic, 2 .png, 2 hidden, 2 pipes, sockets or devices"
+    line = "10 of 16 files skipped: 4 .heic, 2 .png, 2 hidden, 2 pipes, sockets or devices"
     assert (
         f"{raw}: {line}; 2 would fit in other capitals, such as cats/3.PNG\n"
         in capsys.readouterr().err
@@ -292,7 +288,7 @@ def test_an_unreadable_folder_is_counted(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", locked)  # as root may read everything
     assert taken(tmp_path) == ["a.png"]
-    assert capsys.readouterr().err.endswith("1 of 2 files passed over: 1 unreadable folder\n")
+    assert capsys.readouterr().err.endswith("1 of 2 files skipped: 1 unreadable folder\n")
 
 
 def test_a_label_of_texts_without_any_text_is_refused(tmp_path):

@@ -107,11 +107,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_json_is_one_line(tmp_path, name):
-    with pytest.raises(UserError, match="^line 1 of some file is no JSON: .*") as error:
+    with pytest.raises(UserError, match="^line 1 of some file is not JSON: .*") as error:
         parse(HOSTILE[name], "some file")
     assert "\n" not in str(error.value) and len(str(error.value)) < 200
     (tmp_path / "a.jsonl").write_text('{"text": "good"}\n' + HOSTILE[name] + "\n")
-    with pytest.raises(UserError, match="line 2 of a.jsonl is no JSON"):
+    with pytest.raises(UserError, match="line 2 of a.jsonl is not JSON"):
         list(json_records(tmp_path / "a.jsonl"))
     reader = JsonLines(("a.jsonl",), str(tmp_path))
     files = reader.find_files()

@@ -170,37 +170,41 @@ def test_long_conversations_are_dropped_or_cut_and_told(tmp_path, capsys):
     records = [
         {"instruction": "x", "output": "y" * 6},
         {"instruction": "x", "output": "y" * 30},
-        {"instruction": "x" * 30, "output": "y"},
+        {"instruction": "x", "output": "z"},
     ]
     start = int(CODEC.fit("a").start is not None)
     length = start + 6 + 7 - 1  # the first fits to the token
     data = source(tmp_path, records, length=length).open()
-    assert data.splits["train"].references() == ["y" * 6]
-    told = (
-        f"2 of 3 conversations are longer than {length + 1} tokens, 1 of them by their prompt "
-        "alone, and are dropped"
-    )
+    assert data.splits["train"].references() == ["y" * 6, "z"]
+    told = f"1 of 3 conversations are longer than {length + 1} tokens and are dropped"
     assert told in capsys.readouterr().err
     cut = source(tmp_path, records[:2], length=length, long="cut").open()
-    assert "1 of 2 conversations are longer than" in capsys.readouterr().err
+    assert "0 lose the beginning of their prompt, 1 their end" in capsys.readouterr().err
     rows = cut.splits["train"].batch(np.arange(2))
     assert (rows["prefix_mask"].sum(1) == start + 6).all() and (rows["loss_mask"].sum(1) == 7).all()
     assert rows["tokens"][0, -1] == cut.codec.end != rows["tokens"][1, -1], (
         "a cut answer does not end"
     )
-    with pytest.raises(
-        UserError,
-        match=r"the prompt of record 3 of some.json leaves no room for an answer in rows of",
-    ):
-        source(tmp_path, records, length=length, long="cut").open()
-    with pytest.raises(
-        UserError, match="record 1 of some.json, and those of 2 others, leaves no room"
-    ):
-        source(tmp_path, records, length=2, long="cut").open()
-    with pytest.raises(
-        UserError, match="train: none is left, 3 of 3 conversations are longer than 3 tokens"
-    ):
-        source(tmp_path, records, length=2).open()
+
+
+def test_a_prompt_that_fills_its_row_loses_its_beginning(tmp_path, capsys):
+    asked = "".join(chr(97 + n % 26) for n in range(40))
+    data = source(tmp_path, [{"instruction": asked, "output": "ok"}], length=19, long="cut").open()
+    assert "1 lose the beginning of their prompt, 0 their end" in capsys.readouterr().err
+    row = data.splits["train"].batch(np.array([0]))
+    assert row["tokens"][0, 0] == data.codec.tokens.start
+    end = data.codec.decode(np.array([data.codec.end]))
+    assert data.codec.decode(row["tokens"][0, 1:]) == f"{asked}\nA:"[-16:] + f"ok{end}"
+    assert row["prefix_mask"][0].tolist() == [1.0] * 17 + [0.0] * 3
+
+
+def test_a_set_that_would_lose_most_conversations_is_refused_with_what_to_change(tmp_path):
+    records = [{"instruction": "x", "output": "y" * n} for n in range(1, 101)]
+    with pytest.raises(UserError, match="of 100 conversations are longer than 30") as error:
+        source(tmp_path, records, length=29).open()
+    assert error.value.field == "length" and 'long="cut"' in str(error.value)
+    length = int(str(error.value).split("length=")[1].split()[0])
+    assert len(source(tmp_path, records, length=length).open().splits["train"]) == 96
 
 
 @pytest.mark.parametrize(
@@ -219,12 +223,12 @@ def test_long_conversations_are_dropped_or_cut_and_told(tmp_path, capsys):
             "record 1 of some.json has neither messages nor instruction and output, but instruct",
         ),
         ([{}], "record 1 of some.json has neither messages nor instruction and output, but none"),
-        ([ALPACA[0], "x"], "record 2 of some.json is no JSON object"),
+        ([ALPACA[0], "x"], "record 2 of some.json is not a JSON object"),
         (
             [{"instruction": "x", "output": 3}],
             "record 1 of some.json holds int in 'output', not text",
         ),
-        ([{"messages": "x"}], "record 1 of some.json has messages that are no list"),
+        ([{"messages": "x"}], "record 1 of some.json has messages that are not a list"),
         ([{"messages": []}], "record 1 of some.json does not end with a turn of the assistant's"),
         (
             [{"messages": CHAT["messages"][:4]}],
@@ -252,7 +256,7 @@ def test_long_conversations_are_dropped_or_cut_and_told(tmp_path, capsys):
         ),
         (
             '[{"instruction": "x",\n "output": "y"},\n {"instruction" "x"}]',
-            "line 3 of some.json is no JSON",
+            "line 3 of some.json is not JSON",
         ),
         (
             {"data": []},
@@ -267,11 +271,11 @@ def test_bad_records_are_named(tmp_path, records, message):
 
 
 def test_bad_files_are_named(tmp_path, monkeypatch):
-    with pytest.raises(UserError, match="line 2 of some.jsonl is no JSON"):
+    with pytest.raises(UserError, match="line 2 of some.jsonl is not JSON"):
         source(tmp_path, json.dumps(ALPACA[1]) + '\n{"instruction": \n', "some.jsonl").open()
     with pytest.raises(UserError, match="there is no file .*missing.json"):
         Instructions(str(tmp_path), "missing.json").open()
-    with pytest.raises(UserError, match="some.txt is no file of records; known are"):
+    with pytest.raises(UserError, match="some.txt is not a file of records; known are"):
         source(tmp_path, ALPACA, "some.txt").open()
     with pytest.raises(UserError, match="needs a token for the end"):
         source(tmp_path, ALPACA, codec=Subwords("bpe", 300, end_token=None)).open()

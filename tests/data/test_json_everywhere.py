@@ -112,8 +112,8 @@ GOOD = json.dumps(dict.fromkeys(FIELDS, "good"))
 WRONG = {
     "trailing comma": ('{"text": "a",}', "line 2 of a.json"),
     "trailing comma in a list": ('{"text": ["a",]}', "line 2 of a.json"),
-    "NaN": ('{"text": NaN}', "NaN is no value of JSON; write null"),
-    "Infinity": ('{"text": -Infinity}', "-Infinity is no value of JSON"),
+    "NaN": ('{"text": NaN}', "NaN is not a JSON value; write null"),
+    "Infinity": ('{"text": -Infinity}', "-Infinity is not a JSON value"),
     "twice": ('{"text": "a", "text": "b"}', "an object has two members 'text'"),
     "twice within": ('{"text": "a", "b": {"é": 1, "é": 2}}', "an object has two members 'é'"),
     "long": ('{"text": ' + "9" * 5000 + "}", "a number has too many digits"),
@@ -123,9 +123,9 @@ WRONG = {
     "control character": ('{"text": "a\tb"}', "line 2 of a.json"),
     "comment": ('{"text": "a"} // why', "line 2 of a.json"),
     "cut": ('{"text": "a', "of a.json"),
-    "no object": ("3", "is no JSON object"),
-    "text": ('"text"', "is no JSON object"),
-    "null": ("null", "is no JSON object"),
+    "no object": ("3", "is not a JSON object"),
+    "text": ('"text"', "is not a JSON object"),
+    "null": ("null", "is not a JSON object"),
 }
 
 
@@ -165,8 +165,7 @@ def test_missing_keys_nulls_and_values_that_are_no_text(tmp_path):
     common = {"codec": Bytes(delimiter=True), "layout": Documents(20), "cache": str(tmp_path / "c")}
     data = TextTables(str(tmp_path / "a.jsonl"), split=ByDocuments(test=0), **common).open()
     assert (
-        len(data.splits["train"].corpus) == 2
-        and "3 rows without text passed over" in data.remarks[0]
+        len(data.splits["train"].corpus) == 2 and "3 rows without text skipped" in data.remarks[0]
     )
     reader, left = JsonLines(("a.jsonl",), str(tmp_path), ("text", "n")), Counter()
     files = reader.find_files()
@@ -175,7 +174,7 @@ def test_missing_keys_nulls_and_values_that_are_no_text(tmp_path):
     assert +left == {
         "values of 'text' that are missing or null": 2,
         "values of 'n' that are missing or null": 3,
-        "values of 'n' that are no text written as JSON": 2,
+        "values of 'n' that are not text written as JSON": 2,
     }
     for value in ("3", "true", "1.5", '{"a": 1}', '["a"]', str(2**200)):
         (tmp_path / "b.jsonl").write_text(f'{{"text": "a"}}\n{{"text": {value}}}\n')

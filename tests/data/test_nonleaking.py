@@ -7,7 +7,7 @@ import pytest
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.diffusion.augment import TOLD, NonLeaking
+from genjax.families.diffusion.augment import SIZE, NonLeaking
 
 KEY = jax.random.key(0)
 
@@ -39,7 +39,7 @@ def test_shifts_go_as_far_as_told():
 
 def test_each_is_done_as_often_as_asked():
     _, told = NonLeaking(0.2)(KEY, jnp.zeros((5000, 4, 4, 1)))
-    assert told.shape == (5000, TOLD)
+    assert told.shape == (5000, SIZE)
     np.testing.assert_allclose(told[:, :2].mean(0), 0.2, atol=5 * np.sqrt(0.16 / 5000))
 
 
@@ -48,9 +48,9 @@ def test_without_augmentation_nothing_is_told():
     assert (
         NonLeaking()(KEY, x) == (x, None)
         and NonLeaking().make_null(3) is None
-        and NonLeaking().told == 0
+        and NonLeaking().size == 0
     )
-    assert NonLeaking(0.1).make_null(3).shape == (3, TOLD)
+    assert NonLeaking(0.1).make_null(3).shape == (3, SIZE)
 
 
 def test_what_cannot_be_augmented_is_refused():

@@ -58,7 +58,7 @@ def test_every_type_of_text_is_the_same_text(tmp_path, kind):
     )
     table = TableTexts(tmp_path, (path,))
     assert [piece.text for piece in table.iterate_pieces()] == [text for text in TEXTS if text]
-    assert table.left.total == {"rows without text passed over": 2}
+    assert table.left.total == {"rows without text skipped": 2}
     assert prepared(path) == (TEXTS, [], {})
     few = pa.array((["é".encode(), b"b"] if of_bytes else ["é", "b"]) * 9)
     path = stored(

@@ -215,23 +215,19 @@ GOOD = {"prompt": "p", "chosen": "c", "rejected": "r"}
         ),
         ({**GOOD, "chosen": ""}, "the chosen side of record 4 of pairs.json has an empty response"),
         (
-            {**GOOD, "prompt": "p" * 30},
-            "the prompt of record 4 of pairs.json is of 33 tokens, which leaves no room .* 24",
-        ),
-        (
             {"prompt": "p", "chosen": "c"},
             "record 4 of pairs.json has no 'rejected'; its fields are",
         ),
-        ({"chosen": "c", "rejected": "r"}, "record 4 of pairs.json has no 'instruction'"),
+        ({"chosen": "c", "rejected": "r"}, "record 4 of pairs.json has no prompt"),
         (
             {**GOOD, "chosen": [{"role": "user"}]},
-            "record 4 of pairs.json holds list in 'chosen', not text",
+            "message 1 of record 4 of pairs.json has no role and content",
         ),
         (
             {"instruction": "i", "input": 3, "chosen": "c", "rejected": "r"},
             "record 4 of pairs.json holds int in 'input'",
         ),
-        ("text", "record 4 of pairs.json is no JSON object"),
+        ("text", "record 4 of pairs.json is not a JSON object"),
     ],
 )
 def test_bad_records_are_named(tmp_path, bad, message):
@@ -243,21 +239,21 @@ def test_bad_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="there is no file .*none.json"):
         source(str(tmp_path / "none.json")).open()
     (tmp_path / "broken.json").write_text('[{"prompt": "p",\n "chosen": }]')
-    with pytest.raises(UserError, match="line 2 of broken.json is no JSON: Expecting value"):
+    with pytest.raises(UserError, match="line 2 of broken.json is not JSON: Expecting value"):
         source(str(tmp_path / "broken.json")).open()
-    with pytest.raises(UserError, match="line 3 of pairs.jsonl is no JSON"):
+    with pytest.raises(UserError, match="line 3 of pairs.jsonl is not JSON"):
         source(written(tmp_path, [*records(2), '{"prompt"'], "pairs.jsonl")).open()
     (tmp_path / "one.json").write_text("{}")
-    with pytest.raises(UserError, match="line 1 of one.json has no 'instruction'"):
+    with pytest.raises(UserError, match="line 1 of one.json has no 'chosen'"):
         source(str(tmp_path / "one.json")).open()
     with pytest.raises(UserError, match="pairs.json holds no records"):
         source(written(tmp_path, [])).open()
     (tmp_path / "pairs.csv").write_text("a,b")
     with pytest.raises(
-        UserError, match="pairs.csv is no file of records; known are .json, .jsonl, .ndjson"
+        UserError, match="pairs.csv is not a file of records; known are .json, .jsonl, .ndjson"
     ):
         list(json_records(tmp_path / "pairs.csv"))
-    with pytest.raises(UserError, match="none of the 16 pairs of train is left"):
+    with pytest.raises(UserError, match="20 of 20 pairs would be dropped: 20 are longer than 9"):
         source(written(tmp_path, records()), length=9, long="drop").open()
 
 

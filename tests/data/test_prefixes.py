@@ -115,7 +115,7 @@ def test_data_of_a_source_tell_their_prefix_and_a_curriculum_cuts_it_alike(tmp_p
         ),
         (
             lambda: Prefixed(Packed(9, "drop"), until=" ").split(DISTINCT, Words(("a",))),
-            "is no token by Words: ' '",
+            "is not a token by Words: ' '",
         ),
     ],
 )

@@ -185,7 +185,7 @@ def test_images_without_a_label_and_columns_without_images_are_refused(sets, tmp
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[]", "is no table of fields"),
+        ("[]", "is not a table of fields"),
         ('{"format": 1}', "has no fingerprint, name, origin, shards"),
         ("{", "damaged"),
     ],
@@ -198,7 +198,8 @@ def test_a_damaged_manifest_is_told(tmp_path, text, words):
 
 def test_too_few_synthetic_records_are_told(tmp_path):
     with pytest.raises(
-        UserError, match=r"a share of 0\.5 beside 1\d\d real records takes 1\d\d .* but made has 90"
+        UserError,
+        match=r"a share of 0\.5 on top of 1\d\d real records takes 1\d\d .* but made has 90",
     ):
         opened(tmp_path, synthetic=Synthetic("made", 0.5))
     with pytest.raises(UserError, match=r"share of 0\.9 .* but drawn has 30"):
@@ -215,7 +216,7 @@ def test_each_kind_is_refused_in_the_place_of_the_other(tmp_path):
         PreparedTexts("made").open()
     with pytest.raises(UserError, match=r"drawn is synthetic: mix it"):
         PreparedImages("drawn").open()
-    with pytest.raises(UserError, match=r"words is no synthetic set"):
+    with pytest.raises(UserError, match=r"words is not a synthetic set"):
         opened(tmp_path, synthetic=Synthetic("words", 0.25))
 
 

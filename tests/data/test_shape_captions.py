@@ -127,12 +127,12 @@ def test_bad_pictures_are_refused(data, tmp_path):
     (tmp_path / "wide.png").write_bytes(png_bytes(render(SCENE, 18)))
     for image, words in (
         (str(tmp_path / "none.png"), "none.png cannot be read"),
-        (str(tmp_path / "text.png"), "text.png is no whole image"),
+        (str(tmp_path / "text.png"), "text.png is not a complete image"),
         (
             str(tmp_path / "wide.png"),
             "is of 18x18 pixels, but the model reads pictures of 16x16: resize it",
         ),
-        (inline(b"no picture"), "written out is no whole image"),
+        (inline(b"no picture"), "written out is not a complete image"),
         (inline(b"") + "?", "written out cannot be read"),
         (
             "data:image/png;base64," + base64.b64encode(png_bytes(render(SCENE, 12))).decode(),

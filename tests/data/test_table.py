@@ -169,7 +169,7 @@ def test_types_of_parquet_decide(tmp_path):
         (
             "a\n1\n2\n3\nabc\n",
             {},
-            "row 4 of t.csv has 'abc' in 'a', where 3 of 4 values are numbers: mend it",
+            "row 4 of t.csv has 'abc' in 'a', where 3 of 4 values are numbers: fix it",
         ),
         ("a\n1\ninf\n3\n", {}, "row 2 of t.csv has 'inf' in 'a'"),
         ("a\n1\n1e400\n3\n", {}, "row 2 of t.csv has '1e400' in 'a': no number above 1e.18"),
@@ -226,9 +226,9 @@ def _train_rows(rows):
 def test_files_that_are_no_tables_are_refused(tmp_path):
     with pytest.raises(UserError, match="there is no file"):
         Table(str(tmp_path / "none.csv")).open()
-    with pytest.raises(UserError, match="notes.txt is no table"):
+    with pytest.raises(UserError, match="notes.txt is not a table"):
         Table(written(tmp_path, "a\n1\n", "notes.txt")).open()
-    with pytest.raises(UserError, match="rows.jsonl is no table of columns"):
+    with pytest.raises(UserError, match="rows.jsonl is not a table of columns"):
         Table(written(tmp_path, "{}\n", "rows.jsonl")).open()
     with pytest.raises(UserError, match="bad.parquet cannot be read as Parquet"):
         Table(written(tmp_path, "no", "bad.parquet")).open()
@@ -407,10 +407,13 @@ def test_markers_of_what_is_missing_count_without_the_blanks_around_them(tmp_pat
             "such as '-2.345.678', a number with a separator of thousands",
         ),
         (["2024-01-02", "02.01.2024"] * 9, "such as '02.01.2024', a date that is not ISO"),
-        (["9007199254740992", "1"] * 9, "row 1 .* whole numbers above 2\\^53 are not told apart"),
+        (
+            ["9007199254740992", "1"] * 9,
+            "row 1 .* whole numbers above 2\\^53 are not distinguished",
+        ),
         (
             ["0000-01-01", "2024-01-01", "2024-01-02"] * 9,
-            "row 1 .* '0000-01-01' .* which is no day",
+            "row 1 .* '0000-01-01' .* which is not a day",
         ),
         (
             ["01234"] + ["10115", "99999"] * 9,

@@ -16,7 +16,7 @@ from genjax.data.tally import (
     SHOWN,
     UNKNOWN_TOKENS,
     Tally,
-    told,
+    format_counts,
 )
 from genjax.data.text.codecs import Bytes, Characters, Words
 from genjax.data.text.layouts import Documents
@@ -54,10 +54,10 @@ def test_counts_are_kept_beside_the_cache_and_a_damaged_file_of_them_costs_nothi
 
 
 def test_of_many_kinds_the_largest_are_said():
-    line = told({f"k{number:02d}": number for number in range(30)})
+    line = format_counts({f"k{number:02d}": number for number in range(30)})
     assert line.count(", ") == SHOWN and "29 k29" in line and "k17" not in line
     assert line.endswith(f"{sum(range(18)):,} of 17 other kinds")
-    assert told({"nothing": 0}) == ""
+    assert format_counts({"nothing": 0}) == ""
 
 
 @pytest.mark.parametrize("split", [ByDocuments(test=0.3), ByFiles("b*")])
@@ -80,7 +80,7 @@ def test_text_files_count_empty_lines_and_marks_once_for_all_their_parts(tmp_pat
     whole = TextFiles(
         str(tmp_path), codec=Bytes(), layout=Documents(8, long="split"), cache=str(tmp_path / "c")
     )
-    assert whole.open().remarks[0].endswith(f": 1 {MARKS}, 1 empty files passed over")
+    assert whole.open().remarks[0].endswith(f": 1 {MARKS}, 1 empty files skipped")
 
 
 def rows_of(tmp_path, name):
@@ -131,7 +131,7 @@ def test_fields_that_no_reader_takes_are_counted_by_their_names(tmp_path):
     }
     data = Instructions(str(tmp_path / "a.json"), **common).open()
     assert data.remarks == (
-        "a.json: 20 fields 'id' of a record passed over, 20 fields 'input' that are null read as "
+        "a.json: 20 fields 'id' of a record skipped, 20 fields 'input' that are null read as "
         f"empty, 1 {HALVES}",
     )
     pairs = [
@@ -142,8 +142,7 @@ def test_fields_that_no_reader_takes_are_counted_by_their_names(tmp_path):
         file.write("\n".join(map(json.dumps, pairs)))
     data = Preferences(str(tmp_path / "b.jsonl.gz"), **common).open()
     assert data.remarks == (
-        "b.jsonl.gz: 20 fields 'input' of a record passed over, 20 fields 'score' of a record "
-        "passed over",
+        "b.jsonl.gz: 20 fields 'input' of a record skipped, 20 fields 'score' of a record skipped",
     )
 
 

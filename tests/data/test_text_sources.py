@@ -322,9 +322,12 @@ BAD = [
     ),
     (
         lambda f: TextFiles(write(f, "a.txt.gz", gzip.compress(b"abc" * 99)[:-9]), "*.gz"),
-        "a.txt.gz is no whole gzip",
+        "a.txt.gz is not a complete gzip",
     ),
-    (lambda f: TextFiles(write(f, "a.txt.gz", b"plain"), "*.gz"), "a.txt.gz is no whole gzip"),
+    (
+        lambda f: TextFiles(write(f, "a.txt.gz", b"plain"), "*.gz"),
+        "a.txt.gz is not a complete gzip",
+    ),
     (
         lambda f: TextFiles(write(f, "a.txt", b"abc"), encoding="utf-88"),
         "there is no encoding 'utf-88'",
@@ -346,9 +349,12 @@ BAD = [
     ),
     (
         lambda f: TextTables(write(f, "a.jsonl", b'{"text": "a"}\n{"tex')),
-        "line 2 of a.jsonl is no JSON",
+        "line 2 of a.jsonl is not JSON",
     ),
-    (lambda f: TextTables(write(f, "a.jsonl", b"[1]\n")), "record 1 of a.jsonl is no JSON object"),
+    (
+        lambda f: TextTables(write(f, "a.jsonl", b"[1]\n")),
+        "record 1 of a.jsonl is not a JSON object",
+    ),
     (
         lambda f: TextTables(write(f, "a.jsonl", b'{"text": 3}\n')),
         "line 1 of a.jsonl holds int in 'text', not text",
@@ -366,7 +372,10 @@ BAD = [
         lambda f: TextTables(write(f, "a.parquet", b"PAR1"), "*.parquet"),
         "a.parquet cannot be read as Parquet",
     ),
-    (lambda f: TextTables(write(f, "a.txt", b"x"), "*.txt"), "a.txt is no table; known are .jsonl"),
+    (
+        lambda f: TextTables(write(f, "a.txt", b"x"), "*.txt"),
+        "a.txt is not a table; known are .jsonl",
+    ),
     (
         lambda f: TextFiles(write(f, "a.txt", b"abcd" * 99), cache=str(f / "a.txt")),
         "cannot write the token cache",

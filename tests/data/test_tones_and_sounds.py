@@ -196,7 +196,7 @@ def test_missing_and_empty_folders_and_bad_fields_are_refused(tmp_path):
     for fields, words in (
         ({"rate": 0}, "rate"),
         ({"test_fraction": 1.0}, "test_fraction"),
-        ({"pattern": "("}, "no regular expression"),
+        ({"pattern": "("}, "not a regular expression"),
         ({"pattern": "a"}, "has no group"),
     ):
         with pytest.raises(UserError, match=words):

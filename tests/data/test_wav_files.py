@@ -297,7 +297,7 @@ def test_floats_beyond_full_scale_are_clipped_and_counted_and_those_that_are_no_
         sound = read_sound(floats([-1.5, -1, -0.5, 0, 1e-9, 0.5, 1, 3e38, np.inf]))
     assert sound.signal[:, 0].tolist() == [-32768, -32768, -16384, 0, 0, 16384, 32767, 32767, 32767]
     assert sound.clipped == 3
-    with pytest.raises(ValueError, match=r"2 of its 3 values are no numbers"):
+    with pytest.raises(ValueError, match=r"2 of its 3 values are not numbers"):
         read_sound(floats([np.nan, 0, -np.nan]))
 
 
@@ -315,7 +315,7 @@ def test_a_folder_takes_all_of_them_counts_what_is_clipped_and_names_what_is_pas
     signals = data.splits["train"].batch(np.arange(3))["signal"][..., 0]
     assert signals.tolist() == [[0, 0.5, 1 - STEP, -1], [0, 0.5, 0, 0], [0, 0.5, 0, 0]]
     first, second = capsys.readouterr().err.splitlines()
-    assert first == f"{tmp_path}: 4 of 7 files passed over: 2 .flac, 1 .mp3, 1 .ogg"
+    assert first == f"{tmp_path}: 4 of 7 files skipped: 2 .flac, 1 .mp3, 1 .ogg"
     assert "1 of 3 WAV files have values beyond full scale; 2 are clipped" in second
 
 

@@ -35,14 +35,14 @@ def layout():
 
 
 def conditional(layout, drawn, classes=10, **others):
-    """A subject that draws samples of the classes [N], whatever it is asked for."""
+    """A subject that draws samples of the classes [N], whatever it is requested."""
     on = planted(layout, painted(drawn, classes), {"test": evenly(50, classes)}, classes, **others)
     return dataclasses.replace(on, model=dataclasses.replace(on.model, family=CONDITIONAL))
 
 
 @dataclass(frozen=True)
 class Asking(toy.Toy):
-    """Its samples are the labels that it is asked for."""
+    """Its samples are the labels that it is requested."""
 
     classes: int = 10
 
@@ -101,7 +101,7 @@ def test_the_share_that_agrees_is_counted(layout, monkeypatch):
         and table.sum() == 1000
         and table[3].sum() == threes
     )
-    assert title == f"{1 - (threes + 4) / 1000:.1%} as asked for, 9 of 10 classes found"
+    assert title == f"{1 - (threes + 4) / 1000:.1%} as requested, 9 of 10 classes found"
 
 
 def test_deaf_models_agree_by_chance_and_errors_of_the_classifier_count_against_a_model(layout):
@@ -120,7 +120,7 @@ def test_a_confusion_has_a_row_a_label_and_a_column_a_class():
 
 @pytest.mark.parametrize("classes", [2, 12, 30])
 def test_pictures_of_few_classes_and_of_many_have_a_fit_size(classes):
-    picture = agreement._picture(np.eye(classes, dtype=int), "all as asked for")
+    picture = agreement._picture(np.eye(classes, dtype=int), "all as requested")
     assert min(picture.shape[:2]) > 400 and max(picture.shape[:2]) < 1300 and picture.shape[-1] == 3
 
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_asked_for_labels_is_refused_before_the_first_step():
     )
     for family in fixed:
         with pytest.raises(
-            UserError, match="all labels in turn, but sampler.label asks for 0 alone"
+            UserError, match="all labels in turn, but sampler.label requests 0 alone"
         ):
             evaluator.check(family, images, {})
     with pytest.raises(UserError, match="knows 2 classes, but the data have 10 labels"):

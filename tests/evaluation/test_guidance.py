@@ -122,7 +122,7 @@ def test_what_cannot_be_guided_is_refused_before_the_first_step():
     with pytest.raises(UserError, match="has also learned without"):
         evaluator.check(dataclasses.replace(CONDITIONAL, drop_label=0.0), images, {})
     GuidanceCurve(RUN, (1.0,)).check(dataclasses.replace(CONDITIONAL, drop_label=0.0), images, {})
-    with pytest.raises(UserError, match="sampler.label asks for 2 alone"):
+    with pytest.raises(UserError, match="sampler.label requests 2 alone"):
         evaluator.check(dataclasses.replace(CONDITIONAL, sampler=Denoising(label=2)), images, {})
     with pytest.raises(UserError, match="knows 3 classes, but the data have 10 labels"):
         evaluator.check(CONDITIONAL, images, {RUN: eyes(3)})

@@ -376,7 +376,7 @@ def test_what_an_evaluator_cannot_judge_is_refused_before_the_first_step(run_dir
     assert not (run_dir / "metrics.jsonl").exists()
     genjax.train(
         dataclasses.replace(experiment, evaluators=()), run_dir, quiet=True
-    )  # mended, it begins
+    )  # fixed, it begins
 
 
 def test_an_evaluator_of_another_family_is_refused():

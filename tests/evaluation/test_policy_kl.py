@@ -42,7 +42,7 @@ def judged(policy, reference):
 
 
 def expected(steps):
-    """KL and length of responses of up to so many tokens, exactly; all prompts end with the
+    """KL and length of responses of up to this many tokens, exactly; all prompts end with the
     same token.
     """
     batch = DATA.splits["test"].batch(np.arange(300))

@@ -112,7 +112,7 @@ def test_prompts_are_of_their_group_and_spread_over_its_combinations_and_forms()
                 tuple(attributes(prompt)[name] for name in ATTRIBUTES[:3]) for prompt in prompts
             }
             assert len(told) == min(count, len({scene[:3] for scene in pool}))
-    # A combination that is held out is asked for with its size: without, it is one of those in
+    # A combination that is held out is requested with its size: without, it is one of those in
     # training.
     trained = {caption for _, caption in CaptionedShapes().make_examples("train")}
     assert not trained & set(make_prompts("held_out", 240)) and trained & set(
@@ -153,5 +153,5 @@ def test_what_cannot_be_judged_is_refused(data):
     for fields in ({"prompts": 0}, {"shown": 0}, {"prompts": 3, "shown": 4}):
         with pytest.raises(UserError, match=f"^{next(iter(fields))} must be"):
             PromptAgreement(**fields)
-    with pytest.raises(UserError, match="do not tell what they show"):
+    with pytest.raises(UserError, match="do not say what they show"):
         PromptAgreement()(replace(subject(data, PAINTER), splits=Digits().open().splits))

@@ -25,7 +25,7 @@ def table_of(edges):
 
 
 def expected(steps):
-    """The mean optimality of a random walk of up to so many steps from each start of the test
+    """The mean optimality of a random walk of up to this many steps from each start of the test
     walks, exactly.
     """
     edges, shortest = WALKS.edges, WALKS.shortest

@@ -81,7 +81,9 @@ def test_distances_fall_with_the_steps_as_they_should(on):
         )
         (mean,), (variance,) = moments
         exact = 16 * ((mean - MEAN) ** 2 + (np.sqrt(variance) - STD) ** 2)
-        chance = 16**2 * STD**2 / 1000  # about: the covariances of two sets of so many rows differ
+        chance = (
+            16**2 * STD**2 / 1000
+        )  # about: the covariances of two sets of this many rows differ
         np.testing.assert_allclose(
             found.numbers[f"frechet_pixels_at_{number}_steps"], exact, rtol=0.02, atol=chance
         )

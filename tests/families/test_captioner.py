@@ -267,7 +267,7 @@ def test_what_does_not_fit_is_refused(state):
     with pytest.raises(UserError, match="attends to an image, which a Bigram does not"):
         replace(SMALL, net=Bigram(T))
     for family, spec, words in (
-        (SMALL, replace(SPEC, image=None), "have none beside their tokens"),
+        (SMALL, replace(SPEC, image=None), "have none with their tokens"),
         (SMALL, replace(SPEC, packed=True), "no packed rows"),
         (SMALL, replace(SPEC, shape=(T + 2,)), "make 9 predictions, more than the context of 8"),
         (SMALL, replace(SPEC, image=(9, 8, 3)), "patches of 4 do not divide an image of 9x8"),

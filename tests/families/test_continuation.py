@@ -16,7 +16,7 @@ from genjax.families.autoregressive.request import Decoding
 from genjax.family import init_state
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD
-from genjax.samplers.tokens.decoding import TokenSampler, pad_prompts
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler, pad_prompts
 from genjax.schedules import Constant
 
 V, T = 9, 10
@@ -39,10 +39,8 @@ def family_of(spec, **net):
 def test_prompts_of_any_lengths_are_continued_as_each_alone():
     family, state = family_of(TEXT, scan_layers=True)
     prompts = [[1], [5, 6, 7, 8, 1]]
-    tokens, mask = pad_prompts(prompts)
-    together = jax.jit(
-        lambda: continue_prompts(family, state.params, tokens, mask, GREEDY, KEY).tokens
-    )()
+    padded = pad_prompts(prompts)
+    together = jax.jit(lambda: continue_prompts(family, state.params, padded, GREEDY, KEY).tokens)()
     for row, prompt in zip(np.asarray(together), prompts, strict=True):
         options = Decoding(6, temperature=0.0, tokens=tuple(prompt))
         alone = jax.jit(lambda options=options: family.sample(state, KEY, 1, options))()
@@ -54,13 +52,12 @@ def test_sources_of_any_lengths_are_translated_as_each_alone():
     sources = [[1, 2, 3, 4, 5], [6, 1], [3]]
     tokens = np.array([source + [0] * (5 - len(source)) for source in sources], np.int32)
     mask = (np.arange(5) < np.array([[5], [2], [1]])).astype(np.float32)
-    start = jnp.full((3, 1), 2, jnp.int32)
-    real = jnp.ones((3, 1), bool)
+    starts = Prompts(jnp.full((3, 1), 2, jnp.int32), jnp.ones((3, 1), bool))
 
     @functools.partial(jax.jit, static_argnums=1)
     def found(tokens, end):
         drawn = continue_prompts(
-            family, state.params, start, real, GREEDY, KEY, ((end,),), end, tokens, mask
+            family, state.params, starts, GREEDY, KEY, ((end,),), end, (tokens, mask)
         )
         return drawn.tokens
 
@@ -84,4 +81,4 @@ def test_what_is_longer_than_the_context_is_refused():
     family, state = family_of(TEXT)
     prompts = jnp.ones((1, 6), jnp.int32)
     with pytest.raises(UserError, match="11 tokens are more than the context of 10"):
-        continue_prompts(family, state.params, prompts, prompts > 0, GREEDY, KEY)
+        continue_prompts(family, state.params, Prompts(prompts, prompts > 0), GREEDY, KEY)

@@ -231,9 +231,7 @@ def test_what_is_known_is_kept_exactly():
 def test_fourier_features_stand_beside_the_input():
     family = replace(SMALL, fourier=(1,))
     x = jnp.asarray([[0.25, -0.5]])
-    np.testing.assert_allclose(
-        family._add_fourier_features(x), [[0.25, -0.5, 1.0, 0.0, 0.0, -1.0]], atol=1e-6
-    )
+    np.testing.assert_allclose(family._featurise(x), [[0.25, -0.5, 1.0, 0.0, 0.0, -1.0]], atol=1e-6)
     state = state_of(family)
     assert family.predict(state.params, x, jnp.ones(1), {}).shape == (1, 2)
 
@@ -310,7 +308,7 @@ def test_a_stopped_run_goes_on_bitwise(family, tmp_path):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"process": Straight(), "target": "noise"}, "tells nothing of x0"),
+        ({"process": Straight(), "target": "noise"}, "says nothing about x0"),
         ({"process": Learned()}, "trained by its bound"),
         ({"coupling": "optimal", "sampler": Denoising(DDPM(10))}, "adds Gaussian noise on the way"),
         (

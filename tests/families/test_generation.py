@@ -1,4 +1,4 @@
-"""Texts from trained models: what is asked for is what comes, however it is drawn."""
+"""Texts from trained models: what is requested is what comes, however it is drawn."""
 
 import functools
 import json

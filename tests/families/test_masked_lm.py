@@ -1,4 +1,4 @@
-"""Masked language models: the right share is asked for, by tokens, words and spans, and both
+"""Masked language models: the right share is requested, by tokens, words and spans, and both
 sides are seen.
 """
 
@@ -233,7 +233,7 @@ def test_embeddings_are_means_over_ordinary_tokens():
 
 @pytest.mark.long
 def test_microbatches_of_uneven_weight_add_up_to_the_whole():
-    """With a mask that leaves nothing to chance: each ordinary token is asked for and masked."""
+    """With a mask that leaves nothing to chance: each ordinary token is requested and masked."""
     family = MaskedLM(NET, Masking("tokens", rate=1 - 1e-7, masked=1.0, random=0.0))
     states = []
     for accumulate in (1, 4):

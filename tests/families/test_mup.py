@@ -17,6 +17,7 @@ from genjax import trees
 from genjax.data.dataset import Spec
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
+from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.token_net import Block
 from genjax.nets.transformer.transformer import MuP, Transformer
 from genjax.optim import Adam
@@ -138,7 +139,7 @@ def sizes(width, mup):
         )
         inputs = BATCH["tokens"][:, :-1]
         (hidden, _), written = decoder.apply(
-            {"params": params["decoder"]}, inputs, memory=memory, **told
+            {"params": params["decoder"]}, inputs, memory=Memory(memory), **told
         )
         logits = decoder.apply({"params": params["decoder"]}, hidden, method="logits")
         return {

@@ -183,7 +183,7 @@ def test_a_run_takes_the_template_of_the_model_that_it_begins_with(tuned, capsys
     chat = tuple(Turn(one["role"], one["content"]) for one in CHATS[0]["messages"])
     ids = conversation(run.codec, template, chat, "here").tokens.tolist()
     assert len({len(ids)}) == 1 and rows["tokens"][0][:10].tolist() == ids[:10]
-    (folder / "run_from").rename(folder / "gone")  # a run that has begun needs the other no more
+    (folder / "run_from").rename(folder / "gone")  # a run that has started needs the other no more
     again = genjax.train(dataclasses.replace(run.experiment, steps=2), folder / "run", quiet=True)
     (folder / "gone").rename(folder / "run_from")
     assert again.step == 2 and "chat template" not in capsys.readouterr().err

@@ -518,7 +518,7 @@ def test_rotary_options_of_older_configs_are_read(folders, tmp_path):
 @pytest.mark.parametrize(
     "name, text, said",
     [
-        ("config.json", None, "has no config.json: it is no model in Hugging Face's layout"),
+        ("config.json", None, "has no config.json: it is not a model in Hugging Face's layout"),
         ("config.json", "{", "config.json is damaged"),
         ("config.json", "[1]", "config.json is damaged"),
         ("config.json", '{"model_type": ["gpt2"]}', "config.json is damaged"),
@@ -531,7 +531,7 @@ def test_rotary_options_of_older_configs_are_read(folders, tmp_path):
         ("tokenizer.json", "{}", "is not a usable tokenizer.json"),
         ("tokenizer_config.json", "[", "tokenizer_config.json is damaged"),
         ("model.safetensors", None, "has no weights: neither model.safetensors nor"),
-        ("model.safetensors", "", "is no whole safetensors file"),
+        ("model.safetensors", "", "is not a complete safetensors file"),
         ("model.safetensors", "version https://git-lfs.github.com/spec/v1", "git lfs pull"),
     ],
 )
@@ -559,7 +559,7 @@ def test_a_file_downloaded_by_half_is_refused(folders, tmp_path):
     whole = path.read_bytes()
     for part in (whole[: len(whole) // 2], whole[:100], whole[:-1]):
         path.write_bytes(part)
-        refused(tmp_path / "GPT2", f"{path} is no whole safetensors file, fetch it again")
+        refused(tmp_path / "GPT2", f"{path} is not a complete safetensors file, fetch it again")
 
 
 def test_pickles_are_refused_unread_with_the_way_to_convert_them(folders, tmp_path):

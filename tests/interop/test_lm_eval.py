@@ -151,7 +151,7 @@ def test_samples_differ_and_what_is_not_known_is_refused():
         )
     with pytest.raises(UserError, match="24 tokens to draw leave no room"):
         HARNESS.generate_until(asked("generate_until", ("The", {"max_gen_toks": 24})))
-    with pytest.raises(UserError, match="asks for the next token"):
+    with pytest.raises(UserError, match="requests the next token"):
         GenjaxLM(model_of(causal=False))
 
 

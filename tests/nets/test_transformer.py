@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
+from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.positions import Rotary
 from genjax.nets.transformer.token_net import TokenNet, stack_layers, unstack_layers
 from genjax.nets.transformer.transformer import MuP, Transformer
@@ -46,7 +47,7 @@ TOKENS = jax.random.randint(KEY, (2, 9), 0, VOCABULARY)
 @functools.cache
 def params_of(net):
     plain = dataclasses.replace(net, attention="xla", remat="nothing", scan_layers=False)
-    memory = jnp.ones((2, 5, net.width)) if net.cross_attention else None
+    memory = Memory(jnp.ones((2, 5, net.width))) if net.cross_attention else None
     params = jax.jit(lambda: TokenNet(plain, VOCABULARY).init(KEY, TOKENS, memory=memory))()[
         "params"
     ]
@@ -272,13 +273,13 @@ def test_an_encoder_and_a_decoder_read_one_another_and_the_cache_keeps_the_memor
     decoder = dataclasses.replace(LLAMA, cross_attention=True)
     memory = jax.random.normal(KEY, (2, 5, 8))
     mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]])
-    want = features(decoder, memory=memory, memory_mask=mask)[0]
-    close(want[1:], features(decoder, TOKENS[1:], memory=memory[1:, :2])[0])
-    assert jnp.abs(want - features(decoder, memory=memory)[0])[1].max() > 1e-3
+    want = features(decoder, memory=Memory(memory, mask))[0]
+    close(want[1:], features(decoder, TOKENS[1:], memory=Memory(memory[1:, :2]))[0])
+    assert jnp.abs(want - features(decoder, memory=Memory(memory))[0])[1].max() > 1e-3
     blocked = dataclasses.replace(decoder, attention="blocked")
-    close(features(blocked, params=params_of(decoder), memory=memory, memory_mask=mask)[0], want)
+    close(features(blocked, params=params_of(decoder), memory=Memory(memory, mask))[0], want)
     cache = decoder.new_cache(2, 9, memory=5)
-    _, cache = features(decoder, TOKENS[:, :4], cache=cache, memory=memory, memory_mask=mask)
+    _, cache = features(decoder, TOKENS[:, :4], cache=cache, memory=Memory(memory, mask))
     after, _ = features(decoder, TOKENS[:, 4:], cache=cache)
     close(after, want[:, 4:])
 
@@ -387,7 +388,7 @@ def test_bad_calls_are_refused():
     with pytest.raises(UserError, match="causal"):
         dataclasses.replace(GPT, causal=False).new_cache(1, 4)
     with pytest.raises(UserError, match="reads no memory"):
-        features(GPT, memory=jnp.ones((2, 3, 8)))
+        features(GPT, memory=Memory(jnp.ones((2, 3, 8))))
     with pytest.raises(UserError, match="needs a memory"):
         features(dataclasses.replace(GPT, cross_attention=True), params=params_of(GPT))
     with pytest.raises(UserError, match="factor"):

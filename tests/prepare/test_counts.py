@@ -67,7 +67,7 @@ def test_the_standard_form_of_a_text_counts_what_it_changes():
 def anonymised(text):
     """The text that is left, and what was done."""
     told = []
-    found = Anonymous().anonymise_text(text, told=lambda what, form: told.append((what, form)))
+    found = Anonymous().anonymise_text(text, report=lambda what, form: told.append((what, form)))
     return found, told
 
 
@@ -132,14 +132,14 @@ def test_a_card_counts_what_was_passed_over_and_changed_and_shows_nothing_privat
         MARKS: 1,
         EMPTY_LINES: 2 + 3 + 1,
         "empty values read as null": 1,
-        "fields 'id' of a record passed over": 1,
-        "fields 'tags' of a record passed over": 1,
+        "fields 'id' of a record skipped": 1,
+        "fields 'tags' of a record skipped": 1,
         HALVES: 1,
         "numbers that are NaN read as null": 1,
         "rows without the blanks after their delimiters": 2,
         "texts read as latin-1, as they are not utf-8": 2,
         "values of 'text' that are missing or null": 2,
-        "values of 'text' that are no text written as JSON": 1,
+        "values of 'text' that are not text written as JSON": 1,
     }
     assert sum(anonymous.values()) == len(PRIVATE)
     assert len(said) == 3 and "; 1 byte order marks" in said[0] and "1 email replaced" in said[2]

@@ -239,7 +239,7 @@ def test_a_root_is_no_pattern(tmp_path):
     for folder in ("[2020]", "a*"):
         kept, _ = read(tmp_path / folder, Texts(("*.txt",), str(tmp_path / folder)))
         assert [(row["id"], row["text"]) for row in kept] == [("x.txt", folder)]
-    with pytest.raises(UserError, match=r"'a\*\*b' is no pattern of files"):
+    with pytest.raises(UserError, match=r"'a\*\*b' is not a pattern of files"):
         Texts(("a**b",), str(tmp_path)).find_files()
 
 

@@ -106,8 +106,8 @@ def test_values_have_a_form_and_a_range(judged):
         None,
         None,
     ]
-    assert judged(Valid("age", least=0), age=["no"])[1] == ["age is no number"]
-    with pytest.raises(UserError, match="no regular expression"):
+    assert judged(Valid("age", least=0), age=["no"])[1] == ["age is not a number"]
+    with pytest.raises(UserError, match="not a regular expression"):
         Valid("age", "(")
 
 

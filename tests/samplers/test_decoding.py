@@ -12,7 +12,7 @@ import pytest
 from genjax.errors import UserError
 from genjax.samplers.tokens.beam import BeamSearch, beam_search
 from genjax.samplers.tokens.decoding import TokenSampler, advance, begin, generate, pad_prompts
-from genjax.samplers.tokens.speculative import accept_guesses, speculate
+from genjax.samplers.tokens.speculative import Speculator, accept_guesses, speculate
 
 KEY = jax.random.key(0)
 V = 4
@@ -113,7 +113,7 @@ def test_temperature_and_the_penalty_of_seen_tokens():
 def test_a_penalty_counts_the_prompt_and_what_was_drawn():
     flat = jnp.zeros((V, V, V)) + jnp.asarray([4.0, 3.0, 2.0, 1.0]).reshape(1, 1, V)
     sampler = TokenSampler(3, repetition_penalty=100.0, temperature=0.0)
-    out = generate(model(flat), fresh(), *pad_prompts([[0]]), sampler, KEY)
+    out = generate(model(flat), fresh(), pad_prompts([[0]]), sampler, KEY)
     np.testing.assert_array_equal(out.tokens, [[1, 2, 3]])
 
 
@@ -127,8 +127,8 @@ def greedy(prompt, steps):
 def test_greedy_rows_of_unequal_prompts_equal_each_alone():
     prompts = [[1], [3, 2, 0, 1], [2, 2]]
     out = jax.jit(
-        lambda *a: generate(model(TABLE), fresh(3), *a, TokenSampler(6, temperature=0.0), KEY)
-    )(*pad_prompts(prompts))
+        lambda p: generate(model(TABLE), fresh(3), p, TokenSampler(6, temperature=0.0), KEY)
+    )(pad_prompts(prompts))
     np.testing.assert_array_equal(out.tokens, [greedy(p, 6) for p in prompts])
     log_p = jax.nn.log_softmax(TABLE)
     for row, prompt in enumerate(prompts):
@@ -138,9 +138,9 @@ def test_greedy_rows_of_unequal_prompts_equal_each_alone():
 
 
 def test_steps_one_at_a_time_equal_the_loop():
-    sampler, (tokens, mask) = TokenSampler(5), pad_prompts([[1], [2, 3]])
-    whole = generate(model(TABLE), fresh(2), tokens, mask, sampler, KEY)
-    drawing = begin(model(TABLE), fresh(2), tokens, mask, sampler, KEY)
+    sampler, prompts = TokenSampler(5), pad_prompts([[1], [2, 3]])
+    whole = generate(model(TABLE), fresh(2), prompts, sampler, KEY)
+    drawing = begin(model(TABLE), fresh(2), prompts, sampler, KEY)
     step = jax.jit(lambda drawing: advance(model(TABLE), drawing, sampler))
     for i in range(1, 5):
         np.testing.assert_array_equal(drawing.tokens[:, :i], whole.tokens[:, :i])
@@ -154,12 +154,12 @@ def test_a_stop_sequence_ends_its_row_and_is_counted():
     first = next(i for i in range(1, 8) if tuple(text[i - 1 : i + 1]) == stop)
     sampler = TokenSampler(8, temperature=0.0)
     out = generate(
-        model(TABLE), fresh(), *pad_prompts([[1]]), sampler, KEY, stops=(stop, (9,) * 20), pad=7
+        model(TABLE), fresh(), pad_prompts([[1]]), sampler, KEY, stops=(stop, (9,) * 20), pad=7
     )
     assert out.lengths[0] == first + 1 and out.done[0]
     np.testing.assert_array_equal(out.tokens[0], text[: first + 1] + [7] * (7 - first))
     assert not out.log_probs[0, first + 1 :].any()
-    alone = generate(model(TABLE), fresh(), *pad_prompts([[1]]), sampler, KEY, stops=((text[0],),))
+    alone = generate(model(TABLE), fresh(), pad_prompts([[1]]), sampler, KEY, stops=((text[0],),))
     assert alone.lengths[0] == 1 and alone.step == 1  # the loop is over when all rows are
 
 
@@ -192,27 +192,14 @@ N = 4000
 def test_texts_are_drawn_with_their_probabilities_by_loop_and_by_speculation(sampler):
     prompt = [2, 1]
     texts = law(prompt, 3, stop=3, sampler=sampler)
-    tokens, mask = (jnp.asarray(a) for a in pad_prompts([prompt] * N))
-    out = jax.jit(lambda t, m: generate(model(TABLE), fresh(N), t, m, sampler, KEY, ((3,),)))(
-        tokens, mask
-    )
+    prompts = pad_prompts([prompt] * N)
+    out = jax.jit(lambda p: generate(model(TABLE), fresh(N), p, sampler, KEY, ((3,),)))(prompts)
     assert chi_square(texts, counted(out.tokens, out.lengths), N) < 2
     rounds = {}
     for name, draft in {"other": OTHER, "same": TABLE}.items():
-        run = lambda t, m, d=draft: speculate(  # noqa: E731
-            model(TABLE),
-            model(d),
-            rewind,
-            fresh(),
-            fresh(),
-            t,
-            m,
-            sampler,
-            KEY,
-            ahead=2,
-            stops=((3,),),
-        )
-        got = jax.jit(run)(tokens, mask)
+        both = Speculator(model(TABLE), model(draft), rewind, sampler, ahead=2, stops=((3,),))
+        run = lambda p, both=both: speculate(both, fresh(), fresh(), p, KEY)  # noqa: E731
+        got = jax.jit(run)(prompts)
         assert chi_square(texts, counted(got.tokens, got.lengths), N) < 2
         rounds[name] = float(got.rounds.mean())
     assert rounds["same"] < rounds["other"] < float(out.lengths.mean()) - 1
@@ -237,17 +224,8 @@ def test_acceptance_gives_the_target_whatever_the_draft():
 def test_greedy_speculation_is_greedy():
     sampler = TokenSampler(8, temperature=0.0)
     prompts = [[1], [3, 2, 0, 1]]
-    got = speculate(
-        model(TABLE),
-        model(OTHER),
-        rewind,
-        fresh(),
-        fresh(),
-        *pad_prompts(prompts),
-        sampler,
-        KEY,
-        ahead=3,
-    )
+    both = Speculator(model(TABLE), model(OTHER), rewind, sampler, ahead=3)
+    got = speculate(both, fresh(), fresh(), pad_prompts(prompts), KEY)
     np.testing.assert_array_equal(got.tokens, [greedy(p, 8) for p in prompts])
 
 
@@ -256,8 +234,8 @@ def test_a_beam_of_everything_equals_exhaustive_search(stop, alpha):
     search = BeamSearch(4, V**3, alpha)
     prompts = [[1], [2, 0]]
     stops = () if stop is None else (stop,)
-    got = jax.jit(lambda *a: beam_search(model(TABLE), take, fresh(2), *a, search, stops, pad=9))(
-        *pad_prompts(prompts)
+    got = jax.jit(lambda p: beam_search(model(TABLE), take, fresh(2), p, search, stops, pad=9))(
+        pad_prompts(prompts)
     )
     for row, prompt in enumerate(prompts):
         texts = law(prompt, 4, stop=stop)
@@ -271,7 +249,7 @@ def test_a_beam_of_everything_equals_exhaustive_search(stop, alpha):
 
 def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse():
     one, four = (
-        beam_search(model(TABLE), take, fresh(), *pad_prompts([[1]]), BeamSearch(6, width, 0.0))
+        beam_search(model(TABLE), take, fresh(), pad_prompts([[1]]), BeamSearch(6, width, 0.0))
         for width in (1, 4)
     )
     np.testing.assert_array_equal(one.tokens[0, 0], greedy([1], 6))
@@ -302,7 +280,7 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse():
         (lambda: pad_prompts([]), "at least one token"),
         (
             lambda: generate(
-                model(TABLE), fresh(), *pad_prompts([[1]]), TokenSampler(1), KEY, ((),)
+                model(TABLE), fresh(), pad_prompts([[1]]), TokenSampler(1), KEY, ((),)
             ),
             "stop sequence",
         ),
@@ -316,14 +294,4 @@ def test_bad_values_are_refused(make, message):
 @pytest.mark.parametrize(("sampler", "ahead"), [(TokenSampler(1, 2.0), 2), (TokenSampler(1), 0)])
 def test_speculation_refuses_what_it_cannot_do(sampler, ahead):
     with pytest.raises(UserError, match="speculative"):
-        speculate(
-            model(TABLE),
-            model(TABLE),
-            rewind,
-            fresh(),
-            fresh(),
-            *pad_prompts([[1]]),
-            sampler,
-            KEY,
-            ahead,
-        )
+        Speculator(model(TABLE), model(TABLE), rewind, sampler, ahead)

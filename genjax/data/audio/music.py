@@ -162,7 +162,7 @@ def midi_bytes(frames: Sequence[Frame], ticks: int, quarters_per_minute: float) 
     events += [(start * ticks, 1, note) for note, start, _ in find_notes(frames)]
     track = b"\0\xff\x51\x03" + struct.pack(">I", round(60e6 / quarters_per_minute))[1:]
     now = 0
-    for time, on, note in sorted(events):  # at one time notes end before others begin
+    for time, on, note in sorted(events):  # at one time notes end before others start
         track += _variable(time - now) + bytes([0x90 if on else 0x80, note, VELOCITY if on else 0])
         now = time
     track += _variable(len(frames) * ticks - now) + b"\xff\x2f\0"

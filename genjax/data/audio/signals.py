@@ -19,7 +19,7 @@ from genjax.data.pictures import grid, png_bytes
 SCALE = 2**15  # int16 to [-1, 1)
 PAUSE = 0.2  # seconds between two samples in a file
 WIDTH, HEIGHT = 180, 56  # pixels of one waveform
-# the bytes' order in a WAV file, by how it begins
+# the bytes' order in a WAV file, by how it starts
 ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"BW64": "<"}
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # codings
 GUIDS = {  # with which an extensible one names a coding
@@ -161,7 +161,7 @@ def read_sound(content: bytes) -> Sound:
     """
     order = ORDERS.get(content[:4])
     if order is None or content[8:12] != b"WAVE":
-        raise ValueError("it is no WAV file")
+        raise ValueError("it is not a WAV file")
     form, start, size = _parts(content, order)
     coding, channels, rate, width = _form(form, order)
     if not rate:
@@ -188,7 +188,7 @@ def read_sound(content: bytes) -> Sound:
 
 
 def _parts(content: bytes, order: str) -> tuple[bytes, int, int | None]:
-    """The format of a WAV file, where its samples begin, and how many bytes they are; None for all
+    """The format of a WAV file, where its samples start, and how many bytes they are; None for all
     to its end.
 
     Raises:
@@ -264,7 +264,7 @@ def _from_floats(values: np.ndarray) -> tuple[np.ndarray, int]:
       ValueError: some are not numbers.
     """
     if unknown := int(np.isnan(values).sum()):
-        raise ValueError(f"{unknown:,} of its {values.size:,} values are no numbers (NaN)")
+        raise ValueError(f"{unknown:,} of its {values.size:,} values are not numbers (NaN)")
     clipped = int((np.abs(values) > 1).sum())
     whole = np.rint(np.clip(values, -1, 1).astype(np.float64) * SCALE)
     return np.minimum(whole, SCALE - 1).astype(np.int16), clipped

@@ -1,4 +1,4 @@
-"""Chat templates in Jinja, such as lie beside the tokenizers of other people's models.
+"""Chat templates in Jinja, such as lie next to the tokenizers of other people's models.
 
 The tokens of a conversation are those of ``apply_chat_template`` of ``transformers``, except that
 what people write never becomes a special token. To tell their text from the template's, it is

@@ -5,44 +5,34 @@ Batches hold, of ``chosen`` and of ``rejected`` alike,
   chosen_tokens [B, T] int32: the prompt as a chat template has it, the response, and the codec's
     end.
   chosen_mask [B, T] float32: 1 for a token, 0 for padding.
-  chosen_response [B, T] float32: 1 for a token of the response and for its end.
+  chosen_response [B, T] float32: 1 for a token of the response and for its end; of a response of
+    several turns, for those of the assistant's.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
 from genjax.checks import Component
+from genjax.data.chat.pairs import SIDES, ChatPair
 from genjax.data.chat.template import ChatCodec, Template, Turn, conversation, whole_text
+from genjax.data.chat.turns import Conversation, excess
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.text.corpus import fit_codec
 from genjax.data.text.documents import StoredTexts
-from genjax.data.text.json_records import get_text, json_records, pass_over
 from genjax.errors import UserError
 
 Long = Literal["drop", "cut"]
 Equal = Literal["refuse", "drop"]
-SIDES = ("chosen", "rejected")
-
-
-class Preference(NamedTuple):
-    """A prompt, the response that is preferred, the one that is not, and ``where`` a person
-    finds them.
-    """
-
-    prompt: str
-    chosen: str
-    rejected: str
-    where: str
+LEAST = 0.5  # of the pairs that are left to train on
+ENOUGH = 0.95  # of them, which a length that messages propose keeps
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,8 @@ class PreferenceRows:
 
     Attributes:
       length: tokens of a row, prompt and response together, T.
-      long: "drop" pairs of which one response does not fit, or "cut" it, then without an end.
+      long: "drop" pairs that do not fit, or "cut" the beginning of their prompt, which keeps half
+        of the row, and then the end of their responses.
       equal: "refuse" pairs of which both rows are the same, which teach nothing, or "drop" them.
     """
 
@@ -66,23 +57,44 @@ class Side:
 
     Attributes:
       tokens: of prompts and responses, one after another [N] int32.
+      learned: bool [N], those of the assistant's turns and the ends after them.
       starts: where each begins, and N, [P + 1] int64.
       prompts: how many of each are the prompt's [P] int64.
     """
 
     tokens: np.ndarray
+    learned: np.ndarray
     starts: np.ndarray
     prompts: np.ndarray
+
+    @classmethod
+    def of(cls, answers: Sequence[tuple[Conversation, int]]) -> Side:
+        """The side of conversations and how many tokens of each are its prompt."""
+        return cls(
+            np.concatenate([one.tokens for one, _ in answers]),
+            np.concatenate([one.learned for one, _ in answers]),
+            np.concatenate([[0], np.cumsum([len(one.tokens) for one, _ in answers])]),
+            np.array([prompt for _, prompt in answers]),
+        )
 
     @property
     def sizes(self) -> np.ndarray:
         """Tokens of each, [P] int64."""
         return np.diff(self.starts)
 
+    def part(self, number: int, length: int) -> slice:
+        """Where the first ``length`` tokens of one are."""
+        start = self.starts[number]
+        return slice(start, min(self.starts[number + 1], start + length))
+
     def get_row(self, number: int, length: int) -> np.ndarray:
         """The first ``length`` tokens [M] of one."""
-        start = self.starts[number]
-        return self.tokens[start : min(self.starts[number + 1], start + length)]
+        return self.tokens[self.part(number, length)]
+
+    def answers(self, number: int, length: int) -> np.ndarray:
+        """Which of these tokens are of its response, bool [M]."""
+        learned = self.learned[self.part(number, length)]
+        return learned & (np.arange(len(learned)) >= self.prompts[number])
 
 
 @dataclass(frozen=True)
@@ -117,11 +129,13 @@ class PreferencePairs:
             tokens, mask = pad_rows(
                 [side.get_row(number, self.length) for number in numbers], self.length, self.pad
             )
-            answers = np.arange(self.length)[None] >= side.prompts[numbers, None]
+            answers, _ = pad_rows(
+                [side.answers(number, self.length) for number in numbers], self.length, 0
+            )
             found |= {
                 f"{name}_tokens": tokens,
                 f"{name}_mask": mask,
-                f"{name}_response": mask * answers,
+                f"{name}_response": answers.astype(np.float32),
             }
         return found
 
@@ -140,51 +154,55 @@ def pad_rows(rows: Sequence[np.ndarray], length: int, pad: int) -> tuple[np.ndar
 
 
 def encode_answer(
-    codec: ChatCodec, prompt: str, response: str, where: str
-) -> tuple[np.ndarray, int]:
-    """The tokens [N] int32 of a prompt and its response, and how many of them are the prompt's.
+    codec: ChatCodec, prompt: tuple[Turn, ...], answer: tuple[Turn, ...], where: str
+) -> tuple[Conversation, int]:
+    """A prompt and the answer to it in tokens, and how many of them are the prompt's.
 
     Raises:
-      UserError: the response is empty, or text is outside the vocabulary.
+      UserError: the answer is empty, or text is outside the vocabulary.
     """
-    found = conversation(codec, codec.template, _turns(codec.template, prompt, response), where)
+    found = conversation(codec, codec.template, (*prompt, *answer), where)
     found = found.truncate(len(found.tokens))  # a template may write more after the end
-    return found.tokens, int(found.learned.argmax())
+    said = [number for number, (role, _) in enumerate(prompt) if role == codec.template.assistant]
+    if not said:
+        return found, int(found.learned.argmax())
+    before = conversation(codec, codec.template, prompt[: said[-1] + 1], where)
+    over = len(
+        before.truncate(len(before.tokens)).tokens
+    )  # where the last answer of the prompt ends
+    return found, over + int(found.learned[over:].argmax())
 
 
-def check_room(prompt: int, length: int, where: str) -> None:
-    """Refuses a prompt of so many tokens that a row of ``length`` holds none of its response."""
-    if prompt >= length:
-        raise UserError(
-            f"the prompt of {where} is of {prompt} tokens, which leaves no room for a response in "
-            f"a row of {length} "
-            "(length)"
-        )
+def single_prompt(
+    template: Template, prompt: str, response: str
+) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
+    """A prompt and a response of one turn each."""
+    return (Turn(template.user, prompt),), (Turn(template.assistant, response),)
 
 
-def read_preferences(path: Path, joint: str, left: Counter[str]) -> list[Preference]:
-    """The pairs of a file: records of ``chosen``, ``rejected`` and either ``prompt`` or
-    ``instruction``.
+def fit_answer(
+    codec: ChatCodec, answer: Conversation, prompt: int, room: int, longest: int | None = None
+) -> tuple[Conversation, int]:
+    """An answer whose prompt has lost what leaves it no room in a row, and how many tokens are the
+    prompt's then.
 
     Args:
-      path: as ``json_records`` reads it.
-      joint: what is between an instruction and its ``input``, where that is not empty.
-      left: counts what was changed or skipped.
-
-    Raises:
-      UserError: the file is missing, damaged or empty, or a record lacks a field; the record is
-        named.
+      prompt: tokens of the prompt.
+      longest: those of the longest answer to it; None for this one's.
     """
-    found = [
-        _preference(record, where, joint, left) for where, record in json_records(path, left=left)
-    ]
-    if not found:
-        raise UserError(f"{path} holds no records")
-    return found
+    lead = starts_row(codec, answer)
+    size = len(answer.tokens) - prompt if longest is None else longest
+    skip = excess(prompt, size, room, lead)
+    return answer.shorten(skip, lead), prompt - skip
+
+
+def starts_row(codec: ChatCodec, answer: Conversation) -> bool:
+    """Whether the codec's start stands first."""
+    return codec.template.starts(codec.tokens) and answer.tokens[0] == codec.start
 
 
 def preference_dataset(
-    pairs: Sequence[Preference],
+    pairs: Sequence[ChatPair],
     parts: Mapping[str, np.ndarray],
     codec: Component,
     template: Template,
@@ -198,24 +216,34 @@ def preference_dataset(
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax.
 
     Raises:
-      UserError: a response is empty, a prompt fills its row, two rows are the same, or a split has
-        no pair left.
+      UserError: a response is empty, two rows are the same, most pairs would be dropped, or a
+        split has none left.
     """
     texts = {
         name: _texts([pairs[number] for number in numbers], template)
         for name, numbers in parts.items()
     }
     chat = ChatCodec(fit_codec(codec, texts["train"], cache_folder(cache)), template)
-    chosen, rejected = (_side(pairs, chat, side) for side in SIDES)
-    kept = _fitting(pairs, chosen, rejected, rows)
+    answers = {side: _encode(pairs, chat, side) for side in SIDES}
+    sizes = np.array([[len(one.tokens) for one, _ in answers[side]] for side in SIDES]).max(0)
+    over = sizes > rows.length
+    if over.any():
+        _note_length(answers, over, rows)
+    chosen, rejected = _sides(answers, chat, rows)
+    kept = ~over if rows.long == "drop" else np.ones(len(pairs), bool)
     kept &= _different(pairs, chosen, rejected, rows, kept)
+    _check_left(kept, sizes, rows)
     splits = {}
     for name, numbers in parts.items():
         splits[name] = PreferencePairs(
             chosen, rejected, numbers[kept[numbers]], rows.length, chat.pad or 0
         )
         if not len(splits[name]):
-            raise UserError(f"none of the {len(numbers):,} pairs of {name} is left")
+            raise UserError(
+                f"none of the {len(numbers):,} pairs of {name} is left: hold out another part, or "
+                "give more length",
+                "length",
+            )
     spec = Spec(
         entry="chosen_tokens",
         shape=(rows.length,),
@@ -230,57 +258,90 @@ def preference_dataset(
     return Dataset(splits, spec, chat, fingerprint)
 
 
-def _turns(template: Template, prompt: str, response: str) -> tuple[Turn, Turn]:
-    return Turn(template.user, prompt), Turn(template.assistant, response)
-
-
-def _texts(pairs: Sequence[Preference], template: Template) -> StoredTexts:
+def _texts(pairs: Sequence[ChatPair], template: Template) -> StoredTexts:
     """Both sides of pairs, as the template has them."""
     documents = []
     for pair in pairs:
-        for side in SIDES:
+        for side, answer in zip(SIDES, (pair.chosen, pair.rejected), strict=True):
             where = _where(pair, side)
-            turns = _turns(template, pair.prompt, getattr(pair, side))
-            documents.append((where, whole_text(template, turns, where)))
+            documents.append((where, whole_text(template, (*pair.prompt, *answer), where)))
     return StoredTexts("the preferences", tuple(documents))
 
 
-def _side(pairs: Sequence[Preference], codec: ChatCodec, side: str) -> Side:
-    found = [
-        encode_answer(codec, pair.prompt, getattr(pair, side), _where(pair, side)) for pair in pairs
+def _encode(
+    pairs: Sequence[ChatPair], codec: ChatCodec, side: str
+) -> list[tuple[Conversation, int]]:
+    """One side of pairs, and how many tokens of each are the prompt's."""
+    return [
+        encode_answer(
+            codec,
+            pair.prompt,
+            pair.chosen if side == "chosen" else pair.rejected,
+            _where(pair, side),
+        )
+        for pair in pairs
     ]
-    starts = np.concatenate([[0], np.cumsum([len(tokens) for tokens, _ in found])])
-    return Side(
-        np.concatenate([tokens for tokens, _ in found]),
-        starts,
-        np.array([prompt for _, prompt in found]),
-    )
 
 
-def _where(pair: Preference, side: str) -> str:
+def _where(pair: ChatPair, side: str) -> str:
     return f"the {side} side of {pair.where}"
 
 
-def _fitting(
-    pairs: Sequence[Preference], chosen: Side, rejected: Side, rows: PreferenceRows
-) -> np.ndarray:
-    """Which pairs are not too long to keep, bool [P]."""
-    over = np.maximum(chosen.sizes, rejected.sizes) > rows.length
-    if over.any():
-        fate = "dropped" if rows.long == "drop" else "cut"
-        note(
-            f"{int(over.sum()):,} of {len(pairs):,} pairs are longer than {rows.length} tokens and "
-            f"are {fate}"
-        )
+def _sides(
+    answers: Mapping[str, list[tuple[Conversation, int]]], codec: ChatCodec, rows: PreferenceRows
+) -> tuple[Side, Side]:
+    """(chosen, rejected), each prompt cut to the same tokens on both sides."""
+    fitted: dict[str, list[tuple[Conversation, int]]] = {side: [] for side in SIDES}
+    for both in zip(*(answers[side] for side in SIDES), strict=True):
+        longest = max(len(one.tokens) - prompt for one, prompt in both)
+        for side, (one, prompt) in zip(SIDES, both, strict=True):
+            fitted[side].append(fit_answer(codec, one, prompt, rows.length, longest))
+    return Side.of(fitted["chosen"]), Side.of(fitted["rejected"])
+
+
+def _note_length(
+    answers: Mapping[str, list[tuple[Conversation, int]]], over: np.ndarray, rows: PreferenceRows
+) -> None:
+    """Say how many pairs are too long, and what becomes of them."""
+    told = (
+        f"{int(over.sum()):,} of {len(over):,} pairs are longer than {rows.length} tokens and are"
+    )
     if rows.long == "drop":
-        return ~over
-    for pair, prompt in zip(pairs, chosen.prompts.tolist(), strict=True):
-        check_room(prompt, rows.length, pair.where)
-    return np.ones(len(pairs), bool)
+        note(f"{told} dropped")
+        return
+    half = rows.length // 2
+    both = list(zip(*(answers[side] for side in SIDES), strict=True))
+    longest = [max(len(one.tokens) - prompt for one, prompt in pair) for pair in both]
+    prompts = np.array([pair[0][1] for pair in both])
+    left = prompts > np.maximum(rows.length - np.array(longest), half)
+    right = np.minimum(prompts, np.where(left, half, prompts)) + longest > rows.length
+    note(
+        f"{told} cut: {int((left & over).sum()):,} lose the beginning of their prompt, "
+        f"{int((right & over).sum()):,} the end of a response"
+    )
+
+
+def _check_left(kept: np.ndarray, sizes: np.ndarray, rows: PreferenceRows) -> None:
+    """Refuse to train on what is left where most pairs are dropped."""
+    if kept.mean() >= LEAST:
+        return
+    over = int((sizes > rows.length).sum())
+    why = [f"{over:,} are longer than {rows.length} tokens"] if over else []
+    same = len(kept) - int(kept.sum()) - (over if rows.long == "drop" else 0)
+    why += [f"{same:,} are twice the same text in such rows"] if same else []
+    need = int(np.quantile(sizes, ENOUGH, method="higher"))
+    cures = [f"length={need:,} keeps {ENOUGH:.0%} of them whole"] if over else []
+    cures += ['long="cut" cuts them'] if over and rows.long == "drop" else []
+    cures = cures or ["leave the equal ones out of the file if the others are enough"]
+    raise UserError(
+        f"{len(kept) - int(kept.sum()):,} of {len(kept):,} pairs would be dropped: "
+        f"{', '.join(why)} (length); {', or '.join(cures)}",
+        "length",
+    )
 
 
 def _different(
-    pairs: Sequence[Preference],
+    pairs: Sequence[ChatPair],
     chosen: Side,
     rejected: Side,
     rows: PreferenceRows,
@@ -293,25 +354,14 @@ def _different(
             chosen.get_row(number, rows.length), rejected.get_row(number, rows.length)
         )
     if same.any():
-        told = (
+        line = (
             f"{int(same.sum()):,} of {len(pairs):,} pairs are twice the same text in rows of "
             f"{rows.length} tokens"
         )
         if rows.equal == "refuse":
             raise UserError(
-                f"{told}, the first is {pairs[int(same.argmax())].where}; equal='drop' leaves them "
+                f"{line}, the first is {pairs[int(same.argmax())].where}; equal='drop' leaves them "
                 "out"
             )
-        note(f"{told} and are dropped")
+        note(f"{line} and are dropped")
     return ~same
-
-
-def _preference(record: Any, where: str, joint: str, left: Counter[str]) -> Preference:
-    if not isinstance(record, dict):
-        raise UserError(f"{where} is no JSON object")
-    asked = "prompt" if record.get("prompt") is not None else "instruction"
-    names = (asked, "chosen", "rejected")
-    prompt, chosen, rejected = (get_text(record, name, where, needed=True) for name in names)
-    below = get_text(record, "input", where, left=left) if asked == "instruction" else ""
-    pass_over(record, (*names, *(["input"] if asked == "instruction" else [])), "a record", left)
-    return Preference(prompt + joint + below if below else prompt, chosen, rejected, where)

@@ -1,10 +1,13 @@
-"""Records of conversations, in the three forms that are common, as turns."""
+"""Records of conversations, in the forms that are common, as turns."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+from genjax.data.chat.dialogue import split_dialogue
 from genjax.data.chat.template import Template, Turn
 from genjax.data.text.json_records import get_text, pass_over
 from genjax.errors import UserError
@@ -12,23 +15,32 @@ from genjax.errors import UserError
 FORMS = {
     "messages": ("role", "content"),
     "conversations": ("from", "value"),
-}  # of OpenAI and of ShareGPT
+    "conversation": ("role", "content"),
+}  # of OpenAI and TRL, of ShareGPT, and of those who name one conversation
+ASKED = ("instruction", "prompt", "question", "query")
+BELOW = ("input", "context")
+ANSWERED = ("output", "completion", "response", "answer")
+PAIR = ("chosen", "rejected")
 EMPTY: tuple[Any, ...] = (None, [], "", {})  # values of a field that says nothing
 SIDES = {
     "human": "user",
+    "prompter": "user",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "bot": "assistant",
     "model": "assistant",
+    "ai": "assistant",
 }
 
 
 def parse_turns(
     record: Any, where: str, template: Template, joint: str, left: Counter[str]
 ) -> tuple[Turn, ...]:
-    """The turns of a record: ``messages``, ``conversations``, or ``instruction`` and ``output``.
+    """The turns of a record: ``messages`` or ``conversations``; a question and an answer, each a
+    text or messages, such as ``instruction`` and ``output`` or ``prompt`` and ``completion``; or a
+    ``text`` of "Human:" and "Assistant:".
 
-    A ``system`` text may be beside each of them.
+    A ``system`` text may be next to each of them.
 
     Args:
       joint: what is between an instruction and its ``input``, where that is not empty.
@@ -39,39 +51,159 @@ def parse_turns(
       UserError: the record is none of these, or a field holds no text; it is named.
     """
     if not isinstance(record, dict):
-        raise UserError(f"{where} is no JSON object", where)
+        raise UserError(f"{where} is not a JSON object", where)
     form = next((form for form in FORMS if record.get(form) not in EMPTY), None)
-    answered = {"instruction", "output"} <= record.keys()
-    if form is None and not answered:
+    asked, answer = pick(record, ASKED), pick(record, ANSWERED)
+    if form is None and (asked is None or answer is None):
         form = next((form for form in FORMS if record.get(form) is not None), None)
-    if form is None and not answered:
-        known = ", ".join(record) or "none"
-        raise UserError(
-            f"{where} has neither messages nor instruction and output, but {known}", where
+    if form is not None:
+        system = read_system(record, where, left)
+        pass_over(record, ("system", form), "a record", left)
+        return with_system(system, read_messages(record[form], form, where, template, left), where)
+    if asked is not None and answer is not None:
+        if isinstance(record.get("label"), bool):
+            raise UserError(
+                f"{where} says by its label whether the answer is good: keep the records with "
+                "label true, without it",
+                "label",
+            )
+        turns = read_question(record, asked, where, template, joint, left, (answer,))
+        said = read_said(record, answer, where, template.assistant, template, left)
+        return (*turns, *strip_after(record[asked], said, template))
+    if isinstance(text := record.get("text"), str):
+        found = split_dialogue(text, template.user, template.assistant)
+        if found is not None:
+            pass_over(record, ("system", "text"), "a record", left)
+            return with_system(read_system(record, where, left), found, where)
+    raise UserError(f"{where} {_explain(record)}", where)
+
+
+def pick(record: dict[str, Any], names: Sequence[str]) -> str | None:
+    """The first field of these names that says something, else the first that is there."""
+    full = (name for name in names if record.get(name) not in EMPTY)
+    return next(full, None) or next((name for name in names if name in record), None)
+
+
+def _explain(record: dict[str, Any]) -> str:
+    """Why a record is no conversation, and what to do with one of its kind."""
+    known = ", ".join(map(str, record)) or "none"
+    if set(PAIR) & record.keys():
+        return "has two answers of which one is preferred: the source Preferences reads such"
+    if isinstance(record.get("text"), str):
+        return (
+            "holds plain text without 'Human:' and 'Assistant:': the source TextTables reads such"
         )
-    fields = ("system", "instruction", "input", "output") if form is None else ("system", form)
-    pass_over(record, fields, "a record", left)
-    system = get_text(record, "system", where, left=left)
-    if form is None:
-        asked, added, answer = (get_text(record, name, where, left=left) for name in fields[1:])
-        question = asked + joint + added if added else asked
-        turns: tuple[Turn, ...] = (Turn(template.user, question), Turn(template.assistant, answer))
-    else:
-        turns = _messages(record[form], form, where, template, left)
+    if isinstance(record.get("completions", record.get("responses")), list):
+        return f"has several answers, but learns one: write it as 'completion'; it has {known}"
+    return (
+        f"has neither messages nor instruction and output, but {known}; prompt and completion, and "
+        "question and answer, are read, too"
+    )
+
+
+def read_question(
+    record: dict[str, Any],
+    asked: str,
+    where: str,
+    template: Template,
+    joint: str,
+    left: Counter[str],
+    others: tuple[str, ...],
+) -> tuple[Turn, ...]:
+    """The turns before an answer: a system text, and a question with what is below it, or messages.
+
+    Args:
+      asked: the field of the question.
+      others: fields that are read elsewhere.
+    """
+    system = read_system(record, where, left)
+    turns = read_said(record, asked, where, template.user, template, left)
+    below = BELOW if asked != "prompt" else ()
+    pass_over(record, ("system", asked, *below, *others), "a record", left)
+    added = next(filter(None, (get_text(record, name, where, left=left) for name in below)), "")
+    if added:
+        *before, last = turns
+        turns = (*before, Turn(last.role, last.text + joint + added if last.text else added))
+    return with_system(system, turns, where)
+
+
+def read_system(record: dict[str, Any], where: str, left: Counter[str]) -> str:
+    return get_text(record, "system", where, left=left)
+
+
+def with_system(system: str, turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
+    """The turns with the system text that is beside them, which they may not have, too."""
     if system and any(role == "system" for role, _ in turns):
         raise UserError(f"{where} has a system text and a message of the system", "system")
     return (Turn("system", system), *turns) if system else turns
 
 
-def _messages(
+def read_said(
+    record: dict[str, Any],
+    field: str,
+    where: str,
+    role: str,
+    template: Template,
+    left: Counter[str],
+) -> tuple[Turn, ...]:
+    """What a field says, one turn or more: a text of ``role``, "Human:" and "Assistant:" in one
+    text, a message, or a list of messages, also as JSON.
+
+    Raises:
+      UserError: it is none of these.
+    """
+    value = record.get(field)
+    if isinstance(value, str) and value.lstrip()[:2] in ("[{", '{"'):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = record[field]
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        value = value["messages"]
+    if isinstance(value, dict) and {"role", "from"} & value.keys():
+        value = [value]
+    if isinstance(value, list) and (not value or isinstance(value[0], dict)):
+        return read_messages(value, field, where, template, left)
+    if isinstance(value, dict | list) and field in (*ANSWERED, *PAIR):
+        raise UserError(
+            f"{where} holds {type(value).__name__} in {field!r}, neither a text nor messages of a "
+            "role and a content: write one answer there",
+            field,
+        )
+    text = get_text(record | {field: record.get(field)}, field, where, left=left)
+    found = split_dialogue(text, template.user, template.assistant)
+    return found if found else (Turn(role, text),)
+
+
+def strip_after(asked: Any, said: tuple[Turn, ...], template: Template) -> tuple[Turn, ...]:
+    """An answer to a prompt that is written as "Human: … Assistant:", without its name and the
+    blanks around it; any other as it is.
+    """
+    if not isinstance(asked, str) or len(said) != 1:
+        return said
+    if split_dialogue(asked, template.user, template.assistant) is None:
+        return said
+    text = said[0].text.strip()
+    return (Turn(said[0].role, text.removeprefix("Assistant:").lstrip()),)
+
+
+def read_messages(
     messages: Any, form: str, where: str, template: Template, left: Counter[str]
 ) -> tuple[Turn, ...]:
+    """The turns of a list of messages, each with a role and content or as of ShareGPT; in a table
+    as JSON.
+    """
+    if isinstance(messages, str):
+        try:
+            messages = json.loads(messages)
+        except (ValueError, RecursionError):
+            raise UserError(f"{where} has {form} that are no list", form) from None
     if not isinstance(messages, list):
         raise UserError(f"{where} has {form} that are no list", form)
-    speaks, says = names = FORMS[form]
     turns = []
     for number, message in enumerate(messages, 1):
         place = f"message {number} of {where}"
+        speaks, says = names = _names(message, form)
         if (
             not isinstance(message, dict)
             or message.get(speaks) is None
@@ -79,12 +211,19 @@ def _messages(
         ):
             raise UserError(f"{place} has no {speaks} and {says}", form)
         role = get_text(message, speaks, place)
-        if form == "conversations":
-            role = SIDES.get(role, role)
-        role = {"user": template.user, "assistant": template.assistant}.get(role, role)
+        role = SIDES.get(role.lower(), role)
+        role = {"user": template.user, "assistant": template.assistant}.get(role.lower(), role)
         turns.append(Turn(role, _message_text(message, says, place)))
         pass_over(message, names, "a message", left)
     return tuple(turns)
+
+
+def _names(message: Any, form: str) -> tuple[str, str]:
+    """The fields of a message that say who speaks and what."""
+    usual = FORMS.get(form, FORMS["messages"])
+    known = (usual, *(names for names in FORMS.values() if names != usual))
+    there = message.keys() if isinstance(message, dict) else set()
+    return next((names for names in known if set(names) <= there), usual)
 
 
 def _message_text(message: Any, says: str, place: str) -> str:

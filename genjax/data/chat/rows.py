@@ -18,6 +18,7 @@ from genjax.data.chat.template import (
     conversation,
     whole_text,
 )
+from genjax.data.chat.turns import excess
 from genjax.data.dataset import Batch, Dataset, Spec
 from genjax.data.images.decode import note
 from genjax.data.splits import digest
@@ -41,15 +42,14 @@ class Record(NamedTuple):
 class ChatLayout:
     """How conversations become rows.
 
-    A conversation that is longer than a row is dropped with long="drop"; with "cut" its answer
-    loses its end, and the token that would tell that it is over. A prompt that leaves no room for
-    an answer is dropped, or refused with "cut".
+    A conversation that is longer than a row is dropped with long="drop", of which most may not be;
+    with "cut" the prompt of its first answer loses its beginning, where it fills more than half of
+    the row, and then the conversation its end.
 
     Attributes:
       length: predictions in a row, T.
       packed: train on rows of several conversations, distinguished; held-out ones have a row each.
-      long: "drop" conversations of more than T + 1 tokens, or "cut" their answer's end, never the
-        prompt.
+      long: "drop" conversations of more than T + 1 tokens, or "cut" them.
     """
 
     length: int = 256
@@ -63,44 +63,54 @@ class ChatLayout:
         self, records: Sequence[Record], codec: Component, template: Template, part: str
     ) -> dict[int, Conversation]:
         """The conversations that have room, by the number of their record; what is left out or cut
-        is told.
+        is reported.
 
         Raises:
-          UserError: none is left; or a prompt leaves no room for an answer, and is not to be
-            dropped.
+          UserError: most would be dropped.
         """
         room = self.length + 1
+        if not records:
+            raise UserError(f"{part}: none is left, 0 of 0 conversations", part)
         chats = [conversation(codec, template, turns, where) for where, turns in records]
-        over = sum(len(chat.tokens) > room for chat in chats)
-        full = [
-            where
-            for (where, _), chat in zip(records, chats, strict=True)
-            if not chat.learned[:room].any()
-        ]
-        if full and self.long == "cut":
-            others = f", and those of {len(full) - 1:,} others," if len(full) > 1 else ""
-            raise UserError(
-                f"the prompt of {full[0]}{others} leaves no room for an answer in rows of {room:,} "
-                "tokens; "
-                'give a greater length or long="drop"'
-            )
+        sizes = np.array([len(chat.tokens) for chat in chats])
+        over = int((sizes > room).sum())
+        if self.long == "drop":
+            if 2 * over > len(chats):
+                need = int(np.quantile(sizes, 0.95, method="higher")) - 1
+                raise UserError(
+                    f"{part}: {over:,} of {len(chats):,} conversations are longer than {room:,} "
+                    f"tokens and would be dropped; length={need:,} keeps 95% of them, or "
+                    'long="cut" cuts them',
+                    "length",
+                )
+            if over:
+                note(
+                    f"{part}: {over:,} of {len(chats):,} conversations are longer than {room:,} "
+                    "tokens and are dropped"
+                )
+            return {n: chat for n, chat in enumerate(chats) if sizes[n] <= room}
+        fitted = {n: _fit(chat, codec, template, room) for n, chat in enumerate(chats)}
         if over:
-            fate = "are dropped" if self.long == "drop" else "lose the end of their answer"
-            filled = f", {len(full):,} of them by their prompt alone," if full else ""
+            shorter = sum(len(fitted[n][0].tokens) < sizes[n] for n in fitted if fitted[n][1])
             note(
-                f"{part}: {over:,} of {len(chats):,} conversations are longer than {room:,} "
-                f"tokens{filled} and {fate}"
+                f"{part}: {over:,} of {len(chats):,} conversations are longer than {room:,} tokens "
+                f"and are cut: {shorter:,} lose the beginning of their prompt, "
+                f"{sum(int(sizes[n]) - fitted[n][1] > room for n in fitted):,} their end"
             )
-        fits = {n: len(chat.tokens) <= room for n, chat in enumerate(chats)}
-        kept = {
-            n: chats[n] if whole else chats[n].truncate(room)
-            for n, whole in fits.items()
-            if whole or self.long == "cut"
-        }
-        if not kept:
-            many = f"{over:,} of {len(chats):,} conversations"
-            raise UserError(f"{part}: none is left, {many} are longer than {room:,} tokens")
-        return kept
+        return {n: chat for n, (chat, _) in fitted.items()}
+
+
+def _fit(
+    chat: Conversation, codec: Component, template: Template, room: int
+) -> tuple[Conversation, int]:
+    """A conversation in so many tokens, and how many were taken from its beginning."""
+    if len(chat.tokens) <= room:
+        return chat, 0
+    first = int(chat.learned.argmax())
+    said = int((~np.append(chat.learned[first:], False)).argmax())  # tokens of the first answer
+    lead = template.starts(codec) and chat.tokens[0] == codec.start
+    skip = excess(first, said, room, lead)
+    return chat.shorten(skip, lead).truncate(room), skip
 
 
 @dataclass(frozen=True)
@@ -110,7 +120,7 @@ class ChatRows:
     Attributes:
       tokens: of all conversations, one after another, [N] int32.
       learned: bool [N].
-      starts: where each conversation begins, and N, [C + 1] int64.
+      starts: where each conversation starts, and N, [C + 1] int64.
       members: the numbers of the conversations, row after row, [C] int64.
       first: the first member of each row and their number, [R + 1] int64.
       length: predictions in a row, T.
@@ -218,7 +228,7 @@ def chat_dataset(
                 "ends it"
             )
         raise UserError(
-            "the codec of conversations needs a token for the end: it tells when an answer is over"
+            "the codec of conversations needs a token for the end: it says when an answer is over"
         )
     splits = {
         part: _rows(part, records, codec, template, layout) for part, records in parts.items()
@@ -236,13 +246,13 @@ def chat_dataset(
         token_kinds=tuple(codec.token_kinds.tolist()),
         mask_token=codec.mask,
     )
-    told = ChatCodec(codec, template)
+    chat_codec = ChatCodec(codec, template)
     contents = [f"{part} {text.fingerprint}" for part, text in sorted(texts.items())]
     return Dataset(
         splits,
         spec,
-        told,
-        digest(part.encode("utf-8", "surrogatepass") for part in (*contents, repr(told))),
+        chat_codec,
+        digest(part.encode("utf-8", "surrogatepass") for part in (*contents, repr(chat_codec))),
     )
 
 

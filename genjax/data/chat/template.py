@@ -32,7 +32,7 @@ class Template(Protocol):
 
     @property
     def user(self) -> str:
-        """The role of whoever asks, which a prompt is of."""
+        """The role of the user, which a prompt is of."""
         ...
 
     @property
@@ -71,7 +71,7 @@ class ChatTemplate:
 
     Attributes:
       roles: of each its name, what is before a turn, and what after.
-      user: the role of whoever asks, which a prompt is of.
+      user: the role of the user, which a prompt is of.
       assistant: the role that is learned; the codec's end is after each of its turns.
     """
 

@@ -60,7 +60,7 @@ class Names(jinja2.utils.Namespace):
 
 def _check_name(name: str) -> None:
     if str(name).startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"a name of a namespace begins with _: {name!r}")
+        raise jinja2.exceptions.SecurityError(f"a name of a namespace starts with _: {name!r}")
 
 
 @functools.lru_cache(maxsize=8)
@@ -110,7 +110,7 @@ def rendered(request: dict[str, Any]) -> list[str]:
     names = dict(request["names"]) | {"strftime_now": functools.partial(now, request["date"])}
     texts = []
     for job in request["jobs"]:
-        told = {
+        inputs = {
             "messages": job["messages"],
             "tools": None,
             "documents": None,
@@ -119,7 +119,7 @@ def rendered(request: dict[str, Any]) -> list[str]:
         }
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         parts, size = [], 0
-        for part in template.generate(**(names | told)):
+        for part in template.generate(**(names | inputs)):
             parts.append(part)
             size += len(part)
             if size > LONGEST:

@@ -191,7 +191,7 @@ def _opened(content: bytes) -> Image.Image:
         if image.format == "TIFF" and _uncovered(image):
             raise ValueError("the file is cut off: its strips do not cover its height")
         return image
-    raise UnidentifiedImageError("the file is no image that Pillow decodes")
+    raise UnidentifiedImageError("the file is not an image that Pillow decodes")
 
 
 def _uncovered(image: Image.Image) -> bool:

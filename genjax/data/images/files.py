@@ -99,7 +99,7 @@ def entries(
 
     Args:
       root: the folder.
-      below: the folder in it where to begin.
+      below: the folder in it where to start.
       depth: folders down from there, itself among them; None for all.
       hidden: whether to give files and folders whose name starts with "." as others.
       closed: whether to pass over links that lead out of the root, such as one that a stranger has
@@ -150,6 +150,7 @@ def list_files(
     *,
     classes: bool = True,
     closed: bool = False,
+    besides: Collection[str] = (),
 ) -> list[str]:
     """The paths below ``root`` of its files with one of the suffixes, sorted, with "/" on every
     system; no hidden ones.
@@ -162,6 +163,7 @@ def list_files(
       classes: whether the folders directly under the root are labels, none of which may be without
         files.
       closed: whether links that lead out of the root are skipped.
+      besides: names and suffixes of files that are read besides, and are not counted as skipped.
 
     Raises:
       UserError: no folder, none of such files, a label without any, or a name that is not in UTF-8.
@@ -180,27 +182,16 @@ def list_files(
         if not entry.fault and PurePosixPath(entry.name).suffix.lower() in suffixes:
             names.append(entry.name)
             linked |= entry.linked
-        else:
+        elif entry.fault or not {PurePosixPath(entry.name).name, entry.kind} & set(besides):
             passed[_top(entry)][entry.kind] += 1
     counts = sum(passed.values(), Counter[str]())
     if not names:
         known = f" ({', '.join(sorted(suffixes))})" if len(suffixes) <= KINDS else ""
-        instead = f"; it has {told(counts)}" if counts else ""
+        instead = f"; it has {format_counts(counts)}" if counts else ""
         raise UserError(f"{root} holds no {things}{known}{instead}", str(root))
-    tops = {name.split("/")[0] for name in names if "/" in name}
     if classes and all("/" in name for name in names):
-        there = {
-            entry.name
-            for entry in os.scandir(root)
-            if entry.is_dir() and not _is_hidden(entry.name)
-        }
-        for top in sorted((there | set(passed)) - tops - loops - {""}):
-            what = told(passed[top]) or "it is empty"
-            raise UserError(
-                f'class "{top}" of {root} has no readable {things}: {what}; convert its files, '
-                f"or move it out of {root}",
-                str(root / top),
-            )
+        tops = {name.split("/")[0] for name in names}
+        _check_classes(root, things, passed, tops | loops | {""})
     note_passed_over(str(root), len(names), counts)
     twice = len(names) - len({_identity(root / name) for name in names}) if linked else 0
     if twice:
@@ -209,6 +200,27 @@ def list_files(
             "the other trained on"
         )
     return sorted(names)
+
+
+def _check_classes(
+    root: Path, things: str, passed: Mapping[str, Counter[str]], known: Collection[str]
+) -> None:
+    """Refuse a class, which a folder directly under the root is, without a file to read.
+
+    Args:
+      passed: the kinds of files that were passed over, by such folder.
+      known: the folders that are not empty classes.
+    """
+    there = {
+        entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_hidden(entry.name)
+    }
+    for top in sorted((there | set(passed)) - set(known)):
+        what = format_counts(passed.get(top, Counter())) or "it is empty"
+        raise UserError(
+            f'class "{top}" of {root} has no readable {things}: {what}; convert its files, '
+            f"or move it out of {root}",
+            str(root / top),
+        )
 
 
 def fitting(root: Path, pattern: str) -> Fitting:
@@ -254,7 +266,7 @@ def fitting(root: Path, pattern: str) -> Fitting:
     return found
 
 
-def told(counts: Mapping[str, int]) -> str:
+def format_counts(counts: Mapping[str, int]) -> str:
     """How many there are of each kind, the most first, such as "2 .txt, 1 broken link"."""
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [
@@ -283,7 +295,7 @@ def note_passed_over(
             if recased
             else ""
         )
-        note(f"{title}: {over:,} of {taken + over:,} files passed over: {told(counts)}{hint}")
+        note(f"{title}: {over:,} of {taken + over:,} files skipped: {format_counts(counts)}{hint}")
 
 
 def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
@@ -295,13 +307,6 @@ def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
     if None in tops or len(set(found)) < 2:
         return None, None
     return number_words(found)
-
-
-def name_classes(names: Sequence[str]) -> tuple[str, ...] | None:
-    """What the labels of ``folder_labels`` are called, in their order; None where it gives none."""
-    if folder_labels(names)[0] is None:
-        return None
-    return name_words([name.split("/")[0] for name in names])
 
 
 def name_words(words: Sequence[str]) -> tuple[str, ...]:

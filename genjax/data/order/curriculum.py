@@ -128,7 +128,7 @@ class Lengths(Curriculum):
     """Rows of tokens from short to long: a stage shows the beginnings of the rows
     (https://arxiv.org/abs/2108.06084).
 
-    The beginning of a row for T predictions is one for fewer: tokens, what weighs them and what
+    The start of a row for T predictions is one for fewer: tokens, what weighs them and what
     tells documents apart are cut alike, so a step has as many rows in every stage.
 
     Attributes:

@@ -77,7 +77,7 @@ class ByFunction(Score):
     Attributes:
       function: of a batch of arrays [B, ...] by name, gives a number for each example [B]; defined
         in the config or a module, so that a later run finds it. It should depend on each example
-        alone, not on those beside it.
+        alone, not on those next to it.
     """
 
     function: Callable[[Batch], np.ndarray]

@@ -11,7 +11,7 @@ from genjax.data.stream import permutation, raw_bits
 
 UNIT = (
     2**20
-)  # proportions are whole numbers of so many parts, so that counts are exact on every machine
+)  # proportions are whole numbers of this many parts, so that counts are exact on every machine
 # Philox streams apart from the epochs, which count up from 0.
 ARRANGED = 2**63 + 2**34
 SEEDS = ARRANGED + 1
@@ -96,7 +96,7 @@ class Blend:
     def _count_due(
         self, some: slice, group: slice, counts: np.ndarray, batch_size: int
     ) -> np.ndarray:
-        """How many examples [N] of the parts ``some`` of a group are due when so many [N] of
+        """How many examples [N] of the parts ``some`` of a group are due when this many [N] of
         the whole group are.
         """
         due, of_some = (batch_size * self._sums[:, parts].sum(1) for parts in (group, some))

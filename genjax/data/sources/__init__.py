@@ -6,6 +6,7 @@ from genjax.data.sources.arithmetic import Arithmetic
 from genjax.data.sources.captioned import CaptionedShapes
 from genjax.data.sources.chorales import Chorales
 from genjax.data.sources.digits import Digits
+from genjax.data.sources.drawn.flowers import Flowers
 from genjax.data.sources.folder import ImageFolder
 from genjax.data.sources.instructions import Instructions
 from genjax.data.sources.labelled import LabelledTexts
@@ -34,6 +35,7 @@ __all__ = [
     "Chorales",
     "Digits",
     "EmbeddedTable",
+    "Flowers",
     "ImageFolder",
     "Instructions",
     "LabelledTexts",

@@ -31,7 +31,7 @@ TEMPLATE = ChatTemplate((("user", "", "="), ("assistant", "", "")))
 class Arithmetic:
     """Problems such as "12+7=" and their answers, "19".
 
-    The problems of an operation are all pairs of numbers of up to so many digits. Those of all
+    The problems of an operation are all pairs of numbers of up to this many digits. Those of all
     operations are shuffled; training problems are the first of them and test problems the last, so
     that no problem comes twice. Problem i of a split and its answer depend on the seed and i alone,
     besides the digits and operations. Test answers are all right.
@@ -135,6 +135,6 @@ def correct(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
 def _answer(prompt: str) -> str:
     found = PROBLEM.fullmatch(prompt)
     if found is None:
-        raise UserError(f"the prompt {prompt!r} is no problem such as '12+7='")
+        raise UserError(f"the prompt {prompt!r} is not a problem such as '12+7='")
     a, sign, b = found.groups()
     return str(OPERATIONS[sign](int(a), int(b)))

@@ -40,7 +40,7 @@ ATTRIBUTES = ("shape", "colour", "place", "size")
 SENTENCES = 5  # forms of ``write_captions``
 NAME_ALL = (0, 1, 2)  # of them, those that name all attributes
 FINER = 4  # points an axis at which each pixel's coverage is measured
-HELD_OUT = 5  # one combination in so many is of the test split alone
+HELD_OUT = 5  # one combination in HELD_OUT is in the test split alone
 
 
 class Scene(NamedTuple):
@@ -70,9 +70,9 @@ class CaptionedShapes:
     """Pictures of one shape on black and a sentence about each, drawn when opened.
 
     A picture has one of 240 combinations of shape, colour, place and size, and lies up to a pixel
-    beside its place. One combination in five occurs in the test split alone, though each two of its
-    attributes occur together in training: a model that draws them has understood the parts. Example
-    i of a split depends on the seed and i alone.
+    next to its place. One combination in five occurs in the test split alone, though each two of
+    its attributes occur together in training: a model that draws them has understood the parts.
+    Example i of a split depends on the seed and i alone.
 
     Attributes:
       size: training pictures.

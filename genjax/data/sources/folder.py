@@ -14,12 +14,22 @@ from typing import TypeVar
 import numpy as np
 
 from genjax import checks
+from genjax.checks import Component
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Codec, Dataset, Spec
-from genjax.data.images.decode import check_size, decode, header, note, suffixes
-from genjax.data.images.files import folder_labels, list_files, name_classes, split_rows
+from genjax.data.images.collect import (
+    APPLY,
+    MASKS,
+    Pictures,
+    WithCondition,
+    collect,
+    embed_captions,
+)
+from genjax.data.images.decode import check_size, decode, header, note
+from genjax.data.images.files import folder_labels
+from genjax.data.images.folders import Found, choose_rows, label_files, read_class_names
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest
-from genjax.errors import UserError
+from genjax.errors import UserError, unknown_name
 
 NAMED = 3  # bad files that a message names; the rest is counted
 NOTED = 20_000  # images whose decoding takes long enough to say so
@@ -35,6 +45,10 @@ class ImageFolder:
     Linked folders are read like others. Hidden files and those of other kinds are skipped, and
     one line counts them. Where every image lies in one of two or more folders directly under the
     root, these folders are the labels, in alphabetical order; one without any image is refused.
+    Folders train, val (valid, validation, dev) and test directly under the root are splits, in
+    which the folders are the labels. ``metadata.jsonl``, ``.csv`` or ``.parquet`` or
+    ``captions.jsonl`` beside the images, of a ``file_name`` and a ``text`` each, gives their
+    captions, and by a ``label`` their classes; so does a text file with the name of each image.
     Every file is read once when the source is opened, so a bad one is found before training starts.
 
     Attributes:
@@ -43,12 +57,22 @@ class ImageFolder:
         asks that all have one size.
       channels: 1 (grey) or 3 (RGB); None takes 3 if any image is in colour.
       test_fraction: part of the images held out as "test"; 0 holds out none. The choice depends on
-        each image's path below the root, so adding images moves no other.
+        each image's path below the root, so adding images moves no other. Nothing is held out
+        where the root has a split for it.
       on_error: "refuse" stops at unreadable or wrongly sized images, "skip" leaves them out with a
         note.
       memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as
         needed.
       closed: pass over links that lead out of the root, which a folder from somebody else may hold.
+      splits: whether folders called train, val and test are splits; else they are labels.
+      test_root: another folder, whose images are the test split.
+      classes: a file with the names of the classes in their order, one a line or in JSON; folders
+        and labels have these names, or their numbers.
+      text: how captions are embedded, such as ``HashedText``; None leaves them out.
+      caption: the field of the captions; None takes text, caption or prompt.
+      masks: what becomes of masks, in a folder masks beside images, in files such as "a_mask.png",
+        or named by a record: "skip" leaves them out, "apply" lays white over what is outside of
+        them, "keep" takes them for images.
     """
 
     root: str
@@ -58,8 +82,18 @@ class ImageFolder:
     on_error: str = "refuse"
     memory_gb: float = 2.0
     closed: bool = False
+    splits: bool = True
+    test_root: str | None = None
+    classes: str | None = None
+    text: Component = None
+    caption: str | None = None
+    masks: str = "skip"
 
     def __post_init__(self) -> None:
+        if self.masks not in MASKS:
+            raise unknown_name("choice for masks", self.masks, MASKS)
+        if self.caption is not None and self.text is None:
+            raise UserError("caption names the field of texts: give text, too", "text")
         check_size(self.size)
         if self.channels not in (None, 1, 3):
             raise UserError(f"channels is {self.channels}; it must be 1 (grey), 3 (RGB) or None")
@@ -68,25 +102,16 @@ class ImageFolder:
             raise UserError(f"on_error is {self.on_error!r}; it must be 'refuse' or 'skip'")
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
+        """Batches of ``image`` float32 [B, H, W, C], with labels ``label`` int32 [B], and with a
+        text ``condition`` float32 [B, text.width].
 
         Raises:
           UserError: no folder, no images, bad images that are not to be skipped, nothing left to
-            train on.
+            train on, splits of different classes, records of no image.
         """
         root = Path(self.root).expanduser()
-        scanned = _threads(
-            lambda name: _scan(root, name),
-            list_files(root, suffixes(), "images", closed=self.closed),
-        )
-        sizes = Counter(f.size for f in scanned if not f.error)
-        size = self.size or (sizes.most_common(1)[0][0] if sizes else (1, 1))
-        if self.size is None:
-            scanned = [
-                f if f.error or f.size == size else f.with_error(_other_size(f.size, size))
-                for f in scanned
-            ]
-        files = self._select_sound(scanned)
+        pictures = self._collect(root)
+        files, size = self._scan(pictures)
         animated = sum(f.animated for f in files)
         if animated:
             note(
@@ -96,26 +121,34 @@ class ImageFolder:
         channels = self.channels or (3 if any(f.colour for f in files) else 1)
         codec = ImageCodec(*size, channels)
 
-        stored: Stored
-        if len(files) * math.prod(size) * channels <= self.memory_gb * 2**30:
-            images = np.empty((len(files), *size, channels), np.uint8)  # [N, H, W, C]
-            if len(files) > NOTED:
-                note(f"decoding {len(files):,} images of {root}")
-            decoded = _threads(lambda i: _fill(images, i, root, files[i]), range(len(files)))
-            if any(f.error for f in decoded):
-                images = images[[not f.error for f in decoded]]
-            files = self._select_sound(decoded)
-            label, classes = folder_labels([f.name for f in files])
-            stored = Arrays("image", images, label, codec)
-        else:
-            label, classes = folder_labels([f.name for f in files])
-            read = FileReader(str(root), tuple(f.name for f in files), size, channels, label)
-            stored = Lazy("image", read, np.arange(len(files)), codec)
-        rows = split_rows(self.root, [f.name for f in files], self.test_fraction, "image")
+        files, images = self._decode(files, pictures, (*size, channels))
+        names = tuple(f.name for f in files)
+        found = pictures.found.without(set(pictures.found.names) - set(names))
+        label, class_names = self._labels(pictures, found, root)
+        stored: Stored = (
+            Lazy("image", FileReader(files, size, channels, label), np.arange(len(files)), codec)
+            if images is None
+            else Arrays("image", images, label, codec)
+        )
+        rows = choose_rows(found, self.root, self.test_fraction, "image")
         splits = {name: stored.take(chosen) for name, chosen in rows.items()}
-        fingerprint = digest(f"{f.name} {f.hash} {size} {channels}\n".encode() for f in files)
-        names = name_classes([f.name for f in files])
-        return dataset(splits, classes=classes, fingerprint=fingerprint, class_names=names)
+        classes = None if class_names is None else len(class_names)
+        parts = [f"{f.name} {f.hash} {size} {channels}\n".encode() for f in files]
+        if found.parts is not None or self.classes is not None or pictures.labels:
+            parts.append(
+                repr((found.parts, class_names, None if label is None else label.tolist())).encode()
+            )
+        data = dataset(splits, classes=classes, fingerprint=digest(parts), class_names=class_names)
+        data = replace(data, remarks=pictures.remarks)
+        if self.text is None:
+            return data
+        condition = embed_captions(names, pictures.captions, self.text, self.root)
+        return replace(
+            data,
+            splits={n: WithCondition(data.splits[n], condition[rows[n]]) for n in rows},
+            spec=replace(data.spec, condition=self.text.width),
+            fingerprint=digest([data.fingerprint.encode(), condition.data]),
+        )
 
     def open_as(self, spec: Spec, codec: Codec) -> Dataset:
         """The images in the size and the colours of a run, where none are given here."""
@@ -124,7 +157,77 @@ class ImageFolder:
         size = self.size or (codec.height, codec.width)
         return replace(self, size=size, channels=self.channels or codec.channels).open()
 
-    def _select_sound(self, files: Sequence[File]) -> list[File]:
+    def _decode(
+        self, files: list[File], pictures: Pictures, shape: tuple[int, int, int]
+    ) -> tuple[list[File], np.ndarray | None]:
+        """The files that can be decoded, and their images uint8 [N, H, W, C] where memory may hold
+        them.
+        """
+        if len(files) * math.prod(shape) > self.memory_gb * 2**30:
+            return files, None
+        images = np.empty((len(files), *shape), np.uint8)
+        if len(files) > NOTED:
+            note(f"decoding {len(files):,} images of {self.root}")
+        decoded = _threads(lambda i: _fill(images, i, files[i]), range(len(files)))
+        if any(f.error for f in decoded):
+            images = images[[not f.error for f in decoded]]
+        return self._select_sound(decoded, pictures), images
+
+    def _collect(self, root: Path) -> Pictures:
+        """The examples of the root and of ``test_root``."""
+        apart = [] if self.test_root is None else [Path(self.test_root).expanduser()]
+        both = [
+            collect(
+                folder,
+                splits=self.splits and folder is root,
+                closed=self.closed,
+                masks=self.masks,
+                caption=self.caption,
+                texts=self.text is not None,
+            )
+            for folder in (root, *apart)
+        ]
+        pictures = both[0].beside(both[1]) if len(both) > 1 else both[0]
+        if pictures.captions and self.text is None:
+            note(
+                f"{root}: {len(pictures.captions):,} images have captions, which are not read; "
+                "text=HashedText() reads them"
+            )
+        if self.masks == APPLY:
+            bare = [name for name in pictures.found.names if name not in pictures.masks]
+            if bare:
+                raise UserError(
+                    f"{len(bare):,} of {len(pictures.found.names):,} images of {root} have no "
+                    f"mask, {bare[0]} first; masks='skip' needs none",
+                    "masks",
+                )
+        return pictures
+
+    def _scan(self, pictures: Pictures) -> tuple[list[File], tuple[int, int]]:
+        """The files that can be used, and the size of their images."""
+        masks = pictures.masks if self.masks == APPLY else {}
+        files = [File(n, pictures.places[n], masks.get(n)) for n in pictures.found.names]
+        scanned = _threads(_scan, files)
+        sizes = Counter(f.size for f in scanned if not f.error)
+        size = self.size or (sizes.most_common(1)[0][0] if sizes else (1, 1))
+        if self.size is None:
+            scanned = [
+                f if f.error or f.size == size else f.with_error(_other_size(f.size, size))
+                for f in scanned
+            ]
+        return self._select_sound(scanned, pictures), size
+
+    def _labels(
+        self, pictures: Pictures, found: Found, root: Path
+    ) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+        """(labels [N] int32, what they are called), or Nones."""
+        given = None if self.classes is None else read_class_names(self.classes, root)
+        words = pictures.labels if all(n in pictures.labels for n in found.names) else None
+        if pictures.labels and words is None:
+            note(f"{root}: not every image has a label in the records, so they are not read")
+        return label_files(found, given, words)
+
+    def _select_sound(self, files: Sequence[File], pictures: Pictures) -> list[File]:
         """The files without an error, once those with one are refused or noted."""
         bad = [f"{f.name} ({f.error})" for f in files if f.error]
         if bad:
@@ -135,18 +238,20 @@ class ImageFolder:
                 raise UserError(f"{found}; on_error='skip' leaves them out")
             if len(bad) == len(files):
                 raise UserError(found)
-            _check_classes(self.root, files)
+            _check_classes(self.root, files, pictures)
             note(f"{found}; left out")
         return [f for f in files if not f.error]
 
 
 @dataclass(frozen=True)
 class File:
-    """What a first look tells of an image file: its path below the root, its contents' hash,
-    its faults.
+    """What a first look tells of an image file: its path below the root, where it and its mask
+    are, its contents' hash, its faults.
     """
 
     name: str
+    place: Path
+    mask: Path | None = None
     size: tuple[int, int] = (0, 0)
     colour: bool = False
     animated: bool = False
@@ -161,8 +266,7 @@ class File:
 class FileReader:
     """Rows [B] to images uint8 [B, H, W, C] and labels [B], read from the files when asked."""
 
-    root: str
-    names: tuple[str, ...]
+    files: Sequence[File]
     size: tuple[int, int]
     channels: int
     label: np.ndarray | None
@@ -170,46 +274,60 @@ class FileReader:
     def __call__(self, rows: np.ndarray) -> Raw:
         images = np.empty((len(rows), *self.size, self.channels), np.uint8)
         for i, row in enumerate(rows):
-            loaded = _fill(images, i, Path(self.root), File(self.names[row]))
+            loaded = _fill(images, i, self.files[row])
             if loaded.error:
-                raise UserError(f"{self.root}/{loaded.name}: {loaded.error}")
+                raise UserError(f"{loaded.place}: {loaded.error}")
         return images, None if self.label is None else self.label[rows]
 
 
-def _scan(root: Path, name: str) -> File:
+def _scan(file: File) -> File:
     try:
-        content = (root / name).read_bytes()
+        content = file.place.read_bytes()
         if not content:
-            return File(name, error="the file is empty")
+            return file.with_error("the file is empty")
         found = header(content)
+        mask = [] if file.mask is None else [file.mask.read_bytes()]
+        for part in mask:
+            header(part)
     except Exception as error:  # PIL's readers raise almost anything on a damaged file
-        return File(name, error=_why(error))
-    return File(name, *found, hash=digest([content]))
+        return file.with_error(_why(error))
+    return replace(
+        file,
+        size=found.size,
+        colour=found.colour,
+        animated=found.animated,
+        hash=digest([content, *mask]),
+    )
 
 
-def _fill(images: np.ndarray, row: int, root: Path, file: File) -> File:
+def _fill(images: np.ndarray, row: int, file: File) -> File:
     """Decodes ``file`` into row ``row`` of images [N, H, W, C]; returns it, with its error if
     any.
     """
     height, width, channels = images.shape[1:]
     try:
-        images[row] = decode((root / file.name).read_bytes(), (height, width), channels)
+        images[row] = decode(file.place.read_bytes(), (height, width), channels)
+        if file.mask is not None:
+            mask = decode(file.mask.read_bytes(), (height, width), 1).astype(np.float32)
+            share = mask / (255 if mask.max() > 1 else 1)  # some write 1 for what is inside
+            images[row] = np.rint(images[row] * share + 255 * (1 - share))
     except Exception as error:  # as above
         return file.with_error(_why(error))
     return file
 
 
-def _check_classes(root: str, files: Sequence[File]) -> None:
+def _check_classes(root: str, files: Sequence[File], pictures: Pictures) -> None:
     """Refuse to leave out all images of a folder that is a label."""
-    if folder_labels([f.name for f in files])[0] is None:
+    inside = dict(zip(pictures.found.names, pictures.found.inside, strict=True))
+    if folder_labels([inside[f.name] for f in files])[0] is None:
         return
-    tops = [f.name.split("/")[0] for f in files]
+    tops = [inside[f.name].split("/")[0] for f in files]
     left = Counter(tops) - Counter(top for top, f in zip(tops, files, strict=True) if f.error)
     for top in sorted(set(tops) - set(left)):
-        first = next(f for f in files if f.name.startswith(f"{top}/"))
+        first = next(f for f in files if inside[f.name].startswith(f"{top}/"))
         raise UserError(
             f'class "{top}" of {root} has no image that can be used: {first.name} ({first.error}) '
-            f"and {tops.count(top) - 1:,} more; mend them, or move the folder out of {root}",
+            f"and {tops.count(top) - 1:,} more; fix them, or move the folder out of {root}",
             f"{root}/{top}",
         )
 

@@ -15,7 +15,7 @@ from genjax.data.chat.template import ChatTemplate
 from genjax.data.dataset import Dataset
 from genjax.data.stand_in import part_folder
 from genjax.data.tally import Tally
-from genjax.data.text.json_records import json_records
+from genjax.data.text.record_files import read_records
 from genjax.data.text.splits import ByDocuments
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
@@ -23,26 +23,30 @@ from genjax.errors import UserError
 
 @checks.frozen
 class Instructions:
-    """A JSON list or JSONL of records, plain or (".gz") compressed, to be answered as the assistant
+    """Records in JSON, JSONL, CSV, TSV (plain or ".gz") or Parquet, to be answered as the assistant
     does.
 
-    A record is either that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps
-    an ``input`` and a ``system`` text, or a conversation of which the assistant has the last word:
-    ``messages`` of a ``role`` and a ``content`` each, or as that of ShareGPT ``conversations`` of
-    ``from`` (human, gpt, system) and ``value``, beside which a ``system`` text may stand, too.
+    A record is a question and its answer, or a conversation of which the assistant has the last
+    word. The former is that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps
+    an ``input``; ``prompt`` and ``completion`` of TRL, texts or messages; ``instruction``,
+    ``context`` and ``response``; or ``question`` and ``answer``. The latter is ``messages`` of a
+    ``role`` and a ``content`` each, ``conversations`` of ``from`` (human, gpt, system) and
+    ``value`` as of ShareGPT, or a ``text`` of "Human:" and "Assistant:". A ``system`` text may be
+    beside each of them.
 
     Attributes:
-      root: the file, or a folder with it; None takes the folder instruct of $GENJAX_DATA;
-        where that is not set, generated stand-ins are read.
-      name: of the file in its folder.
+      root: the file, a folder with it, or one of Parquet shards; None takes the folder instruct of
+        $GENJAX_DATA; where that is not set, generated stand-ins are read.
+      name: of the file in its folder; one that holds no other needs none.
       template: what is around what each side says; None takes that of the run or model that
-        training begins with, or Alpaca's where it has none.
+        training starts with, or Alpaca's where it has none.
       joint: what is between an instruction and its input.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T.
       packed: train on rows of several conversations, distinguished; held-out ones have a row each.
-      long: "drop" conversations of more than T + 1 tokens, or "cut" the end of their answer; a
-        prompt that leaves no room for one is dropped, or refused with "cut".
+      long: "drop" conversations of more than T + 1 tokens, or "cut" the beginning of a prompt that
+        fills more than half of the row, and then the end. A set that would lose most of its
+        conversations is refused.
       split: which records are held out.
       cache: the folder where the codec is kept; None takes ~/.cache/genjax
         ($XDG_CACHE_HOME/genjax).
@@ -71,9 +75,11 @@ class Instructions:
         """
         template = self.template or ChatTemplate()
         folder = Path(part_folder("instruct", self.root))
-        path = folder / self.name if folder.is_dir() else folder
+        named = folder / self.name
+        given = named.is_file() or self.name != Instructions.name
+        path = named if folder.is_dir() and given else folder
         tally, left = Tally(), Counter[str]()
-        found = json_records(path, left=left)
+        found = read_records(path, left)
         records = [
             Record(where, parse_turns(one, where, template, self.joint, left))
             for where, one in found

@@ -39,7 +39,7 @@ class LabelledTexts:
         """Batches of the source's and ``label`` int32 [B].
 
         Raises:
-          UserError: the source tells no domains, or one alone, or rows hold several documents; a
+          UserError: the source names no domains, or one alone, or rows hold several documents; a
             held-out text is of a domain that no training text is of; a folder of ``TextFiles`` has
             none of the files that are read.
         """
@@ -74,12 +74,12 @@ class LabelledTexts:
         spec = dataclasses.replace(
             inner.spec, classes=len(domains), class_names=tuple(map(str, domains))
         )
-        told = inner.fingerprint, f"labelled {self.size}"
+        identity = inner.fingerprint, f"labelled {self.size}"
         return Dataset(
             splits,
             spec,
             inner.codec,
-            digest(part.encode() for part in told),
+            digest(part.encode() for part in identity),
             inner.origins,
             inner.remarks,
         )

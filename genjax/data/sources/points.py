@@ -93,7 +93,7 @@ class Points:
         """
         components, noise = DISTRIBUTIONS[self.distribution]
         if not self.distribution.endswith("gaussians"):
-            raise UserError(f"{self.distribution} is no mixture of Gaussians; it has no modes")
+            raise UserError(f"{self.distribution} is not a mixture of Gaussians; it has no modes")
         centres = _curve(self.distribution, np.arange(components), np.zeros((components, 2)))
         return centres, noise if self.noise is None else self.noise
 

@@ -5,22 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.pairs import ChatPair, read_pairs
 from genjax.data.chat.preferences import (
     Equal,
     Long,
-    Preference,
     PreferenceRows,
     preference_dataset,
-    read_preferences,
+    single_prompt,
 )
-from genjax.data.chat.template import ChatTemplate
+from genjax.data.chat.template import ChatTemplate, Template, Turn
 from genjax.data.dataset import Dataset
 from genjax.data.splits import DRAW, MOST_MADE
 from genjax.data.stand_in import part_folder
@@ -46,22 +46,43 @@ OUTCOMES = tuple(
 )  # chosen, rejected
 
 
+class Preference(NamedTuple):
+    """A prompt, the response that is preferred, the one that is not, and ``where`` a person
+    finds them.
+    """
+
+    prompt: str
+    chosen: str
+    rejected: str
+    where: str
+
+    def as_turns(self, template: Template) -> ChatPair:
+        prompt, chosen = single_prompt(template, self.prompt, self.chosen)
+        _, rejected = single_prompt(template, self.prompt, self.rejected)
+        return ChatPair(prompt, chosen, rejected, self.where)
+
+
 @checks.frozen
 class Preferences:
-    """Pairs of responses in a JSON list or JSONL of records, plain or (".gz") compressed.
+    """Pairs of responses, of records in JSON, JSONL, CSV, TSV (plain or ".gz") or Parquet.
 
-    A record has ``chosen``, ``rejected`` and ``prompt``, or as that of Alpaca (Taori et al., 2023)
-    ``instruction`` and perhaps ``input``. Records of one prompt are of one split.
+    A record has ``chosen`` and ``rejected``: each a text, messages as of TRL or ShareGPT, or a text
+    of "Human:" and "Assistant:" as of Anthropic's HH. The prompt is a ``prompt`` of the same forms,
+    an ``instruction`` and perhaps an ``input`` as of Alpaca (Taori et al., 2023), a ``question``,
+    ``messages``, or what both sides begin with; a ``system`` text may be beside it. Records of one
+    prompt are of one split.
 
     Attributes:
-      root: the file; None takes instruct/preference_1100.json of $GENJAX_DATA;
-        where that is not set, generated stand-ins are read.
+      root: the file, or a folder with Parquet shards; None takes instruct/preference_1100.json of
+        $GENJAX_DATA; where that is not set, generated stand-ins are read.
       template: what is around prompts and responses; None takes that of the run or model that
-        training begins with, or Alpaca's where it has none.
+        training starts with, or Alpaca's where it has none.
       joint: what is between an instruction and its input.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T.
-      long: "drop" pairs of which one response does not fit, or "cut" it, then without an end.
+      long: "drop" pairs that do not fit, or "cut" the beginning of their prompt, which keeps half
+        of the row, and then the end of their responses. A set that would lose most of its pairs is
+        refused.
       equal: "refuse" pairs of which both rows are the same, which teach nothing, or "drop" them.
       split: what is held out.
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
@@ -90,15 +111,15 @@ class Preferences:
         """Batches as ``genjax.data.chat.preferences`` has them; the codec is a ``ChatCodec``.
 
         Raises:
-          UserError: no file, a damaged record or one without a field, an empty response, a prompt
-            that fills its row, or two equal responses; the record is named.
+          UserError: no file, a damaged record or one without a field, an empty response, two equal
+            responses, or most pairs too long to keep; the record is named.
         """
         template = self.template or ChatTemplate()
         path = Path(part_folder("instruct/preference_1100.json", self.root))
         tally, left = Tally(), Counter[str]()
-        pairs = read_preferences(path, self.joint, left)
+        pairs = read_pairs(path, template, self.joint, left)
         tally.add(str(path), left)
-        prompts: dict[str, int] = {}
+        prompts: dict[tuple[Turn, ...], int] = {}
         which = np.array([prompts.setdefault(pair.prompt, len(prompts)) for pair in pairs])
         names = ["train", *(name for name in ("validation", "test") if getattr(self.split, name))]
         parts = {
@@ -125,7 +146,7 @@ class RulePreferences:
       test_size: test pairs.
       seed: of the pairs; a larger size keeps the pairs of a smaller one.
       template: what is around prompts and responses; None takes that of the run or model that
-        training begins with, or Alpaca's where it has none.
+        training starts with, or Alpaca's where it has none.
       codec: of the text; without a vocabulary, it is fitted to the training pairs.
       length: tokens of a row, prompt and response together, T; pairs that are longer are dropped.
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
@@ -148,7 +169,8 @@ class RulePreferences:
     def open(self) -> Dataset:
         """Batches as ``genjax.data.chat.preferences`` has them; the codec is a ``ChatCodec``."""
         template = self.template or ChatTemplate()
-        pairs = [*self.make_examples("train"), *self.make_examples("test")]
+        examples = [*self.make_examples("train"), *self.make_examples("test")]
+        pairs = [pair.as_turns(template) for pair in examples]
         parts = {"train": np.arange(self.size), "test": self.size + np.arange(self.test_size)}
         rows = PreferenceRows(self.length, "drop", "refuse")
         return preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
@@ -190,7 +212,7 @@ def rule_reward(text: str) -> int:
 
 
 def _response(counts: tuple[int, int], uniform: np.ndarray) -> str:
-    """Sentences with so many positive and negative words, of 1 + 3 MOST uniforms on [0, 1)."""
+    """Sentences with this many positive and negative words, of 1 + 3 MOST uniforms on [0, 1)."""
     sentences = LEAST + int(uniform[0] * (MOST - LEAST + 1))
     things, words, places = uniform[1:].reshape(3, MOST)[:, :sentences]
     positive, negative = counts

@@ -242,6 +242,31 @@ class MixedTexts:
                 yield piece
 
 
+def _read_manifest(folder: Path, name: str) -> dict[str, Any]:
+    """What the preparation of a set wrote down.
+
+    Raises:
+      UserError: there is none, or it is damaged or of another format.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = parse(path.read_bytes(), str(path))
+    except FileNotFoundError:
+        raise UserError(
+            f"there is no prepared set {name}; make it: python -m genjax data prepare "
+            f"{Path(name).name}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    if not isinstance(manifest, dict):
+        raise UserError(f"{path} is damaged: it is no table of fields in JSON")
+    if manifest.get("format") != FORMAT:
+        raise UserError(f"{path} has format {manifest.get('format')}, this genjax reads {FORMAT}")
+    if missing := {"name", "origin", "fingerprint", "shards"} - manifest.keys():
+        raise UserError(f"{path} is damaged: it has no {', '.join(sorted(missing))}")
+    return manifest
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A prepared set on disk.
@@ -264,26 +289,7 @@ class Prepared:
         folder = Path(name).expanduser()
         if not (folder / MANIFEST).exists():
             folder = Path(FOLDER) / name
-        try:
-            manifest = parse((folder / MANIFEST).read_bytes(), str(folder / MANIFEST))
-        except FileNotFoundError:
-            raise UserError(
-                f"there is no prepared set {name}; make it: python -m genjax data prepare "
-                f"{Path(name).name}"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder / MANIFEST} is damaged: {error}") from None
-        if not isinstance(manifest, dict):
-            raise UserError(f"{folder / MANIFEST} is damaged: it is no table of fields in JSON")
-        if manifest.get("format") != FORMAT:
-            raise UserError(
-                f"{folder / MANIFEST} has format {manifest.get('format')}, this genjax reads "
-                f"{FORMAT}"
-            )
-        if missing := {"name", "origin", "fingerprint", "shards"} - manifest.keys():
-            raise UserError(
-                f"{folder / MANIFEST} is damaged: it has no {', '.join(sorted(missing))}"
-            )
+        manifest = _read_manifest(folder, name)
         if manifest["origin"] != kind:
             raise UserError(_wrong_kind(name, manifest["origin"]))
         for shard in manifest["shards"]:
@@ -363,11 +369,11 @@ def _wrong_kind(name: str, origin: str) -> str:
             f"{name} is synthetic: mix it into a real set by synthetic=Synthetic({name!r}, "
             "share=...)"
         )
-    return f"{name} is no synthetic set: name it as the data themselves"
+    return f"{name} is not a synthetic set: name it as the data themselves"
 
 
 def _chosen(how: Synthetic, real: int, rows: int) -> set[int]:
-    """Which of the synthetic records, ``rows`` in all, make the share beside ``real`` ones.
+    """Which of the synthetic records, ``rows`` in all, make the share on top of ``real`` ones.
 
     Raises:
       UserError: there are too few.
@@ -375,7 +381,7 @@ def _chosen(how: Synthetic, real: int, rows: int) -> set[int]:
     count = round(real * how.share / (1 - how.share))
     if count > rows:
         raise UserError(
-            f"a share of {how.share:g} beside {real:,} real records takes {count:,} synthetic "
+            f"a share of {how.share:g} on top of {real:,} real records takes {count:,} synthetic "
             "ones, "
             f"but {how.name} has {rows:,}"
         )

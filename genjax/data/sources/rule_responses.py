@@ -10,7 +10,7 @@ from typing import Literal
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
-from genjax.data.chat.preferences import SIDES
+from genjax.data.chat.pairs import SIDES
 from genjax.data.chat.rows import ChatLayout, Record, chat_dataset
 from genjax.data.chat.template import ChatTemplate, Turn, whole_text
 from genjax.data.dataset import Dataset
@@ -37,7 +37,7 @@ class RuleResponses:
       prompted: a prompt is given, and its response is learned; False for texts that are learned as
         a whole.
       template: what is around prompts and responses; None takes that of the run or model that
-        training begins with, or Alpaca's where it has none.
+        training starts with, or Alpaca's where it has none.
       codec: of the text; without a vocabulary, it is fitted to the training texts.
       length: predictions in a row, T; what is longer is dropped.
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
@@ -84,8 +84,8 @@ class RuleResponses:
 
     def _make_texts(self, records: Sequence[Record]) -> StoredTexts:
         template = self.template or ChatTemplate()
-        told = ((where, whole_text(template, turns, where)) for where, turns in records)
-        return StoredTexts("the generated responses", tuple(told))
+        texts = ((where, whole_text(template, turns, where)) for where, turns in records)
+        return StoredTexts("the generated responses", tuple(texts))
 
 
 def positivity(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:

@@ -6,7 +6,6 @@ import itertools
 import os
 import re
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -18,14 +17,8 @@ from genjax.data.audio.signals import SignalCodec, Sound, pad_signal, read_sound
 from genjax.data.compressed import check_npz
 from genjax.data.dataset import Dataset
 from genjax.data.images.decode import note
-from genjax.data.images.files import (
-    folder_labels,
-    list_files,
-    name_classes,
-    name_words,
-    number_words,
-    split_rows,
-)
+from genjax.data.images.files import name_words, number_words
+from genjax.data.images.folders import Found, choose_rows, find_files, label_files
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
 from genjax.errors import UserError
 
@@ -33,7 +26,7 @@ SUFFIXES = frozenset({".wav", ".wave"})
 NAMED = 3  # bad files that a message names; the rest is counted
 TEST_INDEX = 5  # recordings 0 to 4 of each speaker and digit are the published test set
 
-Told = Literal["digit", "speaker"]
+LabelKind = Literal["digit", "speaker"]
 
 
 @checks.frozen
@@ -54,7 +47,8 @@ class WavFolder:
       pattern: a regular expression whose first group, searched for in a file's path below the root,
         is its label, such as "([^/_]+)_[^/]*$" for the name up to its first "_"; None takes the
         folders directly under the root where there are two or more and every file lies in one.
-        Labels are numbered in alphabetical order.
+        Labels are numbered in alphabetical order. Folders train, val and test are splits, in which
+        the folders are the labels.
       test_fraction: part of the files held out as "test"; 0 holds out none. The choice depends on
         each file's path below the root, so adding files moves no other.
       memory_gb: up to this size the sounds are kept in memory; beyond, they are read as needed.
@@ -76,7 +70,9 @@ class WavFolder:
         try:
             groups = None if self.pattern is None else re.compile(self.pattern).groups
         except re.error as error:
-            raise UserError(f"pattern {self.pattern!r} is no regular expression: {error}") from None
+            raise UserError(
+                f"pattern {self.pattern!r} is not a regular expression: {error}"
+            ) from None
         if groups == 0:
             raise UserError(f"pattern {self.pattern!r} has no group ( ) that would be the label")
 
@@ -90,12 +86,11 @@ class WavFolder:
           UserError: no folder, no WAV files, files that cannot be used, names without a label.
         """
         root = _find_folder(self.root)
-        names = tuple(
-            list_files(
-                root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed
-            )
+        found = find_files(
+            root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed
         )
-        label, classes = self._read_labels(names)
+        names = found.names
+        label, class_names = self._read_labels(found)
         read = WavReader(str(root), names, self.rate, self.length, self.channels, label)
         bad, hashes, clipped = [], [], []
         in_memory = 2 * len(names) * self.length * self.channels <= self.memory_gb * 2**30
@@ -128,27 +123,24 @@ class WavFolder:
             if in_memory
             else Lazy("signal", read, np.arange(len(names)), self.codec())
         )
-        rows = split_rows(str(root), names, self.test_fraction, "WAV file")
+        rows = choose_rows(found, str(root), self.test_fraction, "WAV file")
         splits = {name: stored.take(chosen) for name, chosen in rows.items()}
         fields = f"{self.rate} {self.length} {self.channels} {self.pattern}".encode()
-        called = name_classes(names) if self.pattern is None else name_words(self._words(names))
+        classes = None if class_names is None else len(class_names)
         return dataset(
-            splits, classes=classes, fingerprint=digest([fields, *hashes]), class_names=called
+            splits, classes=classes, fingerprint=digest([fields, *hashes]), class_names=class_names
         )
 
-    def _read_labels(self, names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
-        """(labels [N] int32, classes) or Nones."""
-        return folder_labels(names) if self.pattern is None else number_words(self._words(names))
-
-    def _words(self, names: Sequence[str]) -> list[str]:
-        """What the pattern says of each name."""
-        found = [re.search(self.pattern or "", name) for name in names]
-        words = [match[1] if match else None for match in found]
-        if None in words:
-            raise UserError(
-                f"pattern {self.pattern!r} finds no label in {names[words.index(None)]}"
-            )
-        return [word for word in words if word is not None]
+    def _read_labels(self, found: Found) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+        """(labels [N] int32, what they are called) or Nones."""
+        if self.pattern is None:
+            return label_files(found, None)
+        matches = [re.search(self.pattern, name) for name in found.names]
+        for name, match in zip(found.names, matches, strict=True):
+            if match is None or match[1] is None:
+                raise UserError(f"pattern {self.pattern!r} finds no label in {name}", "pattern")
+        words = [match[1] for match in matches if match is not None]
+        return number_words(words)[0], name_words(words)
 
 
 @dataclass(frozen=True)
@@ -203,7 +195,7 @@ class SpokenDigits:
 
     root: str | None = None
     length: int = 4_096
-    label: Told = "digit"
+    label: LabelKind = "digit"
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "length")

@@ -16,7 +16,7 @@ from genjax.data.tables.delimited import check_dialect, choose_dialect
 from genjax.data.tables.files import MISSING, StoredTable, read_table
 from genjax.data.tables.fit import encode_rows, table_dataset
 from genjax.data.tables.types import NUMBER, Typed
-from genjax.data.tally import told
+from genjax.data.tally import format_counts
 from genjax.errors import UserError, unknown_name
 
 # name: the column that is to be predicted
@@ -134,7 +134,7 @@ def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
     """Say in one line what was skipped or taken for something else, if anything was; returns
     the line.
     """
-    found = [told(table.left)] if told(table.left) else []
+    found = [format_counts(table.left)] if format_counts(table.left) else []
     gone = {name: cells.count(None) for name, cells in table.columns.items()}
     lacking = [f"{count:,} in {name!r}" for name, count in gone.items() if count]
     if lacking:

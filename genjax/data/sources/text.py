@@ -9,7 +9,12 @@ from typing import Any
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Dataset
-from genjax.data.images.files import fitting, note_passed_over, place_pattern, told
+from genjax.data.images.files import (
+    fitting,
+    format_counts,
+    note_passed_over,
+    place_pattern,
+)
 from genjax.data.stand_in import part_folder
 from genjax.data.tables.delimited import check_dialect
 from genjax.data.tables.tables import KINDS, TableTexts, detect_kind
@@ -75,7 +80,7 @@ class TextFiles:
         for top in sorted(
             {entry.name.split("/")[0] for entry in found.others if "/" in entry.name} - tops
         ):
-            what = told(
+            what = format_counts(
                 Counter(entry.kind for entry in found.others if entry.name.startswith(f"{top}/"))
             )
             if all("/" in name for name in found.names):
@@ -171,7 +176,7 @@ def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
     try:
         found = fitting(folder, pattern)
     except ValueError as error:
-        raise UserError(f"{pattern!r} is no pattern for files of {folder}: {error}") from None
+        raise UserError(f"{pattern!r} is not a pattern for files of {folder}: {error}") from None
     names = sorted(found.names + found.recased) if pattern in DEFAULTS else found.names
     recased = () if pattern in DEFAULTS else found.recased
     if not names:

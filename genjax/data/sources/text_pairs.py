@@ -21,7 +21,7 @@ PLACE = "{source}"  # where a prompt takes its sentence
 
 @checks.frozen
 class TextPairs:
-    """Sentences that are asked for in another language, and their translations as the answers to
+    """Sentences that are requested in another language, and their translations as the answers to
     that.
 
     The files are those of ``SentencePairs``, which has an encoder read the source.
@@ -36,7 +36,7 @@ class TextPairs:
       test: the name of those to judge on, None for none.
       prompt: what is asked, with {source} instead of the sentence.
       template: what is around what each side says; None takes that of the run or model that
-        training begins with, or Alpaca's where it has none.
+        training starts with, or Alpaca's where it has none.
       codec: without a vocabulary, it is fitted to the training text; it needs an end.
       length: predictions in a row, T, prompt and answer together.
       packed: train on rows of several pairs, distinguished; held-out ones have a row each.

@@ -279,7 +279,7 @@ class TableCodec:
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
         """The decoded samples [N, D] at ``stem`` + ".csv", and a picture of each column's
-        distribution beside it.
+        distribution next to it.
 
         Returns:
           The table's path.

@@ -129,32 +129,12 @@ def dates(
     forms = {cell: None if cell is None else ISO.fullmatch(cell.strip()) for cell in set(cells)}
     matches = [forms[cell] for cell in cells]
     known = sum(cell is not None for cell in cells)
-    fitting = sum(match is not None for match in matches)
-    if 2 * fitting <= known:
+    if 2 * sum(match is not None for match in matches) <= known:
         return None
-    if fitting < known:
-        row = next(i for i, cell in enumerate(cells) if cell is not None and matches[i] is None)
-        raise UserError(
-            f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where {fitting:,} of "
-            f"{known:,} values "
-            "are ISO dates or times: mend it, or list it in missing, or the column in categorical "
-            "or drop",
-            title,
-        )
     parts_of = {match: match.groups() for match in set(matches) if match is not None}
     found = [None if match is None else parts_of[match] for match in matches]
+    _check_one_form(name, cells, found, title)
     first = next(groups for groups in found if groups is not None)
-    for row, groups in enumerate(found):
-        if groups and ((groups[0] is None), (groups[1] is None)) != (
-            (first[0] is None),
-            (first[1] is None),
-        ):
-            raise UserError(
-                f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where others have a "
-                "date and a time, or "
-                "one of the two: write all in one form, or leave the column out (drop)",
-                title,
-            )
     # date, between, and then hour, minute, second, fraction, zone of whichever form it is
     times = [None if g is None else (g[2:7] if g[0] is not None else g[7:]) for g in found]
     zones = {time[4] or "" for time in times if time is not None}
@@ -185,6 +165,35 @@ def dates(
             [None if t is None else t[4] or "" for t in times], object
         )
     return column, columns
+
+
+def _check_one_form(
+    name: str,
+    cells: Sequence[str | None],
+    found: Sequence[tuple[str | None, ...] | None],
+    title: str,
+) -> None:
+    """Refuse cells of which some are no dates, or some have a time or a date and others none."""
+    known = sum(cell is not None for cell in cells)
+    fitting = sum(groups is not None for groups in found)
+    if fitting < known:
+        row = next(i for i, cell in enumerate(cells) if cell is not None and found[i] is None)
+        raise UserError(
+            f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where {fitting:,} of "
+            f"{known:,} values are ISO dates or times: mend it, or list it in missing, or the "
+            "column in categorical or drop",
+            title,
+        )
+    forms = [None if groups is None else (groups[0] is None, groups[1] is None) for groups in found]
+    first = next(form for form in forms if form is not None)
+    for row, form in enumerate(forms):
+        if form not in (None, first):
+            raise UserError(
+                f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where others have a "
+                "date and a time, or one of the two: write all in one form, or leave the column "
+                "out (drop)",
+                title,
+            )
 
 
 def compact_dates(
@@ -227,7 +236,7 @@ def _days(name: str, days: Sequence[str | None], title: str) -> np.ndarray:
     except ValueError:
         row = next(i for i, day in enumerate(days) if day is not None and not _is_day(day))
         raise UserError(
-            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is no day: mend it, "
+            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is not a day: fix it "
             "or list it in "
             "missing",
             title,

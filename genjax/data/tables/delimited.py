@@ -93,7 +93,7 @@ class Row(NamedTuple):
 
     Attributes:
       number: of the row, from 1; empty lines are not counted.
-      begins: the line that it begins at, from 1.
+      starts: the line that it starts at, from 1.
       ends: and the one that it ends at.
       cells: its values; fewer or more than there are names, or none, where it has a fault.
       fault: what is wrong with it.
@@ -227,7 +227,7 @@ class DelimitedRows:
                 )
 
     def _parse(self) -> Iterator[tuple[int, list[str], str | None]]:
-        """The line each row begins at, its values as they stand, and what is wrong with it."""
+        """The line each row starts at, its values as they stand, and what is wrong with it."""
         if not self._dialect.quote and not self._dialect.escape:
             yield from self._parse_unquoted()
             return

@@ -105,7 +105,7 @@ def read_table(
     of = detect_kind(path)
     if of not in ("csv", "parquet"):
         raise UserError(
-            f"{path.name} is no table of columns; known are .csv, .tsv, both also with .gz, and "
+            f"{path.name} is not a table of columns; known are .csv, .tsv, both also with .gz, and "
             ".parquet"
         )
     table = _csv(path, encoding, drop, dialect) if of == "csv" else _parquet(path, encoding, drop)

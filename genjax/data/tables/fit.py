@@ -18,7 +18,7 @@ from genjax.errors import UserError
 
 RARE = 0.005  # modes of less weight are left out, as CTGAN does
 DECIMALS = 9  # more than these are not rounding
-SEARCHED = 10_000  # numbers in which modes are searched; of more, so many quantiles are taken
+SEARCHED = 10_000  # numbers in which modes are searched; of more, this many quantiles are taken
 
 
 @dataclass(frozen=True)
@@ -225,7 +225,8 @@ def _empty(name: str) -> UserError:
 def mixture(
     values: np.ndarray, modes: int, seed: int
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Weights, means and standard deviations of a variational mixture of at most so many Gaussians.
+    """Weights, means and standard deviations of a variational mixture of at most this many
+    Gaussians.
 
     The prior is that of CTGAN: a Dirichlet process that gives weight to as few of them as it can.
     Of more than ``SEARCHED`` values it sees that many evenly spaced quantiles, smallest and largest

@@ -47,7 +47,7 @@ class TableTexts:
       paths: of the files; JSONL, CSV and TSV may be compressed by gzip.
       column: that holds the text.
       encoding: of JSONL, CSV and TSV, and of bytes in Parquet.
-      domain: the column that tells the domain of a text; None takes the file's as ``FileTexts``
+      domain: the column that names the domain of a text; None takes the file's as ``FileTexts``
         does.
       synthetic: read Parquet files of synthetic records, too, which are refused else.
       delimiter: between the values of CSV and TSV; None for what the suffix says.
@@ -126,7 +126,7 @@ class TableTexts:
         known: dict[str, None] = {}
         for where, row in json_records(path, self.encoding, left):
             if not isinstance(row, dict):
-                raise UserError(f"{where} is no JSON object", self.column)
+                raise UserError(f"{where} is not a JSON object", self.column)
             known |= dict.fromkeys(row)
             yield (
                 where.removesuffix(f" of {path.name}"),
@@ -211,7 +211,7 @@ def iterate_cells(rows: DelimitedRows) -> Iterator[list[str]]:
                 rows.title,
             )
         else:
-            begins = "" if row.begins == row.ends else f" (the row begins at line {row.begins:,})"
+            begins = "" if row.begins == row.ends else f" (the row starts at line {row.begins:,})"
             raise UserError(
                 f"{rows.title} cannot be read as a table, near line {row.ends:,}{begins}: it "
                 f"{row.fault}",
@@ -228,6 +228,7 @@ def detect_kind(path: Path) -> str:
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() not in KINDS or (path.suffix == ".gz" and suffix.lower() == ".parquet"):
         raise UserError(
-            f"{path.name} is no table; known are {', '.join(KINDS)}, all but the last also with .gz"
+            f"{path.name} is not a table; known are {', '.join(KINDS)}, all but the last also "
+            "with .gz"
         )
     return KINDS[suffix.lower()]

@@ -149,7 +149,7 @@ class Typing:
             raise UserError(
                 f"row {row:,} of {self.title} has {cell!r}{f' ({form})' if form else ''} in "
                 f"{name!r}, where "
-                f"{numbers:,} of {known:,} values are numbers: mend it, or list it in missing, or "
+                f"{numbers:,} of {known:,} values are numbers: fix it, or list it in missing, or "
                 "the column in "
                 "categorical",
                 self.title,
@@ -167,7 +167,7 @@ class Typing:
                 raise UserError(
                     f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: whole "
                     "numbers above 2^53 are not "
-                    "told apart; leave the column out (drop), or list it in categorical",
+                    "distinguished; leave the column out (drop), or list it in categorical",
                     self.title,
                 )
         return values

@@ -75,7 +75,7 @@ def name(tokenizer: str, number: int) -> str:
 
 
 def guarded(tokenizer: str, control: tuple[int, ...], text: str) -> tuple[Guard, int]:
-    """A tokenizer whose tokens ``control`` have aliases that a text lacks, and what begins them.
+    """A tokenizer whose tokens ``control`` have aliases that a text lacks, and what starts them.
 
     Raises:
       UserError: the text holds all private-use characters.

@@ -5,7 +5,7 @@ A batch holds `tokens` [B, T + 1] int32, `loss_mask` of that shape, of packed ro
 `positions`, and where there is a prefix `prefix_mask`.
 
 `TokenDropout` and `TokenSwaps` damage what the model reads and leave what it predicts: the batch
-comes back with `inputs` [B, T + 1] int32 beside `tokens`. A family reads `inputs` where there are
+comes back with `inputs` [B, T + 1] int32 next to `tokens`. A family reads `inputs` where there are
 such and predicts `tokens` always; else it would learn to write the damage. `Substitution` puts a
 text instead of another that is as good, so it changes `tokens` themselves, and must come before the
 other two.
@@ -104,7 +104,7 @@ class TokenSwaps:
 
     Attributes:
       prob: of each pair of neighbours to be swapped, where neither is swapped with its other
-        neighbour. Half of the pairs, those that begin at an even place or those that begin at an
+        neighbour. Half of the pairs, those that start at an even place or those that start at an
         odd one, are looked at in a row.
       keep: tokens that stay, such as start and end.
     """
@@ -138,7 +138,7 @@ class Substitution:
     """Puts sequences of tokens instead of others, as a user's table of synonyms or paraphrases has
     them.
 
-    Where sequences of the table overlap in a text, the one that begins first is taken, of several
+    Where sequences of the table overlap in a text, the one that starts first is taken, of several
     there the first in the table. A row keeps its length: what grows beyond it is cut off at its
     end, and a row that shrinks is filled up with its padding, or with 0. What is put in weighs as
     what it replaces; ``positions`` are counted again.
@@ -187,7 +187,7 @@ class Substitution:
         return {**batch, **changed}
 
     def _find_matches(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
-        """Which pair of the table begins at each place, int32 [B, T + 1]; -1 for none."""
+        """Which pair of the table starts at each place, int32 [B, T + 1]; -1 for none."""
         found, place = jnp.full(tokens.shape, -1), jnp.arange(tokens.shape[1])[None]
         for number, (old, _) in reversed(list(enumerate(self.table))):
             here = segments > 0

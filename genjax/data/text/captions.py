@@ -16,7 +16,7 @@ from genjax.data.images.decode import decode, header
 from genjax.data.text.wrapped import AroundText
 from genjax.errors import UserError
 
-INLINE = "data:image/png;base64,"  # a picture that is written out (RFC 2397) begins so
+INLINE = "data:image/png;base64,"  # a picture that is written out (RFC 2397) starts like this
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class CaptionCodec(AroundText):
         try:
             height, width = header(content).size
         except Exception as error:  # PIL's readers raise many kinds
-            raise UserError(f"{name} is no whole image: {error}") from None
+            raise UserError(f"{name} is not a complete image: {error}") from None
         if (height, width) != (self.image.height, self.image.width):
             raise UserError(
                 f"{name} is of {height}x{width} pixels, but the model reads pictures of "

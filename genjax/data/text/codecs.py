@@ -110,7 +110,7 @@ class Unencodable(UserError):
         )
 
     def shift(self, offset: int, where: str) -> Unencodable:
-        """The same, said of a longer text in which this one begins at ``offset``."""
+        """The same, said of a longer text in which this one starts at ``offset``."""
         what, vocabulary, remedy = self._parts
         return Unencodable(what, self.at + offset, vocabulary, remedy, where)
 
@@ -161,7 +161,7 @@ def format_samples(codec: Component, samples: np.ndarray) -> str:
 
 def cut_at_end(ids: np.ndarray, end: int | None) -> np.ndarray:
     """The tokens [M] before the first ``end`` or ``NOTHING`` of ids [N]; an end at the very
-    start begins a document.
+    start opens a document.
     """
     over = ids[1:] == NOTHING
     if end is not None:

@@ -36,10 +36,10 @@ class Corpus:
 
     Attributes:
       tokens: [N] uint16 or uint32, in memory or on disk.
-      starts: where each document begins, and N, [D + 1] int64.
+      starts: where each document starts, and N, [D + 1] int64.
       text_characters: of the text that the tokens represent.
       text_bytes: of it in UTF-8.
-      domain: each document's place in ``domains`` [D] int32; None if no source has told it.
+      domain: each document's place in ``domains`` [D] int32; None if no source names it.
       domains: names.
       unknown: how many of the tokens represent what is outside the vocabulary.
     """
@@ -189,13 +189,13 @@ class _Writing:
 
 
 def _log_progress(texts: TextRows, doing: str) -> Iterator[Piece]:
-    """The pieces, with one line for the user long."""
-    characters, told = 0, False
+    """Yield the pieces, and print one line if reading takes long."""
+    characters, noted = 0, False
     for piece in texts.iterate_pieces():
         characters += len(piece.text)
-        if characters > NOTED and not told:
+        if characters > NOTED and not noted:
             note(f"{doing} {texts.title}")
-            told = True
+            noted = True
         yield piece
 
 
@@ -232,8 +232,8 @@ def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
     np.save(folder / "starts.npy", np.array([*starts, count], np.int64))
     np.save(folder / "domain.npy", np.array(domain, np.int32))
     header = {"format": FORMAT, "tokens": count, "documents": len(starts), "characters": characters}
-    told = {"bytes": text_bytes, "unknown": unknown, "title": texts.title, "domains": list(domains)}
-    (folder / "header.json").write_text(json.dumps(header | told), encoding="utf-8")
+    more = {"bytes": text_bytes, "unknown": unknown, "title": texts.title, "domains": list(domains)}
+    (folder / "header.json").write_text(json.dumps(header | more), encoding="utf-8")
 
 
 def _load_corpus(folder: Path) -> Corpus | None:
@@ -250,9 +250,9 @@ def _load_corpus(folder: Path) -> Corpus | None:
         if domain.shape != (header["documents"],):
             return None
         domains = tuple(header["domains"])
-        told = None if domains == ("",) else domain
+        known = None if domains == ("",) else domain
         return Corpus(
-            tokens, starts, header["characters"], header["bytes"], told, domains, header["unknown"]
+            tokens, starts, header["characters"], header["bytes"], known, domains, header["unknown"]
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None

@@ -105,7 +105,7 @@ def text_dataset(
     ``corpus`` that they are of.
 
     Args:
-      left: what the reading of the documents counts; kept beside the tokens, and said each time.
+      left: what the reading of the documents counts; kept next to the tokens, and said each time.
       title: what a person calls all documents.
 
     Raises:

@@ -130,7 +130,7 @@ class FileTexts:
                     for text, last in _flag_last(_pieces(path, self.encoding, left)):
                         empty = False
                         yield Piece(text, name, last, domain)
-                    left["empty files passed over"] += empty
+                    left["empty files skipped"] += empty
                 else:
                     kind = self.unit.removesuffix("s")
                     for number, text in _blocks(path, self.encoding, self.unit == "lines", left):
@@ -206,7 +206,7 @@ def decode_file(
                 yield text
                 read += len(block)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path} is no whole gzip file: {error}") from error
+        raise UserError(f"{path} is not a complete gzip file: {error}") from error
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}", str(path)) from error
 

@@ -81,7 +81,7 @@ def _control(tokenizer: str, written: np.ndarray) -> tuple[int, ...]:
 
 
 def _cores(text: str, offsets: Sequence[Span]) -> np.ndarray:
-    """Offsets [N, 2] without the blanks that some special tokens take from beside them."""
+    """Offsets [N, 2] without the blanks that some special tokens take from next to them."""
     cores = np.array(offsets, np.int64).reshape(-1, 2)
     for number, (first, last) in enumerate(offsets):
         if last - first > 1 and (text[first].isspace() or text[last - 1].isspace()):

@@ -40,7 +40,7 @@ def json_records(
     kind = path.with_suffix("").suffix if path.suffix.lower() == ".gz" else path.suffix
     if kind.lower() not in SUFFIXES:
         raise UserError(
-            f"{path.name} is no file of records; known are {', '.join(SUFFIXES)}, all also with "
+            f"{path.name} is not a file of records; known are {', '.join(SUFFIXES)}, all also with "
             ".gz",
             str(path),
         )
@@ -60,7 +60,7 @@ def detect_encoding(path: Path, default: str = "utf-8") -> str:
     try:
         with open_gzip(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             found = json.detect_encoding(file.read(4))
-    except (OSError, EOFError):  # it is told where the file is read
+    except (OSError, EOFError):  # reported where the file is read
         return default
     return default if found.startswith("utf-8") else found
 
@@ -125,7 +125,7 @@ def pass_over(values: dict[str, Any], known: Collection[str], of: str, left: Cou
     """Count the fields that hold something and are not read."""
     for name, value in values.items():
         if name not in known and value not in (None, [], "", {}):
-            what = f"fields {name[:40]!r} of {of} passed over"
+            what = f"fields {name[:40]!r} of {of} skipped"
             left[
-                what if what in left or len(left) < KINDS else f"other fields of {of} passed over"
+                what if what in left or len(left) < KINDS else f"other fields of {of} skipped"
             ] += 1

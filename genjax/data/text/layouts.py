@@ -186,7 +186,7 @@ class Documents:
 
     Attributes:
       length: predictions in a row, T.
-      long: "split" what does not fit over several rows, each beginning with the last token of that
+      long: "split" what does not fit over several rows, each starting with the last token of that
         before, or "drop" it.
     """
 
@@ -229,7 +229,7 @@ class Packed:
 
     Attributes:
       length: predictions in a row that holds one document, T.
-      long: "split" what does not fit into pieces, each beginning with the last token of that
+      long: "split" what does not fit into pieces, each starting with the last token of that
         before, or "drop" it.
     """
 

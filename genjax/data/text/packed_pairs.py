@@ -1,4 +1,4 @@
-"""Several pairs of sentences a row, as sentences are short beside the longest."""
+"""Several pairs of sentences a row, as sentences are short compared with the longest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of which a beginning is given and what follows is predicted: for prefix LMs, and for
+"""Rows whose first part is given and whose rest is predicted: for prefix LMs, and for
 prompts and answers.
 """
 
@@ -160,7 +160,7 @@ def _split_segments(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _ending(until: str, corpus: Corpus, codec: TextCodec, title: str) -> tuple[int, ...]:
-    """The tokens of the text that a prompt ends with; what documents lack it is told."""
+    """The tokens of the text that ends a prompt; prints which documents have none."""
     try:
         ending = tuple(codec.encode(until).tolist())
     except Unencodable as error:
@@ -170,7 +170,7 @@ def _ending(until: str, corpus: Corpus, codec: TextCodec, title: str) -> tuple[i
             f"Prefixed.until is text, which {type(codec).__name__} is not for"
         ) from None
     if not ending:
-        raise UserError(f"Prefixed.until is no token by {type(codec).__name__}: {until!r}")
+        raise UserError(f"Prefixed.until is not a token by {type(codec).__name__}: {until!r}")
     begins = np.flatnonzero(corpus.tokens == ending[0])
     for ahead, token in enumerate(ending[1:], 1):
         begins = begins[begins + ahead < len(corpus.tokens)]

@@ -9,11 +9,11 @@ from genjax.data.text.codecs import REPLACEMENT
 
 
 def decode_settled(codec: Component, ids: np.ndarray, stop: tuple[str, ...] = ()) -> str:
-    """The beginning of the text of tokens ids [N] that stays as it is whatever tokens come.
+    """The start of the text of tokens ids [N] that no later token changes.
 
     Left out are the bytes of a character that is not whole yet; of a codec whose tokens are not
     spelled out one after another (words, WordPiece) the last word; and what may turn out to be the
-    beginning of a ``stop``.
+    start of a ``stop``.
     """
     text = codec.decode(ids)
     if codec.token_bytes is None:

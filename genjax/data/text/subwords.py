@@ -272,7 +272,7 @@ class Subwords(WritesText):
             BaseException
         ) as error:  # the library raises Exception itself, and panics are not even that
             raise UserError(
-                f"{self.file or 'the tokenizer'} is no tokenizer.json: {error}", self.file
+                f"{self.file or 'the tokenizer'} is not a tokenizer.json: {error}", self.file
             ) from None
         found.no_truncation()
         found.no_padding()

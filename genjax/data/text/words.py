@@ -101,7 +101,7 @@ def phrases(listed: Iterable[str]) -> re.Pattern[str]:
     """A pattern for texts after ``normalise_spelling``: whole words, or phrases of several, in any
     case and spelling of an accent.
 
-    Where a phrase begins or ends with a script without spaces, it may be beside other characters.
+    Where a phrase starts or ends with a script without spaces, it may be next to other characters.
     """
     found = sorted({normalise_spelling(phrase) for phrase in listed}, key=len, reverse=True)
     unspaced = re.compile(f"[{UNSPACED}]")
@@ -219,7 +219,7 @@ def _ending() -> str:
 
 @functools.cache
 def _beginning_marks() -> str:
-    """Marks that may go from the beginning of a word."""
+    """Marks that may go from the start of a word."""
     return "\"'`" + _list_characters("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
 
 

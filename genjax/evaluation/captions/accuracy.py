@@ -14,7 +14,7 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.charts import figure_pixels, new_figure
-from genjax.data.dataset import Spec
+from genjax.data.dataset import HasScenes, Spec
 from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Part, Subject
@@ -90,14 +90,14 @@ def get_scenes(part: Part) -> list[Scene]:
     """What the pictures of a part of a split show.
 
     Raises:
-      UserError: the split does not tell.
+      UserError: the split does not say.
     """
-    scenes = getattr(part.whole, "scenes", None)
-    if scenes is None:
+    whole = part.whole
+    if not isinstance(whole, HasScenes):
         raise UserError(
-            "these pictures do not tell what they show: take CaptionedShapes or ShapeCaptions"
+            "these pictures do not say what they show: take CaptionedShapes or ShapeCaptions"
         )
-    return [scenes[row] for row in part.rows]
+    return [whole.scenes[row] for row in part.rows]
 
 
 def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Whether pictures that are drawn for a prompt show what it requests, told by the nearest
+"""Whether pictures that are drawn for a prompt show what it requests, judged by the nearest
 picture that there can be.
 """
 

@@ -29,7 +29,7 @@ from genjax.machine import disk
 from genjax.serial.json_text import parse
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
-SHA256 = "6726825d"  # how it begins
+SHA256 = "6726825d"  # how it starts
 FEATURES = 2048
 SIDE = 299  # of the images it sees
 EPSILON = 1e-3  # of its batch normalisation
@@ -101,7 +101,7 @@ def _build_to_8x8(name: str) -> Fork:
 
 
 def _wide(name: str, pool: str) -> Fork:
-    """3x3 as 1x3 beside 3x1, at 8x8."""
+    """3x3 as 1x3 next to 3x1, at 8x8."""
 
     def split(stem: str) -> Fork:
         return Fork(((Conv(f"{stem}a", 384, (1, 3)),), (Conv(f"{stem}b", 384, (3, 1)),)))
@@ -343,7 +343,7 @@ def weights(path: str | None = None) -> Path:
         digest = hashlib.sha256(part.read_bytes()).hexdigest()
         if not digest.startswith(SHA256):
             raise UserError(
-                f"{URL} gave another file: its SHA-256 begins with {digest[:8]}, not {SHA256}; try "
+                f"{URL} gave another file: its SHA-256 starts with {digest[:8]}, not {SHA256}; try "
                 "again"
             )
         part.replace(kept)  # whole or not at all

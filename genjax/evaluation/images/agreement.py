@@ -14,7 +14,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import TICKED, count_classes, sample_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
-from genjax.family import require_samples
+from genjax.family import is_conditional, require_samples
 
 FOUND = 0.1  # of an even share of the samples; a good classifier's slips are fewer
 WRITTEN = 12  # classes up to which each share of the picture is written out
@@ -30,7 +30,7 @@ class LabelAgreement(Evaluator):
     taken for, whatever was requested.
 
     Attributes:
-      classifier: its run directory; it distinguishes the classes that the model is asked for.
+      classifier: its run directory; it distinguishes the classes that the model draws.
       samples: that are drawn, all labels in turn.
     """
 
@@ -66,7 +66,7 @@ class LabelAgreement(Evaluator):
             {"label_agreement": agreement, "classes_found": found},
             {
                 "asked_and_drawn": _picture(
-                    table, f"{agreement:.1%} as asked for, {found} of {classes} classes found"
+                    table, f"{agreement:.1%} as requested, {found} of {classes} classes found"
                 )
             },
             f"{len(asked):,} samples by {subject.model.family.sampler}, clipped to [-1, 1], asked "
@@ -87,7 +87,7 @@ def check_labels(
         other classes.
     """
     require_samples(family, evaluator)
-    if not getattr(family, "conditional", False):
+    if not is_conditional(family):
         raise UserError(
             f"{evaluator} needs a class-conditional model (family.conditional), which this "
             f"{type(family).__name__} "
@@ -95,14 +95,14 @@ def check_labels(
         )
     if getattr(family, "text", None) is not None:
         raise UserError(
-            f"{evaluator} needs a model of labels alone: one of labels and text is asked for both "
+            f"{evaluator} needs a model of labels alone: one of labels and text is given both "
             "or neither"
         )
     if spec.classes is None:
         raise UserError(f"{evaluator} needs labels, but the data have none")
     if family.sampler.label is not None:
         raise UserError(
-            f"{evaluator} needs samples of all labels in turn, but sampler.label asks for "
+            f"{evaluator} needs samples of all labels in turn, but sampler.label requests "
             f"{family.sampler.label} alone"
         )
     classes = count_classes(evaluator, run, others)
@@ -144,6 +144,6 @@ def _picture(table: np.ndarray, title: str) -> np.ndarray:
                 color=colour,
                 fontsize=8,
             )
-    axes.set(xlabel="class by the classifier", ylabel="label asked for")
+    axes.set(xlabel="class by the classifier", ylabel="requested label")
     axes.set_title(title, fontsize=10)
     return figure_pixels(figure)

@@ -26,7 +26,7 @@ TICKED = 25  # classes up to which each bar has its label
 
 @checks.frozen
 class Bias(Evaluator):
-    """Each label's share of the samples beside its share of the data; a classifier gives the
+    """Each label's share of the samples compared with its share of the data; a classifier gives the
     labels.
 
     A classifier that takes some 4s for 9s finds too many 9s among fair samples. So by default the

@@ -33,7 +33,7 @@ COLLAPSED = 0.5  # the ratio of distances below which a remark is made
 
 @checks.frozen
 class Diversity(Evaluator):
-    """How far apart two samples are, beside how far apart two images of the data are.
+    """How far apart two samples are, compared with how far apart two images of the data are.
 
     ``pairwise_...`` is the mean Euclidean distance of two samples, ``pairwise_data_...`` that of
     two reference images and ``diversity_...`` their ratio: 1 for samples as varied as the data, 0

@@ -37,7 +37,7 @@ class GuidanceCurve(Evaluator):
     noise.
 
     Attributes:
-      classifier: its run directory; it distinguishes the classes that the model is asked for.
+      classifier: its run directory; it distinguishes the classes that the model draws.
       scales: of guidance; 0 is the unconditional model, 1 the conditional one.
       samples: that are drawn at each scale, all labels in turn.
     """
@@ -100,7 +100,7 @@ class GuidanceCurve(Evaluator):
             {"guidance": _picture(self.scales, agreement, diversity)},
             f"{self.samples:,} samples at each guidance_scale, otherwise by "
             f"{model.family.sampler}, clipped to "
-            f"[-1, 1], asked for {len(np.unique(asked)):,} of {classes:,} labels in turn; classes "
+            f"[-1, 1], labels in turn, {len(np.unique(asked)):,} of {classes:,}; classes "
             f"and {space.name}",
         )
 

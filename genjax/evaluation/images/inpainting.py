@@ -21,8 +21,8 @@ Region = Literal["left", "right", "top", "bottom", "centre"]
 
 @checks.frozen
 class Inpainting(Evaluator):
-    """Held-out images, one a row: the image, what the model is told of it (the rest grey), and what
-    it fills in.
+    """Held-out images, one a row: the image, the part that the model is given (the rest grey), and
+    what it fills in.
 
     ``known_error`` is the largest deviation of a fill from its image at a known pixel, in units of
     [-1, 1]: 0. Of a class-conditional model the unconditional one fills in.

@@ -59,7 +59,7 @@ class Memorisation(Evaluator):
     Attributes:
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
       samples: that are drawn.
-      limit: training images that are searched, at most, spread evenly; copies of others are not
+      limit: training images that are searched, at most, evenly spaced; copies of others are not
         found.
       held_out: images of the judged split, at most, spread evenly.
       false_alarms: share of new images that may be taken for copies; about 1 / ``held_out`` can be
@@ -219,7 +219,7 @@ class Threshold(NamedTuple):
         return self.rank / (self.held_out + 1)
 
     def compute_tail_probability(self, flagged: int, samples: int) -> float:
-        """How probable at least so many flagged ones of some new images are.
+        """How probable at least this many flagged ones of some new images are.
 
         A binomial test would take the expected share for exact. It follows Beta(rank, held_out + 1
         - rank), as order statistics do, so that the count is beta-binomial.

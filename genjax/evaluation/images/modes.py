@@ -244,7 +244,9 @@ def _plane(
 
 
 def _ranks(counts: np.ndarray) -> np.ndarray:
-    """Samples of each mode, the most frequent mode first, beside what fair samples would give."""
+    """Samples of each mode, the most frequent mode first, compared with what fair samples would
+    give.
+    """
     found, fair = int((counts > 0).sum()), counts.sum() / len(counts)
     figure = new_figure(6, 3.6)
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Samples beside the training images that are nearest to them: has the model learned them by
+"""Samples next to the training images that are nearest to them: has the model learned them by
 heart?
 """
 

@@ -16,7 +16,7 @@ from genjax.data.pictures import grid
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families import vae
-from genjax.family import Batch, State
+from genjax.family import Batch, Reconstructs, State
 
 
 @checks.frozen
@@ -38,7 +38,7 @@ class Reconstructions(Evaluator):
 
     def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if not hasattr(family, "reconstruct"):
+        if not isinstance(family, Reconstructs):
             raise UserError(
                 f"Reconstructions needs a family that reconstructs, which {type(family).__name__} "
                 "does not"

@@ -15,7 +15,7 @@ from genjax.errors import UserError
 from genjax.evaluation.features.drawn import sample_images
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
 from genjax.families.image_rewards import score_images
-from genjax.family import require_samples
+from genjax.family import is_conditional, require_samples
 from genjax.samplers.options import number_label
 
 
@@ -28,7 +28,7 @@ class RewardOfImages(Evaluator):
     ``sampler.label``.
 
     Attributes:
-      reward: a function of images [N, H, W, C] and their labels [N], None of a model that is told
+      reward: a function of images [N, H, W, C] and their labels [N], None for an unconditional
         none, which gives a number for each.
       name: of the number.
       samples: that are drawn.
@@ -68,7 +68,7 @@ class RewardOfImages(Evaluator):
 def requested_labels(
     family: Component, spec: Spec, options: Component, count: int
 ) -> np.ndarray | None:
-    """The labels that the first ``count`` samples are asked for, int64 [N]; None without labels.
+    """The labels requested of the first ``count`` samples, int64 [N]; None without labels.
 
     Args:
       family: that draws them.
@@ -76,7 +76,7 @@ def requested_labels(
       options: its sampler's.
       count: of the samples.
     """
-    if spec.classes is None or not getattr(family, "conditional", False):
+    if spec.classes is None or not is_conditional(family):
         return None
     if options.label is None:
         return cycle_labels(count, spec.classes)

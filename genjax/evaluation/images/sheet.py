@@ -37,7 +37,7 @@ SIDE, WIDTH, HISTOGRAM = (
 
 @checks.frozen
 class Sheet(Evaluator):
-    """The picture ``report``: samples, some of them beside their nearest training images, and a
+    """The picture ``report``: samples, some of them next to their nearest training images, and a
     histogram of classes.
 
     Attributes:

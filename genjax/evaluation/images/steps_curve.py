@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -28,6 +28,13 @@ from genjax.evaluation.images.quality import SUBSETS
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion
+
+
+@runtime_checkable
+class HasSteps(Protocol):
+    """A solver whose number of steps is given."""
+
+    steps: int
 
 
 @checks.frozen
@@ -123,15 +130,15 @@ class StepsCurve(Evaluator):
 
 
 def set_steps(sampler: Denoising, steps: int) -> Denoising:
-    """The sampler with so many steps.
+    """The sampler with this many steps.
 
     Raises:
       UserError: the solver chooses its steps itself, or cannot walk so few.
     """
-    if not hasattr(sampler.solver, "steps"):
+    solver: Component = sampler.solver
+    if not isinstance(solver, HasSteps):
         raise UserError(
-            f"StepsCurve needs a solver of a given number of steps; {sampler.solver} chooses its "
-            "own"
+            f"StepsCurve needs a solver of a given number of steps; {solver} chooses its own"
         )
     return dataclasses.replace(sampler, solver=dataclasses.replace(sampler.solver, steps=steps))
 

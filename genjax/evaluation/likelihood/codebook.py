@@ -53,7 +53,7 @@ def _codes(family: vqvae.VQVAE, state: State, batch: Batch, key: jax.Array) -> j
 
 
 def _histogram(counts: np.ndarray) -> np.ndarray:
-    """How often each code is chosen, most used first, beside an even use of all."""
+    """How often each code is chosen, most used first, compared with an even use of all."""
     figure = new_figure(6, 3)
     axes = figure.add_subplot()
     share = np.sort(counts)[::-1] / counts.sum()

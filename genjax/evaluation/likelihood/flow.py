@@ -30,9 +30,9 @@ class FlowLikelihood(Evaluator):
     ``ode_bits_per_dim`` the same over D log 2. Raw pixels of K levels are spread over [-1, 1], w =
     2 / (K - 1) apart. A pixel's probability is the density's integral over w about its value; with
     x' drawn evenly from there, -log p(x') - D log w is in expectation no less than the negative
-    log-probability of the raw image (Theis et al., arXiv 1511.01844), and that is what is told, in
-    bits a raw pixel as the literature has them. ``..._error`` are standard errors of the mean over
-    examples.
+    log-probability of the raw image (Theis et al., arXiv 1511.01844), and that is what is reported,
+    in bits per raw pixel as the literature has them. ``..._error`` are standard errors of the mean
+    over examples.
 
     It is the density of data with the noise of the process's ``t_min``, see
     ``genjax.samplers.log_density``. Of a class-conditional model the unconditional one is judged.
@@ -78,9 +78,9 @@ class FlowLikelihood(Evaluator):
         batch = (
             -(-self.batch // subject.layout.mesh.size) * subject.layout.mesh.size
         )  # as many on each device
-        told = (spec.levels, self.probes, self.rtol, self.atol)
+        settings = (spec.levels, self.probes, self.rtol, self.atol)
         nll = dataclasses.replace(subject, batch_size=batch).collect(
-            _nll, *told, limit=self.examples
+            _nll, *settings, limit=self.examples
         )
         failed = int((~np.isfinite(nll)).sum())
         if failed:

@@ -14,8 +14,8 @@ from genjax.family import Batch, Metrics, State
 
 @checks.frozen
 class GeneralisationGap(Evaluator):
-    """The family's own metrics on training examples, without augmentation, beside those on as many
-    held-out ones.
+    """The family's own metrics on training examples, without augmentation, compared with those
+    on as many held-out ones.
 
     Attributes:
       limit: examples of either split, at most, spread evenly.

@@ -21,7 +21,7 @@ class ImportanceBound(Evaluator):
 
     Attributes:
       samples: an example; 5,000 is what the literature reports.
-      limit: judge so many examples alone, spread evenly; None for the whole split.
+      limit: judge this many examples alone, evenly spaced; None for the whole split.
       chunk: samples that are decoded at once; None takes the family's own.
     """
 

@@ -27,8 +27,8 @@ LOW = 5  # percentile that tells of the nearest samples
 
 @checks.frozen
 class TabularPrivacy(Evaluator):
-    """Distances from samples to their nearest training records, beside those of held-out rows to
-    theirs.
+    """Distances from samples to their nearest training records, compared with those of held-out
+    rows to theirs.
 
     Numbers count in standard deviations of the training rows, a category that differs as 1, a
     number that is missing in but one of two rows as 1, too. ``nearest_record`` is the median
@@ -41,7 +41,7 @@ class TabularPrivacy(Evaluator):
 
     Attributes:
       samples: that are drawn.
-      limit: training records that are searched, at most, spread evenly; copies of others are not
+      limit: training records that are searched, at most, evenly spaced; copies of others are not
         found.
     """
 

@@ -37,7 +37,7 @@ def data_columns(subject: Subject, split: str, limit: int | None = None) -> Colu
 
 
 def sample_columns(subject: Subject, count: int) -> Columns:
-    """Columns of so many samples, decoded once for all evaluators."""
+    """Columns of this many samples, decoded once for all evaluators."""
     return subject.compute_once(
         ("columns", count), lambda: _codec(subject).decode(subject.draw_samples(count))
     )

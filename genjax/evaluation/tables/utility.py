@@ -1,11 +1,9 @@
-"""Whether samples of a table can be in for it: a classifier that learns from them, judged on
-real rows.
-"""
+"""Whether samples of a table can be in for it: what learns from them, judged on real rows."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import jax
@@ -20,7 +18,13 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.tables.rows import check_table, data_columns, sample_columns
 from genjax.family import Family
 
+Scores = dict[str, float]
 Learner = Literal["logistic_regression", "decision_tree", "random_forest", "nearest_neighbours"]
+
+
+# Of a target of categories, each a mean over learners; of one of numbers, R2 alone.
+MEASURES = ("accuracy", "balanced_accuracy", "f1", "auc")
+SKEWED = 0.8  # share of the commonest value from which accuracy says little
 
 
 @checks.frozen
@@ -28,16 +32,22 @@ class TrainOnSynthetic(Evaluator):
     """Train on synthetic, test on real (Esteban et al., arXiv 1706.02633): what samples are worth
     to learn from.
 
-    scikit-learn's classifiers learn the table's target from as many samples as there are training
-    rows, and from the training rows themselves; both are tested on the judged split.
-    ``tstr_<learner>`` and ``trtr_<learner>`` are the two accuracies, the first a mean over
-    ``draws`` sets of samples; ``tstr_accuracy`` and ``trtr_accuracy`` are their means over the
-    learners, ``tstr_error`` the standard error of the first over the sets, and ``tstr_gap`` how
-    much lower it is, in percentage points. Rows whose target is missing are left out.
+    scikit-learn's classifiers, or for a target of numbers its regressors, learn the table's target
+    from as many samples as there are training rows, and from the training rows themselves; both are
+    tested on the judged split. Rows whose target is missing are left out.
+
+    Numbers: ``tstr_<measure>`` of those that learned from samples, a mean over the learners and
+    over ``draws`` sets of samples; ``trtr_<measure>`` of those that learned from the training rows;
+    ``majority_<measure>`` of always the commonest value of the training rows, or of numbers their
+    mean. The measures are ``accuracy``, ``balanced_accuracy`` (the mean of the recalls of the
+    classes), ``f1`` and ``auc`` (means over the classes, each against the rest), or ``r2``. Of the
+    first measure there are ``tstr_<learner>`` and ``trtr_<learner>``; ``tstr_error`` is its
+    standard error over the sets, and ``tstr_gap`` how much lower it is, in percentage points.
 
     Attributes:
-      learners: "logistic_regression", "decision_tree", "random_forest" or "nearest_neighbours",
-        each with the hyper-parameters that scikit-learn gives it.
+      learners: "logistic_regression" (of numbers: a ridge regression), "decision_tree",
+        "random_forest" or "nearest_neighbours", each with the hyper-parameters that scikit-learn
+        gives it.
       draws: sets of samples.
       limit: training rows, at most, spread evenly, and samples as many.
     """
@@ -67,101 +77,196 @@ class TrainOnSynthetic(Evaluator):
             data_columns(subject, subject.split),
         )
         rows = len(next(iter(train.values())))
-        real = self._measure_accuracies(subject, train, test)
+        codec: Component = subject.model.codec
+        real = self._scores(codec, train, test)
         found = []
         for number in range(self.draws):
             another = dataclasses.replace(
                 subject, key=jax.random.fold_in(subject.key, number), made={}
             )
-            found.append(self._measure_accuracies(subject, sample_columns(another, rows), test))
-        synthetic = np.array(found)  # [draws, learners]
-        overall = synthetic.mean(1)
-        numbers = {
-            "tstr_accuracy": float(overall.mean()),
-            "tstr_error": float(overall.std(ddof=1) / np.sqrt(self.draws)),
-            "trtr_accuracy": float(np.mean(real)),
-            "tstr_gap": float(100 * (np.mean(real) - overall.mean())),
-        }
-        for i, name in enumerate(self.learners):
-            numbers |= {
-                f"tstr_{name}": float(synthetic[:, i].mean()),
-                f"trtr_{name}": float(real[i]),
-            }
+            found.append(self._scores(codec, sample_columns(another, rows), test))
+        numbers = self._numbers(real, found, score_constant(codec, train, test))
         return Findings(
             numbers,
             {},
             f"{self.draws} sets of {rows:,} samples by {subject.model.family.sampler}, {rows:,} "
             "training rows, "
             f"tested on {subject.split}",
+            tuple(_remarks(codec, numbers, subject.split)),
         )
 
-    def _measure_accuracies(self, subject: Subject, train: Columns, test: Columns) -> list[float]:
+    def _scores(self, codec: Component, train: Columns, test: Columns) -> list[Scores]:
         """Of each learner."""
-        codec: Component = subject.model.codec
-        return [accuracy(codec, name, train, test) for name in self.learners]
+        return [score(codec, name, train, test) for name in self.learners]
+
+    def _numbers(
+        self, real: list[Scores], drawn: list[list[Scores]], constant: Scores
+    ) -> dict[str, float]:
+        numbers: dict[str, float] = {}
+        for measure in constant:
+            synthetic = np.array([[scores[measure] for scores in one] for one in drawn])
+            overall, known = synthetic.mean(1), [scores[measure] for scores in real]
+            numbers[f"tstr_{measure}"] = float(overall.mean())
+            numbers[f"trtr_{measure}"] = float(np.mean(known))
+            numbers[f"majority_{measure}"] = constant[measure]
+            if measure != next(iter(constant)):
+                continue
+            numbers["tstr_error"] = float(overall.std(ddof=1) / np.sqrt(self.draws))
+            numbers["tstr_gap"] = float(100 * (np.mean(known) - overall.mean()))
+            for i, name in enumerate(self.learners):
+                numbers[f"tstr_{name}"] = float(synthetic[:, i].mean())
+                numbers[f"trtr_{name}"] = float(known[i])
+        return numbers
 
 
-def accuracy(codec: Component, learner: Learner, train: Columns, test: Columns) -> float:
-    """The share of test rows whose target a classifier that has learned from ``train`` gets right.
+def _remarks(codec: Component, numbers: Mapping[str, float], split: str) -> Iterator[str]:
+    """What a reader of one of the numbers alone would miss."""
+    if "tstr_r2" in numbers:
+        if numbers["trtr_r2"] > 0.1 and numbers["tstr_r2"] <= 0:
+            yield (
+                f"regressors that learned from samples predict {codec.target!r} no better than its "
+                f"mean (R2 {numbers['tstr_r2']:.2f}; from real rows {numbers['trtr_r2']:.2f})"
+            )
+        return
+    share = numbers["majority_accuracy"]
+    if share >= SKEWED:
+        yield (
+            f"{100 * share:.0f} % of the rows of {split} have the commonest value of "
+            f"{codec.target!r}, so that accuracy says little: look at balanced_accuracy, f1 and "
+            "auc beside those of the majority"
+        )
+    real, drawn, least = (
+        numbers[f"{who}_balanced_accuracy"] for who in ("trtr", "tstr", "majority")
+    )
+    if real - least > 0.05 and drawn - least < 0.1 * (real - least):
+        yield (
+            f"classifiers that learned from samples predict {codec.target!r} no better than the "
+            f"majority (balanced accuracy {drawn:.2f}; from real rows {real:.2f})"
+        )
+
+
+def score(codec: Component, learner: Learner, train: Columns, test: Columns) -> Scores:
+    """How well what has learned the target from ``train`` predicts that of the rows of ``test``.
+
+    Returns:
+      ``MEASURES`` of a target of categories, R2 of one of numbers.
 
     Raises:
-      UserError: the table has no target, or one of numbers.
+      UserError: the table has no target, or no row has a value in it.
     """
     (x, y), (seen, wanted) = (split_target(codec, columns) for columns in (train, test))
     if not len(y) or not len(wanted):
         raise UserError(f"no row has a value in the target column {codec.target!r}")
-    model = _constant() if len(np.unique(y)) < 2 else _learner(learner)
-    return float((model.fit(x, y).predict(seen) == wanted).mean())
+    if y.dtype.kind == "f":
+        return _score_numbers(_regressor(learner).fit(x, y).predict(seen), wanted)
+    model = _constant() if len(np.unique(y)) < 2 else _classifier(learner)
+    return _score_categories(model.fit(x, y), seen, wanted)
+
+
+def score_constant(codec: Component, train: Columns, test: Columns) -> Scores:
+    """As ``score``, of always the commonest value, or of numbers their mean."""
+    (x, y), (seen, wanted) = (split_target(codec, columns) for columns in (train, test))
+    if y.dtype.kind == "f":
+        return _score_numbers(np.full(len(wanted), y.mean()), wanted)
+    return _score_categories(_constant().fit(x, y), seen, wanted)
+
+
+def _score_categories(model: Any, seen: np.ndarray, wanted: np.ndarray) -> Scores:
+    from sklearn.metrics import f1_score, recall_score, roc_auc_score
+
+    guess, shares, there = model.predict(seen), model.predict_proba(seen), np.unique(wanted)
+    of_class = {known: shares[:, i] for i, known in enumerate(model.classes_)}
+    nothing = np.zeros(len(wanted))
+    areas = [roc_auc_score(wanted == c, of_class.get(c, nothing)) for c in there if len(there) > 1]
+    options: Any = {"labels": there, "average": "macro", "zero_division": 0}
+    return {
+        "accuracy": float((guess == wanted).mean()),
+        "balanced_accuracy": float(recall_score(wanted, guess, **options)),
+        "f1": float(f1_score(wanted, guess, **options)),
+        "auc": float(np.mean(areas)) if areas else 0.5,  # nothing to put in order
+    }
+
+
+def _score_numbers(guess: np.ndarray, wanted: np.ndarray) -> Scores:
+    apart = np.square(wanted - wanted.mean()).sum()
+    return {"r2": float(1 - np.square(wanted - guess).sum() / apart) if apart else 0.0}
 
 
 def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
     """Features float64 [N, F], NaN where a number is missing, and targets [N] of the rows that have
-    one.
+    one: codes of categories, or numbers as float64.
 
     Raises:
-      UserError: the table has no target, or one of numbers.
+      UserError: the table has no target.
     """
-    target = {column.name: column for column in codec.categories}.get(codec.target)
+    named = {column.name: column for column in (*codec.numbers, *codec.categories)}
+    target = named.get(codec.target)
     if target is None:
-        numbers = codec.target is not None
-        what = (
-            f"the target {codec.target!r} holds numbers; list it in categorical"
-            if numbers
-            else "there is none"
+        raise UserError(
+            "TrainOnSynthetic needs a target column, but there is none: name it as data.target"
         )
-        raise UserError(f"TrainOnSynthetic needs a target column of categories, but {what}")
-    known = np.array([value is not None for value in columns[target.name]])
-    features = [columns[column.name][known, None] for column in codec.numbers]
+    values = columns[target.name]
+    numeric = values.dtype.kind == "f"
+    known = ~np.isnan(values) if numeric else np.array([value is not None for value in values])
+    features = [
+        columns[column.name][known, None] for column in codec.numbers if column.name != target.name
+    ]
     for column in codec.categories:
         if column.name != target.name:
             features.append(np.eye(column.size)[column.encode(columns[column.name][known])])
-    return np.concatenate(features, axis=1), target.encode(columns[target.name][known])
+    wanted = values[known].astype(np.float64) if numeric else target.encode(values[known])
+    if not features:
+        raise UserError(f"TrainOnSynthetic needs columns other than the target {codec.target!r}")
+    return np.concatenate(features, axis=1), wanted
 
 
-def _learner(name: Learner) -> Any:
-    """A classifier behind missing numbers filled in and told of, and all standardised, by the
-    rows it learns from.
+def _classifier(name: Learner) -> Any:
+    """A classifier after missing numbers are filled in and marked, and all are standardised, by
+    the rows it learns from.
     """
     from sklearn.ensemble import RandomForestClassifier
-    from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
     from sklearn.tree import DecisionTreeClassifier
 
-    classifier = {
-        "logistic_regression": LogisticRegression(max_iter=1000),
-        "decision_tree": DecisionTreeClassifier(random_state=0),
-        "random_forest": RandomForestClassifier(random_state=0),
-        "nearest_neighbours": KNeighborsClassifier(),
-    }[name]
+    return _filled(
+        {
+            "logistic_regression": LogisticRegression(max_iter=1000),
+            "decision_tree": DecisionTreeClassifier(random_state=0),
+            "random_forest": RandomForestClassifier(random_state=0),
+            "nearest_neighbours": KNeighborsClassifier(),
+        }[name]
+    )
+
+
+def _regressor(name: Learner) -> Any:
+    """As ``_classifier``, for a target of numbers."""
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.linear_model import Ridge
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.tree import DecisionTreeRegressor
+
+    return _filled(
+        {
+            "logistic_regression": Ridge(),
+            "decision_tree": DecisionTreeRegressor(random_state=0),
+            "random_forest": RandomForestRegressor(random_state=0),
+            "nearest_neighbours": KNeighborsRegressor(),
+        }[name]
+    )
+
+
+def _filled(learner: Any) -> Any:
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     filled = SimpleImputer(add_indicator=True, keep_empty_features=True)
-    return make_pipeline(filled, StandardScaler(), classifier)
+    return make_pipeline(filled, StandardScaler(), learner)
 
 
 def _constant() -> Any:
-    """For samples of a single class, which are not lesson."""
+    """Always the commonest value."""
     from sklearn.dummy import DummyClassifier
 
     return DummyClassifier()

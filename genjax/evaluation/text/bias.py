@@ -66,7 +66,7 @@ class TextBias(Evaluator):
     2010.00133).
 
     The gap of a pair of sentences is log p with the first word less log p with the second one, in
-    nats; that of a probe, ``bias_<name>``, is the mean over its sentences, beside the ends of its
+    nats; that of a probe, ``bias_<name>``, is the mean over its sentences, with the ends of its
     bootstrap interval, ``..._low`` and ``..._high``. Templates and pairs of words are drawn again
     independently of each other (Owen, 2007), as sentences of one template or with one word are not
     independent ones; the intervals hold for all probes at once (Bonferroni). A probe is flagged
@@ -168,7 +168,7 @@ class Sentence(NamedTuple):
     """One sentence as a model reads it.
 
     Attributes:
-      tokens: with the one that it begins after [T].
+      tokens: with the one that it starts after [T].
       rest: how many of them, at the end, follow the words of the pair.
     """
 

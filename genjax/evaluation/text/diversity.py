@@ -31,7 +31,8 @@ Unit = Literal["words", "tokens"]
 
 @checks.frozen
 class TextDiversity(Evaluator):
-    """Distinct n-grams, self-BLEU and repetition of samples beside those of as much held-out text.
+    """Distinct n-grams, self-BLEU and repetition of samples compared with those of as much held-out
+    text.
 
     ``distinct_1`` to ``distinct_N`` are different n-grams over all n-grams of the samples (Li et
     al., arXiv 1510.03055); ``self_bleu`` is the mean BLEU, in orders up to N, of each sample

@@ -13,6 +13,7 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.charts import figure_pixels, new_figure
+from genjax.data.dataset import HasDocuments
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -33,7 +34,7 @@ class DomainPerplexity(Evaluator):
     method for a ratio of sums); they hold for all domains at once (Bonferroni).
 
     Attributes:
-      limit: judge so many rows alone, spread evenly; None for the whole split.
+      limit: judge this many rows alone, evenly spaced; None for the whole split.
       shown: domains with a number each, those with most tokens; the others are taken together.
       confidence: of all intervals together.
     """
@@ -52,15 +53,14 @@ class DomainPerplexity(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         part = subject.select_part(self.limit)
         whole: Component = part.whole
-        corpus = getattr(whole, "corpus", None)
-        if corpus is None or corpus.domain is None or not hasattr(whole, "documents"):
+        if not isinstance(whole, HasDocuments) or whole.corpus.domain is None:
             raise UserError(
-                "DomainPerplexity needs a source that tells the domain of a text; these data do not"
+                "DomainPerplexity needs a source that names the domain of a text; these data do not"
             )
         nll, weight, size = subject.collect(_predict, limit=self.limit)
         document = whole.documents(part.rows)[:, 1:]
-        domain = np.where(weight > 0, np.asarray(corpus.domain)[document], -1)
-        names, domain = _select_domains(corpus.domains, domain, self.shown)
+        domain = np.where(weight > 0, np.asarray(whole.corpus.domain)[document], -1)
+        names, domain = _select_domains(whole.corpus.domains, domain, self.shown)
         rows = np.broadcast_to(np.arange(len(nll))[:, None], nll.shape)
         total, count, size = (
             np.stack(

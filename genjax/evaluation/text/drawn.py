@@ -1,4 +1,4 @@
-"""Texts that a model draws beside texts of the data, as arrays [T] int64 of tokens."""
+"""Texts that a model draws next to texts of the data, as arrays [T] int64 of tokens."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
     found = [codec.decode(text) for text in texts]  # type: ignore[attr-defined]
     if not all(isinstance(text, str) for text in found):
         raise UserError(
-            f"{type(codec).__name__} is no codec of text: count its tokens (unit='tokens')"
+            f"{type(codec).__name__} is not a codec of text: count its tokens (unit='tokens')"
         )
     numbers: dict[str, int] = {}
     return [

@@ -9,6 +9,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.data.audio.music import ChoraleCodec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -23,7 +24,7 @@ class FrameLikelihood(Evaluator):
     Numbers: ``nll_per_frame``, the mean over all steps, the first of each piece among them, and
     ``nll_per_later_frame``, without the first ones, as models of each step from the steps before it
     are judged (Boulanger-Lewandowski et al., arXiv 1206.6392). The end of a piece is predicted,
-    too, but counts in neither. The data's codec is a ``ChoraleCodec``, and no row begins within a
+    too, but counts in neither. The data's codec is a ``ChoraleCodec``, and no row starts within a
     piece.
     """
 
@@ -31,7 +32,7 @@ class FrameLikelihood(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Component = subject.model.codec
-        if not hasattr(codec, "step"):
+        if not isinstance(codec, ChoraleCodec):
             raise UserError(
                 "FrameLikelihood needs tokens that spell steps of time, unlike "
                 f"{type(codec).__name__}'s"

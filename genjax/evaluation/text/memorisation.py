@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.charts import figure_pixels, new_figure, show_percents
-from genjax.data.dataset import Spec
+from genjax.data.dataset import HasCorpus, Spec
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import quantile, wilson
 from genjax.evaluation.images.memorisation import SIGNIFICANT, Threshold
@@ -24,7 +24,7 @@ from genjax.evaluation.text.overlap import longest_overlaps
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.family import Batch, Family, State
-from genjax.samplers.tokens.decoding import TokenSampler
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 CONFIDENCE = 0.95  # of the interval that the flag of an extraction rate goes by
 QUOTED = 80  # characters of a passage that a remark quotes
@@ -52,7 +52,7 @@ class TextMemorisation(Evaluator):
       samples: that are drawn by the family's own sampler; as many held-out texts are taken.
       false_alarms: share of new texts that may be taken for copies; about 1 / ``samples`` can be
         kept to at best.
-      rows: of training and as many held-out ones to be continued, spread evenly; fewer where they
+      rows: of training and as many held-out ones to be continued, evenly spaced; fewer where they
         are too short.
       prefix: tokens of a row that are given.
       size: tokens that must be continued with.
@@ -228,10 +228,10 @@ def get_corpus(subject: Subject, split: str) -> np.ndarray:
     Raises:
       UserError: the split has none.
     """
-    corpus: Any = getattr(subject.splits[split], "corpus", None)
-    if corpus is None:
+    whole = subject.splits[split]
+    if not isinstance(whole, HasCorpus):
         raise UserError(f"the {split} split has no corpus to search for passages of")
-    return corpus.tokens
+    return whole.corpus.tokens
 
 
 def _continue_rows(
@@ -247,8 +247,7 @@ def _continue_rows(
     drawn = continue_prompts(
         family,
         state.params,
-        tokens[:, :prefix],
-        jnp.ones((len(tokens), prefix), bool),
+        Prompts(tokens[:, :prefix], jnp.ones((len(tokens), prefix), bool)),
         TokenSampler(size, temperature=0),
         key,
     )
@@ -266,7 +265,7 @@ def _quote(subject: Subject, tokens: np.ndarray) -> str:
 def _picture(
     one: np.ndarray, other: np.ndarray, size: str, what: str, name: str = "samples"
 ) -> np.ndarray:
-    """The share of texts with at least so many tokens, of both sides."""
+    """The share of texts with at least this many tokens, of both sides."""
     figure = new_figure(5.5, 3.4)
     axes = figure.add_subplot()
     for values, colour, label in ((other, "0.5", "held out"), (one, "tab:blue", name)):

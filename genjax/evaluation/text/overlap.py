@@ -21,7 +21,7 @@ class Overlaps(NamedTuple):
 
     Attributes:
       size: tokens of it [N] int64.
-      begin: where it begins in its text [N] int64.
+      begin: where it starts in its text [N] int64.
     """
 
     size: np.ndarray
@@ -103,7 +103,7 @@ def _find_windows(
     asked: Sequence[_Sums], known: _Sums, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Which texts [N] bool share a window of that length with the corpus, and where in the
-    text it begins [N].
+    text it starts [N].
     """
     windows = [one.hash_windows(length) for one in asked]
     hashes = np.concatenate(windows)

@@ -1,4 +1,4 @@
-"""How far a policy has gone from the model that it began as, in nats per response."""
+"""How far a policy has gone from the model that it started as, in nats per response."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from genjax.families.rewards import extract_prompts
 from genjax.family import Batch, State
 from genjax.losses import kl_k1
 from genjax.posttrain.continued import BASE, FromBase
-from genjax.samplers.tokens.decoding import TokenSampler
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 
 @checks.frozen
@@ -109,7 +109,7 @@ def _draw_responses(
     asked = asked.at[:, -1].set(True)
     stops = () if end is None else ((end,),)
     drawing = continue_prompts(
-        family.base, state.params, prompts, asked, sampler, key, stops, end or 0
+        family.base, state.params, Prompts(prompts, asked), sampler, key, stops, end or 0
     )
     inside = jnp.arange(sampler.steps)[None] < drawing.lengths[:, None]
     real = jnp.concatenate([asked, inside], 1).astype(jnp.int32)

@@ -24,7 +24,7 @@ class LossByPosition(Evaluator):
     rows positions count within each document.
 
     Attributes:
-      limit: judge so many rows alone, spread evenly; None for the whole split.
+      limit: judge this many rows alone, evenly spaced; None for the whole split.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -61,7 +61,7 @@ class LossByPosition(Evaluator):
 def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """-log p, weight and position [B, T] of what is predicted; positions begin at 0, with one
+    """-log p, weight and position [B, T] of what is predicted; positions start at 0, with one
     token before.
     """
     found = family.predict(state.params, batch)

@@ -17,7 +17,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.likelihood.classification import Reliability, reliability
-from genjax.family import Batch, State
+from genjax.family import Batch, ScoresPairs, State
 
 
 @checks.frozen
@@ -48,7 +48,7 @@ class PreferenceQuality(Evaluator):
 
     def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
-        if getattr(family, "score_pairs", None) is None:
+        if not isinstance(family, ScoresPairs):
             raise UserError(
                 f"PreferenceQuality judges what rewards responses, which a {type(family).__name__} "
                 "does not"

@@ -31,7 +31,7 @@ class PseudoPerplexity(Evaluator):
     it.
 
     Attributes:
-      limit: rows, spread evenly; each costs as many passes as it has tokens.
+      limit: rows, evenly spaced; each costs as many passes as it has tokens.
     """
 
     judges: ClassVar[tuple[type, ...]] = (MaskedLM,)

@@ -19,7 +19,7 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.families.rewards import decode_rows, extract_prompts, score_texts
 from genjax.family import Batch, State
-from genjax.samplers.tokens.decoding import TokenSampler
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 
 @checks.frozen
@@ -100,6 +100,8 @@ def _draw_responses(
     # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
     asked = asked.at[:, -1].set(True)
     stops = () if end is None else ((end,),)
-    drawing = continue_prompts(family, state.params, prompts, asked, sampler, key, stops, end or 0)
+    drawing = continue_prompts(
+        family, state.params, Prompts(prompts, asked), sampler, key, stops, end or 0
+    )
     inside = jnp.arange(sampler.steps)[None] < drawing.lengths[:, None]
     return prompts, asked, drawing.tokens, inside

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from genjax import checks
+from genjax.data.dataset import HasDocuments
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.masked_lm import MaskedLM, embed
@@ -38,15 +39,14 @@ class SentenceNeighbours(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         part = subject.select_part(self.limit)
-        corpus = getattr(part.whole, "corpus", None)
-        documents = getattr(part.whole, "documents", None)
-        if documents is None or corpus is None or corpus.domain is None:
+        whole = part.whole
+        if not isinstance(whole, HasDocuments) or whole.corpus.domain is None:
             raise UserError(
-                "SentenceNeighbours needs a source that tells the domain of a text; these data do "
+                "SentenceNeighbours needs a source that names the domain of a text; these data do "
                 "not"
             )
-        first = documents(part.rows)[:, 0]
-        domain = np.asarray(corpus.domain)[first]
+        first = whole.documents(part.rows)[:, 0]
+        domain = np.asarray(whole.corpus.domain)[first]
         if len(np.unique(domain)) < 2:
             return Findings(
                 remarks=("all held-out texts are of one domain: neighbours tell nothing",)

@@ -11,7 +11,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.dataset import Spec
+from genjax.data.dataset import HasReferences, Spec
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -20,7 +20,7 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.families.rewards import extract_prompts
 from genjax.family import Batch, Family, State
-from genjax.samplers.tokens.decoding import TokenSampler
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 WORDS = Words()
 
@@ -63,7 +63,7 @@ class TranslationQuality(Evaluator):
         part = subject.select_part(self.limit)
         codec: Component = subject.model.codec
         whole: Component = part.whole
-        if not hasattr(whole, "references"):
+        if not isinstance(whole, HasReferences):
             raise UserError(
                 f"the {subject.split} split has no sentences as they are written to compare with"
             )
@@ -110,11 +110,12 @@ def translate(
     """Greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which
     ``source_mask`` [B, S] tells; ended ones are filled up with ``end``.
     """
-    prompts = jnp.full((len(source), 1), start, jnp.int32)
-    real, key = jnp.ones(prompts.shape, bool), jax.random.key(0)  # nothing is drawn
+    starts = jnp.full((len(source), 1), start, jnp.int32)
+    prompts = Prompts(starts, jnp.ones(starts.shape, bool))
+    key = jax.random.key(0)  # nothing is drawn
     options = TokenSampler(steps, temperature=0)
     return continue_prompts(
-        family, state.params, prompts, real, options, key, ((end,),), end, source, source_mask
+        family, state.params, prompts, options, key, ((end,),), end, (source, source_mask)
     ).tokens
 
 
@@ -133,11 +134,9 @@ def answer(
     Args:
       longest: tokens of the longest prompt.
     """
-    prompts, asked = extract_prompts(tokens, prefix_mask, longest)
+    prompts = Prompts(*extract_prompts(tokens, prefix_mask, longest))
     options, key = TokenSampler(steps, temperature=0), jax.random.key(0)  # nothing is drawn
-    return continue_prompts(
-        family, state.params, prompts, asked, options, key, ((end,),), end
-    ).tokens
+    return continue_prompts(family, state.params, prompts, options, key, ((end,),), end).tokens
 
 
 def corpus_scores(

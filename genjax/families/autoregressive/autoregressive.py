@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -42,9 +42,23 @@ from genjax.family import (
     gradient_step,
 )
 from genjax.losses import chunked_cross_entropy
+from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
+
+LEAST_GAIN = 0.005  # nats a token; a decoder that reads gains more by what it is to write about
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """A net with attention, such as a ``Transformer``."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Component]]]
+    attention: str
+    causal: bool
+    cross_attention: bool
+    scan_layers: bool
 
 
 class Predictions(NamedTuple):
@@ -66,7 +80,7 @@ class Autoregressive(Family):
     """Next-token prediction. Its ``loss`` is in nats per token: the sum over target tokens over
     their number.
 
-    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is beside it
+    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is next to it
     when held-out text is judged: what lets models of different vocabularies be compared.
 
     Data with a source have an encoder of the same hyper-parameters read it, which the decoder
@@ -91,12 +105,14 @@ class Autoregressive(Family):
     sampler: Decoding = Decoding()
     prefix_lm: bool = False
 
+    key_numbers: ClassVar[tuple[str, ...]] = ("bits_per_byte", "reading_gain")
+
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "chunk")
         checks.at_least(self, 0, "z_loss")
-        if not getattr(self.net, "causal", True):
+        if isinstance(self.net, Attends) and not self.net.causal:
             raise UserError("an autoregressive model is causal: it would see what it is to predict")
-        if self.prefix_lm and getattr(self.net, "attention", None) is None:
+        if self.prefix_lm and not isinstance(self.net, Attends):
             raise UserError(
                 f"prefix_lm needs a net with attention; a {type(self.net).__name__} has none of it"
             )
@@ -113,7 +129,7 @@ class Autoregressive(Family):
         if spec.source_length is None:
             return self.net.module(spec.vocabulary).init(key, tokens)["params"], variables
         assert spec.source_vocabulary is not None
-        if not hasattr(self.net, "cross_attention"):
+        if not isinstance(self.net, Attends):
             raise UserError(
                 f"these data have a source, which a {type(self.net).__name__} does not read"
             )
@@ -129,7 +145,7 @@ class Autoregressive(Family):
         encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
         return {
             "encoder": params["params"],
-            "decoder": decoder.init(two, tokens, memory=encoded[0])["params"],
+            "decoder": decoder.init(two, tokens, memory=Memory(encoded[0]))["params"],
         }, variables
 
     def _check(self, spec: Spec) -> None:
@@ -151,7 +167,7 @@ class Autoregressive(Family):
             )
 
     def _make_constants(self, spec: Spec) -> dict[str, jax.Array]:
-        """What of the data is kept beside the parameters."""
+        """What is kept of the data next to the parameters."""
         return (
             {}
             if spec.token_bytes is None
@@ -185,7 +201,36 @@ class Autoregressive(Family):
             in_bytes = state.variables["token_bytes"][batch["tokens"][:, 1:]]
             bits = metrics["loss"].sum / math.log(2)
             metrics["bits_per_byte"] = Mean(bits, jnp.sum(in_bytes * found.weight))
+        read = {name: batch[name] for name in self.list_read(batch)}
+        if read and len(batch["mask"]) > 1:
+            metrics["reading_gain"] = self._measure_reading(
+                state.params, batch, read, metrics["loss"]
+            )
         return metrics
+
+    def list_read(self, batch: Batch) -> tuple[str, ...]:
+        """The entries of a batch that the decoder attends to, none in a model without encoder."""
+        return tuple(name for name in batch if name.startswith("source_"))
+
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        """A decoder that does as well with what belongs to another text."""
+        gain = numbers.get("reading_gain", math.inf)
+        if not gain < LEAST_GAIN:
+            return {}
+        return {
+            "reading_gain": "the decoder ignores what it is to write about: with that of another "
+            f"example its loss rises by {gain:.2g} nats a token only; train longer, raise the "
+            "learning rate, or see whether pairs belong together"
+        }
+
+    def _measure_reading(self, params: Params, batch: Batch, read: Batch, loss: Mean) -> Mean:
+        """How much the loss rises where each text is predicted from what its neighbour was written
+        about.
+        """
+        place = jnp.arange(len(batch["mask"]))
+        after = jnp.where(place + 1 < batch["mask"].sum(), place + 1, 0)
+        other = self.predict(params, {**batch, **{k: v[after] for k, v in read.items()}})
+        return Mean(jnp.sum(other.nll * other.weight) - loss.sum, loss.weight)
 
     def sample(
         self, state: State, key: jax.Array, n: int, options: Decoding | Request
@@ -288,23 +333,24 @@ class Autoregressive(Family):
     def _make_reader(
         self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None
     ) -> TokenReader:
-        """The model as it reads rows of tokens, of one with an encoder told ``memory``: features
+        """The model as it reads rows of tokens, with ``memory`` if it has an encoder: features
         [B, S, C] or [1, S, C] and a mask [B, S] or [1, S], 0 where they are padding.
         """
         reads = memory is not None
         net, decoder = self._choose_net(reads), params["decoder"] if reads else params
-        if getattr(net, "scan_layers", False):  # token by token a loop over layers is slow
+        # Token by token a loop over layers is slow.
+        if isinstance(net, Attends) and net.scan_layers:
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
         module = net.module(self._count_tokens(params))
 
         def model(
             tokens: jax.Array, mask: jax.Array, cache: Any, last: int
         ) -> tuple[jax.Array, Any]:
-            told = {}
+            options = {}
             if self.prefix_lm and tokens.shape[1] > 1:  # the prompt is what finds the cache empty
-                told["prefix"] = mask & (cache.lengths == 0)[:, None]
+                options["prefix"] = mask & (cache.lengths == 0)[:, None]
             hidden, cache = module.apply(
-                {"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **told
+                {"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **options
             )
             return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
 
@@ -317,7 +363,7 @@ class Autoregressive(Family):
             )  # padding, which leaves the memory alone in the cache
             cache = net.new_cache(rows, room, features.shape[1])
             return module.apply(
-                {"params": decoder}, nothing, None, nothing, features, real, cache=cache
+                {"params": decoder}, nothing, None, nothing, Memory(features, real), cache=cache
             )[1]
 
         return TokenReader(model, new_cache, self.net.context)
@@ -326,20 +372,20 @@ class Autoregressive(Family):
         """Of the tokens 1 to T of each row from those before them; a key says training."""
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
-        told = {name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch}
+        options: dict[str, Component] = {
+            name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch
+        }
         if self.prefix_lm:
-            told["prefix"] = batch["prefix_mask"][:, :-1] > 0
+            options["prefix"] = batch["prefix_mask"][:, :-1] > 0
             weight = weight * (1 - batch["prefix_mask"][:, 1:])  # seen before it would be predicted
         decoder, reads = params, "encoder" in params
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
             decoder = params["decoder"]
-            told["memory"], told["memory_mask"] = self._encode_memory(
-                params["encoder"], batch, keys[0]
-            )
+            options["memory"] = Memory(*self._encode_memory(params["encoder"], batch, keys[0]))
         module = self._choose_net(reads).module(self._count_tokens(params))
         hidden, _ = module.apply(
-            {"params": decoder}, inputs, **told, rngs=_rngs(keys[1]), train=key is not None
+            {"params": decoder}, inputs, **options, rngs=_rngs(keys[1]), train=key is not None
         )
         rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
         targets = batch["tokens"][:, 1:].reshape(-1)

@@ -16,13 +16,14 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.autoregressive import Attends, Autoregressive
 from genjax.families.autoregressive.generation import TokenReader
 from genjax.families.autoregressive.request import Decoding, Request
 from genjax.family import Batch, Inputs, Params, State, Trained, Variables, find_input
+from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.image_encoder import ImageEncoder
 from genjax.nets.transformer.transformer import Transformer
-from genjax.samplers.tokens.decoding import TokenSampler, generate
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler, generate
 
 
 @checks.frozen
@@ -81,7 +82,7 @@ class Captioner(Autoregressive):
     """Next-token prediction of the captions of images. Its ``loss`` is in nats per token, as that
     of ``Autoregressive``.
 
-    The data have an ``image`` beside their ``tokens``. The parameters of the encoder lie under
+    The data have an ``image`` next to their ``tokens``. The parameters of the encoder lie under
     "encoder", those of the net, which attends to its features in every block, under "decoder".
 
     Attributes:
@@ -96,7 +97,7 @@ class Captioner(Autoregressive):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not hasattr(self.net, "cross_attention"):
+        if not isinstance(self.net, Attends):
             raise UserError(
                 f"a captioner's net attends to an image, which a {type(self.net).__name__} does not"
             )
@@ -105,7 +106,7 @@ class Captioner(Autoregressive):
         self._check(spec)
         if spec.image is None:
             raise UserError(
-                "a captioner writes of images, but these data have none beside their tokens"
+                "a captioner writes of images, but these data have none with their tokens"
             )
         if spec.packed:
             raise UserError(
@@ -122,12 +123,16 @@ class Captioner(Autoregressive):
             self._choose_net(True).module(spec.vocabulary),
         )
         features, params = encoder.init_with_output(one, example["image"], train=False)
+        decoded = decoder.init(two, example["tokens"][:, :1], memory=Memory(features))
         return {
             "encoder": params["params"],
-            "decoder": decoder.init(two, example["tokens"][:, :1], memory=features)["params"],
+            "decoder": decoded["params"],
         }, self._make_constants(spec) | {
             "blank": jnp.zeros(spec.image)
         }  # its shape is what the encoder reads
+
+    def list_read(self, batch: Batch) -> tuple[str, ...]:
+        return ("image",)
 
     def reader(self, params: Params, request: Request) -> TokenReader:
         request.check(self._count_tokens(params), self.net.context, None)
@@ -173,7 +178,7 @@ def captions(
     up with ``end``.
 
     Args:
-      start: the token that begins a caption.
+      start: the token that starts a caption.
       end: the one that ends it.
       options: how tokens are drawn; by default the most likely, as many as the context has room
         for.
@@ -189,17 +194,16 @@ def captions(
         )
     options = options or TokenSampler(family.net.context, temperature=0.0)
     key = jax.random.key(0) if key is None else key
-    prompts = jnp.full((len(images), 1), start, jnp.int32)
+    starts = jnp.full((len(images), 1), start, jnp.int32)
     reader = family.read_images(state.params, images)
     cache = reader.new_cache(len(images), options.steps)
-    return generate(
-        reader.model, cache, prompts, jnp.ones(prompts.shape, bool), options, key, ((end,),), end
-    ).tokens
+    prompts = Prompts(starts, jnp.ones(starts.shape, bool))
+    return generate(reader.model, cache, prompts, options, key, ((end,),), end).tokens
 
 
 def _get_picture(request: Request) -> Picture:
     """The picture of a request, which must have one."""
-    picture = getattr(request, "picture", None)
+    picture = request.picture if isinstance(request, CaptionRequest) else None
     if picture is None:
         raise UserError("captions are of a picture: name its file (sampler.image)")
     return picture

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,7 +39,7 @@ from genjax.family import (
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
-from genjax.samplers.tokens.decoding import TokenSampler, generate
+from genjax.samplers.tokens.decoding import Prompts, TokenSampler, generate
 
 AUTOENCODER = "autoencoder"
 
@@ -65,12 +65,14 @@ class CodeSampler:
     guidance_scale: float = 1.0
     label: int | str | None = None
 
+    key_numbers: ClassVar[tuple[str, ...]] = ("bits_per_dim",)
+
     def __post_init__(self) -> None:
         self.tokens(1)
         checks.at_least(self, 0, "guidance_scale")
 
     def tokens(self, steps: int) -> TokenSampler:
-        """The same for so many codes."""
+        """The same for this many codes."""
         return TokenSampler(steps, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
@@ -159,7 +161,7 @@ class CodePrior(Continued):
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         if self.conditional and "other_label" in batch:
-            raise UserError("a prior told labels takes one of them an example: no Mixup")
+            raise UserError("a prior conditioned on labels takes one per example: no Mixup")
         key = jax.random.fold_in(state.step_key, 1)
         if axis is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -238,15 +240,14 @@ class CodePrior(Continued):
                 ..., :known
             ]
             if twice:
-                told, untold = jnp.split(logits, 2)
-                logits = untold + options.guidance_scale * (told - untold)
+                given, free = jnp.split(logits, 2)
+                logits = free + options.guidance_scale * (given - free)
             return logits, cache
 
         starts = self._make_start_tokens(label, n)
+        prompts = Prompts(starts, jnp.ones(starts.shape, bool))
         cache = net.new_cache(2 * n if twice else n, rows * columns)
-        drawing = generate(
-            model, cache, starts, jnp.ones(starts.shape, bool), options.tokens(rows * columns), key
-        )
+        drawing = generate(model, cache, prompts, options.tokens(rows * columns), key)
         return drawing.tokens.reshape(n, rows, columns)
 
     def nll(
@@ -289,8 +290,8 @@ class CodePrior(Continued):
         return rows, columns
 
     def _count_classes(self, params: Params) -> int:
-        """Labels that it is told, and the token after theirs is that of a hidden one; 0 of an
-        unconditional model.
+        """How many labels it is conditioned on; the token after theirs is that of a hidden one;
+        0 for an unconditional model.
         """
         if not self.conditional:
             return 0

@@ -8,35 +8,33 @@ import jax
 
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import Params
-from genjax.samplers.tokens.decoding import Drawing, Stops, TokenSampler, generate
+from genjax.samplers.tokens.decoding import Drawing, Prompts, Stops, TokenSampler, generate
 
 
 def continue_prompts(
     family: Autoregressive,
     params: Params,
-    prompts: jax.Array,
-    mask: jax.Array,
+    prompts: Prompts,
     options: TokenSampler,
     key: jax.Array,
     stops: Stops = (),
     pad: int = 0,
-    source: jax.Array | None = None,
-    source_mask: jax.Array | None = None,
+    source: tuple[jax.Array, jax.Array] | None = None,
 ) -> Drawing:
     """What is drawn after each prompt, in one compiled loop until all rows have met a stop or have
     ``options.steps``.
 
     Args:
-      prompts: int32 [B, T], left-padded.
-      mask: bool [B, T], True for real tokens.
+      prompts: what the rows begin with.
       stops: sequences of tokens that end a row.
       pad: what stands behind the end of a row.
-      source: int32 [B, S] of a model with an encoder, with ``source_mask`` [B, S], 0 where it is
-        padding.
+      source: of a model with an encoder its tokens int32 [B, S], and a mask [B, S], 0 where they
+        are padding.
 
     Raises:
       UserError: prompt and new tokens together are more than the context and the token after it.
     """
-    reader = family.read_rows(params, source, source_mask)
-    cache = reader.new_cache(len(prompts), prompts.shape[1] + options.steps - 1)
-    return generate(reader.model, cache, prompts, mask, options, key, stops, pad)
+    reader = family.read_rows(params, *(source or ()))
+    rows, length = prompts.tokens.shape
+    cache = reader.new_cache(rows, length + options.steps - 1)
+    return generate(reader.model, cache, prompts, options, key, stops, pad)

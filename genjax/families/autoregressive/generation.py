@@ -20,6 +20,7 @@ from genjax.families.autoregressive.request import MOST_PROMPTS, Decoding, Reque
 from genjax.samplers.tokens.beam import BeamSearch, beam_search
 from genjax.samplers.tokens.decoding import (
     Drawing,
+    Prompts,
     Sliding,
     TokenModel,
     advance,
@@ -27,9 +28,7 @@ from genjax.samplers.tokens.decoding import (
     generate,
     pad_prompts,
 )
-from genjax.samplers.tokens.speculative import speculate
-
-Prompts = tuple[jax.Array, jax.Array]  # int32 [B, P], left-padded, and bool [B, P] for real tokens
+from genjax.samplers.tokens.speculative import Speculator, speculate
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,12 @@ class DrawLoop:
 
     def _make_arguments(
         self, key: jax.Array
-    ) -> tuple[TokenModel, Any, jax.Array, jax.Array, Decoding, jax.Array]:
-        """What ``generate`` and ``begin`` begin from."""
-        prompts, mask = self.prompts or map(jnp.asarray, repeat_prompts(self.request, self.rows))
+    ) -> tuple[TokenModel, Any, Prompts, Decoding, jax.Array]:
+        """What ``generate`` and ``begin`` start from."""
+        prompts = self.prompts or Prompts(*repeat_prompts(self.request, self.rows))
         room = min(_room(self.request, self.prompts), self.reader.context)
         cache = self.reader.new_cache(self.rows, room)
-        return self.reader.model, cache, prompts, mask, self.request.decoding, key
+        return self.reader.model, cache, prompts, self.request.decoding, key
 
 
 def texts(
@@ -129,20 +128,14 @@ def texts(
     ahead = decoding.draft_tokens
     context, who = min(reader.context, draft.context), "speculative decoding (draft)"
     _check_room(context, request, ahead, who, prompts)
-    tokens, mask = prompts or repeat_prompts(request, n)
+    rewind = lambda cache, tokens: cache.rewind(tokens)  # noqa: E731
     room = _room(request, prompts) + ahead
     found = speculate(
-        reader.model,
-        draft.model,
-        lambda cache, tokens: cache.rewind(tokens),
+        Speculator(reader.model, draft.model, rewind, decoding, ahead, request.all_stops),
         reader.new_cache(1, room),
         draft.new_cache(1, room),
-        jnp.asarray(tokens),
-        jnp.asarray(mask),
-        decoding,
+        prompts or Prompts(*repeat_prompts(request, n)),
         key,
-        ahead,
-        request.all_stops,
     )
     return join_rows(request, found.tokens, found.lengths, prompts)
 
@@ -154,12 +147,12 @@ def align_prompts(given: jax.Array) -> Prompts:
     width = given.shape[1]
     places = jnp.arange(width)[None] - (width - (given >= 0).sum(1))[:, None]
     tokens = jnp.take_along_axis(given, jnp.maximum(places, 0), 1)
-    return jnp.where(places >= 0, tokens, 0), places >= 0
+    return Prompts(jnp.where(places >= 0, tokens, 0), places >= 0)
 
 
 def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]:
     """The prompts in turn, int32 and bool [rows, P], left-padded to the longest of all."""
-    prompts, mask = pad_prompts(request.prompts)
+    prompts, mask = map(np.asarray, pad_prompts(request.prompts))
     turn = np.arange(rows) % len(prompts)
     return prompts[turn], mask[turn]
 
@@ -167,7 +160,7 @@ def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]
 def join_rows(
     request: Request, tokens: jax.Array, lengths: jax.Array, prompts: Prompts | None = None
 ) -> jax.Array:
-    """Prompts and what follows them [n, P + N], each text at the beginning of its row,
+    """Prompts and what follows them [n, P + N], each text at the start of its row,
     ``request.fill`` after it.
 
     Args:
@@ -203,15 +196,14 @@ def _beams(
     """
     decoding, count = request.decoding, n if given else min(n, len(request.prompts))
     search = BeamSearch(decoding.steps, decoding.beams, decoding.length_penalty)
-    prompts, mask = given or repeat_prompts(request, count)
+    prompts = given or Prompts(*repeat_prompts(request, count))
     cache = reader.new_cache(count, _room(request, given))
     take = lambda cache, rows: cache.take(rows)  # noqa: E731
     found = beam_search(
         reader.model,
         take,
         cache,
-        jnp.asarray(prompts),
-        jnp.asarray(mask),
+        prompts,
         search,
         tuple(request.ends),
     )
@@ -260,7 +252,7 @@ def stream_texts(
 ) -> np.ndarray:
     """The same texts [n, P + steps] as of one compiled loop; the first is shown as it is drawn.
 
-    What is shown is the beginning of that text as a file would hold it; the little that later
+    What is shown is the start of that text as a file would hold it; the little that later
     tokens could have changed is left out. Drawing ends early when every text has come to a ``stop``
     that is found in the text.
 
@@ -273,16 +265,16 @@ def stream_texts(
     """
     join = jax.jit(lambda tokens, lengths: join_rows(request, tokens, lengths))
     prompts = [len(request.prompts[i % len(request.prompts)]) for i in range(MOST_PROMPTS)]
-    drawing, told = first(), ""
+    drawing, shown = first(), ""
     while True:
         rows, done = np.array(join(drawing.tokens, drawing.lengths)), np.array(drawing.done)
         ids = [before_end(codec, row) for row in rows]
         text = decode_settled(
             codec, request.cut_row(ids[0], prompts[0], codec)[0], request.decoding.stop
         )
-        if text.startswith(told):
-            show(text[len(told) :])
-            told = text
+        if text.startswith(shown):
+            show(text[len(shown) :])
+            shown = text
         pairs = zip(done, ids, prompts, strict=False)
         stopped = (ended or request.cut_row(row, prompt, codec)[1] for ended, row, prompt in pairs)
         if int(drawing.step) >= request.decoding.steps or all(stopped):

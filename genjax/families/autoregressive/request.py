@@ -37,8 +37,8 @@ class Decoding(TokenSampler):
     drafts stay within the context.
 
     Attributes:
-      prompt: what all texts start with; a model of documents begins a new one with it. Of a model
-        that reads a source or a picture it is the beginning of the answer, not what is read.
+      prompt: what all texts start with; a model of documents starts a new one with it. Of a model
+        that reads a source or a picture it is the start of the answer, not what is read.
       prompts: several of them instead, of any lengths; texts take them in turn, again in every 256
         texts, and of more prompts than texts the first are taken.
       source: of a model from one sequence to another: what is translated.
@@ -219,8 +219,8 @@ class Request:
             raise UserError("this model writes what a source says: give one (sampler.source)")
 
     def decode(self, samples: np.ndarray, codec: Component) -> np.ndarray:
-        """Rows [N, T] whose texts end before their first ``stop``, where this could not be told by
-        their tokens.
+        """Rows [N, T] whose texts end before their first ``stop``, where this could not be decided
+        from their tokens.
 
         What a token across the cut says before it is spelled again; where it cannot be, it is left
         out.

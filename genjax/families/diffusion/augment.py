@@ -1,4 +1,4 @@
-"""Augmentation that a generative model is told of, so that its samples show none.
+"""Augmentation that a generative model gets as a condition, so that its samples show none.
 
 Karras et al., arXiv 2206.00364, appendix F.2.
 """
@@ -13,7 +13,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 
 # flips, the cosine and sine of the turn away from none, two shifts, and whether anything was done
-TOLD = 7
+SIZE = 7
 
 
 @checks.frozen
@@ -36,9 +36,9 @@ class NonLeaking:
         checks.at_least(self, 0, "shift")
 
     @property
-    def told(self) -> int:
-        """Numbers that tell the network what was done to an image; 0 without augmentation."""
-        return TOLD if self.prob else 0
+    def size(self) -> int:
+        """How many numbers describe the augmentation of an image; 0 without augmentation."""
+        return SIZE if self.prob else 0
 
     def check(self, spec: Spec) -> None:
         """Refuse data that it cannot augment."""
@@ -48,13 +48,13 @@ class NonLeaking:
             )
 
     def make_null(self, n: int) -> jax.Array | None:
-        """What the network is told of ``n`` images as they are, [n, told]; None without
+        """The conditions of ``n`` images that are not augmented, [n, size]; None without
         augmentation.
         """
-        return jnp.zeros((n, TOLD)) if self.prob else None
+        return jnp.zeros((n, SIZE)) if self.prob else None
 
     def __call__(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """Images [B, H, H, C] and what was done to each, [B, told]."""
+        """Images [B, H, H, C] and what was done to each, [B, size]."""
         if not self.prob:
             return x, None
         return jax.vmap(self._augment_image)(jax.random.split(key, len(x)), x)
@@ -73,5 +73,5 @@ class NonLeaking:
         )
         x = x[rows][:, columns]
         angle = jnp.pi / 2 * turns
-        told = jnp.stack([*flips, 1 - jnp.cos(angle), jnp.sin(angle), *by / max(1, self.shift)])
-        return x, jnp.append(told, jnp.any(told != 0))
+        done = jnp.stack([*flips, 1 - jnp.cos(angle), jnp.sin(angle), *by / max(1, self.shift)])
+        return x, jnp.append(done, jnp.any(done != 0))

@@ -1,4 +1,4 @@
-"""Labels and texts that a model is told: what may be requested, and what training hides.
+"""Labels and texts that condition a model: what may be requested, and what training hides.
 
 Classifier-free guidance: Ho & Salimans, arXiv 2207.12598.
 """
@@ -19,7 +19,7 @@ def check(options: Component, conditional: bool, text: Component, drop_label: fl
 
     Args:
       options: with ``guidance_scale``, ``label`` and ``prompt``.
-      conditional: whether it is told labels.
+      conditional: whether it is conditioned on labels.
       text: how it embeds texts; None for a model without.
       drop_label: the share of them that training hides.
 
@@ -43,11 +43,11 @@ def check(options: Component, conditional: bool, text: Component, drop_label: fl
         )
 
 
-def check_guidance(scale: float, told: bool, drop_label: float) -> None:
-    """Refuse guidance of a model that is ``told`` nothing, or has not learned without what it
-    is told.
+def check_guidance(scale: float, conditioned: bool, drop_label: float) -> None:
+    """Refuse guidance of a model that is not ``conditioned``, or was never trained without its
+    conditions.
     """
-    if scale != 1 and not (told and drop_label):
+    if scale != 1 and not (conditioned and drop_label):
         raise UserError(
             "guidance_scale other than 1 needs a class-conditional model, or one of text, that has "
             "also learned "
@@ -56,7 +56,7 @@ def check_guidance(scale: float, told: bool, drop_label: float) -> None:
 
 
 def describe_label(conditional: bool) -> Inputs:
-    """What can be given to a model that is told labels, or not."""
+    """What can be given to a model with labels or without."""
     return {"label": ((), np.int32)} if conditional else {}
 
 

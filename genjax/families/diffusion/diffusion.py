@@ -86,12 +86,12 @@ class Denoising:
 
 @checks.frozen
 class Diffusion(Family):
-    """A network that tells clean data from noisy ones, x_t = alpha(t) x0 + sigma(t) noise.
+    """A network that predicts clean data from noisy data, x_t = alpha(t) x0 + sigma(t) noise.
 
     Its ``loss`` is the mean over an example's entries of the weighted squared error. With weighting
     "likelihood" it is the negative bound on log p(x) in nats, with ``bits_per_dim`` and the bound's
-    three terms beside it: of the probabilities of raw pixel values where the data have such levels,
-    otherwise of the density.
+    three terms next to it: of the probabilities of raw pixel values where the data have such
+    levels, otherwise of the density.
 
     Attributes:
       net: ``UNet`` or ``DiT``; for signals ``UNet``, for points ``ResidualMLP``.
@@ -100,10 +100,10 @@ class Diffusion(Family):
       weighting: "simple", "min_snr", "edm" or "likelihood".
       gamma: the largest SNR that "min_snr" weighs with.
       data_std: standard deviation of the data, for the target v and EDM's weighting.
-      width: of the vector that tells the network time, label and augmentation.
+      width: of the vector by which the network gets time, label and augmentation.
       time_frequency: the highest frequency of the features of time that the network sees, in
         radians over the whole of t: low ones make what it predicts smooth in time.
-      fourier: powers n of features sin(2^n pi x), cos(2^n pi x) that the network sees beside x
+      fourier: powers n of features sin(2^n pi x), cos(2^n pi x) that the network sees next to x
         (arXiv 2107.00630, C); fine detail for likelihoods.
       conditional: the network sees the label.
       drop_label: share of labels, and of texts with them, hidden from it in training, so that it
@@ -112,7 +112,7 @@ class Diffusion(Family):
         network sees an example's ``condition``. None for a model without text.
       noise: what the process ends in, ``NormalNoise`` or ``Ring``.
       coupling: which noise goes with which example, "independent" or "optimal".
-      augment: transformations that the network is told of, so that samples show none.
+      augment: transformations that the network gets as a condition, so that samples show none.
       sampler: how samples are drawn.
     """
 
@@ -164,7 +164,7 @@ class Diffusion(Family):
 
     @property
     def conditioned(self) -> bool:
-        """Whether the network is told a label, a text or both."""
+        """Whether the network is conditioned on a label, a text or both."""
         return self.conditional or self.text is not None
 
     @property
@@ -204,15 +204,10 @@ class Diffusion(Family):
         x = select_modelled(example)
         self.noise.draw(noise_key, x.shape)  # refuses data that it does not fit
         classes = (spec.classes or 0) if self.conditional else 0
-        told = self._make_inputs(
-            jnp.zeros(1, jnp.int32) if classes else None, self.augment.make_null(1)
-        )
-        module = self._make_module(spec.shape, classes)
-        params = {
-            "net": module.init(
-                net_key, self._add_fourier_features(x), jnp.zeros(1), **told, train=False
-            )["params"]
-        }
+        label = jnp.zeros(1, jnp.int32) if classes else None
+        inputs = self._make_inputs(label, self.augment.make_null(1))
+        module, seen = self._make_module(spec.shape, classes), self._featurise(x)
+        params = {"net": module.init(net_key, seen, jnp.zeros(1), **inputs, train=False)["params"]}
         if self.learned:
             params["schedule"] = self.process.init(schedule_key)
         values = {"values": jnp.linspace(-1, 1, spec.levels)} if spec.levels else {}
@@ -223,7 +218,7 @@ class Diffusion(Family):
     ) -> tuple[State, Metrics]:
         if self.conditioned and "other_label" in batch:
             raise UserError(
-                "a diffusion told labels or text takes one of them an example: no Mixup"
+                "a diffusion conditioned on labels or text takes one per example: no Mixup"
             )
 
         def loss(
@@ -271,19 +266,15 @@ class Diffusion(Family):
             label: jax.Array | None, text: jax.Array | None, x: jax.Array, t: jax.Array
         ) -> jax.Array:
             times = jnp.full(len(x), t)
-            output = self.predict(
-                state.params,
-                x,
-                times,
-                self._make_inputs(label, self.augment.make_null(len(x)), text),
-            )
+            inputs = self._make_inputs(label, self.augment.make_null(len(x)), text)
+            output = self.predict(state.params, x, times, inputs)
             x0 = parametrization.x0(output, x, times)
             return jnp.clip(x0, -1, 1) if options.clip else x0
 
         null = jnp.full(n, self._count_classes(state.params)) if self.conditional else None
         unconditional = functools.partial(estimate, null, None)
-        told = text is not None or options.prompt is not None
-        if not self.conditioned or (self.text is not None and not told):
+        prompted = text is not None or options.prompt is not None
+        if not self.conditioned or (self.text is not None and not prompted):
             return unconditional
         if text is None and options.prompt is not None:
             text = jnp.broadcast_to(self.text.embed(options.prompt), (n, self.text.width))
@@ -314,7 +305,7 @@ class Diffusion(Family):
             label, text = conditioning.hide(
                 keys[2], self.drop_label, label, self._count_classes(params), text
             )
-        told, inner = self._make_inputs(label, augmented, text), keys[3] if train else None
+        inputs, inner = self._make_inputs(label, augmented, text), keys[3] if train else None
         parametrization = self.make_parametrization(params)
         process = parametrization.process
         t = process.draw_times(keys[4], len(x0), logsnr)
@@ -323,14 +314,13 @@ class Diffusion(Family):
 
             def at(net: Params, gamma: jax.Array, rate: jax.Array, clock: jax.Array) -> jax.Array:
                 alpha, sigma = (_expand_dims(a, x0) for a in variational.alpha_sigma(gamma))
-                output = self._apply_net(
-                    net, params, alpha * x0 + sigma * noise, clock, told, inner
-                )
+                noisy = alpha * x0 + sigma * noise
+                output = self._apply_net(net, params, noisy, clock, inputs, inner)
                 return 0.5 * rate * _sum_examples(jnp.square(output - noise))
 
             diffusion = self.process.least_variance(at, params["net"], params["schedule"], t)
         else:
-            output = self.predict(params, diffuse(process, x0, noise, t), t, told, inner)
+            output = self.predict(params, diffuse(process, x0, noise, t), t, inputs, inner)
             error = _sum_examples(jnp.square(output - parametrization.value(x0, noise, t)))
             diffusion = parametrization.weight(t, self.weighting, self.gamma) * error
         dims = math.prod(x0.shape[1:])
@@ -348,14 +338,14 @@ class Diffusion(Family):
         return terms | {"loss": loss, "bits_per_dim": loss / (dims * math.log(2))}
 
     def predict(
-        self, params: Params, x: jax.Array, t: jax.Array, told: Any, key: jax.Array | None = None
+        self, params: Params, x: jax.Array, t: jax.Array, inputs: Any, key: jax.Array | None = None
     ) -> jax.Array:
         """What the network predicts [B, ...] of x_t [B, ...] at t [B]; a key says training."""
         process = self.bind_process(params)
         if self.target == "v":  # v turns with x_t at unit scale: EDM's c_in
             alpha, sigma = process.alpha_sigma(_expand_dims(t, x))
             x = x * jax.lax.rsqrt(jnp.square(alpha * self.data_std) + jnp.square(sigma))
-        return self._apply_net(params["net"], params, x, process.clock(t), told, key)
+        return self._apply_net(params["net"], params, x, process.clock(t), inputs, key)
 
     def _apply_net(
         self,
@@ -363,21 +353,14 @@ class Diffusion(Family):
         params: Params,
         x: jax.Array,
         clock: jax.Array,
-        told: Any,
+        inputs: Any,
         key: jax.Array | None,
     ) -> jax.Array:
         """With the network's parameters apart from the others."""
         rngs = {} if key is None else {"dropout": key}
         module = self._make_module(x.shape[1:], self._count_classes(params))
-        outputs = apply(
-            module,
-            net,
-            self._add_fourier_features(x),
-            clock,
-            **told,
-            rngs=rngs,
-            train=key is not None,
-        )
+        seen = self._featurise(x)
+        outputs = apply(module, net, seen, clock, **inputs, rngs=rngs, train=key is not None)
         return outputs[..., : x.shape[-1]]
 
     def _compute_metrics(
@@ -396,10 +379,10 @@ class Diffusion(Family):
     def _make_module(self, shape: tuple[int, ...], classes: int) -> Denoiser:
         seen = (*shape[:-1], shape[-1] * (1 + 2 * len(self.fourier)))
         text = 0 if self.text is None else self.text.width
-        told = text, self.augment.told, self.time_frequency
-        return Denoiser(self.net.denoiser(seen), self.width, classes, *told)
+        settings = text, self.augment.size, self.time_frequency
+        return Denoiser(self.net.denoiser(seen), self.width, classes, *settings)
 
-    def _add_fourier_features(self, x: jax.Array) -> jax.Array:
+    def _featurise(self, x: jax.Array) -> jax.Array:
         """x [..., C] with its Fourier features after it, [..., C (1 + 2 F)]."""
         angles = [2**n * math.pi * x for n in self.fourier]
         return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
@@ -407,7 +390,7 @@ class Diffusion(Family):
     def _make_inputs(
         self, label: jax.Array | None, augmented: jax.Array | None, text: jax.Array | None = None
     ) -> dict[str, Any]:
-        """What a network is told besides the time, as arguments."""
+        """The conditions of the network apart from the time, as keyword arguments."""
         given = {"label": label, "text": text, "augment": augmented}
         return {name: value for name, value in given.items() if value is not None}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -16,12 +16,23 @@ from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
-from genjax.family import Batch, Inputs, Metrics, Params, State, Trained, Variables, select_modelled
+from genjax.family import (
+    Batch,
+    Inputs,
+    Metrics,
+    Params,
+    State,
+    Trained,
+    Variables,
+    is_conditional,
+    select_modelled,
+)
 from genjax.optim import Rules
 
 AUTOENCODER = "autoencoder"
 
 
+@runtime_checkable
 class Autoencoder(Protocol):
     """What diffusion needs of a ``VAE`` or ``VQVAE``."""
 
@@ -62,7 +73,7 @@ class LatentDiffusion(Continued):
             raise UserError(
                 "sampler.clip holds images within [-1, 1], and latents have no such limits"
             )
-        if self.diffusion.augment.told:
+        if self.diffusion.augment.size:
             raise UserError(
                 "diffusion.augment turns images, not their latents; augment the autoencoder's "
                 "training"
@@ -74,12 +85,12 @@ class LatentDiffusion(Continued):
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LatentDiffusion:
         run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
-        if not hasattr(family, "decode_latents"):
+        if not isinstance(family, Autoencoder):
             raise UserError(
                 f"the run {run_dir} is a {type(family).__name__}; latents are those of a VAE or "
                 "VQVAE"
             )
-        if getattr(family, "conditional", False):
+        if is_conditional(family):
             raise UserError(
                 f"the autoencoder {run_dir} needs labels for its latents (conditional); take one "
                 "without"
@@ -101,6 +112,10 @@ class LatentDiffusion(Continued):
     def text(self) -> Any:
         """What embeds the captions that the network sees; None for none."""
         return self.diffusion.text
+
+    @property
+    def key_numbers(self) -> tuple[str, ...]:  # type: ignore[override]
+        return self.diffusion.key_numbers
 
     @property
     def protocol(self) -> str:  # type: ignore[override]
@@ -170,5 +185,5 @@ class LatentDiffusion(Continued):
 
 
 def _entry(ndim: int) -> str:
-    """What a batch of latents of so many axes is to a diffusion."""
+    """What a batch of latents of this many axes is to a diffusion."""
     return "image" if ndim == 4 else "points"

@@ -44,7 +44,7 @@ class DiscriminatorAugment:
         checks.between(self, 0, 1, "prob")
         if self.target is not None and not (self.policy and -1 < self.target < 1):
             raise UserError(
-                "augment.target is between -1 and 1, and wants a policy whose probability adapts"
+                "augment.target is between -1 and 1, and needs a policy whose probability adapts"
             )
         checks.at_least(self, 1, "images")
 

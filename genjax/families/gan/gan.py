@@ -11,8 +11,9 @@ their vector of conditions.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,8 @@ from genjax.nets.gan.progressive import Progressive
 from genjax.nets.mlp import MLPBackbone
 from genjax.optim import Rules
 
+LEAST_SPREAD = 0.02  # of fakes over real examples; below it the generator counts as constant
+
 
 @checks.frozen
 class LatentSampler:
@@ -71,8 +74,8 @@ class GAN(Family):
     ``Experiment.optimizer`` is ``Players``, an optimizer for each. Of its metrics ``loss`` is the
     generator's; ``accuracy_real`` and ``accuracy_fake`` are the discriminator's (of a loss without
     a boundary the share of pairs that it puts in order), ``penalty`` what regularises it;
-    ``oscillation`` is explained in ``genjax.families.gan.losses``. Batch normalisation and
-    ``minibatch_std`` couple rows: microbatches then differ from the whole batch.
+    ``oscillation`` and ``fake_spread`` are explained in ``genjax.families.gan.losses``. Batch
+    normalisation and ``minibatch_std`` couple rows: microbatches then differ from the whole batch.
 
     Attributes:
       latent_dim: latent variables.
@@ -95,7 +98,7 @@ class GAN(Family):
       pack: examples that the discriminator judges as one.
       conditional: both players see the label.
       augment: what images go through before the discriminator.
-      init_std: all matrices begin as normals of this standard deviation; None leaves that to the
+      init_std: all matrices start as normals of this standard deviation; None leaves that to the
         nets.
       temperature: of the softmax by which the categories of a table are drawn; the lower, the
         harder.
@@ -120,6 +123,12 @@ class GAN(Family):
     init_std: float | None = None
     temperature: float = 0.2
     sampler: LatentSampler = LatentSampler()
+
+    key_numbers: ClassVar[tuple[str, ...]] = (
+        "discriminator_loss",
+        "accuracy_real",
+        "accuracy_fake",
+    )
 
     def __post_init__(self) -> None:
         if self.spectral_norm not in NORMALISED:
@@ -197,6 +206,18 @@ class GAN(Family):
     def _penalised(self) -> bool:
         return bool(self.gradient_penalty or self.r1 or self.r2)
 
+    def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
+        """Fakes that hardly differ: the generator makes one example of all latents."""
+        spread = numbers.get("fake_spread", math.inf)
+        if not spread < LEAST_SPREAD:
+            return {}
+        return {
+            "fake_spread": "the generator has collapsed: its examples vary "
+            f"{100 * spread:.2g} % as much as the real ones, so all latents give nearly one "
+            "example; lower the learning rates, or regularise the discriminator (r1, "
+            "spectral_norm, pack)"
+        }
+
     @property
     def protocol(self) -> str:  # type: ignore[override]
         return "as many fakes as real examples"
@@ -255,14 +276,16 @@ class GAN(Family):
         moving = adversarial.update_gauges(gauges, logit, square, real, fake)
         # The augmentation follows the sign of real logits, of the packs of all devices.
         rows = batch["mask"].size * (1 if axis is None else jax.lax.axis_size(axis))
-        told = moving, self.augment.adapt(prob, 2 * real - 1, rows)
+        updated = moving, self.augment.adapt(prob, 2 * real - 1, rows)
         moving, prob = jax.tree.map(  # a step that is not finite tells nothing
-            lambda new, old: jnp.where(critic["skipped"].sum > 0, old, new), told, (gauges, prob)
+            lambda new, old: jnp.where(critic["skipped"].sum > 0, old, new), updated, (gauges, prob)
         )
         changed = state.variables | {"gauges": moving, "augment_prob": prob}
         numbers = {"oscillation": adversarial.oscillation(moving)}
         if self.augment.target is not None:
             numbers["augment_prob"] = prob
+        if "spread" in metrics:
+            critic["fake_spread"] = metrics.pop("spread")
         metrics = {
             "loss": metrics.pop("loss"),
             "discriminator_loss": critic.pop("loss"),
@@ -430,7 +453,11 @@ class GAN(Family):
         if self.loss == "relativistic":
             real_logits, _ = logits(self.augment(keys[1], x, variables["augment_prob"]))
         losses = adversarial.generator_loss(self.loss, fake_logits, real_logits)
-        return {"loss": Mean.of(losses, self.nets.pack_mask(mask))}, variables
+        metrics = {"loss": Mean.of(losses, self.nets.pack_mask(mask))}
+        if len(x) > 1:
+            spread = jax.lax.stop_gradient(adversarial.measure_spread(fake, x))
+            metrics["spread"] = Mean(spread, jnp.ones(()))
+        return metrics, variables
 
     def _split_batch(self, batch: Batch, repeats: int) -> Batch:
         """The batch in one part for each step of the discriminator, [R, B / R, ...]."""

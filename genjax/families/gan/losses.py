@@ -85,6 +85,15 @@ def hits(loss: GANLoss, real: jax.Array, fake: jax.Array) -> tuple[jax.Array, ja
     return (real > boundary).astype(jnp.float32), (fake < boundary).astype(jnp.float32)
 
 
+def measure_spread(fake: jax.Array, real: jax.Array) -> jax.Array:
+    """How much a batch of fakes [B, ...] varies beside one of real examples [B, ...]: the standard
+    deviation over the batch, a mean over the entries, of one over that of the other. 0 is a
+    generator that makes one example of all latents.
+    """
+    made, given = (jnp.std(x, axis=0).mean() for x in (fake, real))
+    return made / jnp.maximum(given, jnp.finfo(jnp.float32).tiny)
+
+
 def squared_gradient_norm(
     critic: Callable[[jax.Array], jax.Array], x: jax.Array, pack: int = 1
 ) -> jax.Array:

@@ -116,7 +116,7 @@ class SelfAttention(nn.Module):
 
     Attributes:
         heads: Divides C.
-        zero: The last projection begins at 0, for a residual branch.
+        zero: The last projection starts at 0, for a residual branch.
         form: Of the attention, see `attention`.
     """
 

@@ -29,9 +29,9 @@ def resolve_form(form: Form) -> Form:
     """
     if form != "auto":
         return form
-    # A step of a convolutional VAE (28x28, batch 128, 2 cores) beside eager PyTorch: matmul 1.03,
-    # four parity convolutions for the transposed one 1.34; XLA's own transposed form was about 2.3
-    # in an earlier run.
+    # A step of a convolutional VAE (28x28, batch 128, 2 cores) compared with eager PyTorch: matmul
+    # 1.03, four parity convolutions for the transposed one 1.34; XLA's own transposed form was
+    # about 2.3 in an earlier run.
     return "matmul" if target_platform() == "cpu" else "lax"
 
 

@@ -168,7 +168,7 @@ class Conv3(nn.Module):
 
     Attributes:
         features: Of the output.
-        zero: The kernel begins at 0.
+        zero: The kernel starts at 0.
         up: Nearest up-sampling comes first, and the size doubles.
         form: XLA's own, or with gradients by matrix products.
     """

@@ -14,7 +14,7 @@ from genjax.nets.conv.group_norm import GroupNorm
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions added to the input, the second begins at 0: [B, *S, C], [B, E] -> [B, *S,
+    """Two convolutions added to the input, the second starts at 0: [B, *S, C], [B, E] -> [B, *S,
     features].
 
     The vector scales and shifts what the second normalisation gives, as in arXiv 2105.05233
@@ -37,7 +37,7 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over all places, added to the input, begins at 0: [B, *S, C] -> the same."""
+    """Self-attention over all places, added to the input, starts at 0: [B, *S, C] -> the same."""
 
     head_dim: int
 
@@ -114,7 +114,7 @@ class UNet:
 
     Residual blocks at each resolution, halved between the stages and doubled on the way back, where
     each block sees what the way down gave at its place. For images [H, W, C] and signals [T, C] of
-    any size; its output begins at 0.
+    any size; its output starts at 0.
 
     Attributes:
         channels: Of the stages, each of half the resolution of that before; sizes are rounded up.
@@ -166,7 +166,7 @@ class UNet:
         heights = [size[0] for size in sizes]
         if missing := set(self.attention) - set(heights):
             raise UserError(
-                f"no map has the size {min(missing)} that attention asks for, only {heights}"
+                f"no map has the size {min(missing)} that attention requests, only {heights}"
             )
         for height, channels in zip(heights, self.channels, strict=True):
             if height in self.attention and channels % self.head_dim:

@@ -26,7 +26,7 @@ def upsample(x: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
 
 
 def downsample(x: jax.Array, times: int) -> jax.Array:
-    """Images halved so many times, by the means of 2x2 blocks; blocks over an odd edge count
+    """Images halved this many times, by the means of 2x2 blocks; blocks over an odd edge count
     the pixels they have.
     """
     for _ in range(times):

@@ -16,7 +16,7 @@ from genjax.nets.conv.norm import BatchNorm
 
 
 class SpatialAttention(nn.Module):
-    """Attention over all places of a map, added to it with a weight that begins at 0: [B, H,
+    """Attention over all places of a map, added to it with a weight that starts at 0: [B, H,
     W, C] -> the same.
     """
 

@@ -28,7 +28,7 @@ class Rule:
     Attributes:
         scale: Factor of the scores.
         causal: A query sees keys up to its own place.
-        window: It sees keys less than so many places away; None for all.
+        window: It sees keys less than this many places away; None for all.
         softcap: Scores are softcap * tanh(scores / softcap) (Gemma 2, arXiv 2408.00118); None for
           no bound.
     """

@@ -27,6 +27,19 @@ class LayerCache(NamedTuple):
     memory_values: jax.Array | None = None
 
 
+class Memory(NamedTuple):
+    """What cross-attention reads.
+
+    Attributes:
+        features: [B, M, C].
+        mask: [B, M], 0 where it is padding; None if all of it is real. With segment ids and no
+            cache int32, the segment that each part of the memory is for.
+    """
+
+    features: jax.Array
+    mask: jax.Array | None = None
+
+
 class Cache(NamedTuple):
     """The layers' caches, and how far each row is.
 

@@ -43,7 +43,7 @@ def _modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 class DiTBlock(nn.Module):
-    """Attention and a perceptron, each gated by the vector, the gates begin at 0: [B, T, D],
+    """Attention and a perceptron, each gated by the vector, the gates start at 0: [B, T, D],
     [B, E] -> [B, T, D].
     """
 
@@ -88,7 +88,7 @@ class DiTDenoiser(nn.Module):
 
 @checks.frozen
 class DiT:
-    """A vision transformer with adaptive layer norm whose blocks begin as identities (adaLN-Zero).
+    """A vision transformer with adaptive layer norm whose blocks start as identities (adaLN-Zero).
 
     Attributes:
         patch: Side of the square patches; divides height and width.

@@ -90,7 +90,7 @@ class PlaceEncoder(nn.Module):
 
 @checks.frozen
 class ImageEncoder:
-    """Features of the places of an image: a grid, projected and told where its places lie, then
+    """Features of the places of an image: a grid, projected, with embeddings of the positions, then
     blocks of attention.
 
     With `Patches` it is a vision transformer. With a `ResNet` the grid is that of a classifier's

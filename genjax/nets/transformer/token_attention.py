@@ -72,7 +72,7 @@ def attend(
             memory grows with T alone; "cudnn" is a GPU's fused kernel.
 
     Raises:
-        UserError: "cudnn" is asked for what it would silently leave out.
+        UserError: "cudnn" would silently ignore what is requested.
     """
     if implementation == "cudnn":
         return _cudnn(query, key, value, rule, segments, prefix)
@@ -132,7 +132,7 @@ def _cudnn(
         raise UserError('attention="cudnn" knows no soft-cap; use "xla" or "blocked"')
     if query.dtype not in (jnp.bfloat16, jnp.float16) or query.shape[-1] % 8:
         raise UserError(
-            'attention="cudnn" wants precision="bfloat16" and heads a multiple of 8 wide, '
+            'attention="cudnn" needs precision="bfloat16" and heads a multiple of 8 wide, '
             f"not {query.dtype} and {query.shape[-1]}"
         )
     if target_platform() != "gpu":

@@ -14,7 +14,7 @@ import numpy as np
 
 from genjax.errors import UserError
 from genjax.nets.transformer.blocked_attention import visible
-from genjax.nets.transformer.cache import Cache, LayerCache
+from genjax.nets.transformer.cache import Cache, LayerCache, Memory
 from genjax.nets.transformer.feed_forward import FeedForward, activate
 from genjax.nets.transformer.positions import sinusoids
 from genjax.nets.transformer.token_attention import RelationScene, TokenAttention
@@ -130,8 +130,7 @@ class TokenNet(nn.Module):
         tokens: jax.Array,
         positions: jax.Array | None = None,
         segment_ids: jax.Array | None = None,
-        memory: jax.Array | None = None,
-        memory_mask: jax.Array | None = None,
+        memory: Memory | None = None,
         cache: Cache | None = None,
         types: jax.Array | None = None,
         prefix: jax.Array | None = None,
@@ -147,9 +146,7 @@ class TokenNet(nn.Module):
             segment_ids: int32 [B, T], tokens of different segments do not see each other, 0 for
                 padding; with a cache only what is 0 counts: those tokens are not kept, wherever in
                 the row they stand.
-            memory: [B, M, C] for cross-attention; None when the cache has it from an earlier call.
-            memory_mask: [B, M], 0 where it is padding; all real by default. With segment_ids and no
-                cache int32, the segment that each part of the memory is for.
+            memory: For cross-attention; None when the cache has it from an earlier call.
             cache: Of `Transformer.new_cache`, of enough capacity: tokens past it are lost.
             types: int32 [B, T], kinds of tokens; all 0 by default.
             prefix: bool [B, T], tokens that see one another both ways within their segment (prefix
@@ -161,22 +158,17 @@ class TokenNet(nn.Module):
               it lacks.
         """
         net = self.net
-        t = tokens.shape[1]
-        if t > net.context:
-            raise UserError(f"{t} tokens are more than the context of {net.context}")
-        if net.cross_attention and memory is None and cache is None:
-            raise UserError("a transformer with cross-attention needs a memory to read")
-        if not net.cross_attention and memory is not None:
-            raise UserError("this transformer reads no memory; set cross_attention")
-        places: jax.Array | np.ndarray = (
-            np.arange(t, dtype=np.int32)[None] if positions is None else positions
-        )
+        self._check_call(tokens.shape[1], memory, cache)
+        places: jax.Array | np.ndarray
         if cache is not None:
             scene, places, cache = self._make_scene(
-                tokens, positions, segment_ids, memory, memory_mask, cache, prefix
+                tokens, positions, segment_ids, memory, cache, prefix
             )
         else:
-            scene = RelationScene(None, None, None, segment_ids, prefix, memory, memory_mask)
+            counted = np.arange(tokens.shape[1], dtype=np.int32)[None]
+            places = counted if positions is None else positions
+            read = (None, None) if memory is None else memory
+            scene = RelationScene(None, None, None, segment_ids, prefix, *read)
         if net.positions == "rotary":
             scene = scene._replace(table=net.rotary.make_table(places, net.head_size))
         x = self._embed(tokens, places, types)
@@ -187,6 +179,15 @@ class TokenNet(nn.Module):
         if self.is_initializing():
             self.head(x)
         return x, None if cache is None else cache._replace(layers=layers)
+
+    def _check_call(self, count: int, memory: Memory | None, cache: Cache | None) -> None:
+        net = self.net
+        if count > net.context:
+            raise UserError(f"{count} tokens are more than the context of {net.context}")
+        if net.cross_attention and memory is None and cache is None:
+            raise UserError("a transformer with cross-attention needs a memory to read")
+        if not net.cross_attention and memory is not None:
+            raise UserError("this transformer reads no memory; set cross_attention")
 
     def head(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """What logits are made of: rows [..., C], kernel [V, C] and bias [V] or None; logits = rows
@@ -236,8 +237,7 @@ class TokenNet(nn.Module):
         tokens: jax.Array,
         positions: jax.Array | None,
         segment_ids: jax.Array | None,
-        memory: jax.Array | None,
-        memory_mask: jax.Array | None,
+        memory: Memory | None,
         cache: Cache,
         prefix: jax.Array | None,
     ) -> tuple[RelationScene, jax.Array, Cache]:
@@ -258,12 +258,12 @@ class TokenNet(nn.Module):
             )
             both_ways = prefix, kept
         mask = visible(self.net.rule, order, jnp.arange(cache.capacity), None, both_ways)
+        features = None
         if memory is not None:
-            real_memory = (
-                jnp.ones(memory.shape[:2], bool) if memory_mask is None else memory_mask > 0
-            )
+            features, given = memory
+            real_memory = jnp.ones(features.shape[:2], bool) if given is None else given > 0
             cache = cache._replace(memory_mask=real_memory)
-        scene = RelationScene(None, mask, slots, None, None, memory, cache.memory_mask)
+        scene = RelationScene(None, mask, slots, None, None, features, cache.memory_mask)
         cache = cache._replace(lengths=cache.lengths + real.sum(1, dtype=jnp.int32))
         return scene, jnp.maximum(order, 0) if positions is None else positions, cache
 

@@ -60,7 +60,7 @@ class Transformer:
         head_width: None for width / heads.
         hidden: Width within the perceptron; None for 4 width, gated 8/3 width rounded up to a
           multiple of 8.
-        positions: How a token's place is told.
+        positions: How a token's position is encoded.
         rotary: Of rotary positions.
         norm: Layer norm or, without a mean, RMS norm (Zhang & Sennrich, arXiv 1910.07467).
         norm_first: Before each branch and once at the end (pre-norm), or after each sum (post-norm,
@@ -72,7 +72,7 @@ class Transformer:
             in the one that mixes heads, in the perceptron, in layer norms, in the head.
         qk_norm: RMS norm of queries and keys (arXiv 2302.05442).
         causal: Whether a token sees those before it and itself alone.
-        window: It sees tokens less than so many places away; None for all.
+        window: It sees tokens less than this many places away; None for all.
         cross_attention: Whether each block reads a memory, too.
         attention_softcap: Bound of the scores by tanh (arXiv 2408.00118); None for none.
         logit_softcap: Of the logits.

@@ -28,8 +28,8 @@ METHODS = ("dhash", "phash")
 class ImageHash:
     """Images whose hashes differ in few bits.
 
-    An image of one colour has no shape to be told by: all such are alike, and those are near each
-    other that show little on a plain ground.
+    An image of one colour has no shape to recognise it by: all such are alike, and those are near
+    each other that show little on a plain ground.
 
     Attributes:
       method: "dhash" or "phash", which finds more and errs less on the photographs of CIFAR-10 (see

@@ -7,21 +7,26 @@ weight computation in the Fellegi-Sunter model of record linkage".
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import expit
+from scipy.special import softmax
 
 from genjax import checks
 from genjax.errors import UserError, unknown_name
+from genjax.prepare.matching.columns import SIMILARITY, choose_blocks, guess_kinds
 from genjax.prepare.matching.components import buckets, components
 from genjax.prepare.matching.similarities import SIMILARITIES, soundex
 
 ROUNDS = 200  # of expectation and maximisation, at most
 SETTLED = 1e-6  # how little a probability changes in the last of them
+CHANCE = 0.15  # of the evidence of a column: less of it is left where values agree by chance
+MUCH = 0.4  # of the evidence of all columns
 PRIOR = 1.0  # pairs that each level is seen in beforehand
+MOST = 50  # rows of a block that nobody has chosen
 MISSING = -1  # the level of a pair of which one value is
 
 
@@ -35,7 +40,7 @@ class Blocking:
     Attributes:
       columns: by their names; rows are the same in all of them.
       soundex: compare how the values sound instead.
-      window: compare a row with so many that follow it when all are sorted (Hernández and Stolfo,
+      window: compare a row with this many that follow it when all are sorted (Hernández and Stolfo,
         1995); 0 for rows with the same values.
       largest: rows that share the same values, at most; those that more share tell little, and are
         skipped.
@@ -112,21 +117,26 @@ class Linkage:
     blocks, some 100 bytes for each.
 
     Attributes:
-      blocks: pairs of any of them are compared.
-      comparisons: of their columns.
+      blocks: pairs of any of them are compared; without any, those that agree in a column that is
+        compared, or sound alike or lie close to each other there.
+      comparisons: of their columns; without any, all columns whose values are not all different, by
+        what they hold: dates, codes, categories, words.
       threshold: the probability from which on a pair is one.
       sample: random pairs.
       seed: of their choice.
+      ignore: columns that are not compared where ``comparisons`` names none.
     """
 
-    blocks: tuple[Blocking, ...]
-    comparisons: tuple[FieldComparison, ...]
+    blocks: tuple[Blocking, ...] = ()
+    comparisons: tuple[FieldComparison, ...] = ()
     threshold: float = 0.9
     sample: int = 2**17
     seed: int = 0
+    ignore: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        checks.some(self, "blocks", "comparisons")
+        if self.ignore and self.comparisons:
+            raise UserError("give linkage either comparisons or columns to ignore", "ignore")
         names = [comparison.column for comparison in self.comparisons]
         for name in names:
             if names.count(name) > 1:
@@ -153,11 +163,13 @@ class Linkage:
         return self.link(table).group
 
     def link(self, table: pa.Table) -> Links:
-        """The rows of a table that are one, whatever the order of its rows.
+        """The rows of a table that are one regardless of the order of its rows.
 
         Raises:
           UserError: a column is missing, or holds what cannot be compared so.
         """
+        if not self.blocks or not self.comparisons:
+            return self.complete(table).link(table)
         columns = {name: _column(table, name) for name in self.columns}
         order = np.lexsort([column.codes for column in columns.values()])
         columns = {
@@ -175,6 +187,26 @@ class Linkage:
             zip((comparison.column for comparison in self.comparisons), weights, strict=True)
         )
         return Links(components(left[one], right[one], len(table)), left, right, probability, named)
+
+    def complete(self, table: pa.Table) -> Linkage:
+        """This linkage with the blocks and comparisons that a table suggests, where it has none.
+
+        Raises:
+          UserError: no column can be compared.
+        """
+        comparisons = self.comparisons
+        if not comparisons:
+            kinds = guess_kinds(table, self.ignore)
+            found = {name: SIMILARITY[kind] for name, kind in kinds.items()}
+            comparisons = tuple(FieldComparison(name, *how) for name, how in found.items())
+        else:
+            usual = {how: kind for kind, (how, _) in SIMILARITY.items()}
+            kinds = {c.column: usual[c.similarity] for c in comparisons}
+        blocks = self.blocks or tuple(
+            Blocking(columns, sound, window, MOST)
+            for columns, sound, window in choose_blocks(kinds)
+        )
+        return replace(self, blocks=blocks, comparisons=comparisons, ignore=())
 
     def _draw_pairs(self, count: int) -> np.ndarray:
         """Pairs [2, R] of different rows: all of them if they are not more than requested."""
@@ -298,10 +330,11 @@ def _estimate(
     """The probability of pairs [M] and the weights of each comparison's levels, by expectation and
     maximisation.
 
-    Blocks choose pairs that agree. So what pairs are like that are not one is learned from random
+    Blocks choose pairs that agree. So what pairs are like that are not one is estimated from random
     pairs, and a pair is one beforehand with the chance of any two rows of the table, not of a
     block: that its block's values agree is evidence which counts in its pattern. Hardly any pair
-    outside the blocks is one.
+    outside the blocks is one. A third kind of pairs is related, as those of a household: they agree
+    in some columns together and in others no more than any two rows.
 
     Args:
       levels: of the pairs [M, C].
@@ -312,28 +345,50 @@ def _estimate(
     patterns, of_pair, counts = _patterns(levels)
     others, _, other_counts = _patterns(random)
     every = count * (count - 1) / 2 + 2 * PRIOR
-    same = [
-        _share(np.arange(size) ** 2.0) for size in sizes
-    ]  # rising: rows that are one mostly agree
     apart = [_share(_count(others[:, c], other_counts, size)) for c, size in enumerate(sizes)]
-    chance = (count + PRIOR) / (2 * count + every)  # as if every second row were one with another
+    # Rows that are one mostly agree, related ones half as often.
+    same = [np.append(np.full(size - 1, 0.3 / (size - 1)), 0.7) for size in sizes]
+    related = [(one + other) / 2 for one, other in zip(same, apart, strict=True)]
+    chances = np.full(2, (count + PRIOR) / (2 * count + every))  # as if every second row were one
     probability = np.ones(len(patterns))
     for _ in range(ROUNDS):
         before = probability
-        weights = [np.log2(a / b) for a, b in zip(same, apart, strict=True)]
-        probability, other = (_posterior(some, weights, chance) for some in (patterns, others))
-        chance = (probability @ counts + PRIOR) / every
+        posterior = _posterior(patterns, (same, related, apart), chances)
+        probability = posterior[0]
+        chances = (posterior[:2] @ counts + PRIOR) / every
+        same, related = (
+            [_share(_count(patterns[:, c], counts * one, size)) for c, size in enumerate(sizes)]
+            for one in posterior[:2]
+        )
+        if np.abs(probability - before).max(initial=0) < SETTLED:
+            break
+    if not _are_others(same, related, apart):  # those that are one with more errors
+        probability = posterior[:2].sum(0)
         same = [
             _share(_count(patterns[:, c], counts * probability, size))
             for c, size in enumerate(sizes)
         ]
-        apart = [
-            _share(_count(others[:, c], other_counts * (1 - other), size))
-            for c, size in enumerate(sizes)
-        ]
-        if np.abs(probability - before).max(initial=0) < SETTLED:
-            break
+    weights = [np.log2(one / other) for one, other in zip(same, apart, strict=True)]
     return probability[of_pair], weights
+
+
+def _are_others(
+    same: Sequence[np.ndarray], related: Sequence[np.ndarray], apart: Sequence[np.ndarray]
+) -> bool:
+    """Whether related pairs are not one: columns that give much of the evidence for it agree in
+    them by chance, as the first names and dates of birth of a household. Errors spare more.
+    """
+    bits = [
+        (_divergence(one, none), _divergence(some, none))
+        for one, some, none in zip(same, related, apart, strict=True)
+    ]
+    by_chance = sum(one for one, some in bits if some < CHANCE * one)
+    return by_chance > MUCH * sum(one for one, _ in bits)
+
+
+def _divergence(one: np.ndarray, other: np.ndarray) -> float:
+    """In bits."""
+    return float(np.sum(one * np.log2(one / other)))
 
 
 def _patterns(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -357,11 +412,18 @@ def _share(counts: np.ndarray) -> np.ndarray:
     return (counts + PRIOR) / (counts + PRIOR).sum()
 
 
-def _posterior(patterns: np.ndarray, weights: Sequence[np.ndarray], chance: float) -> np.ndarray:
-    """The probability [K] that pairs of these patterns [K, C] are one, of the chance that they
-    have beforehand.
+def _posterior(
+    patterns: np.ndarray, kinds: Sequence[Sequence[np.ndarray]], chances: np.ndarray
+) -> np.ndarray:
+    """The probability [3, K] that pairs of these patterns [K, C] are of each kind.
+
+    Args:
+      kinds: how likely each level of each comparison is in pairs of the kind.
+      chances: of the first two kinds beforehand.
     """
-    total = np.full(len(patterns), np.log2(chance / (1 - chance)))
-    for levels, weight in zip(patterns.T, weights, strict=True):
-        total += np.where(levels == MISSING, 0.0, weight[levels])
-    return expit(total * np.log(2))
+    others = max(1 - chances.sum(), np.finfo(float).tiny)
+    total = np.log(np.append(chances, others))[:, None] + np.zeros(len(patterns))
+    for row, kind in zip(total, kinds, strict=True):
+        for levels, shares in zip(patterns.T, kind, strict=True):
+            row += np.where(levels == MISSING, 0.0, np.log(shares)[levels])
+    return softmax(total, axis=0)

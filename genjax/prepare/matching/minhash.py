@@ -50,7 +50,7 @@ class MinHash:
       ngram: words in an n-gram.
       threshold: the Jaccard similarity from which on two texts are one.
       bands: of each signature; None for those that make the fewest mistakes, see ``layout``.
-      misses: what a pair that is missed weighs beside one tried in vain, from 0 to 1, where bands
+      misses: how much a missed pair weighs against one tried in vain, from 0 to 1, where bands
         are chosen; the latter costs no more than time if pairs are checked.
       check: whether the estimate decides, or a shared band is enough.
       seed: of the permutations.
@@ -126,10 +126,10 @@ class MinHash:
                 f"{signatures.dtype}"
             )
         whole = _hashes(signatures)
-        told = np.flatnonzero(whole != _hashes(np.full((1, self.permutations), EMPTY)))
-        first = group_equal(whole[told])  # equal signatures in their thousands are then one
+        filled = np.flatnonzero(whole != _hashes(np.full((1, self.permutations), EMPTY)))
+        first = group_equal(whole[filled])  # equal signatures in their thousands are then one
         distinct, inverse = np.unique(first, return_inverse=True)
-        rows = told[distinct]
+        rows = filled[distinct]
         bands, size = self.layout
         keys = (
             _hashes(signatures[:, band * size : (band + 1) * size])[rows] for band in range(bands)
@@ -140,7 +140,7 @@ class MinHash:
 
         found = group_similar(keys, same if self.check else None, np.arange(len(rows)), REACH)
         group = np.arange(len(signatures))
-        group[told] = rows[found[inverse]]
+        group[filled] = rows[found[inverse]]
         return group
 
     @property

@@ -49,7 +49,7 @@ def dates(left: pa.Array, right: pa.Array) -> np.ndarray:
 
 
 def numbers(left: pa.Array, right: pa.Array) -> np.ndarray:
-    """1 less their difference beside the larger one of both, and at least 0, [M].
+    """1 less their difference relative to the larger of the two, and at least 0, [M].
 
     Raises:
       UserError: one is not a number.

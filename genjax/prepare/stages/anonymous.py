@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from daft import DataFrame
 
 Places = Iterator[tuple[int, int]]
-Told = Callable[[str, str], None]  # what was done, and the form of what it was done to
+Report = Callable[[str, str], None]  # what was done, and the form of what it was done to
 SPACE, HYPHEN = " \u00a0\u202f", "\u2010\u2011-"  # in numbers: also those at which no line breaks
 DIGITS_BEFORE = rf"(?<!\d[/{SPACE}])"
-# Where a number begins: not within a word or another number, but after the full stop of "Tel.".
+# Where a number starts: not within a word or another number, but after the full stop of "Tel.".
 NUMBER = rf"(?:(?<![\w.{HYPHEN}])|(?<=[^\W\d_]\.))"
 AMOUNT = rf"[1-9]\d{{0,2}}(?:(?:[.\u00a0\u202f]\d{{3}})+,\d|(?:[.{SPACE}]\d{{3}})+[{SPACE}]?[€$£¥])"
 QUAD = r"\d{1,3}(?:\.\d{1,3}){3}"
@@ -76,7 +76,7 @@ LEAST_IBAN = 15
 LEAST_CARD, MOST_CARD, CARD_GROUPS = 13, 19, 5
 DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # the sum of the digits of twice a digit
 GROUPS = re.compile(r"\d+")
-# Dates and decimal numbers, which are beside telephone numbers in tables.
+# Dates and decimal numbers, which are next to telephone numbers in tables.
 DATE = r"(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d"
 OTHER = re.compile(rf"(?<![\d./+{HYPHEN}])(?:(?:{DATE})(?!\d)|\d+\.\d+(?!\.?\d))")
 APART = re.compile(
@@ -147,7 +147,7 @@ class Anonymous(Stage):
             raise UserError(
                 f"pseudonyms need a secret key: set the environment variable {self.key_variable}"
             )
-        return os.fsencode(key)  # its bytes, whatever the locale
+        return os.fsencode(key)  # its bytes regardless of the locale
 
     def hash_inputs(self) -> Mapping[str, str]:
         if not self.pseudonyms:
@@ -162,14 +162,14 @@ class Anonymous(Stage):
     def redact(self, text: str) -> str:
         return self.anonymise_text(text)
 
-    def anonymise_text(self, text: str, key: bytes = b"", told: Told | None = None) -> str:
+    def anonymise_text(self, text: str, key: bytes = b"", report: Report | None = None) -> str:
         """A text with marks instead of personal data; with a key, marks that tell values apart.
 
         Args:
           told: takes what was done, and the form of what it was done to.
         """
         for kind, pattern in _patterns(self.kinds):
-            text = pattern.sub(functools.partial(_mark_match, kind, key, told or _nothing), text)
+            text = pattern.sub(functools.partial(_mark_match, kind, key, report or _nothing), text)
         return text
 
 
@@ -213,7 +213,7 @@ def _patterns(kinds: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]
     return tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in found.items())
 
 
-def _mark_match(kind: str, key: bytes, told: Told, match: re.Match[str]) -> str:
+def _mark_match(kind: str, key: bytes, report: Report, match: re.Match[str]) -> str:
     """A match with marks instead of what is of the kind in it."""
     value, done, end = match[0], "", 0
     if value[0] == "<":
@@ -222,17 +222,17 @@ def _mark_match(kind: str, key: bytes, told: Told, match: re.Match[str]) -> str:
     places = list(PLACES.get(kind, _all)(value))
     if kind in ("ip", "card", "phone") and LABEL.search(before):
         if places:
-            told(
+            report(
                 f"{kind} left as it is, after a word that names another kind of number",
                 _form(value),
             )
         return value
     if kind == "phone" and value[0] != "+" and SUM.match(match.string, match.end()):
         if places:
-            told("phone left as it is, in a sum", _form(value))
+            report("phone left as it is, in a sum", _form(value))
         return value
     for start, stop in places:
-        told(f"{kind} replaced, {SURE[kind]}", _form(value[start:stop]))
+        report(f"{kind} replaced, {SURE[kind]}", _form(value[start:stop]))
         done += value[end:start] + _mark(kind, key, value[start:stop])
         end = stop
     return done + value[end:]
@@ -241,7 +241,7 @@ def _mark_match(kind: str, key: bytes, told: Told, match: re.Match[str]) -> str:
 def _mark(kind: str, key: bytes, value: str) -> str:
     if not key:
         return f"<{kind}>"
-    told = (
+    form = (
         value.casefold()
         if kind == "email"
         else re.sub(r"\D", "", value)
@@ -249,7 +249,7 @@ def _mark(kind: str, key: bytes, value: str) -> str:
         else value
     )
     secret = hashlib.blake2b(key).digest()
-    found = hashlib.blake2b(told.encode(), key=secret, digest_size=PSEUDONYM, person=kind.encode())
+    found = hashlib.blake2b(form.encode(), key=secret, digest_size=PSEUDONYM, person=kind.encode())
     return f"<{kind}:{found.hexdigest()}>"
 
 
@@ -300,7 +300,7 @@ def _ibans(value: str) -> Places:
 
 def _cards(value: str) -> Places:
     """Runs of whole groups with a right check digit: other numbers, such as the month of
-    expiry, may be beside.
+    expiry, may be next to it.
     """
     found = list(GROUPS.finditer(value))
     groups = [match[0] for match in found]

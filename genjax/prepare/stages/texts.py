@@ -201,7 +201,7 @@ class BlockedWords(TextFilter):
 
     Attributes:
       words: of the list, or phrases of several.
-      allowed: so many of them may be in a text.
+      allowed: how many of them a text may contain.
       column: of the text.
     """
 

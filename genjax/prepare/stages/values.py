@@ -83,7 +83,7 @@ class Valid(RowStage):
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise UserError(f"{self.pattern!r} is no regular expression: {error}") from None
+            raise UserError(f"{self.pattern!r} is not a regular expression: {error}") from None
 
     @functools.cached_property
     def _form(self) -> re.Pattern[str]:
@@ -103,7 +103,7 @@ class Valid(RowStage):
         try:
             number = float(value)
         except ValueError:
-            return f"{self.column} is no number"
+            return f"{self.column} is not a number"
         low, high = self.least, self.most
         inside = (low is None or number >= low) and (high is None or number <= high)
         return None if inside else f"{self.column} out of range"
@@ -111,8 +111,8 @@ class Valid(RowStage):
 
 @checks.frozen
 class Balanced(Stage):
-    """Keeps as many records of each class as of the smallest, or at most so many; which, their ids'
-    hashes tell.
+    """Keeps as many records of each class as of the smallest, or at most this many; which, their
+    ids' hashes tell.
 
     A record of no class is dropped.
 

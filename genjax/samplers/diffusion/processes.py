@@ -63,7 +63,7 @@ class Process(Protocol):
         return jnp.full_like(t, 1 / (1 - self.t_min))
 
     def clock(self, t: jax.Array) -> jax.Array:
-        """What a network is told of t [...], within [0, 1]."""
+        """The time t [...] as a network takes it, within [0, 1]."""
         return t
 
     def grid(self, n: int) -> jax.Array:
@@ -253,7 +253,7 @@ class Parametrization:
         checks.above(self, 0, "data_std")
         if self.target == "noise" and isinstance(self.process, Straight):
             raise UserError(
-                "at t = 1 a Straight process is noise alone, which tells nothing of x0: predict "
+                "at t = 1 a Straight process is noise alone, which says nothing about x0: predict "
                 "another target"
             )
 
@@ -304,7 +304,8 @@ class Parametrization:
         """Weight [...], of t's shape, on the target's squared error at times drawn by
         ``process.draw_times``.
 
-        simple: 1 on the target's own error. The others weigh the error of x0, whatever the target:
+        simple: 1 on the target's own error. The others weigh the error of x0 whatever the
+          target:
         min_snr: min(SNR, gamma) (arXiv 2303.09556); edm: n^2 / (sigma s)^2, with alpha = 1 (sigma^2
         + s^2) / (sigma s)^2 (arXiv 2206.00364); likelihood: -1/2 dSNR/dt, so that the mean loss is
         the bound's diffusion term in nats (arXiv 2107.00630,

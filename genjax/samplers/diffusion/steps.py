@@ -45,7 +45,7 @@ class Sampler:
 
 @checks.frozen
 class Walk(Sampler):
-    """A sampler of so many steps; the last one goes from the end of the grid to the clean data.
+    """A sampler of this many steps; the last one goes from the end of the grid to the clean data.
 
     Attributes:
       steps: their number.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from genjax import checks
-from genjax.samplers.tokens.decoding import TokenModel
+from genjax.samplers.tokens.decoding import Prompts, TokenModel
 
 
 @checks.frozen
@@ -64,8 +65,7 @@ def beam_search(
     model: TokenModel,
     take: Callable[[Any, jax.Array], Any],
     cache: Any,
-    prompts: jax.Array,
-    mask: jax.Array,
+    prompts: Prompts,
     search: BeamSearch,
     stops: tuple[int, ...] = (),
     pad: int = 0,
@@ -76,77 +76,88 @@ def beam_search(
       model: logits with a cache.
       take: cache and row numbers [N] to the cache of those rows.
       cache: empty, of B rows, with room for prompt and new tokens.
-      prompts: int32 [B, T], left-padded.
-      mask: bool [B, T], True for real tokens.
+      prompts: what the rows begin with.
       search: its options.
       stops: tokens that end a text.
       pad: what stands behind the end of a text.
     """
-    b, width, steps = len(prompts), search.width, search.steps
-    logits, cache = model(prompts, mask, cache, 1)
-    vocabulary = logits.shape[-1]
-    rows = jnp.arange(b)[:, None]  # [B, 1]
-    is_stop = jnp.zeros(vocabulary, bool).at[jnp.asarray(stops, jnp.int32)].set(True)
-
-    def best(found: Beams, tokens: jax.Array, lengths: jax.Array, scores: jax.Array) -> Beams:
-        """The best W of those found and new ones [B, M, N], [B, M], [B, M]."""
-        joined = [
-            jnp.concatenate(pair, 1) for pair in zip(found, (tokens, lengths, scores), strict=True)
-        ]
-        top, which = jax.lax.top_k(joined[2], width)
-        return Beams(
-            joined[0][rows, which], jnp.where(jnp.isfinite(top), joined[1][rows, which], 0), top
-        )
-
-    def chosen(state: _Search) -> tuple[_Search, jax.Array, jax.Array]:
-        """One more token for each beam: the state, and of the new live beams which they
-        continue and with what.
-        """
-        after = state.log_probs[..., None] + jax.nn.log_softmax(state.logits)  # [B, W, V]
-        flat = after.reshape(b, -1)
-        stopped = jnp.tile(is_stop, width)[None]
-        live, which = jax.lax.top_k(jnp.where(stopped, -jnp.inf, flat), width)
-        found = state.found
-        if stops:
-            ended, ends = jax.lax.top_k(
-                jnp.where(stopped, flat, -jnp.inf), min(width, flat.shape[1])
-            )
-            tokens = extended(state, ends)
-            length = jnp.broadcast_to(state.step + 1, ends.shape)
-            found = best(found, tokens, length, search.score(ended, state.step + 1))
-        parents, token = which // vocabulary, which % vocabulary
-        new = state._replace(
-            live=extended(state, which), log_probs=live, found=found, step=state.step + 1
-        )
-        return new, parents, token
-
-    def extended(state: _Search, which: jax.Array) -> jax.Array:
-        tokens = state.live[rows, which // vocabulary]  # [B, M, N]
-        return jax.lax.dynamic_update_slice_in_dim(
-            tokens, (which % vocabulary)[..., None], state.step, 2
-        )
-
-    def going(state: _Search) -> jax.Array:
-        # No probability rises and no length is past the last, so that this is the most a live beam
-        # can come to.
-        hope = search.score(state.log_probs[:, 0], steps)
-        return (state.step < steps - 1) & (hope > state.found.scores[:, -1]).any()
-
-    def step(state: _Search) -> _Search:
-        state, parents, token = chosen(state)
-        cache = take(state.cache, (rows * width + parents).reshape(-1))
-        logits, cache = model(token.reshape(-1, 1), jnp.ones((b * width, 1), bool), cache, 1)
-        return state._replace(logits=logits.reshape(b, width, -1), cache=cache)
-
+    b, width, steps = len(prompts.tokens), search.width, search.steps
+    tokens, mask = map(jnp.asarray, prompts)
+    logits, cache = model(tokens, mask, cache, 1)
+    is_stop = jnp.zeros(logits.shape[-1], bool).at[jnp.asarray(stops, jnp.int32)].set(True)
+    searcher = _Searcher(model, take, search, is_stop if stops else None)
     pads = jnp.full((b, width, steps), pad, jnp.int32)
     none = Beams(pads, jnp.zeros((b, width), jnp.int32), jnp.full((b, width), -jnp.inf))
     only = jnp.full((b, width), -jnp.inf).at[:, 0].set(0.0)  # the first step has one beginning
     cache = take(cache, jnp.repeat(jnp.arange(b), width))
     logits = jnp.repeat(logits, width, 1)
     state = _Search(pads, only, logits, none, jnp.zeros((), jnp.int32), cache)
-    state = jax.lax.while_loop(going, step, state)
-    state, _, _ = chosen(state)
+    state = jax.lax.while_loop(searcher.can_improve, searcher.advance, state)
+    state, _, _ = searcher.extend(state)
     lengths = jnp.broadcast_to(state.step, (b, width))
     # A search that ended early has found better texts than these beginnings.
     unfinished = jnp.where(state.step == steps, search.score(state.log_probs, steps), -jnp.inf)
-    return best(state.found, state.live, lengths, unfinished)
+    return _keep_best(state.found, Beams(state.live, lengths, unfinished))
+
+
+@dataclass(frozen=True)
+class _Searcher:
+    model: TokenModel
+    take: Callable[[Any, jax.Array], Any]
+    search: BeamSearch
+    is_stop: jax.Array | None  # bool [V]; None if no token ends a text
+
+    def can_improve(self, state: _Search) -> jax.Array:
+        """Whether a live beam may still come to be better than the worst text found."""
+        # No probability rises and no length is past the last, so that this is the most a live beam
+        # can come to.
+        hope = self.search.score(state.log_probs[:, 0], self.search.steps)
+        return (state.step < self.search.steps - 1) & (hope > state.found.scores[:, -1]).any()
+
+    def advance(self, state: _Search) -> _Search:
+        """One more token for each live beam, and the logits after it."""
+        b, width = state.log_probs.shape
+        state, parents, token = self.extend(state)
+        cache = self.take(state.cache, (jnp.arange(b)[:, None] * width + parents).reshape(-1))
+        logits, cache = self.model(token.reshape(-1, 1), jnp.ones((b * width, 1), bool), cache, 1)
+        return state._replace(logits=logits.reshape(b, width, -1), cache=cache)
+
+    def extend(self, state: _Search) -> tuple[_Search, jax.Array, jax.Array]:
+        """One more token for each beam: the state, and of the new live beams which they
+        continue and with what.
+        """
+        after = state.log_probs[..., None] + jax.nn.log_softmax(state.logits)  # [B, W, V]
+        vocabulary, width = after.shape[-1], self.search.width
+        flat, found = after.reshape(len(after), -1), state.found
+        going = flat
+        if self.is_stop is not None:
+            stopped = jnp.tile(self.is_stop, width)[None]
+            going = jnp.where(stopped, -jnp.inf, flat)
+            ended, ends = jax.lax.top_k(
+                jnp.where(stopped, flat, -jnp.inf), min(width, flat.shape[1])
+            )
+            length = jnp.broadcast_to(state.step + 1, ends.shape)
+            scores = self.search.score(ended, state.step + 1)
+            found = _keep_best(found, Beams(_append(state, ends), length, scores))
+        live, which = jax.lax.top_k(going, width)
+        new = state._replace(
+            live=_append(state, which), log_probs=live, found=found, step=state.step + 1
+        )
+        return new, which // vocabulary, which % vocabulary
+
+
+def _append(state: _Search, which: jax.Array) -> jax.Array:
+    """Live texts with one token more [B, M, N], of ``which`` [B, M] of all W * V."""
+    vocabulary = state.logits.shape[-1]
+    tokens = state.live[jnp.arange(len(which))[:, None], which // vocabulary]
+    return jax.lax.dynamic_update_slice_in_dim(
+        tokens, (which % vocabulary)[..., None], state.step, 2
+    )
+
+
+def _keep_best(found: Beams, new: Beams) -> Beams:
+    """The best W of those found and new ones [B, M, N], [B, M], [B, M]."""
+    tokens, lengths, scores = (jnp.concatenate(pair, 1) for pair in zip(found, new, strict=True))
+    top, which = jax.lax.top_k(scores, found.scores.shape[1])
+    rows = jnp.arange(len(which))[:, None]
+    return Beams(tokens[rows, which], jnp.where(jnp.isfinite(top), lengths[rows, which], 0), top)

@@ -19,6 +19,18 @@ Stops = tuple[tuple[int, ...], ...]
 MOST_TOKENS = 1_000_000  # of a text
 
 
+class Prompts(NamedTuple):
+    """What rows begin with, side by side; see ``pad_prompts``.
+
+    Attributes:
+      tokens: int32 [B, T], left-padded.
+      mask: bool [B, T], True for real tokens.
+    """
+
+    tokens: jax.Array | np.ndarray
+    mask: jax.Array | np.ndarray
+
+
 class TokenModel(Protocol):
     """What a decoder knows of a network."""
 
@@ -45,7 +57,7 @@ class Sliding(NamedTuple):
     Attributes:
       room: tokens that the cache holds of a row.
       keep: tokens that are read again, the one that found no room among them; 1 to ``room``.
-      rewind: cache and tokens [B] to the cache without so many of the last ones of each row.
+      rewind: cache and tokens [B] to the cache without this many of the last ones of each row.
     """
 
     room: int
@@ -143,15 +155,14 @@ class Drawing(NamedTuple):
     key: jax.Array
 
 
-def pad_prompts(prompts: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Prompts side by side with padding before the shorter ones: int32 [B, T] and bool [B, T], True
-    for real tokens.
+def pad_prompts(prompts: Sequence[Sequence[int]], pad: int = 0) -> Prompts:
+    """Put prompts side by side, with padding before the shorter ones; arrays of NumPy.
 
     Raises:
-      UserError: there is none, or one is empty: a model begins from at least one token.
+      UserError: there is none, or one is empty: a model starts from at least one token.
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
-        raise UserError("every prompt has at least one token, such as the one that begins a text")
+        raise UserError("every prompt has at least one token, such as the one that starts a text")
     longest = max(len(prompt) for prompt in prompts)
     tokens, mask = (
         np.full((len(prompts), longest), pad, np.int32),
@@ -159,14 +170,13 @@ def pad_prompts(prompts: Sequence[Sequence[int]], pad: int = 0) -> tuple[np.ndar
     )
     for row, prompt in enumerate(prompts):
         tokens[row, longest - len(prompt) :], mask[row, longest - len(prompt) :] = prompt, True
-    return tokens, mask
+    return Prompts(tokens, mask)
 
 
 def begin(
     model: TokenModel,
     cache: Any,
-    prompts: jax.Array,
-    mask: jax.Array,
+    prompts: Prompts,
     sampler: TokenSampler,
     key: jax.Array,
     stops: Stops = (),
@@ -174,11 +184,12 @@ def begin(
 ) -> Drawing:
     """Read the prompts and draw the first token of each row; arguments as in ``generate``."""
     check_stops(stops)
-    prompts, mask, b = jnp.asarray(prompts), jnp.asarray(mask), len(prompts)
-    logits, cache = model(prompts, mask, cache, 1)
+    given, mask = map(jnp.asarray, prompts)
+    b = len(given)
+    logits, cache = model(given, mask, cache, 1)
     seen = None
     if sampler.repetition_penalty != 1:
-        tokens = jnp.where(mask, prompts, logits.shape[-1])
+        tokens = jnp.where(mask, given, logits.shape[-1])
         seen = (
             jnp.zeros((b, logits.shape[-1]), bool)
             .at[jnp.arange(b)[:, None], tokens]
@@ -193,7 +204,7 @@ def begin(
         seen,
         cache,
         mask.sum(1, dtype=jnp.int32),
-        prompts,
+        given,
         key,
     )
     return _draw_token(empty, logits[:, 0], sampler, stops)
@@ -236,8 +247,7 @@ def advance(
 def generate(
     model: TokenModel,
     cache: Any,
-    prompts: jax.Array,
-    mask: jax.Array,
+    prompts: Prompts,
     sampler: TokenSampler,
     key: jax.Array,
     stops: Stops = (),
@@ -249,8 +259,7 @@ def generate(
     Args:
       model: logits with a cache.
       cache: empty, with room for the prompt and, unless it slides, the new tokens.
-      prompts: int32 [B, T], left-padded, see ``pad_prompts``.
-      mask: bool [B, T], True for real tokens.
+      prompts: what the rows begin with.
       sampler: its options.
       key: of the draws.
       stops: sequences of tokens that end a row once its new tokens end with one; single tokens are
@@ -258,7 +267,7 @@ def generate(
       pad: what stands behind the end of a row.
       sliding: what is done when the cache is full; None if all tokens have room.
     """
-    drawing = begin(model, cache, prompts, mask, sampler, key, stops, pad)
+    drawing = begin(model, cache, prompts, sampler, key, stops, pad)
     going = lambda d: (d.step < sampler.steps) & ~d.done.all()  # noqa: E731
     plain = lambda d: advance(model, d, sampler, stops)  # noqa: E731
     if sliding is None:

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
-from genjax.samplers.tokens.decoding import Stops, TokenModel, TokenSampler, check_stops
+from genjax.samplers.tokens.decoding import Prompts, Stops, TokenModel, TokenSampler, check_stops
 
 
 class Speculated(NamedTuple):
@@ -65,33 +67,15 @@ def accept_guesses(
     return count, jax.random.categorical(last, jnp.log(rest)).astype(jnp.int32)
 
 
-def speculate(
-    target: TokenModel,
-    draft: TokenModel,
-    rewind: Callable[[Any, jax.Array], Any],
-    target_cache: Any,
-    draft_cache: Any,
-    prompts: jax.Array,
-    mask: jax.Array,
-    sampler: TokenSampler,
-    key: jax.Array,
-    ahead: int = 4,
-    stops: Stops = (),
-    pad: int = 0,
-) -> Speculated:
-    """Draw as ``decoding.generate`` does from the target alone, in distribution, one row after
-    another.
+@dataclass(frozen=True)
+class Speculator:
+    """A large model and a small one that guesses ahead of it.
 
-    Args:
+    Attributes:
       target: the model whose draws are wanted.
       draft: a faster one over the same tokens.
-      rewind: cache and tokens [1] to the cache without so many of the last ones.
-      target_cache: empty, of one row, with room for prompt and new tokens.
-      draft_cache: the same of the draft.
-      prompts: int32 [B, T], left-padded.
-      mask: bool [B, T], True for real tokens.
+      rewind: cache and tokens [1] to the cache without this many of the last ones.
       sampler: its options act on both models; no repetition penalty.
-      key: of the draws.
       ahead: guesses of a round.
       stops: sequences of tokens that end a row.
       pad: what stands behind the end of a row.
@@ -99,79 +83,58 @@ def speculate(
     Raises:
       UserError: a repetition penalty, which would differ from guess to guess; less than one guess.
     """
-    check_stops(stops)
-    if sampler.repetition_penalty != 1:
-        raise UserError("speculative decoding knows no repetition_penalty")
-    if ahead < 1:
-        raise UserError(f"speculative decoding guesses at least 1 token ahead, not {ahead}")
-    if any(len(stop) > sampler.steps for stop in stops):
-        stops = tuple(stop for stop in stops if len(stop) <= sampler.steps)
 
-    def row(inputs: Any) -> Speculated:
-        prompt, real, key = inputs
-        return _row(
-            target,
-            draft,
-            rewind,
-            target_cache,
-            draft_cache,
-            prompt,
-            real,
-            sampler,
-            key,
-            ahead,
-            stops,
-            pad,
-        )
+    target: TokenModel
+    draft: TokenModel
+    rewind: Callable[[Any, jax.Array], Any]
+    sampler: TokenSampler
+    ahead: int = 4
+    stops: Stops = ()
+    pad: int = 0
 
-    return jax.lax.map(row, (prompts, mask, jax.random.split(key, len(prompts))))
+    def __post_init__(self) -> None:
+        check_stops(self.stops)
+        if self.sampler.repetition_penalty != 1:
+            raise UserError("speculative decoding knows no repetition_penalty")
+        if self.ahead < 1:
+            raise UserError(
+                f"speculative decoding guesses at least 1 token ahead, not {self.ahead}"
+            )
 
+    def draw_row(
+        self, prompt: Prompts, key: jax.Array, target_cache: Any, draft_cache: Any
+    ) -> Speculated:
+        """Draw what follows the prompt of one row, [N]."""
+        size, steps = self.sampler.steps + self.ahead + 1, self.sampler.steps
+        tokens, real = map(jnp.asarray, prompt)
+        logits, target_cache = self.target(tokens, real, target_cache, 1)
+        _, draft_cache = self.draft(tokens, real, draft_cache, 1)
+        first = jax.random.categorical(
+            jax.random.fold_in(key, 0), self.sampler.filter_logits(logits[0, 0])
+        ).astype(jnp.int32)
+        tokens = jnp.full(size, self.pad, jnp.int32).at[0].set(first)
+        one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
+        done = self._find_ends(tokens, one).any()
+        state = _Round(tokens, one, done, none, target_cache, draft_cache)
+        going = lambda s: (s.length < steps) & ~s.done  # noqa: E731
+        state = jax.lax.while_loop(going, functools.partial(self._judge, key), state)
+        met = self._find_ends(state.tokens, state.length)
+        end = jnp.where(met.any(), jnp.argmax(met) + 1, state.length)
+        length = jnp.minimum(end, steps).astype(jnp.int32)
+        kept = jnp.where(jnp.arange(size) < length, state.tokens, self.pad)[:steps]
+        return Speculated(kept, length, state.rounds)
 
-def _row(
-    target: TokenModel,
-    draft: TokenModel,
-    rewind: Callable[[Any, jax.Array], Any],
-    target_cache: Any,
-    draft_cache: Any,
-    prompt: jax.Array,
-    real: jax.Array,
-    sampler: TokenSampler,
-    key: jax.Array,
-    ahead: int,
-    stops: Stops,
-    pad: int,
-) -> Speculated:
-    size = sampler.steps + ahead + 1
-    places = jnp.arange(size)
-
-    def ends(tokens: jax.Array, length: jax.Array) -> jax.Array:
-        """bool [size]: whether a stop ends at this place."""
-        met = jnp.zeros(size, bool)
-        for stop in stops:
-            parts = [jnp.roll(tokens == token, len(stop) - 1 - i) for i, token in enumerate(stop)]
-            met = met | (jnp.stack(parts).all(0) & (places >= len(stop) - 1))
-        return met & (places < length)
-
-    def fed(model: TokenModel, tokens: jax.Array, cache: Any, last: int) -> tuple[jax.Array, Any]:
-        """Logits [last, V] of the distribution that is drawn from."""
-        logits, cache = model(tokens[None], jnp.ones((1, len(tokens)), bool), cache, last)
-        return sampler.filter_logits(logits[0]), cache
-
-    def guess(carry: Any, key: jax.Array) -> Any:
-        token, cache = carry
-        logits, cache = fed(draft, token[None], cache, 1)
-        token = jax.random.categorical(key, logits[0]).astype(jnp.int32)
-        return (token, cache), (token, jax.nn.softmax(logits[0]))
-
-    def judged(state: _Round) -> _Round:
+    def _judge(self, key: jax.Array, state: _Round) -> _Round:
+        """One round: the draft guesses ahead, the target judges."""
+        ahead = self.ahead
         drawing, judging = jax.random.split(jax.random.fold_in(key, state.rounds + 1))
         last = state.tokens[state.length - 1]
         # One guess more than is used: so that the draft has read all that may stand.
         keys = jax.random.split(drawing, ahead + 1)
-        (_, draft_cache), (guesses, q) = jax.lax.scan(guess, (last, state.draft_cache), keys)
+        (_, draft_cache), (guesses, q) = jax.lax.scan(self._guess, (last, state.draft_cache), keys)
         guesses, q = guesses[:ahead], q[:ahead]
-        logits, target_cache = fed(
-            target, jnp.concatenate([last[None], guesses]), state.target_cache, ahead + 1
+        logits, target_cache = self._read(
+            self.target, jnp.concatenate([last[None], guesses]), state.target_cache, ahead + 1
         )
         count, token = accept_guesses(judging, guesses, q, jax.nn.softmax(logits))
         new = jnp.where(jnp.arange(ahead + 1) < count, jnp.append(guesses, 0), token)
@@ -181,25 +144,53 @@ def _row(
         return _Round(
             tokens,
             length,
-            ends(tokens, length).any(),
+            self._find_ends(tokens, length).any(),
             state.rounds + 1,
-            rewind(target_cache, back),
-            rewind(draft_cache, back),
+            self.rewind(target_cache, back),
+            self.rewind(draft_cache, back),
         )
 
-    logits, target_cache = target(prompt[None], real[None], target_cache, 1)
-    _, draft_cache = draft(prompt[None], real[None], draft_cache, 1)
-    first = jax.random.categorical(
-        jax.random.fold_in(key, 0), sampler.filter_logits(logits[0, 0])
-    ).astype(jnp.int32)
-    tokens = jnp.full(size, pad, jnp.int32).at[0].set(first)
-    one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
-    state = _Round(tokens, one, ends(tokens, one).any(), none, target_cache, draft_cache)
-    going = lambda s: (s.length < sampler.steps) & ~s.done  # noqa: E731
-    state = jax.lax.while_loop(going, judged, state)
-    met = ends(state.tokens, state.length)
-    end = jnp.where(met.any(), jnp.argmax(met) + 1, state.length)
-    length = jnp.minimum(end, sampler.steps).astype(jnp.int32)
-    return Speculated(
-        jnp.where(places < length, state.tokens, pad)[: sampler.steps], length, state.rounds
-    )
+    def _guess(self, carry: Any, key: jax.Array) -> Any:
+        token, cache = carry
+        logits, cache = self._read(self.draft, token[None], cache, 1)
+        token = jax.random.categorical(key, logits[0]).astype(jnp.int32)
+        return (token, cache), (token, jax.nn.softmax(logits[0]))
+
+    def _read(
+        self, model: TokenModel, tokens: jax.Array, cache: Any, last: int
+    ) -> tuple[jax.Array, Any]:
+        """Logits [last, V] of the distribution that is drawn from."""
+        logits, cache = model(tokens[None], jnp.ones((1, len(tokens)), bool), cache, last)
+        return self.sampler.filter_logits(logits[0]), cache
+
+    def _find_ends(self, tokens: jax.Array, length: jax.Array) -> jax.Array:
+        """bool [size]: whether a stop ends at this place of one row."""
+        met, places = jnp.zeros(len(tokens), bool), jnp.arange(len(tokens))
+        for stop in self.stops:
+            if len(stop) > self.sampler.steps:
+                continue
+            parts = [jnp.roll(tokens == token, len(stop) - 1 - i) for i, token in enumerate(stop)]
+            met = met | (jnp.stack(parts).all(0) & (places >= len(stop) - 1))
+        return met & (places < length)
+
+
+def speculate(
+    speculator: Speculator, target_cache: Any, draft_cache: Any, prompts: Prompts, key: jax.Array
+) -> Speculated:
+    """Draw as ``decoding.generate`` does from the target alone, in distribution, one row after
+    another.
+
+    Args:
+      speculator: the two models and how they draw.
+      target_cache: empty, of one row, with room for prompt and new tokens.
+      draft_cache: the same of the draft.
+      prompts: what the rows begin with.
+      key: of the draws.
+    """
+
+    def row(inputs: Any) -> Speculated:
+        tokens, real, key = inputs
+        prompt = Prompts(tokens[None], real[None])
+        return speculator.draw_row(prompt, key, target_cache, draft_cache)
+
+    return jax.lax.map(row, (*prompts, jax.random.split(key, len(prompts.tokens))))

@@ -1,0 +1,223 @@
+"""What each action of ``genjax store`` does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from genjax.cli.store import (
+    CheckOptions,
+    CopyOptions,
+    DeleteOptions,
+    ExportOptions,
+    ImportOptions,
+    IndexOptions,
+    InitOptions,
+    Options,
+    ScoreOptions,
+    SearchOptions,
+    ShowOptions,
+    TagOptions,
+)
+from genjax.errors import UserError
+from genjax.runs.rewards import load_reward
+from genjax.serial.json_text import parse
+from genjax.store.conversation import Turn, read_tree
+from genjax.store.exporting import export
+from genjax.store.formats.plain import read_plain, write_plain
+from genjax.store.formats.writing import Export
+from genjax.store.importing import import_file, import_query
+from genjax.store.judging import score
+from genjax.store.lineage import read_lineage, show_lineage
+from genjax.store.maintenance import backup, check, copy_store, restore
+from genjax.store.records import KINDS, Record, Session
+from genjax.store.rows import name_kind
+from genjax.store.searching import find_index, follow, open_search, rebuild, search
+from genjax.store.store import Store, migrate_store, open_store
+
+SHOWN = 100  # characters of a text in a list
+
+
+def run_action(action: str, words: Sequence[str], options: Options) -> None:
+    """Run one action on the store that the first word names."""
+    place, *rest = words
+    if action == "migrate":
+        migrate_store(place)
+        print(f"store     {place}")
+        return
+    creates = action in ("init", "restore")
+    reads = action in ("search", "show", "lineage", "backup", "copy")
+    blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None
+    with open_store(place, creates, blobs=blobs, user=options.user, read_only=reads) as store:
+        _run(action, store, rest, options)
+
+
+def _run(action: str, store: Store, words: Sequence[str], options: Options) -> None:
+    if action in ("init", "check", "backup", "restore", "copy"):
+        _maintain(action, store, words, options)
+        return
+    match action, options:
+        case "import", ImportOptions():
+            _import(store, words, options)
+        case "add", _:
+            print("\n".join(store.add(*(_read(word) for word in words))))
+        case "show", ShowOptions():
+            _show(store, words, options)
+        case "lineage", _:
+            print(show_lineage(read_lineage(store, words[0])))
+            below = read_lineage(store, words[0], down=True)
+            if below.next:
+                print(f"made from it\n{show_lineage(below)}")
+        case "export", ExportOptions():
+            _export(store, words[0], options)
+        case "score", ScoreOptions():
+            reward = load_reward(options.reward)
+            found = score(
+                store,
+                options.name,
+                reward,
+                options.filter,
+                origin=options.origin,
+                source_id=options.reward,
+            )
+            print(f"scored    {found:,} responses")
+        case "search", SearchOptions():
+            _search(store, words[0], options)
+        case "rebuild" | "maintain", IndexOptions():
+            _follow(action, store, options)
+        case "tag", TagOptions():
+            store.tag(*words, add=options.add, remove=options.remove)
+        case "delete", DeleteOptions():
+            act = store.undelete if options.undo else store.delete
+            (store.erase if options.erase else act)(*words)
+
+
+def _maintain(action: str, store: Store, words: Sequence[str], options: Options) -> None:
+    match action, options:
+        case "init", _:
+            print(f"store     {store.place}")
+            if store.blobs is not None:
+                print(f"blobs     {store.blobs.url}")
+        case "check", CheckOptions():
+            _check(store, options)
+        case "backup", _:
+            print(f"records   {backup(store, words[0]):,}\nbackup    {words[0]}")
+        case "restore", _:
+            print(f"records   {restore(words[0], store):,}\nstore     {store.place}")
+        case "copy", CopyOptions():
+            with open_store(words[0], True, blobs=options.blobs, user=options.user) as target:
+                print(f"records   {copy_store(store, target):,}\nstore     {target.place}")
+
+
+def _search(store: Store, text: str, options: SearchOptions) -> None:
+    index = open_search(store, options.index, options.encoder)
+    try:
+        found = search(
+            store,
+            index,
+            text,
+            filter=options.filter,
+            origin=options.origin,
+            mode=options.mode,
+            limit=options.limit,
+        )
+    finally:
+        index.close()
+    for hit in found.hits:
+        record = store.get(hit.id, options.origin)
+        print(f"{hit.score:8.4f}  {hit.id}  {name_kind(record):<10}  {_excerpt(record)}")
+    if found.behind:
+        cure = f"genjax store maintain {store.place}"
+        print(f"note: the index is {found.behind:,} records behind: {cure}")
+
+
+def _follow(action: str, store: Store, options: IndexOptions) -> None:
+    index = open_search(store, options.index, options.encoder, rebuild=action == "rebuild")
+    try:
+        done = (rebuild if action == "rebuild" else follow)(store, index)
+    finally:
+        index.close()
+    print(f"index     {find_index(store, options.index)}")
+    print(f"records   {done.upserted:,} written, {done.deleted:,} removed")
+
+
+def _import(store: Store, words: Sequence[str], options: ImportOptions) -> None:
+    if bool(words) == (options.sql is not None):
+        raise UserError("import needs files, or sql and query", "import")
+    made = (options.origin, options.generator)
+    if options.sql is not None and options.query is not None:
+        found = [("query", import_query(store, options.sql, options.query, *made))]
+    else:
+        found = ((word, import_file(store, word, *made)) for word in words)  # type: ignore[assignment]
+    for word, one in found:
+        known = f", {one.known:,} known already" if one.known else ""
+        print(f"{word}: {one.added:,} records{known}")
+
+
+def _read(word: str) -> Record:
+    row = parse(word, "record")
+    if not isinstance(row, dict) or "kind" not in row or "origin" not in row:
+        raise UserError("record must be an object with kind and origin", "record")
+    return read_plain(row, "record")
+
+
+def _show(store: Store, words: Sequence[str], options: ShowOptions) -> None:
+    for word in words:
+        record = store.get(word, options.origin)
+        print(json.dumps(write_plain(record), indent=2, ensure_ascii=False))
+        if isinstance(record, Session):
+            print("\n".join(_draw(read_tree(store, record.id, options.origin))))
+        for change in store.history(word) if options.history else ():
+            said = json.dumps(dict(change.fields), ensure_ascii=False) if change.fields else ""
+            print(f"{change.time:%Y-%m-%d %H:%M:%S} {change.user} {change.action} {said}".rstrip())
+    if words:
+        return
+    if options.filter is None and options.kind is None:
+        for kind in KINDS:
+            real = store.count(kind=kind)
+            drawn = store.count(kind=kind, origin="synthetic")
+            if real or drawn:
+                print(f"{kind:<12}{real:>12,} real{drawn:>12,} synthetic")
+        return
+    for record in store.select(
+        options.filter or "", kind=options.kind, origin=options.origin, limit=options.limit
+    ):
+        print(f"{record.id}  {name_kind(record):<10}  {_excerpt(record)}")
+
+
+def _draw(turns: Sequence[Turn]) -> list[str]:
+    """A conversation, each branch indented below what it follows."""
+    lines = []
+    left = [(turn, 0) for turn in reversed(turns)]
+    while left:
+        turn, depth = left.pop()
+        role = getattr(turn.record, "role", "assistant") or "prompt"
+        lines.append(f"{'  ' * depth}{role}: {_excerpt(turn.record)}")
+        left += ((one, depth + 1) for one in reversed(turn.next))
+    return lines
+
+
+def _excerpt(record: Record) -> str:
+    payload = getattr(record, "payload", None)
+    text = getattr(payload, "text", None) or getattr(record, "name", None) or ""
+    text = " ".join(str(text).split())
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _export(store: Store, out: str, options: ExportOptions) -> None:
+    wanted = Export(options.form, options.filter, options.origin)
+    found = export(store, out, wanted, options.dedup, options.name)
+    print(f"rows      {found.rows:,}\nout       {out}")
+    if found.duplicates:
+        print(f"left out  {found.duplicates:,} duplicates")
+    if found.hidden:
+        print(f"left out  {found.hidden:,} that need other records: --origin any")
+
+
+def _check(store: Store, options: CheckOptions) -> None:
+    faults = check(store, options.repair)
+    for fault in faults:
+        print(f"{fault.about}: {fault.what}")
+    if faults:
+        raise UserError(f"store {store.place} has {len(faults):,} faults", "store")
+    print(f"store     {store.place} is whole")

@@ -1,0 +1,1 @@
+"""Sources that draw their pictures themselves."""

@@ -1,0 +1,218 @@
+"""What a person sees while a run trains: a bar on a terminal, lines in a pipe, and in a notebook
+one line that is updated, with the newest picture under it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from etils import epath
+
+BAR = 20  # characters
+CLEAR = "\r\x1b[K"  # the line of a terminal
+GAPS = 0.1, 5.0, 60.0  # seconds between redrawn lines; between lines of a log, at first and last
+MINUTE, HOUR, DAY = 60, 3600, 86400
+
+
+@dataclass(frozen=True)
+class Status:
+    """How far a run is.
+
+    Attributes:
+      step: the last step whose metrics are known.
+      numbers: means of the training metrics that are shown, in this order.
+      steps_per_second: without what evaluation, samples and checkpoints take.
+      examples_per_second: as the steps.
+      seconds_left: with all that; not finite where it cannot be known yet.
+    """
+
+    step: int
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    steps_per_second: float = 0.0
+    examples_per_second: float = 0.0
+    seconds_left: float = math.inf
+
+
+class Lines:
+    """A line now and then, for a pipe, a file or a terminal that cannot redraw: the longer a run
+    takes, the fewer, at least one a minute.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        self._total = total_steps
+        self._start = self._shown = time.monotonic()
+        self._first = True
+
+    def show(self, status: Status) -> None:
+        """Show how far the run is, if it is time for it or the last step."""
+        now = time.monotonic()
+        due = self._first or now - self._shown >= self._gap(now)
+        if due or status.step >= self._total:
+            self._shown, self._first = now, False
+            self._draw(status)
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        print(line, file=sys.stderr, flush=True)
+
+    def show_picture(self, path: epath.Path) -> None:
+        """Show a picture where pictures can be seen."""
+
+    def close(self) -> None:
+        """Leave the screen to others."""
+
+    def _gap(self, now: float) -> float:
+        return min(max(GAPS[1], 0.02 * (now - self._start)), GAPS[2])
+
+    def _draw(self, status: Status) -> None:
+        print(describe(status, self._total), file=sys.stderr, flush=True)
+
+
+class Terminal(Lines):
+    """A bar that is redrawn, no wider than the terminal."""
+
+    def say(self, line: str) -> None:
+        print(f"{CLEAR}{line}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if not self._first:
+            print(file=sys.stderr, flush=True)
+
+    def _gap(self, now: float) -> float:
+        return GAPS[0]
+
+    def _draw(self, status: Status) -> None:
+        whole = f"{draw_bar(status.step / max(self._total, 1))} {describe(status, self._total)}"
+        print(f"{CLEAR}{_fit(whole, _width())}", end="", file=sys.stderr, flush=True)
+
+
+class Notebook(Lines):
+    """One output that is updated, and one for the newest picture."""
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__(total_steps)
+        self._handles: dict[str, Any] = {}
+
+    def show_picture(self, path: epath.Path) -> None:
+        from IPython.display import Image
+
+        if path.exists():
+            self._display("picture", Image(data=path.read_bytes()))
+
+    def _gap(self, now: float) -> float:
+        return 5 * GAPS[0]
+
+    def _draw(self, status: Status) -> None:
+        whole = f"{draw_bar(status.step / max(self._total, 1))} {describe(status, self._total)}"
+        self._display("line", _Text(whole))
+
+    def _display(self, name: str, shown: Any) -> None:
+        from IPython.display import display
+
+        if name in self._handles:
+            self._handles[name].update(shown)
+        else:
+            self._handles[name] = display(shown, display_id=True)
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A line as a notebook prints what a cell ends with, without quotes."""
+
+    line: str
+
+    def __repr__(self) -> str:
+        return self.line
+
+
+def choose_screen(total_steps: int) -> Lines:
+    """The screen that standard error is."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return Terminal(total_steps)
+    if _in_notebook():
+        return Notebook(total_steps)
+    return Lines(total_steps)
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel runs this process: it alone has imported these modules, and has replaced
+    standard error, unless that is caught.
+    """
+    if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
+        return False
+    from IPython.core.getipython import get_ipython
+
+    shell = get_ipython()
+    return shell is not None and type(sys.stderr).__module__.startswith("ipykernel")
+
+
+def describe(status: Status, total: int) -> str:
+    """``step 1200/5000  loss 23.4  kl 3.1  512 steps/s  65,536 examples/s  0:07 left``."""
+    parts = [
+        f"step {status.step}/{total}",
+        *format_numbers(status.numbers.items()),
+        f"{status.steps_per_second:,.4g} steps/s",
+        f"{status.examples_per_second:,.0f} examples/s",
+        f"{format_time(status.seconds_left)} left",
+    ]
+    return "  ".join(parts)
+
+
+def format_numbers(numbers: Iterable[tuple[str, float]]) -> list[str]:
+    """Names and values, each pair a word."""
+    return [f"{name} {value:.5g}" for name, value in numbers]
+
+
+def format_time(seconds: float) -> str:
+    """``0:07``, ``59:59``, ``3 h 05 min`` or ``2 d 7 h``; ``?`` where it is not known."""
+    if not 0 <= seconds < math.inf:
+        return "?"
+    whole = round(seconds)
+    if whole < HOUR:
+        return f"{whole // MINUTE}:{whole % MINUTE:02d}"
+    if whole < DAY:
+        minutes = round(whole / MINUTE)
+        return f"{minutes // 60} h {minutes % 60:02d} min" if minutes < 24 * 60 else "1 d 0 h"
+    hours = round(whole / HOUR)
+    return f"{hours // 24:,} d {hours % 24} h"
+
+
+def draw_bar(share: float, width: int = BAR) -> str:
+    """A bar of so many characters, in those that standard error can write."""
+    full, rest = ("█", "░") if _writes("█░") else ("#", "-")
+    done = int(min(max(share, 0.0), 1.0) * width)
+    return full * done + rest * (width - done)
+
+
+def _writes(text: str) -> bool:
+    try:
+        text.encode(sys.stderr.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _width() -> int:
+    """Columns of the terminal: a wider line would wrap, and could not be redrawn."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        columns = 0
+    return columns or shutil.get_terminal_size().columns
+
+
+def _fit(line: str, width: int) -> str:
+    """The line without the parts in its middle for which there is no room: the beginning and the
+    time left stay.
+    """
+    parts = line.split("  ")
+    while len("  ".join(parts)) >= width and len(parts) > 3:
+        del parts[-2]
+    return "  ".join(parts)[: max(width - 1, 0)]

@@ -1,0 +1,229 @@
+"""Opens the database of a store, and says in one line why that, or a write, is not possible."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import sqlalchemy as sa
+from sqlalchemy import event, exc
+from sqlalchemy.engine import URL
+
+from genjax.errors import UserError
+from genjax.store import schema
+
+PATIENCE = 60  # seconds that a writer waits for another
+TURN = 0x67656E6A6178  # the advisory lock that writers take in turn on PostgreSQL
+WRITES = "genjax_writes"
+CACHE = -64_000  # of SQLite's pages, in kB
+FULL = ("disk is full", "No space left", "could not extend file", "disk I/O error")
+
+
+def read_url(text: str) -> URL:
+    """The URL of a store: a path is that of a SQLite file.
+
+    Raises:
+      UserError: it cannot be read, or is of a database that stores are not kept in.
+    """
+    if not text or "\0" in text:
+        raise UserError(f"store must be a path or URL, got {text!r}", "store")
+    if "://" not in text:
+        return URL.create("sqlite", database=str(Path(text).expanduser()))
+    try:
+        url = sa.make_url(text)
+    except (exc.ArgumentError, ValueError):
+        raise UserError("store must be a path or URL; this URL cannot be read", "store") from None
+    name = url.get_backend_name()
+    if name not in ("sqlite", "postgresql", "postgres"):
+        raise UserError(f"store must be of sqlite:// or postgresql://, got {name}://", "store")
+    if name == "postgres":
+        url = url.set(drivername="postgresql")
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if name == "sqlite" and not url.database:
+        raise UserError("store must name a file: sqlite:///PATH", "store")
+    return url
+
+
+def show(url: URL) -> str:
+    """A URL without its password; of a SQLite file its path."""
+    if url.get_backend_name() == "sqlite" and url.database:
+        return url.database
+    return url.render_as_string(hide_password=True)
+
+
+def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
+    """An engine whose writers take turns.
+
+    Raises:
+      UserError: the driver is not installed.
+    """
+    if url.get_backend_name() == "sqlite":
+        return _make_sqlite(url, read_only)
+    with explain(url):
+        engine = sa.create_engine(
+            url,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": 10} if url.drivername.endswith("psycopg") else {},
+        )
+
+    @event.listens_for(engine, "begin")
+    def take_turn(connection: sa.Connection) -> None:
+        if connection.get_execution_options().get(WRITES):
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({TURN})")
+        elif read_only:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+    return engine
+
+
+def _make_sqlite(url: URL, read_only: bool) -> sa.Engine:
+    place = Path(url.database or "")
+    closed = read_only or (
+        place.exists() and not (os.access(place, os.W_OK) and os.access(place.parent, os.W_OK))
+    )
+
+    def connect() -> sqlite3.Connection:
+        # A folder that is closed has no room for the files of a log: what is there is all.
+        alone = closed and not os.access(place.parent, os.W_OK)
+        mode = "?mode=ro" + ("&immutable=1" if alone else "") if closed else "?mode=rwc"
+        connection = sqlite3.connect(
+            f"file:{_quote(place)}{mode}",
+            uri=True,
+            timeout=PATIENCE,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = {CACHE}")
+        if not closed:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        writes = connection.get_execution_options().get(WRITES)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine
+
+
+def _quote(path: Path) -> str:
+    return str(path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+
+
+@contextlib.contextmanager
+def reading(engine: sa.Engine, url: URL) -> Iterator[sa.Connection]:
+    """Give a connection that sees one state of the store."""
+    with explain(url), engine.connect() as connection:
+        if url.get_backend_name() != "sqlite":
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        with connection.begin():
+            yield connection
+
+
+@contextlib.contextmanager
+def writing(engine: sa.Engine, url: URL) -> Iterator[sa.Connection]:
+    """Give a connection that writes all of a block, or nothing of it; writers take turns."""
+    with explain(url), engine.connect() as opened:
+        connection = opened.execution_options(**{WRITES: True})
+        with connection.begin():
+            yield connection
+
+
+@contextlib.contextmanager
+def explain(url: URL) -> Iterator[None]:
+    """Turn errors of databases and drivers into one line.
+
+    Raises:
+      UserError: with "store" as its field.
+    """
+    try:
+        yield
+    except exc.NoSuchModuleError:
+        raise UserError(f"store: no driver is known for {url.drivername}://", "store") from None
+    except ModuleNotFoundError as error:
+        cure = "pip install 'genjax-train[store]'"
+        raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None
+    except (exc.DBAPIError, sqlite3.Error) as error:
+        raise _translate(error, url) from error
+
+
+def _translate(error: Exception, url: URL) -> UserError:
+    said = " ".join(str(getattr(error, "orig", None) or error).split())
+    place = show(url)
+    why = f"cannot be used: {said[:300]}"
+    if any(word in said for word in FULL):
+        why = "cannot be written, its disk is full; what was there is whole, and nothing was added"
+    elif "readonly" in said or "read-only" in said:
+        why = "can only be read: nothing was written"
+    elif "database is locked" in said:
+        why = f"is being written by another process for more than {PATIENCE} seconds: try again"
+    elif "unable to open" in said:
+        why = "cannot be opened: there is no such folder, or it is closed to you"
+    elif "not a database" in said or "malformed" in said:
+        why = "is damaged, or not a store: put a backup back with genjax store restore"
+    elif "no such table" in said or "UndefinedTable" in type(getattr(error, "orig", 0)).__name__:
+        why = "is not a store yet: genjax store init makes one"
+    return UserError(f"store {place} {why}", "store")
+
+
+def check_version(connection: sa.Connection, url: URL) -> None:
+    """Refuse a store whose tables are not those of this code.
+
+    Raises:
+      UserError: they are missing, older or newer.
+    """
+    found = read_version(connection)
+    place = show(url)
+    if found is None:
+        refuse_missing(url)
+    elif found < schema.VERSION:
+        cure = f"genjax store migrate {place}"
+        raise UserError(
+            f"store {place} is of schema {found}, older than {schema.VERSION}: {cure}", "store"
+        )
+    elif found > schema.VERSION:
+        cure = "update genjax"
+        raise UserError(
+            f"store {place} is of schema {found}, newer than {schema.VERSION}: {cure}", "store"
+        )
+
+
+def refuse_missing(url: URL) -> NoReturn:
+    """Say that there is no store."""
+    raise UserError(f"store {show(url)} does not exist: genjax store init makes it", "store")
+
+
+def read_version(connection: sa.Connection) -> str | None:
+    """The version of the tables; None where there are none."""
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    found: Any = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+    return None if found is None else str(found)
+
+
+def migrate(engine: sa.Engine, url: URL) -> None:
+    """Bring the tables to the version of this code; makes them where there are none.
+
+    Raises:
+      UserError: they are of a version that this code does not know.
+    """
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", "genjax.store:migrations")
+    with writing(engine, url) as connection:
+        found = read_version(connection)
+        if found is not None and found > schema.VERSION:
+            check_version(connection, url)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")

@@ -1,0 +1,215 @@
+"""Copies of whole stores, backups that are tested by reading them, and checks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from genjax.errors import UserError
+from genjax.machine import disk
+from genjax.store import schema
+from genjax.store.records import REFERS, UNKNOWN, own_fields
+from genjax.store.rows import insert
+from genjax.store.store import Store, open_store
+
+BATCH = 5_000  # rows that are in memory at once
+DATABASE, MANIFEST = "records.db", "backup.json"
+COPIED = (schema.records, *schema.KINDS.values(), schema.links, schema.history)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something wrong with a store: of which record or blob, and what.
+
+    Attributes:
+      stray: it is a blob that no record has, which ``repair`` removes.
+    """
+
+    about: str
+    what: str
+    stray: bool = False
+
+
+def copy_store(source: Store, target: Store) -> int:
+    """Copy all records with their history and blobs to an empty store; returns how many.
+
+    The index of the target has to follow them all.
+
+    Raises:
+      UserError: the target has records already, or a blob is missing.
+    """
+    count = 0
+    with source.reading() as old, target.writing() as new:
+        if new.execute(sa.select(schema.records.c.id).limit(1)).first() is not None:
+            raise UserError(f"target {target.place} must be empty: it has records", "target")
+        _copy_blobs(source, target, old)
+        for table in COPIED:
+            left = [column for column in table.c if column.name != "seq"]
+            query = sa.select(*left).order_by(*table.primary_key)
+            for rows in _read_batches(old, query):
+                insert(new, table, rows)
+                if table is schema.records:
+                    count += len(rows)
+                    follow = [
+                        {"record": row["id"], "action": "upsert"}
+                        for row in rows
+                        if row["deleted"] is None
+                    ]
+                    insert(new, schema.outbox, follow)
+    return count
+
+
+def _read_batches(
+    connection: sa.Connection, query: sa.Select[Any]
+) -> Iterator[list[dict[str, Any]]]:
+    streamed = connection.execution_options(stream_results=True).execute(query)
+    for rows in streamed.mappings().partitions(BATCH):
+        yield [dict(row) for row in rows]
+
+
+def _copy_blobs(source: Store, target: Store, connection: sa.Connection) -> None:
+    if source.blobs == target.blobs:
+        return
+    for digest in _list_used(connection):
+        if source.blobs is None or target.blobs is None:
+            raise UserError("blobs must have a place in both stores: --blobs", "blobs")
+        target.blobs.write(source.blobs.read(digest))
+
+
+def _list_used(connection: sa.Connection) -> list[str]:
+    column = schema.records.c.blob
+    query = sa.select(column).where(column.is_not(None)).distinct().order_by(column)
+    return list(connection.execute(query).scalars())
+
+
+def hash_store(store: Store) -> dict[str, str]:
+    """A hash of each table's rows, the same of equal stores in any database."""
+    found = {}
+    with store.reading() as connection:
+        for table in COPIED:
+            hashed = hashlib.sha256()
+            columns = sorted((c for c in table.c if c.name != "seq"), key=lambda c: c.name)
+            # The order of history is that of each record's own.
+            order = (
+                ("record", "seq") if table is schema.history else table.primary_key.columns.keys()
+            )
+            query = sa.select(*columns).order_by(*(table.c[name] for name in order))
+            for rows in _read_batches(connection, query):
+                for row in rows:
+                    hashed.update(json.dumps(row, sort_keys=True).encode() + b"\n")
+            found[table.name] = hashed.hexdigest()
+    return found
+
+
+def backup(store: Store, folder: str | Path) -> int:
+    """Write a copy to a folder, and compare all of it with the store; returns how many records.
+
+    Raises:
+      UserError: the folder is there already, or the copy is not what the store is, as when someone
+        writes meanwhile.
+    """
+    place = Path(folder).expanduser()
+    if place.exists():
+        raise UserError(f"out {place} is there already: take another name, or remove it", "out")
+    part = place.with_name(f".{place.name}{disk.PART}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        with disk.explain_full_disk("no backup was written", part):
+            part.mkdir(parents=True)
+            with open_store(str(part / DATABASE), create=True, user=store.user) as copy:
+                count = copy_store(store, copy)
+                hashes = hash_store(copy)
+                faults = check(copy)
+            if hashes != hash_store(store) or faults:
+                cure = "repeat it while nobody writes"
+                raise UserError(f"out {place}: the copy differs from the store: {cure}", "out")
+            disk.write(part / MANIFEST, json.dumps({"records": count, "hashes": hashes}) + "\n")
+        part.rename(place)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return count
+
+
+def restore(folder: str | Path, target: Store) -> int:
+    """Fill an empty store from a backup; returns how many records.
+
+    Raises:
+      UserError: it is no backup or damaged, or the store is not empty.
+    """
+    place = Path(folder).expanduser()
+    try:
+        manifest = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        hashes: Mapping[str, str] = manifest["hashes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"backup {place} is no backup: {MANIFEST} is missing", "backup") from None
+    with open_store(str(place / DATABASE), read_only=True) as copy:
+        if hash_store(copy) != hashes or check(copy):
+            raise UserError(f"backup {place} is damaged: its records are others", "backup")
+        return copy_store(copy, target)
+
+
+def check(store: Store, repair: bool = False) -> list[Fault]:
+    """What is wrong with a store: rows that lack others, and blobs that are missing or strays.
+
+    Args:
+      repair: remove strays. A writer's files are none: it holds its turn until their rows are
+        there.
+    """
+    with store.writing() if repair else store.reading() as connection:
+        faults = [*_check_rows(connection), *_check_blobs(store, connection)]
+        if repair and store.blobs is not None:
+            for fault in faults:
+                if fault.stray:
+                    store.blobs.remove_file(fault.about)
+            faults = [fault for fault in faults if not fault.stray]
+    return faults
+
+
+def _check_rows(connection: sa.Connection) -> Iterator[Fault]:
+    records = schema.records
+    if connection.dialect.name == "sqlite":
+        for (said,) in connection.exec_driver_sql("PRAGMA integrity_check(20)"):
+            if said != "ok":
+                yield Fault("database", said)
+    for kind, table in schema.KINDS.items():
+        joined = records.outerjoin(table, table.c.id == records.c.id)
+        lonely = sa.select(records.c.id).select_from(joined)
+        lonely = lonely.where(records.c.kind == kind, table.c.id.is_(None))
+        yield from (Fault(one, f"{kind} without its row") for (one,) in connection.execute(lonely))
+        columns = [table.c[f.name] for f in own_fields(kind) if REFERS in f.metadata]
+        for column in columns:
+            yield from _find_missing(connection, table.c.id, column)
+    yield from _find_missing(connection, schema.links.c.child, schema.links.c.parent)
+    yield from _find_missing(connection, records.c.id, records.c.generator)
+
+
+def _find_missing(
+    connection: sa.Connection, own: sa.Column[str], column: sa.Column[str]
+) -> Iterator[Fault]:
+    there = schema.records.alias()
+    joined = own.table.outerjoin(there, there.c.id == column)
+    query = sa.select(own, column).select_from(joined)
+    query = query.where(column.is_not(None), column != UNKNOWN, there.c.id.is_(None))
+    for one, other in connection.execute(query):
+        yield Fault(one, f"its {column.name} {other} is missing")
+
+
+def _check_blobs(store: Store, connection: sa.Connection) -> Iterator[Fault]:
+    records = schema.records
+    sizes = sa.select(records.c.blob, records.c.size).where(records.c.blob.is_not(None)).distinct()
+    used = {digest: size for digest, size in connection.execute(sizes)}
+    there = set(store.blobs.list()) if store.blobs is not None else set()
+    for digest, size in sorted(used.items()):
+        if digest not in there:
+            yield Fault(digest, "blob is missing")
+        elif store.blobs is not None and not store.blobs.has(digest, size):
+            yield Fault(digest, "blob is damaged: it has another size")
+    for name in sorted(there - used.keys()):
+        yield Fault(name, "blob that no record has: check --repair removes it", stray=True)

@@ -1,0 +1,175 @@
+"""The tables of a store.
+
+What all records share, payloads too, lies in ``records``: search and blobs read that one table. A
+table a kind holds the rest. Times are whole microseconds since 1970 in UTC, exact in every
+database.
+"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+
+VERSION = "0002"  # of the newest migration
+
+# Texts are compared and ordered by their code points, whatever the language of the server.
+Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+Json = sa.JSON(none_as_null=True).with_variant(
+    postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), "postgresql"
+)
+Sequence = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts Integer alone
+
+metadata = sa.MetaData()
+
+records = sa.Table(
+    "records",
+    metadata,
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("kind", Text, nullable=False),
+    sa.Column("origin", Text, nullable=False),
+    sa.Column("generator", Text),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("deleted", sa.BigInteger),  # when; null of what is there
+    sa.Column("tags", Json),
+    sa.Column("metadata", Json),
+    sa.Column("text", Text),
+    sa.Column("data", Json),
+    sa.Column("blob", Text),
+    sa.Column("media_type", Text),
+    sa.Column("size", sa.BigInteger),
+    sa.CheckConstraint("origin IN ('real', 'synthetic')", name="origin_is_known"),
+    sa.CheckConstraint(
+        "(origin = 'synthetic') = (generator IS NOT NULL)", name="synthetic_has_generator"
+    ),
+)
+links = sa.Table(  # what a record was made from
+    "links",
+    metadata,
+    sa.Column("child", Text, sa.ForeignKey("records.id"), primary_key=True),
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("parent", Text, sa.ForeignKey("records.id"), nullable=False),
+)
+history = sa.Table(
+    "history",
+    metadata,
+    sa.Column("seq", Sequence, primary_key=True, autoincrement=True),
+    sa.Column("record", Text, nullable=False),
+    sa.Column("user", Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("action", Text, nullable=False),  # add, update, delete, restore
+    sa.Column("changes", Json),  # of each field what it was, and is
+)
+outbox = sa.Table(  # what the index has yet to follow
+    "outbox",
+    metadata,
+    sa.Column("seq", Sequence, primary_key=True, autoincrement=True),
+    sa.Column("record", Text, nullable=False),
+    sa.Column("action", Text, nullable=False),  # upsert, delete
+    sqlite_autoincrement=True,  # a number is never given twice
+)
+settings = sa.Table(
+    "settings",
+    metadata,
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("value", Text, nullable=False),
+)
+
+
+def _kind(name: str, *columns: sa.Column) -> sa.Table:
+    key = sa.Column("id", Text, sa.ForeignKey("records.id"), primary_key=True)
+    return sa.Table(name, metadata, key, *columns)
+
+
+def _id(name: str, nullable: bool = True) -> sa.Column:
+    return sa.Column(name, Text, sa.ForeignKey("records.id"), nullable=nullable)
+
+
+KINDS = {
+    "session": _kind("sessions", sa.Column("name", Text), sa.Column("user", Text)),
+    "prompt": _kind(
+        "prompts", _id("session"), _id("parent"), sa.Column("role", Text, nullable=False)
+    ),
+    "response": _kind(
+        "responses",
+        _id("prompt", False),
+        _id("run"),
+        sa.Column("step", sa.BigInteger),
+        sa.Column("sampler", Json),
+        sa.Column("seed", sa.BigInteger),
+        sa.Column("tokens", sa.BigInteger),
+        sa.Column("milliseconds", sa.Double),
+    ),
+    "document": _kind(
+        "documents",
+        sa.Column("name", Text),
+        sa.Column("source", Text),
+        sa.Column("hash", Text),
+    ),
+    "chunk": _kind(
+        "chunks",
+        _id("document", False),
+        sa.Column("start", sa.BigInteger, nullable=False),
+        sa.Column("end", sa.BigInteger, nullable=False),
+        sa.Column("hash", Text),
+    ),
+    "feedback": _kind(
+        "feedback",
+        _id("target", False),
+        _id("against"),
+        sa.Column("user", Text),
+        sa.Column("name", Text, nullable=False),
+        sa.Column("value", sa.Double),
+        sa.Column("source_kind", Text, nullable=False),
+        sa.Column("source_id", Text),
+        sa.Column("label", Text),
+        sa.Column("rationale", Text),
+        sa.Column("valid", sa.Boolean, nullable=False),
+    ),
+    "run": _kind(
+        "runs",
+        sa.Column("name", Text),
+        sa.Column("path", Text),
+        sa.Column("config", Text),
+        sa.Column("fingerprint", Text),
+    ),
+    "checkpoint": _kind(
+        "checkpoints",
+        _id("run", False),
+        sa.Column("step", sa.BigInteger, nullable=False),
+        sa.Column("path", Text),
+    ),
+    "dataset": _kind(
+        "datasets",
+        sa.Column("name", Text),
+        sa.Column("fingerprint", Text),
+        sa.Column("manifest", Json),
+    ),
+    "entity": _kind("entities", sa.Column("name", Text, nullable=False), sa.Column("type", Text)),
+    "relation": _kind(
+        "relations",
+        _id("subject", False),
+        sa.Column("predicate", Text, nullable=False),
+        _id("object", False),
+    ),
+}
+PAYLOAD = ("text", "data", "blob", "media_type", "size")  # columns of ``records``
+
+LOOKUPS = (  # what is searched by
+    sa.Index("records_by_time", records.c.kind, records.c.time, records.c.id),
+    sa.Index("records_by_blob", records.c.blob),
+    sa.Index("records_by_generator", records.c.generator),
+    sa.Index("links_by_parent", links.c.parent),
+    sa.Index("history_by_record", history.c.record),
+    *(
+        sa.Index(f"{table.name}_by_{name}", table.c[name])
+        for table, names in (
+            (KINDS["prompt"], ("session", "parent")),
+            (KINDS["response"], ("prompt", "run")),
+            (KINDS["chunk"], ("document",)),
+            (KINDS["feedback"], ("target", "against")),
+            (KINDS["checkpoint"], ("run",)),
+            (KINDS["relation"], ("subject", "object")),
+        )
+        for name in names
+    ),
+)

@@ -1,0 +1,562 @@
+"""The store of records: adds, reads, changes and deletes them, and keeps what happened."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import getpass
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import sqlalchemy as sa
+from sqlalchemy.engine import URL
+
+from genjax.errors import UserError, unknown_name
+from genjax.store import engine as engines
+from genjax.store import schema
+from genjax.store.blobs import Blobs
+from genjax.store.filters import All, Filter
+from genjax.store.limits import Limits, check_record, check_text
+from genjax.store.query import Query, follow, sort
+from genjax.store.records import Payload, Record, Wanted
+from genjax.store.references import check_change, check_references, find_edges
+from genjax.store.rows import (
+    Row,
+    fill,
+    insert,
+    load,
+    make_ids,
+    name_kind,
+    now,
+    split,
+    to_rows,
+    to_time,
+)
+
+PAGE = 1_000  # records that are read at once
+FIXED = ("id", "origin")  # what no update changes
+
+
+class Change(NamedTuple):
+    """What someone did to a record; ``fields`` holds of each field what it was, and is."""
+
+    record: str
+    user: str
+    time: datetime
+    action: str
+    fields: Mapping[str, Any]
+
+
+class Pending(NamedTuple):
+    """What the index has to follow: "upsert" or "delete" of a record."""
+
+    seq: int
+    record: str
+    action: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """Records in a database, their blobs beside it.
+
+    Attributes:
+      url: of the database.
+      engine: that talks to it.
+      blobs: where bytes lie; None takes none.
+      user: who writes.
+      limits: of what is taken.
+    """
+
+    url: URL
+    engine: sa.Engine
+    blobs: Blobs | None
+    user: str
+    limits: Limits
+
+    @property
+    def place(self) -> str:
+        """The store as a person calls it: a path, or a URL without its password."""
+        return engines.show(self.url)
+
+    @property
+    def is_postgres(self) -> bool:
+        """Whether PostgreSQL holds the records, and not SQLite."""
+        return self.engine.dialect.name == "postgresql"
+
+    def reading(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """A connection that sees one state of the store."""
+        return engines.reading(self.engine, self.url)
+
+    def writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """A connection that writes all of a block or nothing; writers take turns."""
+        return engines.writing(self.engine, self.url)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def add(self, *records: Record) -> tuple[str, ...]:
+        """Add records, all or none; returns their ids.
+
+        Args:
+          records: may name each other, by ids that the caller gives them.
+
+        Raises:
+          UserError: a record is wrong, names another that is not there, or has a known id; the
+            message names the field.
+        """
+        new, known = self._add(records)
+        if known:
+            raise UserError(f"id must be new, {min(known)!r:.80} is known", "id")
+        return tuple(record.id for record in new)
+
+    def add_new(self, records: Sequence[Record]) -> int:
+        """Add those whose id is not known yet, all or none; returns how many."""
+        new, known = self._add(records, skip_known=True)
+        return len(new) - len(known)
+
+    def _add(
+        self, records: Sequence[Record], skip_known: bool = False
+    ) -> tuple[list[Record], set[str]]:
+        time = now()
+        filled = [
+            fill(self._check(record), one, time)
+            for record, one in zip(records, make_ids(len(records)), strict=True)
+        ]
+        with self.writing() as connection:
+            known = find_known(connection, [r.id for r in records if r.id])
+            if not known or skip_known:
+                new = [record for record in filled if record.id not in known]
+                check_references(connection, new)
+                self._insert(connection, [self._store_bytes(record) for record in new], time)
+        return filled, known
+
+    def get(self, one: str, origin: Wanted = "real") -> Record:
+        """The record of an id.
+
+        Raises:
+          UserError: there is none, it was deleted, or it is of another origin than is asked for.
+        """
+        check_text(one, "id", self.limits.name)
+        with self.reading() as connection:
+            row = connection.execute(
+                sa.select(schema.records.c.origin, schema.records.c.deleted).where(
+                    schema.records.c.id == one
+                )
+            ).first()
+            if row is None or row.deleted is not None:
+                what = "does not exist" if row is None else "was deleted"
+                raise UserError(f"id: record {one!r:.80} {what}", "id")
+            if origin not in ("any", row.origin):
+                raise UserError(
+                    f"origin: record {one} is {row.origin}: ask for it by origin", "origin"
+                )
+            return load(connection, [one])[0]
+
+    def select(
+        self,
+        filter: Filter | str = All(()),
+        *,
+        kind: str | None = None,
+        origin: Wanted = "real",
+        order: str = "time",
+        limit: int | None = None,
+        after: str | None = None,
+    ) -> Iterator[Record]:
+        """The records that a filter holds for, read a page at a time.
+
+        Args:
+          filter: a tree, or its text, see ``parse_filter``. Besides fields it knows
+            ``score.NAME``, the value of valid feedback on a record.
+          kind: of the records; None of all.
+          origin: "real", "synthetic", or "any".
+          order: a field, "-" before it for the largest first; equal ones in the order of ids.
+          limit: how many at most.
+          after: the id of the last record of the page before.
+
+        Raises:
+          UserError: a field is not known, or compared with a value of another type.
+        """
+        query = Query(filter, kind, origin, order)
+        query.compile(postgres=self.is_postgres)  # mistakes are said here, not at the first record
+        if limit is not None and (not isinstance(limit, int) or limit < 0):
+            raise UserError(f"limit must be at least 0, got {limit!r}", "limit")
+        return self._pages(query, limit, after)
+
+    def _pages(self, query: Query, limit: int | None, after: str | None) -> Iterator[Record]:
+        left = limit
+        while left is None or left > 0:
+            size = PAGE if left is None else min(PAGE, left)
+            with self.reading() as connection:
+                ids = find_ids(connection, query, size, after)
+                page = load(connection, ids)
+            yield from page
+            if len(ids) < size:
+                return
+            after = ids[-1]
+            left = None if left is None else left - size
+
+    def count(
+        self, filter: Filter | str = All(()), *, kind: str | None = None, origin: Wanted = "real"
+    ) -> int:
+        """How many records a filter holds for; see ``select``."""
+        query, _, _ = Query(filter, kind, origin).compile(
+            sa.func.count(), postgres=self.is_postgres
+        )
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def update(self, one: str, **changes: Any) -> Record:
+        """Change fields of a record; returns it as it is now. What it was stays in its history.
+
+        Raises:
+          UserError: there is no such record or field, or a value is wrong.
+        """
+        with self.writing() as connection:
+            return self.change(connection, one, changes)
+
+    def change(self, connection: sa.Connection, one: str, changes: Mapping[str, Any]) -> Record:
+        """``update`` within a transaction."""
+        before = self._require(connection, one)
+        names = {f.name for f in dataclasses.fields(before)}
+        for name in changes:
+            if name in FIXED:
+                raise UserError(f"{name} of a record never changes", name)
+            if name not in names:
+                raise unknown_name("field", name, names)
+        after = self._check(dataclasses.replace(before, **changes))
+        after = fill(after, one, now())
+        check_change(connection, after, before)
+        after = self._store_bytes(after)
+        self._write_change(connection, before, after)
+        return after
+
+    def _write_change(self, connection: sa.Connection, before: Record, after: Record) -> None:
+        old, new = to_rows(before), to_rows(after)
+        fields: Row = {}
+        table = schema.KINDS[name_kind(after)]
+        for target, was, is_ in ((schema.records, old[0], new[0]), (table, old[1], new[1])):
+            changed = {name: value for name, value in is_.items() if was[name] != value}
+            fields |= {name: [was[name], value] for name, value in changed.items()}
+            if changed:
+                connection.execute(target.update().where(target.c.id == after.id).values(changed))
+        if before.parents != after.parents:
+            fields["parents"] = [list(before.parents), list(after.parents)]
+            links = schema.links
+            connection.execute(links.delete().where(links.c.child == after.id))
+            insert(connection, links, new[2])
+        if fields:
+            self._note(connection, [after.id], "update", fields)
+
+    def delete(self, *ids: str) -> None:
+        """Hide records: nobody reads them until ``undelete``.
+
+        Raises:
+          UserError: one is not there; then none is deleted.
+        """
+        self._hide(ids, now())
+
+    def undelete(self, *ids: str) -> None:
+        """Show deleted records again."""
+        self._hide(ids, None)
+
+    def _hide(self, ids: Sequence[str], time: int | None) -> None:
+        table = schema.records
+        with self.writing() as connection:
+            for one in ids:
+                hidden = table.c.deleted.is_not(None) if time is None else table.c.deleted.is_(None)
+                found = connection.execute(
+                    table.update().where(table.c.id == one, hidden).values(deleted=time)
+                )
+                if found.rowcount != 1:
+                    what = "is not deleted" if time is None else "does not exist"
+                    raise UserError(f"id: record {one!r:.80} {what}", "id")
+            self._note(connection, ids, "undelete" if time is None else "delete")
+
+    def erase(self, *ids: str) -> None:
+        """Remove records for good, with their history, and blobs that no other record has.
+
+        Raises:
+          UserError: another record still names one of them.
+        """
+        with self.writing() as connection:
+            for edge in find_edges(connection, ids, up=False):
+                if edge.child not in ids:
+                    raise UserError(
+                        f"id: {edge.parent} is the {edge.role} of {edge.child}: erase that first",
+                        "id",
+                    )
+            table = schema.records
+            blobs: set[str] = set()
+            for part in split(ids):
+                query = sa.select(table.c.blob).where(table.c.id.in_(part))
+                blobs |= {blob for (blob,) in connection.execute(query) if blob is not None}
+                links = schema.links
+                connection.execute(links.delete().where(links.c.child.in_(part)))
+                for own in schema.KINDS.values():
+                    connection.execute(own.delete().where(own.c.id.in_(part)))
+                past = schema.history
+                connection.execute(past.delete().where(past.c.record.in_(part)))
+            for part in split(ids):
+                connection.execute(table.delete().where(table.c.id.in_(part)))
+            insert(connection, schema.outbox, [{"record": i, "action": "delete"} for i in ids])
+        self.remove_unused(blobs)
+
+    def remove_unused(self, blobs: set[str]) -> None:
+        """Remove blobs that no record has, while no one adds any."""
+        if not blobs or self.blobs is None:
+            return
+        with self.writing() as connection:
+            used = find_used(connection, blobs)
+            for digest in sorted(blobs - used):
+                self.blobs.remove(digest)
+
+    def read_blob(self, payload: Payload) -> bytes:
+        """The bytes of a payload.
+
+        Raises:
+          UserError: it has none, or they are missing or damaged.
+        """
+        if payload.blob is None:
+            raise UserError("payload has no blob", "payload.blob")
+        return self._require_blobs().read(payload.blob)
+
+    def history(self, one: str) -> list[Change]:
+        """What was done to a record, oldest first."""
+        table = schema.history
+        query = sa.select(table).where(table.c.record == one).order_by(table.c.seq)
+        with self.reading() as connection:
+            return [
+                Change(row.record, row.user, to_time(row.time), row.action, row.changes or {})
+                for row in connection.execute(query)
+            ]
+
+    def read_outbox(self, after: int = 0, limit: int = PAGE) -> list[Pending]:
+        """What the index has to follow after a change, oldest first."""
+        table = schema.outbox
+        query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
+        with self.reading() as connection:
+            return [Pending(row.seq, row.record, row.action) for row in connection.execute(query)]
+
+    def count_outbox(self, after: int = 0) -> int:
+        """How many changes there are after one."""
+        table = schema.outbox
+        query = sa.select(sa.func.count()).where(table.c.seq > after)
+        with self.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def newest_change(self) -> int:
+        """The number of the newest change, 0 where there is none."""
+        with self.reading() as connection:
+            query = sa.select(sa.func.max(schema.outbox.c.seq))
+            return int(connection.execute(query).scalar() or 0)
+
+    def tag(self, *ids: str, add: Sequence[str] = (), remove: Sequence[str] = ()) -> None:
+        """Add and remove tags of records, all or none."""
+        with self.writing() as connection:
+            for one in ids:
+                tags = self._require(connection, one).tags
+                kept = tuple(tag for tag in dict.fromkeys((*tags, *add)) if tag not in remove)
+                self.change(connection, one, {"tags": kept})
+
+    def _check(self, record: Record) -> Record:
+        check_record(record, self.limits)
+        return record
+
+    def _require(self, connection: sa.Connection, one: str) -> Record:
+        table = schema.records
+        query = sa.select(table.c.id).where(table.c.id == one, table.c.deleted.is_(None))
+        if not isinstance(one, str) or connection.execute(query).first() is None:
+            raise UserError(f"id: record {one!r:.80} does not exist", "id")
+        return load(connection, [one])[0]
+
+    def _require_blobs(self) -> Blobs:
+        if self.blobs is None:
+            cure = "genjax store init --blobs URL says where they lie"
+            raise UserError(f"blobs: store {self.place} has no place for bytes: {cure}", "blobs")
+        return self.blobs
+
+    def _store_bytes(self, record: Record) -> Record:
+        """The record with the hash of its bytes, which are written before its row."""
+        payload = getattr(record, "payload", None)
+        if not isinstance(payload, Payload):
+            return record
+        if payload.content is not None:
+            digest = self._require_blobs().write(payload.content)
+            if payload.blob not in (None, digest):
+                raise UserError("payload.blob is not the hash of the bytes", "payload.blob")
+            payload = dataclasses.replace(
+                payload, content=None, blob=digest, size=len(payload.content)
+            )
+            return dataclasses.replace(cast(Any, record), payload=payload)
+        if payload.blob is not None and not self._require_blobs().has(payload.blob, payload.size):
+            raise UserError(f"payload.blob {payload.blob} is not stored", "payload.blob")
+        return record
+
+    def _insert(self, connection: sa.Connection, records: Sequence[Record], time: int) -> None:
+        rows = [to_rows(record) for record in records]
+        insert(connection, schema.records, [shared for shared, _, _ in rows])
+        for kind, table in schema.KINDS.items():
+            own = [own for shared, own, _ in rows if shared["kind"] == kind]
+            insert(connection, table, own)
+        insert(connection, schema.links, [link for _, _, links in rows for link in links])
+        self._note(connection, [record.id for record in records], "add", time=time)
+
+    def _note(
+        self,
+        connection: sa.Connection,
+        ids: Sequence[str],
+        action: str,
+        fields: Row | None = None,
+        time: int | None = None,
+    ) -> None:
+        """Write down who did what, and what the index has to follow."""
+        shared = {"user": self.user, "time": time or now(), "action": action, "changes": fields}
+        insert(connection, schema.history, [{"record": one, **shared} for one in ids])
+        follows = "delete" if action == "delete" else "upsert"
+        insert(connection, schema.outbox, [{"record": one, "action": follows} for one in ids])
+
+
+def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    """The ids that records have already, deleted ones too."""
+    table, found = schema.records, set()
+    for part in split(ids):
+        query = sa.select(table.c.id).where(table.c.id.in_(part))
+        found |= {one for (one,) in connection.execute(query)}
+    return found
+
+
+def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
+    """Those of the ids whose records are there and not deleted."""
+    table, found = schema.records, []
+    for part in split(ids):
+        query = sa.select(table.c.id).where(table.c.id.in_(part), table.c.deleted.is_(None))
+        found += connection.execute(query).scalars()
+    return found
+
+
+def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
+    """The blobs that a record has, deleted ones too."""
+    table, found = schema.records, set()
+    for part in split(sorted(blobs)):
+        query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
+        found |= {one for (one,) in connection.execute(query)}
+    return found
+
+
+def find_ids(
+    connection: sa.Connection, query: Query, limit: int | None, after: str | None = None
+) -> list[str]:
+    """The ids of a query in its order, after a record.
+
+    Raises:
+      UserError: there is no such record.
+    """
+    postgres = connection.dialect.name == "postgresql"
+    own = schema.records.c.id
+    statement, column, down = query.compile(own, postgres=postgres)
+    if after is not None:
+        source = dataclasses.replace(query, filter=All(()), origin="any")
+        where, last, _ = source.compile(postgres=postgres)
+        row = connection.execute(where.add_columns(last).where(own == after)).first()
+        if row is None:
+            raise UserError(f"after must be the id of a record, got {after!r:.80}", "after")
+        statement = statement.where(follow(column, down, row[0], after))
+    return list(connection.execute(sort(statement, column, down).limit(limit)).scalars())
+
+
+def open_store(
+    url: str,
+    create: bool = False,
+    *,
+    blobs: str | None = None,
+    user: str | None = None,
+    read_only: bool = False,
+    limits: Limits = Limits(),
+) -> Store:
+    """Open a store of records.
+
+    Args:
+      url: the path of a SQLite file, or a URL of SQLAlchemy: sqlite:// or postgresql://.
+      create: make it if it is not there.
+      blobs: a folder or URL of fsspec for large payloads, kept in the store when it is made;
+        beside a SQLite file by default.
+      user: who writes, for the history; who is logged in by default.
+      read_only: refuse to write.
+      limits: of what is taken.
+
+    Raises:
+      UserError: the URL or its driver is not known, the store is not there, cannot be opened, or
+        is of another schema.
+    """
+    found = engines.read_url(url)
+    sqlite = found.get_backend_name() == "sqlite"
+    place = Path(found.database or "")
+    if sqlite and not create and not place.exists():
+        engines.refuse_missing(found)
+    if sqlite and place.is_dir():
+        raise UserError(f"store {place} must be a file, but is a folder", "store")
+    if create:
+        place.parent.mkdir(parents=True, exist_ok=True) if sqlite else None
+    engine = engines.make_engine(found, read_only)
+    with engines.reading(engine, found) as connection:
+        version = engines.read_version(connection)
+    if create and version is None:
+        engines.migrate(engine, found)
+        beside = "" if sqlite else None
+        _keep(engine, found, "blobs", beside if blobs is None else _absolute(blobs))
+    elif create and blobs is not None:
+        raise UserError(f"store {engines.show(found)} is there already, with its blobs", "blobs")
+    with engines.reading(engine, found) as connection:
+        engines.check_version(connection, found)
+        table = schema.settings
+        kept = connection.execute(sa.select(table.c.value).where(table.c.name == "blobs")).scalar()
+    if blobs is None:
+        blobs = str(place.absolute().with_suffix(".blobs")) if kept == "" else kept
+    name = user if user is not None else _find_user()
+    check_text(name, "user", limits.name)
+    return Store(found, engine, None if blobs is None else Blobs(blobs), name, limits)
+
+
+def migrate_store(url: str) -> None:
+    """Bring a store's tables to the schema of this code.
+
+    Raises:
+      UserError: there is no store, it is newer, or cannot be written.
+    """
+    found = engines.read_url(url)
+    if found.get_backend_name() == "sqlite" and not Path(found.database or "").is_file():
+        raise UserError(f"store {engines.show(found)} does not exist", "store")
+    engine = engines.make_engine(found)
+    with engines.reading(engine, found) as connection:
+        version = engines.read_version(connection)
+    if version is None:
+        engines.refuse_missing(found)
+    engines.migrate(engine, found)
+
+
+def _absolute(blobs: str) -> str:
+    return blobs if "://" in blobs else str(Path(blobs).expanduser().absolute())
+
+
+def _keep(engine: sa.Engine, url: URL, name: str, value: str | None) -> None:
+    if value is not None:
+        with engines.writing(engine, url) as connection:
+            connection.execute(schema.settings.insert().values(name=name, value=value))
+
+
+def _find_user() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,64 @@
+"""A PostgreSQL server for tests, of the binaries that the package pgserver bundles."""
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+USER = "nobody"  # runs the server where the tests run as root, which PostgreSQL refuses
+
+
+def _find_binaries() -> Path:
+    spec = importlib.util.find_spec("pgserver")
+    if spec is None or spec.origin is None:
+        pytest.skip("PostgreSQL: the package pgserver is not installed")
+    folder = Path(spec.origin).parent / "pginstall" / "bin"
+    if not (folder / "postgres").exists():
+        pytest.skip(f"PostgreSQL: pgserver has no {folder / 'postgres'}")
+    return folder
+
+
+@contextmanager
+def run_postgres() -> Iterator[str]:
+    """The URL of a server of its own that ends with the block; skips where there is none."""
+    binaries = _find_binaries()
+    who = {"user": USER} if os.getuid() == 0 else {}
+    folder = Path(tempfile.mkdtemp(prefix="genjax_pg_"))
+    if who:
+        os.chown(folder, pwd.getpwnam(USER).pw_uid, -1)
+    options = {"cwd": folder, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, **who}
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data, log = folder / "data", (folder / "log").open("w", encoding="utf-8")
+    make = [binaries / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-N", "-E", "UTF8"]
+    serve = [binaries / "postgres", "-D", data, "-p", str(port), "-k", folder]
+    serve += ["-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"]
+    server = None
+    try:
+        made = subprocess.run([*make, "--locale=C"], stdout=log, check=False, **options)
+        if made.returncode:
+            pytest.skip(f"PostgreSQL: initdb fails: {(folder / 'log').read_text()[-300:]}")
+        server = subprocess.Popen(serve, stdout=log, **options)
+        for _ in range(300):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.1)
+        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+    finally:
+        if server is not None:
+            server.send_signal(signal.SIGINT)  # it does not wait for its clients
+            server.wait(30)
+        log.close()
+        shutil.rmtree(folder, ignore_errors=True)
