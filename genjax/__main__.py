@@ -23,6 +23,7 @@ from genjax.cli.bench import bench
 from genjax.cli.compare import compare
 from genjax.cli.data import data_command
 from genjax.cli.evaluate import evaluate_command
+from genjax.cli.explain import explain_component
 from genjax.cli.options import (
     CompareOptions,
     ConfigOptions,
@@ -221,7 +222,7 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
             raise
         return streams.BROKEN
     except (UserError, OSError) as error:
-        return _report_error(error, 2, debug)
+        return _report_error(explain_component(error), 2, debug)
     except Exception as error:
         return _report_device_error(error, debug)
     except KeyboardInterrupt:
@@ -231,6 +232,9 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
 
 def _report_device_error(error: Exception, debug: bool) -> int:
     """Say what is wrong with devices, other hosts or packages; raises what is a fault of ours."""
+    explained = explain_component(error)
+    if isinstance(explained, UserError):
+        return _report_error(explained, 2, debug)
     if parallel.is_alone(error):
         return _report_error(UserError(peers.LINE), 2, debug)
     if isinstance(error, JaxRuntimeError | MemoryError):

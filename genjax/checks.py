@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 
-from genjax.errors import UserError
+from genjax.errors import UserError, unknown_name
 
 T = TypeVar("T")
 # A frozen dataclass of a config, of a class that the user may have written.
@@ -61,7 +61,18 @@ def frozen(cls: type[T]) -> type[T]:
             rules(self)
 
     typing.cast(Any, cls).__post_init__ = __post_init__
-    return dataclasses.dataclass(frozen=True)(cls)
+    made: Any = dataclasses.dataclass(frozen=True)(cls)
+    init = made.__init__
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **fields: Any) -> None:
+        known = [field.name for field in dataclasses.fields(made) if field.init]
+        for name in fields.keys() - known if type(self) is made else ():
+            raise unknown_name(f"field of {made.__name__}", name, known)
+        init(self, *args, **fields)
+
+    made.__init__ = __init__
+    return made
 
 
 def convert(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
@@ -100,7 +111,8 @@ def convert(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
     if hint is tuple or origin is tuple:
         return _tuple(value, inner, name, deep)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint) and not isinstance(value, hint):
-        _refuse(name, f"a {hint.__name__}", value)
+        kinds = ", ".join(sorted(kind.__name__ for kind in hint.__subclasses__()))
+        _refuse(name, f"a {hint.__name__}{kinds and f' ({kinds})'}", value)
     return _component(value, name, deep)
 
 
@@ -113,14 +125,22 @@ def _convert_plain(value: Any, hint: type, name: str) -> Any:
     return value if isinstance(value, hint) else _refuse(name, words[hint], value)
 
 
-def component(value: Any, name: str, *methods: str) -> None:
-    """Refuse what is not an instance of a dataclass with these methods."""
+def component(value: Any, name: str, *methods: str, such: str = "") -> None:
+    """Refuse what is not an instance of a dataclass with these methods.
+
+    Args:
+      value: of the field.
+      name: of the field.
+      methods: that it must have.
+      such: examples of what is accepted.
+    """
     if isinstance(value, type):
         _refuse(name, f"an instance: write {value.__name__}(...)", value)
     if not dataclasses.is_dataclass(value) or not all(
         callable(getattr(value, m, None)) for m in methods
     ):
-        _refuse(name, f"a component with {' and '.join(f'{m}()' for m in methods)}", value)
+        rule = f"a component with {' and '.join(f'{m}()' for m in methods)}"
+        _refuse(name, f"{rule}, such as {such}" if such else rule, value)
 
 
 def check_size(
@@ -235,7 +255,13 @@ def _convert_union(value: Any, hints: tuple[Any, ...], name: str, deep: bool) ->
             return convert(value, hint, name, deep)
         except UserError as error:
             last = error
+    if len(hints) > 1 and all(map(_is_component, hints)):
+        _refuse(name, " or ".join(f"a {hint.__name__}" for hint in hints), value)
     raise last
+
+
+def _is_component(hint: Any) -> bool:
+    return isinstance(hint, type) and dataclasses.is_dataclass(hint)
 
 
 def _tuple(value: Any, inner: tuple[Any, ...], name: str, deep: bool) -> tuple[Any, ...]:

@@ -20,6 +20,10 @@ class UserError(Exception):
         self.field = field
 
 
+class UnknownComponent(UserError):
+    """A config names a part that does not exist."""
+
+
 class Signalled(SystemExit):
     """Ends the process with a signal's exit code; nothing but its end catches it."""
 

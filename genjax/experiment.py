@@ -14,6 +14,8 @@ from genjax.optim import Adam
 from genjax.parallel import Devices
 from genjax.start_from import StartFrom
 
+FAMILIES = "VAE(), GAN(), Diffusion(), Autoregressive() or Classifier()"
+SOURCES = "ImageFolder(...), TextFiles(...), Table(...) or TFDS(...)"
 MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
 
 
@@ -106,11 +108,11 @@ class Experiment:
     start_from: StartFrom = StartFrom()
 
     def __post_init__(self) -> None:
-        checks.component(self.family, "family", "init", "evaluate")
-        checks.component(self.data, "data", "open")
-        checks.component(self.optimizer, "optimizer", "build")
+        checks.component(self.family, "family", "init", "evaluate", such=FAMILIES)
+        checks.component(self.data, "data", "open", such=SOURCES)
+        checks.component(self.optimizer, "optimizer", "build", such="Adam() or Muon()")
         if self.curriculum is not None:
-            checks.component(self.curriculum, "curriculum", "check")
+            checks.component(self.curriculum, "curriculum", "check", such="ByDifficulty(...)")
         for field, hint in typing.get_type_hints(Experiment).items():
             object.__setattr__(self, field, checks.convert(getattr(self, field), hint, field))
         checks.at_least(self, 1, "steps", "batch_size", "steps_per_dispatch")
@@ -123,7 +125,11 @@ class Experiment:
         ):  # on the command line an empty one would take any word
             for item in getattr(self, name):
                 if not callable(item):
-                    raise UserError(f"{name} holds functions from a config file, not {item!r}")
+                    such = "SampleQuality()" if name == "evaluators" else "Flip()"
+                    raise UserError(
+                        f"{name} holds functions from a config file, such as {such}, not {item!r}",
+                        name,
+                    )
         self._check_collection()
         self._check_intervals()
 

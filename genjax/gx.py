@@ -5,8 +5,13 @@ Nothing is imported before it is used.
 
 from __future__ import annotations
 
+import sys
+from typing import Any
+
 from etils import epy
 
+from genjax.errors import UnknownComponent
+from genjax.serial.equivalents import suggest_component
 from genjax.serial.fields import replace_fields
 
 with epy.lazy_api_imports(globals()):
@@ -162,3 +167,16 @@ with epy.lazy_api_imports(globals()):
     from genjax.samplers.tokens.decoding import TokenSampler
     from genjax.schedules import Constant, Cosine, Cyclical, Linear, Piecewise, Rsqrt, WarmUp
     from genjax.start_from import StartFrom
+
+_load = globals()["__getattr__"]  # of the lazy imports above
+
+
+def __getattr__(name: str) -> Any:
+    """Load a component; one that does not exist is refused with the nearest that does."""
+    try:
+        return _load(name)
+    except AttributeError:
+        if not name[:1].isupper():
+            raise
+    known = [word for word in dir(sys.modules[__name__]) if word[:1].isupper()]
+    raise UnknownComponent(f"gx has no {name}; {suggest_component(name, known)}", name)

@@ -46,6 +46,7 @@ def folder(tmp_path_factory):
         genjax.train(experiment, folder / "runs" / name, source=path, quiet=True)
     # In the place of a run that depends on another, one that draws texts as well.
     shutil.copytree(folder / "runs" / "gpt_docs", folder / "runs" / "sft_rule")
+    (folder / "prompts.txt").write_text("The\nA list\n", encoding="utf-8")
     return folder
 
 
@@ -75,7 +76,7 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
         assert capsys.readouterr().out
         return
     if name == "compare":
-        parsed = command_line._parse(command_line.CompareOptions(), name, options[1:])
+        parsed = command_line.parse(command_line.CompareOptions(), name, options[1:])
         assert not options[0].startswith("-") and parsed != command_line.CompareOptions()
         return
     if name == "data":
@@ -89,7 +90,7 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
             command_line.main([name, target, *options])
         assert "--family.latent-dim" in capsys.readouterr().out
     else:
-        parsed = command_line._parse(command_line.TrainOptions(experiment), name, options)
+        parsed = command_line.parse(command_line.TrainOptions(experiment), name, options)
         assert bool(options) == (parsed != command_line.TrainOptions(experiment))
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -10,6 +13,7 @@ import tyro
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.errors import UserError
 from genjax.experiment import MAX_SEED, Experiment
 from genjax.parallel import Devices
 from genjax.runs import export as exports
@@ -20,14 +24,41 @@ def parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
     """The options of a command, from ``default`` and what is written.
 
     Options change fields, never the type of a component.
+
+    Raises:
+      UserError: an option that does not exist, or a value that it cannot have, in one line.
     """
-    return tyro.cli(
-        type(default),
-        default=default,
-        args=list(arguments),
-        prog=f"genjax {command}",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(
+                type(default),
+                default=default,
+                args=list(arguments),
+                prog=f"genjax {command}",
+                config=(tyro.conf.AvoidSubcommands,),
+            )
+    except SystemExit as end:
+        if not end.code:
+            raise
+        raise UserError(_join_lines(said.getvalue()), "options") from None
+
+
+def _join_lines(box: str) -> str:
+    """What a box of lines says, in one line: its first part, and the option that was meant."""
+    rule = re.compile(r"[─━-]{8,}")
+    lines = [re.sub(r"^[│┃╭╰\s]+|[│┃╮╯\s]+$", "", line) for line in box.splitlines()]
+    parts: list[list[str]] = [[]]
+    kept = lines[1:] if len(lines) > 1 else lines
+    for line in kept:
+        if rule.search(line):
+            parts.append([])
+        elif line:
+            parts[-1].append(line)
+    whole = [part for part in parts if part] or [lines]
+    first = " ".join(whole[0])
+    meant = next((part[1] for part in whole[1:] if part[0].startswith("Perhaps")), None)
+    return first if meant is None else f"{first}; did you mean {meant.split()[0]}?"
 
 
 @checks.frozen

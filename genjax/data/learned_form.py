@@ -43,7 +43,7 @@ class SplitsText(Protocol):
 class Undivided:
     """All documents, as the split "all" and as what the codec could be fitted to."""
 
-    def parts(self, texts: TextRows) -> Mapping[str, TextRows]:
+    def split(self, texts: TextRows) -> Mapping[str, TextRows]:
         return {"train": texts, ALL: texts}
 
 

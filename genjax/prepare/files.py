@@ -12,6 +12,7 @@ import lzma
 import os
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,7 +20,7 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from genjax.data.compressed import limit_unpacked
-from genjax.data.images.files import Fitting, check_name, fitting
+from genjax.data.images.files import Fitting, check_name, fitting, place_pattern
 from genjax.errors import UserError
 
 BLOCK = 2**20  # bytes hashed at once
@@ -79,10 +80,12 @@ class Files:
           UserError: no root, a pattern that no file fits, or a file whose name no record can hold
             or that only a missing package unpacks.
         """
-        root = root or os.environ.get("GENJAX_DATA")
+        placed = [place_pattern(pattern) for pattern in patterns]
+        root = root or os.environ.get("GENJAX_DATA") or _common_folder(placed)
         if not root:
-            raise UserError("name the folder of the raw files as root, or set GENJAX_DATA")
+            raise UserError("name the folder of the raw files as root, or set GENJAX_DATA", "root")
         root = os.path.expanduser(root)
+        patterns = tuple(_put_below(root, *one) for one in placed)
         system, base = _system(root)
         paths: dict[str, None] = {}
         others: dict[str, str] = {}
@@ -148,6 +151,30 @@ class Files:
         except OSError as error:
             raise UserError(f"{path} cannot be read: {error.strerror}") from error
         return found.hexdigest()
+
+
+def _common_folder(placed: Sequence[tuple[Path | None, str]]) -> str | None:
+    """The folder above all patterns, where all of them are absolute."""
+    folders = [str(folder) for folder, _ in placed if folder is not None]
+    return os.path.commonpath(folders) if folders and len(folders) == len(placed) else None
+
+
+def _put_below(root: str, folder: Path | None, pattern: str) -> str:
+    """A pattern below the root; an absolute one must look there.
+
+    Raises:
+      UserError: it looks elsewhere.
+    """
+    if folder is None:
+        return pattern
+    home = Path(root).absolute()
+    if "://" in root or not folder.is_relative_to(home):
+        raise UserError(
+            f"the pattern {folder / pattern} is not below the root {root}: give a root above it",
+            "files",
+        )
+    below = folder.relative_to(home).as_posix()
+    return pattern if below == "." else f"{below}/{pattern}"
 
 
 def _fitting(system: Any, base: str, pattern: str) -> Fitting:

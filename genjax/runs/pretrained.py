@@ -139,10 +139,31 @@ def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
     named = load_run_config(source)
     there = directory.load_experiment(epath.Path(source)) is not None
     learned = load_family(source) if there else None if named is None else named[0].family
+    if learned is not None and not experiment.start_from.rules:
+        _check_family(experiment.family, learned, source)
     family = _set_net(experiment.family, getattr(learned, "net", None))
     if family != experiment.family:
         note(f"the net is that of {source}: {family.net}")
     return dataclasses.replace(experiment, family=family, start_from=start)
+
+
+def _check_family(family: Component, learned: Component, source: str) -> None:
+    """Refuse to continue a model of another family.
+
+    Raises:
+      UserError: naming both, and what to do instead.
+    """
+    if isinstance(learned, type(family)) or isinstance(family, type(learned)):
+        return
+    mine, other = type(family).__name__, type(learned).__name__
+    if wrap_family(family).runs:
+        return
+    raise UserError(
+        f"--from continues a run of the same family: {source} is a {other}, and this config trains "
+        f"a {mine}; name a run of a {mine}, or say in start_from.rules which of its parameters go "
+        "where",
+        "from",
+    )
 
 
 def _is_ours(source: str) -> bool:

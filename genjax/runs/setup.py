@@ -184,6 +184,15 @@ def resolve(
         others = {role: _read_trained(path, name) for role, path in family.runs.items()}
     if not others:
         return experiment, {}
+    base = others.get("base")
+    if base is not None and base.spec.entry != spec.entry:
+        kind = type(base.family).__name__
+        raise UserError(
+            f"{type(experiment.family).__name__} cannot continue {base.run_dir}: it is a {kind} "
+            f"and has learned {base.spec.entry}, but these data are {spec.entry}; name a run that "
+            f"has learned {spec.entry} (--from, or family.base)",
+            "family.base",
+        )
     return dataclasses.replace(experiment, family=family.resolve(others, spec)), others
 
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 
-from genjax.errors import Signalled, UserError, unknown_name
+from genjax.errors import Signalled, UnknownComponent, UserError, unknown_name
 from genjax.serial import neighbours, trust
 
 PATIENCE = 20.0  # seconds that a config file may take to load
@@ -148,18 +148,24 @@ def blame_config(path: Path) -> Iterator[None]:
     try:
         with contextlib.redirect_stdout(printed), _bounded():
             yield
+    except UnknownComponent as error:
+        raise UserError(f"{_find_line(path, error).rstrip(',')}: {error}", error.field) from error
     except (UserError, KeyboardInterrupt, Signalled):
         raise
     except BaseException as error:
-        line = getattr(error, "lineno", None) if isinstance(error, SyntaxError) else None
-        for frame in traceback.extract_tb(error.__traceback__):
-            if Path(frame.filename).resolve() == path.resolve():
-                line = frame.lineno
-        where = f"{path}, line {line}," if line else f"{path}"
         text = traceback.format_exception_only(error)[-1].strip()
-        raise UserError(f"{where} failed: {text}", str(path)) from error
+        raise UserError(f"{_find_line(path, error)} failed: {text}", str(path)) from error
     if not printed.closed:
         sys.stderr.write(printed.getvalue())
+
+
+def _find_line(path: Path, error: BaseException) -> str:
+    """The config file, and the line of it where an error was raised."""
+    line = error.lineno if isinstance(error, SyntaxError) else None
+    for frame in traceback.extract_tb(error.__traceback__):
+        if Path(frame.filename).resolve() == path.resolve():
+            line = frame.lineno
+    return f"{path}, line {line}," if line else f"{path}"
 
 
 @contextlib.contextmanager

@@ -36,6 +36,19 @@ KINDS = 8  # that a line names; the rest is counted
 MAGIC = re.compile(r"[*?\[]")
 
 
+def place_pattern(pattern: str) -> tuple[Path | None, str]:
+    """The folder and the pattern below it that an absolute pattern, such as "/data/*.txt" or
+    "~/books/**/*.txt", names; None and the pattern itself of others.
+    """
+    whole = os.path.expanduser(pattern)
+    if not os.path.isabs(whole):
+        return None, pattern
+    parts = Path(whole).parts
+    plain = next((i for i, part in enumerate(parts) if MAGIC.search(part)), len(parts) - 1)
+    plain = min(plain, len(parts) - 1)
+    return Path(*parts[:plain]), "/".join(parts[plain:])
+
+
 class Entry(NamedTuple):
     """A file below a folder, or what is skipped with all that may be in it.
 

@@ -9,7 +9,12 @@ from typing import Any
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Dataset
-from genjax.data.images.files import fitting, format_counts, note_passed_over
+from genjax.data.images.files import (
+    fitting,
+    format_counts,
+    note_passed_over,
+    place_pattern,
+)
 from genjax.data.stand_in import part_folder
 from genjax.data.tables.delimited import check_dialect
 from genjax.data.tables.tables import KINDS, TableTexts, detect_kind
@@ -30,8 +35,8 @@ class TextFiles:
     Attributes:
       root: a file or a folder; None takes the folder text of $GENJAX_DATA;
         where that is not set, generated stand-ins are read.
-      pattern: which files of the folder, such as "books/*.txt.gz" or "**/*.txt"; the default takes
-        ".TXT", too.
+      pattern: which files of the folder, such as "books/*.txt.gz", "**/*.txt" or
+        "/data/*.txt"; the default takes ".TXT", too.
       unit: what makes a document, "files", "lines", or "paragraphs" with an empty line between
         them.
       encoding: of the files.
@@ -57,8 +62,8 @@ class TextFiles:
           UserError: no files, no text, a wrong encoding (file and byte are named), text outside the
             vocabulary.
         """
-        folder = _folder(self.root)
-        texts = FileTexts(folder, _files(folder, self.pattern), self.unit, self.encoding)
+        folder, pattern = _locate(self.root, self.pattern)
+        texts = FileTexts(folder, _files(folder, pattern), self.unit, self.encoding)
         return text_dataset(
             self.split.split(texts), self.codec, self.layout, self.cache, texts.left, texts.title
         )
@@ -67,10 +72,10 @@ class TextFiles:
         """Refuse a folder directly below the root that is a domain but for its files, none of
         which fits.
         """
-        folder = _folder(self.root)
+        folder, pattern = _locate(self.root, self.pattern)
         if folder.is_file():
             return
-        found = fitting(folder, self.pattern)
+        found = fitting(folder, pattern)
         tops = {name.split("/")[0] for name in found.names if "/" in name}
         for top in sorted(
             {entry.name.split("/")[0] for entry in found.others if "/" in entry.name} - tops
@@ -133,8 +138,8 @@ class TextTables:
           UserError: no files, a missing column, a damaged row, no text, text outside the
             vocabulary.
         """
-        folder = _folder(self.root)
-        paths = _files(folder, self.pattern)
+        folder, pattern = _locate(self.root, self.pattern)
+        paths = _files(folder, pattern)
         for path in paths:
             detect_kind(path)
         texts = TableTexts(
@@ -152,8 +157,10 @@ class TextTables:
         )
 
 
-def _folder(root: str | None) -> Path:
-    return Path(part_folder("text", root))
+def _locate(root: str | None, pattern: str) -> tuple[Path, str]:
+    """The folder of the texts and the pattern below it; an absolute pattern names its own."""
+    folder, below = place_pattern(pattern)
+    return (Path(part_folder("text", root)), pattern) if folder is None else (folder, below)
 
 
 def _files(folder: Path, pattern: str) -> tuple[Path, ...]:

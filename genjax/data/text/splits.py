@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import functools
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -173,7 +174,8 @@ class ByFiles:
     """Files that are given; all others train.
 
     Attributes:
-      test: a pattern of paths below the root, such as "test/*.txt"; empty for none.
+      test: a pattern of paths below the root, such as "test/*.txt", or an absolute one; empty for
+        none.
       validation: a pattern, too; a file that fits both is of "test".
     """
 
@@ -189,7 +191,8 @@ class ByFiles:
             part = [
                 part
                 for part in ("test", "validation")
-                if fnmatch.fnmatchcase(name, getattr(self, part))
+                if fnmatch.fnmatchcase(name, pattern := os.path.expanduser(getattr(self, part)))
+                or (os.path.isabs(pattern) and fnmatch.fnmatchcase(str(path.absolute()), pattern))
             ]
             found[[*part, "train"][0]].append(path)
         for name, pattern in (("train", "*"), ("validation", self.validation), ("test", self.test)):
