@@ -9,12 +9,12 @@ import numpy as np
 
 from genjax.checks import Component
 from genjax.cli.compare import is_unprompted, split_answers
+from genjax.config_files import to_json
 from genjax.data.chat.template import before_end
 from genjax.data.codecs import ImageCodec
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError
 from genjax.evaluation.images.reward_of_images import requested_labels
-from genjax.experiment import to_json
 from genjax.families.autoregressive.request import MOST_PROMPTS
 from genjax.runs import lineage
 from genjax.runs.run import Run
