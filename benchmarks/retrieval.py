@@ -82,7 +82,7 @@ def read_cranfield(folder: Path) -> Judged:
     """Cranfield's three files; judgements name queries by their place in the file, from 1."""
     texts = {number: parts.get("W", "") for number, parts in _read_parts(folder / "cran.all.1400")}
     asked = [parts.get("W", "") for _, parts in _read_parts(folder / "cran.qry")]
-    relevant: dict[str, set[str]] = {}
+    relevant: dict[str, frozenset[str]] = {}
     for line in (folder / "cranqrel").read_text(encoding="utf-8").splitlines():
         query, text, *_ = line.split()
         relevant.setdefault(query, set()).add(text)
@@ -95,7 +95,9 @@ def read_cranfield(folder: Path) -> Judged:
 
 def read_xquad(path: Path) -> Judged:
     """The paragraphs and questions of a file in SQuAD's form."""
-    texts, queries, relevant = {}, {}, {}
+    texts: dict[str, str] = {}
+    queries: dict[str, str] = {}
+    relevant: dict[str, frozenset[str]] = {}
     for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
         for paragraph in article["paragraphs"]:
             name = f"p{len(texts):03d}"

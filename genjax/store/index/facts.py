@@ -149,7 +149,7 @@ def holds(where: Where, text: str, facts: Mapping[str, str]) -> bool:
         kind, found = found[:1], found[1:]
         if kind != ("s" if where.op == "contains" else "l"):
             return False
-    return {
+    tests: dict[str, Callable[[], bool]] = {
         "present": lambda: True,
         "=": lambda: found == where.value,
         "<": lambda: found < where.value,
@@ -158,7 +158,8 @@ def holds(where: Where, text: str, facts: Mapping[str, str]) -> bool:
         ">=": lambda: found >= where.value,
         "contains": lambda: where.value in found,
         "has": lambda: as_member(where.value) in found,
-    }[where.op]()
+    }
+    return tests[where.op]()
 
 
 def as_member(value: str) -> str:
