@@ -233,7 +233,7 @@ def apply(op: str, left: Column, right: Column) -> Condition:
         ">": left > right,
         ">=": left >= right,
     }[op]
-    return cast(Condition, found)
+    return found
 
 
 def _sqlite_json(term: Compare, column: Column, path: Sequence[str]) -> Condition:

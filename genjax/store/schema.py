@@ -7,6 +7,8 @@ database.
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
@@ -75,12 +77,12 @@ settings = sa.Table(
 )
 
 
-def _kind(name: str, *columns: sa.Column) -> sa.Table:
+def _kind(name: str, *columns: sa.Column[Any]) -> sa.Table:
     key = sa.Column("id", Text, sa.ForeignKey("records.id"), primary_key=True)
     return sa.Table(name, metadata, key, *columns)
 
 
-def _id(name: str, nullable: bool = True) -> sa.Column:
+def _id(name: str, nullable: bool = True) -> sa.Column[Any]:
     return sa.Column(name, Text, sa.ForeignKey("records.id"), nullable=nullable)
 
 

@@ -16,19 +16,19 @@ JSON = sa.JSON().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgres
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
-def _texts(*names: str) -> list[sa.Column]:
+def _texts(*names: str) -> list[sa.Column[Any]]:
     return [sa.Column(name, TEXT) for name in names]
 
 
-def _needed(name: str, kind: Any = TEXT) -> sa.Column:
+def _needed(name: str, kind: Any = TEXT) -> sa.Column[Any]:
     return sa.Column(name, kind, nullable=False)
 
 
-def _refer(name: str, nullable: bool = True) -> sa.Column:
+def _refer(name: str, nullable: bool = True) -> sa.Column[Any]:
     return sa.Column(name, TEXT, sa.ForeignKey("records.id"), nullable=nullable)
 
 
-def _kind(name: str, *columns: sa.Column) -> None:
+def _kind(name: str, *columns: sa.Column[Any]) -> None:
     key = sa.Column("id", TEXT, sa.ForeignKey("records.id"), primary_key=True)
     op.create_table(name, key, *columns)
 
