@@ -30,10 +30,11 @@ from genjax.store.formats.writing import Export
 from genjax.store.importing import import_file, import_query
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
+from genjax.store.lookups import find_visible
 from genjax.store.maintenance import backup, check, check_backup, copy_store, restore
 from genjax.store.opening import migrate_store, open_store
 from genjax.store.records import KINDS, Record, Session
-from genjax.store.rows import name_kind
+from genjax.store.rows import load, name_kind
 from genjax.store.searching import find_index, follow, open_search, rebuild, search
 from genjax.store.store import Store
 
@@ -139,9 +140,12 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
         )
     finally:
         index.close()
+    with store.reading() as connection:  # what was deleted since the index followed is not there
+        there = load(connection, find_visible(connection, [hit.id for hit in found.hits]))
+    records = {record.id: record for record in there}
     for hit in found.hits:
-        record = store.get(hit.id, options.origin)
-        print(f"{hit.score:8.4f}  {hit.id}  {name_kind(record):<10}  {_excerpt(record)}")
+        if (record := records.get(hit.id)) is not None:
+            print(f"{hit.score:8.4f}  {hit.id}  {name_kind(record):<10}  {_excerpt(record)}")
     if found.behind:
         cure = f"genjax store maintain {store.place}"
         print(f"note: the index is {found.behind:,} records behind: {cure}")

@@ -214,7 +214,11 @@ def _check_payload(payload: Any, name: str, limits: Limits) -> None:
         right = isinstance(payload.media_type, str)
         right = right and MEDIA_TYPE.fullmatch(payload.media_type) is not None
         _require(right, f"{name}.media_type", "as image/png", payload.media_type)
-    if (payload.content is not None or payload.blob is not None) and payload.media_type is None:
+    has_bytes = payload.content is not None or payload.blob is not None
+    if payload.size is not None:
+        _check_number(payload.size, int, f"{name}.size")
+        _require(payload.size >= 0 and has_bytes, f"{name}.size", "that of bytes", payload.size)
+    if has_bytes and payload.media_type is None:
         raise UserError(f"{name}.media_type must be given with bytes", f"{name}.media_type")
 
 

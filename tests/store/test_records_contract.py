@@ -295,6 +295,7 @@ WRONG = {
     "payload.media_type": [Payload(content=b"1"), Payload(content=b"1", media_type="png")],
     "payload.blob": [Payload(blob="zz", media_type="a/b"),
                      Payload(blob="0" * 64, media_type="a/b")],
+    "payload.size": [Payload(size=5), Payload(content=b"1", media_type="a/b", size="1")],
     "payload": ["text"],
     "role": [None, 5, "\0", "r" * 51],
     "tags": [("a", "a"), ("",), ["a"], (1,), ("\ud800",)],
