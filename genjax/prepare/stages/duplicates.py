@@ -100,7 +100,7 @@ class NearImages(Stage):
         return only_first(records, ids, group, "near-duplicate")
 
 
-@dataclass(frozen=True)
+@checks.frozen
 class Linked(Stage):
     """Drops rows of a table that are about the same thing or person as another, by record linkage.
 
