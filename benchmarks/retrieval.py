@@ -95,7 +95,9 @@ def read_cranfield(folder: Path) -> Judged:
 
 def read_xquad(path: Path) -> Judged:
     """The paragraphs and questions of a file in SQuAD's form."""
-    texts, queries, relevant = {}, {}, {}
+    texts: dict[str, str] = {}
+    queries: dict[str, str] = {}
+    relevant: dict[str, frozenset[str]] = {}
     for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
         for paragraph in article["paragraphs"]:
             name = f"p{len(texts):03d}"

@@ -149,16 +149,18 @@ def holds(where: Where, text: str, facts: Mapping[str, str]) -> bool:
         kind, found = found[:1], found[1:]
         if kind != ("s" if where.op == "contains" else "l"):
             return False
-    return {
-        "present": lambda: True,
-        "=": lambda: found == where.value,
-        "<": lambda: found < where.value,
-        "<=": lambda: found <= where.value,
-        ">": lambda: found > where.value,
-        ">=": lambda: found >= where.value,
-        "contains": lambda: where.value in found,
-        "has": lambda: as_member(where.value) in found,
-    }[where.op]()
+    value = as_member(where.value) if where.op == "has" else where.value
+    tests = {
+        "present": True,
+        "=": found == value,
+        "<": found < value,
+        "<=": found <= value,
+        ">": found > value,
+        ">=": found >= value,
+        "contains": value in found,
+        "has": value in found,
+    }
+    return tests[where.op]
 
 
 def as_member(value: str) -> str:

@@ -34,7 +34,8 @@ OWN = ("kind", "origin", "time")  # facts with a column of their own, as they ar
 PROBES, REFINE, EF = 20, 2, 300  # hits are fetched 128 at least, so twice as many are enough
 
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _explain(method: Callable[P, R]) -> Callable[P, R]:
