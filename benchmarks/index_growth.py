@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 
 from genjax.store.index.encoders import scale_to_unit
-from genjax.store.index.index import BATCH, Entry, Query
+from genjax.store.index.index import BATCH, POOL, Entry, Query
 from genjax.store.index.lance import EF, PROBES, REFINE
 from genjax.store.index.opening import open_index
 
@@ -146,10 +146,10 @@ def load_by_hand(folder: str, vectors: np.ndarray, texts: Sequence[str]) -> tupl
 
 
 def hybrid_by_hand(table: Any, vector: np.ndarray, text: str, rows: int) -> list[str]:
-    """LanceDB's own hybrid search with its reciprocal ranks."""
+    """LanceDB's own hybrid search with its reciprocal ranks, over as many candidates."""
     query = table.search(query_type="hybrid").vector(vector).text(text).distance_type("dot")
     query = query.nprobes(PROBES).refine_factor(REFINE).ef(EF)
-    return list(query.limit(K).to_arrow()["id"].to_pylist())
+    return list(query.limit(POOL).to_arrow()["id"].to_pylist()[:K])
 
 
 def time_once(call: Callable[[], object]) -> float:

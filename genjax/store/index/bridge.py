@@ -95,6 +95,7 @@ class Bridge:
     name = "a vector store of LangChain's"
     abilities: frozenset[Ability] = frozenset({"filter"})
     deepest = 10_000
+    parallel = False
 
     def __init__(self, store: VectorStore, embeddings: Embeddings, state: str | Path) -> None:
         self._store, self._embeddings, self._path = store, embeddings, Path(state).expanduser()

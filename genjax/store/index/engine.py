@@ -91,6 +91,10 @@ class Engine(Protocol):
     def deepest(self) -> int:
         """Hits that it returns at most."""
 
+    @property
+    def parallel(self) -> bool:
+        """Whether two threads may search at once."""
+
     def read_state(self) -> State | None:
         """What was written last; None where there is no index yet."""
 

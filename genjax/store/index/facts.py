@@ -8,7 +8,7 @@ both kinds, times, what is missing and what is of another type.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -149,17 +149,18 @@ def holds(where: Where, text: str, facts: Mapping[str, str]) -> bool:
         kind, found = found[:1], found[1:]
         if kind != ("s" if where.op == "contains" else "l"):
             return False
-    tests: dict[str, Callable[[], bool]] = {
-        "present": lambda: True,
-        "=": lambda: found == where.value,
-        "<": lambda: found < where.value,
-        "<=": lambda: found <= where.value,
-        ">": lambda: found > where.value,
-        ">=": lambda: found >= where.value,
-        "contains": lambda: where.value in found,
-        "has": lambda: as_member(where.value) in found,
+    value = as_member(where.value) if where.op == "has" else where.value
+    tests = {
+        "present": True,
+        "=": found == value,
+        "<": found < value,
+        "<=": found <= value,
+        ">": found > value,
+        ">=": found >= value,
+        "contains": value in found,
+        "has": value in found,
     }
-    return tests[where.op]()
+    return tests[where.op]
 
 
 def as_member(value: str) -> str:

@@ -29,6 +29,7 @@ class Faiss:
     name = "FAISS"
     abilities: frozenset[Ability] = frozenset()
     deepest = 2**31 - 1
+    parallel = False
 
     def __init__(self, path: str) -> None:
         try:

@@ -6,6 +6,7 @@ SQL holds the truth; an index can be rebuilt from it at any time (``follow``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -351,8 +352,13 @@ class EngineIndex:
         return rank(lambda depth: engine.match(query.text, where, depth), k, engine.deepest)
 
     def _fuse(self, query: Query, where: Where | None) -> tuple[Hit, ...]:
-        vector = dict(self._near(query, where, query.pool))
-        keyword = dict(self._match(query, where, query.pool))
+        if self._engine.parallel:
+            with ThreadPoolExecutor(1) as other:
+                words = other.submit(self._match, query, where, query.pool)
+                vector, keyword = dict(self._near(query, where, query.pool)), dict(words.result())
+        else:
+            vector = dict(self._near(query, where, query.pool))
+            keyword = dict(self._match(query, where, query.pool))
         hits = []
         for name, score in self._fusion(vector, keyword).items():
             parts = {"vector": vector.get(name), "keyword": keyword.get(name)}

@@ -60,6 +60,7 @@ class Lance:
     name = "LanceDB"
     abilities: frozenset[Ability] = frozenset({"filter", "keyword"})
     deepest = 2**17
+    parallel = True
 
     def __init__(self, url: str, language: str = "english") -> None:
         try:

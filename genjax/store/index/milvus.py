@@ -38,6 +38,7 @@ class Milvus:
     name = "Milvus"
     abilities: frozenset[Ability] = frozenset({"filter", "keyword"})
     deepest = 16_384  # the server's own limit
+    parallel = False
 
     def __init__(self, url: str, language: str = "english") -> None:
         try:

@@ -29,6 +29,7 @@ class Postgres:
     name = "PostgreSQL"
     abilities: frozenset[Ability] = frozenset({"filter", "keyword"})
     deepest = 2**31 - 1
+    parallel = False
 
     def __init__(self, url: str, language: str = "english") -> None:
         try:
