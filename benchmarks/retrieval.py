@@ -82,7 +82,7 @@ def read_cranfield(folder: Path) -> Judged:
     """Cranfield's three files; judgements name queries by their place in the file, from 1."""
     texts = {number: parts.get("W", "") for number, parts in _read_parts(folder / "cran.all.1400")}
     asked = [parts.get("W", "") for _, parts in _read_parts(folder / "cran.qry")]
-    relevant: dict[str, frozenset[str]] = {}
+    relevant: dict[str, set[str]] = {}
     for line in (folder / "cranqrel").read_text(encoding="utf-8").splitlines():
         query, text, *_ = line.split()
         relevant.setdefault(query, set()).add(text)

@@ -116,7 +116,7 @@ def components() -> dict[str, type]:
     """What a config or a command can hold, by name: the dataclasses that check their fields."""
     found = {}
     for module in pkgutil.walk_packages(genjax.__path__, "genjax."):
-        # One runs, one needs a package; what the store holds is made by the million, not configured.
+        # One runs, one needs a package; records of the store are made by programs, not configs.
         if module.name in ("genjax.__main__", "genjax.interop.lm_eval"):
             continue
         if module.name.startswith("genjax.store"):
