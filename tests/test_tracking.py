@@ -18,7 +18,8 @@ from etils import epath
 from toy import ToyData, experiment
 
 import genjax
-from genjax.__main__ import TrainOptions, _parse, main
+from genjax.__main__ import TrainOptions, main
+from genjax.cli.options import parse
 from genjax.data.dataset import Origin
 from genjax.errors import UserError
 from genjax.experiment import Every, Keep
@@ -465,4 +466,4 @@ def test_the_options_of_the_command():
         "best",
     )
     assert default.tracking == Tracking()
-    assert _parse(default, "train", told).tracking == Tracking("http://host:5000", "mine", "best")
+    assert parse(default, "train", told).tracking == Tracking("http://host:5000", "mine", "best")

@@ -204,7 +204,7 @@ BEGIN = "w1"
 class Begins(TextFilter):
     column: str = "text"
 
-    def fault(self, text):
+    def find_fault(self, text):
         return None if text.startswith(BEGIN) else "begins otherwise"
 
 
