@@ -230,16 +230,16 @@ def test_rows_are_sent_as_they_come_whole_and_once(uri, tmp_path):
     line = '{"step": 8, "split": "train", "loss": 1.5, "odd@name": null}\n'
     with path.open("a") as file:
         file.write(line[:30])
-    assert link.try_send(Sender.rows) and there() == [2, 4, 6]
+    assert link.try_send(Sender.send_rows) and there() == [2, 4, 6]
     with path.open("a") as file:
         file.write(line[30:])
-    assert link.try_send(Sender.rows, Sender.rows) and there() == [2, 4, 6, 8]
+    assert link.try_send(Sender.send_rows, Sender.send_rows) and there() == [2, 4, 6, 8]
     row = history(*read_back(where, tmp_path / "rows"))["train", 8]
     assert row["loss"] == 1.5 and math.isnan(row["odd_name"])
     writers.truncate_rows(epath.Path(path), 4)
     with path.open("a") as file:
         file.writelines(line.replace('"step": 8', f'"step": {step}') for step in range(5, 100))
-    assert (link.try_send(Sender.rows) and there() == [2, 4, 6, 8, *range(5, 100)]) or there() == [
+    assert (link.try_send(Sender.send_rows) and there() == [2, 4, 6, 8, *range(5, 100)]) or there() == [
         2,
         4,
         *range(5, 100),
@@ -285,9 +285,9 @@ def test_rows_whose_answer_was_lost_are_there_once(uri, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(client, "log_batch", lost)
-        assert not link.try_send(Sender.rows) and "timed out" in link.trouble
+        assert not link.try_send(Sender.send_rows) and "timed out" in link.trouble
     time.sleep(0.01)  # another time by the clock
-    assert link.try_send(Sender.rows)
+    assert link.try_send(Sender.send_rows)
     assert history(*read_back(where, tmp_path / "lost")) == rows_of(tmp_path / "lost")
 
 

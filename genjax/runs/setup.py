@@ -185,15 +185,20 @@ def resolve(
     if not others:
         return experiment, {}
     base = others.get("base")
-    if base is not None and base.spec.entry != spec.entry:
+    if base is not None and _learned(base.spec) != _learned(spec):
         kind = type(base.family).__name__
         raise UserError(
             f"{type(experiment.family).__name__} cannot continue {base.run_dir}: it is a {kind} "
-            f"and has learned {base.spec.entry}, but these data are {spec.entry}; name a run that "
-            f"has learned {spec.entry} (--from, or family.base)",
+            f"and has learned {_learned(base.spec)}, but these data are {_learned(spec)}; name a "
+            f"run that has learned {_learned(spec)} (--from, or family.base)",
             "family.base",
         )
     return dataclasses.replace(experiment, family=family.resolve(others, spec)), others
+
+
+def _learned(spec: Spec) -> str:
+    """What a model of such data has learned; pairs of preferences are tokens like others."""
+    return spec.entry if spec.vocabulary is None else "tokens"
 
 
 def _read_trained(run_dir: str, who: str) -> Trained:
