@@ -67,7 +67,9 @@ def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path):
     rows = tmp_path / "rows.jsonl"
     write_rows(rows, 8_000)
     with open_store(str(tmp_path / "whole.db"), create=True, user="importer") as whole:
+        began = time.perf_counter()
         import_file(whole, rows)
+        took = time.perf_counter() - began
         wanted = {record.id for record in whole.select()}
     place = tmp_path / "store.db"
     open_store(str(place), create=True).close()
@@ -75,7 +77,7 @@ def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path):
     for _ in range(KILLS):
         importer = start(IMPORT, place, rows)
         importer.stdout.readline()
-        time.sleep(rng.random() * 4)
+        time.sleep(rng.random() * took)
         importer.send_signal(signal.SIGKILL)
         importer.wait()
         importer.stdout.close()
