@@ -102,7 +102,7 @@ class JsonLines(Reader):
             rows = [value.value for value in values(text, name, line=number)]
         except UserError as error:
             yield make_broken_record(
-                read.place, text, f"broken JSON: {str(error).partition('no JSON: ')[2]}"
+                read.place, text, f"broken JSON: {str(error).partition('is not JSON: ')[2]}"
             )
             return
         for place, row in enumerate(rows, 1):

@@ -57,7 +57,7 @@ def test_the_tokens_are_those_of_the_pairs_whether_prompts_are_given_or_not():
 def test_letters_under_a_template_of_their_own():
     template = ChatTemplate((("user", "", "\n"), ("assistant", "", "\n")))
     data = RuleResponses(
-        40, 20, template=template, codec=Characters(delimiter=True), length=120
+        40, 20, template=template, codec=Characters(delimiter=True), length=170
     ).open()
     batch = data.splits["test"].batch(np.arange(len(data.splits["test"])))
     assert len(batch["tokens"]) < 40, "the long ones are dropped"

@@ -99,8 +99,8 @@ def test_what_is_no_wav_file_is_refused_with_the_reason():
     # the format's number of IEEE floats, which have 32 or 64 bits
     floating[20:22] = struct.pack("<H", 3)
     for content, words in (
-        (b"", "no WAV file"),
-        (b"RIFFnothing at all", "no WAV file"),
+        (b"", "not a WAV file"),
+        (b"RIFFnothing at all", "not a WAV file"),
         (bytes(floating), "have 16 bits"),
         (wav_bytes(np.zeros((0, 1), np.int16), 8000), "no sound"),
         (whole[:-7], "cut off"),

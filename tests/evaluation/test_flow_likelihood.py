@@ -17,7 +17,7 @@ from genjax.data.splits import Arrays
 from genjax.errors import UserError
 from genjax.evaluation.judge import Model, Subject
 from genjax.evaluation.likelihood.flow import FlowLikelihood
-from genjax.families.diffusion import diffusion
+from genjax.families.diffusion import applications
 from genjax.families.diffusion.couplings import Ring
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.vae import VAE
@@ -153,8 +153,8 @@ def test_a_network_has_a_likelihood_and_that_of_a_conditional_one_is_the_uncondi
 def test_a_density_that_cannot_be_had_is_refused(layout, monkeypatch):
     raw = np.zeros((4, 1), np.float32)
     on = on_normals(layout, "points", raw, PointsCodec(1), (0.0,), (1.0,))
-    few = functools.partial(diffusion.log_density, max_steps=3)
-    monkeypatch.setattr(diffusion, "log_density", few)
+    few = functools.partial(applications.log_density, max_steps=3)
+    monkeypatch.setattr(applications, "log_density", few)
     with pytest.raises(
         UserError, match=r"no density for 4 of 4 examples; .* more steps .* \(raise rtol and atol\)"
     ):

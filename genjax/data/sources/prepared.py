@@ -259,7 +259,7 @@ def _read_manifest(folder: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
     if not isinstance(manifest, dict):
-        raise UserError(f"{path} is damaged: it is no table of fields in JSON")
+        raise UserError(f"{path} is damaged: it is not a table of fields in JSON")
     if manifest.get("format") != FORMAT:
         raise UserError(f"{path} has format {manifest.get('format')}, this genjax reads {FORMAT}")
     if missing := {"name", "origin", "fingerprint", "shards"} - manifest.keys():
