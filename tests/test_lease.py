@@ -261,7 +261,7 @@ def test_a_run_that_is_trained_already_is_refused_and_left_alone(run_dir):
 def test_a_run_whose_lease_is_taken_over_stops_and_writes_no_more(run_dir, monkeypatch):
     from genjax.runs.writers import Writers
 
-    row = Writers.row
+    row = Writers.write_row
 
     def stolen(self, step, split, numbers):
         row(self, step, split, numbers)

@@ -61,9 +61,8 @@ def test_labels_are_those_that_a_sampler_of_all_in_turn_is_asked_for(layout, cla
 
 def test_labels_are_those_that_diffusion_is_asked_for(layout):
     """Its chunks begin anew, which the labels of one long row do not."""
-    np.testing.assert_array_equal(
-        conditioning.choose_labels(None, CHUNK, 10, a_state(toy.experiment())), cycle_labels(CHUNK, 10)
-    )
+    drawn = conditioning.choose_labels(None, CHUNK, 10, a_state(toy.experiment()))
+    np.testing.assert_array_equal(drawn, cycle_labels(CHUNK, 10))
     assert cycle_labels(CHUNK + 1, 10)[-1] == 0 != CHUNK % 10
 
 

@@ -100,7 +100,7 @@ class GuidanceCurve(Evaluator):
             {"guidance": _picture(self.scales, agreement, diversity)},
             f"{self.samples:,} samples at each guidance_scale, otherwise by "
             f"{model.family.sampler}, clipped to "
-            f"[-1, 1], labels in turn, {len(np.unique(asked)):,} of {classes:,}; classes "
+            f"[-1, 1], {len(np.unique(asked)):,} of {classes:,} labels in turn; classes "
             f"and {space.name}",
         )
 
