@@ -13,9 +13,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 FREE = 64 * 2**20  # bytes that any file may unpack to
-RATIO = (
-    200  # times its own size that a larger one may; text is seldom packed to less than a twentieth
-)
+# Times its own size that a larger one may unpack to; text is seldom packed below a twentieth.
+RATIO = 200
 UNKNOWN = 20 * 2**20  # taken as the size of a remote file that does not say
 
 

@@ -62,8 +62,8 @@ class DPO(FromBase):
 
     Metrics, means over pairs: ``accuracy``, how often the margin is above 0, where a tie counts
     half; ``margin``; ``chosen_reward`` and ``rejected_reward``; ``chosen_log_prob``, in nats per
-    response, which may fall while the margin grows; and ``log_ratio``, what a token of both
-    responses has gained over the reference, in nats. No response is drawn, so that none of these is
+    response, which may fall while the margin grows; and ``log_ratio``, the mean gain per token over
+    the reference, in nats. No response is drawn, so that none of these is
     the KL to the reference: see ``evaluation.policy_kl``.
 
     Attributes:
@@ -72,10 +72,9 @@ class DPO(FromBase):
       beta: the higher, the nearer to the reference the policy stays.
       form: of the loss, "sigmoid" or "ipo".
       length_normalised: log-probabilities are means over the tokens of a response, as those of
-        SimPO (Meng et al., arXiv 2405.14734), which has no reference; beta is to be larger then,
-        about as many times as responses are long.
-      label_smoothing: share of the choices that is taken for wrong, in training alone; of
-        "sigmoid".
+        SimPO (Meng et al., arXiv 2405.14734), which has no reference; multiply beta by about the
+        length of a response then.
+      label_smoothing: share of the choices assumed to be wrong, in training only; for "sigmoid".
       adapters: train LoRA adapters of the base, so that the reference is the base weights that they
         depend on, and no second copy; None trains all parameters.
       sampler: how samples are drawn; None takes the base's.
@@ -97,7 +96,8 @@ class DPO(FromBase):
         )
         if self.label_smoothing and self.form == "ipo":
             raise UserError(
-                'label_smoothing is of the form "sigmoid": "ipo" holds margins at 1/2 without it'
+                'label_smoothing must be 0 with form="ipo", which holds margins at 1/2 without it',
+                "label_smoothing",
             )
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> DPO:

@@ -369,7 +369,7 @@ def test_what_a_sampler_is_asked_that_the_model_cannot_is_refused():
     flow = replace(SMALL, noise=Ring(), process=Straight(), target="velocity")
     with pytest.raises(UserError, match="does not fit this noise"):
         flow.sample(state_of(flow), KEY, 4, Denoising(DDPM(10)))
-    with pytest.raises(UserError, match="Gaussian noise to end in"):
+    with pytest.raises(UserError, match="family.noise must be Gaussian"):
         log_prob(flow, state_of(flow), KEY, batch_of(2)["points"], None, 1e-3, 1e-3)
     assert family.sample(
         state_of(family), KEY, 4, Denoising(Adaptive(1e-2, 1e-2), label=1)

@@ -70,8 +70,7 @@ class StepsCurve(Evaluator):
     def __post_init__(self) -> None:
         if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 1:
             raise UserError(
-                "StepsCurve.steps rise from 1 or more, and there is at least one, unlike "
-                f"{self.steps}"
+                f"StepsCurve.steps must be rising numbers of at least 1, got {self.steps}", "steps"
             )
         checks.at_least(self, 2, "kernel_subset")
         for name in ("samples", "limit"):
@@ -133,7 +132,7 @@ def set_steps(sampler: Denoising, steps: int) -> Denoising:
     """The sampler with this many steps.
 
     Raises:
-      UserError: the solver chooses its steps itself, or cannot walk so few.
+      UserError: the solver chooses its steps itself, or needs more than these.
     """
     solver: Component = sampler.solver
     if not isinstance(solver, HasSteps):

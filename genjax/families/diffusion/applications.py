@@ -29,8 +29,8 @@ def fill_in(
     shape = state.variables["mean"].shape
     if image.shape[1:] != shape:
         raise UserError(
-            f"the model makes samples of shape {shape}, but what is to be filled in has "
-            f"{image.shape[1:]}"
+            f"image must have the shape of the model's samples, {shape}, got {image.shape[1:]}",
+            "image",
         )
     start, way = jax.random.split(key)
     process = family.bind_process(state.params)
@@ -51,8 +51,9 @@ def sample_conditions(
     """
     if family.text is None or family.conditional or family.text.width != conditions.shape[-1]:
         raise UserError(
-            "samples of prompts, one each, need a model of text alone (family.text) and of their "
-            "width"
+            "one sample for each prompt needs a model conditioned on text alone (family.text), "
+            "of the width of the prompts",
+            "family.text",
         )
     return family.draw_from_noise(state, key, len(conditions), options, conditions)
 
@@ -75,7 +76,7 @@ def log_prob(
       UserError: the model's noise is not Gaussian.
     """
     if not family.noise.gaussian:
-        raise UserError("the ODE's density needs Gaussian noise to end in")
+        raise UserError("family.noise must be Gaussian for the density of the ODE", "family.noise")
     plain = Denoising(guidance_scale=0.0 if family.conditioned else 1.0)
     denoise = family.denoise(state, len(x), plain)
     return log_density(denoise, family.bind_process(state.params), x, key, rtol, atol, probes)

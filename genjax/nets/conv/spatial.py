@@ -112,7 +112,7 @@ class SpatialCoder:
 
     def __post_init__(self) -> None:
         if self.kernel < 2 or self.kernel % 2:
-            raise UserError(f"kernel must be even, not {self.kernel}")
+            raise UserError(f"kernel must be even and >= 2, got {self.kernel}", "kernel")
         checks.some(self, "channels")
         checks.at_least(self, 1, "channels")
         checks.at_least(self, 0, "residual_blocks")

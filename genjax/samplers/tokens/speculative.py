@@ -22,8 +22,8 @@ class Speculated(NamedTuple):
     Attributes:
       tokens: int32 [B, N], ``pad`` after the end.
       lengths: int32 [B], the stop included.
-      rounds: int32 [B], how often the large model was asked after the prompt; without guesses it
-        were length - 1.
+      rounds: int32 [B], calls of the large model after the prompt; without guesses there would
+        be length - 1.
     """
 
     tokens: jax.Array
@@ -43,11 +43,11 @@ class _Round(NamedTuple):
 def accept_guesses(
     key: jax.Array, guesses: jax.Array, draft: jax.Array, target: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """How many guesses stand [], and the token after them [], so that all are distributed as the
-    target's draws.
+    """Count the accepted guesses [] and draw the token after them [], so that all tokens are
+    distributed as the target's own draws.
 
-    A guess x stands with probability min(1, p(x) / q(x)); for the first that falls a token is drawn
-    from the positive part of p - q, and if none falls one more from p.
+    A guess x is accepted with probability min(1, p(x) / q(x)). The first rejected guess is replaced
+    by a token drawn from the positive part of p - q; if none is rejected, one more is drawn from p.
 
     Args:
       key: of the draws.
@@ -59,8 +59,8 @@ def accept_guesses(
     coins, last = jax.random.split(key)
     places = jnp.arange(ahead)
     q, p = draft[places, guesses], target[places, guesses]
-    stands = jax.random.uniform(coins, (ahead,)) * q < p
-    count = jnp.cumprod(stands.astype(jnp.int32)).sum()
+    accepted = jax.random.uniform(coins, (ahead,)) * q < p
+    count = jnp.cumprod(accepted.astype(jnp.int32)).sum()
     rest = jnp.maximum(target - jnp.pad(draft, ((0, 1), (0, 0))), 0)[count]
     # Rounding alone can leave nothing where both are equal; the target itself is then as good.
     rest = jnp.where(rest.sum() > 0, rest, target[count])
@@ -95,10 +95,14 @@ class Speculator:
     def __post_init__(self) -> None:
         check_stops(self.stops)
         if self.sampler.repetition_penalty != 1:
-            raise UserError("speculative decoding knows no repetition_penalty")
+            raise UserError(
+                "repetition_penalty must be 1 in speculative decoding, got "
+                f"{self.sampler.repetition_penalty}",
+                "repetition_penalty",
+            )
         if self.ahead < 1:
             raise UserError(
-                f"speculative decoding guesses at least 1 token ahead, not {self.ahead}"
+                f"ahead must be >= 1 in speculative decoding, got {self.ahead}", "ahead"
             )
 
     def draw_row(
@@ -129,7 +133,7 @@ class Speculator:
         ahead = self.ahead
         drawing, judging = jax.random.split(jax.random.fold_in(key, state.rounds + 1))
         last = state.tokens[state.length - 1]
-        # One guess more than is used: so that the draft has read all that may stand.
+        # One guess more than is used, so that the draft has read every token that may be accepted.
         keys = jax.random.split(drawing, ahead + 1)
         (_, draft_cache), (guesses, q) = jax.lax.scan(self._guess, (last, state.draft_cache), keys)
         guesses, q = guesses[:ahead], q[:ahead]
