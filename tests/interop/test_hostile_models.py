@@ -49,7 +49,7 @@ def tokenizer():
 def whole(folder, changes):
     """Give a folder all tensors of its config, and change this."""
     (folder / "config.json").write_text(json.dumps(GPT2 | changes))
-    architecture, options = huggingface._read_config(folder)
+    architecture, options = huggingface._read_config(folder, huggingface.ARCHITECTURES)
     net = architecture.net(options)
     table, shapes = architecture.tensors(net, options), huggingface._shapes(net, 300)
     tensors = {
