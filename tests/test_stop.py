@@ -29,6 +29,8 @@ def send(number):
 
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_is_one_line_and_a_second_one_changes_nothing(number, capfd):
+    if signal.getsignal(number) is signal.SIG_IGN:  # the tests run under nohup
+        signal.signal(number, signal.SIG_DFL)
     caught = []
     with stop_promptly() as ended:
         try:
