@@ -441,7 +441,7 @@ def get_config(tiny=False):
         (("train", *TINY, "--steps", "15"), "steps 15 is not a multiple of steps_per_dispatch 4"),
         (
             ("train", *TINY, "--augment", "flip"),
-            "augment holds functions from a config file, such as Flip(), not 'flip'",
+            "augment holds functions from a config file, such as",
         ),
         (("train", *TINY, "--evaluators.1.steps", "1"), "steps must be at least 2"),
         (("train", *TINY, "--family.latent-dim", "0"), "latent_dim must be at least 1"),

@@ -314,7 +314,7 @@ def test_a_config_may_be_mended_before_the_first_step_and_not_after(run_dir):
 
 
 def test_a_full_disk_is_one_clear_line_and_the_run_goes_on_afterwards(run_dir, monkeypatch):
-    row = writers.Writers.row
+    row = writers.Writers.write_row
 
     def full(self, step, split, numbers):
         if step == 17:
