@@ -116,7 +116,7 @@ def test_each_sample_follows_a_prompt_of_its_own(state):
         replace(FAMILY, conditional=True),
         replace(FAMILY, text=HashedText(5)),
     ):
-        with pytest.raises(UserError, match="a model of text alone"):
+        with pytest.raises(UserError, match="conditioned on text alone"):
             sample_conditions(family, state, KEY, conditions, options)
 
 
