@@ -29,8 +29,10 @@ def send(number):
 
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_is_one_line_and_a_second_one_changes_nothing(number, capfd):
-    if signal.getsignal(number) is signal.SIG_IGN:  # the tests run under nohup
-        signal.signal(number, signal.SIG_DFL)
+    before = {n: signal.getsignal(n) for n in (number, signal.SIGINT)}
+    for n, handler in before.items():
+        if handler is signal.SIG_IGN:  # as under nohup, or in the background
+            signal.signal(n, signal.default_int_handler if n == signal.SIGINT else signal.SIG_DFL)
     caught = []
     with stop_promptly() as ended:
         try:
@@ -39,6 +41,8 @@ def test_a_signal_is_one_line_and_a_second_one_changes_nothing(number, capfd):
             caught.append(error)
         send(number)
         send(signal.SIGINT)
+    for n, handler in before.items():
+        signal.signal(n, handler)
     assert ended.code == CODES[number] and len(caught) == 1
     assert number == signal.SIGINT or caught[0].code == ended.code
     assert capfd.readouterr().err == f"genjax: ended by {number.name}; what is done is kept\n"
