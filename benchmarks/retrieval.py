@@ -143,8 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             index.rebuild(Entry(key, text) for key, text in judged.texts.items())
             for mode in MODES:
                 found = {metric: round(x, 4) for metric, x in evaluate(index, judged, mode).items()}
-                told = {"engine": index.stats().engine, "encoder": encoder.id}
-                print(json.dumps({"set": name, "mode": mode, **found, **told}), flush=True)
+                setting = {"engine": index.stats().engine, "encoder": encoder.id}
+                print(json.dumps({"set": name, "mode": mode, **found, **setting}), flush=True)
             index.close()
     return 0
 

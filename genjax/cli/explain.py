@@ -32,10 +32,10 @@ def explain_component(error: Exception) -> Exception:
         return error
     shown = f"{type(value).__name__}()" if component else repr(value)
     more = f" and {len(fitting) - SHOWN} more" if len(fitting) > SHOWN else ""
-    told = UserError(
+    explained = UserError(
         f"{shown} does not fit where the config has it, as it has no {name}; these have: "
         f"{', '.join(fitting[:SHOWN])}{more}",
         "config",
     )
-    told.__cause__ = error  # which --debug shows
-    return told
+    explained.__cause__ = error  # which --debug shows
+    return explained

@@ -303,11 +303,11 @@ def _note_length(
     answers: Mapping[str, list[tuple[Conversation, int]]], over: np.ndarray, rows: PreferenceRows
 ) -> None:
     """Say how many pairs are too long, and what becomes of them."""
-    told = (
+    counted = (
         f"{int(over.sum()):,} of {len(over):,} pairs are longer than {rows.length} tokens and are"
     )
     if rows.long == "drop":
-        note(f"{told} dropped")
+        note(f"{counted} dropped")
         return
     half = rows.length // 2
     both = list(zip(*(answers[side] for side in SIDES), strict=True))
@@ -316,7 +316,7 @@ def _note_length(
     left = prompts > np.maximum(rows.length - np.array(longest), half)
     right = np.minimum(prompts, np.where(left, half, prompts)) + longest > rows.length
     note(
-        f"{told} cut: {int((left & over).sum()):,} lose the beginning of their prompt, "
+        f"{counted} cut: {int((left & over).sum()):,} lose the beginning of their prompt, "
         f"{int((right & over).sum()):,} the end of a response"
     )
 

@@ -174,8 +174,8 @@ class ChatRows:
                 batch["segment_ids"][place] = segment
                 batch["positions"][place] = position
                 at += len(learned)
-        told_apart = () if self.packed else ("segment_ids", "positions")
-        return {name: array for name, array in batch.items() if name not in told_apart}
+        unpacked = () if self.packed else ("segment_ids", "positions")
+        return {name: array for name, array in batch.items() if name not in unpacked}
 
     def references(self) -> list[str]:
         """The answers to the prompts of the rows, in their order, as they are written.

@@ -68,7 +68,7 @@ def _may_change(tokens: jax.Array, keep: tuple[int, ...]) -> jax.Array:
 
 @checks.frozen
 class TokenDropout:
-    """Puts one token instead of others in what is read (word dropout,
+    """Replaces tokens of the input by one token (word dropout,
     https://arxiv.org/abs/1511.06349).
 
     Attributes:
@@ -135,7 +135,7 @@ class TokenSwaps:
 
 @checks.frozen
 class Substitution:
-    """Puts sequences of tokens instead of others, as a user's table of synonyms or paraphrases has
+    """Replaces sequences of tokens by others, as a user's table of synonyms or paraphrases has
     them.
 
     Where sequences of the table overlap in a text, the one that starts first is taken, of several
