@@ -15,27 +15,40 @@ from pathlib import Path
 
 import pytest
 
+BINARIES = Path("pginstall") / "bin"
 USER = "nobody"  # runs the server where the tests run as root, which PostgreSQL refuses
 
 
-def _find_binaries() -> Path:
+def _find_package() -> Path:
     spec = importlib.util.find_spec("pgserver")
     if spec is None or spec.origin is None:
         pytest.skip("PostgreSQL: the package pgserver is not installed")
-    folder = Path(spec.origin).parent / "pginstall" / "bin"
-    if not (folder / "postgres").exists():
-        pytest.skip(f"PostgreSQL: pgserver has no {folder / 'postgres'}")
-    return folder
+    package = Path(spec.origin).parent
+    if not (package / BINARIES / "postgres").exists():
+        pytest.skip(f"PostgreSQL: pgserver has no {package / BINARIES / 'postgres'}")
+    return package
+
+
+def _reach(package: Path, folder: Path) -> Path:
+    """The package, copied into ``folder`` where it lies below a folder closed to other users."""
+    if all(place.stat().st_mode & 0o001 for place in (package, *package.parents)):
+        return package
+    libraries = package.parent / "pgserver.libs"  # found by their place beside the package
+    if libraries.exists():
+        shutil.copytree(libraries, folder / libraries.name)
+    return Path(shutil.copytree(package, folder / package.name, symlinks=True))
 
 
 @contextmanager
 def run_postgres() -> Iterator[str]:
     """The URL of a server of its own that ends with the block; skips where there is none."""
-    binaries = _find_binaries()
+    package = _find_package()
     who = {"user": USER} if os.getuid() == 0 else {}
     folder = Path(tempfile.mkdtemp(prefix="genjax_pg_"))
     if who:
         os.chown(folder, pwd.getpwnam(USER).pw_uid, -1)
+        package = _reach(package, folder)
+    binaries = package / BINARIES
     options = {"cwd": folder, "stdin": subprocess.DEVNULL, "stderr": subprocess.STDOUT, **who}
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
