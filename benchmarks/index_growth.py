@@ -3,9 +3,9 @@
     python -m benchmarks.index_growth 10000 100000
 
 prints a JSON line for each number of rows, each measured in a process of its own: vectors of 384
-numbers in clusters and texts of 30 words that are drawn as words of a language are, few of them
-often. The same rows, queries and settings of LanceDB on both sides; ``ratio`` is genjax's time over
-that by hand. ``load`` is the machine's, as others may use it at the same time.
+numbers in clusters, texts of 30 words and queries of 10, few of which are drawn often, as in a
+language. Both sides have the same rows, queries and settings of LanceDB; ``ratio`` is genjax's time
+over that by hand. ``load`` is the machine's, since others may use it at the same time.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from genjax.store.index.index import BATCH, POOL, Entry, Query
 from genjax.store.index.lance import EF, PROBES, REFINE
 from genjax.store.index.opening import open_index
 
-D, WORDS, VOCABULARY, QUERIES, K = 384, 30, 20_000, 100, 10
+D, WORDS, VOCABULARY, K = 384, 30, 20_000, 10
+QUERIES, ASKED = 100, 10  # queries, words of a query
 CLUSTERED = 1.0  # the noise around a cluster's centre, of about its length
 
 
@@ -58,8 +59,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def measure(rows: int) -> dict[str, Any]:
     """Times in seconds and milliseconds, sizes in MB."""
-    vectors, texts = make_vectors(rows), make_texts(rows, 1)
-    queries, asked = make_vectors(QUERIES, rows), make_texts(QUERIES, 2)
+    vectors, texts = make_vectors(rows), make_texts(rows, 1, WORDS)
+    queries, asked = make_vectors(QUERIES, rows), make_texts(QUERIES, 2, ASKED)
     with tempfile.TemporaryDirectory() as folder:
         ours = open_index(f"{folder}/ours", Given())
         found: dict[str, Any] = {"rows": rows, "load": os.getloadavg()[0]}
@@ -98,10 +99,10 @@ def make_vectors(count: int, seed: int = 0) -> np.ndarray:
     return scale_to_unit(centres[draw.integers(0, 256, count)] + CLUSTERED * noise)
 
 
-def make_texts(count: int, seed: int) -> list[str]:
-    """Texts of words whose frequency falls with their rank."""
+def make_texts(count: int, seed: int, words: int) -> list[str]:
+    """Texts of so many words, whose frequency falls with their rank."""
     draw = np.random.default_rng(seed)
-    ranks = (VOCABULARY ** draw.random((count, WORDS))).astype(int)
+    ranks = (VOCABULARY ** draw.random((count, words))).astype(int)
     return [" ".join(f"word{rank}" for rank in row) for row in ranks.tolist()]
 
 

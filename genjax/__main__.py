@@ -110,9 +110,8 @@ def export_command(target: str, arguments: Sequence[str]) -> None:
     default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
     options = parse(default, f"export {target}", arguments)
     run = load(target, best=options.best)
-    paths = exports.export(
-        run, options.to, options.out, options.num, getattr(options, "sampler", None)
-    )
+    chosen = options.sampler if isinstance(options, SamplingExportOptions) else None
+    paths = exports.export(run, options.to, options.out, options.num, chosen)
     for path in paths:
         print(path)
     if paths[-1].name == EXAMPLE:

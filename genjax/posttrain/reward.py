@@ -96,7 +96,7 @@ class RewardModel(Family):
     key_numbers: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
 
     def __post_init__(self) -> None:
-        if getattr(self.net, "pool", None) != "last":
+        if not isinstance(self.net, TokenBackbone) or self.net.pool != "last":
             raise UserError(
                 "a reward is read at the last token of a text: family.net is a TokenBackbone of "
                 'pool "last"'

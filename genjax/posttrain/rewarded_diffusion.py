@@ -98,9 +98,8 @@ class RewardedDiffusion(FromBase):
     def __post_init__(self) -> None:
         if not callable(self.reward):
             raise UserError(f"reward is a function of images and labels, not {self.reward!r}")
-        for name, least in (("samples", 2), ("steps", 2), ("updates", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is at least {least}, not {getattr(self, name)}")
+        checks.at_least(self, 2, "samples", "steps")
+        checks.at_least(self, 1, "updates")
         checks.above(self, 0, "temperature", "beta")
         checks.at_least(self, 0, "data")
 

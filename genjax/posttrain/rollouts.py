@@ -5,7 +5,7 @@ their tokens.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -227,14 +227,6 @@ def check_prompts(what: str, family: Component, base: Trained, spec: Spec) -> in
             "or new_tokens"
         )
     return room
-
-
-def check_counts(family: Component, names: Sequence[str]) -> None:
-    """Refuse hyper-parameters below 1, with a ``UserError``."""
-    for name in names:
-        value = getattr(family, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name} is at least 1, not {value}")
 
 
 def strip_padding(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:

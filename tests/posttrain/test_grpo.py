@@ -386,7 +386,7 @@ def test_what_does_not_fit_is_refused():
     for settings, words in (
         ({"reward": None}, "reward is a function of prompts and responses, not None"),
         ({"group": 1}, "group must be at least 2"),
-        ({"minibatches": 0}, "minibatches is at least 1, not 0"),
+        ({"minibatches": 0}, "minibatches must be at least 1"),
         ({"clip": 0.0}, "clip must be above 0"),
         ({"clip_high": -1.0}, "clip_high must be above 0"),
         ({"kl_alarm": 0.0}, "kl_alarm must be above 0"),

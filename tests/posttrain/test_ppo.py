@@ -422,7 +422,7 @@ def test_what_does_not_fit_is_refused():
         ({"reward": 3}, "reward is a function"),
         ({"kl_target": 0.0}, "kl_target must be above 0"),
         ({"kl_target": 6.0, "kl": 0.0}, "starts at 0 never adapts"),
-        ({"minibatches": 0}, "minibatches is at least 1, not 0"),
+        ({"minibatches": 0}, "minibatches must be at least 1"),
         ({"lam": 1.5}, "lam must be from 0 to 1"),
         ({"clip": 0.0}, "clip must be above 0"),
         ({"kl": -1.0}, "kl must be at least 0"),

@@ -8,7 +8,7 @@ al., arXiv 1903.09848. Noise levels: Kim et al., arXiv 2403.10348.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -64,6 +64,17 @@ class Curriculum(Protocol):
         ``score``.
         """
         raise NotImplementedError
+
+
+@runtime_checkable
+class _HasDiffusion(Protocol):
+    diffusion: Component
+
+
+@runtime_checkable
+class _HasProcess(Protocol):
+    process: Component
+    weighting: str
 
 
 @checks.frozen
@@ -190,8 +201,8 @@ class NoiseLevels(Curriculum):
         checks.at_least(self, 1, "steps")
 
     def check(self, family: Component) -> None:
-        within: Component = getattr(family, "diffusion", family)  # of a LatentDiffusion
-        if not hasattr(within, "process"):
+        within = family.diffusion if isinstance(family, _HasDiffusion) else family
+        if not isinstance(within, _HasProcess):
             raise UserError(
                 "a curriculum of noise levels is for a diffusion, not for a "
                 f"{type(family).__name__}"

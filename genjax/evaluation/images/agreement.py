@@ -14,7 +14,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import TICKED, count_classes, sample_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
-from genjax.family import is_conditional, require_samples
+from genjax.family import TextConditional, is_conditional, require_samples
 
 FOUND = 0.1  # of an even share of the samples; a good classifier's slips are fewer
 WRITTEN = 12  # classes up to which each share of the picture is written out
@@ -93,7 +93,7 @@ def check_labels(
             f"{type(family).__name__} "
             "is not"
         )
-    if getattr(family, "text", None) is not None:
+    if isinstance(family, TextConditional) and family.text is not None:
         raise UserError(
             f"{evaluator} needs a model of labels alone: one of labels and text is given both "
             "or neither"

@@ -12,6 +12,7 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import HasReferences, Spec
+from genjax.data.text.codec_parts import HasTarget
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -84,7 +85,7 @@ class TranslationQuality(Evaluator):
             )
         translations = [cut_at_end(row, (codec.end,)) for row in written]
         splitter = _splitter(codec)
-        lower = bool(getattr(splitter, "lower", False)) and splitter is not WORDS
+        lower = splitter.lower and splitter is not WORDS
         scores, signature = corpus_scores(
             [codec.decode(row) for row in translations], references, lower
         )
@@ -192,7 +193,7 @@ def _answer_batch(
 
 def _splitter(codec: Component) -> Words:
     """What splits the target's text into words: its own codec, where that is one of words."""
-    target = getattr(codec, "target", codec)
+    target = codec.target if isinstance(codec, HasTarget) else codec
     return target if isinstance(target, Words) else WORDS
 
 
