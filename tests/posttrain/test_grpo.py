@@ -391,7 +391,7 @@ def test_what_does_not_fit_is_refused():
         ({"clip_high": -1.0}, "clip_high must be above 0"),
         ({"kl_alarm": 0.0}, "kl_alarm must be above 0"),
         ({"kl": -1.0}, "kl must be at least 0"),
-        ({"longest_prompt": 0}, "longest_prompt is at least 1"),
+        ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
         ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
     ):
         with pytest.raises(UserError, match=words):

@@ -427,7 +427,7 @@ def test_what_does_not_fit_is_refused():
         ({"clip": 0.0}, "clip must be above 0"),
         ({"kl": -1.0}, "kl must be at least 0"),
         ({"critic": "none"}, "critic must be one of 'shared', 'separate'"),
-        ({"longest_prompt": 0}, "longest_prompt is at least 1"),
+        ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
         ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
         (
             {"reward": None, "reward_run": "judge", "longest_prompt": 12},
