@@ -159,7 +159,7 @@ class Classifier(Family):
 
 
 def predict(family: Classifier, state: State, batch: Batch) -> jax.Array:
-    """Log-probabilities [B, classes]; no row depends on another."""
+    """Return log-probabilities [B, classes]; no row depends on another."""
     return jax.nn.log_softmax(_apply_net(family, state, select_modelled(batch))[1])
 
 
@@ -171,7 +171,7 @@ def features(family: Classifier, state: State, x: jax.Array) -> jax.Array:
 
 
 def _apply_net(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Features and logits by the running statistics."""
+    """Return features and logits by the running statistics."""
     net = family._make_network(
         _classes(state.params), vocabulary=family._count_tokens(state.params)
     )
@@ -184,7 +184,7 @@ def _reads_tokens(net: Component) -> bool:
 
 
 def _subtract_mean(x: jax.Array, variables: Variables) -> jax.Array:
-    """x without the mean of the training data; tokens as they are."""
+    """Return x without the mean of the training data; tokens as they are."""
     return x if jnp.issubdtype(x.dtype, jnp.integer) else x - variables["mean"][None]
 
 
@@ -193,5 +193,5 @@ def _classes(params: Params) -> int:
 
 
 def _hits(scores: jax.Array, label: jax.Array) -> jax.Array:
-    """1 where the best of scores [B, classes] is the label, [B]."""
+    """Return 1 where the best of scores [B, classes] is the label, [B]."""
     return (scores.argmax(-1) == label).astype(jnp.float32)

@@ -27,13 +27,13 @@ class Normal(NamedTuple):
         )
 
     def multiply(self, other: Normal) -> Normal:
-        """The normalised product of two densities: means weighted by their precision."""
+        """Return the normalised product of two densities: means weighted by their precision."""
         log_precision = jnp.logaddexp(-self.log_variance, -other.log_variance)
         share = jnp.exp(-self.log_variance - log_precision)
         return Normal(share * self.mean + (1 - share) * other.mean, -log_precision)
 
     def repeat(self, times: int) -> Normal:
-        """[B * times, Z], each row again and again: rows of one example stay on the device
+        """Return [B * times, Z], each row again and again: rows of one example stay on the device
         that holds it.
         """
         return Normal(*(jnp.repeat(x, times, axis=0) for x in self))
@@ -49,9 +49,9 @@ class Layer(NamedTuple):
     z: jax.Array
 
     def kl(self) -> jax.Array:
-        """KL(q || p) of each dimension, [B, Z]."""
+        """Return KL(q || p) of each dimension, [B, Z]."""
         return gaussian_kl(*self.posterior, *self.prior)
 
     def log_ratio(self) -> jax.Array:
-        """log q(z) - log p(z) [B] at the draw."""
+        """Return log q(z) - log p(z) [B] at the draw."""
         return gaussian_nll(*self.prior, self.z) - gaussian_nll(*self.posterior, self.z)

@@ -26,7 +26,7 @@ def mirror_symmetry(images: np.ndarray, labels: np.ndarray | None) -> np.ndarray
 
 
 def score_images(reward: ImageReward, images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """The rewards [N] float32 of images.
+    """Return the rewards [N] float32 of images.
 
     Args:
       reward: the function.

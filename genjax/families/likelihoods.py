@@ -64,7 +64,7 @@ class Bernoulli:
         return jnp.log(probability) - jnp.log1p(-probability)
 
     def nll(self, params: Params, outputs: jax.Array, x: jax.Array) -> jax.Array:
-        """-log p(x | z) [B] in nats."""
+        """Return -log p(x | z) [B] in nats."""
         return bernoulli_nll(outputs, (x + 1) / 2)
 
     def mean(self, outputs: jax.Array) -> jax.Array:
@@ -118,7 +118,7 @@ class _LocationScale:
         return jnp.split(outputs, self.outputs_per_dim, axis=-1)[0]
 
     def log_spread(self, params: Params, outputs: jax.Array) -> jax.Array:
-        """A number, or one for each value [B, ...]."""
+        """Return a number, or one for each value [B, ...]."""
         match self.spread:
             case "fixed":
                 return jnp.log(jnp.float32(self.value))
@@ -212,13 +212,13 @@ class RowLikelihood:
         return jnp.concatenate([numbers, *(jnp.log(jnp.maximum(share, 1e-3)) for share in shares)])
 
     def nll(self, params: Params, outputs: jax.Array, x: jax.Array) -> jax.Array:
-        """-log p(x | z) [B] in nats."""
+        """Return -log p(x | z) [B] in nats."""
         (mean, logits), (numbers, hot) = blocks(outputs, self.sizes), blocks(x, self.sizes)
         nll = gaussian_nll(mean, 2 * self._log_std(params), numbers)
         return sum((cross_entropy(a, b.argmax(-1)) for a, b in zip(logits, hot, strict=True)), nll)
 
     def mean(self, outputs: jax.Array) -> jax.Array:
-        """Blocks hold probabilities."""
+        """Return blocks hold probabilities."""
         mean, logits = blocks(outputs, self.sizes)
         return jnp.concatenate([mean, *(jax.nn.softmax(each) for each in logits)], axis=-1)
 
@@ -231,7 +231,7 @@ class RowLikelihood:
         return jnp.concatenate([numbers, *hot], axis=-1)
 
     def _log_std(self, params: Params) -> jax.Array:
-        """[1, Kn], to broadcast."""
+        """Return [1, Kn], to broadcast."""
         return jnp.maximum(params["log_std"].astype(jnp.float32), math.log(NARROWEST))[None]
 
 

@@ -69,7 +69,7 @@ class Filling:
         return {}
 
     def encode(self, codec: Component, others: Mapping[str, Trained]) -> Filling:
-        """The prompt as tokens by the codec of a run.
+        """Return the prompt as tokens by the codec of a run.
 
         Raises:
           UserError: it has no gap, or the codec cannot encode it.
@@ -173,7 +173,7 @@ class MaskedLM(Family):
         return self._compute_metrics(state.params, state.variables, batch, key)
 
     def sample(self, state: State, key: jax.Array, n: int, options: Filling) -> jax.Array:
-        """Texts [n, T] int32 with their gaps filled.
+        """Return texts [n, T] int32 with their gaps filled.
 
         Raises:
           UserError: a text longer than the context, or of tokens outside the vocabulary.
@@ -198,7 +198,7 @@ class MaskedLM(Family):
     def features(
         self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None
     ) -> jax.Array:
-        """[B, T, C] of ``tokens`` [B, T] instead of the batch's; a key for dropout says
+        """Return [B, T, C] of ``tokens`` [B, T] instead of the batch's; a key for dropout says
         training.
         """
         options: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
@@ -218,8 +218,8 @@ class MaskedLM(Family):
     def compute_masked_nll(
         self, params: Params, hidden: jax.Array, tokens: jax.Array, asked: jax.Array
     ) -> jax.Array:
-        """-log p(token) [N] of tokens [N] from features [N, C], where ``asked`` [N] is not 0;
-        0 elsewhere.
+        """Return -log p(token) [N] of tokens [N] from features [N, C], where ``asked`` [N] is not
+        0; 0 elsewhere.
         """
         rows, kernel, bias = self._make_network(params).apply(
             {"params": params}, hidden, method="head"
@@ -230,7 +230,7 @@ class MaskedLM(Family):
         )[0]
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
-        """[..., V] float32 of features [..., C]."""
+        """Return [..., V] float32 of features [..., C]."""
         return self._make_network(params).apply({"params": params}, hidden, method="logits")
 
     def _make_network(self, params: Params) -> Any:
@@ -257,8 +257,8 @@ class MaskedLM(Family):
 def fill_in(
     family: MaskedLM, state: State, key: jax.Array, tokens: jax.Array, temperature: float = 0.0
 ) -> jax.Array:
-    """tokens int32 [B, T] with every mask replaced, the most confident gap of each row first, each
-    in view of those before.
+    """Return tokens int32 [B, T] with every mask replaced, the most confident gap of each row
+    first, each in view of those before.
 
     ``temperature`` divides the logits that a token is drawn from; 0 takes the most likely one. No
     special token is put into a gap.
@@ -288,7 +288,7 @@ def fill_in(
 
 
 def embed(family: MaskedLM, state: State, batch: Batch) -> jax.Array:
-    """The mean of the last features of a row's ordinary tokens, [B, C] float32; 0 for a row
+    """Return the mean of the last features of a row's ordinary tokens, [B, C] float32; 0 for a row
     that has none.
     """
     hidden = family.features(state.params, batch, batch["tokens"]).astype(jnp.float32)
@@ -299,7 +299,8 @@ def embed(family: MaskedLM, state: State, batch: Batch) -> jax.Array:
 def pseudo_log_likelihood(
     family: MaskedLM, state: State, batch: Batch
 ) -> tuple[jax.Array, jax.Array]:
-    """The sum [B] over a row's ordinary tokens of log p(token | all others), and their number [B].
+    """Return the sum [B] over a row's ordinary tokens of log p(token | all others), and their
+    number [B].
 
     Each is masked in turn, so that a row costs as many passes as it has tokens.
     """

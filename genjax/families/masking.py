@@ -96,8 +96,8 @@ class Masking:
         )
 
     def _choose_spans(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Tokens that a span covers; spans may start before the row as well, so that no token
-        is covered less.
+        """Return tokens that a span covers; spans may start before the row as well, so that no
+        token is covered less.
         """
         one, two = jax.random.split(key)
         b, t = shape
@@ -132,7 +132,7 @@ class Masking:
 
 
 def words(tokens: jax.Array, kinds: Kinds) -> jax.Array:
-    """The number of the word in its row, from 0, that each of tokens [B, T] belongs to."""
+    """Return the number of the word in its row, from 0, that each of tokens [B, T] belongs to."""
     before = jnp.pad(kinds.continued[tokens[:, :-1]], ((0, 0), (1, 0)))
     begins = ~(kinds.continues[tokens] & before)
     return jnp.cumsum(begins, 1) - 1

@@ -33,7 +33,7 @@ def extract_prompts(
 
 
 def decode_rows(codec: Component, tokens: np.ndarray, real: np.ndarray) -> list[str]:
-    """The text of each row of tokens [N, T] where ``real`` [N, T] is true, before its end."""
+    """Return the text of each row of tokens [N, T] where ``real`` [N, T] is true, before its end."""
     rows = [row[mask] for row, mask in zip(tokens, real.astype(bool), strict=True)]
     ends = ends_of(codec)
     kept = [row[:-1] if len(row) and row[-1] in ends else row for row in rows]
@@ -41,7 +41,7 @@ def decode_rows(codec: Component, tokens: np.ndarray, real: np.ndarray) -> list[
 
 
 def score_texts(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-    """The rewards [N] float32 of responses to prompts.
+    """Return the rewards [N] float32 of responses to prompts.
 
     Raises:
       UserError: the function raises, gives another number of rewards, or one that is not a finite

@@ -203,7 +203,9 @@ class VAE(Family):
         return conditioning.describe_label(self.conditional)
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """A KL near zero: the decoder has learned to do without the latents, or a layer of them."""
+        """Return a KL near zero: the decoder has learned to do without the latents, or a layer of
+        them.
+        """
         found = {}
         if numbers.get("kl", math.inf) < LEAST_KL:
             found["kl"] = (
@@ -241,7 +243,7 @@ class VAE(Family):
         return x, likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
 
     def infer_latents(self, state: State, batch: Batch, key: jax.Array) -> tuple[Layer, ...]:
-        """All layers, from z1 up, with the mean of each posterior instead of a draw; the key
+        """Return all layers, from z1 up, with the mean of each posterior instead of a draw; the key
         binarises.
         """
         x = self.likelihood.of(state.variables).prepare(
@@ -253,7 +255,7 @@ class VAE(Family):
     def to_latents(
         self, params: Params, variables: Variables, x: jax.Array, key: jax.Array
     ) -> jax.Array:
-        """A draw of z1 [B, Z] from q(z1 | x) for x [B, ...]."""
+        """Return a draw of z1 [B, Z] from q(z1 | x) for x [B, ...]."""
         prepare_key, latent_key = jax.random.split(key)
         estimates = self.encode(
             params, variables, self.likelihood.of(variables).prepare(prepare_key, x)
@@ -261,7 +263,7 @@ class VAE(Family):
         return self.top_down(params, estimates, latent_key)[0].z
 
     def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
-        """The mean of p(x | z1) [B, ...] for z1 [B, Z]."""
+        """Return the mean of p(x | z1) [B, ...] for z1 [B, Z]."""
         return self.likelihood.of(variables).mean(self.decode(params, variables, z))
 
     def latent_moments(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
@@ -285,7 +287,7 @@ class VAE(Family):
     def top_down(
         self, params: Params, estimates: tuple[Normal, ...], key: jax.Array | None
     ) -> tuple[Layer, ...]:
-        """Posteriors, priors and draws of all layers, from z1 up, drawn from the top down.
+        """Return posteriors, priors and draws of all layers, from z1 up, drawn from the top down.
 
         Below the top the posterior is the product of what x says and what the layer above expects.
         Without a key the means take the place of the draws.
@@ -308,7 +310,7 @@ class VAE(Family):
     def decode(
         self, params: Params, variables: Variables, z: jax.Array, label: jax.Array | None = None
     ) -> jax.Array:
-        """The outputs that parametrise p(x | z1), [B, ...]."""
+        """Return the outputs that parametrise p(x | z1), [B, ...]."""
         mean = variables["mean"]
         if self.conditional:
             z = jnp.concatenate(
@@ -326,7 +328,7 @@ class VAE(Family):
         beta: jax.Array | float | None = None,
         axis: str | None = None,
     ) -> Metrics:
-        """The negative bound with one draw; ``beta`` None for evaluation, without weight or
+        """Return the negative bound with one draw; ``beta`` None for evaluation, without weight or
         free bits.
         """
         prepare_key, latent_key = jax.random.split(key)
@@ -361,7 +363,8 @@ class VAE(Family):
         samples: int,
         beta: jax.Array | float = 1.0,
     ) -> Metrics:
-        """-log of the mean importance weight of ``samples`` draws, ``chunk`` of them at a time.
+        """Return -log of the mean importance weight of ``samples`` draws, ``chunk`` of them at a
+        time.
 
         ``beta`` weighs log q - log p in the weights. ``reconstruction`` and ``kl`` are means over
         the draws. Backward each chunk is recomputed, so that memory does not grow with ``samples``.
@@ -377,7 +380,7 @@ class VAE(Family):
 
         @jax.checkpoint
         def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            """Reconstruction and log q - log p of one chunk, [size, B] each."""
+            """Return reconstruction and log q - log p of one chunk, [size, B] each."""
             layers = self.top_down(params, tuple(e.repeat(size) for e in estimates), key)
             outputs = self.decode(params, variables, layers[0].z, label_again)
             reconstruction = likelihood.nll(params.get("likelihood"), outputs, x_again)
@@ -411,7 +414,7 @@ class VAE(Family):
         return {name: Mean.of(value, mask) for name, value in values.items()}
 
     def _make_prior(self, params: Params, number: int, above: jax.Array) -> Normal:
-        """p(z | layer above) of layer ``number``, 0 for z1."""
+        """Return p(z | layer above) of layer ``number``, 0 for z1."""
         return Normal.of(apply(self._down(number), params[f"down_{number}"], above))
 
     def _make_encoder(self) -> nn.Module:
@@ -433,7 +436,7 @@ class VAE(Family):
 def interpolate(
     family: VAE, state: State, start: Batch, end: Batch, key: jax.Array, steps: int
 ) -> jax.Array:
-    """Decoded latents on straight lines between pairs of examples: [B, steps, ...].
+    """Return decoded latents on straight lines between pairs of examples: [B, steps, ...].
 
     A class-conditional model keeps the label of the start.
     """
@@ -458,7 +461,7 @@ def _require_label(label: jax.Array | None) -> jax.Array:
 
 
 def _batch_mean(values: jax.Array, seen: jax.Array, axis: str | None) -> jax.Array:
-    """The mean of values [B, Z] over the rows of the whole batch, on all devices."""
+    """Return the mean of values [B, Z] over the rows of the whole batch, on all devices."""
     total, weight = (values * seen).sum(0), seen.sum()
     if axis is not None:
         total, weight = jax.lax.psum((total, weight), axis)

@@ -88,7 +88,7 @@ class VQVAE(Family):
         checks.share(self, "restart_below")
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """A codebook of which hardly one code is used."""
+        """Return a codebook of which hardly one code is used."""
         perplexity = numbers.get("perplexity", math.inf)
         if not perplexity < min(LEAST_PERPLEXITY, self.codes / 2):
             return {}
@@ -168,13 +168,13 @@ class VQVAE(Family):
     def to_latents(
         self, params: Params, variables: Variables, x: jax.Array, key: jax.Array
     ) -> jax.Array:
-        """The encoder's outputs [B, h, w, D], before they are quantised, for images [B, H, W,
-        C].
+        """Return the encoder's outputs [B, h, w, D], before they are quantised, for images [B, H,
+        W, C].
         """
         return self.encode(params, variables, self.likelihood.prepare(key, x))
 
     def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
-        """The mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
+        """Return the mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
         chosen = find_nearest(variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(
             z.shape[:-1]
         )
@@ -188,11 +188,11 @@ class VQVAE(Family):
         return mean.reshape(1, 1, 1, -1), jnp.sqrt(jnp.maximum(variance, TINY)).reshape(1, 1, 1, -1)
 
     def encode(self, params: Params, variables: Variables, x: jax.Array) -> jax.Array:
-        """The encoder's outputs [B, h, w, D], before they are quantised."""
+        """Return the encoder's outputs [B, h, w, D], before they are quantised."""
         return apply(self._make_encoder(), params["encoder"], x - variables["mean"][None])
 
     def decode(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
-        """The outputs that parametrise p(x | z), [B, H, W, ...], for a grid of codebook
+        """Return the outputs that parametrise p(x | z), [B, H, W, ...], for a grid of codebook
         entries [B, h, w, D].
         """
         mean = variables["mean"]
@@ -209,8 +209,8 @@ class VQVAE(Family):
         key: jax.Array,
         axis: str | None = None,
     ) -> tuple[Metrics, jax.Array, jax.Array, jax.Array]:
-        """The metrics, the encoder's outputs [N, D] of all B * h * w positions, their mask [N]
-        and their codes [N].
+        """Return the metrics, the encoder's outputs [N, D] of all B * h * w positions, their mask
+        [N] and their codes [N].
         """
         x, mask = self.likelihood.prepare(key, select_modelled(batch)), batch["mask"]
         z = self.encode(params, variables, x)
@@ -252,7 +252,7 @@ class VQVAE(Family):
 
 
 def codes(family: VQVAE, state: State, x: jax.Array) -> jax.Array:
-    """The codes of images [B, H, W, C] in model space: int32 [B, h, w]."""
+    """Return the codes of images [B, H, W, C] in model space: int32 [B, h, w]."""
     z = family.encode(state.params, state.variables, x)
     return find_nearest(state.variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(
         z.shape[:-1]
@@ -260,14 +260,14 @@ def codes(family: VQVAE, state: State, x: jax.Array) -> jax.Array:
 
 
 def decode_codes(family: VQVAE, state: State, codes: jax.Array) -> jax.Array:
-    """The mean of p(x | codes) for int32 [B, h, w]: images [B, H, W, C] in model space."""
+    """Return the mean of p(x | codes) for int32 [B, h, w]: images [B, H, W, C] in model space."""
     return family.likelihood.mean(
         family.decode(state.params, state.variables, state.variables["codebook"][codes])
     )
 
 
 def find_nearest(codebook: jax.Array, z: jax.Array) -> jax.Array:
-    """The nearest entry of a codebook [K, D] for each of z [N, D]: int32 [N]."""
+    """Return the nearest entry of a codebook [K, D] for each of z [N, D]: int32 [N]."""
     # |z - e|^2 without |z|^2, which is the same for all entries.
     product = jnp.dot(z, codebook.T, precision="highest")
     return jnp.argmin(jnp.square(codebook).sum(-1)[None] - 2 * product, axis=-1).astype(jnp.int32)
@@ -281,8 +281,8 @@ def update_codebook(
     decay: jax.Array | float,
     axis: str | None = None,
 ) -> Any:
-    """The codebook after z [N, D], of which those with ``seen`` [N] 1 count, were given the codes
-    ``chosen`` [N].
+    """Return the codebook after z [N, D], of which those with ``seen`` [N] 1 count, were given the
+    codes ``chosen`` [N].
 
     An entry is the moving sum of the outputs that chose it over their moving count, which is
     smoothed as Laplace did.
@@ -341,7 +341,7 @@ def restart_codes(
 
 
 def perplexity(counts: jax.Array) -> jax.Array:
-    """exp of the entropy of a distribution given by counts [K]: K for even counts, 1 for a
+    """Return exp of the entropy of a distribution given by counts [K]: K for even counts, 1 for a
     single code.
     """
     share = counts / jnp.maximum(counts.sum(), TINY)

@@ -39,7 +39,7 @@ class Bigram:
         checks.at_least(self, 1, "context")
 
     def module(self, vocabulary: int) -> BigramNet:
-        """The network over tokens 0 to vocabulary - 1."""
+        """Return the network over tokens 0 to vocabulary - 1."""
         return BigramNet(vocabulary)
 
     def new_cache(self, batch: int, capacity: int) -> NoCache:
@@ -69,13 +69,13 @@ class BigramNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Any]:
-        """Logits [B, T, V] of tokens int32 [B, T], and the cache; what else a transformer is
+        """Return logits [B, T, V] of tokens int32 [B, T], and the cache; what else a transformer is
         told changes nothing.
         """
         return self.table.at[tokens].get(mode="fill", fill_value=jnp.nan), cache
 
     def head(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array, None]:
-        """Features are logits already: the kernel is the identity [V, V]."""
+        """Return features are logits already: the kernel is the identity [V, V]."""
         return hidden, jnp.eye(self.vocabulary, dtype=hidden.dtype), None
 
     def logits(self, hidden: jax.Array) -> jax.Array:

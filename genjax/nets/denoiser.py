@@ -12,7 +12,7 @@ from genjax.errors import UserError
 
 
 def time_features(t: jax.Array, count: int, frequency: float = 1000.0) -> jax.Array:
-    """Sines and cosines of times in [0, 1]: [B] -> float32 [B, count], count even.
+    """Return sines and cosines of times in [0, 1]: [B] -> float32 [B, count], count even.
 
     Frequencies fall from ``frequency`` to 0.1 radians over the whole of t; those from 1,000 on are
     DDPM's (arXiv 2006.11239) at its 1,000 steps.

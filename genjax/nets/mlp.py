@@ -82,11 +82,11 @@ class MLPCoder:
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
-        """[B, *shape] -> [B, outputs]."""
+        """Build the network: [B, *shape] -> [B, outputs]."""
         return MLP(self.hidden, outputs, self.activation)
 
     def decoder(self, shape: tuple[int, ...], outputs_per_dim: int = 1) -> nn.Module:
-        """[B, Z] -> [B, *shape], the last axis times `outputs_per_dim`."""
+        """Build the network: [B, Z] -> [B, *shape], the last axis times `outputs_per_dim`."""
         shape = (*shape[:-1], shape[-1] * outputs_per_dim)
         return MLPDecoder(shape, self.hidden[::-1], self.activation)
 
@@ -131,5 +131,7 @@ class MLPBackbone:
         checks.share(self, "dropout")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, *shape] -> [B, hidden[-1]]; `axis` is for backbones with batch statistics."""
+        """Build the network: [B, *shape] -> [B, hidden[-1]]; `axis` is for backbones with batch
+        statistics.
+        """
         return MLPFeatures(self.hidden, self.activation, self.dropout)

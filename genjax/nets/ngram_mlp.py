@@ -49,11 +49,11 @@ class NgramMLP:
         checks.at_least(self, 1, "past", "width", "hidden", "context")
 
     def module(self, vocabulary: int) -> NgramMLPNet:
-        """The network over tokens 0 to vocabulary - 1."""
+        """Return the network over tokens 0 to vocabulary - 1."""
         return NgramMLPNet(self, vocabulary)
 
     def new_cache(self, batch: int, capacity: int) -> PastTokens:
-        """An empty one; it is as long for any capacity."""
+        """Return an empty one; it is as long for any capacity."""
         return PastTokens(jnp.full((batch, self.past - 1), NOTHING, jnp.int32))
 
 
@@ -96,7 +96,8 @@ class NgramMLPNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, PastTokens | None]:
-        """Features [B, T, hidden] of tokens int32 [B, T], and the cache with the tokens in it.
+        """Return features [B, T, hidden] of tokens int32 [B, T], and the cache with the tokens in
+        it.
 
         Args:
           positions: change nothing, as tokens are distinguished by how far back they are.
@@ -118,14 +119,14 @@ class NgramMLPNet(nn.Module):
         return hidden, self.head_kernel, self.head_bias
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Features [..., hidden] to logits [..., V] in float32."""
+        """Return features [..., hidden] to logits [..., V] in float32."""
         flat = hidden.reshape(-1, hidden.shape[-1])
         out = jnp.einsum("nd,vd->nv", flat, self.head_kernel, preferred_element_type=jnp.float32)
         return (out + self.head_bias.astype(jnp.float32)[None]).reshape(*hidden.shape[:-1], -1)
 
 
 def _past(tokens: jax.Array, segment_ids: jax.Array | None, past: int) -> jax.Array:
-    """The last tokens at each place, the newest first, int32 [B, T, past]."""
+    """Return the last tokens at each place, the newest first, int32 [B, T, past]."""
     place = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
     first = jnp.zeros_like(place)
     if segment_ids is not None:
@@ -138,8 +139,8 @@ def _past(tokens: jax.Array, segment_ids: jax.Array | None, past: int) -> jax.Ar
 def _gather_cached(
     tokens: jax.Array, segment_ids: jax.Array | None, cache: PastTokens
 ) -> tuple[jax.Array, PastTokens]:
-    """The same with the cache's tokens before, and the cache after them; at padding it is that
-    of the token before.
+    """Return the same with the cache's tokens before, and the cache after them; at padding it is
+    that of the token before.
     """
     kept = cache.tokens.shape[1]
     known = jnp.concatenate([cache.tokens, tokens], 1)

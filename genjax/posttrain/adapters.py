@@ -108,7 +108,7 @@ class Adapters:
         )
 
     def merge(self, learned: Params, mine: Params) -> Params:
-        """The learned parameters with those that are trained put in or added."""
+        """Return the learned parameters with those that are trained put in or added."""
         if not isinstance(mine, Mapping):
             return mine
         if DOWN in mine:
@@ -122,7 +122,9 @@ class Adapters:
 
 
 def _matrix(shape: tuple[int, ...], stacked: bool) -> tuple[int, int, int]:
-    """Layers, rows and columns of what is one matrix, or one a layer; 0 rows of what is none."""
+    """Return layers, rows and columns of what is one matrix, or one a layer; 0 rows of what is
+    none.
+    """
     count, rest = (shape[0], shape[1:]) if stacked else (1, shape)
     return (count, math.prod(rest[:-1]), rest[-1]) if len(rest) >= 2 else (count, 0, 0)
 
@@ -140,5 +142,5 @@ def copy_learned(adapters: Adapters | None, mine: Params, learned: Params) -> Pa
 
 
 def merge_trainable(adapters: Adapters | None, learned: Params, mine: Params) -> Params:
-    """The model's own parameters, of those that are trained and those that it started with."""
+    """Return the model's own parameters, of those that are trained and those that it started with."""
     return mine if adapters is None else adapters.merge(learned, mine)

@@ -154,7 +154,7 @@ class DPO(FromBase):
         return state.replace(step=state.step + 1), metrics
 
     def eval_state(self, state: State) -> State:
-        """The policy, with the reference in ``frozen``."""
+        """Return the policy, with the reference in ``frozen``."""
         state, base = state.for_eval(), state.frozen[BASE]
         policy = adapters.merge_trainable(self.adapters, base["params"], state.params)
         return self.base.eval_state(
@@ -165,7 +165,9 @@ class DPO(FromBase):
         return self._compute_metrics(state.params, self.precompute(state, batch), batch)
 
     def score_pairs(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The implicit rewards of the chosen and of the rejected responses of a batch, [B] each."""
+        """Return the implicit rewards of the chosen and of the rejected responses of a batch, [B]
+        each.
+        """
         gained = response_log_probs(self.base, state.params, batch) - _stack_references(
             self.precompute(state, batch)
         )
@@ -202,8 +204,8 @@ class DPO(FromBase):
 
 
 def response_log_probs(family: Autoregressive, params: Params, batch: Batch) -> jax.Array:
-    """log p(response | prompt) of the chosen and the rejected response of each pair, [B, 2], in
-    nats.
+    """Return log p(response | prompt) of the chosen and the rejected response of each pair, [B, 2],
+    in nats.
 
     Both go through the model in one pass, side by side, so that a batch that is spread over devices
     stays where it is. A response's token without one before it, which no model predicts, does not
@@ -221,7 +223,7 @@ def response_log_probs(family: Autoregressive, params: Params, batch: Batch) -> 
 
 
 def lengths(batch: Batch) -> jax.Array:
-    """Tokens of both responses of each pair that are predicted, at least 1, [B, 2]."""
+    """Return tokens of both responses of each pair that are predicted, at least 1, [B, 2]."""
     counts = jnp.stack([batch[f"{side}_response"][:, 1:].sum(1) for side in SIDES], 1)
     return jnp.maximum(counts, 1)
 

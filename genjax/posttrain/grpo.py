@@ -142,12 +142,12 @@ class GRPO(FromBase):
         ), state.variables
 
     def merge_params(self, frozen: Any, params: Params) -> Params:
-        """The policy's parameters as networks use them, of those that are trained."""
+        """Return the policy's parameters as networks use them, of those that are trained."""
         return adapters.merge_trainable(self.adapters, frozen[BASE]["params"], params)
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns
-        from.
+        """Return responses to the prompts of a batch, their rewards and advantages: what ``update``
+        learns from.
 
         Raises:
           UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
@@ -214,8 +214,8 @@ def experience(
     rewards: jax.Array,
     weight: jax.Array,
 ) -> dict[str, jax.Array]:
-    """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that
-    only fill it up.
+    """Return a batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for
+    rows that only fill it up.
 
     The entries are ``tokens`` and ``real`` of the rollout, of its tokens ``log_probs``,
     ``reference_log_probs`` and ``response_mask`` [B, N], and of each response ``reward``,
@@ -253,7 +253,7 @@ def experience(
 def update(
     family: GRPO, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
 ) -> tuple[State, Metrics]:
-    """Epochs over a batch of ``experience``, an update for each minibatch; see
+    """Return epochs over a batch of ``experience``, an update for each minibatch; see
     ``minibatches.updates``.
     """
     return updates(

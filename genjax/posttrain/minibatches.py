@@ -24,7 +24,7 @@ def updates(
     optimizer: Rules,
     axis: str | None = None,
 ) -> tuple[State, Metrics]:
-    """Epochs over a batch of responses, an update for each minibatch; ``step`` counts one.
+    """Return epochs over a batch of responses, an update for each minibatch; ``step`` counts one.
 
     Metrics are means over all updates. The learning rate's schedule counts train steps.
 
@@ -81,8 +81,8 @@ def check_rows(rows: int, parts: int, accumulate: int) -> None:
 def dealt(
     batch: Batch, key: jax.Array, number: jax.Array, parts: int, first: jax.Array | int = 0
 ) -> Batch:
-    """One of ``parts`` minibatches of a batch: of every ``parts`` rows that follow on each other it
-    has one.
+    """Return one of ``parts`` minibatches of a batch: of every ``parts`` rows that follow on each
+    other it has one.
 
     They are dealt again in each epoch, so that it makes no difference how many devices share a
     batch.

@@ -211,7 +211,7 @@ class PPO(FromBase):
         return params, state.variables
 
     def merge_params(self, frozen: Any, params: Params) -> Params:
-        """{"policy", "value"} as networks use them, of those that are trained."""
+        """Return {"policy", "value"} as networks use them, of those that are trained."""
         learned = frozen[BASE]["params"]
         value = {
             name: adapters.merge_trainable(self.adapters, learned, part) if name == "net" else part
@@ -223,8 +223,8 @@ class PPO(FromBase):
         }
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns
-        from.
+        """Return responses to the prompts of a batch, their rewards and advantages: what ``update``
+        learns from.
 
         Raises:
           UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
@@ -290,8 +290,8 @@ def experience(
     coefficient: jax.Array,
     weight: jax.Array,
 ) -> dict[str, jax.Array]:
-    """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that
-    only fill it up.
+    """Return a batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for
+    rows that only fill it up.
 
     The entries are ``tokens`` and ``real`` of the rollout, of its tokens ``log_probs``, ``values``,
     ``advantages``, ``returns`` and ``response_mask`` [B, N], and of each response ``reward``,
@@ -337,7 +337,7 @@ def experience(
 def _spoken(
     family: PPO, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Log-probabilities, values and entropies [B, N] of the last ``new_tokens``, by whole
+    """Return log-probabilities, values and entropies [B, N] of the last ``new_tokens``, by whole
     {"policy", "value"}.
     """
     own = score_tokens(family.base, params["policy"], tokens, real, new_tokens)
@@ -366,7 +366,7 @@ def _squared_deviations(x: jax.Array, mask: jax.Array) -> jax.Array:
 def update(
     family: PPO, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
 ) -> tuple[State, Metrics]:
-    """Epochs over a batch of ``experience``, an update for each minibatch; see
+    """Return epochs over a batch of ``experience``, an update for each minibatch; see
     ``minibatches.updates``.
     """
     state, metrics = updates(

@@ -166,12 +166,12 @@ class RewardModel(Family):
         return {"loss": Mean.of(losses, batch["mask"]), **_metrics(chosen, rejected, batch["mask"])}
 
     def score_pairs(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The rewards of the chosen and of the rejected responses of a batch, [B] each."""
+        """Return the rewards of the chosen and of the rejected responses of a batch, [B] each."""
         return self._score_pairs(state.params, batch)
 
     def score_rows(self, state: State, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-        """The rewards [B] as they are learned, of tokens int32 [B, T] with mask [B, T], 1 for
-        a token and then 0.
+        """Return the rewards [B] as they are learned, of tokens int32 [B, T] with mask [B, T], 1
+        for a token and then 0.
         """
         return self._score_rows(state.params, jnp.where(mask > 0, tokens, -1))
 
@@ -191,7 +191,7 @@ class RewardModel(Family):
     def _score_rows(
         self, params: Params, tokens: jax.Array, dropout: jax.Array | None = None
     ) -> jax.Array:
-        """A key for dropout says training."""
+        """Return a key for dropout says training."""
         vocabulary = len(params["backbone"]["tokens"]["embedding"])
         rngs = {} if dropout is None else {"dropout": dropout}
         network = RewardNetwork(self.net.backbone(vocabulary=vocabulary))
@@ -200,7 +200,7 @@ class RewardModel(Family):
 
 @functools.partial(jax.jit, static_argnums=0)
 def score(family: RewardModel, state: State, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-    """Rewards [B] of mean 0 and standard deviation 1 over training responses.
+    """Return rewards [B] of mean 0 and standard deviation 1 over training responses.
 
     Args:
       tokens: int32 [B, T], a prompt and its response as in training.

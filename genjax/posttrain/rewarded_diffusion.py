@@ -142,7 +142,8 @@ class RewardedDiffusion(FromBase):
         return jax.tree.map(jnp.copy, state.frozen[BASE]["params"]), state.variables
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """Samples for the rows of a batch and what they are worth: what ``update`` learns from.
+        """Return samples for the rows of a batch and what they are worth: what ``update`` learns
+        from.
 
         Entries next to the batch's own, of B rows: ``drawn`` [B, K, H, W, C] and ``weight`` [B, K],
         of all samples, or of the best and the worst the share of the time that each is preferred;
@@ -189,7 +190,7 @@ class RewardedDiffusion(FromBase):
         }
 
     def _draw_times(self, key: jax.Array, rows: int) -> jax.Array:
-        """[rows, updates]: of each update evenly spaced over the rows, in random order, as
+        """Return [rows, updates]: of each update evenly spaced over the rows, in random order, as
         these keep their places.
         """
 
@@ -221,8 +222,8 @@ def draw_samples(
     label: jax.Array | None,
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Samples [N, H, W, C] by the ancestral sampler, and for each what its path adds to the KL [N],
-    in nats.
+    """Return samples [N, H, W, C] by the ancestral sampler, and for each what its path adds to the
+    KL [N], in nats.
 
     Each step but the last draws x' from a normal distribution around a mean that depends on x
     through the estimate of the clean data alone, with the variance of q(x' | x, x0). The paths of
@@ -329,7 +330,7 @@ def losses(
     t: jax.Array,
     key: jax.Array,
 ) -> Metrics:
-    """The metrics of a batch of ``collect`` at times t [B], with noise and hidden labels by
+    """Return the metrics of a batch of ``collect`` at times t [B], with noise and hidden labels by
     ``key`` and the row.
     """
     base, mask, weight = family.base, batch["mask"], batch["weight"]
@@ -370,7 +371,7 @@ def errors(
     t: jax.Array,
     label: jax.Array | None,
 ) -> jax.Array:
-    """The weighted squared error of each image [B, K], the mean over pixels.
+    """Return the weighted squared error of each image [B, K], the mean over pixels.
 
     Args:
       base: of the model.
@@ -391,11 +392,11 @@ def errors(
 
 
 def _make_inputs(base: Diffusion, label: jax.Array | None, n: int) -> dict[str, jax.Array]:
-    """The conditions of ``n`` images that are not augmented, apart from the time."""
+    """Return the conditions of ``n`` images that are not augmented, apart from the time."""
     given = {"label": label, "augment": base.augment.make_null(n)}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _null(params: Params) -> int:
-    """The label of no label, the last that is embedded."""
+    """Return the label of no label, the last that is embedded."""
     return len(params["net"]["label"]["embedding"]) - 1

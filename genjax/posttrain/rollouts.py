@@ -67,8 +67,8 @@ def rollout(
     ends: Stops = (),
     pad: int = 0,
 ) -> Rollout:
-    """Responses of up to ``new_tokens`` to prompts, drawn at temperature 1 without filters, in one
-    compiled loop.
+    """Return responses of up to ``new_tokens`` to prompts, drawn at temperature 1 without filters,
+    in one compiled loop.
 
     Args:
       family: of the policy.
@@ -142,7 +142,7 @@ def draw_responses(
     rows: slice = slice(None),
     copies: int = 1,
 ) -> tuple[Rollout, int]:
-    """Responses of a policy to the prompts of a batch, and the room that prompts have.
+    """Return responses of a policy to the prompts of a batch, and the room that prompts have.
 
     Args:
       family: what trains the policy: with its ``base``, ``codec``, ``new_tokens`` and
@@ -208,7 +208,7 @@ def check_vocabulary(other: Trained, spec: Spec) -> None:
 
 
 def check_prompts(what: str, family: Component, base: Trained, spec: Spec) -> int:
-    """The most tokens of a prompt and its response together.
+    """Return the most tokens of a prompt and its response together.
 
     Raises:
       UserError: the base or the data are not for responses to prompts, or there is no room.
@@ -238,7 +238,7 @@ def check_counts(family: Component, names: Sequence[str]) -> None:
 
 
 def strip_padding(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Rows without the padding before them: tokens and mask [B, T]."""
+    """Return rows without the padding before them: tokens and mask [B, T]."""
     order = jnp.argsort(~real, axis=1, stable=True)
     return jnp.take_along_axis(tokens, order, 1), jnp.take_along_axis(real, order, 1)
 

@@ -22,7 +22,7 @@ class Encodes(Protocol):
         ...
 
     def encode(self, codec: Component, others: Mapping[str, Any]) -> Any:
-        """The options as the model reads them.
+        """Return the options as the model reads them.
 
         Args:
           codec: of the run.
@@ -45,19 +45,19 @@ class Decodes(Protocol):
 
 
 def needed_runs(options: Component) -> Mapping[str, str]:
-    """Directories of the runs that drawing by these options needs, by role; most need none."""
+    """Return directories of the runs that drawing by these options needs, by role; most need none."""
     return options.runs if isinstance(options, Encodes) else {}
 
 
 def encode_options(
     options: Component, codec: Component, others: Mapping[str, Any] | None = None
 ) -> Any:
-    """Options as the model reads them; most are that already."""
+    """Return options as the model reads them; most are that already."""
     return options.encode(codec, others or {}) if isinstance(options, Encodes) else options
 
 
 def decode_samples(samples: Any, options: Component, codec: Component) -> Any:
-    """Samples with what only the codec can do to them; ``options`` are encoded."""
+    """Return samples with what only the codec can do to them; ``options`` are encoded."""
     return options.decode(samples, codec) if isinstance(options, Decodes) else samples
 
 
@@ -82,7 +82,7 @@ class Labelled(Protocol):
 
 
 def number_label(label: int | str, class_names: Sequence[str] | None, classes: int | None) -> int:
-    """The number of a label that is given by name or by number.
+    """Return the number of a label that is given by name or by number.
 
     Raises:
       UserError: the data have no labels, or no such one; the message lists those that there are.
@@ -109,7 +109,7 @@ def number_label(label: int | str, class_names: Sequence[str] | None, classes: i
 def number_labels(
     options: Component, class_names: Sequence[str] | None, classes: int | None
 ) -> Any:
-    """Options whose label, where it is a name, is its number."""
+    """Return options whose label, where it is a name, is its number."""
     if not isinstance(options, Labelled) or not isinstance(options.label, str):
         return options
     number = number_label(options.label, class_names, classes)

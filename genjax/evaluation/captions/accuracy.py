@@ -101,7 +101,7 @@ def get_scenes(part: Part) -> list[Scene]:
 
 
 def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) -> np.ndarray:
-    """One picture of images uint8 [N, H, W, 3], a text above each, in red where it is not
+    """Return one picture of images uint8 [N, H, W, 3], a text above each, in red where it is not
     ``right`` [N].
     """
     columns = min(COLUMNS, len(images))

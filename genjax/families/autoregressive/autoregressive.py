@@ -209,11 +209,13 @@ class Autoregressive(Family):
         return metrics
 
     def list_read(self, batch: Batch) -> tuple[str, ...]:
-        """The entries of a batch that the decoder attends to, none in a model without encoder."""
+        """Return the entries of a batch that the decoder attends to, none in a model without
+        encoder.
+        """
         return tuple(name for name in batch if name.startswith("source_"))
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """A decoder that does as well with what belongs to another text."""
+        """Return a decoder that does as well with what belongs to another text."""
         gain = numbers.get("reading_gain", math.inf)
         if not gain < LEAST_GAIN:
             return {}
@@ -235,8 +237,8 @@ class Autoregressive(Family):
     def sample(
         self, state: State, key: jax.Array, n: int, options: Decoding | Request
     ) -> jax.Array:
-        """Texts [n, T] int32 from the first token of their prompt on, ended ones filled up with
-        their end.
+        """Return texts [n, T] int32 from the first token of their prompt on, ended ones filled up
+        with their end.
 
         T is the length of the longest prompt and ``options.steps``. Without an end, what follows a
         shorter text is ``text_codecs.NOTHING``.
@@ -255,8 +257,8 @@ class Autoregressive(Family):
         return texts(self.make_reader(state, request), request, key, n, draft, prompts)
 
     def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
-        """The tokens of a source, of a model that reads one; else those of a prompt, each of which
-        has at least one.
+        """Return the tokens of a source, of a model that reads one; else those of a prompt, each of
+        which has at least one.
         """
         context, decoding = self.net.context, options.to_request().decoding
         if "encoder" in state.params:
@@ -266,7 +268,7 @@ class Autoregressive(Family):
         return {"prompt": ((max(room, 1),), np.int32)}
 
     def make_reader(self, state: State, request: Request) -> TokenReader:
-        """The model as it reads a request, or the sources that are given with the state."""
+        """Return the model as it reads a request, or the sources that are given with the state."""
         source = find_input(state, "source")
         if source is None:
             return self.reader(state.params, request)
@@ -300,7 +302,7 @@ class Autoregressive(Family):
         )
 
     def reader(self, params: Params, request: Request) -> TokenReader:
-        """The model as it reads a request.
+        """Return the model as it reads a request.
 
         Raises:
           UserError: it cannot: see ``Request.check``.
@@ -315,7 +317,7 @@ class Autoregressive(Family):
     def read_rows(
         self, params: Params, source: jax.Array | None = None, source_mask: jax.Array | None = None
     ) -> TokenReader:
-        """The model as it reads rows of tokens.
+        """Return the model as it reads rows of tokens.
 
         Args:
           source: int32 [B, S] or [1, S], of a model that reads one.
@@ -333,8 +335,8 @@ class Autoregressive(Family):
     def _make_reader(
         self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None
     ) -> TokenReader:
-        """The model as it reads rows of tokens, with ``memory`` if it has an encoder: features
-        [B, S, C] or [1, S, C] and a mask [B, S] or [1, S], 0 where they are padding.
+        """Return the model as it reads rows of tokens, with ``memory`` if it has an encoder:
+        features [B, S, C] or [1, S, C] and a mask [B, S] or [1, S], 0 where they are padding.
         """
         reads = memory is not None
         net, decoder = self._choose_net(reads), params["decoder"] if reads else params
@@ -403,7 +405,7 @@ class Autoregressive(Family):
         return Predictions(nll.reshape(weight.shape), log_total.reshape(weight.shape), weight)
 
     def _choose_net(self, reads: bool) -> Any:
-        """The hyper-parameters of what predicts, which may read a source."""
+        """Return the hyper-parameters of what predicts, which may read a source."""
         return dataclasses.replace(self.net, cross_attention=True) if reads else self.net
 
     def _make_encoder(self, vocabulary: int) -> Any:
@@ -432,7 +434,7 @@ class Autoregressive(Family):
         key: jax.Array | None = None,
         positions: jax.Array | None = None,
     ) -> jax.Array:
-        """Features [B, S, C] of source tokens int32 [B, S], of which mask [B, S] numbers the
+        """Return features [B, S, C] of source tokens int32 [B, S], of which mask [B, S] numbers the
         real ones' segments.
         """
         segments = mask.astype(jnp.int32)

@@ -139,7 +139,7 @@ class Captioner(Autoregressive):
         return self.read_images(params, jnp.asarray(_get_picture(request).image)[None])
 
     def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
-        """The picture, in model space."""
+        """Return the picture, in model space."""
         return {"image": (state.variables["blank"].shape, np.float32)}
 
     def make_reader(self, state: State, request: Request) -> TokenReader:
@@ -149,8 +149,8 @@ class Captioner(Autoregressive):
         return self.read_images(state.params, images)
 
     def read_images(self, params: Params, images: jax.Array) -> TokenReader:
-        """The model as it reads rows of tokens about images [B, H, W, C], or about one [1, H,
-        W, C].
+        """Return the model as it reads rows of tokens about images [B, H, W, C], or about one [1,
+        H, W, C].
         """
         return self._make_reader(
             params, self._encode_memory(params["encoder"], {"image": images}, None)
@@ -174,8 +174,8 @@ def captions(
     options: TokenSampler | None = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """A caption [B, steps] int32 of each of images [B, H, W, C] in model space, ended ones filled
-    up with ``end``.
+    """Return a caption [B, steps] int32 of each of images [B, H, W, C] in model space, ended ones
+    filled up with ``end``.
 
     Args:
       start: the token that starts a caption.
@@ -202,7 +202,7 @@ def captions(
 
 
 def _get_picture(request: Request) -> Picture:
-    """The picture of a request, which must have one."""
+    """Return the picture of a request, which must have one."""
     picture = request.picture if isinstance(request, CaptionRequest) else None
     if picture is None:
         raise UserError("captions are of a picture: name its file (sampler.image)")

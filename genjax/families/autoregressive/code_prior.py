@@ -72,7 +72,7 @@ class CodeSampler:
         checks.at_least(self, 0, "guidance_scale")
 
     def tokens(self, steps: int) -> TokenSampler:
-        """The same for this many codes."""
+        """Return the same for this many codes."""
         return TokenSampler(steps, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
@@ -202,7 +202,7 @@ class CodePrior(Continued):
         return metrics
 
     def sample(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
-        """The means [n, H, W, C] of p(x | codes) for codes that are drawn."""
+        """Return the means [n, H, W, C] of p(x | codes) for codes that are drawn."""
         grid = self.draw_codes(state, key, n, options)
         return decode_codes(self.autoencoder, _autoencoder_state(state), grid)
 
@@ -210,7 +210,7 @@ class CodePrior(Continued):
         return conditioning.describe_label(self.conditional)
 
     def draw_codes(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
-        """int32 [n, h, w], all in one compiled loop with a cache.
+        """Return int32 [n, h, w], all in one compiled loop with a cache.
 
         Raises:
           UserError: for guidance or a label that does not fit the model.
@@ -257,7 +257,7 @@ class CodePrior(Continued):
         label: jax.Array | None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """-log p(code | those before it, label) [B, N] in nats of codes int32 [B, N]; a key
+        """Return -log p(code | those before it, label) [B, N] in nats of codes int32 [B, N]; a key
         says training.
         """
         inputs = jnp.concatenate([self._make_start_tokens(label, len(codes)), codes[:, :-1]], 1)
@@ -271,7 +271,7 @@ class CodePrior(Continued):
         return -jnp.take_along_axis(log_prob, codes[..., None], -1)[..., 0]
 
     def _make_start_tokens(self, label: jax.Array | None, n: int) -> jax.Array:
-        """The start tokens int32 [n, 1], which come after the codes in the vocabulary."""
+        """Return the start tokens int32 [n, 1], which come after the codes in the vocabulary."""
         start = jnp.zeros(n, jnp.int32) if label is None else label.astype(jnp.int32)
         return self.autoencoder.codes + start[:, None]
 
@@ -283,7 +283,7 @@ class CodePrior(Continued):
         return x, codes(self.autoencoder, _autoencoder_state(state), x)
 
     def _find_grid(self, state: State) -> tuple[int, int]:
-        """Rows and columns of an image's codes."""
+        """Return rows and columns of an image's codes."""
         params, variables = (state.frozen[AUTOENCODER][name] for name in ("params", "variables"))
         image = jax.ShapeDtypeStruct((1, *variables["mean"].shape), jnp.float32)
         rows, columns = jax.eval_shape(self.autoencoder.encode, params, variables, image).shape[1:3]
@@ -299,10 +299,10 @@ class CodePrior(Continued):
 
 
 def _per_code(nll: jax.Array, mask: jax.Array) -> Mean:
-    """The mean over the codes of nll [B, N]; mask [B]."""
+    """Return the mean over the codes of nll [B, N]; mask [B]."""
     return Mean.of(nll, jnp.broadcast_to(mask[:, None], nll.shape))
 
 
 def _autoencoder_state(state: State) -> State:
-    """The state of the autoencoder."""
+    """Return the state of the autoencoder."""
     return state.replace(**state.frozen[AUTOENCODER])

@@ -73,16 +73,16 @@ class DrawLoop:
         return Sliding(context, max(context // 2, 1), lambda cache, tokens: cache.rewind(tokens))
 
     def draw_all(self, key: jax.Array) -> jax.Array:
-        """All in one compiled loop, as ``texts`` gives them."""
+        """Return all in one compiled loop, as ``texts`` gives them."""
         drawing = generate(*self._make_arguments(key), self.request.all_stops, sliding=self.sliding)
         return join_rows(self.request, drawing.tokens, drawing.lengths, self.prompts)
 
     def draw_first(self, key: jax.Array) -> Drawing:
-        """The first token of each."""
+        """Return the first token of each."""
         return begin(*self._make_arguments(key), self.request.all_stops)
 
     def draw_next(self, drawing: Drawing) -> Drawing:
-        """One more of each."""
+        """Return one more of each."""
         return advance(
             self.reader.model, drawing, self.request.decoding, self.request.all_stops, self.sliding
         )
@@ -141,8 +141,8 @@ def texts(
 
 
 def align_prompts(given: jax.Array) -> Prompts:
-    """Prompts int32 [B, P] that are filled up with -1, with their padding before them, and which
-    tokens are theirs, bool [B, P].
+    """Return prompts int32 [B, P] that are filled up with -1, with their padding before them, and
+    which tokens are theirs, bool [B, P].
     """
     width = given.shape[1]
     places = jnp.arange(width)[None] - (width - (given >= 0).sum(1))[:, None]
@@ -151,7 +151,7 @@ def align_prompts(given: jax.Array) -> Prompts:
 
 
 def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The prompts in turn, int32 and bool [rows, P], left-padded to the longest of all."""
+    """Return the prompts in turn, int32 and bool [rows, P], left-padded to the longest of all."""
     prompts, mask = map(np.asarray, pad_prompts(request.prompts))
     turn = np.arange(rows) % len(prompts)
     return prompts[turn], mask[turn]
@@ -160,7 +160,7 @@ def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]
 def join_rows(
     request: Request, tokens: jax.Array, lengths: jax.Array, prompts: Prompts | None = None
 ) -> jax.Array:
-    """Prompts and what follows them [n, P + N], each text at the start of its row,
+    """Return prompts and what follows them [n, P + N], each text at the start of its row,
     ``request.fill`` after it.
 
     Args:
@@ -213,7 +213,7 @@ def _beams(
 
 
 def _room(request: Request, prompts: Prompts | None = None) -> int:
-    """Tokens that are read: all but the last drawn."""
+    """Return tokens that are read: all but the last drawn."""
     longest = prompts[0].shape[1] if prompts else max(map(len, request.prompts))
     return longest + request.decoding.steps - 1
 
@@ -250,7 +250,8 @@ def stream_texts(
     codec: Component,
     show: Callable[[str], None],
 ) -> np.ndarray:
-    """The same texts [n, P + steps] as of one compiled loop; the first is shown as it is drawn.
+    """Return the same texts [n, P + steps] as of one compiled loop; the first is shown as it is
+    drawn.
 
     What is shown is the start of that text as a file would hold it; the little that later
     tokens could have changed is left out. Drawing ends early when every text has come to a ``stop``

@@ -219,8 +219,8 @@ class Request:
             raise UserError("this model writes what a source says: give one (sampler.source)")
 
     def decode(self, samples: np.ndarray, codec: Component) -> np.ndarray:
-        """Rows [N, T] whose texts end before their first ``stop``, where this could not be decided
-        from their tokens.
+        """Return rows [N, T] whose texts end before their first ``stop``, where this could not be
+        decided from their tokens.
 
         What a token across the cut says before it is spelled again; where it cannot be, it is left
         out.
@@ -238,8 +238,8 @@ class Request:
         return filled
 
     def cut_row(self, ids: np.ndarray, prompt: int, codec: Component) -> tuple[np.ndarray, bool]:
-        """The tokens [M] of a text ids [N] before the first ``stop`` in the text after ``prompt``
-        tokens, and whether there is one.
+        """Return the tokens [M] of a text ids [N] before the first ``stop`` in the text after
+        ``prompt`` tokens, and whether there is one.
         """
         if not self._needs_text(codec):
             return ids, False
@@ -269,12 +269,12 @@ class Request:
         return (spelt if codec.decode(spelt) == text else ids[:low]), True
 
     def _needs_text(self, codec: Component) -> bool:
-        """Whether stops are not found by their tokens."""
+        """Return whether stops are not found by their tokens."""
         return bool(self.decoding.stop) and not codec.one_spelling
 
 
 def _prompt(codec: Component, text: str) -> tuple[int, ...]:
-    """The tokens that a text starts with, the codec's start before them; of a codec of
+    """Return the tokens that a text starts with, the codec's start before them; of a codec of
     conversations a turn.
     """
     if text and isinstance(codec, ChatCodec):
@@ -297,7 +297,7 @@ def _tokens(
 
 
 def encode_source(codec: Component, text: str) -> tuple[int, ...]:
-    """The tokens of a source between start and end, as the codec of pairs has them.
+    """Return the tokens of a source between start and end, as the codec of pairs has them.
 
     Raises:
       UserError: the data have no source, or the text holds what its codec does not know.

@@ -19,7 +19,7 @@ def fill_in(
     mask: jax.Array,
     options: Denoising,
 ) -> jax.Array:
-    """Samples [B, ...] that agree with ``image`` [B, ...] where ``mask`` is 1, there exactly
+    """Return samples [B, ...] that agree with ``image`` [B, ...] where ``mask`` is 1, there exactly
     (inpainting).
 
     Raises:
@@ -43,8 +43,8 @@ def fill_in(
 def sample_conditions(
     family: Diffusion, state: State, key: jax.Array, conditions: jax.Array, options: Denoising
 ) -> jax.Array:
-    """A sample [N, ...] of each of N prompts, embedded as ``conditions`` [N, D]; ``options.prompt``
-    does not count.
+    """Return a sample [N, ...] of each of N prompts, embedded as ``conditions`` [N, D];
+    ``options.prompt`` does not count.
 
     Raises:
       UserError: the model is not one of text alone, or its texts are of another width.
@@ -67,7 +67,7 @@ def log_prob(
     rtol: float,
     atol: float,
 ) -> jax.Array:
-    """log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see
+    """Return log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see
     ``genjax.samplers.log_density``.
 
     Of a model of labels or text that of the unconditional one.

@@ -48,13 +48,13 @@ class NonLeaking:
             )
 
     def make_null(self, n: int) -> jax.Array | None:
-        """The conditions of ``n`` images that are not augmented, [n, size]; None without
+        """Return the conditions of ``n`` images that are not augmented, [n, size]; None without
         augmentation.
         """
         return jnp.zeros((n, SIZE)) if self.prob else None
 
     def __call__(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """Images [B, H, H, C] and what was done to each, [B, size]."""
+        """Return images [B, H, H, C] and what was done to each, [B, size]."""
         if not self.prob:
             return x, None
         return jax.vmap(self._augment_image)(jax.random.split(key, len(x)), x)

@@ -28,7 +28,7 @@ class NoiseSchedule(Process):
     params: Params
 
     def gamma(self, t: jax.Array) -> jax.Array:
-        """gamma [...] at t [...]."""
+        """Return gamma [...] at t [...]."""
         gamma: jax.Array = self.module.apply({"params": self.params}, t)  # type: ignore[assignment]
         return gamma
 
@@ -64,7 +64,7 @@ class Learned:
         return self._make_module().init(key, jnp.zeros(()))["params"]
 
     def bind(self, params: Params) -> NoiseSchedule:
-        """The process with these parameters."""
+        """Return the process with these parameters."""
         return NoiseSchedule(self._make_module(), params)
 
     def _make_module(self) -> MonotoneSchedule:
@@ -117,12 +117,12 @@ _least_variance.defvjp(_forward, _backward)
 
 
 def alpha_sigma(gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """alpha and sigma [...] at gamma [...], with alpha^2 + sigma^2 = 1."""
+    """Return alpha and sigma [...] at gamma [...], with alpha^2 + sigma^2 = 1."""
     return jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
 
 
 def prior_kl(process: Process, x0: jax.Array) -> jax.Array:
-    """KL(q(x_1 | x0) || N(0, sigma(1)^2)) [B] in nats: samplers start from this Gaussian."""
+    """Return KL(q(x_1 | x0) || N(0, sigma(1)^2)) [B] in nats: samplers start from this Gaussian."""
     alpha, sigma = process.alpha_sigma(jnp.ones(()))
     return 0.5 * jnp.square(alpha / sigma * x0).reshape(len(x0), -1).sum(-1)
 
@@ -130,7 +130,7 @@ def prior_kl(process: Process, x0: jax.Array) -> jax.Array:
 def reconstruction(
     process: Process, x0: jax.Array, noise: jax.Array, values: jax.Array | None
 ) -> jax.Array:
-    """-log p(x0 | x_t) [B] in nats at the process's first time.
+    """Return -log p(x0 | x_t) [B] in nats at the process's first time.
 
     Args:
       noise: unit noise [B, ...] of x_t.

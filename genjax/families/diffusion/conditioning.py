@@ -61,8 +61,8 @@ def describe_label(conditional: bool) -> Inputs:
 
 
 def choose_labels(label: int | str | None, n: int, classes: int, state: State) -> jax.Array | None:
-    """Labels [n] of samples: those that are given with the state, all in turn, or one; None of a
-    model of no classes.
+    """Return labels [n] of samples: those that are given with the state, all in turn, or one; None
+    of a model of no classes.
 
     Raises:
       UserError: it is not a label of the model's.
@@ -83,7 +83,7 @@ def choose_labels(label: int | str | None, n: int, classes: int, state: State) -
 def hide(
     key: jax.Array, share: float, label: jax.Array | None, null: int, text: jax.Array | None
 ) -> tuple[jax.Array | None, jax.Array | None]:
-    """Labels [B] and texts [B, D], of a share of the examples ``null`` and zeros, both of an
+    """Return labels [B] and texts [B, D], of a share of the examples ``null`` and zeros, both of an
     example together.
     """
     rows = next((len(given) for given in (label, text) if given is not None), 0)

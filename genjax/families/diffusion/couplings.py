@@ -33,7 +33,7 @@ class NormalNoise:
         return True
 
     def draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Noise of a shape [B, ...]."""
+        """Return noise of a shape [B, ...]."""
         return jax.random.normal(key, shape)
 
 
@@ -57,7 +57,7 @@ class Ring:
         return False
 
     def draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Points [B, 2]."""
+        """Return points [B, 2]."""
         if shape[1:] != (2,):
             raise UserError(f"a ring lies in the plane, but the data have shape {shape[1:]}")
         which, around = jax.random.split(key)
@@ -67,7 +67,7 @@ class Ring:
 
 
 def pair_noise(coupling: Coupling, x0: jax.Array, noise: jax.Array) -> jax.Array:
-    """The noise [B, ...] in the order of its examples x0 [B, ...].
+    """Return the noise [B, ...] in the order of its examples x0 [B, ...].
 
     "independent" leaves it as it was drawn; "optimal" makes the pairs of least total squared
     distance in the batch of each device, on the host by scipy: about 25 ms for 256 points of the

@@ -179,7 +179,7 @@ class Diffusion(Family):
         return "a time and noise for each example"
 
     def bind_process(self, params: Params) -> Process:
-        """The process, a learned one with its parameters."""
+        """Return the process, a learned one with its parameters."""
         return self.process.bind(params["schedule"]) if self.learned and params else self.process
 
     def make_parametrization(self, params: Params) -> Parametrization:
@@ -238,7 +238,7 @@ class Diffusion(Family):
     def draw_from_noise(
         self, state: State, key: jax.Array, n: int, options: Any, text: jax.Array | None = None
     ) -> jax.Array:
-        """Samples from noise; ``text`` is that of ``denoise``."""
+        """Return samples from noise; ``text`` is that of ``denoise``."""
         start, way = jax.random.split(key)
         process, shape = self.bind_process(state.params), (n, *state.variables["mean"].shape)
         x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
@@ -250,8 +250,8 @@ class Diffusion(Family):
     def denoise(
         self, state: State, n: int, options: Denoising, text: jax.Array | None = None
     ) -> Denoise:
-        """The posterior mean as samplers take it, for ``n`` samples; ``text`` [n, D], embedded, in
-        the prompt's place.
+        """Return the posterior mean as samplers take it, for ``n`` samples; ``text`` [n, D],
+        embedded, in the prompt's place.
 
         Raises:
           UserError: for a sampler, guidance or label that does not fit the model.
@@ -383,27 +383,27 @@ class Diffusion(Family):
         return Denoiser(self.net.denoiser(seen), self.width, classes, *settings)
 
     def _featurise(self, x: jax.Array) -> jax.Array:
-        """x [..., C] with its Fourier features after it, [..., C (1 + 2 F)]."""
+        """Return x [..., C] with its Fourier features after it, [..., C (1 + 2 F)]."""
         angles = [2**n * math.pi * x for n in self.fourier]
         return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
 
     def _make_inputs(
         self, label: jax.Array | None, augmented: jax.Array | None, text: jax.Array | None = None
     ) -> dict[str, Any]:
-        """The conditions of the network apart from the time, as keyword arguments."""
+        """Return the conditions of the network apart from the time, as keyword arguments."""
         given = {"label": label, "text": text, "augment": augmented}
         return {name: value for name, value in given.items() if value is not None}
 
     def _count_classes(self, params: Params) -> int:
-        """The number of labels, which is the null label."""
+        """Return the number of labels, which is the null label."""
         return len(params["net"]["label"]["embedding"]) - 1 if self.conditional else 0
 
 
 def _expand_dims(a: jax.Array, x: jax.Array) -> jax.Array:
-    """a [B] with axes of length 1 after it, so that it broadcasts with x [B, ...]."""
+    """Return a [B] with axes of length 1 after it, so that it broadcasts with x [B, ...]."""
     return a.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _sum_examples(x: jax.Array) -> jax.Array:
-    """[B, ...] -> [B]."""
+    """Map [B, ...] -> [B]."""
     return x.reshape(len(x), -1).sum(-1)

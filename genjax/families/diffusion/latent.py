@@ -39,11 +39,11 @@ class Autoencoder(Protocol):
     def to_latents(
         self, params: Params, variables: Variables, x: jax.Array, key: jax.Array
     ) -> jax.Array:
-        """Latents [B, ...] of x [B, ...], drawn where they are random."""
+        """Return latents [B, ...] of x [B, ...], drawn where they are random."""
         ...
 
     def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
-        """The mean [B, ...] of what latents [B, ...] represent."""
+        """Return the mean [B, ...] of what latents [B, ...] represent."""
         ...
 
     def latent_moments(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
@@ -169,7 +169,7 @@ class LatentDiffusion(Continued):
         return self.diffusion.describe_inputs(state, options)
 
     def _encode_batch(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """The batch with standardised latents instead of what they represent."""
+        """Return the batch with standardised latents instead of what they represent."""
         frozen = state.frozen[AUTOENCODER]
         mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
         z = self.autoencoder.to_latents(

@@ -49,7 +49,7 @@ class DiscriminatorAugment:
         checks.at_least(self, 1, "images")
 
     def __call__(self, key: jax.Array, images: jax.Array, prob: jax.Array | float) -> jax.Array:
-        """Images [B, H, W, C], each transform on each image with probability ``prob``."""
+        """Return images [B, H, W, C], each transform on each image with probability ``prob``."""
         if self.policy and images.ndim != 4:
             raise UserError(
                 "augment.policy is for images; other data cannot be flipped or cut out so"
@@ -62,7 +62,7 @@ class DiscriminatorAugment:
         return images
 
     def adapt(self, prob: jax.Array, sign: jax.Array, images: int) -> jax.Array:
-        """The probability after ``images`` more, on which the discriminator's mean sign was
+        """Return the probability after ``images`` more, on which the discriminator's mean sign was
         ``sign``.
         """
         if self.target is None:

@@ -207,7 +207,7 @@ class GAN(Family):
         return bool(self.gradient_penalty or self.r1 or self.r2)
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """Fakes that hardly differ: the generator makes one example of all latents."""
+        """Return fakes that hardly differ: the generator makes one example of all latents."""
         spread = numbers.get("fake_spread", math.inf)
         if not spread < LEAST_SPREAD:
             return {}
@@ -239,8 +239,8 @@ class GAN(Family):
         return params, variables | game
 
     def eval_state(self, state: State) -> State:
-        """Averaged parameters get batch statistics of their own: the moving ones belong to the
-        live parameters.
+        """Return averaged parameters get batch statistics of their own: the moving ones belong to
+        the live parameters.
         """
         state = super().eval_state(state)
         if state.ema is None or not state.variables["batch_stats"]["generator"]:
@@ -331,7 +331,7 @@ class GAN(Family):
     def _discriminator_steps(
         self, state: State, shares: Batch, optimizer: Rules, axis: str | None
     ) -> tuple[State, Metrics]:
-        """An update on each share [R, B, ...] of the batch, and the sums of their metrics."""
+        """Return an update on each share [R, B, ...] of the batch, and the sums of their metrics."""
         maker = optimizer["generator"].cast_params(state.params["generator"])
         due = state.step % self.penalty_every == 0
         loss = functools.partial(self._discriminator_loss, maker, due, axis)
@@ -460,7 +460,7 @@ class GAN(Family):
         return metrics, variables
 
     def _split_batch(self, batch: Batch, repeats: int) -> Batch:
-        """The batch in one part for each step of the discriminator, [R, B / R, ...]."""
+        """Return the batch in one part for each step of the discriminator, [R, B / R, ...]."""
         rows = len(batch["mask"])
         if rows % (repeats * self.pack):
             raise UserError(

@@ -67,14 +67,14 @@ def generator_loss(loss: GANLoss, fake: jax.Array, real: jax.Array) -> jax.Array
 
 
 def has_boundary(loss: GANLoss) -> bool:
-    """Whether a logit by itself says real or fake; otherwise only the difference of two means
-    anything.
+    """Return whether a logit by itself says real or fake; otherwise only the difference of two
+    means anything.
     """
     return loss not in ("wasserstein", "relativistic")
 
 
 def hits(loss: GANLoss, real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether the discriminator is right, 0 or 1, about each real and each fake example.
+    """Return whether the discriminator is right, 0 or 1, about each real and each fake example.
 
     Without a boundary that is whether it puts them in order, for both alike.
     """
@@ -102,8 +102,8 @@ def measure_spread(fake: jax.Array, real: jax.Array, axis: str | None = None) ->
 def squared_gradient_norm(
     critic: Callable[[jax.Array], jax.Array], x: jax.Array, pack: int = 1
 ) -> jax.Array:
-    """Squared norm [B / pack] of the gradient of each logit with respect to the examples x [B, ...]
-    that it judges.
+    """Return squared norm [B / pack] of the gradient of each logit with respect to the examples x
+    [B, ...] that it judges.
 
     ``critic`` packs row i with rows i + B / pack, i + 2 B / pack, ...
     """
@@ -112,12 +112,12 @@ def squared_gradient_norm(
 
 
 def gradient_penalty(squared_slope: jax.Array) -> jax.Array:
-    """(slope - 1)^2, the gradient penalty (Gulrajani et al., arXiv 1704.00028)."""
+    """Return (slope - 1)^2, the gradient penalty (Gulrajani et al., arXiv 1704.00028)."""
     return jnp.square(jnp.sqrt(squared_slope + 1e-12) - 1)  # a root has no slope of its own at 0
 
 
 def interpolate(key: jax.Array, real: jax.Array, fake: jax.Array, pack: int = 1) -> jax.Array:
-    """A random point on the line from each fake [B, ...] to its real example, the same share
+    """Return a random point on the line from each fake [B, ...] to its real example, the same share
     for all of a pack.
     """
     share = jax.random.uniform(key, (real.shape[0] // pack, *(1,) * (real.ndim - 1)))
@@ -132,7 +132,7 @@ def no_gauges() -> Gauges:
 def update_gauges(
     gauges: Gauges, logit: jax.Array, square: jax.Array, real: jax.Array, fake: jax.Array
 ) -> Gauges:
-    """Moving averages after one more step.
+    """Return moving averages after one more step.
 
     Args:
       logit: the mean of the discriminator's logits on fakes.
@@ -156,7 +156,7 @@ def update_gauges(
 
 
 def accuracies(gauges: Gauges) -> tuple[jax.Array, jax.Array]:
-    """The discriminator's accuracy on real examples and on fakes, over the last steps; 0
+    """Return the discriminator's accuracy on real examples and on fakes, over the last steps; 0
     before the first.
     """
     weight = jnp.maximum(gauges["weight"], 1e-12)

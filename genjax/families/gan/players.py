@@ -55,7 +55,7 @@ class Nets:
     def init(
         self, key: jax.Array, example: Batch, spec: Spec, std: float | None
     ) -> tuple[Params, Variables]:
-        """Parameters and variables of both; ``std`` that of all matrices, None for what the
+        """Return parameters and variables of both; ``std`` that of all matrices, None for what the
         nets choose.
         """
         classes = (spec.classes or 0) if self.conditional else 0
@@ -103,7 +103,8 @@ class Nets:
         key: jax.Array,
         train: bool,
     ) -> tuple[jax.Array, Any]:
-        """Fakes [B, ...] of a ``shape`` and the variables with the generator's new statistics.
+        """Return fakes [B, ...] of a ``shape`` and the variables with the generator's new
+        statistics.
 
         The ``key`` draws the categories of a table; other fakes depend on ``z`` alone.
         """
@@ -194,13 +195,15 @@ class Nets:
         return choose_labels(label, n, classes, state)
 
     def pack_mask(self, mask: jax.Array) -> jax.Array:
-        """1 where all examples of a pack are real, [B / pack]."""
+        """Return 1 where all examples of a pack are real, [B / pack]."""
         return mask.reshape(self.pack, -1).min(0)
 
     def normalise(
         self, part: str, params: Params, variables: Variables, iterate: bool
     ) -> tuple[Params, Variables]:
-        """A player's parameters as it uses them, and the variables with new singular vectors."""
+        """Return a player's parameters as it uses them, and the variables with new singular
+        vectors.
+        """
         if part not in NORMALISED[self.spectral_norm]:
             return params, variables
         matrices = params["net"] if part == "generator" else params
@@ -209,7 +212,7 @@ class Nets:
         return params, variables | {"spectral": variables["spectral"] | {part: vectors}}
 
     def set_stage(self, variables: Variables, batch: Batch) -> Any:
-        """The variables at the stage that the batch's resolution tells."""
+        """Return the variables at the stage that the batch's resolution tells."""
         shape, full = select_modelled(batch, variables).shape[1:], variables["mean"].shape
         sizes = self.generator.sizes(full) if self.progressive else (full[:2],)
         if shape[:2] not in sizes:
@@ -233,8 +236,8 @@ class Nets:
         return jax.lax.switch(state.variables["stage"], stages, x)
 
     def measure_statistics(self, state: State) -> Any:
-        """Variables whose generator statistics are those of these parameters, measured over a
-        batch of latents.
+        """Return variables whose generator statistics are those of these parameters, measured over
+        a batch of latents.
         """
         stats = state.variables["batch_stats"]["generator"]
         label = self.choose_label(state, STANDING, None)
@@ -274,7 +277,7 @@ def _set_stats(variables: Variables, part: str, changed: Any) -> Any:
 
 
 def _redraw_matrices(params: Params, key: jax.Array, std: float) -> Params:
-    """All matrices drawn again from normals."""
+    """Return all matrices drawn again from normals."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     drawn = [

@@ -18,8 +18,8 @@ SCORES = 2**17  # of a block: 512 kB in float32, which stay in a core's cache
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array, form: Form = "auto") -> jax.Array:
-    """Softmax attention, scores scaled by 1/sqrt(D): [B, T, H, D], [B, S, H, D], [B, S, H, D] ->
-    [B, T, H, D].
+    """Return softmax attention, scores scaled by 1/sqrt(D): [B, T, H, D], [B, S, H, D], [B, S, H,
+    D] -> [B, T, H, D].
 
     On a CPU (`form="matmul"`) scores are worked through a few heads at a time and recomputed for
     the gradient, as those of a batch leave the cache: forward and backward of 16 x 256 tokens x 16
@@ -45,7 +45,7 @@ def _blocks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 
 def _forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mixed values [N, T, D] and the logarithm of the sum of exponentials [N, T, 1]."""
+    """Return the mixed values [N, T, D] and the logarithm of the sum of exponentials [N, T, 1]."""
     scores = jnp.einsum("ntd,nsd->nts", q, k)
     top = scores.max(-1, keepdims=True)
     weights = jnp.exp(scores - top)
@@ -56,7 +56,7 @@ def _forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.A
 def _backward(
     q: jax.Array, k: jax.Array, v: jax.Array, out: jax.Array, log_total: jax.Array, g: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients [N, T, D], and for keys and values [N, D, S]."""
+    """Return gradients [N, T, D], and for keys and values [N, D, S]."""
     weights = jnp.exp(jnp.einsum("ntd,nsd->nts", q, k) - log_total)
     slope = weights * (jnp.einsum("ntd,nsd->nts", g, v) - (g * out).sum(-1, keepdims=True))
     weights, slope = lax.optimization_barrier(
@@ -70,7 +70,7 @@ def _backward(
 
 @jax.custom_vjp
 def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """[N, T, D], [N, S, D], [N, S, D] -> [N, T, D]; reverse mode only."""
+    """Map [N, T, D], [N, S, D], [N, S, D] -> [N, T, D]; reverse mode only."""
     return _blocks(_forward, q, k, v)[0]
 
 

@@ -24,8 +24,8 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def resolve_form(form: Form) -> Form:
-    """The form of a convolution for the target platform: XLA's own, or on a CPU gradients by matrix
-    products.
+    """Return the form of a convolution for the target platform: XLA's own, or on a CPU gradients by
+    matrix products.
     """
     if form != "auto":
         return form
@@ -36,7 +36,8 @@ def resolve_form(form: Form) -> Form:
 
 
 def down_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of stride 2: [B, H, W, C], [K, K, C, F] (K even) -> [B, ceil(H/2), ceil(W/2), F].
+    """Return convolution of stride 2: [B, H, W, C], [K, K, C, F] (K even) -> [B, ceil(H/2),
+    ceil(W/2), F].
 
     Padding is K/2 - 1 on each side, and one more at the end of an odd axis.
     """
@@ -46,7 +47,8 @@ def down_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Transposed convolution of stride 2: [B, h, w, C], [K, K, C, F] (K even) -> [B, 2h, 2w, F].
+    """Return transposed convolution of stride 2: [B, h, w, C], [K, K, C, F] (K even) -> [B, 2h, 2w,
+    F].
 
     As in `lax.conv_transpose` the kernel is not flipped; PyTorch's ConvTranspose2d(K, 2, K/2 - 1)
     has it flipped in both spatial axes.
@@ -56,7 +58,7 @@ def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _windows(x: jax.Array, size: int) -> jax.Array:
-    """The windows that `down_lax` sees: [B, H, W, C] -> [B, h, w, K*K*C], taps ordered as in
+    """Return the windows that `down_lax` sees: [B, H, W, C] -> [B, h, w, K*K*C], taps ordered as in
     `_flat`.
     """
     t, p = size // 2, size // 2 - 1
@@ -73,7 +75,7 @@ def _windows(x: jax.Array, size: int) -> jax.Array:
 
 
 def _flat(kernel: jax.Array) -> jax.Array:
-    """[K, K, C, F] -> [K*K*C, F], in the order of `_windows`."""
+    """Map [K, K, C, F] -> [K*K*C, F], in the order of `_windows`."""
     t, (c, f) = kernel.shape[0] // 2, kernel.shape[2:]
     return kernel.reshape(t, 2, t, 2, c, f).transpose(0, 2, 1, 3, 4, 5).reshape(-1, f)
 
@@ -93,7 +95,7 @@ def _chunks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 
 def _input_gradient(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax.Array:
-    """Gradient of `down_lax` for its input: [B, h, w, F] -> [B, H, W, C], overlaps added."""
+    """Return gradient of `down_lax` for its input: [B, h, w, F] -> [B, H, W, C], overlaps added."""
     c = kernel.shape[2]
 
     def rows(g: jax.Array) -> jax.Array:
@@ -105,12 +107,12 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax
 
 
 def _weight(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
-    """Gradient of `down_lax` for its kernel: [B, H, W, C], [B, h, w, F] -> [K, K, C, F]."""
+    """Return gradient of `down_lax` for its kernel: [B, H, W, C], [B, h, w, F] -> [K, K, C, F]."""
     return _kernel(_chunks(lambda x, g: _correlate(g, _windows(x, size)), x, g).sum(0), size)
 
 
 def _correlate(g: jax.Array, windows: jax.Array) -> jax.Array:
-    """[B, h, w, F], [B, h, w, K*K*C] -> [F, K*K*C], summed over all pixels.
+    """Map [B, h, w, F], [B, h, w, K*K*C] -> [F, K*K*C], summed over all pixels.
 
     This way around: a product that sums over rows turns its first factor, and g is the smaller.
     """
@@ -118,13 +120,13 @@ def _correlate(g: jax.Array, windows: jax.Array) -> jax.Array:
 
 
 def _kernel(flat: jax.Array, size: int) -> jax.Array:
-    """[F, K*K*C], in the order of `_windows`, -> [K, K, C, F]."""
+    """Map [F, K*K*C], in the order of `_windows`, -> [K, K, C, F]."""
     t, f = size // 2, flat.shape[0]
     return flat.reshape(f, t, t, 2, 2, -1).transpose(1, 3, 2, 4, 5, 0).reshape(size, size, -1, f)
 
 
 def _adjoint(kernel: jax.Array) -> jax.Array:
-    """The kernel whose strided convolution is the transpose of this transposed one, and the
+    """Return the kernel whose strided convolution is the transpose of this transposed one, and the
     reverse.
     """
     return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
@@ -170,7 +172,7 @@ class _Conv(nn.Module):
     taps = 1.0  # the part of the kernel that reaches one output
 
     def make_parameters(self, x: jax.Array) -> list[jax.Array]:
-        """Input, kernel [K, K, C, F] and bias [F], in their common type."""
+        """Return input, kernel [K, K, C, F] and bias [F], in their common type."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         init = nn.initializers.variance_scaling(1 / self.taps, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, shape)
@@ -256,7 +258,7 @@ class ConvDecoder(nn.Module):
 
 
 def stage_sizes(shape: tuple[int, ...], stages: int) -> list[tuple[int, int]]:
-    """(H, W) before each stage and after the last, halved and rounded up.
+    """Return (H, W) before each stage and after the last, halved and rounded up.
 
     Raises:
         UserError: the shape is not [H, W, C], or a stage would get a single pixel.
@@ -304,11 +306,11 @@ class ConvCoder:
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
-        """[B, H, W, C] -> [B, outputs]."""
+        """Build the network: [B, H, W, C] -> [B, outputs]."""
         return ConvEncoder(self.channels, outputs, self.kernel, self.dense, self.activation)
 
     def decoder(self, shape: tuple[int, ...], outputs_per_dim: int = 1) -> nn.Module:
-        """[B, Z] -> [B, H, W, C * outputs_per_dim]."""
+        """Build the network: [B, Z] -> [B, H, W, C * outputs_per_dim]."""
         stage_sizes(shape, len(self.channels))
         shape = (*shape[:-1], shape[-1] * outputs_per_dim)
         return ConvDecoder(shape, self.channels, self.kernel, self.dense, self.activation)

@@ -21,8 +21,8 @@ CHANNELS = 32  # in and out, from which on Eigen's convolution pays
 
 
 def conv_lax(x: jax.Array, kernel: jax.Array, padding: int, extra: int = 0) -> jax.Array:
-    """Convolution of stride 1: [B, *S, C], [K, ..., C, F] -> [B, *(S + 2 padding - K + 1), F],
-    zeros around.
+    """Return convolution of stride 1: [B, *S, C], [K, ..., C, F] -> [B, *(S + 2 padding - K + 1),
+    F], zeros around.
 
     With `extra` zeros more at the end of the first spatial axis, whose outputs are cut off again.
     """
@@ -59,7 +59,7 @@ def _windows(x: jax.Array, taps: int, size: tuple[int, ...], *, mirrored: bool) 
 
 
 def _weight(x: jax.Array, g: jax.Array, taps: int, padding: int) -> jax.Array:
-    """Gradient of `conv_lax` for its kernel: [B, *S, C], [B, *S', F] -> [K, ..., C, F].
+    """Return gradient of `conv_lax` for its kernel: [B, *S, C], [B, *S', F] -> [K, ..., C, F].
 
     Windows are taken of whichever side has fewer channels, a few images at a time.
     """
@@ -129,7 +129,7 @@ def double_size(x: jax.Array) -> jax.Array:
 
 
 def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Nearest up-sampling, then a convolution: [B, *S, C], [3, ..., C, F] -> [B, *2S, F]."""
+    """Return nearest up-sampling, then a convolution: [B, *S, C], [3, ..., C, F] -> [B, *2S, F]."""
     return conv_lax(double_size(x), kernel, 1)
 
 

@@ -16,7 +16,7 @@ EPSILON = 1e-5
 
 
 def choose_groups(channels: int) -> int:
-    """At most 32 groups, of two channels or more."""
+    """Return at most 32 groups, of two channels or more."""
     return math.gcd(32, max(1, channels // 2))
 
 

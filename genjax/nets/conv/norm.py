@@ -65,7 +65,7 @@ class BatchNorm(nn.Module):
     def _normalise(
         self, x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
     ) -> jax.Array:
-        """One multiplication and one addition an element, in the type of `x`."""
+        """Return one multiplication and one addition an element, in the type of `x`."""
         factor = scale.astype(jnp.float32) * jax.lax.rsqrt(var + self.epsilon)  # [C]
         offset = bias.astype(jnp.float32) - mean * factor
         axes = (1,) * (x.ndim - 1)
@@ -75,8 +75,8 @@ class BatchNorm(nn.Module):
 
 
 def measure_batch_stats(apply_to_zeros: Callable[[Stats], Stats], stats: Stats) -> Stats:
-    """The statistics of one batch instead of moving averages, for parameters that the averages do
-    not belong to.
+    """Return the statistics of one batch instead of moving averages, for parameters that the
+    averages do not belong to.
 
     Args:
         apply_to_zeros: `batch_stats` to those after one training pass over the batch.

@@ -122,15 +122,16 @@ class ResNet:
             )
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, H, W, C] -> [B, channels[-1]]; `axis` is the mapped one that batch statistics
-        span.
+        """Build the network: [B, H, W, C] -> [B, channels[-1]]; `axis` is the mapped one that batch
+        statistics span.
         """
         return ResNetBackbone(
             self.channels, self.blocks, self.activation, self.norm, self.groups, self.stem, axis
         )
 
     def grid(self) -> nn.Module:
-        """[B, H, W, C] -> [B, h, w, channels[-1]], with the parameters of `backbone`.
+        """Build the network: [B, H, W, C] -> [B, h, w, channels[-1]], with the parameters of
+        `backbone`.
 
         Raises:
             UserError: it has batch statistics, which are a classifier's.

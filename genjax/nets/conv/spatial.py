@@ -120,13 +120,13 @@ class SpatialCoder:
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
-        """[B, H, W, C] -> [B, h, w, outputs]."""
+        """Build the network: [B, H, W, C] -> [B, h, w, outputs]."""
         return SpatialEncoder(
             self.channels, outputs, self.residual_blocks, self.kernel, self.activation
         )
 
     def decoder(self, shape: tuple[int, ...], outputs_per_dim: int = 1) -> nn.Module:
-        """[B, h, w, D] -> [B, H, W, C * outputs_per_dim]."""
+        """Build the network: [B, h, w, D] -> [B, H, W, C * outputs_per_dim]."""
         stage_sizes(shape, len(self.channels))
         shape = (*shape[:-1], shape[-1] * outputs_per_dim)
         return SpatialDecoder(

@@ -43,7 +43,7 @@ class Discriminator(nn.Module):
 
 
 def _batch_std(features: jax.Array, mask: jax.Array | None, axis: str | None) -> jax.Array:
-    """The standard deviation over the whole batch, averaged over features [B, F]: the same
+    """Return the standard deviation over the whole batch, averaged over features [B, F]: the same
     number for all, [B, 1].
     """
     rows = jnp.ones(len(features), features.dtype) if mask is None else mask.astype(features.dtype)

@@ -57,7 +57,9 @@ class MLPGenerator:
         check_activation(self.activation)
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """[B, Z] -> [B, *shape]; `axis` is the mapped one that batch statistics span."""
+        """Build the network: [B, Z] -> [B, *shape]; `axis` is the mapped one that batch statistics
+        span.
+        """
         return MLPGeneratorNet(shape, self.hidden, self.activation, self.batch_norm, axis)
 
 
@@ -94,7 +96,7 @@ class MaxoutBackbone:
         checks.at_least(self, 2, "pieces")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, *shape] -> [B, hidden[-1]]."""
+        """Build the network: [B, *shape] -> [B, hidden[-1]]."""
         return MaxoutFeatures(self.hidden, self.pieces)
 
 
@@ -155,7 +157,9 @@ class ConvGenerator:
         checks.at_least(self, 0, "head")
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """[B, Z] -> [B, H, W, C]; `axis` is the mapped one that batch statistics span."""
+        """Build the network: [B, Z] -> [B, H, W, C]; `axis` is the mapped one that batch statistics
+        span.
+        """
         return ConvGeneratorNet(shape, self.channels, self.kernel, self.batch_norm, self.head, axis)
 
 
@@ -207,7 +211,9 @@ class ConvBackbone:
         checks.share(self, "dropout")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, H, W, C] -> [B, F]; `axis` is the mapped one that batch statistics span."""
+        """Build the network: [B, H, W, C] -> [B, F]; `axis` is the mapped one that batch statistics
+        span.
+        """
         return ConvFeatures(
             self.channels, self.kernel, self.activation, self.batch_norm, self.dropout, axis
         )

@@ -19,15 +19,15 @@ def double_size(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def upsample(x: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
-    """Images of the first size doubled up to the last."""
+    """Return images of the first size doubled up to the last."""
     for size in sizes[1:]:
         x = double_size(x, size)
     return x
 
 
 def downsample(x: jax.Array, times: int) -> jax.Array:
-    """Images halved this many times, by the means of 2x2 blocks; blocks over an odd edge count
-    the pixels they have.
+    """Return images halved this many times, by the means of 2x2 blocks; blocks over an odd edge
+    count the pixels they have.
     """
     for _ in range(times):
         x = nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
@@ -118,13 +118,13 @@ class Progressive:
         checks.at_least(self, 1, "channels")
 
     def sizes(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-        """(H, W) of the stages, from the lowest to that of data of `shape` [H, W, C]."""
+        """Return (H, W) of the stages, from the lowest to that of data of `shape` [H, W, C]."""
         return tuple(reversed(stage_sizes(shape, len(self.channels) - 1)))
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """[B, Z] -> images of a stage; `shape` is that of the data."""
+        """Build the network: [B, Z] -> images of a stage; `shape` is that of the data."""
         return ProgressiveGeneratorNet(self.sizes(shape), shape[-1], self.channels)
 
     def features(self, shape: tuple[int, ...]) -> nn.Module:
-        """Images of a stage -> [B, F]; `shape` is that of the data."""
+        """Return images of a stage -> [B, F]; `shape` is that of the data."""
         return ProgressiveFeatures(self.channels, self.sizes(shape))

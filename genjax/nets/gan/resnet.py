@@ -43,7 +43,7 @@ def _max_pool(x: jax.Array) -> jax.Array:
 
 
 def _mean_pool(x: jax.Array) -> jax.Array:
-    """The mean of each 2x2 block; blocks over an odd edge count the pixels they have."""
+    """Return the mean of each 2x2 block; blocks over an odd edge count the pixels they have."""
     return nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
 
 
@@ -98,7 +98,9 @@ class ResNetGenerator:
         _check(self.channels)
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """[B, Z] -> [B, H, W, C]; `axis` is the mapped one that batch statistics span."""
+        """Build the network: [B, Z] -> [B, H, W, C]; `axis` is the mapped one that batch statistics
+        span.
+        """
         reached = [h for h, _ in stage_sizes(shape, len(self.channels) - 1)][:-1]
         _check_attention(self.attention, reached)
         return ResNetGeneratorNet(shape, self.channels, self.attention, axis)
@@ -150,7 +152,7 @@ class ResNetDiscriminator:
             )
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, H, W, C] -> [B, channels[-1]]."""
+        """Build the network: [B, H, W, C] -> [B, channels[-1]]."""
         return ResNetDiscriminatorNet(self.channels, self.halved, self.attention)
 
 

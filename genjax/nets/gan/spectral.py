@@ -16,8 +16,8 @@ Vectors = dict[str, jax.Array]
 
 
 def vectors(params: Params, key: jax.Array) -> Vectors:
-    """A random unit vector [out] by path for each parameter with two or more axes, the last of
-    them ``out``.
+    """Return a random unit vector [out] by path for each parameter with two or more axes, the last
+    of them ``out``.
     """
     matrices = [(path, leaf) for path, leaf in trees.named_leaves(params) if leaf.ndim >= 2]
     keys = jax.random.split(key, len(matrices))
@@ -28,8 +28,8 @@ def vectors(params: Params, key: jax.Array) -> Vectors:
 
 
 def normalise(params: Params, vectors: Vectors, iterate: bool) -> tuple[Params, Vectors]:
-    """The parameters, each matrix divided by its largest singular value, and the vectors that
-    estimate it.
+    """Return the parameters, each matrix divided by its largest singular value, and the vectors
+    that estimate it.
 
     A kernel [..., out] is the matrix [prod(...), out]. With ``iterate`` the vectors make one step
     of the power iteration first; they carry no gradient, the singular value does.

@@ -42,8 +42,8 @@ class Rule:
 def visible(
     rule: Rule, rows: jax.Array, columns: jax.Array, segments: Segments, prefix: Prefix = None
 ) -> jax.Array | None:
-    """bool [B or 1, T, S]: whether the query at place rows[i] sees the key at columns[j]; None if
-    all see all.
+    """Return bool [B or 1, T, S]: whether the query at place rows[i] sees the key at columns[j];
+    None if all see all.
 
     `rows` [T] or [B, T], `columns` [S]; of `segments` [B, T] and [B, S] only equal ones see one
     another. Tokens of a `prefix`, where [B, T] and [B, S] are true, see one another however they
@@ -112,7 +112,7 @@ def _scores(
     segments: Segments,
     prefix: Prefix,
 ) -> Any:
-    """Capped scores [B, K, G, c, c] of query block i and key block j before masking, and the
+    """Return capped scores [B, K, G, c, c] of query block i and key block j before masking, and the
     mask [B|1, 1, 1, c, c].
     """
     scores = rule.scale * jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32)
@@ -130,7 +130,7 @@ def _scores(
 def _range(
     rule: Rule, block: int, i: Any, blocks: int, *, of_queries: bool, both_ways: bool
 ) -> tuple[Any, Any]:
-    """First and last-plus-one key block that query block i sees; `of_queries` swaps the two.
+    """Return first and last-plus-one key block that query block i sees; `of_queries` swaps the two.
 
     `both_ways`: a prefix may make a causal rule see what comes after.
     """
@@ -160,7 +160,7 @@ def _attend(
     segments: Segments,
     prefix: Prefix,
 ) -> jax.Array:
-    """[B, K, G, T, D], [B, K, S, D], [B, K, S, D] -> [B, K, G, T, D]; T and S whole blocks."""
+    """Map [B, K, G, T, D], [B, K, S, D], [B, K, S, D] -> [B, K, G, T, D]; T and S whole blocks."""
     return _forward(rule, block, q, k, v, segments, prefix)[0]
 
 
@@ -173,7 +173,7 @@ def _forward(
     segments: Segments,
     prefix: Prefix,
 ) -> tuple[jax.Array, jax.Array]:
-    """The mixed values and the logarithm of the sum of exponentials [B, K, G, T, 1]."""
+    """Return the mixed values and the logarithm of the sum of exponentials [B, K, G, T, 1]."""
 
     def row(i: jax.Array) -> tuple[jax.Array, jax.Array]:
         q_i = _slice(q, i, block, 3)

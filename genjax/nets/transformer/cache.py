@@ -61,7 +61,9 @@ class Cache(NamedTuple):
         ]
 
     def take(self, rows: jax.Array) -> Cache:
-        """The rows [N], in this order and as often as they are named: what a beam search does."""
+        """Return the rows [N], in this order and as often as they are named: what a beam search
+        does.
+        """
         batch = len(self.lengths)
 
         def taken(a: jax.Array) -> jax.Array:  # [..., B*K, S, D]

@@ -13,21 +13,21 @@ from genjax.nets.conv.attention import FlatDense, SelfAttention, check_heads
 
 
 def patchify(x: jax.Array, patch: int) -> jax.Array:
-    """Squares of an image, row by row: [B, H, W, C] -> [B, H/P * W/P, P * P * C]."""
+    """Return squares of an image, row by row: [B, H, W, C] -> [B, H/P * W/P, P * P * C]."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // patch, patch, w // patch, patch, c).swapaxes(2, 3)
     return x.reshape(b, (h // patch) * (w // patch), patch * patch * c)
 
 
 def unpatchify(tokens: jax.Array, patch: int, shape: tuple[int, ...]) -> jax.Array:
-    """The inverse of `patchify`: [B, T, P * P * C] -> [B, *shape]."""
+    """Return the inverse of `patchify`: [B, T, P * P * C] -> [B, *shape]."""
     h, w, c = shape
     x = tokens.reshape(len(tokens), h // patch, w // patch, patch, patch, c).swapaxes(2, 3)
     return x.reshape(len(tokens), h, w, c)
 
 
 def positions(h: int, w: int, width: int) -> np.ndarray:
-    """Sines and cosines of the row and of the column: float32 [h * w, width], half of the
+    """Return sines and cosines of the row and of the column: float32 [h * w, width], half of the
     width for each.
     """
     frequencies = 10_000.0 ** (-np.arange(width // 4) / (width // 4))
@@ -37,7 +37,7 @@ def positions(h: int, w: int, width: int) -> np.ndarray:
 
 
 def _modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
-    """[B, T, D] normalised over D, then scaled and shifted by [B, D]."""
+    """Return [B, T, D] normalised over D, then scaled and shifted by [B, D]."""
     x = nn.LayerNorm(use_bias=False, use_scale=False, epsilon=1e-6, dtype=x.dtype)(x)
     return x * (1 + scale)[:, None] + shift[:, None]
 

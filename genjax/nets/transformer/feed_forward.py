@@ -21,7 +21,7 @@ def check_activation(name: str) -> None:
 
 
 def activate(name: Activation, x: jax.Array) -> jax.Array:
-    """The function alone, of a gated form that of its gate; the shape stays.
+    """Return the function alone, of a gated form that of its gate; the shape stays.
 
     "gelu" is exact, "gelu_tanh" its approximation (GPT-2's); "relu2" the square of relu (So et al.,
     arXiv 2109.08668).

@@ -46,7 +46,7 @@ class Patches:
         checks.at_least(self, 1, "side")
 
     def grid(self) -> nn.Module:
-        """[B, H, W, C] -> [B, H/P, W/P, P * P * C]."""
+        """Build the network: [B, H, W, C] -> [B, H/P, W/P, P * P * C]."""
         return PatchGrid(self.side)
 
 

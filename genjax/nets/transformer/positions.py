@@ -12,8 +12,8 @@ from genjax import checks
 
 
 def sinusoids(positions: jax.Array, width: int) -> jax.Array:
-    """Sines, then cosines, of wavelengths from 2 pi to 20,000 pi (arXiv 1706.03762): [..., T]
-    -> [..., T, width].
+    """Return sines, then cosines, of wavelengths from 2 pi to 20,000 pi (arXiv 1706.03762): [...,
+    T] -> [..., T, width].
     """
     frequencies = jnp.asarray(10_000.0 ** (-np.arange(width // 2) / (width // 2)), jnp.float32)
     angles = positions[..., None].astype(jnp.float32) * frequencies.reshape(
@@ -51,7 +51,7 @@ class Rotary:
         checks.ordered(self, "low", "high", strictly=True)
 
     def frequencies(self, head_width: int) -> np.ndarray:
-        """Radians a token of each pair: float64 [head_width / 2]."""
+        """Return radians a token of each pair: float64 [head_width / 2]."""
         plain = self.base ** (-2 * np.arange(head_width // 2) / head_width)
         if self.trained is None:
             return plain / self.factor
@@ -62,7 +62,7 @@ class Rotary:
     def make_table(
         self, positions: jax.Array | np.ndarray, head_width: int
     ) -> tuple[jax.Array, jax.Array]:
-        """Cosines and sines of the angles at positions [B, T]: float32 [B, 1, T, D/2] each,
+        """Return cosines and sines of the angles at positions [B, T]: float32 [B, 1, T, D/2] each,
         for all heads.
         """
         frequencies = self.frequencies(head_width)[None, None]
@@ -75,7 +75,7 @@ class Rotary:
 
 
 def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Heads [B, H, T, D] turned by the angles of `Rotary.make_table`."""
+    """Return heads [B, H, T, D] turned by the angles of `Rotary.make_table`."""
     cos, sin = (part.astype(x.dtype) for part in table)
     a, b = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)

@@ -60,7 +60,8 @@ def attend(
     prefix: Prefix = None,
     implementation: Implementation = "xla",
 ) -> jax.Array:
-    """Softmax attention [B, H, T, D] of queries [B, H, T, D] to keys and values [B, K, S, D].
+    """Return softmax attention [B, H, T, D] of queries [B, H, T, D] to keys and values [B, K, S,
+    D].
 
     Head h reads key h // (H / K) (grouped queries, Ainslie et al., arXiv 2305.13245).
 
@@ -195,7 +196,7 @@ class TokenAttention(nn.Module):
     def __call__(
         self, x: jax.Array, cache: LayerCache | None, scene: RelationScene, train: bool
     ) -> tuple[jax.Array, LayerCache | None]:
-        """The output, and the cache with the tokens in it."""
+        """Return the output, and the cache with the tokens in it."""
         b, t, c = x.shape
         query = self._project_heads(x, self.heads, "query")
         if self.cross:
@@ -209,7 +210,7 @@ class TokenAttention(nn.Module):
         return out.reshape(b, t, c), cache
 
     def _project_heads(self, x: jax.Array, heads: int, name: str) -> jax.Array:
-        """[B, T, C] -> [B, heads, T, D]."""
+        """Map [B, T, C] -> [B, heads, T, D]."""
         b, t, c = x.shape
         dense = nn.Dense(
             heads * self.head_width,

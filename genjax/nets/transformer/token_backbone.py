@@ -63,7 +63,7 @@ class TokenBackbone:
             )
 
     def backbone(self, axis: str | None = None, vocabulary: int | None = None) -> nn.Module:
-        """[B, T] -> [B, width]; its parameters lie under `tokens`."""
+        """Build the network: [B, T] -> [B, width]; its parameters lie under `tokens`."""
         if vocabulary is None:
             raise UserError("TokenBackbone reads tokens, which these data do not have")
         biases = tuple(bias for bias in self.net.biases if bias != "head")

@@ -23,7 +23,7 @@ Net = Any  # a `Transformer`, which is above: its `module` makes what is here
 
 
 def _norm(net: Net, dtype: Any, name: str | None = None) -> nn.Module:
-    """[..., C] -> the same; statistics are float32."""
+    """Build the network: [..., C] -> the same; statistics are float32."""
     if net.norm == "rms":
         return nn.RMSNorm(net.norm_epsilon, dtype=dtype, name=name)
     return nn.LayerNorm(net.norm_epsilon, dtype=dtype, use_bias="norm" in net.biases, name=name)
@@ -41,7 +41,7 @@ class Block(nn.Module):
     def __call__(
         self, x: jax.Array, cache: LayerCache | None, scene: RelationScene
     ) -> tuple[jax.Array, LayerCache | None]:
-        """The output, and the cache with the tokens in it."""
+        """Return the output, and the cache with the tokens in it."""
         net = self.net
         init = nn.initializers.normal(net.init_std * net.shrink**0.5)
         last = nn.initializers.normal(net.init_std * net.shrink**0.5 / (2 * net.layers) ** 0.5)
@@ -137,7 +137,7 @@ class TokenNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Cache | None]:
-        """Features of each token [B, T, C], and the cache with the tokens in it.
+        """Return features of each token [B, T, C], and the cache with the tokens in it.
 
         Args:
             tokens: int32 [B, T]; one that is not in the vocabulary gives NaN.
@@ -206,7 +206,7 @@ class TokenNet(nn.Module):
         return rows, kernel, self.head_bias if "head" in net.biases else None
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Features [..., C] to logits [..., V] in float32."""
+        """Return features [..., C] to logits [..., V] in float32."""
         rows, kernel, bias = self.head(hidden)
         flat = rows.reshape(-1, rows.shape[-1])
         out = jnp.einsum("nd,vd->nv", flat, kernel, preferred_element_type=jnp.float32)
@@ -298,7 +298,7 @@ class TokenNet(nn.Module):
 
 
 def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters with layers side by side (`layer_0`, ...) as those of `scan_layers`
+    """Return parameters with layers side by side (`layer_0`, ...) as those of `scan_layers`
     (`layers`, a leading axis L).
     """
     names = sorted(
@@ -309,8 +309,8 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `stacked`: what generates fast, with a `Transformer` whose `scan_layers`
-    is off.
+    """Return the inverse of `stacked`: what generates fast, with a `Transformer` whose
+    `scan_layers` is off.
     """
     layers = params["layers"]
     count = len(jax.tree.leaves(layers)[0])

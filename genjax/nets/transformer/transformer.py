@@ -192,7 +192,7 @@ class Transformer:
         return Rule(base**0.5 / self.head_size, self.causal, self.window, self.attention_softcap)
 
     def module(self, vocabulary: int) -> TokenNet:
-        """The network over tokens 0 to vocabulary - 1."""
+        """Return the network over tokens 0 to vocabulary - 1."""
         return TokenNet(self, vocabulary)
 
     def rates(self) -> tuple[tuple[str, float], ...]:
@@ -209,8 +209,8 @@ class Transformer:
     def new_cache(
         self, batch: int, capacity: int, memory: int = 0, dtype: Any = jnp.float32
     ) -> Cache:
-        """An empty cache for `capacity` tokens a row, and for memories [batch, memory, C] with
-        cross-attention.
+        """Return an empty cache for `capacity` tokens a row, and for memories [batch, memory, C]
+        with cross-attention.
 
         Raises:
             UserError: it is longer than the context, or the model is not causal.

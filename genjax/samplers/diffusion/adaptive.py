@@ -82,7 +82,7 @@ def solve(
 
 
 def _worst(arrays: Any) -> jax.Array:
-    """The greatest root mean square [] that an example has in an array [B, ...]."""
+    """Return the greatest root mean square [] that an example has in an array [B, ...]."""
     each = [
         jnp.sqrt(jnp.square(a).reshape(len(a), -1).mean(-1)).max() for a in jax.tree.leaves(arrays)
     ]

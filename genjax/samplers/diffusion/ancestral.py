@@ -106,8 +106,8 @@ def _posterior_variance(here: Step) -> jax.Array:
 def _renoise(
     here: Step, x0: jax.Array, x: jax.Array, forgotten: jax.Array, fresh: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """x' [B, ...] that keeps all its noise but ``forgotten`` [], and gets ``fresh`` [] of new
-    noise.
+    """Return x' [B, ...] that keeps all its noise but ``forgotten`` [], and gets ``fresh`` [] of
+    new noise.
     """
     kept = jnp.sqrt(jnp.maximum(jnp.square(here.next_sigma) - jnp.square(forgotten), 0))
     drawn = jax.random.normal(jax.random.fold_in(key, here.number), x.shape, x.dtype)

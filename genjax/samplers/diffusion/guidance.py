@@ -9,7 +9,7 @@ from genjax.samplers.diffusion.steps import Denoise
 
 
 def guide(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
-    """Classifier-free guidance (arXiv 2207.12598): unconditional + scale (conditional -
+    """Return classifier-free guidance (arXiv 2207.12598): unconditional + scale (conditional -
     unconditional).
 
     Scale 1 is the conditional alone and 0 the unconditional, either evaluated alone; above 1
@@ -29,7 +29,8 @@ def guide(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise
 
 
 def fix_known(denoise: Denoise, image: jax.Array, mask: jax.Array) -> Denoise:
-    """Inpainting: the estimate with the known pixels of ``image`` put in at every evaluation.
+    """Return Inpainting: the estimate with the known pixels of ``image`` put in at every
+    evaluation.
 
     A sampler's jump to the clean data returns them exactly.
 

@@ -23,8 +23,8 @@ def log_density(
     probes: int | None = 1,
     max_steps: int = 1000,
 ) -> jax.Array:
-    """log p(x) [B] in nats of data x [B, ...], through the probability-flow ODE (arXiv 2011.13456,
-    section 4.3).
+    """Return log p(x) [B] in nats of data x [B, ...], through the probability-flow ODE (arXiv
+    2011.13456, section 4.3).
 
     It is the density of data with Gaussian noise of sigma / alpha at the process's ``t_min``, of
     1e-3 for ``Straight``, and takes x_1 for N(0, sigma(1)^2): where alpha(1) > 0 that errs by about

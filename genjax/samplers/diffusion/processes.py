@@ -38,14 +38,14 @@ class Process(Protocol):
         raise NotImplementedError
 
     def quantile(self, share: jax.Array) -> jax.Array:
-        """The time [...] below which a share [...] lies of those to train at; they are uniform
-        by default.
+        """Return the time [...] below which a share [...] lies of those to train at; they are
+        uniform by default.
         """
         return self.t_min + (1 - self.t_min) * share
 
     def draw_times(self, key: jax.Array, n: int, logsnr: jax.Array | None = None) -> jax.Array:
-        """Times [n] to train at, spread evenly: one in each n-th part of them (arXiv 2107.00630,
-        I.1).
+        """Return times [n] to train at, spread evenly: one in each n-th part of them (arXiv
+        2107.00630, I.1).
 
         Args:
           logsnr: the least and the largest log-SNR [2] of a time; None for no limits.
@@ -63,12 +63,12 @@ class Process(Protocol):
         return jnp.full_like(t, 1 / (1 - self.t_min))
 
     def clock(self, t: jax.Array) -> jax.Array:
-        """The time t [...] as a network takes it, within [0, 1]."""
+        """Return the time t [...] as a network takes it, within [0, 1]."""
         return t
 
     def grid(self, n: int) -> jax.Array:
-        """Falling times [n] where samplers evaluate, from 1 on in steps of 1/n; the clean end is
-        not among them.
+        """Return falling times [n] where samplers evaluate, from 1 on in steps of 1/n; the clean
+        end is not among them.
 
         Where 1/n is below ``t_min``, the steps are so much shorter that the last time is ``t_min``.
         """
@@ -194,7 +194,7 @@ class EDM(Process):
         return jnp.linspace(1.0, 0.0, n)
 
     def _root(self, t: jax.Array) -> jax.Array:
-        """sigma^(1 / rho) [...]."""
+        """Return sigma^(1 / rho) [...]."""
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return low + t * (high - low)
 
@@ -258,7 +258,7 @@ class Parametrization:
             )
 
     def value(self, x0: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-        """The target, of x0's shape."""
+        """Return the target, of x0's shape."""
         match self.target:
             case "noise":
                 return noise
@@ -272,7 +272,7 @@ class Parametrization:
                 return alpha_rate * x0 + sigma_rate * noise
 
     def x0(self, output: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-        """The data that a prediction ``output`` at x_t represents, of x's shape."""
+        """Return the data that a prediction ``output`` at x_t represents, of x's shape."""
         t = _expand_dims(t, x)
         match self.target:
             case "noise":
@@ -288,7 +288,7 @@ class Parametrization:
                 return (sigma * output - sigma_rate * x) / (sigma * alpha_rate - sigma_rate * alpha)
 
     def x0_gain(self, t: jax.Array) -> jax.Array:
-        """k [...] of t's shape: the squared error of x0 is k times that of the target."""
+        """Return k [...] of t's shape: the squared error of x0 is k times that of the target."""
         alpha, sigma, alpha_rate, sigma_rate = rates(self.process, t)
         match self.target:
             case "noise":
@@ -301,7 +301,7 @@ class Parametrization:
                 return jnp.square(sigma / (sigma * alpha_rate - sigma_rate * alpha))
 
     def weight(self, t: jax.Array, weighting: Weighting, gamma: float = 5.0) -> jax.Array:
-        """Weight [...], of t's shape, on the target's squared error at times drawn by
+        """Return weight [...], of t's shape, on the target's squared error at times drawn by
         ``process.draw_times``.
 
         simple: 1 on the target's own error. The others weigh the error of x0 whatever the
@@ -331,14 +331,14 @@ class Parametrization:
         return on_x0 * self.x0_gain(t)
 
     def _rotation(self, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """a, b and n [...] of t's shape."""
+        """Return a, b and n [...] of t's shape."""
         alpha, sigma = self.process.alpha_sigma(t)
         n = jnp.sqrt(jnp.square(alpha * self.data_std) + jnp.square(sigma))
         return alpha * self.data_std / n, sigma / n, n
 
 
 def rates(process: Process, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """alpha, sigma, alpha' and sigma' at times t [...], each of t's shape; derivatives by t."""
+    """Return alpha, sigma, alpha' and sigma' at times t [...], each of t's shape; derivatives by t."""
     (alpha, sigma), (alpha_rate, sigma_rate) = jax.jvp(
         process.alpha_sigma, (t,), (jnp.ones_like(t),)
     )
@@ -346,19 +346,19 @@ def rates(process: Process, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
 
 
 def diffuse(process: Process, x0: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-    """x_t [B, ...] of data and unit noise [B, ...] at times [B] or []."""
+    """Return x_t [B, ...] of data and unit noise [B, ...] at times [B] or []."""
     alpha, sigma = process.alpha_sigma(_expand_dims(t, x0))
     return alpha * x0 + sigma * noise
 
 
 def compute_noise(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-    """The unit noise of x_t [B, ...], given its data [B, ...]."""
+    """Return the unit noise of x_t [B, ...], given its data [B, ...]."""
     alpha, sigma = process.alpha_sigma(_expand_dims(t, x))
     return (x - alpha * x0) / sigma
 
 
 def velocity(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-    """dx_t / dt [B, ...], given x_t and its data; with x0 = E[x0 | x_t] that of the
+    """Return dx_t / dt [B, ...], given x_t and its data; with x0 = E[x0 | x_t] that of the
     probability-flow ODE.
     """
     alpha, sigma, alpha_rate, sigma_rate = rates(process, _expand_dims(t, x))
@@ -366,12 +366,12 @@ def velocity(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax
 
 
 def _stratify(key: jax.Array, n: int) -> jax.Array:
-    """(i + u) / n for i < n and one u in [0, 1): [n]."""
+    """Return (i + u) / n for i < n and one u in [0, 1): [n]."""
     return (jnp.arange(n) + jax.random.uniform(key)) / n
 
 
 def _expand_dims(t: jax.Array, x: jax.Array) -> jax.Array:
-    """t [B] or [] with axes of length 1 after it, so that it broadcasts with x [B, ...]."""
+    """Return t [B] or [] with axes of length 1 after it, so that it broadcasts with x [B, ...]."""
     t = jnp.asarray(t)
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 

@@ -31,7 +31,7 @@ class Sampler:
     def __call__(
         self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
     ) -> jax.Array:
-        """Samples x0 [B, ...].
+        """Return samples x0 [B, ...].
 
         Args:
           denoise: the posterior mean.
@@ -79,11 +79,11 @@ class Step(NamedTuple):
     next_sigma: jax.Array
 
     def noise(self, x0: jax.Array, x: jax.Array) -> jax.Array:
-        """The unit noise of x [B, ...] at the start, given its data."""
+        """Return the unit noise of x [B, ...] at the start, given its data."""
         return (x - self.alpha * x0) / self.sigma
 
     def next_noise(self, x0: jax.Array, x: jax.Array) -> jax.Array:
-        """The unit noise of x [B, ...] at the end, which must not be the clean one."""
+        """Return the unit noise of x [B, ...] at the end, which must not be the clean one."""
         return (x - self.next_alpha * x0) / self.next_sigma
 
 

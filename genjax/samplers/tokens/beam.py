@@ -70,7 +70,7 @@ def beam_search(
     stops: tuple[int, ...] = (),
     pad: int = 0,
 ) -> Beams:
-    """The best texts of each row; those that met no stop within the steps count as they are.
+    """Return the best texts of each row; those that met no stop within the steps count as they are.
 
     Args:
       model: logits with a cache.
@@ -108,14 +108,14 @@ class _Searcher:
     is_stop: jax.Array | None  # bool [V]; None if no token ends a text
 
     def can_improve(self, state: _Search) -> jax.Array:
-        """Whether a live beam may still come to be better than the worst text found."""
+        """Return whether a live beam may still come to be better than the worst text found."""
         # No probability rises and no length is past the last, so that this is the most a live beam
         # can come to.
         hope = self.search.score(state.log_probs[:, 0], self.search.steps)
         return (state.step < self.search.steps - 1) & (hope > state.found.scores[:, -1]).any()
 
     def advance(self, state: _Search) -> _Search:
-        """One more token for each live beam, and the logits after it."""
+        """Return one more token for each live beam, and the logits after it."""
         b, width = state.log_probs.shape
         state, parents, token = self.extend(state)
         cache = self.take(state.cache, (jnp.arange(b)[:, None] * width + parents).reshape(-1))
@@ -123,7 +123,7 @@ class _Searcher:
         return state._replace(logits=logits.reshape(b, width, -1), cache=cache)
 
     def extend(self, state: _Search) -> tuple[_Search, jax.Array, jax.Array]:
-        """One more token for each beam: the state, and of the new live beams which they
+        """Return one more token for each beam: the state, and of the new live beams which they
         continue and with what.
         """
         after = state.log_probs[..., None] + jax.nn.log_softmax(state.logits)  # [B, W, V]
@@ -156,7 +156,7 @@ def _append(state: _Search, which: jax.Array) -> jax.Array:
 
 
 def _keep_best(found: Beams, new: Beams) -> Beams:
-    """The best W of those found and new ones [B, M, N], [B, M], [B, M]."""
+    """Return the best W of those found and new ones [B, M, N], [B, M], [B, M]."""
     tokens, lengths, scores = (jnp.concatenate(pair, 1) for pair in zip(found, new, strict=True))
     top, which = jax.lax.top_k(scores, found.scores.shape[1])
     rows = jnp.arange(len(which))[:, None]

@@ -37,7 +37,8 @@ class TokenModel(Protocol):
     def __call__(
         self, tokens: jax.Array, mask: jax.Array, cache: Any, last: int
     ) -> tuple[jax.Array, Any]:
-        """Logits [B, last, V] after each of the last tokens, and the cache with the tokens in it.
+        """Return logits [B, last, V] after each of the last tokens, and the cache with the tokens
+        in it.
 
         Args:
           tokens: int32 [B, T], those that come next in each row.
@@ -97,8 +98,8 @@ class TokenSampler:
         checks.numbers(self, ("top_p", "min_p"), "above 0 and at most 1", lambda x: 0 < x <= 1)
 
     def filter_logits(self, logits: jax.Array, seen: jax.Array | None = None) -> jax.Array:
-        """Logits [..., V] of the distribution that is drawn from, -inf for what is not; ``seen`` is
-        bool [..., V].
+        """Return logits [..., V] of the distribution that is drawn from, -inf for what is not;
+        ``seen`` is bool [..., V].
 
         Tokens as likely as the last one kept are kept, too.
         """
@@ -283,7 +284,7 @@ def generate(
 
 
 def _is_full(drawing: Drawing, sliding: Sliding) -> jax.Array:
-    """bool [B]: rows that continue and have no room for one more token."""
+    """Return bool [B]: rows that continue and have no room for one more token."""
     return ~drawing.done & (drawing.held >= sliding.room)
 
 

@@ -129,7 +129,7 @@ class Speculator:
         return Speculated(kept, length, state.rounds)
 
     def _judge(self, key: jax.Array, state: _Round) -> _Round:
-        """One round: the draft guesses ahead, the target judges."""
+        """Return one round: the draft guesses ahead, the target judges."""
         ahead = self.ahead
         drawing, judging = jax.random.split(jax.random.fold_in(key, state.rounds + 1))
         last = state.tokens[state.length - 1]
@@ -163,12 +163,12 @@ class Speculator:
     def _read(
         self, model: TokenModel, tokens: jax.Array, cache: Any, last: int
     ) -> tuple[jax.Array, Any]:
-        """Logits [last, V] of the distribution that is drawn from."""
+        """Return logits [last, V] of the distribution that is drawn from."""
         logits, cache = model(tokens[None], jnp.ones((1, len(tokens)), bool), cache, last)
         return self.sampler.filter_logits(logits[0]), cache
 
     def _find_ends(self, tokens: jax.Array, length: jax.Array) -> jax.Array:
-        """bool [size]: whether a stop ends at this place of one row."""
+        """Return bool [size]: whether a stop ends at this place of one row."""
         met, places = jnp.zeros(len(tokens), bool), jnp.arange(len(tokens))
         for stop in self.stops:
             if len(stop) > self.sampler.steps:
