@@ -148,7 +148,9 @@ class Layout:
             )
 
     def count_step_rows(self, batch_size: int) -> int:
-        """Return rows that a step is written for: a device's where steps are mapped, otherwise all."""
+        """Return rows that a step is written for: a device's where steps are mapped, otherwise
+        all.
+        """
         return batch_size // self.mesh.shape["data"] if self.mode == "pmapped" else batch_size
 
     def check_rules(self, params: Tree) -> None:
@@ -371,7 +373,9 @@ def _log_waiting(devices: Devices) -> None:
 
 
 def is_alone(error: BaseException) -> bool:
-    """Return whether an error means that another process of the run has ended or cannot be reached."""
+    """Return whether an error means that another process of the run has ended or cannot be
+    reached.
+    """
     return (
         jax.distributed.is_initialized() and re.search(LEFT, str(error), re.IGNORECASE) is not None
     )

@@ -67,7 +67,9 @@ class Options:
     where: str
 
     def read_int(self, name: str, default: int | None = None, least: int = 1) -> int:
-        """Return a whole number, unless there is a default for a field that is not there or null."""
+        """Return a whole number, unless there is a default for a field that is not there or
+        null.
+        """
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, int) or isinstance(value, bool) or value < least:

@@ -223,7 +223,9 @@ def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, J
 
 
 def start_and_end(codec: Component) -> tuple[str, str]:
-    """Return the names that the tokens which start and end a text have in its files; "" for none."""
+    """Return the names that the tokens which start and end a text have in its files; "" for
+    none.
+    """
     tokenizer = _tokenizer(codec)
     start, end = (None if i is None else tokenizer.id_to_token(i) for i in (codec.start, codec.end))
     return start or "", end or ""

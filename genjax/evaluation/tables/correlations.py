@@ -103,7 +103,9 @@ def _is_known(values: np.ndarray) -> np.ndarray:
 
 
 def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
-    """Return the root of the share of the variance of numbers [N] that lies between categories [N]."""
+    """Return the root of the share of the variance of numbers [N] that lies between categories
+    [N].
+    """
     place = np.unique(categories, return_inverse=True)[1]
     counts = np.bincount(place)
     means = np.bincount(place, numbers) / counts

@@ -88,7 +88,9 @@ def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return half the sum of the differences of the shares of each value, of strings [N] and [M]."""
+    """Return half the sum of the differences of the shares of each value, of strings [N] and
+    [M].
+    """
     values = np.unique(np.concatenate([a, b]))
     shares = [
         np.bincount(np.searchsorted(values, x), minlength=len(values)) / len(x) for x in (a, b)
