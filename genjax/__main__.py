@@ -280,7 +280,7 @@ def _check_places(given: Sequence[str]) -> None:
 
 
 def _written(given: Sequence[str]) -> list[str]:
-    """The places among the arguments that a command may write to."""
+    """Return the places among the arguments that a command may write to."""
     pairs = zip(given, [*given[1:], ""], strict=True)
     named = [
         word.partition("=")[2] if "=" in word else after

@@ -170,7 +170,7 @@ def run_loop(
 
 
 def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
-    """The summary of a run with those rows so far."""
+    """Return the summary of a run with those rows so far."""
     family, splits = setup.family, setup.data.splits
     shown = tuple(dict.fromkeys((*family.key_numbers, *family.evaluated_as.key_numbers)))
     held_out = ""
@@ -181,7 +181,7 @@ def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
 
 
 def _make_judge(setup: Setup) -> Judge:
-    """The judge of a run while it trains, with the runs that its evaluators need.
+    """Return the judge of a run while it trains, with the runs that its evaluators need.
 
     Raises:
       UserError: one is missing, or an evaluator cannot look at this family or these data.
@@ -239,7 +239,7 @@ class Loop:
         self._pending = self.step, metrics
 
     def is_stopping(self, stop: Stop, deadline: float) -> bool:
-        """Whether all processes stop here; they must agree on a step, and asking each other
+        """Return whether all processes stop here; they must agree on a step, and asking each other
         costs a round trip.
         """
         wanted = stop.wanted or time.monotonic() > deadline
@@ -389,7 +389,7 @@ class Clock:
         return (time.monotonic() - self._begin) / done * (steps - step) if done else math.inf
 
     def measure_total(self, step: int) -> tuple[int, float]:
-        """Steps that were taken, and the seconds that they took."""
+        """Return steps that were taken, and the seconds that they took."""
         return step - self._first, time.monotonic() - self._begin
 
     def measure_speed(self, step: int) -> float:

@@ -163,7 +163,9 @@ class Subject:
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(chosen)], *parts)
 
     def select_part(self, limit: int | None = None, split: str | None = None) -> Part:
-        """A split, or ``limit`` examples evenly spaced over it, as it may be sorted by class."""
+        """Return a split, or ``limit`` examples evenly spaced over it, as it may be sorted by
+        class.
+        """
         chosen = self.splits[split or self.split]
         size = len(chosen)
         count = size if limit is None else min(limit, size)
@@ -281,7 +283,7 @@ class Evaluator:
 def make_model(
     experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = ""
 ) -> Model:
-    """A state as evaluators see it."""
+    """Return a state as evaluators see it."""
     averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
     origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
     family = wrap_family(experiment.family)
@@ -361,7 +363,8 @@ def evaluate_split(
     batch_size: int,
     key: jax.Array,
 ) -> dict[str, float]:
-    """The family's metrics over one whole split, every example once; padded rows weigh nothing.
+    """Return the family's metrics over one whole split, every example once; padded rows weigh
+    nothing.
 
     ``evaluate`` is ``layout.compile_evaluation(family.evaluate)``.
     """
@@ -379,7 +382,7 @@ def judge(
     metrics: Mapping[str, float],
     remarks: tuple[str, ...] = (),
 ) -> Report:
-    """The family's own metrics over a split with remarks on them, and the findings of all
+    """Return the family's own metrics over a split with remarks on them, and the findings of all
     evaluators.
 
     Where two evaluators give one name, as two of a class do, the later one's is numbered.
@@ -411,7 +414,7 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def default_split(splits: Mapping[str, Split]) -> str:
-    """The split that a run is watched on: "validation" where one is held out, else "test".
+    """Return the split that a run is watched on: "validation" where one is held out, else "test".
 
     Raises:
       UserError: there is neither.
@@ -454,8 +457,8 @@ def map_chunks(
 
 
 def cycle_labels(count: int, classes: int) -> np.ndarray:
-    """The label [N] that each of ``draw_samples``'s first ``count`` was requested by a conditional
-    sampler of all in turn.
+    """Return the label [N] that each of ``draw_samples``'s first ``count`` was requested by a
+    conditional sampler of all in turn.
 
     Of more than ``CHUNK`` classes the last are never requested.
     """

@@ -164,7 +164,7 @@ def test_a_table_of_texts_is_encoded():
 def test_no_strength_changes_nothing_and_other_data_are_refused(augment, plain):
     off = dataclasses.replace(augment, prob=0.0)
     assert off(KEY, plain).keys() == plain.keys()
-    with pytest.raises(UserError, match=f"{type(augment).__name__} is for tokens.*holds image"):
+    with pytest.raises(UserError, match=f"{type(augment).__name__} is for tokens.*got image"):
         augment(KEY, {"image": jnp.zeros((1, 2, 2, 1))})
 
 

@@ -79,8 +79,8 @@ class LabelAgreement(Evaluator):
 def check_labels(
     evaluator: str, family: Component, spec: Spec, run: str, others: Mapping[str, Model]
 ) -> int:
-    """The number of labels that samples can be requested, if a classifier's run can tell whether
-    they are those.
+    """Return the number of labels that samples can be requested, if a classifier's run can tell
+    whether they are those.
 
     Raises:
       UserError: the model draws no samples, or not of all labels in turn, or the classifier knows
@@ -121,7 +121,7 @@ def confusion(asked: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _picture(table: np.ndarray, title: str) -> np.ndarray:
-    """The shares of each row of a confusion [K, K]."""
+    """Return the shares of each row of a confusion [K, K]."""
     classes = len(table)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     side = float(np.clip(0.45 * classes + 2, 4.5, 9))

@@ -26,8 +26,8 @@ def draw_texts(subject: Subject, count: int) -> list[np.ndarray]:
 
 
 def data_texts(subject: Subject, count: int, split: str | None = None) -> list[np.ndarray]:
-    """The predicted tokens of ``count`` rows evenly spaced over a split, by default the judged one;
-    before their end, and of the first document of a packed row alone.
+    """Return the predicted tokens of ``count`` rows evenly spaced over a split, by default the
+    judged one; before their end, and of the first document of a packed row alone.
     """
     batch = subject.take_examples(count, split)
     real = batch["loss_mask"] > 0
@@ -69,7 +69,7 @@ def check_texts(evaluator: str, spec: Spec) -> None:
 
 
 def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Texts as arrays of words, a number for each: those that the codec's text splits into.
+    """Return texts as arrays of words, a number for each: those that the codec's text splits into.
 
     Raises:
       UserError: the tokens represent no text.
@@ -87,6 +87,6 @@ def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def cut_at_end(row: np.ndarray, ends: Sequence[int]) -> np.ndarray:
-    """The tokens [M] of row [T] before the first of ``ends``."""
+    """Return the tokens [M] of row [T] before the first of ``ends``."""
     stops = np.flatnonzero(np.isin(row, ends))
     return row[: stops[0]] if len(stops) else row

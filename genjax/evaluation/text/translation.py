@@ -108,7 +108,7 @@ def translate(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which
+    """Return greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which
     ``source_mask`` [B, S] tells; ended ones are filled up with ``end``.
     """
     starts = jnp.full((len(source), 1), start, jnp.int32)
@@ -129,7 +129,7 @@ def answer(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which
+    """Return greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which
     ``prefix_mask`` [B, T + 1] tells; ended ones are filled up with ``end``.
 
     Args:
@@ -161,7 +161,9 @@ def corpus_scores(
 def tokenised_bleu(
     translations: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
 ) -> float:
-    """BLEU of texts that are words already, orders up to 4, without smoothing; from 0 to 100."""
+    """Return BLEU of texts that are words already, orders up to 4, without smoothing; from 0 to
+    100.
+    """
     metric = _sacrebleu().BLEU(tokenize="none", smooth_method="none", force=True)
     one, other = ([" ".join(words) for words in texts] for texts in (translations, references))
     return float(metric.corpus_score(one, [other]).score)
@@ -198,7 +200,7 @@ def _splitter(codec: Component) -> Words:
 
 
 def _words(codec: Component, row: np.ndarray) -> list[str]:
-    """The words of a translation [T]: a token each where the codec is of words."""
+    """Return the words of a translation [T]: a token each where the codec is of words."""
     splitter = _splitter(codec)
     if splitter is WORDS:
         return WORDS.split(codec.decode(row))
