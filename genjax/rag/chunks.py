@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 import importlib.util
-import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -119,9 +118,7 @@ class Cutting:
             for start, end in self._cut_part(part, tokens):
                 start, end = strip_span(part, start, end)
                 if start < end:
-                    found.append(
-                        Cut(section.start + start, section.start + end, section.headings)
-                    )
+                    found.append(Cut(section.start + start, section.start + end, section.headings))
         return found
 
     def _cut_part(self, text: str, tokens: Tokens) -> Iterator[tuple[int, int]]:
@@ -169,5 +166,3 @@ def _split_blocks(text: str) -> Iterator[tuple[int, str]]:
             end = cut if cut > start else end
         yield start, text[start:end]
         start = end
-
-

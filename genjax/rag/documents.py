@@ -159,7 +159,7 @@ def decode(raw: bytes, place: Path, encoding: str | None) -> str:
 def _refuse_control(text: str, place: Path) -> None:
     """Refuse a file of bytes that some encoding happens to have letters for."""
     if (found := _CONTROL.search(text)) is not None:
-        what = f"character {found.start():,} is {ascii(found[0])}"
+        what = f"character {found.start():,} is {found[0]!a}"
         raise UserError(f"{place} must be text, but {what}: it is binary", str(place))
 
 

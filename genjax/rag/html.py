@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 
-from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4 import BeautifulSoup, Tag
 from bs4.dammit import UnicodeDammit
-from bs4.element import PageElement
+from bs4.element import NavigableString, PageElement
 
 from genjax.errors import UserError
 from genjax.rag.sections import Outline, Section, clean
 
-UNSEEN = frozenset(
-    "script style noscript template iframe object embed svg math canvas head select option "
-    "datalist audio video map textarea button".split()
-)
-BLOCKS = frozenset(
-    "address article aside blockquote body br caption dd details div dl dt fieldset figcaption "
-    "figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol p pre section "
-    "summary table tbody td tfoot th thead tr ul".split()
-)
+_UNSEEN = """
+script style noscript template iframe object embed svg math canvas head select option
+datalist audio video map textarea button
+"""
+UNSEEN = frozenset(_UNSEEN.split())
+_BLOCKS = """
+address article aside blockquote body br caption dd details div dl dt fieldset figcaption
+figure footer form h1 h2 h3 h4 h5 h6 header hr html legend li main nav ol p pre section
+summary table tbody td tfoot th thead tr ul
+"""
+BLOCKS = frozenset(_BLOCKS.split())
 HEADINGS = {f"h{level}": level for level in range(1, 7)}
 CELLS = frozenset(("td", "th"))
 _HIDDEN = re.compile(
@@ -34,7 +36,9 @@ def decode_html(raw: bytes, encoding: str | None, place: str) -> str:
     Raises:
       UserError: it is of another.
     """
-    found = UnicodeDammit(raw, known_definite_encodings=[encoding] if encoding else [], is_html=True)
+    found = UnicodeDammit(
+        raw, known_definite_encodings=[encoding] if encoding else [], is_html=True
+    )
     markup = found.unicode_markup
     right = encoding is None or found.original_encoding == encoding.lower()
     if markup is None or found.contains_replacement_characters or not right:

@@ -24,6 +24,7 @@ from genjax.store.limits import check_record
 from genjax.store.lookups import find_known, find_visible
 from genjax.store.records import HEADINGS, Chunk, Document, Origin, Payload
 from genjax.store.rows import load
+from genjax.store.runs import name_record
 from genjax.store.store import Store
 
 
@@ -68,16 +69,12 @@ def ingest_file(
       UserError: the file or one of its documents is wrong; then nothing is written.
     """
     sources = read_file(path, encoding, field)
-    found = ingest_sources(
-        store, sources, cutting, tokens, origin=origin, generator=generator
-    )
+    found = ingest_sources(store, sources, cutting, tokens, origin=origin, generator=generator)
     here = {name_document(source.place) for source in sources}
     file = str(Path(path).expanduser().resolve())
     gone = [
         one.id
-        for one in store.select(
-            Compare("metadata.file", "=", file), kind="document", origin="any"
-        )
+        for one in store.select(Compare("metadata.file", "=", file), kind="document", origin="any")
         if one.id not in here
     ]
     removed = found.removed
@@ -121,13 +118,13 @@ def ingest_sources(
 
 def name_document(place: str) -> str:
     """The id of the document of a place."""
-    return _name("document", place)
+    return name_record("document", place)
 
 
 def make_chunks(
     source: Source, document: Document, cutting: Cutting, tokens: Tokens
 ) -> list[Chunk]:
-    """The chunks of a document, in their order; ``document.text[start:end]`` is the text of each."""
+    """The chunks of a document in order; ``document.text[start:end]`` is the text of each."""
     chunks = []
     for cut in cutting.cut(source.text, source.sections, tokens):
         text = source.text[cut.start : cut.end]
@@ -135,7 +132,7 @@ def make_chunks(
         key = "\n".join((document.id, str(cut.start), digest, *cut.headings))
         chunks.append(
             Chunk(
-                id=_name("chunk", key),
+                id=name_record("chunk", key),
                 origin=document.origin,
                 generator=document.generator,
                 document=document.id,
@@ -223,9 +220,3 @@ def _find_hidden(store: Store, ids: Sequence[str]) -> list[str]:
     with store.reading() as connection:
         hidden = find_known(connection, ids) - set(find_visible(connection, ids))
     return [one for one in ids if one in hidden]
-
-
-def _name(kind: str, content: str) -> str:
-    """An id that follows from the content."""
-    digest = hashlib.sha256(f"{kind}\n{content}".encode()).hexdigest()
-    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"

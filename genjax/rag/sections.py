@@ -10,6 +10,7 @@ LONGEST = 200  # characters of a heading that are kept
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
+_OTHER = re.compile(r"\s*[#>|*+-]")  # begins a line that no underline makes a heading of
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
 
 
@@ -65,9 +66,8 @@ def split_markdown(text: str) -> tuple[Section, ...]:
         elif (heading := _HEADING.fullmatch(bare)) is not None:
             outline.begin(at, len(heading[1]), heading[2] or "")
         elif before.strip() and (under := _UNDERLINE.fullmatch(bare)) is not None:
-            if not before.lstrip().startswith(("#", "-", "*", ">", "|")):
-                outline.begin(before_at, 1 if under[1][0] == "=" else 2, before)
-        before, before_at = ("" if fence else bare), at
+            outline.begin(before_at, 1 if under[1][0] == "=" else 2, before)
+        before, before_at = ("" if fence or _OTHER.match(bare) else bare), at
         at += len(line)
     return outline.end(len(text))
 

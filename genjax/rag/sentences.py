@@ -6,21 +6,25 @@ import re
 from typing import NamedTuple
 
 # Short words that a full stop follows within a sentence, in English and German.
-ABBREVIATIONS = frozenset(
-    "abs art bd bzgl bzw ca capt cf co col corp dept dipl dr ed eds eng etc evtl fig gen ggf gov "
-    "hl hr hrsg inc ing jr jun kap lt ltd max messrs mio min mr mrd mrs ms mt nr no op phd pp prof "
-    "rep rev sen sgt sog sr st str tab tel usw vgl vol vs zzgl".split()
-)
-MONTHS = frozenset(
-    "januar jänner februar märz april mai juni juli august september oktober november dezember "
-    "jahrhundert jahrhunderts jh".split()
-)
+_ABBREVIATIONS = """
+abs art bd bzgl bzw ca capt cf co col corp dept dipl dr ed eds eng etc evtl fig gen ggf gov
+hl hr hrsg inc ing jr jun kap lt ltd max messrs mio min mr mrd mrs ms mt nr no op phd pp
+prof rep rev sen sgt sog sr st str tab tel usw vgl vol vs zzgl
+"""
+ABBREVIATIONS = frozenset(_ABBREVIATIONS.split())
+_MONTHS = """
+januar jänner februar märz april mai juni juli august september oktober november dezember
+jahrhundert jahrhunderts jh
+"""
+MONTHS = frozenset(_MONTHS.split())
 CLOSING = "\"'”’“»«›‹)\\]】」』"
 _END = re.compile(
     rf"[.!?…]+[{CLOSING}]*(?=\s)"  # Latin and its like: a blank must follow
     rf"|[。！？]+[{CLOSING}]*"
     r"|\n[^\S\n]*(?=\n)"  # an empty line
-    r"|\n(?=[^\S\n]*(?:[-*•+>#|]|\d+[.)])[^\S\n])"  # a line of a list, a table or a heading
+    r"|\n(?=[^\S\n]*(?:[-*•+>|]|#{1,6}|\d+[.)])[^\S\n])"  # a line of a list, a table or a heading
+    r"|^[^\S\n]{0,3}#{1,6}[^\S\n][^\n]*(?=\n)",  # a heading ends with its line
+    re.MULTILINE,
 )
 _WORD = re.compile(r"([^\W\d_]+|\d+)\.$")
 

@@ -24,24 +24,26 @@ _JOINED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
 )
 # What a question or statement is put together with, and what it is not about.
+_ENGLISH = """
+a about after all also an and any are as at be because been before between both but by can
+could did do does during each either for from had has have he her his how i if in into is it
+its many may might more most much must no nor not of on one or other our out over s shall
+she should so some such t than that the their them then there these they this those through
+to under until up upon was we were what when where whether which while who whom whose why
+will with within would you your
+"""
+_GERMAN = """
+aber alle allem allen aller alles als also am an andere anderen auch auf aus bei beim bis da
+damit dann das dass dem den denn der des die dies diese dieser dieses durch ein eine einem
+einen einer eines er es für gab gibt hat hatte hatten haben ihr ihre ihrer im in ins ist
+kann kein keine man mehr mit nach nicht noch nur ob oder sehr sein seine seiner sich sie
+sind so über um und unter viel viele vom von vor wann war waren warum was welche welchem
+welchen welcher welches wem wen wenn wer werden wessen wie wieso wird wo wurde wurden zu zum
+zur zwischen
+"""
 FUNCTION_WORDS: Mapping[str, frozenset[str]] = {
-    "english": frozenset(
-        "a about after all also an and any are as at be because been before between both but by "
-        "can could did do does during each either for from had has have he her his how i if in "
-        "into is it its many may might more most much must no nor not of on one or other our out "
-        "over s shall she should so some such t than that the their them then there these they "
-        "this those through to under until up upon was we were what when where whether which while "
-        "who whom whose why will with within would you your".split()
-    ),
-    "german": frozenset(
-        "aber alle allem allen aller alles als also am an andere anderen auch auf aus bei beim bis "
-        "da damit dann das dass dem den denn der des die dies diese dieser dieses durch ein eine "
-        "einem einen einer eines er es für gab gibt hat hatte hatten haben ihr ihre ihrer im in "
-        "ins ist kann kein keine man mehr mit nach nicht noch nur ob oder sehr sein seine seiner "
-        "sich sie sind so über um und unter viel viele vom von vor wann war waren warum was "
-        "welche welchem welchen welcher welches wem wen wenn wer werden wessen wie wieso wird wo "
-        "wurde wurden zu zum zur zwischen".split()
-    ),
+    "english": frozenset(_ENGLISH.split()),
+    "german": frozenset(_GERMAN.split()),
 }
 
 

@@ -15,7 +15,16 @@ from genjax.store.index.follow import Change, Followed, Found
 from genjax.store.index.index import LONGEST_TEXT, POOL, Entry, Index, Query
 from genjax.store.index.opening import open_encoder, open_index
 from genjax.store.lookups import find_visible
-from genjax.store.records import COMMON, HEADINGS, Chunk, Feedback, Payload, Record, Wanted, fields_of
+from genjax.store.records import (
+    COMMON,
+    HEADINGS,
+    Chunk,
+    Feedback,
+    Payload,
+    Record,
+    Wanted,
+    fields_of,
+)
 from genjax.store.rows import load, name_kind
 from genjax.store.store import Store
 
@@ -93,14 +102,22 @@ def find_index(store: Store, url: str | None) -> str:
 
 
 def open_search(
-    store: Store, url: str | None = None, encoder: str = "wordllama", rebuild: bool = False
+    store: Store,
+    url: str | None = None,
+    encoder: str = "wordllama",
+    rebuild: bool = False,
+    language: str = "english",
 ) -> Index:
     """The index of a store.
+
+    Args:
+      language: whose stems words are compared by; that which the index was made with holds.
 
     Raises:
       UserError: it cannot be opened, or another encoder built it.
     """
-    return open_index(find_index(store, url), open_encoder(encoder), rebuild=rebuild)
+    place = find_index(store, url)
+    return open_index(place, open_encoder(encoder), language=language, rebuild=rebuild)
 
 
 def search(
