@@ -1,5 +1,5 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-show | store``.
+show | store | ask``.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from etils import epath
 from jax.errors import JaxRuntimeError
 
 from genjax import checks, parallel
+from genjax.cli.ask import ask_command
 from genjax.cli.bench import bench
 from genjax.cli.compare import compare
 from genjax.cli.data import data_command
@@ -61,6 +62,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   data prepare CONFIG  make a training set with a data card from raw files
   store    ACTION   records of prompts, answers and documents: init, import, search, export, ...
+  ask      STORE QUESTION  answer from the documents of a store, with checked citations
   show     CONFIG   fields, parameters and FLOPs; also of a RUN_DIR, or of a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
@@ -74,6 +76,7 @@ NEEDED = {  # words before the options; a RUN_DIR for all others
     "compare": ("RUN_A", "RUN_B"),
     "data": ("prepare", "CONFIG"),
     "store": ("ACTION",),
+    "ask": ("STORE", "QUESTION"),
 }
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 PLACES = ("--run-dir", "--out", "--from")
@@ -187,6 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "data": data_command,
         "show": show_command,
         "store": store_command,
+        "ask": ask_command,
     }
     with stop_promptly() as ended:
         try:
@@ -267,7 +271,8 @@ def _check_places(given: Sequence[str]) -> None:
     """Refuse paths among the arguments that no file system here opens: of targets, and of
     options that name places.
     """
-    checks.check_path(given[1], "the target")
+    if given[0] != "ask":  # a store may be the URL of a database
+        checks.check_path(given[1], "the target")
     for option, value in zip(given, [*given[1:], ""], strict=True):
         name, equals, beside = option.partition("=")
         if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):

@@ -15,6 +15,7 @@ from genjax.cli.store_options import (
     ExportOptions,
     ImportOptions,
     IndexOptions,
+    IngestOptions,
     InitOptions,
     Options,
     PreferOptions,
@@ -29,6 +30,7 @@ USAGE = """usage: genjax store ACTION STORE ... [--user NAME]
 
   init       STORE              make a store
   import     STORE FILE...      JSON lines, JSON or Parquet; or --sql URL --query QUERY
+  ingest     STORE FILE...      documents of text, Markdown, HTML, PDF or JSON lines, in chunks
   add        STORE RECORD...    records as JSON objects
   search     STORE QUERY        find records by words and meaning
   show       STORE [ID...]      what there is; records, and conversations of sessions
@@ -51,6 +53,7 @@ STORE is a path (SQLite) or a URL: postgresql://... See docs/store.md."""
 ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that come before
     "init": (InitOptions, "STORE"),
     "import": (ImportOptions, "STORE ..."),
+    "ingest": (IngestOptions, "STORE FILE..."),
     "add": (Options, "STORE RECORD..."),
     "search": (SearchOptions, "STORE QUERY"),
     "show": (ShowOptions, "STORE ..."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from genjax.cli.ingest import ingest
 from genjax.cli.store_options import (
     CheckOptions,
     CopyOptions,
@@ -12,6 +13,7 @@ from genjax.cli.store_options import (
     ExportOptions,
     ImportOptions,
     IndexOptions,
+    IngestOptions,
     InitOptions,
     Options,
     PreferOptions,
@@ -65,6 +67,8 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
     match action, options:
         case "import", ImportOptions():
             _import(store, words, options)
+        case "ingest", IngestOptions():
+            ingest(store, words, options)
         case "add", _:
             print("\n".join(store.add(*(_read(word) for word in words))))
         case "show", ShowOptions():
@@ -152,7 +156,9 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
 
 
 def _follow(action: str, store: Store, options: IndexOptions) -> None:
-    index = open_search(store, options.index, options.encoder, rebuild=action == "rebuild")
+    index = open_search(
+        store, options.index, options.encoder, action == "rebuild", options.language
+    )
     try:
         done = (rebuild if action == "rebuild" else follow)(store, index)
     finally:
