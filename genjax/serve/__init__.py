@@ -1,0 +1,1 @@
+"""Serves runs and records of a store over HTTP."""
