@@ -8,6 +8,7 @@ from typing import Any
 
 import tyro
 
+from genjax.cli.options import explain_store
 from genjax.cli.store_options import (
     CheckOptions,
     CopyOptions,
@@ -85,12 +86,7 @@ def store_command(target: str, arguments: Sequence[str]) -> None:
         raise UserError(
             f"store {target} needs {needed} before its options, got {len(words)} words", target
         )
-    try:
+    with explain_store():
         from genjax.cli.store_actions import run_action
 
         run_action(target, words, options)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("genjax"):
-            raise
-        cure = "pip install 'genjax-train[store]'"
-        raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None
