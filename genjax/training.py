@@ -101,6 +101,8 @@ def train(
         setup = set_up(experiment, folder, layout=layout)
         check_training(setup)
         claim.write()
+        for part in setup.frozen if layout.is_main else ():
+            part.keep(folder)
         parents = lineage.parents(folder, needed, experiment.start_from.best)
         directory.describe(folder, setup.data, layout, parents)
         if directory.load_others(folder) is None:
@@ -110,6 +112,8 @@ def train(
                 state = run_loop(setup, checkpoints, stop, deadline, quiet, watch)
             if layout.is_main:
                 writers.plot_losses(folder)
+                for part in setup.frozen:
+                    part.finish(folder, int(state.step))
         stop.raise_pending()
     return Run(
         setup.experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout

@@ -9,7 +9,6 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from genjax.cli.stored import mend, unique
@@ -34,12 +33,12 @@ class Step(NamedTuple):
     """What a step drew: its number, and arrays that may still be on the device."""
 
     number: int
-    tokens: jax.Array
-    real: jax.Array
+    tokens: np.ndarray
+    real: np.ndarray
     wide: int  # tokens of a response
-    reward: jax.Array
-    kl: jax.Array
-    weight: jax.Array
+    reward: np.ndarray
+    kl: np.ndarray
+    weight: np.ndarray
 
 
 @contextlib.contextmanager
@@ -84,9 +83,8 @@ class Rollouts:
     def take(self, step: int, batch: Batch) -> None:
         """Take what was drawn at a step: a batch of ``experience`` of PPO or GRPO."""
         wide = batch["response_mask"].shape[1]
-        names = ("tokens", "real"), ("reward", "kl", "mask")
-        before, after = ([batch[name] for name in part] for part in names)
-        self._queue.put(Step(step, *before, wide, *after))
+        drawn, scored = batch["tokens"], batch["reward"]
+        self._queue.put(Step(step, drawn, batch["real"], wide, scored, batch["kl"], batch["mask"]))
 
     def flush(self) -> None:
         """Wait until all that was taken is written, as before a checkpoint."""

@@ -178,7 +178,8 @@ def test_rollouts_are_kept_once_however_often_a_run_resumes(tmp_path, monkeypatc
     assert sorted((a.step, a.metadata["row"]) for a in answers) == [
         (step, row) for step in range(4) for row in range(8)
     ]
-    rows = [json.loads(x) for x in open("runs/ppo_positive_tiny/metrics.jsonl")]
+    path = tmp_path / "runs" / "ppo_positive_tiny" / "metrics.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
     means = {row["step"]: row["reward"] for row in rows if row["split"] == "train"}
     for last, mean in means.items():  # a row of metrics is the mean of two steps
         own = [scores[a.id] for a in answers if last - 2 <= a.step < last]
