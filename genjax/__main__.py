@@ -5,6 +5,7 @@ show | store | ask``.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import json
 import logging
@@ -33,6 +34,7 @@ from genjax.cli.options import (
     ShowRunOptions,
     ShowSamplesOptions,
     TrainOptions,
+    explain_store,
     parse,
 )
 from genjax.cli.sample import sample_command
@@ -93,9 +95,20 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
     experiment = options.experiment
     if options.from_ is not None:
         experiment = pretrained.with_base(experiment, options.from_, run_dir)
-    run = train(
-        experiment, run_dir, max_minutes=options.max_minutes, source=path, tracking=options.tracking
-    )
+    with contextlib.ExitStack() as stack:
+        watch = None
+        if options.store is not None:
+            with explain_store():
+                from genjax.cli.rollouts import keep_rollouts
+            watch = stack.enter_context(keep_rollouts(options.store, experiment))
+        run = train(
+            experiment,
+            run_dir,
+            max_minutes=options.max_minutes,
+            source=path,
+            tracking=options.tracking,
+            watch=watch,
+        )
     if not run.layout.is_main:
         return
     print(f"run       {run.run_dir}")
@@ -133,6 +146,12 @@ def compare_command(target: str, arguments: Sequence[str]) -> None:
     for name, value in found.numbers.items():
         print(f"  {name:<{width}}  {value:.6g}")
     print(found.path)
+    if options.store is not None:
+        with explain_store():
+            from genjax.cli.stored_judged import store_comparison
+
+            count = store_comparison(options.store, (a, b), found.drawn, options)
+        print(f"{options.store}: {count:,} pairs of responses")
 
 
 def bench_command(target: str, arguments: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -45,6 +46,19 @@ class Diverged(Exception):
     """Several steps in a row were not finite."""
 
 
+class Watch(Protocol):
+    """What is shown the batches that a family collects, such as rollouts."""
+
+    def begin(self, setup: Setup) -> None:
+        """Called once the run is described, before the first step."""
+
+    def take(self, step: int, batch: Batch) -> None:
+        """Take what was collected by the state of a step; the arrays are not to be changed."""
+
+    def flush(self) -> None:
+        """Called before a checkpoint is written: what was taken must not be lost after it."""
+
+
 def train(
     experiment: Experiment,
     run_dir: str | Path,
@@ -53,6 +67,7 @@ def train(
     source: Path | None = None,
     quiet: bool = False,
     tracking: Tracking = Tracking(),
+    watch: Watch | None = None,
 ) -> Run:
     """Train, or continue where the newest checkpoint of ``run_dir`` stands; returns the run as
     ``load`` does.
@@ -66,6 +81,7 @@ def train(
       quiet: show no progress.
       tracking: with MLflow; those that are trained first are tracked, too, as models of their own
         names.
+      watch: is shown what the family collects before each step, see ``Watch``.
 
     Raises:
       UserError: for a config, data or directory that does not fit, one that another process trains
@@ -85,15 +101,19 @@ def train(
         setup = set_up(experiment, folder, layout=layout)
         check_training(setup)
         claim.write()
+        for part in setup.frozen if layout.is_main else ():
+            part.keep(folder)
         parents = lineage.parents(folder, needed, experiment.start_from.best)
         directory.describe(folder, setup.data, layout, parents)
         if directory.load_others(folder) is None:
             directory.keep_others(folder, setup.others)
         with track_run(tracking, folder, experiment.steps, experiment.keep, layout.is_main):
             with Stop(lease) as stop, Checkpoints(folder, experiment.keep) as checkpoints:
-                state = run_loop(setup, checkpoints, stop, deadline, quiet)
+                state = run_loop(setup, checkpoints, stop, deadline, quiet, watch)
             if layout.is_main:
                 writers.plot_losses(folder)
+                for part in setup.frozen:
+                    part.finish(folder, int(state.step))
         stop.raise_pending()
     return Run(
         setup.experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout
@@ -136,7 +156,12 @@ def _train_prerequisites(
 
 
 def run_loop(
-    setup: Setup, checkpoints: Checkpoints, stop: Stop, deadline: float, quiet: bool
+    setup: Setup,
+    checkpoints: Checkpoints,
+    stop: Stop,
+    deadline: float,
+    quiet: bool,
+    watch: Watch | None = None,
 ) -> State:
     """Take the steps from the newest checkpoint to the last; returns the final state.
 
@@ -156,7 +181,9 @@ def run_loop(
             return start.state
         with examples(setup, start.state, start.position) as (source, remarks):
             out.say_all(remarks)
-            loop = Loop(setup, start, judge, checkpoints, out, summary)
+            if watch is not None:
+                watch.begin(setup)
+            loop = Loop(setup, start, judge, checkpoints, out, summary, watch)
             while loop.step < steps:
                 loop.advance(next(source))
                 stopping = loop.is_stopping(stop, deadline)
@@ -214,9 +241,11 @@ class Loop:
         checkpoints: Checkpoints,
         out: writers.Writers,
         summary: Summary,
+        watch: Watch | None = None,
     ) -> None:
         self.state, self.step, self.meter = start.state, start.step, start.meter
         self._setup, self._judge, self._checkpoints, self._out = setup, judge, checkpoints, out
+        self._watch = watch
         self._summary, self._alarms = summary, Alarms(setup.experiment.steps)
         self._is_first = True
         self._split = default_split(setup.data.splits) if setup.experiment.every.evaluate else ""
@@ -229,6 +258,8 @@ class Loop:
         setup, collect = self._setup, self._setup.family.collect
         if collect is not None:
             batch = setup.layout.place(collect(self.state, batch, self.state.step_key))
+            if self._watch is not None:
+                self._watch.take(self.step, batch)
         with self._clock.skip_compilation() if self._is_first else contextlib.nullcontext():
             if self._is_first:
                 check_step(setup, self.state, batch)
@@ -358,6 +389,8 @@ class Loop:
             return
         stop.check()
         self._out.flush()
+        if self._watch is not None:
+            self._watch.flush()
         position = self.step * experiment.batch_size
         progress = {"step": self.step, "position": position, "meter": self.meter.to_json()}
         self._checkpoints.save(self.step, self.state, progress, scores)

@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from genjax.cli.options import EvaluateOptions, parse
+from genjax.cli.options import EvaluateOptions, explain_store, parse
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError
 from genjax.evaluation.judge import Report
@@ -54,6 +54,12 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
         )
     for remark in found.remarks:
         print(f"note: {remark}")
+    if options.store is not None:
+        with explain_store():
+            from genjax.cli.stored_judged import store_report
+
+            count = store_report(options.store, run, options.split, found)
+        print(f"{options.store}: {count:,} responses, {len(found.numbers)} scores of the run")
 
 
 def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator[str]:

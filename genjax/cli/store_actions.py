@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from genjax.cli.ingest import ingest
 from genjax.cli.store_options import (
+    AgreementOptions,
+    CategoriseOptions,
     CheckOptions,
     CopyOptions,
     DeleteOptions,
@@ -25,6 +27,8 @@ from genjax.cli.store_options import (
 from genjax.errors import UserError
 from genjax.runs.rewards import load_reward
 from genjax.serial.json_text import parse
+from genjax.store.agreement import describe_store
+from genjax.store.classifying import categorise_by_run
 from genjax.store.conversation import Turn, read_tree
 from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
@@ -53,7 +57,7 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
     if action == "restore":
         check_backup(rest[0])  # before a store is made
     creates = action in ("init", "restore")
-    reads = action in ("search", "show", "lineage", "backup", "copy")
+    reads = action in ("search", "show", "lineage", "agreement", "backup", "copy")
     blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None
     with open_store(place, creates, blobs=blobs, user=options.user, read_only=reads) as store:
         _run(action, store, rest, options)
@@ -101,16 +105,41 @@ def _judge(action: str, store: Store, words: Sequence[str], options: Options) ->
                 options.filter,
                 origin=options.origin,
                 source_id=options.reward,
+                fill=options.fill,
             )
             print(f"scored    {found:,} responses")
         case "prefer", PreferOptions():
-            pairs = prefer(store, options.name, margin=options.margin, origin=options.origin)
+            pairs = prefer(
+                store,
+                options.name,
+                margin=options.margin,
+                origin=options.origin,
+                fill=options.fill,
+            )
             print(f"pairs     {pairs:,}")
+        case "categorise", CategoriseOptions():
+            _categorise(store, options)
+        case "agreement", AgreementOptions():
+            print("\n".join(describe_store(store, options.filter, options.origin)))
         case "tag", TagOptions():
             store.tag(*words, add=options.add, remove=options.remove)
         case "delete", DeleteOptions():
             act = store.undelete if options.undo else store.delete
             (store.erase if options.erase else act)(*words)
+
+
+def _categorise(store: Store, options: CategoriseOptions) -> None:
+    done = categorise_by_run(
+        store,
+        options.run,
+        options.filter,
+        kind=options.kind,
+        origin=options.origin,
+        name=options.name,
+    )
+    print(f"labelled  {done.labelled:,} records")
+    if done.unread:
+        print(f"left out  {done.unread:,} that the classifier cannot read")
 
 
 def _maintain(action: str, store: Store, words: Sequence[str], options: Options) -> None:
@@ -249,6 +278,7 @@ def _check(store: Store, options: CheckOptions) -> None:
     print(f"store     {store.place} is whole")
 
 
-GROUPS = dict.fromkeys(("score", "prefer", "tag", "delete"), _judge) | dict.fromkeys(
+JUDGING = ("score", "prefer", "categorise", "agreement", "tag", "delete")
+GROUPS = dict.fromkeys(JUDGING, _judge) | dict.fromkeys(
     ("init", "check", "backup", "restore", "copy"), _maintain
 )

@@ -168,12 +168,14 @@ class ScoreOptions(Options):
       name: of the score.
       filter: of the responses.
       origin: of the responses.
+      fill: leave out what a person has scored under this name.
     """
 
     reward: str = ""
     name: str = "reward"
     filter: str = ""
     origin: Asked = "real"
+    fill: bool = False
 
     def __post_init__(self) -> None:
         checks.some(self, "reward", "name")
@@ -187,14 +189,51 @@ class PreferOptions(Options):
       name: of the score.
       margin: by which the higher score must be above.
       origin: of the responses.
+      fill: leave out prompts of which a person prefers one response to another.
     """
 
     name: str = "reward"
     margin: float = 0.0
     origin: Asked = "real"
+    fill: bool = False
 
     def __post_init__(self) -> None:
         checks.at_least(self, 0, "margin")
+
+
+@checks.frozen
+class CategoriseOptions(Options):
+    """Label texts or pictures by the run of a classifier.
+
+    Attributes:
+      run: the run directory of the classifier.
+      name: of the labels.
+      filter: of the records.
+      kind: of the records; any by default.
+      origin: of the records.
+    """
+
+    run: str = ""
+    name: str = "category"
+    filter: str = ""
+    kind: str | None = None
+    origin: Asked = "real"
+
+    def __post_init__(self) -> None:
+        checks.some(self, "run", "name")
+
+
+@checks.frozen
+class AgreementOptions(Options):
+    """Say whether raters agree, and whether preferences follow length or place.
+
+    Attributes:
+      filter: of the feedback.
+      origin: of the responses.
+    """
+
+    filter: str = ""
+    origin: Asked = "real"
 
 
 @checks.frozen

@@ -213,7 +213,7 @@ class Origin:
     Attributes:
       name: of a prepared set.
       fingerprint: of its records.
-      kind: "real" or "synthetic".
+      kind: "real", "synthetic", or "store" of records of which some may be either.
       generator: of synthetic records, the run that drew them, with its step, seed and own data;
         None of real ones.
       manifest: the path of the file that tells of its raw files or its generator.

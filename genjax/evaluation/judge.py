@@ -20,6 +20,7 @@ from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
+from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
 from genjax.family import Batch, Family, Metrics, State, require_samples
@@ -30,6 +31,7 @@ from genjax.samplers.options import decode_samples, encode_options
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 T = TypeVar("T")
+SHARED = "samples"  # what is shared under this name and a count, see ``Subject.draw_samples``
 CHUNK = (
     256  # samples that are drawn at once; a conditional sampler starts over with label 0 in each
 )
@@ -182,7 +184,12 @@ class Subject:
         """
         family = self.model.family
         require_samples(family)
-        return self.compute_once(("samples", n), lambda: self.draw_samples_with(family.sampler, n))
+        return self.compute_once((SHARED, n), lambda: self.draw_samples_with(family.sampler, n))
+
+    def list_draws(self) -> list[np.ndarray]:
+        """What ``draw_samples`` has drawn so far."""
+        names = [name for name in self.made if isinstance(name, tuple) and name[0] == SHARED]
+        return [self.made[name] for name in names]
 
     def draw_samples_with(self, options: Component, n: int) -> np.ndarray:
         """``n`` samples in model space by another sampler of the family's, from the same
@@ -208,12 +215,14 @@ class Findings:
       protocol: of the numbers: features, resizing, how many samples, which split. Step, averaging
         and seed are added.
       remarks: sentences for the reader, such as advice where a number is bad.
+      drawn: samples that were scored one by one.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     protocol: str = ""
     remarks: tuple[str, ...] = ()
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +236,7 @@ class Report:
       remarks: sentences for the reader.
       data: the set that was judged on, in words; "" for the one that the run was trained on.
       fingerprint: of that set.
+      drawn: the samples that evaluators looked at.
     """
 
     numbers: Mapping[str, float]
@@ -235,6 +245,7 @@ class Report:
     remarks: tuple[str, ...]
     data: str = ""
     fingerprint: str = ""
+    drawn: tuple[Drawn, ...] = ()
 
 
 @checks.frozen
@@ -393,6 +404,7 @@ def judge(
     pictures: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
     said: list[str] = []
+    drawn: list[Drawn] = []
     for found in (
         Findings(metrics, protocol=own, remarks=remarks),
         *(evaluator(subject) for evaluator in evaluators),
@@ -404,7 +416,10 @@ def judge(
         for name, picture in found.pictures.items():
             pictures[_free(name, pictures)] = picture
         said.extend(found.remarks)
-    return Report(numbers, pictures, protocols, tuple(said))
+        drawn += [] if found.drawn is None else [found.drawn]
+    scored = {len(one.samples) for one in drawn if one.samples is not None}
+    drawn += [Drawn(draws) for draws in subject.list_draws() if len(draws) not in scored]
+    return Report(numbers, pictures, protocols, tuple(said), drawn=tuple(drawn))
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

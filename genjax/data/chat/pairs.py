@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,18 +57,30 @@ def read_pairs(path: Path, template: Template, joint: str, left: Counter[str]) -
       UserError: the file is missing, damaged or empty, or a record lacks a field; the record is
         named.
     """
-    read = [
-        parse_pair(record, where, template, joint, left)
-        for where, record in read_records(path, left)
-    ]
+    return parse_pairs(read_records(path, left), str(path), template, joint, left)
+
+
+def parse_pairs(
+    records: Iterable[tuple[str, Any]],
+    title: str,
+    template: Template,
+    joint: str,
+    left: Counter[str],
+) -> list[ChatPair]:
+    """The pairs of records, each with where it is; ``title`` is what a person calls all of them.
+
+    Raises:
+      UserError: there are none, or a record lacks a field; the record is named.
+    """
+    read = [parse_pair(record, where, template, joint, left) for where, record in records]
     found = [pair for pair in read if pair is not None]
     if not read:
-        raise UserError(f"{path} holds no records", str(path))
+        raise UserError(f"{title} holds no records", title)
     if not found:
         raise UserError(
-            f"the chosen and the rejected side of each of the {len(read):,} records of {path} "
+            f"the chosen and the rejected side of each of the {len(read):,} records of {title} "
             "answer different prompts: both must begin with the same turns, or 'prompt' hold them",
-            str(path),
+            title,
         )
     return found
 
