@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -16,14 +15,12 @@ from genjax.data.pictures import png_bytes
 from genjax.errors import UserError
 from genjax.evaluation.images.reward_of_images import requested_labels
 from genjax.families.autoregressive.request import MOST_PROMPTS
-from genjax.runs import lineage
 from genjax.runs.run import Run
 from genjax.samplers.options import encode_options
 from genjax.store.opening import open_store
-from genjax.store.records import DataSet, Feedback, Payload, Prompt, Record, Response
-from genjax.store.records import Run as RunRecord
+from genjax.store.records import Feedback, Payload, Prompt, Record, Response
 from genjax.store.rows import make_ids
-from genjax.store.store import Store
+from genjax.store.runs import make_id, mend, record_run
 
 Drawn = tuple[int, np.ndarray, np.ndarray | None]  # of a seed, in model space, and scores [N]
 PNG = "image/png"
@@ -54,7 +51,9 @@ def store_draws(
             prompts, payloads = _read_samples(run, sampler, samples)
             ids = make_ids(len(payloads))
             for number, (said, payload) in enumerate(zip(prompts, payloads, strict=True)):
-                prompt = Prompt(id=_name("prompt", said), origin="real", payload=Payload(text=said))
+                prompt = Prompt(
+                    id=make_id("prompt", said), origin="real", payload=Payload(text=said)
+                )
                 if prompt.id not in known:
                     known.add(prompt.id)
                     store.add_new([prompt])
@@ -88,35 +87,6 @@ def store_draws(
     return count
 
 
-def record_run(store: Store, run: Run) -> RunRecord:
-    """The record of a run, made with those of its data where it is missing."""
-    known = lineage.read_record(run.run_dir, run.step)
-    sets = []
-    for one in known["origins"]:
-        sets.append(
-            DataSet(
-                id=_name("dataset", str(one["fingerprint"])),
-                origin="real",
-                name=str(one["name"]),
-                fingerprint=str(one["fingerprint"]),
-                manifest={"inputs": dict(lineage.read_inputs(one) or {}), "kind": one["kind"]},
-            )
-        )
-    place = str(run.run_dir)
-    record = RunRecord(
-        id=_name("run", f"{place}\n{known['config']}\n{known['data_fingerprint']}"),
-        origin="real",
-        name=run.run_dir.name,
-        path=place,
-        config=known["config"],
-        fingerprint=known["data_fingerprint"],
-        parents=tuple(dict.fromkeys(one.id for one in sets)),
-        metadata={"commits": known["commits"], "training_seed": known["training_seed"]},
-    )
-    store.add_new([*{one.id: one for one in sets}.values(), record])
-    return record
-
-
 def _read_samples(
     run: Run, sampler: Component, samples: np.ndarray
 ) -> tuple[Sequence[str], list[Payload]]:
@@ -133,20 +103,9 @@ def _read_samples(
         typed = sampler.prompts or (sampler.prompt,)
         said = [typed[number % MOST_PROMPTS % len(typed)] for number in range(len(samples))]
         answers = split_answers(samples, request, codec).responses
-        return said, [Payload(text=_mend(answer)) for answer in answers]
+        return said, [Payload(text=mend(answer)) for answer in answers]
     if run.spec.vocabulary is not None:
         texts = [codec.decode(before_end(codec, row)) for row in np.asarray(samples)]
         if all(isinstance(text, str) for text in texts):
-            return [""] * len(texts), [Payload(text=_mend(text)) for text in texts]
+            return [""] * len(texts), [Payload(text=mend(text)) for text in texts]
     raise UserError(f"store: {run.run_dir} draws neither texts nor images", "store")
-
-
-def _mend(text: str) -> str:
-    """A text without what no database stores, which a model may draw, too."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
-
-
-def _name(kind: str, content: str) -> str:
-    """An id that follows from the content, so that the same is recorded once."""
-    digest = hashlib.sha256(f"{kind}\n{content}".encode("utf-8", "replace")).hexdigest()
-    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
