@@ -1,5 +1,5 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-show | store | ask``.
+show | store | serve | ask``.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from genjax.cli.options import (
     parse,
 )
 from genjax.cli.sample import sample_command
+from genjax.cli.serve import serve_command
 from genjax.cli.show import describe
 from genjax.cli.store import store_command
 from genjax.config_files import list_configs, load_config
@@ -65,6 +66,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
   data prepare CONFIG  make a training set with a data card from raw files
   store    ACTION   records of prompts, answers and documents: init, import, search, export, ...
   ask      STORE QUESTION  answer from the documents of a store, with checked citations
+  serve    RUN_DIR... an API as OpenAI's clients expect it, and pages; see docs/serve.md
   show     CONFIG   fields, parameters and FLOPs; also of a RUN_DIR, or of a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
@@ -207,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "export": export_command,
         "bench": bench_command,
         "data": data_command,
+        "serve": serve_command,
         "show": show_command,
         "store": store_command,
         "ask": ask_command,

@@ -28,7 +28,7 @@ from genjax.store.opening import open_store
 from genjax.store.records import Feedback, Payload, Prompt, Record, Response, SourceKind
 from genjax.store.records import Run as RunRecord
 from genjax.store.rows import make_ids
-from genjax.store.runs import make_checkpoint, name_record, note_run
+from genjax.store.runs import make_checkpoint, mend, name_record, note_run
 from genjax.store.store import Store
 
 Drawn = tuple[int, np.ndarray, np.ndarray | None]  # of a seed, in model space, and scores [N]
@@ -263,8 +263,3 @@ def _guess_type(name: str) -> str:
     """The media type of a file, the same on every system for what codecs write."""
     known = TYPES.get(Path(name).suffix.lower()) or mimetypes.guess_type(name)[0]
     return known or "application/octet-stream"
-
-
-def mend(text: str) -> str:
-    """A text without what no database stores, which a model may draw, too."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
