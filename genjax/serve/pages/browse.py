@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,7 @@ from genjax.store.store import Store
 
 TURNS = 200  # of a page
 TURN = 2_000  # characters of one
-NODES = 300  # of a lineage
+NODES = 200  # of a lineage
 WHOLE = 20_000  # characters of a text on its record's page
 JUDGED = 100  # feedback and changes on its record's page
 DEEP = 6  # steps of indentation
@@ -155,27 +154,25 @@ def show_lineage(visit: Visit) -> Response:
     """Where a record comes from, and what was made from it."""
     one = visit.query.one("id")
     record = visit.store.get(one, "any")
-    up, down = (read_lineage(visit.store, one, down=way) for way in (False, True))
+    up, down = (read_lineage(visit.store, one, way, NODES) for way in (False, True))
     return visit.show(
         "lineage.html",
         record=record,
         kind=name_kind(record),
+        most=NODES - 1,
         sides=[
-            ("Made from", *_list_nodes(up)),
-            ("What was made from it, and said about it", *_list_nodes(down)),
+            ("Made from", _list_nodes(up)),
+            ("What was made from it, and said about it", _list_nodes(down)),
         ],
     )
 
 
-def _list_nodes(tree: Node) -> tuple[list[Line], int]:
-    """The lines below the top of a tree, ``NODES`` at most, and how many are left out."""
+def _list_nodes(tree: Node) -> list[Line]:
+    """The lines below the top of a tree, ``NODES`` at most."""
     lines: list[Line] = []
     left = [Line(node, 0) for node in reversed(tree.next)]
-    count = 0
-    while left:
+    while left and len(lines) < NODES:
         line = left.pop()
-        count += 1
-        if len(lines) < NODES:
-            lines.append(Line(dataclasses.replace(line.node, next=()), min(line.depth, DEEP)))
+        lines.append(Line(line.node, min(line.depth, DEEP)))
         left += [Line(node, line.depth + 1) for node in reversed(line.node.next)]
-    return lines, count - len(lines)
+    return lines

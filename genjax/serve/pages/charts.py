@@ -12,6 +12,7 @@ WIDTH, HEIGHT = 480, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 10, 26  # margins
 LABELS = 6  # at most below a chart
 TICKS = 4  # about as many beside it
+WIDEST = 90  # room of a bar
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def draw_chart(
     low, high = step * math.floor(low / step), step * math.ceil(high / step)
     high = high if high > low else low + step
     scale = (HEIGHT - TOP - BOTTOM) / (high - low)
-    place = (WIDTH - LEFT - RIGHT) / max(1, len(rows))
+    place = min((WIDTH - LEFT - RIGHT) / max(1, len(rows)), WIDEST)
     bars = []
     for number, (label, value) in enumerate(rows):
         if value is not None:

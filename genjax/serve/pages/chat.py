@@ -26,6 +26,7 @@ from genjax.serve.pages.protocols import Answer, Message, Options
 from genjax.serve.pages.visit import Fields, Visit
 from genjax.store.conversation import Said, read_branch
 from genjax.store.filters import Compare
+from genjax.store.limits import check_text
 from genjax.store.query import Query
 from genjax.store.records import UNKNOWN, Payload, Prompt, Record, Run, Session
 from genjax.store.records import Response as Answered
@@ -64,6 +65,7 @@ def ask(visit: Visit) -> Response:
     text, last = form.text("message"), form.one("after")
     if not text.strip():
         raise UserError("message must not be empty", "message")
+    check_text(text, "message", store.limits.text)
     wanted = read_wanted(visit)
     session, before = _find_session(store, last)
     made, one = make_ids(2)
@@ -136,7 +138,7 @@ def read_options(form: Fields) -> Options:
 def show_answer(visit: Visit) -> Response:
     """The answer to a prompt: drawn now, or the one that there is."""
     prompt = visit.store.get(visit.query.one("id"), "any")
-    if not isinstance(prompt, Prompt) or ASKED not in prompt.metadata:
+    if not isinstance(prompt, Prompt) or read_asked(prompt) is None:
         raise HTTPException(404, "No answer was asked for here.")
     with visit.store.reading() as connection:
         there = read_cards(connection, [name_answer(prompt)])
@@ -147,13 +149,19 @@ def show_answer(visit: Visit) -> Response:
     return StreamingResponse(_stream(visit, prompt), media_type="text/html; charset=utf-8")
 
 
+def read_asked(turn: Said) -> dict[str, Any] | None:
+    """By what the answer to a prompt is to be drawn, if that was said here."""
+    asked = turn.metadata.get(ASKED)
+    return dict(asked) if isinstance(turn, Prompt) and isinstance(asked, Mapping) else None
+
+
 async def _stream(visit: Visit, prompt: Prompt) -> AsyncIterator[str]:
     """The page up to the answer, the answer as it is drawn, and the rest of the page."""
     mark = secrets.token_hex(16)
     branch = await run_in_threadpool(read_branch, visit.store, prompt.id, "any")
     page = await run_in_threadpool(_render, visit, branch, mark)
     yield page.partition(mark)[0]
-    wanted = dict(prompt.metadata[ASKED] or {})
+    wanted = read_asked(prompt) or {}
     error, late = "", ""
     record: Answered | None = None
     try:
@@ -318,7 +326,7 @@ def _describe_chat(visit: Visit, branch: Sequence[Said]) -> dict[str, Any]:
         found = read_cards(connection, [turn.id for turn in branch], LONG)
     cards: dict[str, Card] = {card.id: card for card in found}
     last = branch[-1] if branch else None
-    asked = [t.metadata[ASKED] for t in branch if isinstance(t, Prompt) and ASKED in t.metadata]
+    asked = [wanted for turn in branch if (wanted := read_asked(turn)) is not None]
     sessions = [t.session for t in branch if isinstance(t, Prompt) and t.session]
     return {
         "turns": [(turn, cards[turn.id]) for turn in branch if turn.id in cards],

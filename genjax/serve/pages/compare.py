@@ -23,6 +23,7 @@ from genjax.serve.pages.visit import Visit
 from genjax.store import schema
 from genjax.store.conversation import read_branch
 from genjax.store.formats.reading import PREFERENCE
+from genjax.store.limits import check_text
 from genjax.store.records import UNKNOWN, Feedback, Payload, Prompt, Record
 from genjax.store.records import Response as Answered
 from genjax.store.rows import make_ids
@@ -52,6 +53,7 @@ def ask_both(visit: Visit) -> Response:
     text = form.text("message")
     if not text.strip():
         raise UserError("message must not be empty", "message")
+    check_text(text, "message", visit.store.limits.text)
     one = form.choice("one", models, models[0])
     other = form.choice("other", models, next(name for name in models if name != one))
     if one == other:
@@ -230,7 +232,7 @@ def _check_pair(store: Store, left: str, right: str) -> str:
     both = isinstance(one, Answered) and isinstance(other, Answered)
     if not both or left == right or one.prompt != other.prompt:  # type: ignore[attr-defined]
         raise HTTPException(400, "left and right must be two answers to the same prompt.")
-    return one.prompt
+    return one.prompt  # type: ignore[attr-defined]
 
 
 def find_vote(store: Store, user: str, left: str, right: str) -> Feedback | None:

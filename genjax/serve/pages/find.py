@@ -10,10 +10,10 @@ from starlette.responses import Response
 from genjax.errors import UserError
 from genjax.serve.pages.cards import Card, read_cards
 from genjax.serve.pages.visit import Visit
-from genjax.store.filters import All, Compare, parse_filter
+from genjax.store.filters import All, Compare, Filter, Not, parse_filter
 from genjax.store.index import follow as following
 from genjax.store.index.index import MODES, POOL, Hit, Query
-from genjax.store.query import ORIGINS
+from genjax.store.query import ORIGINS, SCORE
 from genjax.store.searching import Outbox
 
 SIZE = 10  # hits of a page
@@ -67,6 +67,7 @@ def _find(visit: Visit) -> Results:
     deepest = POOL if mode == "hybrid" else DEEPEST
     first = query.whole("from", 0, 0, deepest - SIZE)
     tree = parse_filter(query.one("filter"))
+    _refuse_scores(tree)
     if origin != "any":
         tree = All((Compare("origin", "=", origin), tree))
     text = query.text("q")
@@ -79,6 +80,17 @@ def _find(visit: Visit) -> Results:
     shown = tuple(_show(hit, cards[hit.id], text) for hit in hits if hit.id in cards)
     more = first + SIZE if len(found.hits) > SIZE and first + SIZE < deepest else None
     return Results(shown, found.behind, len(hits) - len(shown), first, more)
+
+
+def _refuse_scores(tree: Filter) -> None:
+    left = [tree]
+    while left:
+        one = left.pop()
+        if isinstance(one, Compare):
+            if one.field.split(".")[0] == SCORE:
+                raise UserError("filter: search has no scores, evaluate has", "filter")
+        else:
+            left += [one.part] if isinstance(one, Not) else one.parts
 
 
 def _show(hit: Hit, card: Card, text: str) -> Shown:

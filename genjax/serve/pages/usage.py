@@ -37,7 +37,9 @@ def show_usage(visit: Visit) -> Response:
     since = today - timedelta(days=days - 1)
     with visit.store.reading() as connection:
         by_day = _read_days(connection, to_number(since))
-        judged = _read_judged(connection, to_number(since))
+        scores = _read_scores(connection, to_number(since))
+        score = visit.query.one("score") or next(iter(scores), "")
+        judged = _read_judged(connection, to_number(since), score)
         runs = _read_runs(connection, to_number(since))
         users = _read_users(connection, to_number(since))
     dates = [since + timedelta(days=i) for i in range(days)]
@@ -53,7 +55,12 @@ def show_usage(visit: Visit) -> Response:
         line("Responses a day", "Responses", "count", 0),
         line("Tokens a day", "Tokens", "tokens", 0),
         line("Mean time of a response", "Milliseconds", "milliseconds"),
-        draw_chart("Mean of feedback", "Day", "Mean", list(zip(labels, means, strict=True))),
+        draw_chart(
+            f"Mean of {score or 'feedback'} a day",
+            "Day",
+            "Mean",
+            list(zip(labels, means, strict=True)),
+        ),
         draw_chart("Responses by run", "Run", "Responses", runs),
         draw_chart("Responses by user", "User", "Responses", users),
     ]
@@ -63,9 +70,17 @@ def show_usage(visit: Visit) -> Response:
         sum(d["count"] for d in by_day.values()),
         sum(d["tokens"] for d in by_day.values()),
         sum(count * mean for count, mean in timed) / total if total else None,
-        sum(count for _, count in judged.values()),
+        sum(scores.values()),
     )
-    return visit.show("usage.html", charts=charts, totals=totals, days=days, spans=SPANS)
+    return visit.show(
+        "usage.html",
+        charts=charts,
+        totals=totals,
+        days=days,
+        spans=SPANS,
+        scores=list(scores)[:MOST],
+        score=score,
+    )
 
 
 def _of(kind: str, since: int) -> tuple[sa.Table, sa.FromClause, sa.ColumnElement[bool]]:
@@ -102,13 +117,22 @@ def _read_days(connection: sa.Connection, since: int) -> dict[int, dict[str, Any
     }
 
 
-def _read_judged(connection: sa.Connection, since: int) -> dict[int, tuple[float, int]]:
-    """Of each day the mean of what was judged by a number, and how often."""
+def _read_scores(connection: sa.Connection, since: int) -> dict[str, int]:
+    """The names that numbers were given by, the most frequent first."""
+    own, joined, which = _of("feedback", since)
+    query = sa.select(own.c.name, sa.func.count(own.c.value).label("number")).select_from(joined)
+    query = query.where(which, own.c.valid, own.c.value.is_not(None)).group_by(own.c.name)
+    rows = connection.execute(query.order_by(sa.desc("number"), own.c.name))
+    return {name: number for name, number in rows}
+
+
+def _read_judged(connection: sa.Connection, since: int, score: str) -> dict[int, tuple[float, int]]:
+    """Of each day the mean of a score, and how often it was given."""
     own, joined, which = _of("feedback", since)
     query = (
         sa.select(_day(), sa.func.avg(own.c.value), sa.func.count(own.c.value))
         .select_from(joined)
-        .where(which, own.c.valid, own.c.value.is_not(None))
+        .where(which, own.c.valid, own.c.name == score, own.c.value.is_not(None))
         .group_by(sa.text("day"))
     )
     return {int(day): (mean, count) for day, mean, count in connection.execute(query)}
