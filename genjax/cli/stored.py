@@ -89,7 +89,7 @@ def store_draws(
 
 
 def record_run(store: Store, run: Run) -> RunRecord:
-    """The record of a run, made with those of its data where it is missing."""
+    """Return the record of a run, made with those of its data where it is missing."""
     known = lineage.read_record(run.run_dir, run.step)
     sets = []
     for one in known["origins"]:
@@ -142,11 +142,11 @@ def _read_samples(
 
 
 def _mend(text: str) -> str:
-    """A text without what no database stores, which a model may draw, too."""
+    """Return a text without what no database stores, which a model may draw, too."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _name(kind: str, content: str) -> str:
-    """An id that follows from the content, so that the same is recorded once."""
+    """Return an id that follows from the content, so that the same is recorded once."""
     digest = hashlib.sha256(f"{kind}\n{content}".encode("utf-8", "replace")).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"

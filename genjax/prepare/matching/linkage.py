@@ -156,14 +156,15 @@ class Linkage:
         )
 
     def cluster(self, table: pa.Table) -> np.ndarray:
-        """The group [N] int64 of each row of a table: the smallest index of those it is one with.
+        """Return the group [N] int64 of each row of a table: the smallest index of those it is one
+        with.
 
         See ``link``.
         """
         return self.link(table).group
 
     def link(self, table: pa.Table) -> Links:
-        """The rows of a table that are one regardless of the order of its rows.
+        """Return the rows of a table that are one regardless of the order of its rows.
 
         Raises:
           UserError: a column is missing, or holds what cannot be compared so.
@@ -219,7 +220,7 @@ class Linkage:
         return np.stack([left, (left + rng.integers(1, count, self.sample)) % count])
 
     def _compare_pairs(self, columns: dict[str, _Column], pairs: np.ndarray) -> np.ndarray:
-        """The level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or
+        """Return the level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or
         ``MISSING``.
         """
         return np.stack(
@@ -258,7 +259,7 @@ def _column(table: pa.Table, name: str) -> _Column:
 
 
 def _pairs(block: Blocking, columns: dict[str, _Column]) -> np.ndarray:
-    """The pairs [2, M] of a block."""
+    """Return the pairs [2, M] of a block."""
     parts = [
         _encode_sounds(columns[name]) if block.soundex else columns[name].codes
         for name in block.columns
@@ -286,14 +287,14 @@ def _joint(parts: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _following(keys: np.ndarray, window: int) -> Iterator[np.ndarray]:
-    """The pairs [2, M] of each distance up to ``window`` in the order of the keys."""
+    """Yield the pairs [2, M] of each distance up to ``window`` in the order of the keys."""
     order = np.argsort(keys, kind="stable")
     for lag in range(1, min(window, len(order) - 1) + 1):
         yield np.stack([order[:-lag], order[lag:]])
 
 
 def _sharing(keys: np.ndarray, largest: int) -> Iterator[np.ndarray]:
-    """The pairs [2, M] with equal keys, of those that at most ``largest`` rows share."""
+    """Yield the pairs [2, M] with equal keys, of those that at most ``largest`` rows share."""
     sizes = np.unique(keys, return_inverse=True, return_counts=True)
     few = np.flatnonzero((sizes[2] <= largest)[sizes[1]])
     indices, ends = buckets(keys[few])
@@ -304,13 +305,15 @@ def _sharing(keys: np.ndarray, largest: int) -> Iterator[np.ndarray]:
 
 
 def _union(pairs: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """The pairs [2, M] of all, each once and with its smaller index first."""
+    """Return the pairs [2, M] of all, each once and with its smaller index first."""
     every = np.sort(np.concatenate(list(pairs), axis=1), axis=0)
     return np.stack(np.divmod(np.unique(every[0] * count + every[1]), count)) if count else every
 
 
 def _level(comparison: FieldComparison, column: _Column, pairs: np.ndarray) -> np.ndarray:
-    """The level of pairs [2, M] in one comparison [M]. Each pair of values is compared once."""
+    """Return the level of pairs [2, M] in one comparison [M]. Each pair of values is compared
+    once.
+    """
     codes = column.codes[pairs]
     count = len(column.values)
     distinct, inverse = np.unique(codes[0] * count + codes[1], return_inverse=True)
@@ -329,8 +332,8 @@ def _level(comparison: FieldComparison, column: _Column, pairs: np.ndarray) -> n
 def _estimate(
     levels: np.ndarray, random: np.ndarray, sizes: Sequence[int], count: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The probability of pairs [M] and the weights of each comparison's levels, by expectation and
-    maximisation.
+    """Return the probability of pairs [M] and the weights of each comparison's levels, by
+    expectation and maximisation.
 
     Blocks choose pairs that agree. So what pairs are like that are not one is estimated from random
     pairs, and a pair is one beforehand with the chance of any two rows of the table, not of a
@@ -377,8 +380,8 @@ def _estimate(
 def _are_others(
     same: Sequence[np.ndarray], related: Sequence[np.ndarray], apart: Sequence[np.ndarray]
 ) -> bool:
-    """Whether related pairs are not one: columns that give much of the evidence for it agree in
-    them by chance, as the first names and dates of birth of a household. Errors spare more.
+    """Return whether related pairs are not one: columns that give much of the evidence for it agree
+    in them by chance, as the first names and dates of birth of a household. Errors spare more.
     """
     bits = [
         (_divergence(one, none), _divergence(some, none))
@@ -394,7 +397,7 @@ def _divergence(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def _patterns(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The different rows [K, C] of levels [M, C], which of them each is [M], and how often
+    """Return the different rows [K, C] of levels [M, C], which of them each is [M], and how often
     each comes [K].
     """
     joint = _joint(list(levels.T + 1))
@@ -405,7 +408,7 @@ def _patterns(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _count(levels: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
-    """The weight of each level [size]; a missing value is none."""
+    """Return the weight of each level [size]; a missing value is none."""
     there = levels != MISSING
     return np.bincount(levels[there], weights[there], size)
 
@@ -417,7 +420,7 @@ def _share(counts: np.ndarray) -> np.ndarray:
 def _posterior(
     patterns: np.ndarray, kinds: Sequence[Sequence[np.ndarray]], chances: np.ndarray
 ) -> np.ndarray:
-    """The probability [3, K] that pairs of these patterns [K, C] are of each kind.
+    """Return the probability [3, K] that pairs of these patterns [K, C] are of each kind.
 
     Args:
       kinds: how likely each level of each comparison is in pairs of the kind.
