@@ -173,7 +173,7 @@ def compare(
 
 
 def win_rates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """How often B's rewards [N] are above A's [N]; NaN is below all numbers."""
+    """Return how often B's rewards [N] are above A's [N]; NaN is below all numbers."""
     a, b = (np.where(np.isnan(rewards), -np.inf, rewards) for rewards in (a, b))
     won = float((b > a).sum() + (b == a).sum() / 2)
     rate, low, high = (float(x) for x in wilson(np.asarray(won), len(a), Z))
@@ -186,7 +186,7 @@ def win_rates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 
 
 def is_unprompted(model: Model) -> bool:
-    """Whether a model writes texts of its own accord."""
+    """Return whether a model writes texts of its own accord."""
     alone = model.spec.source_length is None and model.spec.image is None
     return alone and isinstance(model.family, Autoregressive)
 
@@ -302,7 +302,7 @@ def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.n
 
 
 def _pages(prompts: Sequence[str], drawn: Sequence[Answers], rewards: Sequence[np.ndarray]) -> str:
-    """The first responses of both to one prompt, one after another."""
+    """Return the first responses of both to one prompt, one after another."""
     pages = []
     for number, prompt in enumerate(prompts[:SHOWN]):
         lines = [f"prompt: {prompt}"] if prompt else []

@@ -98,5 +98,5 @@ def read_judged(path: epath.Path) -> list[dict[str, Any]]:
 
 
 def _file_name(title: str) -> str:
-    """A part of the name of a file for a set that was judged on."""
+    """Return a part of the name of a file for a set that was judged on."""
     return re.sub(r"\W+", "_", title).strip("_")[:60]

@@ -21,7 +21,7 @@ from genjax.runs.tracking import Tracking
 
 
 def parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
-    """The options of a command, from ``default`` and what is written.
+    """Return the options of a command, from ``default`` and what is written.
 
     Options change fields, never the type of a component.
 

@@ -119,8 +119,8 @@ class SampleOptions:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a text names a folder of its own on any operating system: neither "." nor "..", nor
-    a path.
+    """Return whether a text names a folder of its own on any operating system: neither "." nor
+    "..", nor a path.
     """
     return re.fullmatch(r"\w[\w.-]{0,99}", text) is not None
 

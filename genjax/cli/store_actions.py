@@ -241,7 +241,7 @@ def _show(store: Store, words: Sequence[str], options: ShowOptions) -> None:
 
 
 def _draw(turns: Sequence[Turn]) -> list[str]:
-    """A conversation, each branch indented below what it follows."""
+    """Return a conversation, each branch indented below what it follows."""
     lines = []
     left = [(turn, 0) for turn in reversed(turns)]
     while left:

@@ -133,7 +133,7 @@ class _Text:
 
 
 def choose_screen(total_steps: int) -> Lines:
-    """The screen that standard error is."""
+    """Return the screen that standard error is."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Terminal(total_steps)
     if _in_notebook():
@@ -142,8 +142,8 @@ def choose_screen(total_steps: int) -> Lines:
 
 
 def _in_notebook() -> bool:
-    """Whether a kernel runs this process: it alone has imported these modules, and has replaced
-    standard error, unless that is caught.
+    """Return whether a kernel runs this process: it alone has imported these modules, and has
+    replaced standard error, unless that is caught.
     """
     if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
         return False
@@ -185,7 +185,7 @@ def format_time(seconds: float) -> str:
 
 
 def draw_bar(share: float, width: int = BAR) -> str:
-    """A bar of so many characters, in those that standard error can write."""
+    """Return a bar of so many characters, in those that standard error can write."""
     full, rest = ("█", "░") if _writes("█░") else ("#", "-")
     done = int(min(max(share, 0.0), 1.0) * width)
     return full * done + rest * (width - done)
@@ -209,8 +209,8 @@ def _width() -> int:
 
 
 def _fit(line: str, width: int) -> str:
-    """The line without the parts in its middle for which there is no room: the beginning and the
-    time left stay.
+    """Return the line without the parts in its middle for which there is no room: the beginning and
+    the time left stay.
     """
     parts = line.split("  ")
     while len("  ".join(parts)) >= width and len(parts) > 3:

@@ -146,7 +146,7 @@ def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None
 
 
 def find_base(experiment: Experiment) -> str | None:
-    """The directory of the run whose model this one continues; None if it starts from random
+    """Return the directory of the run whose model this one continues; None if it starts from random
     parameters.
     """
     return experiment.start_from.run or wrap_family(experiment.family).runs.get("base")
@@ -232,7 +232,7 @@ def _read_trained(run_dir: str, who: str) -> Trained:
 
 
 def require_run(run_dir: str, who: str) -> Experiment:
-    """The experiment of a run that ``who`` needs.
+    """Return the experiment of a run that ``who`` needs.
 
     Raises:
       UserError: there is no such run; the message says which command makes it.
@@ -266,7 +266,7 @@ def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
 
 
 def load_family(run_dir: str | Path) -> Any:
-    """The family that a run is judged and sampled as, resolved."""
+    """Return the family that a run is judged and sampled as, resolved."""
     stored, folder = directory.require_experiment(run_dir), epath.Path(run_dir).expanduser()
     if not wrap_family(stored.family).runs:
         return stored.family
@@ -276,7 +276,7 @@ def load_family(run_dir: str | Path) -> Any:
 def initial_state(
     experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None
 ) -> Any:
-    """A function without arguments that makes the random state of step 0.
+    """Return a function without arguments that makes the random state of step 0.
 
     Given ``others``, ``frozen`` has their shapes and random numbers: for targets of a restore.
     """
@@ -299,7 +299,7 @@ def _initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trai
 
 
 def update_rule(experiment: Experiment) -> Any:
-    """The built optimizer, or one for each part of the family."""
+    """Return the built optimizer, or one for each part of the family."""
     return experiment.optimizer.build(
         experiment.steps, experiment.ema, jnp.dtype(experiment.precision)
     )

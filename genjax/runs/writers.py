@@ -113,19 +113,19 @@ class Writers:
 
 
 def finite(numbers: Numbers) -> dict[str, float | None]:
-    """The numbers, of any float type, for JSON; what is not finite becomes null, as JSON has
+    """Return the numbers, of any float type, for JSON; what is not finite becomes null, as JSON has
     no NaN.
     """
     return {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def read_rows(path: epath.Path) -> list[dict[str, Json]]:
-    """The rows of a ``metrics.jsonl``."""
+    """Return the rows of a ``metrics.jsonl``."""
     return parse_rows(path.read_bytes()) if path.exists() else []
 
 
 def parse_rows(content: bytes) -> list[dict[str, Json]]:
-    """The rows of lines; what is not a row, such as a line that a crash cut in half, is left
+    """Return the rows of lines; what is not a row, such as a line that a crash cut in half, is left
     out.
     """
     rows = []

@@ -22,12 +22,16 @@ Same = Callable[
 
 
 def components(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
-    """The group [count] of every record, of pairs ``left`` [M] and ``right`` [M] of indices."""
+    """Return the group [count] of every record, of pairs ``left`` [M] and ``right`` [M] of
+    indices.
+    """
     return merge_groups(np.arange(count), left, right)
 
 
 def merge_groups(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The group [N] after pairs ``left`` [M] and ``right`` [M] of indices are joined as well."""
+    """Return the group [N] after pairs ``left`` [M] and ``right`` [M] of indices are joined as
+    well.
+    """
     if not len(left):
         return group
     nodes, ends = np.unique(np.concatenate([group[left], group[right]]), return_inverse=True)
@@ -36,9 +40,8 @@ def merge_groups(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.n
         (np.ones(len(begin), bool), (begin, end)), (len(nodes), len(nodes))
     )
     _, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
-    _, first = np.unique(
-        labels, return_index=True
-    )  # nodes rise, so the first of a component is its smallest
+    # nodes rise, so the first of a component is its smallest
+    _, first = np.unique(labels, return_index=True)
     to = np.arange(len(group))
     to[nodes] = nodes[first][labels]
     return to[group]
@@ -99,7 +102,7 @@ def _join_groups(
 
 
 def group_equal(keys: np.ndarray) -> np.ndarray:
-    """The group [N] of records with equal keys [N]."""
+    """Return the group [N] of records with equal keys [N]."""
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return first[inverse]
 
@@ -126,7 +129,7 @@ def buckets(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def group_similar(
     keys: Iterable[np.ndarray], same: Same | None, group: np.ndarray, reach: int | None = None
 ) -> np.ndarray:
-    """The group [N] once those that share one of their keys and are the same are joined.
+    """Return the group [N] once those that share one of their keys and are the same are joined.
 
     Without ``same`` a shared key is enough, and a bucket of m records takes m - 1 pairs. With it,
     pairs of records that are one already are skipped: the components are those of all pairs that
@@ -194,7 +197,8 @@ class Agreement(NamedTuple):
 
 
 def measure_agreement(found: Any, known: Any) -> Agreement:
-    """How far clusters agree with known ones, exactly, by the counts of their contingency table.
+    """Return how far clusters agree with known ones, exactly, by the counts of their contingency
+    table.
 
     Args:
       found: a label of each record [N].
@@ -213,7 +217,6 @@ def measure_agreement(found: Any, known: Any) -> Agreement:
 
 
 def _pairs(labels: np.ndarray) -> int:
-    sizes = np.unique(labels, return_counts=True)[1].astype(
-        object
-    )  # Python's integers do not overflow
+    # Python's integers do not overflow
+    sizes = np.unique(labels, return_counts=True)[1].astype(object)
     return int((sizes * (sizes - 1) // 2).sum())

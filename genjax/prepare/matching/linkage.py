@@ -151,14 +151,15 @@ class Linkage:
         )
 
     def cluster(self, table: pa.Table) -> np.ndarray:
-        """The group [N] int64 of each row of a table: the smallest index of those it is one with.
+        """Return the group [N] int64 of each row of a table: the smallest index of those it is one
+        with.
 
         See ``link``.
         """
         return self.link(table).group
 
     def link(self, table: pa.Table) -> Links:
-        """The rows of a table that are one regardless of the order of its rows.
+        """Return the rows of a table that are one regardless of the order of its rows.
 
         Raises:
           UserError: a column is missing, or holds what cannot be compared so.
@@ -214,7 +215,7 @@ class Linkage:
         return np.stack([left, (left + rng.integers(1, count, self.sample)) % count])
 
     def _compare_pairs(self, columns: dict[str, _Column], pairs: np.ndarray) -> np.ndarray:
-        """The level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or
+        """Return the level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or
         ``MISSING``.
         """
         return np.stack(
@@ -253,7 +254,7 @@ def _column(table: pa.Table, name: str) -> _Column:
 
 
 def _pairs(block: Blocking, columns: dict[str, _Column]) -> np.ndarray:
-    """The pairs [2, M] of a block."""
+    """Return the pairs [2, M] of a block."""
     parts = [
         _encode_sounds(columns[name]) if block.soundex else columns[name].codes
         for name in block.columns
@@ -273,14 +274,14 @@ def _encode_sounds(column: _Column) -> np.ndarray:
 
 
 def _following(keys: np.ndarray, window: int) -> Iterator[np.ndarray]:
-    """The pairs [2, M] of each distance up to ``window`` in the order of the keys."""
+    """Yield the pairs [2, M] of each distance up to ``window`` in the order of the keys."""
     order = np.argsort(keys, kind="stable")
     for lag in range(1, min(window, len(order) - 1) + 1):
         yield np.stack([order[:-lag], order[lag:]])
 
 
 def _sharing(keys: np.ndarray, largest: int) -> Iterator[np.ndarray]:
-    """The pairs [2, M] with equal keys, of those that at most ``largest`` rows share."""
+    """Yield the pairs [2, M] with equal keys, of those that at most ``largest`` rows share."""
     sizes = np.unique(keys, return_inverse=True, return_counts=True)
     few = np.flatnonzero((sizes[2] <= largest)[sizes[1]])
     indices, ends = buckets(keys[few])
@@ -291,13 +292,15 @@ def _sharing(keys: np.ndarray, largest: int) -> Iterator[np.ndarray]:
 
 
 def _union(pairs: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """The pairs [2, M] of all, each once and with its smaller index first."""
+    """Return the pairs [2, M] of all, each once and with its smaller index first."""
     every = np.sort(np.concatenate(list(pairs), axis=1), axis=0)
     return np.stack(np.divmod(np.unique(every[0] * count + every[1]), count)) if count else every
 
 
 def _level(comparison: FieldComparison, column: _Column, pairs: np.ndarray) -> np.ndarray:
-    """The level of pairs [2, M] in one comparison [M]. Each pair of values is compared once."""
+    """Return the level of pairs [2, M] in one comparison [M]. Each pair of values is compared
+    once.
+    """
     codes = column.codes[pairs]
     count = len(column.values)
     distinct, inverse = np.unique(codes[0] * count + codes[1], return_inverse=True)

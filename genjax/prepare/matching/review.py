@@ -168,7 +168,7 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 
 def describe_weights(links: Links) -> str:
-    """The weight of each column, in bits, from disagreement to the best agreement."""
+    """Return the weight of each column, in bits, from disagreement to the best agreement."""
     return "; ".join(
         f"{name} {weights[0]:.1f} to {weights[-1]:.1f}" for name, weights in links.weights.items()
     )
