@@ -20,6 +20,7 @@ from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
+from genjax.evaluation.cautions import doubt_metrics, doubt_numbers
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
 from genjax.family import Batch, Family, Metrics, State, require_samples
@@ -223,6 +224,7 @@ class Report:
       pictures: uint8 [H, W, C], by name.
       protocols: one for each number.
       remarks: sentences for the reader.
+      cautions: numbers that say more of the measurement than of the model.
       data: the set that was judged on, in words; "" for the one that the run was trained on.
       fingerprint: of that set.
     """
@@ -231,6 +233,7 @@ class Report:
     pictures: Mapping[str, np.ndarray]
     protocols: Mapping[str, str]
     remarks: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
     data: str = ""
     fingerprint: str = ""
 
@@ -276,6 +279,15 @@ class Evaluator:
 
     def __call__(self, subject: Subject) -> Findings:
         raise NotImplementedError
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        """Sentences about numbers that suggest that something is wrong with the measurement, such
+        as a score that no model reaches.
+
+        Args:
+          numbers: those that it has found, all of them finite.
+        """
+        return ()
 
 
 def make_model(
@@ -390,9 +402,10 @@ def judge(
     pictures: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
     said: list[str] = []
-    for found in (
-        Findings(metrics, protocol=own, remarks=remarks),
-        *(evaluator(subject) for evaluator in evaluators),
+    doubts: list[str] = []
+    for cautions, found in (
+        (doubt_metrics, Findings(metrics, protocol=own, remarks=remarks)),
+        *((evaluator.cautions, evaluator(subject)) for evaluator in evaluators),
     ):
         protocol = "; ".join(part for part in (found.protocol, subject.model.origin) if part)
         for name, value in found.numbers.items():
@@ -401,7 +414,8 @@ def judge(
         for name, picture in found.pictures.items():
             pictures[_free(name, pictures)] = picture
         said.extend(found.remarks)
-    return Report(numbers, pictures, protocols, tuple(said))
+        doubts.extend(doubt_numbers(found.numbers, cautions))
+    return Report(numbers, pictures, protocols, tuple(said), tuple(doubts))
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
