@@ -240,7 +240,8 @@ def draw_cell(cell: nbformat.NotebookNode) -> str:
         if picture:
             parts.append(f'<img style="margin:8px 14px" src="data:image/png;base64,{picture}">')
         else:
-            parts.append(f'<pre style="{STYLE};padding:3px 14px">{html.escape(read_output(output))}</pre>')
+            text = html.escape(read_output(output))
+            parts.append(f'<pre style="{STYLE};padding:3px 14px">{text}</pre>')
     return "".join(parts)
 
 
