@@ -20,6 +20,7 @@ from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
+from genjax.evaluation.cautions import doubt_metrics, doubt_numbers
 from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
@@ -234,6 +235,7 @@ class Report:
       pictures: uint8 [H, W, C], by name.
       protocols: one for each number.
       remarks: sentences for the reader.
+      cautions: numbers that say more of the measurement than of the model.
       data: the set that was judged on, in words; "" for the one that the run was trained on.
       fingerprint: of that set.
       drawn: the samples that evaluators looked at.
@@ -243,6 +245,7 @@ class Report:
     pictures: Mapping[str, np.ndarray]
     protocols: Mapping[str, str]
     remarks: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
     data: str = ""
     fingerprint: str = ""
     drawn: tuple[Drawn, ...] = ()
@@ -289,6 +292,15 @@ class Evaluator:
 
     def __call__(self, subject: Subject) -> Findings:
         raise NotImplementedError
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        """Sentences about numbers that suggest that something is wrong with the measurement, such
+        as a score that no model reaches.
+
+        Args:
+          numbers: those that it has found, all of them finite.
+        """
+        return ()
 
 
 def make_model(
@@ -404,10 +416,11 @@ def judge(
     pictures: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
     said: list[str] = []
+    doubts: list[str] = []
     drawn: list[Drawn] = []
-    for found in (
-        Findings(metrics, protocol=own, remarks=remarks),
-        *(evaluator(subject) for evaluator in evaluators),
+    for cautions, found in (
+        (doubt_metrics, Findings(metrics, protocol=own, remarks=remarks)),
+        *((evaluator.cautions, evaluator(subject)) for evaluator in evaluators),
     ):
         protocol = "; ".join(part for part in (found.protocol, subject.model.origin) if part)
         for name, value in found.numbers.items():
@@ -416,10 +429,11 @@ def judge(
         for name, picture in found.pictures.items():
             pictures[_free(name, pictures)] = picture
         said.extend(found.remarks)
+        doubts.extend(doubt_numbers(found.numbers, cautions))
         drawn += [] if found.drawn is None else [found.drawn]
     scored = {len(one.samples) for one in drawn if one.samples is not None}
     drawn += [Drawn(draws) for draws in subject.list_draws() if len(draws) not in scored]
-    return Report(numbers, pictures, protocols, tuple(said), drawn=tuple(drawn))
+    return Report(numbers, pictures, protocols, tuple(said), tuple(doubts), drawn=tuple(drawn))
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

@@ -24,6 +24,7 @@ from genjax.evaluation.text.ngrams import distinct, repetition, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import Family
 
+ALIKE = 0.95  # of self-BLEU, whose largest value is 1
 COLLAPSED = 0.5  # the ratio of distinct-n below which a remark is made
 REPEATING = 0.2  # how much more of a sample's n-grams may stand earlier in it
 Unit = Literal["words", "tokens"]
@@ -88,6 +89,17 @@ class TextDiversity(Evaluator):
             f"in orders up to and of {self.n}",
             make_remarks(drawn, held_out),
         )
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        found = []
+        for suffix, whose in (("", "the samples"), ("_held_out", "the held-out rows")):
+            alike = numbers.get(f"self_bleu{suffix}", 0.0)
+            if alike > ALIKE:
+                found.append(
+                    f"self_bleu{suffix} {alike:.3g}: {whose} are nearly one text, so that no other "
+                    "number of them says anything of a text"
+                )
+        return tuple(found)
 
 
 class Varied(NamedTuple):

@@ -24,6 +24,7 @@ from genjax.family import Batch, Family, State
 from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 WORDS = Words()
+PERFECT, READABLE, WORTHLESS = 99.0, 40.0, 0.5  # BLEU, chrF, BLEU that come with a caution
 
 
 @checks.frozen
@@ -97,6 +98,26 @@ class TranslationQuality(Evaluator):
             f"tokens; {signature}; "
             f"bleu_tokenised: words of {type(splitter).__name__}, no smoothing",
         )
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        bleu, chrf = numbers.get("bleu", READABLE), numbers.get("chrf", 0.0)
+        if bleu > PERFECT:
+            return (
+                f"bleu {bleu:.4g}: the translations are the references to the letter; the model "
+                "may have learned from this set, or a source may hold its own translation",
+            )
+        if bleu < WORTHLESS and chrf > READABLE:
+            return (
+                f"bleu {bleu:.3g} with chrf {chrf:.3g}: characters agree where words do not; the "
+                "references may be of another tokenisation, of one word each, or of a script "
+                "without spaces",
+            )
+        if bleu < WORTHLESS:
+            return (
+                f"bleu {bleu:.3g}: hardly four words in a row agree; the translations may be "
+                "empty, in another language, or the references those of other sentences",
+            )
+        return ()
 
 
 def translate(

@@ -63,7 +63,7 @@ def choose_links(pairs: np.ndarray, probability: np.ndarray, threshold: float) -
     with np.errstate(divide="ignore"):
         odds = np.clip(np.log(probability) - np.log1p(-probability), -CERTAIN, CERTAIN)
     count = int(pairs.max(initial=-1)) + 1
-    group = components(*pairs[:, links], count)
+    group = components(pairs[0, links], pairs[1, links], count)
     inside = group[pairs[0]] == group[pairs[1]]
     doubted = np.isin(group[pairs[0]], group[pairs[0][inside & ~links]]) & inside
     of = {int(record): {int(record)} for record in np.unique(pairs[:, doubted])}

@@ -47,7 +47,7 @@ def estimate(
     related = [(one + other) / 2 for one, other in zip(same, apart, strict=True)]
     guess, chances = [same, related], np.full(2, (count + PRIOR) / (2 * count + pairs + 2 * PRIOR))
     kinds, posterior = table.fit(guess, guess, apart, chances)
-    if not _are_others(*kinds, apart):  # those that are one with more errors
+    if not _are_others(kinds[0], kinds[1], apart):  # those that are one with more errors
         guess, posterior = [same], np.stack([posterior[:2].sum(0), posterior[2]])
         kinds = table.kinds(posterior, guess)
         kinds, posterior = table.fit(guess, kinds, apart, table.share(posterior))
@@ -78,7 +78,7 @@ class _Table(NamedTuple):
         """
         return (posterior[:-1] @ self.counts + PRIOR) / (self.pairs + 2 * PRIOR)
 
-    def count(self, posterior: np.ndarray) -> list[Shares]:
+    def count_levels(self, posterior: np.ndarray) -> list[Shares]:
         """How often each level comes in pairs of each kind but the last."""
         columns = [*zip(self.patterns.T, self.levels, strict=True)]
         return [
@@ -90,14 +90,14 @@ class _Table(NamedTuple):
         """How likely each level is in pairs of each kind but the last, which has no guess."""
         return [
             [_share(found, levels) for found, levels in zip(kind, guessed, strict=True)]
-            for kind, guessed in zip(self.count(posterior), guess, strict=True)
+            for kind, guessed in zip(self.count_levels(posterior), guess, strict=True)
         ]
 
     def subtract(self, posterior: np.ndarray) -> Shares:
         """How likely each level is in pairs of the last kind: what the others leave of all pairs.
         In a small table they are many among those.
         """
-        found = [sum(column) for column in zip(*self.count(posterior), strict=True)]
+        found = [sum(column) for column in zip(*self.count_levels(posterior), strict=True)]
         rest = zip(self.levels, found, strict=True)
         return [_share(np.maximum(every - some, 0)) for every, some in rest]
 
