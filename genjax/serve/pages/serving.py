@@ -27,6 +27,7 @@ from genjax.serve.schemas import ChatRequest
 from genjax.serve.schemas import Message as Turn
 from genjax.serve.service import Service
 from genjax.store.opening import open_store
+from genjax.store.runs import note_run
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,8 @@ def open_pages(service: Service, place: str, tokens: str | None, stack: ExitStac
     typed = make_token() if tokens is None else None
     known = read_tokens(tokens) if tokens else (Token("admin", "admin", hash_token(typed or "")),)
     store = stack.enter_context(open_store(place, create=True))
+    for run_dir in service.models.places.values():
+        note_run(store, run_dir)  # so that what a run answers on a page leads to it
     library = open_library(store)
     stack.callback(library.close)
     chat = ServedChat(service)
