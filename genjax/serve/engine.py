@@ -360,7 +360,7 @@ class TextEngine:
             return filled
 
         return RowOptions(
-            column((o.seed for o in given), np.uint32),
+            self._programs.keys(column((o.seed for o in given), np.uint32)),
             column((o.temperature for o in given), np.float32),
             np.maximum(column((min(o.top_k or v, v) for o in given), np.int32), 1),
             column((1.0 if o.top_p is None else o.top_p for o in given), np.float32),

@@ -1,4 +1,4 @@
-"""What is around every request: its size, time, token and counts, and refusal at the end."""
+"""What is around every request: its size, patience, token and counts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from genjax.serve.errors import ApiError
 from genjax.serve.service import Service
 
 OPEN = ("/healthz", "/metrics")  # of anyone, also while the server ends
+FAR = 4  # times the largest size that is still read, so that the client hears why it is refused
 UNKNOWN = "other"  # the path of what has no route, in metrics
 
 
@@ -76,7 +77,7 @@ class Guard:
         limits = self._service.limits
         most = int(limits.body_mb * 1e6)
         length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > most:
+        if int(length) > FAR * most:
             raise self._too_large()
         parts: list[bytes] = []
         size, more = 0, True
@@ -89,11 +90,15 @@ class Guard:
                 raise ApiError(408, "the request took too long to arrive") from None
             if message["type"] == "http.disconnect":
                 raise ConnectionResetError
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > most:
+            part = message.get("body", b"")
+            size += len(part)
+            if size <= most:
+                parts.append(part)
+            elif size > FAR * most:
                 raise self._too_large()
             more = message.get("more_body", False)
+        if size > most:
+            raise self._too_large()
         body: Message | None = {"type": "http.request", "body": b"".join(parts), "more_body": False}
 
         async def replay() -> Message:

@@ -160,6 +160,7 @@ def _listen(listening: Listening) -> socket.socket:
         opened = socket.socket(family, socket.SOCK_STREAM)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((host, port))
+        opened.listen(BACKLOG)  # whoever reads where it listens may connect at once
     except OSError as error:
         raise UserError(
             f"port {port} of host {host} cannot be used: {error.strerror}", "port"

@@ -11,6 +11,7 @@ import numpy as np
 from genjax.checks import Component
 from genjax.errors import UserError
 from genjax.evaluation.judge import SAMPLES, map_chunks
+from genjax.family import TakesInputs
 from genjax.runs.run import Run
 from genjax.samplers.options import Labelled, Prompted, decode_samples
 from genjax.serve.errors import ApiError, refuse
@@ -25,22 +26,21 @@ def read_sampler(run: Run, prompt: str, param: str) -> Component:
     Raises:
       ApiError: the run follows no prompt, or does not know this one.
     """
-    sampler = run.family.sampler
+    sampler, family = run.family.sampler, run.family
     if not prompt:
         return sampler
-    if isinstance(sampler, Prompted):
-        return sampler.with_prompts((prompt,))
-    if run.spec.classes is None or not isinstance(sampler, Labelled):
-        raise ApiError(
-            400,
-            f"{param} must be empty: this run draws without one",
-            param,
-            "invalid_value",
-        )
-    label = (
-        prompt if prompt in (run.spec.class_names or ()) or not prompt.isdecimal() else int(prompt)
+    known = (
+        family.describe_inputs(run.eval_state, sampler) if isinstance(family, TakesInputs) else ()
     )
-    return dataclasses.replace(sampler, label=label)  # type: ignore[type-var]
+    if "label" in known and isinstance(sampler, Labelled):
+        names = run.spec.class_names or ()
+        label = int(prompt) if prompt not in names and prompt.isdecimal() else prompt
+        return dataclasses.replace(sampler, label=label)  # type: ignore[type-var]
+    if not isinstance(sampler, Prompted):
+        raise ApiError(
+            400, f"{param} must be empty: this run draws without one", param, "invalid_value"
+        )
+    return sampler.with_prompts((prompt,))
 
 
 def draw(model: Model, sampler: Component, seed: int, num: int, param: str) -> np.ndarray:

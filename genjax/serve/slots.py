@@ -27,7 +27,7 @@ class RowOptions(NamedTuple):
     """How each row is drawn; arrays [B], see ``TokenSampler``.
 
     Attributes:
-      seed: uint32, of ``genjax sample``.
+      key: uint32 [B, 2], the data of ``draw_keys``.
       temperature: float32, 0 for the most likely token.
       top_k: int32, the vocabulary for all.
       top_p: float32, 1 for all.
@@ -37,7 +37,7 @@ class RowOptions(NamedTuple):
       left: int32, tokens that may still be drawn.
     """
 
-    seed: Any
+    key: Any
     temperature: Any
     top_k: Any
     top_p: Any
@@ -81,11 +81,14 @@ class Slots(NamedTuple):
 
 
 def draw_keys(seed: jax.Array) -> jax.Array:
-    """The keys [B] that ``genjax sample --num 1`` draws with, of seeds uint32 [B]."""
+    """The data of the keys [B, ...] that ``genjax sample --num 1`` draws with, of seeds uint32
+    [B].
+    """
 
     def one(seed: jax.Array) -> jax.Array:
         # The first chunk of samples: see ``Run.sample`` and ``map_chunks``.
-        return jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), SAMPLES), 0)
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), SAMPLES), 0)
+        return jax.random.key_data(key)
 
     return jax.vmap(one)(seed)
 
@@ -124,7 +127,7 @@ def filter_rows(logits: jax.Array, seen: jax.Array, options: RowOptions) -> jax.
 def draw_token(logits: jax.Array, seen: jax.Array, drawn: jax.Array, options: RowOptions) -> Token:
     """One token a row from logits [B, V], the ``drawn``-th of each."""
     filtered = filter_rows(logits, seen, options)
-    keys = jax.vmap(jax.random.fold_in)(draw_keys(options.seed), drawn)
+    keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(options.key), drawn)
     # A row of one, as a sample of one draws it.
     any_token = jax.vmap(lambda key, row: jax.random.categorical(key, row[None])[0])(keys, filtered)
     token = jnp.where(options.temperature == 0, filtered.argmax(-1), any_token).astype(jnp.int32)
@@ -168,6 +171,7 @@ class Programs:
         self.put = compiled(_put, donate_argnums=0)
         self.close = compiled(_close, donate_argnums=0)
         self.move = compiled(_move)
+        self.keys = compiled(draw_keys)
         self.spread = compiled(_spread, static_argnums=1)
 
     def _reader(self, params: Any) -> TokenReader:
@@ -177,9 +181,15 @@ class Programs:
         """Free slots."""
         number, zeros = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
         options = RowOptions(
-            number.astype(np.uint32), zeros, number + self.vocabulary, zeros + 1, zeros - np.inf,
-            zeros + 1, zeros > 0, number,
-        )  # fmt: skip
+            self.keys(number.astype(np.uint32)),
+            zeros,
+            number + self.vocabulary,
+            zeros + 1,
+            zeros - np.inf,
+            zeros + 1,
+            zeros > 0,
+            number,
+        )
         cache = self._reader(params).new_cache(rows, self.context)
         seen = np.zeros((rows, self.vocabulary), bool)
         return jax.tree.map(

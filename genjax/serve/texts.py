@@ -197,7 +197,7 @@ def encode_text(run: Run, prompt: str | Sequence[int], limit: int) -> np.ndarray
             raise refuse(error, "prompt") from None
     else:
         ids = tuple(prompt)
-    return check_prompt(run, np.array(ids, np.int64), limit, "prompt")
+    return check_prompt(run, ids, limit, "prompt")
 
 
 def encode_chat(run: Run, turns: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -216,11 +216,10 @@ def encode_chat(run: Run, turns: Sequence[tuple[str, str]]) -> np.ndarray:
     except UserError as error:
         raise refuse(error, "messages") from None
     lead = [codec.start] if template.starts(codec) else []
-    whole = np.concatenate([np.array(lead, np.int64), ids])
-    return check_prompt(run, whole, run.family.net.context, "messages")
+    return check_prompt(run, [*lead, *ids.tolist()], run.family.net.context, "messages")
 
 
-def check_prompt(run: Run, ids: np.ndarray, limit: int, param: str) -> np.ndarray:
+def check_prompt(run: Run, ids: Sequence[int], limit: int, param: str) -> np.ndarray:
     """The tokens as the engine takes them.
 
     Raises:
@@ -237,11 +236,11 @@ def check_prompt(run: Run, ids: np.ndarray, limit: int, param: str) -> np.ndarra
             "context_length_exceeded",
         )
     assert known is not None
-    if not 0 <= ids.min() <= ids.max() < known:
+    if not all(0 <= one < known for one in ids):
         raise ApiError(
             400, f"{param} must be of tokens from 0 to {known - 1:,}", param, "invalid_value"
         )
-    return ids.astype(np.int32)
+    return np.array(ids, np.int32)
 
 
 class Generation:
