@@ -40,7 +40,8 @@ class AskOptions:
       origin: of the chunks.
       rerank: the run of a reward model or masked language model, or the folder of a BERT, that
         orders the sources again.
-      template: a file with the prompt, in which {question} and {sources} are filled in.
+      template: a file with the prompt, in which {question} and {sources} are filled in; a run
+        gets the bare sources and question by default.
       index: the folder or URL of the index; beside a SQLite file by default.
       encoder: of the index's vectors.
       language: of question and documents, for the stems of words.
@@ -105,7 +106,7 @@ def _ask(place: str, question: str, options: AskOptions) -> Answer:
     from genjax.rag.answers import Asking
     from genjax.rag.asking import ask
     from genjax.rag.library import open_library
-    from genjax.rag.prompts import Template
+    from genjax.rag.prompts import SHORT, TEMPLATE, Template
     from genjax.rag.reranking import open_reranker
     from genjax.rag.retrieval import Retrieval, check_question
     from genjax.store.opening import open_store
@@ -114,7 +115,7 @@ def _ask(place: str, question: str, options: AskOptions) -> Answer:
     retrieval = Retrieval(
         options.mode, options.k, options.threshold, options.steps, options.filter, options.origin
     )
-    template = Template()
+    template = Template(TEMPLATE if options.run is None else SHORT)
     if options.template is not None:
         template = Template(_read(options.template))
     reranker = None if options.rerank is None else open_reranker(options.rerank)

@@ -35,7 +35,13 @@ Kind: TypeAlias = Literal[
 ]
 UNKNOWN = "I don't know."
 SUPPORT = 0.5  # of the words of a statement that its records must have
-_BETWEEN = re.compile(r"[\s.,;:!?…)\]—–-]*")  # what may be between a quote and its citation
+_BETWEEN = re.compile(r"[\s.,;:!?…()\]—–-]*")  # what may be between a quote and its citation
+# Masked citations behind a full stop; where a small letter follows, they begin a sentence.
+_AFTER_STOP = re.compile(
+    r"([.!?。！？])[^\S\n]*+\(?\x00++(?:[^\S\n]*+\x00++)*+\)?"
+    r"(?=[^\S\n]*+(?:\n|$|[^\s\w]|(?![a-zß-ÿ])\w))"
+)
+_NEW_LINE = re.compile(r"[^\n](?=\n\x00++[^\S\n]++[a-zß-ÿ])")  # before a line that cites first
 _REFUSALS = re.compile(
     r"\W*(?:i (?:do not|don['’]t) know|ich wei(?:ß|ss) (?:es|das) nicht)\W*", re.I
 )
@@ -168,11 +174,10 @@ def _move_stops(text: str) -> str:
     """A masked text whose full stops come after the citations that follow them."""
 
     def move(match: re.Match[str]) -> str:
-        gap, cited = match[2], match[3]
-        return "x" + "x" * len(gap) + "x" * (len(cited) - 1) + match[1][-1]
+        return "x" * (len(match[0]) - 1) + match[1]
 
-    moved = re.sub(r"([.!?。！？])([^\S\n]*)(\x00+(?:[^\S\n]*\x00+)*)(?=\s|$)", move, text)
-    return moved.replace("\x00", "x")
+    moved = _NEW_LINE.sub(".", _AFTER_STOP.sub(move, text))
+    return re.sub(r"\x00+", lambda match: "X" * len(match[0]), moved)
 
 
 def _check_quotes(
@@ -180,26 +185,38 @@ def _check_quotes(
 ) -> list[Fault]:
     faults: list[Fault] = []
     owned: dict[int, list[Quote]] = {}
-    groups = [list(group) for group in scope.groups]
-    claimed: set[int] = set()
-    following = {quote: _find_following(answer, quote, groups) for quote in scope.quotes}
-    claimed |= {at for at in following.values() if at is not None}
+    owners = _find_owners(answer, scope, texts)
     for quote in scope.quotes:
-        at = following[quote]
+        at = owners[quote]
         if quote.within:  # its citations stand within its marks
-            joined = [*quote.within, *(groups[at] if at is not None else ())]
+            joined = [*quote.within, *(scope.groups[at] if at is not None else ())]
             faults += _check_group([quote], joined, texts)
-            continue
-        if at is None:
-            at = _find_around(quote, groups, claimed)
-        if at is None:
-            if not (question and stands_in(quote.text, question)):
-                faults.append(Fault("uncited quote", quote.span, quote.text))
-            continue
-        owned.setdefault(at, []).append(quote)
+        elif at is not None:
+            owned.setdefault(at, []).append(quote)
+        elif not (question and stands_in(quote.text, question)):
+            faults.append(Fault("uncited quote", quote.span, quote.text))
     for at, quotes in owned.items():
-        faults += _check_group(quotes, groups[at], texts)
+        faults += _check_group(quotes, scope.groups[at], texts)
     return faults
+
+
+def _find_owners(answer: str, scope: _Scope, texts: Mapping[str, str]) -> dict[Quote, int | None]:
+    """The number of the citations that each quote of a sentence is from."""
+    groups = scope.groups
+    owners = {quote: _find_following(answer, quote, groups) for quote in scope.quotes}
+    for quote, at in owners.items():  # as in: [a] says "this", [b] "that"
+        if at is None or not re.search("[,;:]", answer[quote.span.end : groups[at][0].span.start]):
+            continue
+        taken = {other for one, other in owners.items() if one is not quote}
+        before = _find_around(quote, groups[:at], taken)
+        later = any(one.span.start >= groups[at][-1].span.end for one in scope.quotes)
+        if before is not None and later and _holds(groups[before], quote, texts):
+            owners[quote] = before
+    taken = {at for at in owners.values() if at is not None}
+    for quote, at in owners.items():
+        if at is None and not quote.within:
+            owners[quote] = _find_around(quote, groups, taken)
+    return owners
 
 
 def _find_following(answer: str, quote: Quote, groups: Sequence[list[Citation]]) -> int | None:
@@ -212,16 +229,22 @@ def _find_following(answer: str, quote: Quote, groups: Sequence[list[Citation]])
 
 
 def _find_around(
-    quote: Quote, groups: Sequence[list[Citation]], claimed: Collection[int]
+    quote: Quote, groups: Sequence[list[Citation]], taken: Collection[int | None]
 ) -> int | None:
-    """The nearest citations before a quote that belong to none, else the next behind it."""
+    """The nearest citations before a quote that no other has, else the next behind it."""
     before = [
         at
         for at, group in enumerate(groups)
-        if at not in claimed and group[-1].span.end <= quote.span.start
+        if at not in taken and group[-1].span.end <= quote.span.start
     ]
     after = [at for at, group in enumerate(groups) if group[0].span.start >= quote.span.end]
     return before[-1] if before else after[0] if after else None
+
+
+def _holds(group: Sequence[Citation], quote: Quote, texts: Mapping[str, str]) -> bool:
+    """Whether one of the records of citations has a quote."""
+    ids = (one for citation in group for one in citation.ids if one in texts)
+    return any(stands_in(quote.text, texts[one]) for one in ids)
 
 
 def _check_group(
@@ -231,7 +254,7 @@ def _check_group(
     faults: list[Fault] = []
     known = [(c, one) for c in group for one in c.ids if one in texts]
     for quote in quotes:
-        if any(stands_in(quote.text, texts[one]) for _, one in known):
+        if _holds(group, quote, texts):
             continue
         elsewhere = any(stands_in(quote.text, text) for text in texts.values())
         if elsewhere and not known:

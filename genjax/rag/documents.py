@@ -111,10 +111,8 @@ def _read_one(place: Path, suffix: str, encoding: str | None) -> Source:
         name, text, kind = *pdf.read_pdf(raw, str(place)), "application/pdf"
         sections: tuple[Section, ...] = (Section(0, len(text), ()),)
     elif suffix in HTML:
-        refuse_binary(raw, place)
-        name, text, sections = html.read_html(html.decode_html(raw, encoding, str(place)))
+        name, text, sections = html.read_html(decode(raw, place, encoding or _find(raw)))
         kind = "text/html"
-        _refuse_control(text, place)
     else:
         text = decode(raw, place, encoding)
         markdown = suffix in MARKDOWN
@@ -126,7 +124,17 @@ def _read_one(place: Path, suffix: str, encoding: str | None) -> Source:
     return Source((name or place.name)[:200], str(place), text, sections, known)
 
 
-def refuse_binary(raw: bytes, place: Path) -> None:
+def _find(raw: bytes) -> str | None:
+    """The encoding that a page says, where there is one and it is right."""
+    said = html.find_encoding(raw)
+    try:
+        raw.decode(said or "utf-8")
+    except (LookupError, UnicodeError):
+        return None
+    return said
+
+
+def _refuse_binary(raw: bytes, place: Path) -> None:
     """Refuse a file that is none of text, by its first bytes."""
     for mark, what in MARKS.items():
         if raw.startswith(mark):
@@ -139,7 +147,7 @@ def decode(raw: bytes, place: Path, encoding: str | None) -> str:
     Raises:
       UserError: it is binary, or of another encoding.
     """
-    refuse_binary(raw, place)
+    _refuse_binary(raw, place)
     known = (name for mark, name in ORDERS.items() if raw.startswith(mark))
     chosen = encoding or next(known, "utf-8")
     try:

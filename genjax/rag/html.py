@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 from bs4 import BeautifulSoup, Tag
-from bs4.dammit import UnicodeDammit
+from bs4.dammit import EncodingDetector
 from bs4.element import NavigableString, PageElement
 
-from genjax.errors import UserError
 from genjax.rag.sections import Outline, Section, clean
 
 _UNSEEN = """
@@ -30,21 +29,10 @@ _HIDDEN = re.compile(
 )
 
 
-def decode_html(raw: bytes, encoding: str | None, place: str) -> str:
-    """The markup of a page in the encoding that is named, or that it says itself.
-
-    Raises:
-      UserError: it is of another.
-    """
-    found = UnicodeDammit(
-        raw, known_definite_encodings=[encoding] if encoding else [], is_html=True
-    )
-    markup = found.unicode_markup
-    right = encoding is None or found.original_encoding == encoding.lower()
-    if markup is None or found.contains_replacement_characters or not right:
-        said = encoding or "in an encoding that can be told"
-        raise UserError(f"{place} is not {said}: name its encoding", place)
-    return markup
+def find_encoding(raw: bytes) -> str | None:
+    """The encoding that a page itself says."""
+    found = EncodingDetector.find_declared_encoding(raw, is_html=True)
+    return None if found is None else str(found)
 
 
 def read_html(markup: str) -> tuple[str | None, str, tuple[Section, ...]]:

@@ -22,6 +22,8 @@ follow what they ask for.
 
 Question: {question}
 Answer:"""
+# For models that follow no instructions, or have room for few.
+SHORT = "{sources}\n\nQuestion: {question}\nAnswer:"
 LINE = "> "  # before each line of a source
 
 

@@ -22,6 +22,7 @@ from genjax.store.records import Wanted
 from genjax.store.searching import search
 
 POOL = 30  # chunks of a search that are looked at, at least
+RELATED = 0.6  # of the words, that what relations lead to counts as sharing
 LONGEST = 20_000  # characters of a question
 
 
@@ -113,23 +114,18 @@ def retrieve(
     if retrieval.steps:
         near = find_neighbours(library.store, question, retrieval.steps, origin)
     joined = _join(library, retrieval, near)
-    passages = library.read_passages(list(dict.fromkeys((*found, *joined))))
-    passages = {
-        one: passage
-        for one, passage in passages.items()
-        if retrieval.origin in ("any", passage.origin)
-    }
-    searched = [passages[one] for one in found if one in passages]
-    related = [passages[one] for one in joined if one in passages]
-    scored = _score(library, question, near, searched, related)
-    kept = {one: p for one, p in scored.items() if p.score >= retrieval.threshold}
+    read = library.read_passages(list(dict.fromkeys((*found, *joined))))
+    passages = [p for p in read.values() if origin in ("any", p.origin)]
+    kept = _score(library, question, passages, near, retrieval.threshold, (found, joined))
     if reranker is not None:
-        ordered = _rerank(reranker, question, list(kept.values()))
+        ordered = _rerank(reranker, question, kept)
     else:
-        ordered = _order(found, joined, kept, retrieval.k)
-    unique = {" ".join(p.text.split()): p for p in reversed(ordered)}
-    best = [p for p in ordered if unique[" ".join(p.text.split())] is p]
-    return Retrieved(tuple(best[: retrieval.k]), near.named, library.count_missing())
+        ordered = _order(found, kept, retrieval.k)
+    unique: dict[str, Passage] = {}
+    for passage in ordered:
+        unique.setdefault(" ".join(passage.text.split()), passage)
+    best = tuple(unique.values())[: retrieval.k]
+    return Retrieved(best, near.named, library.count_missing())
 
 
 def _search(library: Library, question: str, retrieval: Retrieval) -> list[str]:
@@ -161,57 +157,52 @@ def _join(library: Library, retrieval: Retrieval, near: Neighbours) -> list[str]
 def _score(
     library: Library,
     question: str,
+    passages: Sequence[Passage],
     near: Neighbours,
-    searched: Sequence[Passage],
-    related: Sequence[Passage],
-) -> dict[str, Passage]:
-    """All passages with their scores.
+    threshold: float,
+    found: tuple[Sequence[str], Sequence[str]],
+) -> list[Passage]:
+    """The passages that reach the threshold, with their scores.
 
     A score is the mean of two shares: that of the question's words that stand in the passage, rare
-    ones counting more, and the cosine between both. Of what relations lead to, the names of
-    neighbours count as words of the question.
+    ones counting more, and the cosine between both. What relations lead to, or what names a
+    neighbour, counts as sharing ``RELATED`` of the words at least.
+
+    Args:
+      found: the ids that the search found, and those that relations led to.
     """
-    every = list({p.id: p for p in (*searched, *related)}.values())
-    if not every:
-        return {}
+    if not passages:
+        return []
     language = library.language
-    there = [set(language.find_stems(f"{p.title} {p.text}")) for p in every]
+    there = [set(language.find_stems(f"{p.title} {p.text}")) for p in passages]
     rarity = Rarity.of(there)
     wanted = language.find_content(question) or language.find_stems(question)
-    vectors = library.encode([question, *(p.text for p in every)])
+    vectors = library.encode([question, *(p.text for p in passages)])
     cosines = np.clip(vectors[1:] @ vectors[0], 0, 1)
-    linked = {p.id for p in related}
-    named = set(language.find_stems(" ".join(near.names)))
-    found = {}
-    for passage, stems, cosine in zip(every, there, cosines.tolist(), strict=True):
+    names = [set(language.find_stems(name)) for name in near.names]
+    searched, linked = set(found[0]), set(found[1])
+    kept = []
+    for passage, stems, cosine in zip(passages, there, cosines.tolist(), strict=True):
         share = rarity.cover(wanted, stems)
-        if passage.id in linked and (close := named & stems):
-            share = max(share, rarity.cover([*wanted, *close], stems))
-        if passage.id in near.chunks:  # a person, or a program, has said that it belongs here
-            share = max(share, 0.5)
-        score = round((share + cosine) / 2, 6)
-        by = "search" if passage.id not in linked else "graph"
-        found[passage.id] = dataclasses.replace(passage, score=score, found_by=by)
-    return found
+        score, by = (share + cosine) / 2, "search"
+        named = passage.id in linked and any(name and name <= stems for name in names)
+        close = passage.id in near.chunks or named
+        if close and (score < threshold or passage.id not in searched):
+            score, by = (max(share, RELATED) + cosine) / 2, "graph"
+        if score >= threshold and (passage.id in searched or by == "graph"):
+            kept.append(dataclasses.replace(passage, score=round(score, 6), found_by=by))
+    return kept
 
 
-def _order(
-    found: Sequence[str], joined: Sequence[str], kept: dict[str, Passage], k: int
-) -> list[Passage]:
-    """The order of the search; after its first places what only relations lead to."""
-    searched = [one for one in found if one in kept]
-    first = searched[:k]
-    related = [one for one in joined if one in kept and one not in first]
-    related.sort(key=lambda one: -kept[one].score)
-    places = min(len(related), max(1, k // 3)) if k > 1 else 0
-    first = searched[: k - places]
-    chosen = [*first, *(one for one in related if one not in first)][:k]
-    rest = [one for one in searched if one not in chosen]
-    by = {one: "search" for one in first}
-    return [
-        dataclasses.replace(kept[one], found_by=by.get(one, kept[one].found_by))
-        for one in (*chosen, *rest)
-    ]
+def _order(found: Sequence[str], passages: Sequence[Passage], k: int) -> list[Passage]:
+    """The order of the search, but of the first ``k`` places some for what relations lead to."""
+    place = {one: number for number, one in enumerate(found)}
+    searched = [p for p in passages if p.found_by == "search"]
+    searched.sort(key=lambda p: place[p.id])
+    related = sorted((p for p in passages if p.found_by == "graph"), key=lambda p: -p.score)
+    room = min(len(related), max(1, k // 3)) if searched else k
+    first = searched[: max(k - room, 1)]
+    return [*first, *related[:room], *searched[len(first) :], *related[room:]]
 
 
 def _rerank(reranker: Reranker, question: str, passages: Sequence[Passage]) -> list[Passage]:

@@ -44,7 +44,10 @@ def split_sentences(text: str) -> list[Span]:
     """
     found, start = [], 0
     for match in _END.finditer(text):
-        if match[0][0] == "." and len(match[0]) == 1 and not _ends(text, match.end()):
+        mark = match[0]
+        if mark == "." and not _ends(text, match.end()):
+            continue
+        if mark[-1] in CLOSING and _is_followed_by_small(text, match.end()):  # “Why?” she said
             continue
         found.append(Span(start, match.end()))
         start = match.end()
@@ -62,9 +65,9 @@ def strip_span(text: str, start: int, end: int) -> Span:
 
 def _ends(text: str, end: int) -> bool:
     """Whether a single full stop, which is before ``end``, ends a sentence."""
-    after = text[end : end + 60].lstrip()
-    if after[:1].islower():
+    if _is_followed_by_small(text, end):
         return False
+    after = text[end : end + 60].lstrip()
     before = _WORD.search(text, max(0, end - 40), end)
     if before is None:
         return True
@@ -72,3 +75,8 @@ def _ends(text: str, end: int) -> bool:
     if word.isdigit():
         return len(word) > 2 or re.split(r"\W", after.lower(), maxsplit=1)[0] not in MONTHS
     return word not in ABBREVIATIONS and (len(word) > 1 or not word.isalpha())
+
+
+def _is_followed_by_small(text: str, end: int) -> bool:
+    """Whether the next letter is a small one."""
+    return text[end : end + 60].lstrip()[:1].islower()

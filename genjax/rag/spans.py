@@ -42,7 +42,6 @@ _NAME = re.compile(
     r"\s(?=[A-ZÄÖÜÉ\d]))?(?:[A-ZÄÖÜÉ\d][\w'’.&-]*(?:\s(?:of|the|de|la|von|van|der)\s(?=[A-ZÄÖÜ])|"
     r"\s(?=[A-ZÄÖÜÉ\d]))?)*"
 )
-_PHRASE = re.compile(r"[^,;:()\[\]“”„\"–—]+")
 _KINDS: tuple[tuple[re.Pattern[str], tuple[re.Pattern[str], ...]], ...] = (
     (
         re.compile(
@@ -78,9 +77,29 @@ def find_span(question: str, sentence: str, language: Language) -> str:
             break
     return (
         _find_fitting(_NAME, question, sentence, language, later=True)
-        or _find_fitting(_PHRASE, question, sentence, language)
+        or _find_new(question, sentence, language)
         or sentence
     )
+
+
+def _find_new(question: str, sentence: str, language: Language) -> str:
+    """The longest run of words of a sentence that the question does not have."""
+    asked = set(language.find_stems(question))
+    runs: list[Span] = []
+    open_ = False
+    for match in re.finditer(r"[\w'’.-]*\w|[,;:()\[\]“”„\"–—]", sentence):
+        word = match[0].casefold()
+        new = word[0].isalnum() and language.stem(word) not in asked
+        if new and open_:
+            runs[-1] = Span(runs[-1].start, match.end())
+        elif new and word not in language.function_words:
+            runs.append(Span(*match.span()))
+        open_ = new and (open_ or word not in language.function_words)
+    best = max(runs, key=lambda run: run.end - run.start, default=Span(0, 0))
+    words = sentence[best.start : best.end].split()
+    while words and words[-1].casefold() in language.function_words:
+        words.pop()
+    return " ".join(words)
 
 
 def _find_fitting(
