@@ -11,8 +11,8 @@ decide.
 """
 
 from genjax import gx
-from genjax.store.examples import RuleTalk
-from genjax.store.sources import StorePreferences
+from genjax.store.training.examples import RuleTalk
+from genjax.store.training.sources import StorePreferences
 
 
 def get_config(tiny: bool = False) -> gx.Experiment:

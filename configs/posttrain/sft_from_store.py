@@ -9,8 +9,8 @@ rule. Those with a score above 0 are learned. They are frozen in the run directo
 """
 
 from genjax import gx
-from genjax.store.examples import RuleTalk
-from genjax.store.sources import StoreInstructions
+from genjax.store.training.examples import RuleTalk
+from genjax.store.training.sources import StoreInstructions
 
 
 def get_config(tiny: bool = False) -> gx.Experiment:

@@ -27,8 +27,6 @@ from genjax.cli.store_options import (
 from genjax.errors import UserError
 from genjax.runs.rewards import load_reward
 from genjax.serial.json_text import parse
-from genjax.store.agreement import describe_store
-from genjax.store.classifying import categorise_by_run
 from genjax.store.conversation import Turn, read_tree
 from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
@@ -37,12 +35,14 @@ from genjax.store.importing import import_file, import_query
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.lookups import find_visible
-from genjax.store.maintenance import backup, check, check_backup, copy_store, restore
+from genjax.store.maintenance import analyse, backup, check, check_backup, copy_store, restore
 from genjax.store.opening import migrate_store, open_store
 from genjax.store.records import KINDS, Record, Session
 from genjax.store.rows import load, name_kind
 from genjax.store.searching import find_index, follow, open_search, rebuild, search
 from genjax.store.store import Store
+from genjax.store.training.agreement import describe_store
+from genjax.store.training.classifying import categorise_by_run
 
 SHOWN = 100  # characters of a text in a list
 
@@ -170,6 +170,7 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
             origin=options.origin,
             mode=options.mode,
             limit=options.limit,
+            offset=options.offset,
         )
     finally:
         index.close()
@@ -189,9 +190,11 @@ def _follow(action: str, store: Store, options: IndexOptions) -> None:
         store, options.index, options.encoder, action == "rebuild", options.language
     )
     try:
-        done = (rebuild if action == "rebuild" else follow)(store, index)
+        act, name = rebuild if action == "rebuild" else follow, find_index(store, options.index)
+        done = act(store, index, name, options.forget)
     finally:
         index.close()
+    analyse(store)
     print(f"index     {find_index(store, options.index)}")
     print(f"records   {done.upserted:,} written, {done.deleted:,} removed")
 
@@ -270,7 +273,7 @@ def _export(store: Store, out: str, options: ExportOptions) -> None:
 
 
 def _check(store: Store, options: CheckOptions) -> None:
-    faults = check(store, options.repair)
+    faults = check(store, options.repair, options.fast)
     for fault in faults:
         print(f"{fault.about}: {fault.what}")
     if faults:

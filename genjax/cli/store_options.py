@@ -89,6 +89,7 @@ class SearchOptions(Options):
       filter: of what is found, as "kind=response score>0.5".
       origin: of what is found.
       limit: of what is found.
+      offset: how many of the first to pass over.
     """
 
     index: str | None = None
@@ -97,6 +98,7 @@ class SearchOptions(Options):
     filter: str = ""
     origin: Asked = "real"
     limit: int = 10
+    offset: int = 0
 
 
 @checks.frozen
@@ -107,11 +109,14 @@ class IndexOptions(Options):
       index: the folder or URL of the index; beside a SQLite file by default.
       encoder: of the index's vectors.
       language: whose stems words are compared by, when the index is made.
+      forget: an index that is gone: the outbox keeps no changes for it any more. May be given
+        several times.
     """
 
     index: str | None = None
     encoder: str = "wordllama"
     language: str = "english"
+    forget: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
 
 @checks.frozen
@@ -272,9 +277,11 @@ class CheckOptions(Options):
 
     Attributes:
       repair: remove blobs that no record has.
+      fast: compare the sizes of blobs instead of reading them.
     """
 
     repair: bool = False
+    fast: bool = False
 
 
 @checks.frozen

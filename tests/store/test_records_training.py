@@ -14,7 +14,11 @@ from genjax.config_files import load_config
 from genjax.data.text.codecs import Bytes, Words
 from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
-from genjax.store.agreement import (
+from genjax.store.judging import prefer, score
+from genjax.store.lineage import read_lineage, show_lineage
+from genjax.store.opening import open_store
+from genjax.store.records import Feedback, Payload, Prompt, Response
+from genjax.store.training.agreement import (
     Vote,
     cohen_kappa,
     decide,
@@ -22,12 +26,8 @@ from genjax.store.agreement import (
     describe_votes,
     krippendorff_alpha,
 )
-from genjax.store.examples import RuleTalk
-from genjax.store.judging import prefer, score
-from genjax.store.lineage import read_lineage, show_lineage
-from genjax.store.opening import open_store
-from genjax.store.records import Feedback, Payload, Prompt, Response
-from genjax.store.sources import StoreInstructions, StorePreferences
+from genjax.store.training.examples import RuleTalk
+from genjax.store.training.sources import StoreInstructions, StorePreferences
 from tests.store.test_records_contract import make_place, server, url  # noqa: F401  (fixtures)
 
 # Krippendorff, "Computing Krippendorff's alpha-reliability", 2011: four observers, twelve units.

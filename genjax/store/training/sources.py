@@ -32,7 +32,7 @@ from genjax.store.filters import parse_filter
 from genjax.store.records import Wanted
 
 if TYPE_CHECKING:
-    from genjax.store.snapshots import Form, Snapshot
+    from genjax.store.training.snapshots import Form, Snapshot
 
 STORE = "store"  # the kind of origin of such a set
 ORIGINS = ("real", "synthetic", "any")
@@ -207,7 +207,7 @@ class Chosen:
         """Write the rows into the run directory, if they are not there; note in the store which
         records they are of, and say what is known of its raters.
         """
-        from genjax.store.snapshots import note_snapshot
+        from genjax.store.training.snapshots import note_snapshot
 
         path = run_dir / _name_file(self.source)
         if not path.exists():
@@ -218,7 +218,7 @@ class Chosen:
 
     def finish(self, run_dir: epath.Path, step: int) -> None:
         """Note in the store that a checkpoint was trained on its records."""
-        from genjax.store.snapshots import note_snapshot
+        from genjax.store.training.snapshots import note_snapshot
 
         note_snapshot(self.source.url, self.snapshot, run_dir, step)
 
@@ -245,7 +245,7 @@ def _choose(
 ) -> Chosen:
     path = None if run_dir is None else run_dir / _name_file(source)
     try:
-        from genjax.store.snapshots import read_snapshot, take_snapshot
+        from genjax.store.training.snapshots import read_snapshot, take_snapshot
 
         if path is not None and path.exists():
             return Chosen(source, read_snapshot(path), path)

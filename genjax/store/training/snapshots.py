@@ -20,13 +20,13 @@ from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.serial import stored
 from genjax.serial.json_text import Json
-from genjax.store.agreement import decide, describe_votes, read_lengths, read_vote
 from genjax.store.formats.plain import write_plain
 from genjax.store.formats.writing import Export, Row
 from genjax.store.opening import open_store
 from genjax.store.records import DataSet, Feedback, Record, Wanted
 from genjax.store.runs import name_dataset, note_run
 from genjax.store.store import Store
+from genjax.store.training.agreement import decide, describe_votes, read_lengths, read_vote
 
 Form = Literal["sft", "preferences"]
 CURE = "put a copy of it back, or train in another run directory"
