@@ -20,8 +20,11 @@ class ServeOptions:
 
     Attributes:
       limits: of the server.
-      store: a store of records that every exchange is written to, see docs/store.md; it is made
-        where it is missing.
+      store: a store of records that every exchange is written to, and that the pages show, see
+        docs/store.md; it is made where it is missing.
+      pages: a file of who may log in to the pages: a role (reader or admin), a name and the
+        SHA-256 of a token in each line; by default an admin's token is printed that ends with the
+        server.
       host: the address to listen at; 0.0.0.0 for all of this machine.
       port: the port; 0 for a free one.
       token: a file of what clients must send as their api_key; none by default.
@@ -31,6 +34,7 @@ class ServeOptions:
 
     limits: Annotated[Limits, tyro.conf.arg(name="")] = Limits()
     store: str | None = None
+    pages: str | None = None
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
@@ -39,6 +43,8 @@ class ServeOptions:
 
     def __post_init__(self) -> None:
         checks.between(self, 0, 65_535, "port")
+        if self.pages is not None and self.store is None:
+            raise UserError("pages need a store: give --store", "pages")
 
 
 def serve_command(target: str, arguments: Sequence[str]) -> None:
@@ -55,5 +61,5 @@ def serve_command(target: str, arguments: Sequence[str]) -> None:
         cure = "pip install 'genjax-train[serve]'"
         raise UserError(f"serve: the package {error.name} is missing: {cure}", "serve") from None
     o = options
-    listening = Listening(o.host, o.port, o.store, o.token, o.warm, o.check)
+    listening = Listening(o.host, o.port, o.store, o.pages, o.token, o.warm, o.check)
     serve([target, *more], o.limits, listening)

@@ -21,7 +21,7 @@ from genjax.serial.json_text import Json
 from genjax.serve.exchanges import Exchange
 from genjax.store.records import Payload, Prompt, Record, Response, Session
 from genjax.store.rows import make_ids
-from genjax.store.runs import make_id, mend, record_run
+from genjax.store.runs import mend, name_record, note_run
 from genjax.store.store import Store
 
 TOGETHER = 128  # exchanges of a transaction
@@ -134,7 +134,7 @@ class Recorder:
             run = exchange.run
             place = f"{run.run_dir}\n{run.step}"
             if place not in self._runs:
-                self._runs[place] = record_run(self.store, run).id
+                self._runs[place] = note_run(self.store, run.run_dir, run.step).id
             for record in to_records(exchange, self._runs[place]):
                 records.setdefault(record.id, record)
         self.store.add_new([*records.values()])
@@ -152,7 +152,7 @@ def to_records(exchange: Exchange, run: str) -> list[Record]:
     metadata, session = dict(exchange.metadata), None
     named = metadata.pop("session", None)
     if named:
-        session = named if UUID.fullmatch(named) else make_id("session", named)
+        session = named if UUID.fullmatch(named) else name_record("session", named)
         found.append(
             Session(
                 id=session, origin="real", name=mend(named), user=exchange.user, time=exchange.time
@@ -163,9 +163,9 @@ def to_records(exchange: Exchange, run: str) -> list[Record]:
         turns = turns[-1:]
     for role, text in turns:
         said = mend(text)
-        one = make_id("prompt", said)
+        one = name_record("prompt", said)
         if role or before is not None or session is not None:
-            one = make_id("prompt", "\n".join((session or "", before or "", role, said)))
+            one = name_record("prompt", "\n".join((session or "", before or "", role, said)))
         found.append(
             Prompt(
                 id=one,

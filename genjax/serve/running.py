@@ -34,7 +34,8 @@ class Listening:
     Attributes:
       host: the address.
       port: 0 for a free one.
-      store: of exchanges; None for none.
+      store: of exchanges, which the pages show; None for neither.
+      pages: the file of who may log in to the pages; None makes a token for this server alone.
       token: the file of what clients must send; None for nothing.
       warm: whether all runs are loaded first.
       check: whether it ends after one request of health.
@@ -43,6 +44,7 @@ class Listening:
     host: str = "127.0.0.1"
     port: int = 8000
     store: str | None = None
+    pages: str | None = None
     token: str | None = None
     warm: bool = False
     check: bool = False
@@ -63,11 +65,16 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
       UserError: a run, the store, the token or the address cannot be used.
     """
     token = None if listening.token is None else _read_token(listening.token)
-    with _listen(listening) as opened:
+    with _listen(listening) as opened, contextlib.ExitStack() as stack:
         recorder = None if listening.store is None else _open_recorder(listening.store)
         service = Service(places, limits, recorder, token)
+        pages = None
+        if listening.store is not None:
+            from genjax.serve.pages.serving import open_pages
+
+            pages = open_pages(service, listening.store, listening.pages, stack)
         config = uvicorn.Config(
-            make_app(service),
+            make_app(service, pages.routes if pages else ()),
             lifespan="on",
             log_level="warning",
             access_log=False,
@@ -76,17 +83,25 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
             timeout_graceful_shutdown=1,
         )
         _raise_file_limit()
-        asyncio.run(_run(Server(config), service, opened, listening))
+        token_of_pages = pages.token if pages else None
+        asyncio.run(_run(Server(config), service, opened, listening, token_of_pages))
 
 
 async def _run(
-    server: Server, service: Service, opened: socket.socket, listening: Listening
+    server: Server,
+    service: Service,
+    opened: socket.socket,
+    listening: Listening,
+    login: str | None,
 ) -> None:
     if listening.warm:
         await service.warm_up()
     host, port = opened.getsockname()[:2]
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
     print(f"serving {', '.join(service.models.places)} at {place}/v1", flush=True)
+    if listening.store is not None:
+        how = "" if login is None else f", with the token {login}"
+        print(f"pages at {place}/login{how}", flush=True)
     with _end_by_signal(server, service):
         tasks = [asyncio.create_task(_drain(server, service))]
         if listening.check:
