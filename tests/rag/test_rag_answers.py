@@ -197,6 +197,10 @@ def test_hidden_chunks_and_other_origins_are_not_found(library):
     found = retrieve(library, "When did interest rates rise?")
     assert one not in {p.id for p in found.passages} and found.missing >= 1
     library.store.undelete(one)
+    document = library.store.get(one).document
+    library.store.delete(document)
+    assert one not in {p.id for p in retrieve(library, "When did interest rates rise?").passages}
+    library.store.undelete(document)
     assert retrieve(library, "When did rates rise?", Retrieval(origin="synthetic")).passages == ()
     only = Retrieval(filter='metadata.headings:"Animals"', threshold=0)
     assert {p.source for p in retrieve(library, "court", only).passages} <= {"cats", "obed"}
