@@ -27,6 +27,7 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"gx", "runs"},
     {"store", "training"},
     {"rag"},
+    {"serve"},
     {"cli", "__init__"},
     {"__main__"},
 ]

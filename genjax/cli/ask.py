@@ -14,7 +14,7 @@ from genjax.experiment import MAX_SEED
 from genjax.machine import streams
 
 if TYPE_CHECKING:
-    from genjax.rag.asking import Answer
+    from genjax.rag.answers import Answer
     from genjax.rag.generators import Generator
     from genjax.rag.library import Library
 
@@ -103,7 +103,8 @@ def ask_command(target: str, arguments: Sequence[str]) -> None:
 
 
 def _ask(place: str, question: str, options: AskOptions) -> Answer:
-    from genjax.rag.asking import Asking, ask
+    from genjax.rag.answers import Asking
+    from genjax.rag.asking import ask
     from genjax.rag.library import open_library
     from genjax.rag.prompts import SHORT, TEMPLATE, Template
     from genjax.rag.reranking import open_reranker

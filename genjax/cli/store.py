@@ -8,7 +8,10 @@ from typing import Any
 
 import tyro
 
+from genjax.cli.options import explain_store
 from genjax.cli.store_options import (
+    AgreementOptions,
+    CategoriseOptions,
     CheckOptions,
     CopyOptions,
     DeleteOptions,
@@ -38,6 +41,8 @@ USAGE = """usage: genjax store ACTION STORE ... [--user NAME]
   export     STORE OUT          training sets, traces, or records as they are
   score      STORE              score responses by a reward
   prefer     STORE              prefer responses of high scores to those of low ones
+  categorise STORE              label texts or pictures by a classifier's run
+  agreement  STORE              whether raters agree, and what else preferences follow
   tag        STORE ID...        add and remove tags
   delete     STORE ID...        hide records; --undo shows them again, --erase removes them for good
   check      STORE              find what is damaged
@@ -61,6 +66,8 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
     "export": (ExportOptions, "STORE OUT"),
     "score": (ScoreOptions, "STORE"),
     "prefer": (PreferOptions, "STORE"),
+    "categorise": (CategoriseOptions, "STORE"),
+    "agreement": (AgreementOptions, "STORE"),
     "tag": (TagOptions, "STORE ID..."),
     "delete": (DeleteOptions, "STORE ID..."),
     "check": (CheckOptions, "STORE"),
@@ -88,12 +95,7 @@ def store_command(target: str, arguments: Sequence[str]) -> None:
         raise UserError(
             f"store {target} needs {needed} before its options, got {len(words)} words", target
         )
-    try:
+    with explain_store():
         from genjax.cli.store_actions import run_action
 
         run_action(target, words, options)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("genjax"):
-            raise
-        cure = "pip install 'genjax-train[store]'"
-        raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None

@@ -89,6 +89,7 @@ class SearchOptions(Options):
       filter: of what is found, as "kind=response score>0.5".
       origin: of what is found.
       limit: of what is found.
+      offset: how many of the first to pass over.
     """
 
     index: str | None = None
@@ -97,6 +98,7 @@ class SearchOptions(Options):
     filter: str = ""
     origin: Asked = "real"
     limit: int = 10
+    offset: int = 0
 
 
 @checks.frozen
@@ -107,11 +109,14 @@ class IndexOptions(Options):
       index: the folder or URL of the index; beside a SQLite file by default.
       encoder: of the index's vectors.
       language: whose stems words are compared by, when the index is made.
+      forget: an index that is gone: the outbox keeps no changes for it any more. May be given
+        several times.
     """
 
     index: str | None = None
     encoder: str = "wordllama"
     language: str = "english"
+    forget: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
 
 @checks.frozen
@@ -168,12 +173,14 @@ class ScoreOptions(Options):
       name: of the score.
       filter: of the responses.
       origin: of the responses.
+      fill: leave out what a person has scored under this name.
     """
 
     reward: str = ""
     name: str = "reward"
     filter: str = ""
     origin: Asked = "real"
+    fill: bool = False
 
     def __post_init__(self) -> None:
         checks.some(self, "reward", "name")
@@ -187,14 +194,51 @@ class PreferOptions(Options):
       name: of the score.
       margin: by which the higher score must be above.
       origin: of the responses.
+      fill: leave out prompts of which a person prefers one response to another.
     """
 
     name: str = "reward"
     margin: float = 0.0
     origin: Asked = "real"
+    fill: bool = False
 
     def __post_init__(self) -> None:
         checks.at_least(self, 0, "margin")
+
+
+@checks.frozen
+class CategoriseOptions(Options):
+    """Label texts or pictures by the run of a classifier.
+
+    Attributes:
+      run: the run directory of the classifier.
+      name: of the labels.
+      filter: of the records.
+      kind: of the records; any by default.
+      origin: of the records.
+    """
+
+    run: str = ""
+    name: str = "category"
+    filter: str = ""
+    kind: str | None = None
+    origin: Asked = "real"
+
+    def __post_init__(self) -> None:
+        checks.some(self, "run", "name")
+
+
+@checks.frozen
+class AgreementOptions(Options):
+    """Say whether raters agree, and whether preferences follow length or place.
+
+    Attributes:
+      filter: of the feedback.
+      origin: of the responses.
+    """
+
+    filter: str = ""
+    origin: Asked = "real"
 
 
 @checks.frozen
@@ -233,9 +277,11 @@ class CheckOptions(Options):
 
     Attributes:
       repair: remove blobs that no record has.
+      fast: compare the sizes of blobs instead of reading them.
     """
 
     repair: bool = False
+    fast: bool = False
 
 
 @checks.frozen
