@@ -1,1 +1,1 @@
-"""Serves runs and records of a store over HTTP."""
+"""An API on trained runs, as OpenAI's clients expect it, and the pages beside it."""

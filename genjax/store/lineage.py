@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from genjax.errors import UserError
-from genjax.store.records import DataSet, Document, Record
+from genjax.store.records import DataSet, Document, Feedback, Record
 from genjax.store.references import find_edges
 from genjax.store.rows import load, name_kind
 from genjax.store.store import Store
@@ -109,7 +109,10 @@ def _raw(record: Record) -> list[Node]:
 
 
 def _describe(record: Record) -> str:
-    """Its origin and, of what has one, its name."""
+    """Its origin and, of what has one, its name; of feedback who judged, too."""
+    if isinstance(record, Feedback):
+        rater = record.user or record.source_id or record.source_kind
+        return f"{record.origin}, {record.name} by {rater}"
     for name in ("name", "path", "predicate"):
         value = getattr(record, name, None)
         if isinstance(value, str) and value:

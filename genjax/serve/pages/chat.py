@@ -31,6 +31,7 @@ from genjax.store.query import Query
 from genjax.store.records import UNKNOWN, Payload, Prompt, Record, Run, Session
 from genjax.store.records import Response as Answered
 from genjax.store.rows import make_ids
+from genjax.store.runs import mend
 from genjax.store.store import Store
 
 ASKED = "asked"  # what a prompt's metadata say of the answer that is wanted
@@ -230,11 +231,6 @@ def make_messages(branch: Sequence[Said]) -> list[Message]:
         )
         for turn in branch
     ]
-
-
-def mend(text: str) -> str:
-    """A text without what no database stores, which a model may draw, too."""
-    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def keep(visit: Visit, prompt: Prompt, wanted: Mapping[str, Any], drawn: Drawn) -> Answered | None:

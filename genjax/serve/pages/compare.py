@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from genjax.errors import UserError
 from genjax.serve.pages.cards import Card, read_cards
-from genjax.serve.pages.chat import close, find_run, make_options, mend, read_options
+from genjax.serve.pages.chat import close, find_run, make_options, read_options
 from genjax.serve.pages.protocols import Chat, Message
 from genjax.serve.pages.visit import Visit
 from genjax.store import schema
@@ -27,6 +27,7 @@ from genjax.store.limits import check_text
 from genjax.store.records import UNKNOWN, Feedback, Payload, Prompt, Record
 from genjax.store.records import Response as Answered
 from genjax.store.rows import make_ids
+from genjax.store.runs import mend
 from genjax.store.store import Store
 
 SIDES = ("left", "right")
