@@ -1,4 +1,4 @@
-"""Draws of a run as records of a store: prompts, responses, their scores, and the run itself."""
+"""Write samples of a run to a store: prompts, responses, scores, and the run itself."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from genjax.store.records import Run as RunRecord
 from genjax.store.rows import make_ids
 from genjax.store.store import Store
 
-Drawn = tuple[int, np.ndarray, np.ndarray | None]  # of a seed, in model space, and scores [N]
+Drawn = tuple[int, np.ndarray, np.ndarray | None]  # seed, samples in model space, scores [N]
 PNG = "image/png"
 
 
 def store_draws(
     place: str, run: Run, sampler: Component, drawn: Iterable[Drawn], reward: str | None = None
 ) -> int:
-    """Write draws to a store, all or none, which is made where it is missing; returns how many.
+    """Write samples to a store, all or none, and create it if it is missing; return their number.
 
     Args:
-      place: the store's path or URL.
-      run: that drew them.
-      sampler: that they were drawn by.
-      drawn: seeds, samples as ``run.sample`` gives them, and scores.
-      reward: that gave the scores.
+      place: path or URL of the store.
+      run: run that drew the samples.
+      sampler: sampler of the samples.
+      drawn: seeds, samples from ``run.sample``, and scores.
+      reward: reward that gave the scores.
 
     Raises:
-      UserError: the store cannot be written, or the draws are neither texts nor images.
+      UserError: the store cannot be written, or the samples are neither texts nor images.
     """
     with open_store(place, create=True) as store:
         origin = record_run(store, run)
@@ -89,7 +89,7 @@ def store_draws(
 
 
 def record_run(store: Store, run: Run) -> RunRecord:
-    """Return the record of a run, made with those of its data where it is missing."""
+    """Return the record of a run, after adding it and those of its data if they are missing."""
     known = lineage.read_record(run.run_dir, run.step)
     sets = []
     for one in known["origins"]:
@@ -120,7 +120,7 @@ def record_run(store: Store, run: Run) -> RunRecord:
 def _read_samples(
     run: Run, sampler: Component, samples: np.ndarray
 ) -> tuple[Sequence[str], list[Payload]]:
-    """What was said to the model, and what it answered."""
+    """Return the prompts and the answers of samples."""
     codec: Component = run.codec
     if isinstance(codec, ImageCodec):
         labels = requested_labels(run.family, run.spec, sampler, len(samples))
@@ -142,11 +142,11 @@ def _read_samples(
 
 
 def _mend(text: str) -> str:
-    """Return a text without what no database stores, which a model may draw, too."""
+    """Remove characters that databases cannot store, but a model may draw."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _name(kind: str, content: str) -> str:
-    """Return an id that follows from the content, so that the same is recorded once."""
+    """Return an id derived from the content, so that equal content is recorded once."""
     digest = hashlib.sha256(f"{kind}\n{content}".encode("utf-8", "replace")).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
