@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -44,6 +44,22 @@ def parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
         raise UserError(_join_lines(said.getvalue()), "options") from None
 
 
+@contextlib.contextmanager
+def explain_store() -> Iterator[None]:
+    """Say which extra to install if a package of the store is missing.
+
+    Raises:
+      UserError: a package is missing; the field is "store".
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("genjax"):
+            raise
+        cure = "pip install 'genjax-train[store]'"
+        raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None
+
+
 def _join_lines(box: str) -> str:
     """Shorten a box of lines to one line: its first part, and the suggested option."""
     rule = re.compile(r"[─━-]{8,}")
@@ -72,6 +88,8 @@ class TrainOptions:
         name at the hub.
       max_minutes: save and stop after this many minutes; the same command resumes.
       tracking: tracking of the run with MLflow.
+      store: store that gets the responses drawn by PPO or GRPO with their rewards, see
+        docs/store.md.
       tiny: use the small form of the config, for a first look.
     """
 
@@ -80,6 +98,7 @@ class TrainOptions:
     from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
     max_minutes: float | None = None
     tracking: Tracking = Tracking()
+    store: str | None = None
     tiny: bool = False
 
     def __post_init__(self) -> None:
@@ -142,6 +161,8 @@ class EvaluateOptions:
       devices: devices to use; one by default.
       split: split to evaluate on; "all" for every example of another set than the run's.
       best: use the best checkpoint instead of the newest.
+      store: store that gets the numbers as feedback on the checkpoint, with the samples that
+        evaluators used, see docs/store.md.
     """
 
     data: Component
@@ -149,6 +170,7 @@ class EvaluateOptions:
     devices: Devices = Devices(count=1)
     split: str = "test"
     best: bool = False
+    store: str | None = None
 
 
 @checks.frozen
@@ -164,6 +186,8 @@ class CompareOptions:
       seed: random seed of the samples.
       split: split of B's data whose prompts are used.
       out: folder to write to; compare/NAME_OF_A in B's run directory by default.
+      store: store that gets both runs' samples with their rewards and preferences, see
+        docs/store.md.
     """
 
     reward: str | None = None
@@ -172,6 +196,7 @@ class CompareOptions:
     seed: int = 0
     split: str = "test"
     out: str | None = None
+    store: str | None = None
 
     def __post_init__(self) -> None:
         checks.at_least(self, 2, "num")

@@ -212,7 +212,7 @@ class Origin:
     Attributes:
       name: name of a prepared set.
       fingerprint: hash of its records.
-      kind: "real" or "synthetic".
+      kind: "real", "synthetic", or "store" for records that may be either.
       generator: for synthetic records, the run that drew them, with its step, seed and own data;
         None for real ones.
       manifest: path of the file that describes its raw files or its generator.

@@ -21,6 +21,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
+from genjax.data.text.codec_parts import get_inner_codec, get_mask
 from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError, unknown_name
 from genjax.evaluation.judge import SAMPLES
@@ -174,8 +175,8 @@ def export_pretrained(run: Run) -> Pretrained:
         raise UserError("a model that reads a source cannot be exported to Hugging Face")
     codec: Component = run.codec
     template = chat_templates.written(codec) if isinstance(codec, ChatCodec) else None
-    codec = getattr(codec, "tokens", codec)
-    if isinstance(family, MaskedLM) and getattr(codec, "mask", None) is None:
+    codec = get_inner_codec(codec)
+    if isinstance(family, MaskedLM) and get_mask(codec) is None:
         raise UserError(
             "mask_token must be set in training: this model masks with a token that its tokenizer "
             "lacks",

@@ -25,6 +25,7 @@ from genjax.experiment import Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
+from genjax.family import HasNet
 from genjax.interop import huggingface, tokenizers
 from genjax.machine import disk
 from genjax.optim import SGD
@@ -120,7 +121,7 @@ def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
                 experiment.family, base=wrap_family(own.family).runs["base"]
             )
             return dataclasses.replace(experiment, family=family)
-        family = _set_net(experiment.family, getattr(own.family, "net", None))
+        family = _set_net(experiment.family, _get_net(own.family))
         return dataclasses.replace(experiment, family=family, start_from=own.start_from)
     if not _is_ours(source):
         if experiment.devices.distributed or experiment.devices.coordinator is not None:
@@ -139,7 +140,7 @@ def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
     learned = load_family(source) if there else None if named is None else named[0].family
     if learned is not None and not experiment.start_from.rules:
         _check_family(experiment.family, learned, source)
-    family = _set_net(experiment.family, getattr(learned, "net", None))
+    family = _set_net(experiment.family, _get_net(learned))
     if family != experiment.family:
         note(f"using the net of {source}: {family.net}")
     return dataclasses.replace(experiment, family=family, start_from=start)
@@ -232,9 +233,15 @@ def _import_base(source: str, made: Path) -> str:
     return str(made)
 
 
+def _get_net(family: Component) -> Component:
+    return family.net if isinstance(family, HasNet) else None
+
+
 def _set_net(family: Component, net: Component) -> Any:
-    """Return a family with its net, or the base of its net, replaced by the given net."""
-    own = getattr(family, "net", None)
+    """Return a family, or what its net depends on, with hyper-parameters of that kind of net
+    instead of its own.
+    """
+    own = _get_net(family)
     if own is None or net is None:
         return family
     return dataclasses.replace(family, net=net if type(own) is type(net) else _set_net(own, net))

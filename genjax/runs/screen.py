@@ -15,9 +15,9 @@ from typing import Any
 
 from etils import epath
 
-BAR = 20  # characters
-CLEAR = "\r\x1b[K"  # clears a line of a terminal
-GAPS = 0.1, 5.0, 60.0  # seconds between redrawn lines; between log lines, shortest and longest
+BAR, SHORT = 20, 8  # characters; where otherwise numbers had to go
+CLEAR = "\r\x1b[K"  # the line of a terminal
+GAPS = 0.1, 5.0, 60.0  # seconds between redrawn lines; between lines of a log, at first and last
 MINUTE, HOUR, DAY = 60, 3600, 86400
 
 
@@ -76,21 +76,32 @@ class Lines:
 
 
 class Terminal(Lines):
-    """Redraws a bar, no wider than the terminal."""
+    """A bar that is redrawn, no wider than the terminal, below the lines that stay."""
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__(total_steps)
+        self._bar = ""
 
     def say(self, line: str) -> None:
-        print(f"{CLEAR}{line}", file=sys.stderr, flush=True)
+        lines = _fold(line, _width())
+        self._write("".join(f"{CLEAR}{line}\n" for line in lines) + self._bar)
 
     def close(self) -> None:
-        if not self._first:
-            print(file=sys.stderr, flush=True)
+        if self._bar:
+            self._write("\n")
+        self._bar = ""
 
     def _gap(self, now: float) -> float:
         return GAPS[0]
 
     def _draw(self, status: Status) -> None:
-        whole = f"{draw_bar(status.step / max(self._total, 1))} {describe(status, self._total)}"
-        print(f"{CLEAR}{_fit(whole, _width())}", end="", file=sys.stderr, flush=True)
+        share, said = status.step / max(self._total, 1), describe(status, self._total)
+        fits = [_fit(f"{draw_bar(share, bar)} {said}", _width()) for bar in (BAR, SHORT)]
+        self._bar = max(fits, key=lambda line: line.count("  "))
+        self._write(f"{CLEAR}{self._bar}")
+
+    def _write(self, text: str) -> None:
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 class Notebook(Lines):
@@ -206,6 +217,20 @@ def _width() -> int:
     except (OSError, ValueError):
         columns = 0
     return columns or shutil.get_terminal_size().columns
+
+
+def _fold(line: str, width: int) -> list[str]:
+    """A line of names and numbers as several that are no wider, each pair in one piece. Sentences
+    are left to the terminal, from which their commands and paths can then be copied whole.
+    """
+    first, *pairs = line.split("  ")
+    lines = [first]
+    for pair in pairs:
+        if len(lines[-1]) + len(pair) + 2 < width:
+            lines[-1] += f"  {pair}"
+        else:
+            lines.append(f"  {pair}")
+    return lines
 
 
 def _fit(line: str, width: int) -> str:

@@ -17,6 +17,7 @@ from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.continued import Continued, with_codec, wrap_family
 from genjax.data.dataset import Dataset, Spec
+from genjax.data.snapshots import Frozen, freeze
 from genjax.data.text.dataset import get_tokenizer, note_template, open_as
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -35,13 +36,14 @@ class Setup:
     """A run that is ready for its first step.
 
     Attributes:
-      experiment: experiment with its final family, in which runs are replaced by their families.
-      data: opened data.
-      layout: devices of the run.
-      others: families that the experiment's family depends on, by role.
-      target: shapes, types and shardings of the state.
-      run_step: compiled train step, ``(state, batch) -> state, metrics``.
-      run_dir: directory of the run; None if nothing is stored.
+      experiment: with its final family: other families instead of the runs that it depends on.
+      data: opened.
+      layout: the devices.
+      others: the families that the experiment's depends on, by role.
+      target: the state's shapes, types and places.
+      run_step: the compiled train step, ``(state, batch) -> state, metrics``.
+      run_dir: of the run; None if nothing is kept.
+      frozen: sources whose examples the run keeps, as they may change.
     """
 
     experiment: Experiment
@@ -51,6 +53,7 @@ class Setup:
     target: State
     run_step: Any
     run_dir: epath.Path | None = None
+    frozen: tuple[Frozen, ...] = ()
 
     @property
     def family(self) -> Continued:
@@ -84,13 +87,16 @@ def set_up(
     """
     folder = None if run_dir is None else epath.Path(run_dir).expanduser()
     layout = layout or parallel.start(experiment.devices)
-    data = data or open_data(
-        experiment, folder if folder is not None and newest_step(folder) is not None else None
-    )
+    frozen: tuple[Frozen, ...] = ()
+    if data is None:
+        source, frozen = freeze(experiment.data, folder)
+        started = folder is not None and newest_step(folder) is not None
+        data = open_source(experiment, source, folder if started else None)
     experiment, others = resolve(experiment, data.spec, folder)
     experiment = dataclasses.replace(experiment, family=with_codec(experiment.family, data.codec))
     _check_label(experiment, data.spec)
-    return _setup(experiment, data, layout, others, folder)
+    setup = _setup(experiment, data, layout, others, folder)
+    return dataclasses.replace(setup, frozen=frozen)
 
 
 def _check_label(experiment: Experiment, spec: Spec) -> None:
@@ -150,13 +156,24 @@ def find_base(experiment: Experiment) -> str | None:
 
 
 def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Dataset:
-    """Open the data. Text whose codec has no vocabulary uses the tokens of the run that is
-    continued.
+    """Open the data of an experiment, see ``open_source``.
 
     Args:
-      experiment: the experiment.
-      run_dir: run directory, whose codec.json takes precedence over that of the other run, which
-        may be gone.
+      run_dir: of this run, which may have kept examples.
+    """
+    return open_source(experiment, freeze(experiment.data, run_dir)[0], run_dir)
+
+
+def open_source(
+    experiment: Experiment, source: Component, run_dir: epath.Path | None = None
+) -> Dataset:
+    """Open a source as the data of an experiment. Text whose codec has no vocabulary is read in the
+    tokens of the run that is continued.
+
+    Args:
+      source: the experiment's data.
+      run_dir: of this run; its own codec.json comes before that of the other run, which may be
+        gone.
     """
     base = find_base(experiment)
     for place in () if base is None else filter(None, (run_dir, base)):
@@ -165,8 +182,9 @@ def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Data
             spec, codec = directory.load_codec(folder)
             if spec.vocabulary is None:
                 break
-            return open_as(experiment.data, codec, str(folder) if place is base else None)
-    return experiment.data.open()
+            return open_as(source, codec, str(folder) if place is base else None)
+    opened: Dataset = source.open()
+    return opened
 
 
 def resolve(

@@ -94,6 +94,11 @@ class Writers:
         if self._screen is not None:
             self._screen.show(status)
 
+    def end_progress(self) -> None:
+        """Leave the last progress where it is: what follows comes below it."""
+        if self._screen is not None:
+            self._screen.close()
+
     def report(self, *lines: str) -> None:
         """Print lines about normal events, unless the run is quiet."""
         if self._screen is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,18 +55,30 @@ def read_pairs(path: Path, template: Template, joint: str, left: Counter[str]) -
       UserError: the file is missing, damaged or empty, or a record lacks a field; the message names
         the record.
     """
-    read = [
-        parse_pair(record, where, template, joint, left)
-        for where, record in read_records(path, left)
-    ]
+    return parse_pairs(read_records(path, left), str(path), template, joint, left)
+
+
+def parse_pairs(
+    records: Iterable[tuple[str, Any]],
+    title: str,
+    template: Template,
+    joint: str,
+    left: Counter[str],
+) -> list[ChatPair]:
+    """The pairs of records, each with where it is; ``title`` is what a person calls all of them.
+
+    Raises:
+      UserError: there are none, or a record lacks a field; the record is named.
+    """
+    read = [parse_pair(record, where, template, joint, left) for where, record in records]
     found = [pair for pair in read if pair is not None]
     if not read:
-        raise UserError(f"{path} holds no records", str(path))
+        raise UserError(f"{title} holds no records", title)
     if not found:
         raise UserError(
             f"chosen and rejected must answer the same prompt, but do not in any of the "
-            f"{len(read):,} records of {path}: begin both with the same turns, or give 'prompt'",
-            str(path),
+            f"{len(read):,} records of {title}: begin both with the same turns, or give 'prompt'",
+            title,
         )
     return found
 

@@ -7,7 +7,7 @@ arXiv 1903.09848. Noise levels: Kim et al., arXiv 2403.10348.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -60,6 +60,17 @@ class Curriculum(Protocol):
         ``score``.
         """
         raise NotImplementedError
+
+
+@runtime_checkable
+class _HasDiffusion(Protocol):
+    diffusion: Component
+
+
+@runtime_checkable
+class _HasProcess(Protocol):
+    process: Component
+    weighting: str
 
 
 @checks.frozen
@@ -191,8 +202,8 @@ class NoiseLevels(Curriculum):
         checks.at_least(self, 1, "steps")
 
     def check(self, family: Component) -> None:
-        within: Component = getattr(family, "diffusion", family)  # of a LatentDiffusion
-        if not hasattr(within, "process"):
+        within = family.diffusion if isinstance(family, _HasDiffusion) else family
+        if not isinstance(within, _HasProcess):
             raise UserError(
                 f"curriculum NoiseLevels needs a diffusion, got {type(family).__name__}",
                 "curriculum",

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
@@ -72,29 +76,49 @@ class Instructions:
           UserError: the file is missing or damaged, or a record is not a conversation that ends
             with an answer; the message names the record.
         """
-        template = self.template or ChatTemplate()
         folder = Path(part_folder("instruct", self.root))
         named = folder / self.name
         given = named.is_file() or self.name != Instructions.name
         path = named if folder.is_dir() and given else folder
-        tally, left = Tally(), Counter[str]()
-        found = read_records(path, left)
+        left = Counter[str]()
+        return self.open_records(read_records(path, left), str(path), left)
+
+    def open_records(
+        self,
+        found: Iterable[tuple[str, Any]],
+        title: str,
+        left: Counter[str],
+        groups: Sequence[str] | None = None,
+    ) -> Dataset:
+        """Batches of records that were read already, see ``open``.
+
+        Args:
+          found: where each record is, and the record.
+          title: what a person calls all of them.
+          left: counts what was changed or skipped while they were read.
+          groups: of each record; those of a group are of one split. Each is alone by default.
+        """
+        template = self.template or ChatTemplate()
+        tally = Tally()
         records = [
             Record(where, parse_turns(one, where, template, self.joint, left))
             for where, one in found
         ]
         if not records:
-            raise UserError(f"{path} holds no records", str(path))
-        tally.add(str(path), left)
+            raise UserError(f"{title} holds no records", title)
+        tally.add(title, left)
+        numbers: dict[str, int] = {}
+        named = [str(number) for number in range(len(records))] if groups is None else groups
+        which = np.array([numbers.setdefault(name, len(numbers)) for name in named])
         held_out = {"validation": self.split.validation, "test": self.split.test}
         names = ["train", *(name for name, share in held_out.items() if share)]
         chosen = {
-            name: self.split.choose_documents(len(records), name).nonzero()[0].tolist()
+            name: np.flatnonzero(self.split.choose_documents(len(numbers), name)[which]).tolist()
             for name in names
         }
-        parts = {name: [records[number] for number in numbers] for name, numbers in chosen.items()}
+        parts = {name: [records[number] for number in chosen[name]] for name in names}
         data = chat_dataset(parts, self.codec, template, self._layout, self.cache)
-        return dataclasses.replace(data, remarks=(*tally.remarks(path.name), *data.remarks))
+        return dataclasses.replace(data, remarks=(*tally.remarks(Path(title).name), *data.remarks))
 
     @property
     def _layout(self) -> ChatLayout:

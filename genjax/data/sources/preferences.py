@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
-from genjax.data.chat.pairs import ChatPair, read_pairs
+from genjax.data.chat.pairs import ChatPair, parse_pairs
 from genjax.data.chat.preferences import (
     Equal,
     Long,
@@ -27,6 +28,7 @@ from genjax.data.stand_in import part_folder
 from genjax.data.stream import raw_bits
 from genjax.data.tally import Tally
 from genjax.data.text.codecs import Words
+from genjax.data.text.record_files import read_records
 from genjax.data.text.splits import ByDocuments
 from genjax.data.text.subwords import Subwords
 from genjax.data.text.words import normalise_words
@@ -109,11 +111,24 @@ class Preferences:
           UserError: the file is missing, a record is damaged or lacks a field, a response is empty,
             two responses are equal, or most pairs are too long; the message names the record.
         """
-        template = self.template or ChatTemplate()
         path = Path(part_folder("instruct/preference_1100.json", self.root))
-        tally, left = Tally(), Counter[str]()
-        pairs = read_pairs(path, template, self.joint, left)
-        tally.add(str(path), left)
+        left = Counter[str]()
+        return self.open_records(read_records(path, left), str(path), left)
+
+    def open_records(
+        self, found: Iterable[tuple[str, Any]], title: str, left: Counter[str]
+    ) -> Dataset:
+        """Batches of records that were read already, see ``open``.
+
+        Args:
+          found: where each record is, and the record.
+          title: what a person calls all of them.
+          left: counts what was changed or skipped while they were read.
+        """
+        template = self.template or ChatTemplate()
+        tally = Tally()
+        pairs = parse_pairs(found, title, template, self.joint, left)
+        tally.add(title, left)
         prompts: dict[tuple[Turn, ...], int] = {}
         which = np.array([prompts.setdefault(pair.prompt, len(prompts)) for pair in pairs])
         names = ["train", *(name for name in ("validation", "test") if getattr(self.split, name))]
@@ -123,7 +138,7 @@ class Preferences:
         }
         rows = PreferenceRows(self.length, self.long, self.equal)
         data = preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
-        return dataclasses.replace(data, remarks=(*tally.remarks(path.name), *data.remarks))
+        return dataclasses.replace(data, remarks=(*tally.remarks(Path(title).name), *data.remarks))
 
 
 @checks.frozen

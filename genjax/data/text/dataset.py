@@ -15,6 +15,13 @@ from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.tally import UNKNOWN_TOKENS, Tally
+from genjax.data.text.codec_parts import (
+    HasFile,
+    HasTokenBytes,
+    HasTokenKinds,
+    get_inner_codec,
+    get_mask,
+)
 from genjax.data.text.corpus import Corpus, fit_codec, tokenise
 from genjax.data.text.documents import TextRows
 from genjax.data.text.layouts import RowLayout
@@ -26,8 +33,8 @@ def get_tokenizer(codec: Component) -> Any:
     """Return the tokenizer inside a codec (a chat codec wraps one), without the name of its
     file.
     """
-    tokens: Component = getattr(codec, "tokens", codec)
-    read = getattr(tokens, "file", None) is not None and tokens.is_fitted
+    tokens = get_inner_codec(codec)
+    read = isinstance(tokens, HasFile) and tokens.file is not None and tokens.is_fitted
     return dataclasses.replace(tokens, file=None) if read else tokens
 
 
@@ -143,10 +150,8 @@ def token_dataset(
     }
     shape = (layout.length + 1,)
     mean = np.zeros(shape, np.float32)
-    # Only codecs of text have these.
-    token_bytes, token_kinds = (
-        getattr(codec, name, None) for name in ("token_bytes", "token_kinds")
-    )
+    token_bytes = codec.token_bytes if isinstance(codec, HasTokenBytes) else None
+    token_kinds = codec.token_kinds if isinstance(codec, HasTokenKinds) else None
     spec = Spec(
         "tokens",
         shape,
@@ -156,7 +161,7 @@ def token_dataset(
         prefixed=layout.prefixed,
         token_bytes=None if token_bytes is None else tuple(token_bytes.tolist()),
         token_kinds=None if token_kinds is None else tuple(token_kinds.tolist()),
-        mask_token=getattr(codec, "mask", None),
+        mask_token=get_mask(codec),
     )
     parts = (part.encode("utf-8", "surrogatepass") for part in (*contents, repr(codec)))
     return Dataset(splits, spec, codec, digest(parts))

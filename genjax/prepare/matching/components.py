@@ -13,6 +13,7 @@ import numpy as np
 import scipy.sparse
 
 PAIRS = 2**14  # pairs processed together
+CERTAIN = 3.0  # largest log-odds of a pair that count: 95 %
 
 Same = Callable[
     [np.ndarray, np.ndarray], np.ndarray
@@ -41,6 +42,60 @@ def merge_groups(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.n
     to = np.arange(len(group))
     to[nodes] = nodes[first][labels]
     return to[group]
+
+
+def choose_links(pairs: np.ndarray, probability: np.ndarray, threshold: float) -> np.ndarray:
+    """Which pairs [2, M] of records are links [M] bool: those that reach the threshold, less those
+    that would join two groups whose other pairs speak more against it than they for it.
+
+    The likeliest links join first. A pair counts with the logarithm of its odds, none for more than
+    ``CERTAIN``; two records that were not compared say nothing. So a record that was changed twice
+    stays with its first form by way of the one between, and two households do not become one by
+    way of a single row.
+
+    Args:
+      pairs: with the smaller index first, each once.
+    """
+    links = probability >= threshold
+    with np.errstate(divide="ignore"):
+        odds = np.clip(np.log(probability) - np.log1p(-probability), -CERTAIN, CERTAIN)
+    count = int(pairs.max(initial=-1)) + 1
+    group = components(pairs[0, links], pairs[1, links], count)
+    inside = group[pairs[0]] == group[pairs[1]]
+    doubted = np.isin(group[pairs[0]], group[pairs[0][inside & ~links]]) & inside
+    of = {int(record): {int(record)} for record in np.unique(pairs[:, doubted])}
+    evidence: dict[int, dict[int, float]] = {record: {} for record in of}
+    rows = np.flatnonzero(doubted)
+    for (a, b), weight in zip(pairs[:, rows].T.tolist(), odds[rows].tolist(), strict=True):
+        evidence[a][b] = evidence[b][a] = weight
+    joined = {record: record for record in of}
+    likeliest = np.lexsort((*pairs[::-1, rows], -probability[rows]))
+    for row in rows[likeliest]:
+        if not links[row]:
+            break
+        a, b = (joined[int(record)] for record in pairs[:, row])
+        if a != b and evidence[a][b] >= 0:
+            _join_groups(a, b, of, evidence, joined)
+    final = np.array([joined.get(record, -1) for record in range(count)], np.int64)
+    kept = ~doubted | (final[pairs[0]] == final[pairs[1]])
+    return links & kept
+
+
+def _join_groups(
+    a: int,
+    b: int,
+    of: dict[int, set[int]],
+    evidence: dict[int, dict[int, float]],
+    joined: dict[int, int],
+) -> None:
+    """Join group ``b`` to ``a``: their records, and the evidence about either and each other."""
+    for record in of[b]:
+        joined[record] = a
+    of[a] |= of.pop(b)
+    for other, weight in evidence.pop(b).items():
+        evidence[other].pop(b)
+        if other != a:
+            evidence[a][other] = evidence[other][a] = evidence[a].get(other, 0.0) + weight
 
 
 def group_equal(keys: np.ndarray) -> np.ndarray:

@@ -6,28 +6,22 @@ weight computation in the Fellegi-Sunter model of record linkage".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import softmax
 
 from genjax import checks
 from genjax.errors import UserError, unknown_name
 from genjax.prepare.matching.columns import SIMILARITY, choose_blocks, guess_kinds
-from genjax.prepare.matching.components import buckets, components
+from genjax.prepare.matching.components import buckets, choose_links, components
+from genjax.prepare.matching.estimation import MISSING, estimate, join_codes
 from genjax.prepare.matching.similarities import SIMILARITIES, soundex
 
-ROUNDS = 200  # most rounds of expectation and maximisation
-SETTLED = 1e-6  # largest change of a probability in the last round
-CHANCE = 0.15  # fraction of a column's evidence; less remains where values agree by chance
-MUCH = 0.4  # fraction of the evidence of all columns
-PRIOR = 1.0  # pseudo-count of pairs at each level
 MOST = 50  # most rows of an automatically chosen block
-MISSING = -1  # the level of a pair with a missing value
 
 
 @checks.frozen
@@ -107,6 +101,7 @@ class Links(NamedTuple):
 class Linkage:
     """Links rows by the evidence of all columns, weighted by what each is worth in this table.
 
+    A link between two groups is dropped if their other pairs are stronger evidence against it.
     Columns are assumed to be independent, given whether two rows are duplicates. The frequency of
     each level is estimated by expectation and maximisation, for duplicates from the pairs of the
     blocks, for other pairs from random ones; no labels are needed. Values are compared in lower
@@ -176,11 +171,11 @@ class Linkage:
         levels, random = (
             self._compare_pairs(columns, some) for some in (pairs, self._draw_pairs(len(table)))
         )
-        probability, weights = _estimate(levels, random, sizes, len(table))
+        probability, weights = estimate(levels, random, sizes, len(table))
         # If nothing agrees, an estimate from a few rows must not claim otherwise.
         probability = np.where((levels > 0).any(1), probability, 0.0)
         left, right = order[pairs]
-        one = probability >= self.threshold
+        one = choose_links(pairs, probability, self.threshold)
         named = dict(
             zip((comparison.column for comparison in self.comparisons), weights, strict=True)
         )
@@ -260,7 +255,7 @@ def _pairs(block: Blocking, columns: dict[str, _Column]) -> np.ndarray:
         for name in block.columns
     ]
     there = np.flatnonzero(np.all([codes > 0 for codes in parts], axis=0))
-    keys = _joint([codes[there] for codes in parts])
+    keys = join_codes([codes[there] for codes in parts])
     pairs = _following(keys, block.window) if block.window else _sharing(keys, block.largest)
     return there[np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)]
 
@@ -271,14 +266,6 @@ def _encode_sounds(column: _Column) -> np.ndarray:
     return np.unique(sounds, return_inverse=True)[1][
         column.codes
     ]  # the missing value has no sound, and comes first
-
-
-def _joint(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Combine several codes to one [N] that sorts like them."""
-    joint = np.zeros(len(parts[0]), np.int64)
-    for part in parts:
-        joint = np.unique(joint * (int(part.max(initial=0)) + 1) + part, return_inverse=True)[1]
-    return joint
 
 
 def _following(keys: np.ndarray, window: int) -> Iterator[np.ndarray]:
@@ -322,111 +309,3 @@ def _level(comparison: FieldComparison, column: _Column, pairs: np.ndarray) -> n
         raise UserError(f"column {comparison.column!r}: {error}") from None
     levels[there] = (found[:, None] >= np.asarray(comparison.levels) - 1e-9).sum(1)
     return levels[inverse]
-
-
-def _estimate(
-    levels: np.ndarray, random: np.ndarray, sizes: Sequence[int], count: int
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the probability of pairs [M] and the weights of each comparison's levels, by
-    expectation and maximisation.
-
-    Blocks select pairs that agree. So the levels of non-duplicates are estimated from random pairs,
-    and the prior is that of any two rows of the table, not of a block: the agreement of the block's
-    values is part of the evidence. Hardly any pair outside the blocks is a duplicate. A third kind
-    of pairs is related, like people of one household: they agree in some columns together, and in
-    the others no more than any two rows.
-
-    Args:
-      levels: levels of the pairs [M, C].
-      random: levels of random pairs [R, C].
-      sizes: number of levels of each comparison.
-      count: number of rows of the table.
-    """
-    patterns, of_pair, counts = _patterns(levels)
-    others, _, other_counts = _patterns(random)
-    every = count * (count - 1) / 2 + 2 * PRIOR
-    apart = [_share(_count(others[:, c], other_counts, size)) for c, size in enumerate(sizes)]
-    # Duplicates mostly agree, related rows half as often.
-    same = [np.append(np.full(size - 1, 0.3 / (size - 1)), 0.7) for size in sizes]
-    related = [(one + other) / 2 for one, other in zip(same, apart, strict=True)]
-    chances = np.full(
-        2, (count + PRIOR) / (2 * count + every)
-    )  # as if half the rows were duplicates
-    probability = np.ones(len(patterns))
-    for _ in range(ROUNDS):
-        before = probability
-        posterior = _posterior(patterns, (same, related, apart), chances)
-        probability = posterior[0]
-        chances = (posterior[:2] @ counts + PRIOR) / every
-        same, related = (
-            [_share(_count(patterns[:, c], counts * one, size)) for c, size in enumerate(sizes)]
-            for one in posterior[:2]
-        )
-        if np.abs(probability - before).max(initial=0) < SETTLED:
-            break
-    if not _are_others(same, related, apart):  # they are duplicates with more errors
-        probability = posterior[:2].sum(0)
-        same = [
-            _share(_count(patterns[:, c], counts * probability, size))
-            for c, size in enumerate(sizes)
-        ]
-    weights = [np.log2(one / other) for one, other in zip(same, apart, strict=True)]
-    return probability[of_pair], weights
-
-
-def _are_others(
-    same: Sequence[np.ndarray], related: Sequence[np.ndarray], apart: Sequence[np.ndarray]
-) -> bool:
-    """Return whether related pairs are not duplicates: then columns with much of the evidence, such
-    as first names and dates of birth in a household, agree only by chance. Errors leave more.
-    """
-    bits = [
-        (_divergence(one, none), _divergence(some, none))
-        for one, some, none in zip(same, related, apart, strict=True)
-    ]
-    by_chance = sum(one for one, some in bits if some < CHANCE * one)
-    return by_chance > MUCH * sum(one for one, _ in bits)
-
-
-def _divergence(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the Kullback-Leibler divergence in bits."""
-    return float(np.sum(one * np.log2(one / other)))
-
-
-def _patterns(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the distinct rows [K, C] of levels [M, C], the index of each row in them [M], and
-    their counts [K].
-    """
-    joint = _joint(list(levels.T + 1))
-    _, first, inverse, counts = np.unique(
-        joint, return_index=True, return_inverse=True, return_counts=True
-    )
-    return levels[first], inverse, counts
-
-
-def _count(levels: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
-    """Return the total weight of each level [size], ignoring missing values."""
-    there = levels != MISSING
-    return np.bincount(levels[there], weights[there], size)
-
-
-def _share(counts: np.ndarray) -> np.ndarray:
-    return (counts + PRIOR) / (counts + PRIOR).sum()
-
-
-def _posterior(
-    patterns: np.ndarray, kinds: Sequence[Sequence[np.ndarray]], chances: np.ndarray
-) -> np.ndarray:
-    """Return the probability [3, K] of each kind for pairs with patterns [K, C].
-
-    Args:
-      patterns: levels of the pairs.
-      kinds: probabilities of the levels of each comparison for each kind.
-      chances: prior probabilities of the first two kinds.
-    """
-    others = max(1 - chances.sum(), np.finfo(float).tiny)
-    total = np.log(np.append(chances, others))[:, None] + np.zeros(len(patterns))
-    for row, kind in zip(total, kinds, strict=True):
-        for levels, shares in zip(patterns.T, kind, strict=True):
-            row += np.where(levels == MISSING, 0.0, np.log(shares)[levels])
-    return softmax(total, axis=0)
