@@ -115,7 +115,7 @@ class RewardModel(Family):
         context = self.net.net.context
         if spec.shape[0] > context:
             raise UserError(
-                f"family.net.net.context must be >= {spec.shape[0]} (row of the data), got {context}",
+                f"family.net.net.context must be >= {spec.shape[0]} (row length), got {context}",
                 "family.net.net.context",
             )
         params = RewardNetwork(self.net.backbone(vocabulary=spec.vocabulary)).init(

@@ -174,7 +174,7 @@ def export_pretrained(run: Run) -> Pretrained:
             "known here"
         )
     codec: Component = run.codec
-    template = chat_templates.written(codec) if isinstance(codec, ChatCodec) else None
+    template = chat_templates.to_jinja(codec) if isinstance(codec, ChatCodec) else None
     codec = getattr(codec, "tokens", codec)
     if isinstance(family, MaskedLM) and getattr(codec, "mask", None) is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Whether columns of samples hang together as those of the data do."""
+"""Measures whether columns are correlated in samples as in the data."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from genjax.family import Family
 
 @checks.frozen
 class TabularCorrelations(Evaluator):
-    """How far the association of each pair of columns is from that in the judged split.
+    """Compares the association of each pair of columns in samples with that in the evaluated split.
 
-    Of two columns of numbers it is Pearson's correlation, of two of categories Cramér's V, of one
-    of each the correlation ratio: the root of the share of the number's variance that the
-    categories explain. A missing number leaves its row out of a pair, a missing category is a
+    For two columns of numbers it is Pearson's correlation, for two of categories Cramér's V, and
+    for one of each the correlation ratio: the root of the share of the number's variance explained
+    by the categories. Rows with a missing number are left out of its pairs; a missing category is a
     category.
 
     Numbers: ``correlation_difference``, the mean absolute difference over all pairs;
-    ``correlation_difference_max``; ``correlation_difference_train``, the mean one of the training
-    rows: what the size of the split leaves to chance.
+    ``correlation_difference_max``; ``correlation_difference_train``, the mean one for the training
+    rows, which shows the noise due to the size of the split.
 
     Attributes:
-      samples: that are drawn.
+      samples: number of samples.
     """
 
     samples: int = 2000
@@ -47,12 +47,12 @@ class TabularCorrelations(Evaluator):
         name = type(self).__name__
         check_table(name, family, spec)
         if len(spec.categories or ()) < 2:
-            raise UserError(f"{name} needs a table of at least 2 columns")
+            raise UserError(f"{name} needs a table with at least 2 columns")
 
     def __call__(self, subject: Subject) -> Findings:
-        data = associations(data_columns(subject, subject.split))
-        samples = associations(sample_columns(subject, self.samples))
-        train = associations(data_columns(subject, "train"))
+        data = compute_associations(data_columns(subject, subject.split))
+        samples = compute_associations(sample_columns(subject, self.samples))
+        train = compute_associations(data_columns(subject, "train"))
         pairs = np.triu_indices(len(data), 1)
         apart = np.abs(samples - data)[pairs]
         numbers = {
@@ -72,20 +72,20 @@ class TabularCorrelations(Evaluator):
         )
 
 
-def associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the association of each pair of columns, [K, K], 1 with itself and 0 with one that
-    does not vary.
+def compute_associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Compute the association of each pair of columns, [K, K]: 1 with itself, 0 with a constant
+    one.
     """
     values = [x if x.dtype.kind == "f" else encode_categories(x) for x in columns.values()]
     found = np.eye(len(values))
     for i, a in enumerate(values):
         for j, b in enumerate(values[:i]):
-            found[i, j] = found[j, i] = association(a, b)
+            found[i, j] = found[j, i] = compute_association(a, b)
     return found
 
 
-def association(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two columns [N] of numbers, NaN where missing, or of strings."""
+def compute_association(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute the association of two columns [N] of numbers, NaN where missing, or of strings."""
     known = _is_known(a) & _is_known(b)
     a, b = a[known], b[known]
     if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
@@ -103,7 +103,7 @@ def _is_known(values: np.ndarray) -> np.ndarray:
 
 
 def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
-    """Return the root of the share of the variance of numbers [N] that lies between categories
+    """Compute the root of the share of the variance of numbers [N] that is between categories
     [N].
     """
     place = np.unique(categories, return_inverse=True)[1]
@@ -114,8 +114,8 @@ def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
-    """Return Cramér's V of categories [N] and [N], each of at least two values: 0 where
-    independent, 1 where one tells the other.
+    """Compute Cramér's V of categories [N] and [N] with at least two values each: 0 if independent,
+    1 if one determines the other.
     """
     first, second = (np.unique(x, return_inverse=True)[1] for x in (a, b))
     rows, across = first.max() + 1, second.max() + 1
@@ -126,7 +126,6 @@ def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
-
     figure = new_figure(4 * len(matrices), 4, dpi=80)
     for i, (name, matrix) in enumerate(matrices.items(), 1):
         axes = figure.add_subplot(1, len(matrices), i)
