@@ -34,6 +34,20 @@ class Conditional(Protocol):
 
 
 @runtime_checkable
+class TextConditional(Protocol):
+    """A family that may be conditioned on text, if ``text`` is not None."""
+
+    text: Component
+
+
+@runtime_checkable
+class HasNet(Protocol):
+    """A family of one net, given by its hyper-parameters."""
+
+    net: Component
+
+
+@runtime_checkable
 class Reconstructs(Protocol):
     """A family that encodes an example and decodes it again."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,13 @@ from genjax import checks
 from genjax.errors import UserError
 
 FLOAT32 = jnp.dtype("float32")
+
+
+@runtime_checkable
+class HasLength(Protocol):
+    """Has ``steps``, the length of a schedule; None for that of the run."""
+
+    steps: int | None
 
 
 @checks.frozen
@@ -32,14 +40,14 @@ class Schedule:
 
         It must not touch a device, as configs are built first.
         """
-        if getattr(self, "steps", 0) is None:
+        if isinstance(self, HasLength) and self.steps is None:
             raise UserError(
                 f"a {type(self).__name__} outside an optimizer needs its number of steps"
             )
 
     def with_steps(self, total_steps: int) -> Schedule:
-        """Set an open length (``steps=None``) to that of the run."""
-        if getattr(self, "steps", 0) is None:
+        """Return the schedule with ``steps=None`` replaced by the run's number of steps."""
+        if isinstance(self, HasLength) and self.steps is None:
             return dataclasses.replace(self, steps=total_steps)  # type: ignore[call-arg]
         return self
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -38,11 +39,25 @@ from genjax.samplers.options import decode_samples, encode_options
 from genjax.serial.json_text import Json
 
 NON_FINITE_LIMIT = 3
+LATELY = 1.0  # minimum seconds over which a rate is measured
 KEPT = "what was saved before is whole, and the same command resumes once there is room"
 
 
 class Diverged(Exception):
     """Raised after several consecutive steps that were not finite."""
+
+
+class Watch(Protocol):
+    """Receives the batches that a family collects, such as rollouts."""
+
+    def begin(self, setup: Setup) -> None:
+        """Start, before the first step."""
+
+    def take(self, step: int, batch: Batch) -> None:
+        """Take the batch collected at ``step``; its arrays must not be changed."""
+
+    def flush(self) -> None:
+        """Store everything taken so far; a checkpoint is written next."""
 
 
 def train(
@@ -53,6 +68,7 @@ def train(
     source: Path | None = None,
     quiet: bool = False,
     tracking: Tracking = Tracking(),
+    watch: Watch | None = None,
 ) -> Run:
     """Train, or resume from the newest checkpoint of ``run_dir``; return the run as ``load`` does.
 
@@ -60,11 +76,11 @@ def train(
     name is that of a config are trained first if they are missing or unfinished.
 
     Args:
-      max_minutes: time after which to save and stop; the same call resumes.
+      max_minutes: minutes after which to save and stop; the same call continues.
       source: file of the config, copied into the run directory.
       quiet: whether to hide progress.
-      tracking: options of tracking with MLflow; prerequisite runs are tracked, too, as models with
-        their own names.
+      tracking: options of MLflow; prerequisite runs are tracked, too, under their own names.
+      watch: receiver of the batches that the family collects.
 
     Raises:
       UserError: config, data or directory do not fit, another process trains in the directory, or
@@ -84,15 +100,19 @@ def train(
         setup = set_up(experiment, folder, layout=layout)
         check_training(setup)
         claim.write()
+        for part in setup.frozen if layout.is_main else ():
+            part.keep(folder)
         parents = lineage.parents(folder, needed, experiment.start_from.best)
         directory.describe(folder, setup.data, layout, parents)
         if directory.load_others(folder) is None:
             directory.keep_others(folder, setup.others)
         with track_run(tracking, folder, experiment.steps, experiment.keep, layout.is_main):
             with Stop(lease) as stop, Checkpoints(folder, experiment.keep) as checkpoints:
-                state = run_loop(setup, checkpoints, stop, deadline, quiet)
+                state = run_loop(setup, checkpoints, stop, deadline, quiet, watch)
             if layout.is_main:
                 writers.plot_losses(folder)
+                for part in setup.frozen:
+                    part.finish(folder, int(state.step))
         stop.raise_pending()
     return Run(
         setup.experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout
@@ -134,7 +154,12 @@ def _train_prerequisites(
 
 
 def run_loop(
-    setup: Setup, checkpoints: Checkpoints, stop: Stop, deadline: float, quiet: bool
+    setup: Setup,
+    checkpoints: Checkpoints,
+    stop: Stop,
+    deadline: float,
+    quiet: bool,
+    watch: Watch | None = None,
 ) -> State:
     """Take the steps from the newest checkpoint to the last, and return the final state.
 
@@ -154,7 +179,9 @@ def run_loop(
             return start.state
         with examples(setup, start.state, start.position) as (source, remarks):
             out.say_all(remarks)
-            loop = Loop(setup, start, judge, checkpoints, out, summary)
+            if watch is not None:
+                watch.begin(setup)
+            loop = Loop(setup, start, judge, checkpoints, out, summary, watch)
             while loop.step < steps:
                 loop.advance(next(source))
                 stopping = loop.is_stopping(stop, deadline)
@@ -212,9 +239,11 @@ class Loop:
         checkpoints: Checkpoints,
         out: writers.Writers,
         summary: Summary,
+        watch: Watch | None = None,
     ) -> None:
         self.state, self.step, self.meter = start.state, start.step, start.meter
         self._setup, self._judge, self._checkpoints, self._out = setup, judge, checkpoints, out
+        self._watch = watch
         self._summary, self._alarms = summary, Alarms(setup.experiment.steps)
         self._is_first = True
         self._split = default_split(setup.data.splits) if setup.experiment.every.evaluate else ""
@@ -227,6 +256,8 @@ class Loop:
         setup, collect = self._setup, self._setup.family.collect
         if collect is not None:
             batch = setup.layout.place(collect(self.state, batch, self.state.step_key))
+            if self._watch is not None:
+                self._watch.take(self.step, batch)
         with self._clock.skip_compilation() if self._is_first else contextlib.nullcontext():
             if self._is_first:
                 check_step(setup, self.state, batch)
@@ -301,6 +332,7 @@ class Loop:
     def close(self) -> None:
         """Report the results of the run."""
         self._read()
+        self._out.end_progress()
         self._out.report(*self._summary.conclude(*self._clock.measure_total(self.step)))
         self._out.report(*(f"at the end, too: {line}" for line in self._alarms.standing.values()))
 
@@ -325,6 +357,8 @@ class Loop:
         for name, picture in found.pictures.items():
             self._out.write_picture(self.step, name, picture)
         self._out.say_all(found.remarks)
+        if self.step == self._setup.experiment.steps:  # earlier, the model may just be untrained
+            self._out.say_all(tuple(f"caution: {caution}" for caution in found.cautions))
         if best not in (None, *scores):
             self._out.say(f"keep.best {best!r} is none of {', '.join(scores)}: no best is kept")
         return scores
@@ -354,6 +388,8 @@ class Loop:
             return
         stop.check()
         self._out.flush()
+        if self._watch is not None:
+            self._watch.flush()
         position = self.step * experiment.batch_size
         progress = {"step": self.step, "position": position, "meter": self.meter.to_json()}
         self._checkpoints.save(self.step, self.state, progress, scores)
@@ -370,14 +406,15 @@ class Clock:
     """
 
     def __init__(self, step: int) -> None:
-        self._step = self._first = step
-        self._start = self._begin = time.monotonic()
+        self._first, self._begin = step, time.monotonic()
+        self._marks = [(step, self._begin)]  # recent rows: step and time
 
     @contextlib.contextmanager
     def skip_compilation(self) -> Iterator[None]:
         """Exclude the first steps, whose time is mostly compilation."""
         yield
-        self._start = self._begin = time.monotonic()
+        self._begin = time.monotonic()
+        self._marks = [(self._first, self._begin)]
 
     def estimate_seconds_left(self, step: int, steps: int) -> float:
         """Estimate the seconds left, with evaluations, samples and checkpoints."""
@@ -389,16 +426,22 @@ class Clock:
         return step - self._first, time.monotonic() - self._begin
 
     def measure_speed(self, step: int) -> float:
+        """Return steps per second since the last row, or over ``LATELY`` if rows come faster."""
         now = time.monotonic()
-        speed = (step - self._step) / max(now - self._start, 1e-9)
-        self._step, self._start = step, now
+        while len(self._marks) > 1 and now - self._marks[1][1] >= LATELY:
+            del self._marks[0]
+        since, start = self._marks[0]
+        speed = (step - since) / max(now - start, 1e-9)
+        self._marks.append((step, now))
         return speed
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
+        """Exclude the time within from the rates."""
         begin = time.monotonic()
         yield
-        self._start += time.monotonic() - begin
+        paused = time.monotonic() - begin
+        self._marks = [(step, seen + paused) for step, seen in self._marks]
 
 
 @contextlib.contextmanager

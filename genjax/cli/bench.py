@@ -109,7 +109,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
 
 
 def _read_batches(setup: Setup, state: State) -> tuple[list[Batch], float]:
-    """A few batches on the devices, and how many examples a second the input gives."""
+    """Return a few batches on the devices, and how many examples a second the input gives."""
     several = setup.experiment.steps_per_dispatch
     with examples(setup, state) as (source, _):
         ready = list(itertools.islice(source, 4))
@@ -143,7 +143,7 @@ class BareStep:
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """The peak of a device by whole words of its kind (an L40S is not an L4); None if it is
+    """Return the peak of a device by whole words of its kind (an L40S is not an L4); None if it is
     not known.
     """
     return next(

@@ -54,11 +54,30 @@ class Comparison:
         ``kl_a_from_b``; measures of diversity of each.
       protocol: how many samples of what.
       path: of samples side by side, and of compare.json next to them.
+      drawn: the samples themselves.
     """
 
     numbers: Mapping[str, float]
     protocol: str
     path: Path
+    drawn: Sides
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What both runs drew.
+
+    Attributes:
+      prompts: of texts, [N]; the labels that images were requested for are in no list.
+      texts: the responses of A and of B, [N] each; none of images.
+      images: in model space, of A and of B, [N, H, W, C] each; none of texts.
+      rewards: of A and of B, [N] each; none without a reward.
+    """
+
+    prompts: Sequence[str] = ()
+    texts: Sequence[Sequence[str]] = ()
+    images: Sequence[np.ndarray] = ()
+    rewards: Sequence[np.ndarray] = ()
 
 
 @dataclass(frozen=True)
@@ -154,7 +173,7 @@ def compare(
 
 
 def win_rates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """How often B's rewards [N] are above A's [N]; NaN is below all numbers."""
+    """Return how often B's rewards [N] are above A's [N]; NaN is below all numbers."""
     a, b = (np.where(np.isnan(rewards), -np.inf, rewards) for rewards in (a, b))
     won = float((b > a).sum() + (b == a).sum() / 2)
     rate, low, high = (float(x) for x in wilson(np.asarray(won), len(a), Z))
@@ -167,7 +186,7 @@ def win_rates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 
 
 def is_unprompted(model: Model) -> bool:
-    """Whether a model writes texts of its own accord."""
+    """Return whether a model writes texts of its own accord."""
     alone = model.spec.source_length is None and model.spec.image is None
     return alone and isinstance(model.family, Autoregressive)
 
@@ -222,9 +241,9 @@ def _texts(pair: Pair, prompts: tuple[str, ...]) -> Comparison:
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
     longest = max(answers.tokens.shape[1] for answers in drawn)
     cut = f"; divergence of the first {room:,} tokens" if longest > room else ""
-    return Comparison(
-        numbers, f"{num:,} texts of each run to {of}, seed {seed}, by {samplers}{cut}", path
-    )
+    protocol = f"{num:,} texts of each run to {of}, seed {seed}, by {samplers}{cut}"
+    sides = Sides(asked, [answers.responses for answers in drawn], rewards=rewards)
+    return Comparison(numbers, protocol, path, sides)
 
 
 def _answers(run: Run, model: Model, request: Request, num: int, seed: int) -> Answers:
@@ -283,7 +302,7 @@ def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.n
 
 
 def _pages(prompts: Sequence[str], drawn: Sequence[Answers], rewards: Sequence[np.ndarray]) -> str:
-    """The first responses of both to one prompt, one after another."""
+    """Return the first responses of both to one prompt, one after another."""
     pages = []
     for number, prompt in enumerate(prompts[:SHOWN]):
         lines = [f"prompt: {prompt}"] if prompt else []
@@ -301,13 +320,11 @@ def _images(pair: Pair) -> Comparison:
     samples = [run.sample(num, seed) for run in runs]
     drawn = [run.codec.decode(found) for run, found in zip(runs, samples, strict=True)]
     numbers: dict[str, float] = {}
+    rewards: list[np.ndarray] = []
     if pair.reward is not None:
-        numbers |= win_rates(
-            *(
-                image_rewards(pair.reward, run, found)
-                for run, found in zip(runs, samples, strict=True)
-            )
-        )
+        both = zip(runs, samples, strict=True)
+        rewards = [image_rewards(pair.reward, run, found) for run, found in both]
+        numbers |= win_rates(*rewards)
     for name, images in zip("ab", drawn, strict=True):
         pixels = images.reshape(num, -1) / 255.0
         numbers[f"pairwise_pixels_{name}"] = mean_pairwise_distance(pixels, pairs=PAIRS)
@@ -317,6 +334,5 @@ def _images(pair: Pair) -> Comparison:
     between = np.full((halves[0].shape[0], 16, halves[0].shape[2]), 128, np.uint8)
     disk.write(path, png_bytes(np.concatenate([halves[0], between, halves[1]], 1)))
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
-    return Comparison(
-        numbers, f"{num:,} images of each run, A left and B right, seed {seed}, by {samplers}", path
-    )
+    protocol = f"{num:,} images of each run, A left and B right, seed {seed}, by {samplers}"
+    return Comparison(numbers, protocol, path, Sides(images=samples, rewards=rewards))

@@ -12,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from genjax.cli.options import EvaluateOptions, parse
+from genjax.cli.options import EvaluateOptions, explain_store, parse
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError
 from genjax.evaluation.judge import Report
@@ -54,6 +54,14 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
         )
     for remark in found.remarks:
         print(f"note: {remark}")
+    for caution in found.cautions:
+        print(f"caution: {caution}")
+    if options.store is not None:
+        with explain_store():
+            from genjax.cli.stored_judged import store_report
+
+            count = store_report(options.store, run, options.split, found)
+        print(f"{options.store}: {count:,} responses, {len(found.numbers)} scores of the run")
 
 
 def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator[str]:
@@ -63,6 +71,7 @@ def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator
     where = {"step": step, "split": split, "data": found.data, "fingerprint": found.fingerprint}
     result = where | writers.finite(found.numbers)
     result |= {"protocols": dict(found.protocols), "remarks": found.remarks}
+    result |= {"cautions": found.cautions}
     path = run_dir / "eval.json"
     others = [one for one in read_judged(path) if {n: one.get(n) for n in where} != where]
     disk.write(path, json.dumps(result | {JUDGED: [*others, result]}, indent=2) + "\n")
@@ -92,5 +101,5 @@ def read_judged(path: epath.Path) -> list[dict[str, Any]]:
 
 
 def _file_name(title: str) -> str:
-    """A part of the name of a file for a set that was judged on."""
+    """Return a part of the name of a file for a set that was judged on."""
     return re.sub(r"\W+", "_", title).strip("_")[:60]

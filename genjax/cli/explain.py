@@ -11,8 +11,8 @@ SHOWN = 8  # components that are listed
 
 
 def explain_component(error: Exception) -> Exception:
-    """The error for a component, or a plain value, without a method that its place needs, with
-    those of ``gx`` that have it; the error itself where it is something else.
+    """Return the error for a component, or a plain value, without a method that its place needs,
+    with those of ``gx`` that have it; the error itself where it is something else.
     """
     missing = error.__cause__ if isinstance(error, UserError) else error
     if not isinstance(missing, AttributeError) or missing.obj is None:

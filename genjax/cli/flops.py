@@ -52,7 +52,7 @@ def _equation(equation: Any) -> int:
 
 
 def _jaxprs(value: Any) -> list[Any]:
-    """The jaxprs in a parameter of an equation: a branch, a body, a called function."""
+    """Return the jaxprs in a parameter of an equation: a branch, a body, a called function."""
     values = value if isinstance(value, tuple | list) else (value,)
     inner = [getattr(v, "jaxpr", v) for v in values]
     return [v for v in inner if hasattr(v, "eqns")]

@@ -59,8 +59,8 @@ class Inputs:
 
 
 def read_inputs(kind: Kind, path: Path) -> Inputs:
-    """The inputs of a file: its lines, or the field ``kind`` of its JSON records, which may be
-    texts themselves or conversations of one message. Empty lines are left out.
+    """Return the inputs of a file: its lines, or the field ``kind`` of its JSON records, which may
+    be texts themselves or conversations of one message. Empty lines are left out.
 
     Raises:
       UserError: the file is missing or holds something else; the line is named.
@@ -119,7 +119,8 @@ def write_rows(
     out: str | None,
     seed: int,
 ) -> Path:
-    """A JSON record for each sample: what was read, the input, and the answer; returns the path.
+    """Return a JSON record for each sample: what was read, the input, and the answer; returns the
+    path.
 
     Images lie in a folder next to the file, a PNG each.
 
@@ -180,7 +181,7 @@ def _make_answers(
 
 
 def join_parts(parts: Sequence[Part], fill: int) -> np.ndarray:
-    """The samples of all parts; texts of several widths are filled up."""
+    """Return the samples of all parts; texts of several widths are filled up."""
     arrays = [part.samples for part in parts]
     if arrays[0].ndim == 2 and arrays[0].dtype == np.int32:
         width = max(array.shape[1] for array in arrays)

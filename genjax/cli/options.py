@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -21,7 +21,7 @@ from genjax.runs.tracking import Tracking
 
 
 def parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
-    """The options of a command, from ``default`` and what is written.
+    """Return the options of a command, from ``default`` and what is written.
 
     Options change fields, never the type of a component.
 
@@ -42,6 +42,22 @@ def parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
         if not end.code:
             raise
         raise UserError(_join_lines(said.getvalue()), "options") from None
+
+
+@contextlib.contextmanager
+def explain_store() -> Iterator[None]:
+    """Say which extra brings a package of the store that is missing.
+
+    Raises:
+      UserError: with "store" as its field.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("genjax"):
+            raise
+        cure = "pip install 'genjax-train[store]'"
+        raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None
 
 
 def _join_lines(box: str) -> str:
@@ -72,6 +88,8 @@ class TrainOptions:
         a folder, or a name at the hub.
       max_minutes: save and stop after this many minutes; the same command resumes.
       tracking: of the run with MLflow.
+      store: a store of records that the responses which PPO or GRPO draws are written to, with
+        their rewards, see docs/store.md.
       tiny: the config's small form, for a first look.
     """
 
@@ -80,6 +98,7 @@ class TrainOptions:
     from_: Annotated[str | None, tyro.conf.arg(name="from")] = None
     max_minutes: float | None = None
     tracking: Tracking = Tracking()
+    store: str | None = None
     tiny: bool = False
 
     def __post_init__(self) -> None:
@@ -143,6 +162,8 @@ class EvaluateOptions:
       split: the part of the data to judge on; "all" for every example of another set than the
         run's.
       best: take the best checkpoint instead of the newest.
+      store: a store of records that the numbers are written to as feedback on the checkpoint, with
+        the samples that evaluators looked at, see docs/store.md.
     """
 
     data: Component
@@ -150,6 +171,7 @@ class EvaluateOptions:
     devices: Devices = Devices(count=1)
     split: str = "test"
     best: bool = False
+    store: str | None = None
 
 
 @checks.frozen
@@ -165,6 +187,8 @@ class CompareOptions:
       seed: random seed of the draws.
       split: the part of B's data whose prompts are taken.
       out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
+      store: a store of records that both runs' samples are written to, with their rewards and which
+        of two the reward prefers, see docs/store.md.
     """
 
     reward: str | None = None
@@ -173,6 +197,7 @@ class CompareOptions:
     seed: int = 0
     split: str = "test"
     out: str | None = None
+    store: str | None = None
 
     def __post_init__(self) -> None:
         checks.at_least(self, 2, "num")

@@ -23,7 +23,7 @@ from genjax.cli.inputs import (
     read_inputs,
     write_rows,
 )
-from genjax.cli.options import parse
+from genjax.cli.options import explain_store, parse
 from genjax.data.images.decode import note
 from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError
@@ -99,7 +99,7 @@ class SampleOptions:
         if len(given) > 1:
             raise UserError(f"{' and '.join(given)} do not go together: give one", given[1])
         others = {"best_of": self.best_of != 1, "stream": self.stream}
-        others |= {"as_dataset": self.as_dataset is not None, "store": self.store is not None}
+        others |= {"as_dataset": self.as_dataset is not None}
         for other in (name for name, is_given in others.items() if is_given):
             if given and given[0] != "prompt":
                 raise UserError(f"{given[0]} and {other} do not go together: leave one out", other)
@@ -119,8 +119,8 @@ class SampleOptions:
 
 
 def _is_name(text: str) -> bool:
-    """Whether a text names a folder of its own on any operating system: neither "." nor "..", nor
-    a path.
+    """Return whether a text names a folder of its own on any operating system: neither "." nor
+    "..", nor a path.
     """
     return re.fullmatch(r"\w[\w.-]{0,99}", text) is not None
 
@@ -149,6 +149,20 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
 def _write_answers(run: Run, inputs: Inputs, options: SampleOptions, rows: bool) -> Path:
     """Draw and write a sample for each input."""
     parts = list(draw_for(run, inputs.kind, inputs.values, options.seed, options.sampler))
+    if options.store is not None:
+        with explain_store():
+            from genjax.cli.stored import store_inputs
+
+            count = store_inputs(
+                options.store,
+                run,
+                options.sampler,
+                options.seed,
+                inputs.kind,
+                inputs.values,
+                parts,
+            )
+        print(f"{options.store}: {count:,} responses")
     if rows or inputs.file is not None:
         return write_rows(run, inputs, parts, options.out, options.seed)
     return run.write(join_parts(parts, NOTHING), options.out, options.seed)
@@ -216,12 +230,10 @@ def _store(
     place: str, run: Run, sampler: Component, drawn: Sequence[Drawn], reward: str | None
 ) -> None:
     """Write draws to a store, each of a seed and perhaps with its scores."""
-    try:
+    with explain_store():
         from genjax.cli.stored import store_draws
-    except ModuleNotFoundError as error:
-        cure = "pip install 'genjax-train[store]'"
-        raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None
-    count = store_draws(place, run, sampler, drawn, reward)
+
+        count = store_draws(place, run, sampler, drawn, reward)
     print(f"{place}: {count:,} responses")
 
 

@@ -18,7 +18,7 @@ from genjax.trees import named_leaves
 
 
 def describe(experiment: Experiment, setup: Setup) -> str:
-    """The page that ``genjax show`` prints of a config, or of a run.
+    """Return the page that ``genjax show`` prints of a config, or of a run.
 
     Args:
       experiment: with the runs that it depends on by name.

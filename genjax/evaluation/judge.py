@@ -18,6 +18,8 @@ from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
+from genjax.evaluation.cautions import doubt_metrics, doubt_numbers
+from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
 from genjax.family import Batch, Family, Metrics, State, require_samples
@@ -28,7 +30,10 @@ from genjax.samplers.options import decode_samples, encode_options
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 T = TypeVar("T")
-CHUNK = 256  # samples drawn at once; a conditional sampler starts over with label 0 in each
+SHARED = "samples"  # what is shared under this name and a count, see ``Subject.draw_samples``
+CHUNK = (
+    256  # samples that are drawn at once; a conditional sampler starts over with label 0 in each
+)
 
 
 @dataclass(frozen=True)
@@ -178,7 +183,12 @@ class Subject:
         """
         family = self.model.family
         require_samples(family)
-        return self.compute_once(("samples", n), lambda: self.draw_samples_with(family.sampler, n))
+        return self.compute_once((SHARED, n), lambda: self.draw_samples_with(family.sampler, n))
+
+    def list_draws(self) -> list[np.ndarray]:
+        """Return the samples that ``draw_samples`` has drawn so far, [N, ...] for each N."""
+        names = [name for name in self.made if isinstance(name, tuple) and name[0] == SHARED]
+        return [self.made[name] for name in names]
 
     def draw_samples_with(self, options: Component, n: int) -> np.ndarray:
         """Draw ``n`` samples in model space with other sampling options, from the same noise; they
@@ -201,15 +211,17 @@ class Findings:
     Attributes:
       numbers: results by name.
       pictures: uint8 [H, W, C] by name.
-      protocol: how the numbers were measured: features, resizing, number of samples, split. Step,
-          averaging and seed are added later.
+      protocol: how the numbers were computed: features, resizing, number of samples, split; step,
+          averaging and seed are added.
       remarks: sentences for the reader, such as advice if a number is bad.
+      drawn: samples that were scored one by one.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     protocol: str = ""
     remarks: tuple[str, ...] = ()
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True)
@@ -221,16 +233,20 @@ class Report:
       pictures: uint8 [H, W, C] by name.
       protocols: protocol of each number.
       remarks: sentences for the reader.
-      data: description of the data evaluated on; "" for those that the run was trained on.
-      fingerprint: fingerprint of these data.
+      cautions: warnings about numbers that say more about the measurement than about the model.
+      data: name of the evaluated data set; "" for the one that the run was trained on.
+      fingerprint: fingerprint of that set.
+      drawn: samples that evaluators looked at.
     """
 
     numbers: Mapping[str, float]
     pictures: Mapping[str, np.ndarray]
     protocols: Mapping[str, str]
     remarks: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
     data: str = ""
     fingerprint: str = ""
+    drawn: tuple[Drawn, ...] = ()
 
 
 @checks.frozen
@@ -272,6 +288,15 @@ class Evaluator:
 
     def __call__(self, subject: Subject) -> Findings:
         raise NotImplementedError
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        """Return warnings about numbers that suggest a faulty measurement, such as a score that no
+        model reaches.
+
+        Args:
+          numbers: the evaluator's finite numbers, by name.
+        """
+        return ()
 
 
 def make_model(
@@ -387,9 +412,11 @@ def judge(
     pictures: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
     notes: list[str] = []
-    for found in (
-        Findings(metrics, protocol=own, remarks=remarks),
-        *(evaluator(subject) for evaluator in evaluators),
+    doubts: list[str] = []
+    drawn: list[Drawn] = []
+    for cautions, found in (
+        (doubt_metrics, Findings(metrics, protocol=own, remarks=remarks)),
+        *((evaluator.cautions, evaluator(subject)) for evaluator in evaluators),
     ):
         protocol = "; ".join(part for part in (found.protocol, subject.model.origin) if part)
         for name, value in found.numbers.items():
@@ -398,7 +425,11 @@ def judge(
         for name, picture in found.pictures.items():
             pictures[_free(name, pictures)] = picture
         notes.extend(found.remarks)
-    return Report(numbers, pictures, protocols, tuple(notes))
+        doubts.extend(doubt_numbers(found.numbers, cautions))
+        drawn += [] if found.drawn is None else [found.drawn]
+    scored = {len(one.samples) for one in drawn if one.samples is not None}
+    drawn += [Drawn(draws) for draws in subject.list_draws() if len(draws) not in scored]
+    return Report(numbers, pictures, protocols, tuple(notes), tuple(doubts), drawn=tuple(drawn))
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ Label smoothing: Szegedy et al., arXiv 1512.00567. Mixed labels: Zhang et al., a
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -182,8 +182,13 @@ def _apply_net(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Arra
     return apply(net, state.params, _subtract_mean(x, state.variables), variables=stats)
 
 
+@runtime_checkable
+class _ReadsTokens(Protocol):
+    reads_tokens: bool
+
+
 def _reads_tokens(net: Component) -> bool:
-    return getattr(net, "reads_tokens", False)
+    return isinstance(net, _ReadsTokens) and net.reads_tokens
 
 
 def _subtract_mean(x: jax.Array, variables: Variables) -> jax.Array:

@@ -17,6 +17,9 @@ class NoCache(NamedTuple):
     def take(self, rows: jax.Array) -> NoCache:
         return self
 
+    def put(self, rows: jax.Array, other: NoCache) -> NoCache:
+        return self
+
     def rewind(self, tokens: jax.Array) -> NoCache:
         return self
 

@@ -18,6 +18,16 @@ class PastTokens(NamedTuple):
 
     tokens: jax.Array
 
+    def take(self, rows: jax.Array) -> PastTokens:
+        """The rows [N], in this order and as often as they are named."""
+        return PastTokens(self.tokens[rows])
+
+    def put(self, rows: jax.Array, other: PastTokens) -> PastTokens:
+        """With the rows [N] of ``other`` in the places ``rows`` [N]; a place past the last row is
+        dropped.
+        """
+        return PastTokens(self.tokens.at[rows].set(other.tokens, mode="drop"))
+
 
 @checks.frozen
 class NgramMLP:

@@ -29,7 +29,6 @@ from genjax.posttrain.minibatches import check_rows, run_updates
 from genjax.posttrain.ppo import RESPONSES, describe_kl
 from genjax.posttrain.rollouts import (
     Rollout,
-    check_counts,
     check_prompts,
     draw_responses,
     find_one_answer,
@@ -106,7 +105,7 @@ class GRPO(FromBase):
     key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl", "entropy")
 
     def __post_init__(self) -> None:
-        check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches"))
+        checks.at_least(self, 1, "new_tokens", "longest_prompt", "epochs", "minibatches")
         checks.at_least(self, 2, "group")
         checks.above(self, 0, "clip", "clip_high", "kl_alarm")
         checks.at_least(self, 0, "kl")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,11 @@ from genjax.family import Batch, Metrics, Params, State, Trained, Variables, mak
 from genjax.optim import Rules
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
+
+
+@runtime_checkable
+class _ClipsWeights(Protocol):
+    weight_clip: float | None
 
 
 @checks.frozen
@@ -38,7 +43,7 @@ class LoRA(FromBase):
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LoRA:
         other = others[BASE]
-        if getattr(other.family, "weight_clip", None) is not None:
+        if isinstance(other.family, _ClipsWeights) and other.family.weight_clip is not None:
             raise UserError(
                 "base must not clip its weights (weight_clip), which would clip the adapters, as "
                 f"{other.run_dir} does",

@@ -37,7 +37,6 @@ from genjax.posttrain.minibatches import check_rows, run_updates
 from genjax.posttrain.reward import RewardModel, score
 from genjax.posttrain.rollouts import (
     Rollout,
-    check_counts,
     check_prompts,
     check_vocabulary,
     compute_features,
@@ -134,7 +133,8 @@ class PPO(FromBase):
     key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl", "entropy")
 
     def __post_init__(self) -> None:
-        check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches", "kl_horizon"))
+        checks.at_least(self, 1, "new_tokens", "longest_prompt", "epochs", "minibatches")
+        checks.at_least(self, 1, "kl_horizon")
         checks.between(self, 0, 1, "gamma", "lam")
         checks.above(self, 0, "clip", "value_clip", "kl_alarm")
         checks.at_least(self, 0, "value_coefficient", "entropy_coefficient", "kl", "unended")

@@ -96,7 +96,7 @@ class RewardModel(Family):
     key_numbers: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
 
     def __post_init__(self) -> None:
-        if getattr(self.net, "pool", None) != "last":
+        if not isinstance(self.net, TokenBackbone) or self.net.pool != "last":
             raise UserError(
                 'net must be a TokenBackbone with pool "last": rewards are read at the last token',
                 "net",
@@ -115,7 +115,8 @@ class RewardModel(Family):
         context = self.net.net.context
         if spec.shape[0] > context:
             raise UserError(
-                f"family.net.net.context must be >= {spec.shape[0]} (row length), got {context}",
+                f"family.net.net.context must be >= {spec.shape[0]} (row of the data), got "
+                f"{context}",
                 "family.net.net.context",
             )
         params = RewardNetwork(self.net.backbone(vocabulary=spec.vocabulary)).init(

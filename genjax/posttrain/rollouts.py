@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -233,14 +233,6 @@ def check_prompts(what: str, family: Component, base: Trained, spec: Spec) -> in
             "longest_prompt",
         )
     return room
-
-
-def check_counts(family: Component, names: Sequence[str]) -> None:
-    """Refuse hyper-parameters below 1, with a ``UserError``."""
-    for name in names:
-        value = getattr(family, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name} must be >= 1, got {value}", name)
 
 
 def strip_padding(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:

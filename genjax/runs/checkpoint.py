@@ -32,21 +32,21 @@ from genjax.runs import checksums
 from genjax.runs.checkpoint_files import UNFINISHED, find_steps
 from genjax.serial.json_text import Json
 
-PLAIN = re.compile(
-    r"[A-Za-z0-9_./+=-]*"
-)  # names that mean the same to a glob, a URL and the system
+# names that mean the same to a glob, a URL and the system
+PLAIN = re.compile(r"[A-Za-z0-9_./+=-]*")
 
 
 class Damaged(Exception):
     """A checkpoint is not what was written."""
 
 
+# what reading a damaged JSON file raises
 UNREADABLE = (
     OSError,
     ValueError,
     RecursionError,
     Damaged,
-)  # what reading a damaged JSON file raises
+)
 
 
 class Checkpoints:
@@ -64,9 +64,8 @@ class Checkpoints:
         # Orbax logs each directory, and errors before it raises them.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         local = "://" not in os.fspath(run_dir)
-        self._run_dir = (
-            epath.Path(run_dir).resolve() if local else epath.Path(run_dir)
-        )  # Orbax needs absolute paths
+        # Orbax needs absolute paths
+        self._run_dir = epath.Path(run_dir).resolve() if local else epath.Path(run_dir)
         self._folder = self._run_dir / "checkpoints"
         self._open = contextlib.ExitStack()
         self._plain_dir = (
@@ -118,7 +117,7 @@ class Checkpoints:
         return sorted(step for step, lacks in find_steps(self._run_dir).items() if lacks is None)
 
     def find_best_step(self) -> int | None:
-        """The step with the best value of ``keep.best``; None if no checkpoint has one."""
+        """Return the step with the best value of ``keep.best``; None if no checkpoint has one."""
         scores = {
             step: (self._read_scores(step) or {}).get(self._keep.best or "")
             for step in self.list_steps()
@@ -149,9 +148,8 @@ class Checkpoints:
             if math.isfinite(score)
             else None
         )
-        progress = json.loads(
-            json.dumps(progress)
-        )  # the loop changes its own while this is written
+        # the loop changes its own while this is written
+        progress = json.loads(json.dumps(progress))
         self._save_frozen(state)
         state = state.replace(frozen=None)
         record = {
@@ -217,7 +215,7 @@ class Checkpoints:
     def _try_restore(
         self, step: int, target: State
     ) -> tuple[tuple[State, dict[str, Json]] | None, str]:
-        """The checkpoint, or None and why it is damaged: for all processes alike."""
+        """Return the checkpoint, or None and why it is damaged: for all processes alike."""
         restored, reason = None, ""
         try:
             restored = retry(
@@ -250,7 +248,7 @@ class Checkpoints:
         )
 
     def _read_checksums(self, step: int) -> dict[str, Json]:
-        """The checksums of a checkpoint, which have one of their own."""
+        """Return the checksums of a checkpoint, which have one of their own."""
         record = self._read_json(step, "checksums")
         if not isinstance(record, dict) or record.pop("record", None) != checksums.hash_json(
             record
@@ -304,7 +302,7 @@ class Checkpoints:
             ) from error
 
     def _read_scores(self, step: int) -> dict[str, float] | None:
-        """The evaluation's metrics that lie with a checkpoint; None if there is none or they
+        """Return the evaluation's metrics that lie with a checkpoint; None if there is none or they
         are damaged.
         """
         path = self._folder / str(step) / "metrics" / "metrics"
@@ -374,9 +372,8 @@ class Checkpoints:
             lost["dates"] = checkpoint / "_CHECKPOINT_METADATA"
         for path in lost.values():
             self._move(path)
-        with contextlib.suppress(
-            *UNREADABLE
-        ):  # ``restore`` will name a checkpoint whose checksums are damaged
+        with contextlib.suppress(*UNREADABLE):
+            # ``restore`` will name a checkpoint whose checksums are damaged
             self._read_checksums(step)
             for name in lost:
                 print(f"the {name} of checkpoint {step} are damaged and set aside", file=sys.stderr)

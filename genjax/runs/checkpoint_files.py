@@ -16,7 +16,7 @@ PARTS = ("state/_METADATA", "state/manifest.ocdbt", "progress/metadata", "checks
 
 
 def newest_step(run_dir: epath.Path) -> int | None:
-    """The step of the newest checkpoint of a run directory that lacks nothing; None if there
+    """Return the step of the newest checkpoint of a run directory that lacks nothing; None if there
     is none.
     """
     found = find_steps(run_dir)

@@ -65,7 +65,7 @@ def _is_small(x: Any) -> bool:
 
 
 def _sum(xp: Any, x: Any) -> Any:
-    """The checksum of an array by NumPy or, traced, by JAX: ``xp``."""
+    """Return the checksum of an array by NumPy or, traced, by JAX: ``xp``."""
     x = x.reshape(x.shape or (1,))
     x = x.astype(xp.uint8) if x.dtype == bool else x
     x = np.ascontiguousarray(x) if xp is np else x
@@ -80,7 +80,7 @@ def _sum(xp: Any, x: Any) -> Any:
 
 
 def _mix(xp: Any, words: Any) -> Any:
-    """A one-to-one hash of 32-bit words: the last steps of MurmurHash3 (A.
+    """Return a one-to-one hash of 32-bit words: the last steps of MurmurHash3 (A.
 
     Appleby, public domain).
     """

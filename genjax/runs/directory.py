@@ -39,7 +39,7 @@ OTHERS, ENVIRONMENT = "others.json", "environment.json"
 
 
 def load_experiment(run_dir: epath.Path) -> Experiment | None:
-    """The experiment of a run directory; None if there is none.
+    """Return the experiment of a run directory; None if there is none.
 
     Raises:
       Untrusted: its files name code that the user has not allowed, see ``trust``.
@@ -71,7 +71,7 @@ def _name_file(path: epath.Path, cure: str) -> Iterator[None]:
 
 
 def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
-    """The experiment of a run directory, which must be one."""
+    """Return the experiment of a run directory, which must be one."""
     experiment = load_experiment(epath.Path(run_dir))
     if experiment is None:
         raise not_a_run(run_dir)
@@ -79,7 +79,7 @@ def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
 
 
 def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
-    """The error for what is not a run directory, with the nearest one next to it, or how to
+    """Return the error for what is not a run directory, with the nearest one next to it, or how to
     make it.
     """
     path = epath.Path(run_dir)
@@ -99,7 +99,7 @@ def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
 
 
 def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
-    """The form of the run's data, and the codec that it has kept of them.
+    """Return the form of the run's data, and the codec that it has kept of them.
 
     Raises:
       Untrusted: see ``load_experiment``.
@@ -179,9 +179,8 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
         config_files.check_resumable(before, experiment)
     elif before is None and _is_foreign(run_dir, content):
         raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
-    parallel.barrier(
-        "checked"
-    )  # before anything is written, so that all processes see the same directory
+    # before anything is written, so that all processes see the same directory
+    parallel.barrier("checked")
     return Claim(run_dir, config_files.dumps(experiment), content, files)
 
 
@@ -196,13 +195,13 @@ def _write_neighbours(run_dir: epath.Path, files: neighbours.Files) -> None:
 
 
 def _has_started(run_dir: epath.Path) -> bool:
-    """Whether steps were taken: before the first a config may still be fixed."""
+    """Return whether steps were taken: before the first a config may still be fixed."""
     return (run_dir / "metrics.jsonl").exists() or bool(find_steps(run_dir))
 
 
 def _is_foreign(run_dir: epath.Path, source: bytes | None) -> bool:
-    """Whether a folder without a config.json holds what no run has left there, as its disk was full
-    or it was killed.
+    """Return whether a folder without a config.json holds what no run has left there, as its disk
+    was full or it was killed.
 
     Args:
       source: the content of the config's file.
@@ -265,7 +264,7 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
 
 
 def is_same_data(run_dir: epath.Path, data: Dataset) -> bool:
-    """Whether data are those that the run learns from, as far as that is known."""
+    """Return whether data are those that the run learns from, as far as that is known."""
     before = starts(run_dir)
     return not before or before[-1]["data_fingerprint"] == data.fingerprint
 
@@ -283,7 +282,7 @@ def starts(run_dir: epath.Path) -> list[dict[str, Json]] | None:
 
 
 def _is_start(start: Any) -> bool:
-    """Whether an entry of the record has the parts that others read."""
+    """Return whether an entry of the record has the parts that others read."""
     shapes = {"commit": str | None, "origins": list, "parents": dict}
     fits = isinstance(start, dict) and all(
         isinstance(start[n], t) for n, t in shapes.items() if n in start
@@ -322,7 +321,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout that genjax runs from, None if it was installed."""
+    """Return the commit of the checkout that genjax runs from, None if it was installed."""
     command = [
         "git",
         "-C",
@@ -352,7 +351,7 @@ def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
 
 
 def load_others(run_dir: epath.Path) -> dict[str, Trained] | None:
-    """The families that the run depends on; None before it has kept their arrays, too."""
+    """Return the families that the run depends on; None before it has kept their arrays, too."""
     path = run_dir / OTHERS
     if not (run_dir / "frozen").exists() or not path.exists():
         return None

@@ -81,7 +81,7 @@ class Events:
 
 
 def records(content: bytes) -> Iterator[bytes]:
-    """The serialized events of a file, up to the first that is damaged or was cut off."""
+    """Yield the serialized events of a file, up to the first that is damaged or was cut off."""
     start = 0
     while len(head := content[start : start + LENGTH + CHECK]) == LENGTH + CHECK:
         size, check = struct.unpack("<QI", head)

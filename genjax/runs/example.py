@@ -29,8 +29,8 @@ TRIED = ("The", "a")  # as a prompt, where the run has none of its own
 
 
 def dump_tokenizers(run: Run) -> dict[str, str]:
-    """The tokenizer files of a run by name, of what it reads and of what it writes; none of a codec
-    that has no such form.
+    """Return the tokenizer files of a run by name, of what it reads and of what it writes; none of
+    a codec that has no such form.
     """
     codec: Component = run.codec
     try:
@@ -46,7 +46,7 @@ def dump_tokenizers(run: Run) -> dict[str, str]:
 def write_example(
     run: Run, num: int, inputs: Mapping[str, Any], tokenizers: Mapping[str, str], options: Any
 ) -> str:
-    """The text of a script that calls the exported function of the folder that it lies in.
+    """Return the text of a script that calls the exported function of the folder that it lies in.
 
     Args:
       num: samples that it draws.
@@ -86,14 +86,14 @@ def write_example(
 
 
 def describe_use(folder: Path) -> str:
-    """The example of an export, to be printed."""
+    """Return the example of an export, to be printed."""
     text = (folder / EXAMPLE).read_text(encoding="utf-8")
     return text.replace("Path(__file__).parent", f'Path("{folder}")')
 
 
 def _write_ids(run: Run, name: str, tokenizers: Mapping[str, str], options: Request) -> str:
-    """An expression for the tokens of a prompt or a source, by the tokenizer beside it where it
-    says the same as the run.
+    """Return an expression for the tokens of a prompt or a source, by the tokenizer beside it where
+    it says the same as the run.
     """
     codec: Component = run.codec
     decoding = options.decoding

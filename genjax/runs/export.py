@@ -21,6 +21,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.continued import wrap_family
 from genjax.data.chat.template import ChatCodec
+from genjax.data.text.codec_parts import get_inner_codec, get_mask
 from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError, unknown_name
 from genjax.evaluation.judge import SAMPLES
@@ -44,12 +45,13 @@ FUNCTION = "sample.jax"
 MADE_WITH = (
     "sample.json"  # next to it: the version of JAX, the date, and the command that makes it again
 )
+# what a run says of its weights
 DESCRIBED = (
     "config.json",
     "config.py",
     "codec.json",
     "others.json",
-)  # what a run says of its weights
+)
 
 
 def export(
@@ -152,8 +154,8 @@ def _describe_function(run: Run, inputs: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def export_pretrained(run: Run) -> Pretrained:
-    """The model of a run as ``interop`` knows models of tokens, with averaged parameters where
-    there are any.
+    """Return the model of a run as ``interop`` knows models of tokens, with averaged parameters
+    where there are any.
 
     Raises:
       UserError: it is not a Transformer over tokens, or one that reads a source, or it masks with a
@@ -175,8 +177,8 @@ def export_pretrained(run: Run) -> Pretrained:
         )
     codec: Component = run.codec
     template = chat_templates.to_jinja(codec) if isinstance(codec, ChatCodec) else None
-    codec = getattr(codec, "tokens", codec)
-    if isinstance(family, MaskedLM) and getattr(codec, "mask", None) is None:
+    codec = get_inner_codec(codec)
+    if isinstance(family, MaskedLM) and get_mask(codec) is None:
         raise UserError(
             "this model masks with a token that its tokenizer lacks: train it with a mask_token"
         )
@@ -184,8 +186,8 @@ def export_pretrained(run: Run) -> Pretrained:
 
 
 def sampling_state(run: Run) -> State:
-    """The state that samples are drawn from, without arrays of other runs where drawing needs
-    none.
+    """Return the state that samples are drawn from, without arrays of other runs where drawing
+    needs none.
     """
     state = run.model().state
     return state if wrap_family(run.family).runs else state.replace(frozen=None)
@@ -211,7 +213,7 @@ def describe_inputs(run: Run, num: int, options: Component = None) -> dict[str, 
 
 
 def _encode(run: Run, options: Component) -> Any:
-    """The options of a sampler as the model reads them.
+    """Return the options of a sampler as the model reads them.
 
     Raises:
       UserError: the family draws no samples.
@@ -223,7 +225,7 @@ def _encode(run: Run, options: Component) -> Any:
 
 
 def sampling(run: Run, num: int, options: Component = None) -> Callable[..., jax.Array]:
-    """A function of weights, see ``flat``, the key data of a seed uint32 [2], and what
+    """Return a function of weights, see ``flat``, the key data of a seed uint32 [2], and what
     ``describe_inputs`` says, that gives ``num`` samples.
 
     Raises:
@@ -251,7 +253,7 @@ def export_function(
     arrays: Mapping[str, jax.Array],
     inputs: Mapping[str, Any] | None = None,
 ) -> jax_export.Exported:
-    """The function of ``sampling`` lowered for all platforms, or those for which it can be.
+    """Return the function of ``sampling`` lowered for all platforms, or those for which it can be.
 
     Args:
       arrays: the weights.
@@ -274,7 +276,8 @@ def export_function(
     except (
         NotImplementedError,
         ValueError,
-    ) as error:  # an operation or a kernel that not every platform has
+    ) as error:
+        # an operation or a kernel that not every platform has
         able = [platform for platform in PLATFORMS if _lowers(lowered, platform)]
         if not able:
             raise UserError(

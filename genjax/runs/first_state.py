@@ -91,7 +91,7 @@ def load_frozen(setup: Setup) -> Any:
 
 
 def _start_from(setup: Setup, state: State) -> tuple[State, tuple[str, ...]]:
-    """A state of step 0 with the parameters of ``start_from`` in it, and the lines that say
+    """Return a state of step 0 with the parameters of ``start_from`` in it, and the lines that say
     which they are.
     """
     start, data = setup.experiment.start_from, setup.data
@@ -160,7 +160,7 @@ def examples(
 
 
 def _order_curriculum(experiment: Experiment, host: Iterator[Batch], step: int) -> Generator[Batch]:
-    """The batches as the curriculum needs them at their steps, from ``step`` on."""
+    """Return the batches as the curriculum needs them at their steps, from ``step`` on."""
     several = experiment.steps_per_dispatch
     with contextlib.closing(host):  # type: ignore[type-var]
         for first, batch in zip(itertools.count(step, several), host, strict=False):

@@ -49,7 +49,7 @@ class Part:
 def draw_for(
     run: Run, kind: Kind, values: Sequence[str], seed: int = 0, options: Component = None
 ) -> Iterator[Part]:
-    """A sample for each of any number of inputs, in their order, at most 256 at once.
+    """Yield a sample for each of any number of inputs, in their order, at most 256 at once.
 
     Those of the first 256 are what ``run.sample`` draws of the same seed.
 

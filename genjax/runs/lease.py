@@ -31,10 +31,11 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 NAME = "lease.json"
+# seconds between two renewals, and after which a silent holder is taken for dead
 RENEWED, STALE = (
     10.0,
     60.0,
-)  # seconds between two renewals, and after which a silent holder is taken for dead
+)
 # seconds until a file without sense is taken for damaged, not for one that is being written
 SETTLED = 1.0
 LONGEST = 2**16  # bytes that are read of a lease
@@ -87,7 +88,7 @@ class Holder:
 
     @classmethod
     def parse(cls, content: bytes) -> Holder | None:
-        """The holder that bytes represent; None if they make no sense."""
+        """Return the holder that bytes represent; None if they make no sense."""
         try:
             found = cls(**json.loads(content))
         except (ValueError, TypeError, RecursionError):
@@ -159,12 +160,13 @@ class Lease:
         with (
             self._lock,
             contextlib.suppress(OSError),
-        ):  # a passing fault of the disk takes nothing from anyone
+        ):
+            # a passing fault of the disk takes nothing from anyone
             self._lost = self._lost or not (self._over.is_set() or self._file.is_held(self._mine))
         return self._lost
 
     def make_error(self) -> UserError:
-        """The error that ends the one who has lost the lease."""
+        """Return the error that ends the one who has lost the lease."""
         with contextlib.suppress(OSError):
             other = Holder.read(self._path)
             if other is not None:
@@ -241,9 +243,8 @@ class _File:
                 claim = self._path.with_name(f"{NAME}.{key}")
                 self._take(claim, part)
                 try:
-                    if (
-                        self._make_key(path) == key
-                    ):  # no one else has replaced it before the claim was made
+                    if self._make_key(path) == key:
+                        # no one else has replaced it before the claim was made
                         claim.replace(path)
                         return
                 finally:
@@ -252,7 +253,7 @@ class _File:
                             claim.unlink()
 
     def _find_expired(self, path: Path) -> str:
-        """The key of a lease that may be taken over; any other is refused."""
+        """Return the key of a lease that may be taken over; any other is refused."""
         key, age = self._make_key(path), self._measure_age(path)
         holder = Holder.read(epath.Path(path))
         if holder is None and age < SETTLED:
@@ -285,9 +286,8 @@ class _File:
         """
         os.utime(self._fd)
         age = os.fstat(self._fd).st_mtime - path.stat().st_mtime
-        if (
-            age < -RENEWED
-        ):  # that clock was set back: who lives renews it, and who is dead has 60 s from now
+        if age < -RENEWED:
+            # that clock was set back: who lives renews it, and who is dead has 60 s from now
             with contextlib.suppress(OSError):
                 os.utime(path)
             return 0.0

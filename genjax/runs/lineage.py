@@ -24,12 +24,10 @@ from genjax.serial import stored
 from genjax.serial.json_text import Json
 
 SAMPLES = "lineage.jsonl"  # next to samples: a row for each file
-WRITTEN = frozenset(
-    {".png", ".csv", ".txt", ".mid", ".wav", ".jsonl"}
-)  # the suffixes of what samples are written as
-ROW = frozenset(
-    {"sha256", "run", "step", "seed", "config", "data_fingerprint"}
-)  # of each row, besides its file
+# the suffixes of what samples are written as
+WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav", ".jsonl"})
+# of each row, besides its file
+ROW = frozenset({"sha256", "run", "step", "seed", "config", "data_fingerprint"})
 SHOWN = 20  # raw files of a data set that are listed
 INDENT = "  "
 
@@ -52,9 +50,8 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
     text = stored.read_text(path, "put a copy of it back") if path.exists() else None
     starts = directory.starts(folder) or []
     last = starts[-1] if starts else {}
-    older = (
-        None if text is None or "parents" in last else directory.load_experiment(folder)
-    )  # of an older genjax
+    # of an older genjax
+    older = None if text is None or "parents" in last else directory.load_experiment(folder)
     return {
         "run": str(run_dir),
         "step": newest_step(folder) if step is None else step,
@@ -70,8 +67,8 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
 
 
 def parents(run_dir: epath.Path, runs: Mapping[str, str], best: bool = False) -> dict[str, Record]:
-    """The records of the runs that another depends on, by role: those of its first start, if it has
-    started.
+    """Return the records of the runs that another depends on, by role: those of its first start, if
+    it has started.
 
     Args:
       run_dir: of the run that depends on them.
@@ -88,7 +85,7 @@ def parents(run_dir: epath.Path, runs: Mapping[str, str], best: bool = False) ->
 
 
 def _read_seed(path: epath.Path) -> int:
-    """The seed in a config.json, read without the code of its components."""
+    """Return the seed in a config.json, read without the code of its components."""
     found = stored.read_json(path, dict, "put a copy of it back").get("experiment")
     if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
         raise stored.damage_error(path, "it has no seed", "put a copy of it back")
@@ -105,7 +102,7 @@ def _best(run_dir: str) -> int | None:
 
 
 def tree(record: Mapping[str, Json]) -> str:
-    """A record for a person: what it depends on is indented below it.
+    """Return a record for a person: what it depends on is indented below it.
 
     Raises:
       UserError: it has another form than ``read_record`` gives, as that of a damaged file may.
@@ -156,8 +153,8 @@ def _origin(origin: Mapping[str, Json], indent: str) -> Iterator[str]:
 
 
 def read_inputs(origin: Mapping[str, Json]) -> Mapping[str, str] | None:
-    """The hashes of the raw files of a real set; None if the manifest of these very records is
-    not there.
+    """Return the hashes of the raw files of a real set; None if the manifest of these very records
+    is not there.
     """
     try:
         manifest = json.loads(Path(origin["manifest"]).read_text(encoding="utf-8"))
@@ -191,9 +188,8 @@ def record_samples(
     shared |= {name: known[name] for name in ("config", "data_fingerprint")}
     for path in _find_samples(stem):
         digest = _digest(path)
-        if (
-            path.name == made.name or before.get(path) != digest
-        ):  # others that were there are not ours
+        if path.name == made.name or before.get(path) != digest:
+            # others that were there are not ours
             rows[path.name] = {"file": path.name, "sha256": digest, **shared}
     text = "".join(json.dumps(rows[name]) + "\n" for name in sorted(rows))
     disk.write(stem.parent / SAMPLES, text)
@@ -245,7 +241,7 @@ def describe_sample(path: epath.Path) -> str:
 
 
 def _find_samples(stem: epath.Path) -> list[epath.Path]:
-    """The files of samples that there are at a stem."""
+    """Return the files of samples that there are at a stem."""
     paths = (stem.parent / f"{stem.name}{suffix}" for suffix in sorted(WRITTEN))
     return [path for path in paths if path.exists()]
 

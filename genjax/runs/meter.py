@@ -63,7 +63,7 @@ class Meter:
         return streaks
 
     def take_means(self) -> dict[str, float]:
-        """The means; the meter starts over. ``loss`` is NaN where no step was finite."""
+        """Return the means; the meter starts over. ``loss`` is NaN where no step was finite."""
         means = {name: s / w if w else math.nan for name, (s, w) in self.pairs.items()}
         self.pairs = {}
         return means

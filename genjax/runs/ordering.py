@@ -58,7 +58,7 @@ class Enriched:
 
 
 def enrich(family: Continued, state: State, split: Split, layout: Layout, batch_size: int) -> Split:
-    """The split with what ``family.precompute(state, batch)`` gives for each example; itself
+    """Return the split with what ``family.precompute(state, batch)`` gives for each example; itself
     where that is None.
     """
     if family.precompute is None:
@@ -72,8 +72,8 @@ def enrich(family: Continued, state: State, split: Split, layout: Layout, batch_
 
 
 def order_examples(setup: Setup, resumes: bool) -> tuple[Order | None, tuple[str, ...]]:
-    """The order that the curriculum gives the training examples, None if it gives none, and lines
-    for the reader.
+    """Return the order that the curriculum gives the training examples, None if it gives none, and
+    lines for the reader.
 
     The scores are kept in the run directory, as what they came from, another run or a function, may
     be gone or changed when this run is resumed, and another machine may give other last bits.
@@ -114,8 +114,8 @@ def order_examples(setup: Setup, resumes: bool) -> tuple[Order | None, tuple[str
 
 
 def score_examples(score: Component, data: Dataset, layout: Layout, batch_size: int) -> np.ndarray:
-    """The scores [N] float64 of the training examples by a ``genjax.data.order.difficulty.Score``,
-    on every process.
+    """Return the scores [N] float64 of the training examples by a
+    ``genjax.data.order.difficulty.Score``, on every process.
 
     Raises:
       UserError: as ``order_examples`` does.
@@ -155,7 +155,7 @@ def score_examples(score: Component, data: Dataset, layout: Layout, batch_size: 
 
 
 def _losses(family: Family, state: State, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """The family's ``loss`` of each example [B] by itself, with draws that depend on its
+    """Return the family's ``loss`` of each example [B] by itself, with draws that depend on its
     ``number`` alone.
     """
     key = jax.random.fold_in(state.key, EVALUATION)

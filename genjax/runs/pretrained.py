@@ -27,6 +27,7 @@ from genjax.experiment import Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
+from genjax.family import HasNet
 from genjax.interop import huggingface, tokenizers
 from genjax.machine import disk
 from genjax.optim import SGD
@@ -67,16 +68,16 @@ def import_run(source: str | Path, run_dir: str | Path, data: Component = None) 
             RandomWindows(length),
         )
     else:
+        # the last token of a row is read, too
         family, rows = (
             MaskedLM(model.net),
             Documents(length - 1),
-        )  # the last token of a row is read, too
+        )
     data = dataclasses.replace(data or PythonDocs(layout=rows), codec=codec)
     if model.template is not None:
         data = set_codec(data, ChatCodec(codec, model.template))
-    experiment = Experiment(
-        family, data, optimizer=SGD()
-    )  # whose state is not a copy of the parameters
+    # whose state is not a copy of the parameters
+    experiment = Experiment(family, data, optimizer=SGD())
     layout = parallel.start(
         experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1)
     )
@@ -98,8 +99,8 @@ def import_run(source: str | Path, run_dir: str | Path, data: Component = None) 
 
 
 def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
-    """The experiment on another model than the one that its config names, with that one's net
-    instead of its own.
+    """Return the experiment on another model than the one that its config names, with that one's
+    net instead of its own.
 
     A run that has started continues what it has kept, so that the other may be gone; it starts with
     no third one.
@@ -122,7 +123,7 @@ def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
                 experiment.family, base=wrap_family(own.family).runs["base"]
             )
             return dataclasses.replace(experiment, family=family)
-        family = _set_net(experiment.family, getattr(own.family, "net", None))
+        family = _set_net(experiment.family, _get_net(own.family))
         return dataclasses.replace(experiment, family=family, start_from=own.start_from)
     if not _is_ours(source):
         if experiment.devices.distributed or experiment.devices.coordinator is not None:
@@ -141,7 +142,7 @@ def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
     learned = load_family(source) if there else None if named is None else named[0].family
     if learned is not None and not experiment.start_from.rules:
         _check_family(experiment.family, learned, source)
-    family = _set_net(experiment.family, getattr(learned, "net", None))
+    family = _set_net(experiment.family, _get_net(learned))
     if family != experiment.family:
         note(f"the net is that of {source}: {family.net}")
     return dataclasses.replace(experiment, family=family, start_from=start)
@@ -167,7 +168,7 @@ def _check_family(family: Component, learned: Component, source: str) -> None:
 
 
 def _is_ours(source: str) -> bool:
-    """Whether a folder is a run directory, or a name that of a config, and not a model of
+    """Return whether a folder is a run directory, or a name that of a config, and not a model of
     Hugging Face's.
     """
     config = epath.Path(source).expanduser() / "config.json"
@@ -180,7 +181,8 @@ def _is_ours(source: str) -> bool:
         ValueError,
         TypeError,
         RecursionError,
-    ):  # reported where it is read as a model
+    ):
+        # reported where it is read as a model
         return False
 
 
@@ -200,17 +202,19 @@ def _check_same(source: str, run_dir: str, own: Experiment) -> None:
 
 
 def _base_directory(run_dir: str) -> Path:
-    """The run directory that a model of Hugging Face's becomes, for this run to start from."""
+    """Return the run directory that a model of Hugging Face's becomes, for this run to start
+    from.
+    """
     return Path(f"{Path(run_dir)}_from")
 
 
 def _origin(made: Path) -> Path:
-    """The file that says which model of Hugging Face's has become that run."""
+    """Return the file that says which model of Hugging Face's has become that run."""
     return made.with_name(f"{made.name}.txt")
 
 
 def _import_base(source: str, made: Path) -> str:
-    """The run directory that a model of Hugging Face's becomes, or has become before."""
+    """Return the run directory that a model of Hugging Face's becomes, or has become before."""
     origin = _origin(made)
     if newest_step(epath.Path(made)) is None:
         if origin.exists():
@@ -235,11 +239,15 @@ def _import_base(source: str, made: Path) -> str:
     return str(made)
 
 
+def _get_net(family: Component) -> Component:
+    return family.net if isinstance(family, HasNet) else None
+
+
 def _set_net(family: Component, net: Component) -> Any:
-    """A family, or what its net depends on, with hyper-parameters of that kind of net instead
-    of its own.
+    """Return a family, or what its net depends on, with hyper-parameters of that kind of net
+    instead of its own.
     """
-    own = getattr(family, "net", None)
+    own = _get_net(family)
     if own is None or net is None:
         return family
     return dataclasses.replace(family, net=net if type(own) is type(net) else _set_net(own, net))

@@ -37,8 +37,8 @@ class RunReward:
     run: Run
 
     def score_prompts(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """The rewards [N] of responses to prompts as a person types them; NaN of an empty one,
-        which loses always.
+        """Return the rewards [N] of responses to prompts as a person types them; NaN of an empty
+        one, which loses always.
         """
         model, length = self.run.model(), self.run.spec.shape[0]
         codec: Component = model.codec
@@ -53,8 +53,8 @@ Reward = Callable[[Any, Any], Any] | RunReward
 
 
 def load_reward(name: str) -> Reward:
-    """A Python function, named as "module:function", or that of the run directory of a reward
-    model.
+    """Return a Python function, named as "module:function", or that of the run directory of a
+    reward model.
 
     Raises:
       UserError: there is no such function, or the run is of another family.
@@ -77,7 +77,8 @@ def text_rewards(
     typed: Sequence[str],
     responses: Sequence[str],
 ) -> np.ndarray:
-    """The rewards [N] of responses to what was requested, whose prompts a person has ``typed``.
+    """Return the rewards [N] of responses to what was requested, whose prompts a person has
+    ``typed``.
 
     Raises:
       UserError: a function fails; see ``rewards_of_texts``.
@@ -94,8 +95,8 @@ def text_rewards(
 def image_rewards(
     reward: Reward, run: Run, samples: np.ndarray, options: Component = None
 ) -> np.ndarray:
-    """The rewards [N] of images [N, H, W, C] that a run drew by ``options``, its own sampler by
-    default.
+    """Return the rewards [N] of images [N, H, W, C] that a run drew by ``options``, its own sampler
+    by default.
 
     Raises:
       UserError: a function fails, see ``rewards_of_images``, or the reward is of texts.

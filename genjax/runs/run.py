@@ -140,8 +140,8 @@ class Run:
         return samples
 
     def prepare_drawing(self, options: Component) -> tuple[Any, State]:
-        """The options as the model reads them, and the state to draw from, with the arrays of
-        ``needed_runs``.
+        """Return the options as the model reads them, and the state to draw from, with the arrays
+        of ``needed_runs``.
         """
         options = number_labels(options, self.spec.class_names, self.spec.classes)
         state = self.eval_state
@@ -193,7 +193,7 @@ class Run:
         )
 
     def evaluate(self, split: str = "test", data: Component = None) -> Report:
-        """The family's metrics over the whole split and the findings of all of the config's
+        """Return the family's metrics over the whole split and the findings of all of the config's
         evaluators.
 
         Args:
@@ -227,12 +227,14 @@ class Run:
 
 
 def _strip_suffix(out: epath.Path) -> epath.Path:
-    """A codec adds the suffix of what it writes; no more than those is cut, as of "step_1.5"."""
+    """Return a codec adds the suffix of what it writes; no more than those is cut, as of
+    "step_1.5".
+    """
     return out.with_suffix("") if out.suffix in lineage.WRITTEN else out
 
 
 def load_models(evaluators: Sequence[Evaluator], layout: parallel.Layout) -> dict[str, Model]:
-    """The runs that evaluators need, loaded onto the same devices.
+    """Return the runs that evaluators need, loaded onto the same devices.
 
     Raises:
       UserError: one is missing; the message says which command makes it.

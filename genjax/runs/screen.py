@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-BAR = 20  # characters
+BAR, SHORT = 20, 8  # characters; where otherwise numbers had to go
 CLEAR = "\r\x1b[K"  # the line of a terminal
 GAPS = 0.1, 5.0, 60.0  # seconds between redrawn lines; between lines of a log, at first and last
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -76,21 +76,32 @@ class Lines:
 
 
 class Terminal(Lines):
-    """A bar that is redrawn, no wider than the terminal."""
+    """A bar that is redrawn, no wider than the terminal, below the lines that stay."""
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__(total_steps)
+        self._bar = ""
 
     def say(self, line: str) -> None:
-        print(f"{CLEAR}{line}", file=sys.stderr, flush=True)
+        lines = _fold(line, _width())
+        self._write("".join(f"{CLEAR}{line}\n" for line in lines) + self._bar)
 
     def close(self) -> None:
-        if not self._first:
-            print(file=sys.stderr, flush=True)
+        if self._bar:
+            self._write("\n")
+        self._bar = ""
 
     def _gap(self, now: float) -> float:
         return GAPS[0]
 
     def _draw(self, status: Status) -> None:
-        whole = f"{draw_bar(status.step / max(self._total, 1))} {describe(status, self._total)}"
-        print(f"{CLEAR}{_fit(whole, _width())}", end="", file=sys.stderr, flush=True)
+        share, said = status.step / max(self._total, 1), describe(status, self._total)
+        fits = [_fit(f"{draw_bar(share, bar)} {said}", _width()) for bar in (BAR, SHORT)]
+        self._bar = max(fits, key=lambda line: line.count("  "))
+        self._write(f"{CLEAR}{self._bar}")
+
+    def _write(self, text: str) -> None:
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 class Notebook(Lines):
@@ -133,7 +144,7 @@ class _Text:
 
 
 def choose_screen(total_steps: int) -> Lines:
-    """The screen that standard error is."""
+    """Return the screen that standard error is."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Terminal(total_steps)
     if _in_notebook():
@@ -142,8 +153,8 @@ def choose_screen(total_steps: int) -> Lines:
 
 
 def _in_notebook() -> bool:
-    """Whether a kernel runs this process: it alone has imported these modules, and has replaced
-    standard error, unless that is caught.
+    """Return whether a kernel runs this process: it alone has imported these modules, and has
+    replaced standard error, unless that is caught.
     """
     if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
         return False
@@ -185,7 +196,7 @@ def format_time(seconds: float) -> str:
 
 
 def draw_bar(share: float, width: int = BAR) -> str:
-    """A bar of so many characters, in those that standard error can write."""
+    """Return a bar of so many characters, in those that standard error can write."""
     full, rest = ("█", "░") if _writes("█░") else ("#", "-")
     done = int(min(max(share, 0.0), 1.0) * width)
     return full * done + rest * (width - done)
@@ -208,9 +219,23 @@ def _width() -> int:
     return columns or shutil.get_terminal_size().columns
 
 
+def _fold(line: str, width: int) -> list[str]:
+    """A line of names and numbers as several that are no wider, each pair in one piece. Sentences
+    are left to the terminal, from which their commands and paths can then be copied whole.
+    """
+    first, *pairs = line.split("  ")
+    lines = [first]
+    for pair in pairs:
+        if len(lines[-1]) + len(pair) + 2 < width:
+            lines[-1] += f"  {pair}"
+        else:
+            lines.append(f"  {pair}")
+    return lines
+
+
 def _fit(line: str, width: int) -> str:
-    """The line without the parts in its middle for which there is no room: the beginning and the
-    time left stay.
+    """Return the line without the parts in its middle for which there is no room: the beginning and
+    the time left stay.
     """
     parts = line.split("  ")
     while len("  ".join(parts)) >= width and len(parts) > 3:

@@ -17,6 +17,7 @@ from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.continued import Continued, with_codec, wrap_family
 from genjax.data.dataset import Dataset, Spec
+from genjax.data.snapshots import Frozen, freeze
 from genjax.data.text.dataset import get_tokenizer, note_template, open_as
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -42,6 +43,7 @@ class Setup:
       target: the state's shapes, types and places.
       run_step: the compiled train step, ``(state, batch) -> state, metrics``.
       run_dir: of the run; None if nothing is kept.
+      frozen: sources whose examples the run keeps, as they may change.
     """
 
     experiment: Experiment
@@ -51,6 +53,7 @@ class Setup:
     target: State
     run_step: Any
     run_dir: epath.Path | None = None
+    frozen: tuple[Frozen, ...] = ()
 
     @property
     def family(self) -> Continued:
@@ -83,13 +86,16 @@ def set_up(
     """
     folder = None if run_dir is None else epath.Path(run_dir).expanduser()
     layout = layout or parallel.start(experiment.devices)
-    data = data or open_data(
-        experiment, folder if folder is not None and newest_step(folder) is not None else None
-    )
+    frozen: tuple[Frozen, ...] = ()
+    if data is None:
+        source, frozen = freeze(experiment.data, folder)
+        started = folder is not None and newest_step(folder) is not None
+        data = open_source(experiment, source, folder if started else None)
     experiment, others = resolve(experiment, data.spec, folder)
     experiment = dataclasses.replace(experiment, family=with_codec(experiment.family, data.codec))
     _check_label(experiment, data.spec)
-    return _setup(experiment, data, layout, others, folder)
+    setup = _setup(experiment, data, layout, others, folder)
+    return dataclasses.replace(setup, frozen=frozen)
 
 
 def _check_label(experiment: Experiment, spec: Spec) -> None:
@@ -140,17 +146,29 @@ def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None
 
 
 def find_base(experiment: Experiment) -> str | None:
-    """The directory of the run whose model this one continues; None if it starts from random
+    """Return the directory of the run whose model this one continues; None if it starts from random
     parameters.
     """
     return experiment.start_from.run or wrap_family(experiment.family).runs.get("base")
 
 
 def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Dataset:
-    """Open the data. Text whose codec has no vocabulary is read in the tokens of the run that is
-    continued.
+    """Open the data of an experiment, see ``open_source``.
 
     Args:
+      run_dir: of this run, which may have kept examples.
+    """
+    return open_source(experiment, freeze(experiment.data, run_dir)[0], run_dir)
+
+
+def open_source(
+    experiment: Experiment, source: Component, run_dir: epath.Path | None = None
+) -> Dataset:
+    """Open a source as the data of an experiment. Text whose codec has no vocabulary is read in the
+    tokens of the run that is continued.
+
+    Args:
+      source: the experiment's data.
       run_dir: of this run; its own codec.json comes before that of the other run, which may be
         gone.
     """
@@ -161,8 +179,9 @@ def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Data
             spec, codec = directory.load_codec(folder)
             if spec.vocabulary is None:
                 break
-            return open_as(experiment.data, codec, str(folder) if place is base else None)
-    return experiment.data.open()
+            return open_as(source, codec, str(folder) if place is base else None)
+    opened: Dataset = source.open()
+    return opened
 
 
 def resolve(
@@ -213,7 +232,7 @@ def _read_trained(run_dir: str, who: str) -> Trained:
 
 
 def require_run(run_dir: str, who: str) -> Experiment:
-    """The experiment of a run that ``who`` needs.
+    """Return the experiment of a run that ``who`` needs.
 
     Raises:
       UserError: there is no such run; the message says which command makes it.
@@ -247,7 +266,7 @@ def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
 
 
 def load_family(run_dir: str | Path) -> Any:
-    """The family that a run is judged and sampled as, resolved."""
+    """Return the family that a run is judged and sampled as, resolved."""
     stored, folder = directory.require_experiment(run_dir), epath.Path(run_dir).expanduser()
     if not wrap_family(stored.family).runs:
         return stored.family
@@ -257,7 +276,7 @@ def load_family(run_dir: str | Path) -> Any:
 def initial_state(
     experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None
 ) -> Any:
-    """A function without arguments that makes the random state of step 0.
+    """Return a function without arguments that makes the random state of step 0.
 
     Given ``others``, ``frozen`` has their shapes and random numbers: for targets of a restore.
     """
@@ -280,7 +299,7 @@ def _initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trai
 
 
 def update_rule(experiment: Experiment) -> Any:
-    """The built optimizer, or one for each part of the family."""
+    """Return the built optimizer, or one for each part of the family."""
     return experiment.optimizer.build(
         experiment.steps, experiment.ema, jnp.dtype(experiment.precision)
     )

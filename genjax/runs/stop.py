@@ -135,9 +135,8 @@ def stop_promptly() -> Iterator[Ended]:
         yield ended
     finally:
         signal.set_wakeup_fd(before)
-        leaves = (
-            ended.code is not None and early.end in handlers.values()
-        )  # the genjax command ends now
+        # the genjax command ends now
+        leaves = ended.code is not None and early.end in handlers.values()
         for number, handler in handlers.items():
             signal.signal(number, early.leave if leaves else handler)
         if not leaves:
@@ -177,7 +176,7 @@ def _end_late(readable: int, over: threading.Event) -> None:
 
 
 def _handled_signals() -> list[int]:
-    """The signals that end a process here; not SIGHUP where ``nohup`` has it ignored."""
+    """Return the signals that end a process here; not SIGHUP where ``nohup`` has it ignored."""
     return [
         number
         for number in ENDING

@@ -42,7 +42,7 @@ class Summary:
                 self._remember(int(numbers.pop("step", 0)), numbers)
 
     def take(self, step: int, total: int, numbers: Mapping[str, float]) -> str:
-        """The line of an evaluation, which is remembered."""
+        """Return the line of an evaluation, which is remembered."""
         is_best = self._remember(step, numbers)
         line = "  ".join([f"held out {step}/{total}", *self._choose(numbers)])
         if is_best:
@@ -84,7 +84,7 @@ class Summary:
         return f"{self._keep.best} {value:.5g} at step {step}"
 
     def _choose(self, numbers: Mapping[str, float]) -> list[str]:
-        """The first numbers, those of the family before those of evaluators."""
+        """Return the first numbers, those of the family before those of evaluators."""
         order = dict.fromkeys((*(n for n in self._first if n in numbers), *numbers))
         shown = format_numbers((name, numbers[name]) for name in list(order)[:MOST])
         more = len(order) - len(shown)

@@ -67,7 +67,9 @@ class Tracking:
             )
 
     def find_store(self, run_dir: Path) -> tuple[str, str | None]:
-        """The URI, and where artifacts go: next to a file of SQLite; None if the server says."""
+        """Return the URI, and where artifacts go: next to a file of SQLite; None if the server
+        says.
+        """
         uri = (
             f"sqlite:///{run_dir.absolute().parent / 'mlflow.db'}"
             if self.uri == SQLITE
@@ -130,15 +132,14 @@ class Link:
         self.trouble = ""
 
     def try_send(self, *steps: Callable[[Sender], None]) -> bool:
-        """Whether all these steps could be done."""
+        """Return whether all these steps could be done."""
         before, self.trouble = self.trouble, ""
         try:
             self._sender = self._sender or Sender(*self._given)
             for step in steps:
                 step(self._sender)
-        except (
-            Exception
-        ) as error:  # of MLflow, its network or its database: none of them may stop a run
+        except Exception as error:
+            # of MLflow, its network or its database: none of them may stop a run
             self.trouble = f"MLflow at {self._uri} does not take it ({_cause(error)})"
             if not before and not self.new:
                 line = (
@@ -182,7 +183,7 @@ class Sender:
         self._sent: dict[str, float] = {}  # samples, and when they were written
 
     def _start_run(self, uri: str, artifacts: str | None) -> Any:
-        """The run, RUNNING."""
+        """Return the run, RUNNING."""
         client, name, ids = self._client, self._tracking.experiment, _ids(self._run_dir)
         found = client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage != "active":
@@ -235,9 +236,8 @@ class Sender:
             return
         with path.open("rb") as file:
             file.seek(self._place - len(self._last))
-            begin = (
-                self._place if file.read(len(self._last)) == self._last else 0
-            )  # rows have been cut: from the first
+            # rows have been cut: from the first
+            begin = self._place if file.read(len(self._last)) == self._last else 0
             file.seek(begin)
             content = file.read()
         content = content[: content.rfind(b"\n") + 1]  # a line may be half written
@@ -338,7 +338,8 @@ def _mlflow() -> Any:
         "alembic",
         "mlflow.store",
         "urllib3.connectionpool",
-    ):  # which tell each table and each retry
+    ):
+        # which tell each table and each retry
         logging.getLogger(name).setLevel(logging.ERROR)
     return mlflow
 
@@ -351,7 +352,7 @@ def _cause(error: BaseException) -> str:
 
 
 def _ids(run_dir: Path) -> dict[str, str]:
-    """The id that a run has in each store."""
+    """Return the id that a run has in each store."""
     try:
         return dict(json.loads((run_dir / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -359,7 +360,7 @@ def _ids(run_dir: Path) -> dict[str, str]:
 
 
 def _list_files(run_dir: Path) -> list[Path]:
-    """The files of a run directory that are in no folder of it, such as the config."""
+    """Return the files of a run directory that are in no folder of it, such as the config."""
     return sorted(
         path
         for path in run_dir.iterdir()
@@ -368,7 +369,7 @@ def _list_files(run_dir: Path) -> list[Path]:
 
 
 def _settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """The fields of a config as it is stored, by dotted name; that of a component holds its
+    """Yield the fields of a config as it is stored, by dotted name; that of a component holds its
     class.
     """
     if isinstance(value, dict) and "class" in value:
@@ -385,7 +386,7 @@ def _settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _metric(name: str, value: float | None, time: int, step: int) -> Any:
-    """A number as MLflow has it, with a name of the letters that it allows; null is what was
+    """Return a number as MLflow has it, with a name of the letters that it allows; null is what was
     not finite.
     """
     number = math.nan if value is None else value

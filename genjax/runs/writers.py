@@ -94,6 +94,11 @@ class Writers:
         if self._screen is not None:
             self._screen.show(status)
 
+    def end_progress(self) -> None:
+        """Leave the last progress where it is: what follows comes below it."""
+        if self._screen is not None:
+            self._screen.close()
+
     def report(self, *lines: str) -> None:
         """Lines that report what went as it should: a quiet run leaves them out."""
         if self._screen is not None:
@@ -113,19 +118,19 @@ class Writers:
 
 
 def finite(numbers: Numbers) -> dict[str, float | None]:
-    """The numbers, of any float type, for JSON; what is not finite becomes null, as JSON has
+    """Return the numbers, of any float type, for JSON; what is not finite becomes null, as JSON has
     no NaN.
     """
     return {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
 
 
 def read_rows(path: epath.Path) -> list[dict[str, Json]]:
-    """The rows of a ``metrics.jsonl``."""
+    """Return the rows of a ``metrics.jsonl``."""
     return parse_rows(path.read_bytes()) if path.exists() else []
 
 
 def parse_rows(content: bytes) -> list[dict[str, Json]]:
-    """The rows of lines; what is not a row, such as a line that a crash cut in half, is left
+    """Return the rows of lines; what is not a row, such as a line that a crash cut in half, is left
     out.
     """
     rows = []

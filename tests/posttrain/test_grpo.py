@@ -395,12 +395,12 @@ def test_what_does_not_fit_is_refused():
     for settings, words in (
         ({"reward": None}, "reward must be a function of prompts and responses, got None"),
         ({"group": 1}, "group must be at least 2"),
-        ({"minibatches": 0}, "minibatches is at least 1, not 0"),
+        ({"minibatches": 0}, "minibatches must be at least 1"),
         ({"clip": 0.0}, "clip must be above 0"),
         ({"clip_high": -1.0}, "clip_high must be above 0"),
         ({"kl_alarm": 0.0}, "kl_alarm must be above 0"),
         ({"kl": -1.0}, "kl must be at least 0"),
-        ({"longest_prompt": 0}, "longest_prompt is at least 1"),
+        ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
         ({"new_tokens": 14}, "must be <= 17 .context of .*, got 18"),
     ):
         with pytest.raises(UserError, match=words):

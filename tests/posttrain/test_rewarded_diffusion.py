@@ -434,9 +434,9 @@ def test_what_does_not_fit_is_refused():
     for settings, words in (
         ({"reward": None}, "reward must be a function"),
         ({"method": "ppo"}, "method must be one of 'weighted', 'dpo'"),
-        ({"samples": 1}, "samples is at least 2, not 1"),
-        ({"steps": 1}, "steps is at least 2, not 1"),
-        ({"updates": 0}, "updates is at least 1, not 0"),
+        ({"samples": 1}, "samples must be at least 2"),
+        ({"steps": 1}, "steps must be at least 2"),
+        ({"updates": 0}, "updates must be at least 1"),
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"beta": 0.0}, "beta must be above 0"),
         ({"data": -1.0}, "data must be at least 0"),

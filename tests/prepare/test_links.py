@@ -13,12 +13,12 @@ import pytest
 from genjax import gx
 from genjax.errors import UserError
 from genjax.prepare.matching.columns import guess_kinds
-from genjax.prepare.matching.components import measure_agreement
+from genjax.prepare.matching.components import choose_links, components, measure_agreement
 from genjax.prepare.matching.linkage import Linkage, Links
 from genjax.prepare.matching.review import apply_decisions, read_decisions
 from genjax.prepare.run import prepare
 from genjax.prepare.stages.duplicates import Linked
-from tests.prepare.contacts import make_contacts
+from tests.prepare.contacts import make_contacts, make_firms
 
 FEBRL = Path(os.environ.get("GENJAX_DATA", "/nowhere")).expanduser() / "dedup"
 
@@ -37,11 +37,33 @@ def test_linkage_needs_no_word_about_febrl(number):
     assert kinds["state"] == "category" and kinds["surname"] == "words"
 
 
-@pytest.mark.parametrize("seed", [0, 3])
-def test_other_errors_and_households_are_told_apart(seed):
-    table, known = make_contacts(1000, seed)
+LONG = [pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2, 3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize("seed", [0, 7, *LONG])
+@pytest.mark.parametrize("make", [make_contacts, make_firms])
+def test_other_errors_and_households_are_told_apart(make, seed):
+    table, known = make(1000, seed)
     found = measure_agreement(Linkage().link(table).group, known)
-    assert found.precision >= 0.98 and found.recall >= 0.95
+    assert found.precision >= 0.99 and found.recall >= 0.95
+
+
+def test_a_single_link_does_not_join_groups_that_speak_against_it():
+    def choose(*pairs):
+        left, right, probability = (np.array(column) for column in zip(*pairs, strict=True))
+        links = choose_links(np.stack([left, right]), probability, 0.9)
+        return components(left[links], right[links], 6).tolist()
+
+    pair, other, bridge = (0, 1, 0.999), (2, 3, 0.99), (1, 2, 0.95)
+    assert choose(pair, other, bridge) == [0, 0, 0, 0, 4, 5]
+    assert choose(pair, other, bridge, (0, 2, 1e-9), (0, 3, 0.01)) == [0, 0, 2, 2, 4, 5]
+    # One pair of three records was changed twice: the way between them is as sure.
+    assert choose(pair, (1, 2, 0.99), (0, 2, 1e-9)) == [0, 0, 0, 3, 4, 5]
+    assert choose(pair, (1, 2, 0.91), (0, 2, 1e-9)) == [0, 0, 2, 3, 4, 5]
+    assert choose((0, 1, 1.0), (1, 2, 1.0), (0, 2, 0.0)) == [0, 0, 0, 3, 4, 5]
+    assert choose((0, 1, 0.2)) == [0, 1, 2, 3, 4, 5]
+    nobody = np.zeros((2, 0), np.int64)
+    assert choose_links(nobody, np.zeros(0), 0.9).tolist() == []
 
 
 def test_columns_may_be_ignored_and_faults_are_named():
@@ -55,8 +77,12 @@ def test_columns_may_be_ignored_and_faults_are_named():
 
 
 def test_rows_that_agree_in_nothing_are_not_one_however_few_there_are():
-    table = pa.table({"a": ["xx", "xx", "yy"], "b": ["11", "11", "22"]})
-    assert Linkage().link(table).group.tolist() == [0, 0, 2]
+    others = ["yy", "zz", "uu", "vv"]
+    for count in range(1, 5):
+        table = pa.table({"a": ["xx", "xx", *others[:count]], "b": ["1", "1", *others[:count]]})
+        links = Linkage().link(table)
+        assert links.group.tolist()[2:] == [*range(2, count + 2)]
+    assert links.group.tolist() == [0, 0, 2, 3, 4, 5]
 
 
 def links_of(pairs, count):

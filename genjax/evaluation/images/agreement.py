@@ -14,7 +14,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import TICKED, count_classes, sample_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
-from genjax.family import is_conditional, require_samples
+from genjax.family import TextConditional, is_conditional, require_samples
 
 FOUND = 0.1  # of an even share of the samples; a good classifier makes fewer mistakes
 WRITTEN = 12  # up to this many classes, the picture shows each share as a number
@@ -90,8 +90,11 @@ def check_labels(
             f"{evaluator} needs a class-conditional model (family.conditional), which this "
             f"{type(family).__name__} is not"
         )
-    if getattr(family, "text", None) is not None:
-        raise UserError(f"{evaluator} needs a model conditioned on labels alone, not on text")
+    if isinstance(family, TextConditional) and family.text is not None:
+        raise UserError(
+            f"{evaluator} needs a model that is conditional on labels alone, but this one needs "
+            "a text with each label"
+        )
     if spec.classes is None:
         raise UserError(f"{evaluator} needs labels, but the data have none")
     if family.sampler.label is not None:

@@ -24,35 +24,7 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
 SUBSETS = 100  # draws of the kernel distance
-DENSE, PRECISE, THIN = 3.0, 0.98, 0.01  # beyond these, scores come with a make_cautions
-
-
-def make_cautions(shares: distances.Manifold, suffix: str) -> tuple[str, ...]:
-    """Return cautions about scores that say more about the measurement than about the samples.
-
-    Args:
-      shares: precision, recall, density and coverage.
-      suffix: suffix of the names of the scores.
-    """
-    found = []
-    if shares.density > DENSE:
-        found.append(
-            f"density_{suffix} {shares.density:.3g} is above {DENSE:g}, but for real images it is "
-            "near 1: the samples crowd where these features are dense, as blurred or constant "
-            "images do; look at the samples before you quote precision and density"
-        )
-    if shares.precision > PRECISE and shares.recall < shares.precision / 2:
-        found.append(
-            f"precision_{suffix} {shares.precision:.3g} with recall_{suffix} {shares.recall:.3g} "
-            "may be the score of blurred means or of a few repeated images: it says nothing "
-            "about sharpness"
-        )
-    if shares.coverage < THIN and shares.precision < THIN:
-        found.append(
-            f"precision_{suffix} and coverage_{suffix} are both near 0: the samples are far from "
-            "the real images, or scaled differently"
-        )
-    return tuple(found)
+DENSE, PRECISE, THIN = 3.0, 0.98, 0.01  # scores beyond these come with a caution
 
 
 @checks.frozen
@@ -141,7 +113,32 @@ class SampleQuality(Evaluator):
             f"{real.shape[1]} + 1)^3, "
             f"{SUBSETS} subsets of {self.kernel_subset:,}; manifolds of {count:,} each, k {self.k}"
         )
-        return Findings(numbers, protocol=protocol, remarks=make_cautions(shares, suffix))
+        return Findings(numbers, protocol=protocol)
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        suffix, names = label(self.features), ("precision", "recall", "density", "coverage")
+        if not {f"{name}_{suffix}" for name in names} <= set(numbers):
+            return ()
+        precision, recall, density, coverage = (numbers[f"{name}_{suffix}"] for name in names)
+        found = []
+        if density > DENSE:
+            found.append(
+                f"density_{suffix} {density:.3g} is above {DENSE:g}, but near 1 for real images: "
+                "the samples crowd where these features are dense, as blurred or constant "
+                "images do; look at the samples before you quote precision and density"
+            )
+        if precision > PRECISE and recall < precision / 2:
+            found.append(
+                f"precision_{suffix} {precision:.3g} with recall_{suffix} {recall:.3g} may be the "
+                "score of blurred averages or of a few repeated images; it does not measure "
+                "sharpness"
+            )
+        if coverage < THIN and precision < THIN:
+            found.append(
+                f"precision_{suffix} and coverage_{suffix} are both near 0: the samples lie "
+                "far from the real images, or have another scale"
+            )
+        return tuple(found)
 
     def _refuse_fewer(self, count: int, what: str) -> None:
         """Refuse too few images for a kernel distance or a manifold."""

@@ -24,14 +24,16 @@ from genjax.family import Family
 class TabularCorrelations(Evaluator):
     """Compares the association of each pair of columns in samples with that in the evaluated split.
 
-    For two columns of numbers it is Pearson's correlation, for two of categories Cramér's V, and
-    for one of each the correlation ratio: the root of the share of the number's variance explained
-    by the categories. Rows with a missing number are left out of its pairs; a missing category is a
-    category.
+    The association of two numeric columns is Pearson's correlation, that of two categorical ones
+    Cramér's V, and that of one of each the correlation ratio: the root of the share of the number's
+    variance that the categories explain. Rows with a missing number are left out of its pairs; a
+    missing category counts as a category.
 
     Numbers: ``correlation_difference``, the mean absolute difference over all pairs;
-    ``correlation_difference_max``; ``correlation_difference_train``, the mean one for the training
-    rows, which shows the noise due to the size of the split.
+    ``correlation_difference_max``; ``correlation_difference_train``, the mean difference for the
+    training rows, which is due to chance. A constant column has association 0 with every other:
+    ``constant_columns`` counts those constant in the samples only, ``constant_columns_held_out``
+    those constant in the split.
 
     Attributes:
       samples: number of samples.
@@ -50,15 +52,19 @@ class TabularCorrelations(Evaluator):
             raise UserError(f"{name} needs a table with at least 2 columns")
 
     def __call__(self, subject: Subject) -> Findings:
-        data = compute_associations(data_columns(subject, subject.split))
-        samples = compute_associations(sample_columns(subject, self.samples))
+        real = data_columns(subject, subject.split)
+        drawn = sample_columns(subject, self.samples)
+        data, samples = compute_associations(real), compute_associations(drawn)
         train = compute_associations(data_columns(subject, "train"))
         pairs = np.triu_indices(len(data), 1)
+        constant = [find_constant(columns) for columns in (real, drawn)]
         apart = np.abs(samples - data)[pairs]
         numbers = {
             "correlation_difference": float(apart.mean()),
             "correlation_difference_max": float(apart.max()),
             "correlation_difference_train": float(np.abs(train - data)[pairs].mean()),
+            "constant_columns": float(len(constant[1] - constant[0])),
+            "constant_columns_held_out": float(len(constant[0])),
         }
         return Findings(
             numbers,
@@ -70,6 +76,22 @@ class TabularCorrelations(Evaluator):
             f"{self.samples:,} samples by {subject.model.family.sampler}, the rows of "
             f"{subject.split}",
         )
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        return tuple(
+            f"{numbers[name]:.0f} columns of {whose} do not vary: their correlations are undefined "
+            "and count as 0"
+            for name, whose in (
+                ("constant_columns", "the samples"),
+                ("constant_columns_held_out", "the split"),
+            )
+            if numbers.get(name)
+        )
+
+
+def find_constant(columns: Mapping[str, np.ndarray]) -> set[str]:
+    """Return the names of the columns [N] with fewer than two distinct known values."""
+    return {name for name, x in columns.items() if len(np.unique(x[_is_known(x)])) < 2}
 
 
 def compute_associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -24,7 +24,9 @@ Learner = Literal["logistic_regression", "decision_tree", "random_forest", "near
 
 # For categories, each a mean over learners; for numbers there is only R2.
 MEASURES = ("accuracy", "balanced_accuracy", "f1", "auc")
-SKEWED = 0.8  # from this share of the most common value on, accuracy says little
+NOTICEABLE = 0.05  # distance beyond its limit from which a score comes with a caution
+SURE = 0.9999  # R2 from which another column must determine the target
+SKEWED = 0.8  # share of the most common value from which accuracy means little
 
 
 @checks.frozen
@@ -116,6 +118,28 @@ class TrainOnSynthetic(Evaluator):
                 numbers[f"tstr_{name}"] = float(synthetic[:, i].mean())
                 numbers[f"trtr_{name}"] = float(known[i])
         return numbers
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        found = []
+        drawn, real = numbers.get("tstr_auc", 0.5), numbers.get("trtr_auc", 0.5)
+        if drawn < 0.5 - NOTICEABLE and real > 0.5 + NOTICEABLE:
+            found.append(
+                f"tstr_auc {drawn:.3g} is worse than guessing (0.5), while trtr_auc is "
+                f"{real:.3g}: the samples may have the target inverted"
+            )
+        for name in ("auc", "accuracy", "balanced_accuracy", "f1", "r2"):
+            if numbers.get(f"tstr_{name}", 0.0) > numbers.get(f"trtr_{name}", 1.0) + NOTICEABLE:
+                found.append(
+                    f"tstr_{name} {numbers[f'tstr_{name}']:.3g} is above that from real rows, "
+                    f"{numbers[f'trtr_{name}']:.3g}: samples cannot hold more than the rows that "
+                    "the model learned from; the split may be small, or in the training data"
+                )
+        if numbers.get("trtr_auc") == 1 or numbers.get("trtr_r2", 0.0) > SURE:
+            found.append(
+                "real rows predict the target without a mistake: a column may be a copy of it, so "
+                "utility says nothing about the others"
+            )
+        return tuple(found)
 
 
 def _make_remarks(codec: Component, numbers: Mapping[str, float], split: str) -> Iterator[str]:

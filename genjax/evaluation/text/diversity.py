@@ -22,8 +22,9 @@ from genjax.evaluation.text.ngrams import distinct, repetition, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import Family
 
-COLLAPSED = 0.5  # ratio of distinct-n below which there is a remark
-REPEATING = 0.2  # excess repetition above which there is a remark
+ALIKE = 0.95  # self-BLEU (at most 1) above which texts are nearly the same
+COLLAPSED = 0.5  # ratio of distinct-n below which a remark is made
+REPEATING = 0.2  # excess repetition over held-out text above which a remark is made
 Unit = Literal["words", "tokens"]
 
 
@@ -85,6 +86,17 @@ class TextDiversity(Evaluator):
             f"in orders up to and of {self.n}",
             make_remarks(drawn, held_out),
         )
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        found = []
+        for suffix, whose in (("", "the samples"), ("_held_out", "the held-out rows")):
+            alike = numbers.get(f"self_bleu{suffix}", 0.0)
+            if alike > ALIKE:
+                found.append(
+                    f"self_bleu{suffix} {alike:.3g}: {whose} are nearly the same, so the other "
+                    "numbers mean little"
+                )
+        return tuple(found)
 
 
 class Varied(NamedTuple):

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from genjax.data.dataset import Spec
+from genjax.data.text.codec_parts import HasEnd
 from genjax.data.text.codecs import NOTHING, Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
@@ -32,7 +33,8 @@ def data_texts(subject: Subject, count: int, split: str | None = None) -> list[n
     real = batch["loss_mask"] > 0
     if "segment_ids" in batch:
         real &= batch["segment_ids"] == 1
-    end = getattr(subject.model.codec, "end", None)
+    codec = subject.model.codec
+    end = codec.end if isinstance(codec, HasEnd) else None
     ends = () if end is None else (end,)
     return [
         cut_at_end(row[mask].astype(np.int64), ends)

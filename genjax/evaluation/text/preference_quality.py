@@ -68,6 +68,25 @@ class PreferenceQuality(Evaluator):
             "tokens of the response",
         )
 
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        accuracy, error = (
+            numbers.get("preference_accuracy", 0.5),
+            numbers.get("preference_error", 0),
+        )
+        longer, found = numbers.get("longer_wins", 0.5), []
+        if accuracy + 2 * error < 0.5:
+            found.append(
+                f"preference_accuracy {accuracy:.3g} is below 0.5, which guessing reaches: chosen "
+                "and rejected may have changed places in this set"
+            )
+        if accuracy == 1 or longer in (0, 1):
+            found.append(
+                f"preference_accuracy {accuracy:.3g}, and {longer:.3g} of the chosen "
+                "responses are the longer ones: something on the surface, such as length or "
+                "a mark, may tell the chosen ones"
+            )
+        return tuple(found)
+
 
 class Judged(NamedTuple):
     """Rewards and lengths of both responses of each pair, [N].

@@ -12,6 +12,7 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import HasReferences, Spec
+from genjax.data.text.codec_parts import HasTarget
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -23,6 +24,7 @@ from genjax.family import Batch, Family, State
 from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 WORDS = Words()
+PERFECT, READABLE, WORTHLESS = 99.0, 40.0, 0.5  # BLEU, chrF, BLEU that come with a caution
 
 
 @checks.frozen
@@ -80,7 +82,7 @@ class TranslationQuality(Evaluator):
             )
         translations = [cut_at_end(row, (codec.end,)) for row in written]
         splitter = _find_splitter(codec)
-        lower = bool(getattr(splitter, "lower", False)) and splitter is not WORDS
+        lower = splitter.lower and splitter is not WORDS
         scores, signature = score_corpus(
             [codec.decode(row) for row in translations], references, lower
         )
@@ -92,6 +94,26 @@ class TranslationQuality(Evaluator):
             f"tokens; {signature}; "
             f"bleu_tokenised: words of {type(splitter).__name__}, no smoothing",
         )
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        bleu, chrf = numbers.get("bleu", READABLE), numbers.get("chrf", 0.0)
+        if bleu > PERFECT:
+            return (
+                f"bleu {bleu:.4g}: the translations equal the references; the model "
+                "may have been trained on this set, or the sources may contain the translations",
+            )
+        if bleu < WORTHLESS and chrf > READABLE:
+            return (
+                f"bleu {bleu:.3g} with chrf {chrf:.3g}: characters agree where words do not; the "
+                "references may be tokenised differently, have one word each, or be in a script "
+                "without spaces",
+            )
+        if bleu < WORTHLESS:
+            return (
+                f"bleu {bleu:.3g}: hardly any four consecutive words agree; the translations may "
+                "be empty or in another language, or the references may be in another order",
+            )
+        return ()
 
 
 def translate(
@@ -188,8 +210,8 @@ def _answer_batch(
 
 
 def _find_splitter(codec: Component) -> Words:
-    """Return the codec that splits the target's text into words: its own, if it has words."""
-    target = getattr(codec, "target", codec)
+    """Return the target's codec if it splits text into words, else ``WORDS``."""
+    target = codec.target if isinstance(codec, HasTarget) else codec
     return target if isinstance(target, Words) else WORDS
 
 

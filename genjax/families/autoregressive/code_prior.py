@@ -20,7 +20,7 @@ from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion import conditioning
-from genjax.families.likelihoods import DiscretizedLogistic
+from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic
 from genjax.families.vqvae import VQVAE, decode_codes, encode_to_codes
 from genjax.family import (
     Batch,
@@ -190,7 +190,9 @@ class CodePrior(Continued):
         rate, mask, bits = nll.sum(-1), batch["mask"], math.prod(x.shape[1:]) * math.log(2)
         metrics = {"loss": _per_code(nll, mask), "code_bits_per_dim": Mean.of(rate / bits, mask)}
         likelihood = self.autoencoder.likelihood
-        if isinstance(likelihood, DiscretizedLogistic) or getattr(likelihood, "binarize", False):
+        if isinstance(likelihood, DiscretizedLogistic) or (
+            isinstance(likelihood, Bernoulli) and likelihood.binarize
+        ):
             params, variables = (
                 state.frozen[AUTOENCODER][name] for name in ("params", "variables")
             )

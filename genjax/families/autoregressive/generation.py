@@ -14,6 +14,7 @@ import numpy as np
 
 from genjax.checks import Component
 from genjax.data.chat.template import before_end
+from genjax.data.text.codec_parts import HasTokenBytes
 from genjax.data.text.streaming import decode_settled
 from genjax.errors import UserError
 from genjax.families.autoregressive.request import MOST_PROMPTS, Decoding, Request
@@ -235,7 +236,7 @@ def check_stream(request: Request, codec: Component) -> None:
     """
     if request.decoding.beams > 1 or request.draft is not None:
         raise UserError("a stream draws one token after another: leave beams and draft out")
-    if not hasattr(codec, "token_bytes"):
+    if not isinstance(codec, HasTokenBytes):
         raise UserError(f"a stream needs a text codec, got a {type(codec).__name__}")
 
 

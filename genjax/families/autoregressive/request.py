@@ -12,6 +12,7 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.chat.template import ChatCodec, before_end, ends_of
+from genjax.data.text.codec_parts import HasSource
 from genjax.data.text.codecs import NOTHING, Unencodable
 from genjax.errors import UserError
 from genjax.family import Trained
@@ -304,9 +305,9 @@ def encode_source(codec: Component, text: str) -> tuple[int, ...]:
     Raises:
       UserError: the data have no source, or the text is outside the codec's vocabulary.
     """
-    reader = getattr(codec, "source", None)
-    if reader is None:
+    if not isinstance(codec, HasSource):
         raise UserError("these data have no source: leave sampler.source out", "sampler.source")
+    reader = codec.source
     before = () if reader.start is None else (reader.start,)
     after = () if reader.end is None else (reader.end,)
     return (*before, *_tokens(reader.encode, reader, text, "the source"), *after)

@@ -73,6 +73,26 @@ class Cache(NamedTuple):
         mask = None if self.memory_mask is None else self.memory_mask[rows]
         return Cache(layers, self.lengths[rows], mask)
 
+    def put(self, rows: jax.Array, other: Cache) -> Cache:
+        """With the rows [N] of `other` in the places `rows` [N]; a place past the last row is
+        dropped. Both have the same capacity.
+        """
+        batch, count = len(self.lengths), len(other.lengths)
+
+        def placed(a: jax.Array, b: jax.Array) -> jax.Array:  # [..., B*K, S, D]
+            *first, heads, slots, width = a.shape
+            parts = a.reshape(*first, batch, heads // batch, slots, width)
+            new = b.reshape(*first, count, heads // batch, slots, width)
+            index = (slice(None),) * len(first) + (rows,)
+            return parts.at[index].set(new.astype(a.dtype), mode="drop").reshape(a.shape)
+
+        layers = jax.tree.map(placed, self.layers, other.layers)
+        lengths = self.lengths.at[rows].set(other.lengths, mode="drop")
+        mask = self.memory_mask
+        if mask is not None and other.memory_mask is not None:
+            mask = mask.at[rows].set(other.memory_mask, mode="drop")
+        return Cache(layers, lengths, mask)
+
     def rewind(self, tokens: jax.Array) -> Cache:
         """Drop the last `tokens` [B] of each row; slots past the end of a row are never read."""
         return self._replace(lengths=self.lengths - tokens)

@@ -14,6 +14,7 @@ import numpy as np
 import scipy.sparse
 
 PAIRS = 2**14  # looked at together
+CERTAIN = 3.0  # the largest logarithm of the odds of a pair that counts: 95 %
 
 Same = Callable[
     [np.ndarray, np.ndarray], np.ndarray
@@ -21,12 +22,16 @@ Same = Callable[
 
 
 def components(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
-    """The group [count] of every record, of pairs ``left`` [M] and ``right`` [M] of indices."""
+    """Return the group [count] of every record, of pairs ``left`` [M] and ``right`` [M] of
+    indices.
+    """
     return merge_groups(np.arange(count), left, right)
 
 
 def merge_groups(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """The group [N] after pairs ``left`` [M] and ``right`` [M] of indices are joined as well."""
+    """Return the group [N] after pairs ``left`` [M] and ``right`` [M] of indices are joined as
+    well.
+    """
     if not len(left):
         return group
     nodes, ends = np.unique(np.concatenate([group[left], group[right]]), return_inverse=True)
@@ -35,16 +40,69 @@ def merge_groups(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.n
         (np.ones(len(begin), bool), (begin, end)), (len(nodes), len(nodes))
     )
     _, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
-    _, first = np.unique(
-        labels, return_index=True
-    )  # nodes rise, so the first of a component is its smallest
+    # nodes rise, so the first of a component is its smallest
+    _, first = np.unique(labels, return_index=True)
     to = np.arange(len(group))
     to[nodes] = nodes[first][labels]
     return to[group]
 
 
+def choose_links(pairs: np.ndarray, probability: np.ndarray, threshold: float) -> np.ndarray:
+    """Which pairs [2, M] of records are links [M] bool: those that reach the threshold, less those
+    that would join two groups whose other pairs speak more against it than they for it.
+
+    The likeliest links join first. A pair counts with the logarithm of its odds, none for more than
+    ``CERTAIN``; two records that were not compared say nothing. So a record that was changed twice
+    stays with its first form by way of the one between, and two households do not become one by
+    way of a single row.
+
+    Args:
+      pairs: with the smaller index first, each once.
+    """
+    links = probability >= threshold
+    with np.errstate(divide="ignore"):
+        odds = np.clip(np.log(probability) - np.log1p(-probability), -CERTAIN, CERTAIN)
+    count = int(pairs.max(initial=-1)) + 1
+    group = components(pairs[0, links], pairs[1, links], count)
+    inside = group[pairs[0]] == group[pairs[1]]
+    doubted = np.isin(group[pairs[0]], group[pairs[0][inside & ~links]]) & inside
+    of = {int(record): {int(record)} for record in np.unique(pairs[:, doubted])}
+    evidence: dict[int, dict[int, float]] = {record: {} for record in of}
+    rows = np.flatnonzero(doubted)
+    for (a, b), weight in zip(pairs[:, rows].T.tolist(), odds[rows].tolist(), strict=True):
+        evidence[a][b] = evidence[b][a] = weight
+    joined = {record: record for record in of}
+    likeliest = np.lexsort((*pairs[::-1, rows], -probability[rows]))
+    for row in rows[likeliest]:
+        if not links[row]:
+            break
+        a, b = (joined[int(record)] for record in pairs[:, row])
+        if a != b and evidence[a][b] >= 0:
+            _join_groups(a, b, of, evidence, joined)
+    final = np.array([joined.get(record, -1) for record in range(count)], np.int64)
+    kept = ~doubted | (final[pairs[0]] == final[pairs[1]])
+    return links & kept
+
+
+def _join_groups(
+    a: int,
+    b: int,
+    of: dict[int, set[int]],
+    evidence: dict[int, dict[int, float]],
+    joined: dict[int, int],
+) -> None:
+    """Join group ``b`` to ``a``: their records, and the evidence about either and each other."""
+    for record in of[b]:
+        joined[record] = a
+    of[a] |= of.pop(b)
+    for other, weight in evidence.pop(b).items():
+        evidence[other].pop(b)
+        if other != a:
+            evidence[a][other] = evidence[other][a] = evidence[a].get(other, 0.0) + weight
+
+
 def group_equal(keys: np.ndarray) -> np.ndarray:
-    """The group [N] of records with equal keys [N]."""
+    """Return the group [N] of records with equal keys [N]."""
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     return first[inverse]
 
@@ -71,7 +129,7 @@ def buckets(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def group_similar(
     keys: Iterable[np.ndarray], same: Same | None, group: np.ndarray, reach: int | None = None
 ) -> np.ndarray:
-    """The group [N] once those that share one of their keys and are the same are joined.
+    """Return the group [N] once those that share one of their keys and are the same are joined.
 
     Without ``same`` a shared key is enough, and a bucket of m records takes m - 1 pairs. With it,
     pairs of records that are one already are skipped: the components are those of all pairs that
@@ -139,7 +197,8 @@ class Agreement(NamedTuple):
 
 
 def measure_agreement(found: Any, known: Any) -> Agreement:
-    """How far clusters agree with known ones, exactly, by the counts of their contingency table.
+    """Return how far clusters agree with known ones, exactly, by the counts of their contingency
+    table.
 
     Args:
       found: a label of each record [N].
@@ -158,7 +217,6 @@ def measure_agreement(found: Any, known: Any) -> Agreement:
 
 
 def _pairs(labels: np.ndarray) -> int:
-    sizes = np.unique(labels, return_counts=True)[1].astype(
-        object
-    )  # Python's integers do not overflow
+    # Python's integers do not overflow
+    sizes = np.unique(labels, return_counts=True)[1].astype(object)
     return int((sizes * (sizes - 1) // 2).sum())

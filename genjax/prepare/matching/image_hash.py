@@ -49,17 +49,17 @@ class ImageHash:
             )
 
     def hash(self, image: Image.Image) -> int:
-        """The hash of an image of any mode and size, below 2^64."""
+        """Return the hash of an image of any mode and size, below 2^64."""
         bits = _differences(image) if self.method == "dhash" else _frequencies(image)
         return int.from_bytes(np.packbits(bits).tobytes())
 
     def hash_images(self, images: Iterable[Image.Image]) -> np.ndarray:
-        """The hashes [N] uint64 of images, of which one at a time is in memory."""
+        """Return the hashes [N] uint64 of images, of which one at a time is in memory."""
         return np.fromiter((self.hash(image) for image in images), np.uint64)
 
     def cluster(self, hashes: np.ndarray) -> np.ndarray:
-        """The group [N] int64 of each image, of hashes [N] uint64: the smallest index of those it
-        is one with.
+        """Return the group [N] int64 of each image, of hashes [N] uint64: the smallest index of
+        those it is one with.
 
         Where at most d bits differ, one of any d + 1 bands has none that does, so only images that
         share a band are tried.

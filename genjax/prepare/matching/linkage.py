@@ -6,28 +6,22 @@ weight computation in the Fellegi-Sunter model of record linkage".
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.special import softmax
 
 from genjax import checks
 from genjax.errors import UserError, unknown_name
 from genjax.prepare.matching.columns import SIMILARITY, choose_blocks, guess_kinds
-from genjax.prepare.matching.components import buckets, components
+from genjax.prepare.matching.components import buckets, choose_links, components
+from genjax.prepare.matching.estimation import MISSING, estimate, join_codes
 from genjax.prepare.matching.similarities import SIMILARITIES, soundex
 
-ROUNDS = 200  # of expectation and maximisation, at most
-SETTLED = 1e-6  # how little a probability changes in the last of them
-CHANCE = 0.15  # of the evidence of a column: less of it is left where values agree by chance
-MUCH = 0.4  # of the evidence of all columns
-PRIOR = 1.0  # pairs that each level is seen in beforehand
 MOST = 50  # rows of a block that nobody has chosen
-MISSING = -1  # the level of a pair of which one value is
 
 
 @checks.frozen
@@ -110,7 +104,8 @@ class Linkage:
     """Rows are one where the evidence of all columns says so, each as much as it is worth in this
     very table.
 
-    Columns are taken to be independent, given whether two rows are one. How often each level comes
+    A link that would join two groups whose other pairs speak more against it goes. Columns are
+    taken to be independent, given whether two rows are one. How often each level comes
     up among rows that are one is estimated from the pairs of the blocks, among others from random
     pairs, both by expectation and maximisation: no row's truth is needed. Values are compared
     without white space at their ends and in lower case. Memory and time grow with the pairs of the
@@ -156,14 +151,15 @@ class Linkage:
         )
 
     def cluster(self, table: pa.Table) -> np.ndarray:
-        """The group [N] int64 of each row of a table: the smallest index of those it is one with.
+        """Return the group [N] int64 of each row of a table: the smallest index of those it is one
+        with.
 
         See ``link``.
         """
         return self.link(table).group
 
     def link(self, table: pa.Table) -> Links:
-        """The rows of a table that are one regardless of the order of its rows.
+        """Return the rows of a table that are one regardless of the order of its rows.
 
         Raises:
           UserError: a column is missing, or holds what cannot be compared so.
@@ -180,11 +176,11 @@ class Linkage:
         levels, random = (
             self._compare_pairs(columns, some) for some in (pairs, self._draw_pairs(len(table)))
         )
-        probability, weights = _estimate(levels, random, sizes, len(table))
+        probability, weights = estimate(levels, random, sizes, len(table))
         # Where nothing agrees, no estimate of a few rows may say otherwise.
         probability = np.where((levels > 0).any(1), probability, 0.0)
         left, right = order[pairs]
-        one = probability >= self.threshold
+        one = choose_links(pairs, probability, self.threshold)
         named = dict(
             zip((comparison.column for comparison in self.comparisons), weights, strict=True)
         )
@@ -219,7 +215,7 @@ class Linkage:
         return np.stack([left, (left + rng.integers(1, count, self.sample)) % count])
 
     def _compare_pairs(self, columns: dict[str, _Column], pairs: np.ndarray) -> np.ndarray:
-        """The level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or
+        """Return the level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or
         ``MISSING``.
         """
         return np.stack(
@@ -258,13 +254,13 @@ def _column(table: pa.Table, name: str) -> _Column:
 
 
 def _pairs(block: Blocking, columns: dict[str, _Column]) -> np.ndarray:
-    """The pairs [2, M] of a block."""
+    """Return the pairs [2, M] of a block."""
     parts = [
         _encode_sounds(columns[name]) if block.soundex else columns[name].codes
         for name in block.columns
     ]
     there = np.flatnonzero(np.all([codes > 0 for codes in parts], axis=0))
-    keys = _joint([codes[there] for codes in parts])
+    keys = join_codes([codes[there] for codes in parts])
     pairs = _following(keys, block.window) if block.window else _sharing(keys, block.largest)
     return there[np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1)]
 
@@ -277,23 +273,15 @@ def _encode_sounds(column: _Column) -> np.ndarray:
     ]  # the missing one has no sound, and comes first
 
 
-def _joint(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """One code [N] of several, in their order."""
-    joint = np.zeros(len(parts[0]), np.int64)
-    for part in parts:
-        joint = np.unique(joint * (int(part.max(initial=0)) + 1) + part, return_inverse=True)[1]
-    return joint
-
-
 def _following(keys: np.ndarray, window: int) -> Iterator[np.ndarray]:
-    """The pairs [2, M] of each distance up to ``window`` in the order of the keys."""
+    """Yield the pairs [2, M] of each distance up to ``window`` in the order of the keys."""
     order = np.argsort(keys, kind="stable")
     for lag in range(1, min(window, len(order) - 1) + 1):
         yield np.stack([order[:-lag], order[lag:]])
 
 
 def _sharing(keys: np.ndarray, largest: int) -> Iterator[np.ndarray]:
-    """The pairs [2, M] with equal keys, of those that at most ``largest`` rows share."""
+    """Yield the pairs [2, M] with equal keys, of those that at most ``largest`` rows share."""
     sizes = np.unique(keys, return_inverse=True, return_counts=True)
     few = np.flatnonzero((sizes[2] <= largest)[sizes[1]])
     indices, ends = buckets(keys[few])
@@ -304,13 +292,15 @@ def _sharing(keys: np.ndarray, largest: int) -> Iterator[np.ndarray]:
 
 
 def _union(pairs: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """The pairs [2, M] of all, each once and with its smaller index first."""
+    """Return the pairs [2, M] of all, each once and with its smaller index first."""
     every = np.sort(np.concatenate(list(pairs), axis=1), axis=0)
     return np.stack(np.divmod(np.unique(every[0] * count + every[1]), count)) if count else every
 
 
 def _level(comparison: FieldComparison, column: _Column, pairs: np.ndarray) -> np.ndarray:
-    """The level of pairs [2, M] in one comparison [M]. Each pair of values is compared once."""
+    """Return the level of pairs [2, M] in one comparison [M]. Each pair of values is compared
+    once.
+    """
     codes = column.codes[pairs]
     count = len(column.values)
     distinct, inverse = np.unique(codes[0] * count + codes[1], return_inverse=True)
@@ -324,108 +314,3 @@ def _level(comparison: FieldComparison, column: _Column, pairs: np.ndarray) -> n
         raise UserError(f"column {comparison.column!r}: {error}") from None
     levels[there] = (found[:, None] >= np.asarray(comparison.levels) - 1e-9).sum(1)
     return levels[inverse]
-
-
-def _estimate(
-    levels: np.ndarray, random: np.ndarray, sizes: Sequence[int], count: int
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The probability of pairs [M] and the weights of each comparison's levels, by expectation and
-    maximisation.
-
-    Blocks choose pairs that agree. So what pairs are like that are not one is estimated from random
-    pairs, and a pair is one beforehand with the chance of any two rows of the table, not of a
-    block: that its block's values agree is evidence which counts in its pattern. Hardly any pair
-    outside the blocks is one. A third kind of pairs is related, as those of a household: they agree
-    in some columns together and in others no more than any two rows.
-
-    Args:
-      levels: of the pairs [M, C].
-      random: of random pairs [R, C].
-      sizes: levels of each comparison.
-      count: rows of the table.
-    """
-    patterns, of_pair, counts = _patterns(levels)
-    others, _, other_counts = _patterns(random)
-    every = count * (count - 1) / 2 + 2 * PRIOR
-    apart = [_share(_count(others[:, c], other_counts, size)) for c, size in enumerate(sizes)]
-    # Rows that are one mostly agree, related ones half as often.
-    same = [np.append(np.full(size - 1, 0.3 / (size - 1)), 0.7) for size in sizes]
-    related = [(one + other) / 2 for one, other in zip(same, apart, strict=True)]
-    chances = np.full(2, (count + PRIOR) / (2 * count + every))  # as if every second row were one
-    probability = np.ones(len(patterns))
-    for _ in range(ROUNDS):
-        before = probability
-        posterior = _posterior(patterns, (same, related, apart), chances)
-        probability = posterior[0]
-        chances = (posterior[:2] @ counts + PRIOR) / every
-        same, related = (
-            [_share(_count(patterns[:, c], counts * one, size)) for c, size in enumerate(sizes)]
-            for one in posterior[:2]
-        )
-        if np.abs(probability - before).max(initial=0) < SETTLED:
-            break
-    if not _are_others(same, related, apart):  # those that are one with more errors
-        probability = posterior[:2].sum(0)
-        same = [
-            _share(_count(patterns[:, c], counts * probability, size))
-            for c, size in enumerate(sizes)
-        ]
-    weights = [np.log2(one / other) for one, other in zip(same, apart, strict=True)]
-    return probability[of_pair], weights
-
-
-def _are_others(
-    same: Sequence[np.ndarray], related: Sequence[np.ndarray], apart: Sequence[np.ndarray]
-) -> bool:
-    """Whether related pairs are not one: columns that give much of the evidence for it agree in
-    them by chance, as the first names and dates of birth of a household. Errors spare more.
-    """
-    bits = [
-        (_divergence(one, none), _divergence(some, none))
-        for one, some, none in zip(same, related, apart, strict=True)
-    ]
-    by_chance = sum(one for one, some in bits if some < CHANCE * one)
-    return by_chance > MUCH * sum(one for one, _ in bits)
-
-
-def _divergence(one: np.ndarray, other: np.ndarray) -> float:
-    """In bits."""
-    return float(np.sum(one * np.log2(one / other)))
-
-
-def _patterns(levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The different rows [K, C] of levels [M, C], which of them each is [M], and how often
-    each comes [K].
-    """
-    joint = _joint(list(levels.T + 1))
-    _, first, inverse, counts = np.unique(
-        joint, return_index=True, return_inverse=True, return_counts=True
-    )
-    return levels[first], inverse, counts
-
-
-def _count(levels: np.ndarray, weights: np.ndarray, size: int) -> np.ndarray:
-    """The weight of each level [size]; a missing value is none."""
-    there = levels != MISSING
-    return np.bincount(levels[there], weights[there], size)
-
-
-def _share(counts: np.ndarray) -> np.ndarray:
-    return (counts + PRIOR) / (counts + PRIOR).sum()
-
-
-def _posterior(
-    patterns: np.ndarray, kinds: Sequence[Sequence[np.ndarray]], chances: np.ndarray
-) -> np.ndarray:
-    """The probability [3, K] that pairs of these patterns [K, C] are of each kind.
-
-    Args:
-      kinds: how likely each level of each comparison is in pairs of the kind.
-      chances: of the first two kinds beforehand.
-    """
-    others = max(1 - chances.sum(), np.finfo(float).tiny)
-    total = np.log(np.append(chances, others))[:, None] + np.zeros(len(patterns))
-    for row, kind in zip(total, kinds, strict=True):
-        for levels, shares in zip(patterns.T, kind, strict=True):
-            row += np.where(levels == MISSING, 0.0, np.log(shares)[levels])
-    return softmax(total, axis=0)

@@ -96,7 +96,7 @@ class MinHash:
         return every[int(np.argmin(wrong))]
 
     def sign(self, text: Expression) -> Expression:
-        """The signature [permutations] uint32 of a column of texts."""
+        """Return the signature [permutations] uint32 of a column of texts."""
         import daft
 
         worded = daft.func.batch(return_dtype=daft.DataType.string(), use_process=False)(
@@ -107,12 +107,12 @@ class MinHash:
         )
 
     def stack_signatures(self, chunks: Iterable[pa.FixedSizeListArray]) -> np.ndarray:
-        """The signatures [N, permutations] uint32 of a column's chunks."""
+        """Return the signatures [N, permutations] uint32 of a column's chunks."""
         rows = [chunk.flatten().to_numpy().reshape(-1, self.permutations) for chunk in chunks]
         return np.concatenate([np.zeros((0, self.permutations), np.uint32), *rows])
 
     def cluster(self, signatures: np.ndarray) -> np.ndarray:
-        """The group [N] int64 of each text: the smallest index of those it is one with.
+        """Return the group [N] int64 of each text: the smallest index of those it is one with.
 
         Works through one band after the other, so that only the signatures [N, permutations] uint32
         take much memory.
@@ -149,8 +149,8 @@ class MinHash:
         return math.ceil(self.threshold * self.permutations - 1e-9)
 
     def recall(self, jaccard: np.ndarray) -> np.ndarray:
-        """The chance [N] that two texts of a Jaccard similarity [N] are found to be one, apart from
-        all others.
+        """Return the chance [N] that two texts of a Jaccard similarity [N] are found to be one,
+        apart from all others.
 
         It is the S-curve of the bands; where pairs are checked, the chance that enough entries are
         equal as well: each of them is with a chance of the similarity.
@@ -162,9 +162,9 @@ class MinHash:
         ]
 
     def _compute_miss_probability(self, similarity: float) -> float:
-        """The chance that enough entries are equal, but no whole band: from the coefficients of
-        x^k, the chances of k equal entries, of ((1 - s + s x)^rows - (s x)^rows)^bands (1 - s + s
-        x)^rest.
+        """Return the chance that enough entries are equal, but no whole band: from the coefficients
+        of x^k, the chances of k equal entries, of ((1 - s + s x)^rows - (s x)^rows)^bands (1 - s +
+        s x)^rest.
         """
         bands, rows = self.layout
         one = np.array([1 - similarity, similarity])
@@ -175,7 +175,9 @@ class MinHash:
 
 
 def s_curve(similarity: np.ndarray, bands: int, rows: int) -> np.ndarray:
-    """The chance [...] that sets of a Jaccard similarity [...] share a band of their signatures."""
+    """Return the chance [...] that sets of a Jaccard similarity [...] share a band of their
+    signatures.
+    """
     return 1 - (1 - similarity**rows) ** bands
 
 
@@ -189,7 +191,7 @@ def _normalise_texts(texts: Series) -> pa.Array:
 
 
 def _hashes(entries: np.ndarray) -> np.ndarray:
-    """A hash of 64 bits [N] of each row of entries [N, K]."""
+    """Return a hash of 64 bits [N] of each row of entries [N, K]."""
     found = np.empty(len(entries), np.uint64)
     for begin in range(0, len(entries), ROWS):
         part = entries[begin : begin + ROWS]

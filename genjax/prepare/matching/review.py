@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from genjax.data.text.record_files import read_records
 from genjax.errors import UserError
-from genjax.prepare.matching.components import components
+from genjax.prepare.matching.components import choose_links, components
 from genjax.prepare.matching.linkage import Links
 
 LEFT, RIGHT, PROBABILITY, DECISION = "left", "right", "probability", "decision"
@@ -88,7 +88,8 @@ def apply_decisions(
     known |= {pair: len(links.left) + number for number, pair in enumerate(new)}
     for pair, same in decided.items():
         probability[known[pair]] = float(same)
-    one = probability >= threshold
+    one = choose_links(np.stack([left, right]), probability, threshold)
+    one[[known[pair] for pair, same in decided.items() if same]] = True
     apart = [pair for pair, same in decided.items() if not same]
     while True:
         group = components(left[one], right[one], len(ids))
@@ -167,7 +168,7 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 
 def describe_weights(links: Links) -> str:
-    """The weight of each column, in bits, from disagreement to the best agreement."""
+    """Return the weight of each column, in bits, from disagreement to the best agreement."""
     return "; ".join(
         f"{name} {weights[0]:.1f} to {weights[-1]:.1f}" for name, weights in links.weights.items()
     )

@@ -74,7 +74,7 @@ SIMILARITIES: dict[str, Callable[[pa.Array, pa.Array], np.ndarray]] = {
 
 
 def soundex(values: pa.Array) -> pa.Array:
-    """How words sound in English [N]: a letter and three digits; what starts with no letter
+    """Return how words sound in English [N]: a letter and three digits; what starts with no letter
     stays.
     """
     import daft

@@ -79,9 +79,8 @@ GROUPS = re.compile(r"\d+")
 # Dates and decimal numbers, which are next to telephone numbers in tables.
 DATE = r"(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d"
 OTHER = re.compile(rf"(?<![\d./+{HYPHEN}])(?:(?:{DATE})(?!\d)|\d+\.\d+(?!\.?\d))")
-APART = re.compile(
-    rf"[./{HYPHEN}][{SPACE}]|[{SPACE}]{{2}}|[/{SPACE}](?=[(0])"
-)  # one telephone number from the next
+# one telephone number from the next
+APART = re.compile(rf"[./{HYPHEN}][{SPACE}]|[{SPACE}]{{2}}|[/{SPACE}](?=[(0])")
 # What is before a number that is none of a person's.
 LABEL = re.compile(
     r"(?:(?<![^\W_])(?:v|ver|version|release|firmware|build|kernel|driver|python|java|section|sec|chapter|figure|table|"
@@ -141,7 +140,7 @@ class Anonymous(Stage):
         return map_records(rows, records.schema().to_pyarrow_schema(), records)
 
     def _read_key(self) -> bytes:
-        """The secret key of pseudonyms; none without them."""
+        """Return the secret key of pseudonyms; none without them."""
         key = os.environ.get(self.key_variable, "") if self.pseudonyms else ""
         if self.pseudonyms and not key:
             raise UserError(
@@ -163,7 +162,8 @@ class Anonymous(Stage):
         return self.anonymise_text(text)
 
     def anonymise_text(self, text: str, key: bytes = b"", report: Report | None = None) -> str:
-        """A text with marks instead of personal data; with a key, marks that tell values apart.
+        """Return a text with marks instead of personal data; with a key, marks that tell values
+        apart.
 
         Args:
           told: takes what was done, and the form of what it was done to.
@@ -195,7 +195,7 @@ def _count(changes: Changes, row: int, what: str, form: str) -> None:
 
 
 def _form(value: str) -> str:
-    """The form of a value without the value: a for each letter, 0 for each digit; of a long
+    """Return the form of a value without the value: a for each letter, 0 for each digit; of a long
     one the beginning.
     """
     form = "".join(
@@ -214,7 +214,7 @@ def _patterns(kinds: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]
 
 
 def _mark_match(kind: str, key: bytes, report: Report, match: re.Match[str]) -> str:
-    """A match with marks instead of what is of the kind in it."""
+    """Return a match with marks instead of what is of the kind in it."""
     value, done, end = match[0], "", 0
     if value[0] == "<":
         return value
@@ -285,8 +285,8 @@ def _is_ip(value: str) -> bool:
 
 
 def _ibans(value: str) -> Places:
-    """The longest beginning of whole groups with right check digits (ISO 13616), as words may
-    follow.
+    """Return the longest beginning of whole groups with right check digits (ISO 13616), as words
+    may follow.
     """
     for stop in range(len(value), LEAST_IBAN - 1, -1):
         if stop == len(value) or value[stop] in SPACE:
@@ -322,7 +322,7 @@ def _cards(value: str) -> Places:
 
 
 def _is_card(digits: str) -> bool:
-    """Whether they are as many as of a card and the last one is that of Luhn's formula
+    """Return whether they are as many as of a card and the last one is that of Luhn's formula
     (ISO/IEC 7812).
     """
     if not LEAST_CARD <= len(digits) <= MOST_CARD or _is_isbn(digits):
@@ -332,14 +332,16 @@ def _is_card(digits: str) -> bool:
 
 
 def _is_isbn(digits: str) -> bool:
-    """Whether they are those of a book, with a right check digit."""
+    """Return whether they are those of a book, with a right check digit."""
     if len(digits) != 13 or digits[:3] not in ("978", "979"):
         return False
     return (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
 
 
 def _is_series(groups: list[str], value: str) -> bool:
-    """Whether they are numbers side by side: with one step between them, or of four digits each."""
+    """Return whether they are numbers side by side: with one step between them, or of four digits
+    each.
+    """
     if value[:1] in ("+", "("):
         return False
     steps = {int(b) - int(a) for a, b in itertools.pairwise(groups)}
@@ -378,8 +380,8 @@ def _find_between(pattern: re.Pattern[str], value: str, start: int, stop: int) -
 
 
 def _is_phone(value: str) -> bool:
-    """Whether it has as many digits as a telephone number, in groups or after a 0 or +, and is
-    not a list or number.
+    """Return whether it has as many digits as a telephone number, in groups or after a 0 or +, and
+    is not a list or number.
     """
     groups = GROUPS.findall(value)
     grouped = len(groups) > 2 or value[:1] in ("+", "0", "(")

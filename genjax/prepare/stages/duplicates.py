@@ -158,7 +158,7 @@ class Linked(Stage):
 def group_texts(
     records: DataFrame, column: str, minhash: MinHash
 ) -> tuple[pa.ChunkedArray, np.ndarray]:
-    """The ids [N] in order, and the group [N] of each."""
+    """Return the ids [N] in order, and the group [N] of each."""
     import daft
 
     check_columns(records, (column,))
@@ -169,7 +169,7 @@ def group_texts(
 def group_images(
     records: DataFrame, column: str, image_hash: ImageHash
 ) -> tuple[pa.ChunkedArray, np.ndarray]:
-    """The ids [N] in order, and the group [N] of each."""
+    """Return the ids [N] in order, and the group [N] of each."""
     import daft
 
     check_columns(records, (column,))
@@ -193,7 +193,7 @@ def collect_values(records: DataFrame, value: Expression) -> pa.Table:
 
 
 def only_first(records: DataFrame, ids: pa.ChunkedArray, group: np.ndarray, what: str) -> DataFrame:
-    """The records with a reason for all but the first of each group; it names that one."""
+    """Return the records with a reason for all but the first of each group; it names that one."""
     again = np.flatnonzero(group != np.arange(len(group)))
     firsts = ids.take(pa.array(group[again])).to_pylist()
     return join_decisions(
@@ -208,7 +208,7 @@ def _keys(*columns: Series) -> pa.Array:
 
 
 def _key(row: Iterable[Any]) -> bytes:
-    """A hash of the values, each text by the words that it is compared by."""
+    """Return a hash of the values, each text by the words that it is compared by."""
     found = hashlib.blake2b(digest_size=16)
     for value in row:
         content = (

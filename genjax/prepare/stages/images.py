@@ -99,7 +99,7 @@ class Blur(RowStage):
 
 
 def sharpness(grey: np.ndarray) -> float:
-    """The variance of the Laplacian of grey pixels [H, W]; 0 for images of fewer than 3 rows
+    """Return the variance of the Laplacian of grey pixels [H, W]; 0 for images of fewer than 3 rows
     or columns.
     """
     x = grey.astype(np.float64)

@@ -72,8 +72,8 @@ class Presidio(RowStage):
         return self.anonymise_text(text)
 
     def anonymise_text(self, text: str) -> str:
-        """A text with marks instead of what is found; of two that overlap the surer, then the
-        longer one.
+        """Return a text with marks instead of what is found; of two that overlap the surer, then
+        the longer one.
         """
         return _marked(text, self._places(text))
 
@@ -112,7 +112,8 @@ def _analyser(language: str, model: str | None) -> Any:
     for name in (
         "presidio-analyzer",
         "tldextract",
-    ):  # they tell at length what they have not, such as a network
+    ):
+        # they tell at length what they have not, such as a network
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         pipeline = spacy.blank(language) if model is None else spacy.load(model)

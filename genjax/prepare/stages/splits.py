@@ -108,7 +108,7 @@ class Decontaminated(Stage):
             yield from self._read_texts(reader, reader.find_files())
 
     def _read_texts(self, reader: Any, files: Files) -> Iterator[str]:
-        """The texts of a set to judge by, of which none may be missing: what it holds would
+        """Yield the texts of a set to judge by, of which none may be missing: what it holds would
         stay in training.
         """
         if self.column not in reader.fields(files).names:
@@ -202,9 +202,8 @@ class Splits(Stage):
             group = merge_groups(
                 group, rows, rows[group_equal(np.array(values.drop_null().to_pylist()))]
             )
-        names = ids.take(
-            pa.array(group)
-        ).to_pylist()  # ids rise, so the first of a group is its smallest
+        # ids rise, so the first of a group is its smallest
+        names = ids.take(pa.array(group)).to_pylist()
         splits = [self._split(hash_position(name, "split")) for name in names]
         return join_decisions(
             records, pa.table({ID: ids.cast(ARROW), SPLIT: pa.array(splits, ARROW)})
@@ -217,7 +216,7 @@ class Splits(Stage):
 
 
 def _join_groups(group: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """The group [N] of records that are one by either of two."""
+    """Return the group [N] of records that are one by either of two."""
     return merge_groups(group, np.arange(len(group)), other)
 
 
