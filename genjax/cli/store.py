@@ -1,4 +1,4 @@
-"""``genjax store``: its actions and their options; what they need is imported when one runs."""
+"""``genjax store``: its actions and their options; packages are imported when an action runs."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
 
 
 def store_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax store ACTION STORE``."""
+    """Run ``genjax store ACTION STORE``."""
     if target not in ACTIONS:
         raise unknown_name("action of store", target, ACTIONS)
     kind, needed = ACTIONS[target]

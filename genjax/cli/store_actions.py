@@ -1,4 +1,4 @@
-"""What each action of ``genjax store`` does."""
+"""The actions of ``genjax store``."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
         )
     finally:
         index.close()
-    with store.reading() as connection:  # what was deleted since the index followed is not there
+    with store.reading() as connection:  # skips what was deleted since the index followed
         there = load(connection, find_visible(connection, [hit.id for hit in found.hits]))
     records = {record.id: record for record in there}
     for hit in found.hits:
@@ -244,7 +244,7 @@ def _show(store: Store, words: Sequence[str], options: ShowOptions) -> None:
 
 
 def _draw(turns: Sequence[Turn]) -> list[str]:
-    """Return a conversation, each branch indented below what it follows."""
+    """Format a conversation, with each branch indented below the turn it follows."""
     lines = []
     left = [(turn, 0) for turn in reversed(turns)]
     while left:
