@@ -62,10 +62,15 @@ def load_reward(name: str) -> Reward:
     if ":" in name and not epath.Path(name).exists():
         with trust.allow((name.partition(":")[0],)):  # the user's own word
             return stored.load_function(name)
-    run = load(name)
+    try:
+        run = load(name)
+    except UserError as error:
+        raise UserError(f"reward: {error}", "reward") from None
     if not isinstance(run.family, RewardModel):
         raise UserError(
-            f"the run {name} is a {type(run.experiment.family).__name__}, which gives no rewards"
+            f"reward: the run {name} is a {type(run.experiment.family).__name__}, which gives no "
+            "rewards",
+            "reward",
         )
     return RunReward(run)
 
