@@ -1,10 +1,11 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-show | store``.
+show | store | serve | ask``.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import itertools
 import json
 import logging
@@ -19,6 +20,7 @@ from etils import epath
 from jax.errors import JaxRuntimeError
 
 from genjax import checks, parallel
+from genjax.cli.ask import ask_command
 from genjax.cli.bench import bench
 from genjax.cli.compare import compare
 from genjax.cli.data import data_command
@@ -32,9 +34,11 @@ from genjax.cli.options import (
     ShowRunOptions,
     ShowSamplesOptions,
     TrainOptions,
+    explain_store,
     parse,
 )
 from genjax.cli.sample import sample_command
+from genjax.cli.serve import serve_command
 from genjax.cli.show import describe
 from genjax.cli.store import store_command
 from genjax.config_files import list_configs, load_config
@@ -61,6 +65,8 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   data prepare CONFIG  make a training set with a data card from raw files
   store    ACTION   records of prompts, answers and documents: init, import, search, export, ...
+  ask      STORE QUESTION  answer from the documents of a store, with checked citations
+  serve    RUN_DIR... an API as OpenAI's clients expect it, and pages; see docs/serve.md
   show     CONFIG   fields, parameters and FLOPs; also of a RUN_DIR, or of a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
@@ -74,6 +80,7 @@ NEEDED = {  # words before the options; a RUN_DIR for all others
     "compare": ("RUN_A", "RUN_B"),
     "data": ("prepare", "CONFIG"),
     "store": ("ACTION",),
+    "ask": ("STORE", "QUESTION"),
 }
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 PLACES = ("--run-dir", "--out", "--from")
@@ -90,9 +97,20 @@ def train_command(target: str, arguments: Sequence[str]) -> None:
     experiment = options.experiment
     if options.from_ is not None:
         experiment = pretrained.with_base(experiment, options.from_, run_dir)
-    run = train(
-        experiment, run_dir, max_minutes=options.max_minutes, source=path, tracking=options.tracking
-    )
+    with contextlib.ExitStack() as stack:
+        watch = None
+        if options.store is not None:
+            with explain_store():
+                from genjax.cli.rollouts import keep_rollouts
+            watch = stack.enter_context(keep_rollouts(options.store, experiment))
+        run = train(
+            experiment,
+            run_dir,
+            max_minutes=options.max_minutes,
+            source=path,
+            tracking=options.tracking,
+            watch=watch,
+        )
     if not run.layout.is_main:
         return
     print(f"run       {run.run_dir}")
@@ -110,9 +128,8 @@ def export_command(target: str, arguments: Sequence[str]) -> None:
     default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
     options = parse(default, f"export {target}", arguments)
     run = load(target, best=options.best)
-    paths = exports.export(
-        run, options.to, options.out, options.num, getattr(options, "sampler", None)
-    )
+    chosen = options.sampler if isinstance(options, SamplingExportOptions) else None
+    paths = exports.export(run, options.to, options.out, options.num, chosen)
     for path in paths:
         print(path)
     if paths[-1].name == EXAMPLE:
@@ -131,6 +148,12 @@ def compare_command(target: str, arguments: Sequence[str]) -> None:
     for name, value in found.numbers.items():
         print(f"  {name:<{width}}  {value:.6g}")
     print(found.path)
+    if options.store is not None:
+        with explain_store():
+            from genjax.cli.stored_judged import store_comparison
+
+            count = store_comparison(options.store, (a, b), found.drawn, options)
+        print(f"{options.store}: {count:,} pairs of responses")
 
 
 def bench_command(target: str, arguments: Sequence[str]) -> None:
@@ -186,8 +209,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "export": export_command,
         "bench": bench_command,
         "data": data_command,
+        "serve": serve_command,
         "show": show_command,
         "store": store_command,
+        "ask": ask_command,
     }
     with stop_promptly() as ended:
         try:
@@ -268,7 +293,8 @@ def _check_places(given: Sequence[str]) -> None:
     """Refuse paths among the arguments that no file system here opens: of targets, and of
     options that name places.
     """
-    checks.check_path(given[1], "the target")
+    if given[0] != "ask":  # a store may be the URL of a database
+        checks.check_path(given[1], "the target")
     for option, value in zip(given, [*given[1:], ""], strict=True):
         name, equals, beside = option.partition("=")
         if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):
@@ -281,7 +307,7 @@ def _check_places(given: Sequence[str]) -> None:
 
 
 def _written(given: Sequence[str]) -> list[str]:
-    """The places among the arguments that a command may write to."""
+    """Return the places among the arguments that a command may write to."""
     pairs = zip(given, [*given[1:], ""], strict=True)
     named = [
         word.partition("=")[2] if "=" in word else after

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -46,6 +47,19 @@ class Diverged(Exception):
     """Several steps in a row were not finite."""
 
 
+class Watch(Protocol):
+    """What is shown the batches that a family collects, such as rollouts."""
+
+    def begin(self, setup: Setup) -> None:
+        """Called once the run is described, before the first step."""
+
+    def take(self, step: int, batch: Batch) -> None:
+        """Take what was collected by the state of a step; the arrays are not to be changed."""
+
+    def flush(self) -> None:
+        """Called before a checkpoint is written: what was taken must not be lost after it."""
+
+
 def train(
     experiment: Experiment,
     run_dir: str | Path,
@@ -54,6 +68,7 @@ def train(
     source: Path | None = None,
     quiet: bool = False,
     tracking: Tracking = Tracking(),
+    watch: Watch | None = None,
 ) -> Run:
     """Train, or continue where the newest checkpoint of ``run_dir`` stands; returns the run as
     ``load`` does.
@@ -67,6 +82,7 @@ def train(
       quiet: show no progress.
       tracking: with MLflow; those that are trained first are tracked, too, as models of their own
         names.
+      watch: is shown what the family collects before each step, see ``Watch``.
 
     Raises:
       UserError: for a config, data or directory that does not fit, one that another process trains
@@ -86,15 +102,19 @@ def train(
         setup = set_up(experiment, folder, layout=layout)
         check_training(setup)
         claim.write()
+        for part in setup.frozen if layout.is_main else ():
+            part.keep(folder)
         parents = lineage.parents(folder, needed, experiment.start_from.best)
         directory.describe(folder, setup.data, layout, parents)
         if directory.load_others(folder) is None:
             directory.keep_others(folder, setup.others)
         with track_run(tracking, folder, experiment.steps, experiment.keep, layout.is_main):
             with Stop(lease) as stop, Checkpoints(folder, experiment.keep) as checkpoints:
-                state = run_loop(setup, checkpoints, stop, deadline, quiet)
+                state = run_loop(setup, checkpoints, stop, deadline, quiet, watch)
             if layout.is_main:
                 writers.plot_losses(folder)
+                for part in setup.frozen:
+                    part.finish(folder, int(state.step))
         stop.raise_pending()
     return Run(
         setup.experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout
@@ -137,7 +157,12 @@ def _train_prerequisites(
 
 
 def run_loop(
-    setup: Setup, checkpoints: Checkpoints, stop: Stop, deadline: float, quiet: bool
+    setup: Setup,
+    checkpoints: Checkpoints,
+    stop: Stop,
+    deadline: float,
+    quiet: bool,
+    watch: Watch | None = None,
 ) -> State:
     """Take the steps from the newest checkpoint to the last; returns the final state.
 
@@ -157,7 +182,9 @@ def run_loop(
             return start.state
         with examples(setup, start.state, start.position) as (source, remarks):
             out.say_all(remarks)
-            loop = Loop(setup, start, judge, checkpoints, out, summary)
+            if watch is not None:
+                watch.begin(setup)
+            loop = Loop(setup, start, judge, checkpoints, out, summary, watch)
             while loop.step < steps:
                 loop.advance(next(source))
                 stopping = loop.is_stopping(stop, deadline)
@@ -171,7 +198,7 @@ def run_loop(
 
 
 def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
-    """The summary of a run with those rows so far."""
+    """Return the summary of a run with those rows so far."""
     family, splits = setup.family, setup.data.splits
     shown = tuple(dict.fromkeys((*family.key_numbers, *family.evaluated_as.key_numbers)))
     held_out = ""
@@ -182,7 +209,7 @@ def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
 
 
 def _make_judge(setup: Setup) -> Judge:
-    """The judge of a run while it trains, with the runs that its evaluators need.
+    """Return the judge of a run while it trains, with the runs that its evaluators need.
 
     Raises:
       UserError: one is missing, or an evaluator cannot look at this family or these data.
@@ -215,9 +242,11 @@ class Loop:
         checkpoints: Checkpoints,
         out: writers.Writers,
         summary: Summary,
+        watch: Watch | None = None,
     ) -> None:
         self.state, self.step, self.meter = start.state, start.step, start.meter
         self._setup, self._judge, self._checkpoints, self._out = setup, judge, checkpoints, out
+        self._watch = watch
         self._summary, self._alarms = summary, Alarms(setup.experiment.steps)
         self._is_first = True
         self._split = default_split(setup.data.splits) if setup.experiment.every.evaluate else ""
@@ -230,6 +259,8 @@ class Loop:
         setup, collect = self._setup, self._setup.family.collect
         if collect is not None:
             batch = setup.layout.place(collect(self.state, batch, self.state.step_key))
+            if self._watch is not None:
+                self._watch.take(self.step, batch)
         with self._clock.skip_compilation() if self._is_first else contextlib.nullcontext():
             if self._is_first:
                 check_step(setup, self.state, batch)
@@ -240,7 +271,7 @@ class Loop:
         self._pending = self.step, metrics
 
     def is_stopping(self, stop: Stop, deadline: float) -> bool:
-        """Whether all processes stop here; they must agree on a step, and asking each other
+        """Return whether all processes stop here; they must agree on a step, and asking each other
         costs a round trip.
         """
         wanted = stop.wanted or time.monotonic() > deadline
@@ -362,6 +393,8 @@ class Loop:
             return
         stop.check()
         self._out.flush()
+        if self._watch is not None:
+            self._watch.flush()
         position = self.step * experiment.batch_size
         progress = {"step": self.step, "position": position, "meter": self.meter.to_json()}
         self._checkpoints.save(self.step, self.state, progress, scores)
@@ -394,7 +427,7 @@ class Clock:
         return (time.monotonic() - self._begin) / done * (steps - step) if done else math.inf
 
     def measure_total(self, step: int) -> tuple[int, float]:
-        """Steps that were taken, and the seconds that they took."""
+        """Return steps that were taken, and the seconds that they took."""
         return step - self._first, time.monotonic() - self._begin
 
     def measure_speed(self, step: int) -> float:

@@ -82,6 +82,7 @@ NEEDED = {  # the fields without a default
     "ShardRule": {"pattern": "x", "axes": (None,)},
     "Linkage": {"blocks": (Blocking(("a",)),), "comparisons": (FieldComparison("a"),)},
     "ScoreOptions": {"reward": "x"},
+    "CategoriseOptions": {"run": "x"},
     "PPO": {"reward": print},
     "GRPO": {"reward": print},
     "RewardedDiffusion": {"reward": print},

@@ -1,4 +1,4 @@
-"""``genjax store``: its actions and their options; what they need is imported when one runs."""
+"""``genjax store``: its actions and their options; packages are imported when an action runs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,17 @@ from typing import Any
 
 import tyro
 
+from genjax.cli.options import explain_store
 from genjax.cli.store_options import (
+    AgreementOptions,
+    CategoriseOptions,
     CheckOptions,
     CopyOptions,
     DeleteOptions,
     ExportOptions,
     ImportOptions,
     IndexOptions,
+    IngestOptions,
     InitOptions,
     Options,
     PreferOptions,
@@ -29,6 +33,7 @@ USAGE = """usage: genjax store ACTION STORE ... [--user NAME]
 
   init       STORE              make a store
   import     STORE FILE...      JSON lines, JSON or Parquet; or --sql URL --query QUERY
+  ingest     STORE FILE...      documents of text, Markdown, HTML, PDF or JSON lines, in chunks
   add        STORE RECORD...    records as JSON objects
   search     STORE QUERY        find records by words and meaning
   show       STORE [ID...]      what there is; records, and conversations of sessions
@@ -36,6 +41,8 @@ USAGE = """usage: genjax store ACTION STORE ... [--user NAME]
   export     STORE OUT          training sets, traces, or records as they are
   score      STORE              score responses by a reward
   prefer     STORE              prefer responses of high scores to those of low ones
+  categorise STORE              label texts or pictures by a classifier's run
+  agreement  STORE              whether raters agree, and what else preferences follow
   tag        STORE ID...        add and remove tags
   delete     STORE ID...        hide records; --undo shows them again, --erase removes them for good
   check      STORE              find what is damaged
@@ -51,6 +58,7 @@ STORE is a path (SQLite) or a URL: postgresql://... See docs/store.md."""
 ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that come before
     "init": (InitOptions, "STORE"),
     "import": (ImportOptions, "STORE ..."),
+    "ingest": (IngestOptions, "STORE FILE..."),
     "add": (Options, "STORE RECORD..."),
     "search": (SearchOptions, "STORE QUERY"),
     "show": (ShowOptions, "STORE ..."),
@@ -58,6 +66,8 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
     "export": (ExportOptions, "STORE OUT"),
     "score": (ScoreOptions, "STORE"),
     "prefer": (PreferOptions, "STORE"),
+    "categorise": (CategoriseOptions, "STORE"),
+    "agreement": (AgreementOptions, "STORE"),
     "tag": (TagOptions, "STORE ID..."),
     "delete": (DeleteOptions, "STORE ID..."),
     "check": (CheckOptions, "STORE"),
@@ -71,7 +81,7 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
 
 
 def store_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax store ACTION STORE``."""
+    """Run ``genjax store ACTION STORE``."""
     if target not in ACTIONS:
         raise unknown_name("action of store", target, ACTIONS)
     kind, needed = ACTIONS[target]
@@ -85,12 +95,7 @@ def store_command(target: str, arguments: Sequence[str]) -> None:
         raise UserError(
             f"store {target} needs {needed} before its options, got {len(words)} words", target
         )
-    try:
+    with explain_store():
         from genjax.cli.store_actions import run_action
 
         run_action(target, words, options)
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("genjax"):
-            raise
-        cure = "pip install 'genjax-train[store]'"
-        raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None

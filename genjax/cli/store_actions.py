@@ -1,17 +1,21 @@
-"""What each action of ``genjax store`` does."""
+"""The actions of ``genjax store``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
+from genjax.cli.ingest import ingest
 from genjax.cli.store_options import (
+    AgreementOptions,
+    CategoriseOptions,
     CheckOptions,
     CopyOptions,
     DeleteOptions,
     ExportOptions,
     ImportOptions,
     IndexOptions,
+    IngestOptions,
     InitOptions,
     Options,
     PreferOptions,
@@ -31,12 +35,14 @@ from genjax.store.importing import import_file, import_query
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.lookups import find_visible
-from genjax.store.maintenance import backup, check, check_backup, copy_store, restore
+from genjax.store.maintenance import analyse, backup, check, check_backup, copy_store, restore
 from genjax.store.opening import migrate_store, open_store
 from genjax.store.records import KINDS, Record, Session
 from genjax.store.rows import load, name_kind
 from genjax.store.searching import find_index, follow, open_search, rebuild, search
 from genjax.store.store import Store
+from genjax.store.training.agreement import describe_store
+from genjax.store.training.classifying import categorise_by_run
 
 SHOWN = 100  # characters of a text in a list
 
@@ -51,7 +57,7 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
     if action == "restore":
         check_backup(rest[0])  # before a store is made
     creates = action in ("init", "restore")
-    reads = action in ("search", "show", "lineage", "backup", "copy")
+    reads = action in ("search", "show", "lineage", "agreement", "backup", "copy")
     blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None
     with open_store(place, creates, blobs=blobs, user=options.user, read_only=reads) as store:
         _run(action, store, rest, options)
@@ -65,6 +71,8 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
     match action, options:
         case "import", ImportOptions():
             _import(store, words, options)
+        case "ingest", IngestOptions():
+            ingest(store, words, options)
         case "add", _:
             print("\n".join(store.add(*(_read(word) for word in words))))
         case "show", ShowOptions():
@@ -97,16 +105,41 @@ def _judge(action: str, store: Store, words: Sequence[str], options: Options) ->
                 options.filter,
                 origin=options.origin,
                 source_id=options.reward,
+                fill=options.fill,
             )
             print(f"scored    {found:,} responses")
         case "prefer", PreferOptions():
-            pairs = prefer(store, options.name, margin=options.margin, origin=options.origin)
+            pairs = prefer(
+                store,
+                options.name,
+                margin=options.margin,
+                origin=options.origin,
+                fill=options.fill,
+            )
             print(f"pairs     {pairs:,}")
+        case "categorise", CategoriseOptions():
+            _categorise(store, options)
+        case "agreement", AgreementOptions():
+            print("\n".join(describe_store(store, options.filter, options.origin)))
         case "tag", TagOptions():
             store.tag(*words, add=options.add, remove=options.remove)
         case "delete", DeleteOptions():
             act = store.undelete if options.undo else store.delete
             (store.erase if options.erase else act)(*words)
+
+
+def _categorise(store: Store, options: CategoriseOptions) -> None:
+    done = categorise_by_run(
+        store,
+        options.run,
+        options.filter,
+        kind=options.kind,
+        origin=options.origin,
+        name=options.name,
+    )
+    print(f"labelled  {done.labelled:,} records")
+    if done.unread:
+        print(f"left out  {done.unread:,} that the classifier cannot read")
 
 
 def _maintain(action: str, store: Store, words: Sequence[str], options: Options) -> None:
@@ -137,10 +170,11 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
             origin=options.origin,
             mode=options.mode,
             limit=options.limit,
+            offset=options.offset,
         )
     finally:
         index.close()
-    with store.reading() as connection:  # what was deleted since the index followed is not there
+    with store.reading() as connection:  # skips what was deleted since the index followed
         there = load(connection, find_visible(connection, [hit.id for hit in found.hits]))
     records = {record.id: record for record in there}
     for hit in found.hits:
@@ -152,11 +186,15 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
 
 
 def _follow(action: str, store: Store, options: IndexOptions) -> None:
-    index = open_search(store, options.index, options.encoder, rebuild=action == "rebuild")
+    index = open_search(
+        store, options.index, options.encoder, action == "rebuild", options.language
+    )
     try:
-        done = (rebuild if action == "rebuild" else follow)(store, index)
+        act, name = rebuild if action == "rebuild" else follow, find_index(store, options.index)
+        done = act(store, index, name, options.forget)
     finally:
         index.close()
+    analyse(store)
     print(f"index     {find_index(store, options.index)}")
     print(f"records   {done.upserted:,} written, {done.deleted:,} removed")
 
@@ -206,7 +244,7 @@ def _show(store: Store, words: Sequence[str], options: ShowOptions) -> None:
 
 
 def _draw(turns: Sequence[Turn]) -> list[str]:
-    """A conversation, each branch indented below what it follows."""
+    """Format a conversation, with each branch indented below the turn it follows."""
     lines = []
     left = [(turn, 0) for turn in reversed(turns)]
     while left:
@@ -235,7 +273,7 @@ def _export(store: Store, out: str, options: ExportOptions) -> None:
 
 
 def _check(store: Store, options: CheckOptions) -> None:
-    faults = check(store, options.repair)
+    faults = check(store, options.repair, options.fast)
     for fault in faults:
         print(f"{fault.about}: {fault.what}")
     if faults:
@@ -243,6 +281,7 @@ def _check(store: Store, options: CheckOptions) -> None:
     print(f"store     {store.place} is whole")
 
 
-GROUPS = dict.fromkeys(("score", "prefer", "tag", "delete"), _judge) | dict.fromkeys(
+JUDGING = ("score", "prefer", "categorise", "agreement", "tag", "delete")
+GROUPS = dict.fromkeys(JUDGING, _judge) | dict.fromkeys(
     ("init", "check", "backup", "restore", "copy"), _maintain
 )

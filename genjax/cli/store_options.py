@@ -56,6 +56,29 @@ class ImportOptions(Options):
 
 
 @checks.frozen
+class IngestOptions(Options):
+    """Cut files of text, Markdown, HTML, PDF or JSON lines into chunks to be searched and cited.
+
+    Attributes:
+      chunk_tokens: of a chunk at most.
+      overlap: tokens that a chunk repeats of the one before it, at most.
+      tokenizer: that counts them: "wordllama", or the path of a tokenizer.json.
+      encoding: of the files, where it is neither UTF-8 nor what they say themselves.
+      field: of rows of JSON, that holds their text.
+      origin: of the documents.
+      generator: of synthetic ones: the id of a run, or "unknown".
+    """
+
+    chunk_tokens: int = 200
+    overlap: int = 40
+    tokenizer: str = "wordllama"
+    encoding: str | None = None
+    field: str = "text"
+    origin: Literal["real", "synthetic"] = "real"
+    generator: str | None = None
+
+
+@checks.frozen
 class SearchOptions(Options):
     """Search a store.
 
@@ -66,6 +89,7 @@ class SearchOptions(Options):
       filter: of what is found, as "kind=response score>0.5".
       origin: of what is found.
       limit: of what is found.
+      offset: how many of the first to pass over.
     """
 
     index: str | None = None
@@ -74,6 +98,7 @@ class SearchOptions(Options):
     filter: str = ""
     origin: Asked = "real"
     limit: int = 10
+    offset: int = 0
 
 
 @checks.frozen
@@ -83,10 +108,15 @@ class IndexOptions(Options):
     Attributes:
       index: the folder or URL of the index; beside a SQLite file by default.
       encoder: of the index's vectors.
+      language: whose stems words are compared by, when the index is made.
+      forget: an index that is gone: the outbox keeps no changes for it any more. May be given
+        several times.
     """
 
     index: str | None = None
     encoder: str = "wordllama"
+    language: str = "english"
+    forget: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
 
 @checks.frozen
@@ -143,12 +173,14 @@ class ScoreOptions(Options):
       name: of the score.
       filter: of the responses.
       origin: of the responses.
+      fill: leave out what a person has scored under this name.
     """
 
     reward: str = ""
     name: str = "reward"
     filter: str = ""
     origin: Asked = "real"
+    fill: bool = False
 
     def __post_init__(self) -> None:
         checks.some(self, "reward", "name")
@@ -162,14 +194,51 @@ class PreferOptions(Options):
       name: of the score.
       margin: by which the higher score must be above.
       origin: of the responses.
+      fill: leave out prompts of which a person prefers one response to another.
     """
 
     name: str = "reward"
     margin: float = 0.0
     origin: Asked = "real"
+    fill: bool = False
 
     def __post_init__(self) -> None:
         checks.at_least(self, 0, "margin")
+
+
+@checks.frozen
+class CategoriseOptions(Options):
+    """Label texts or pictures by the run of a classifier.
+
+    Attributes:
+      run: the run directory of the classifier.
+      name: of the labels.
+      filter: of the records.
+      kind: of the records; any by default.
+      origin: of the records.
+    """
+
+    run: str = ""
+    name: str = "category"
+    filter: str = ""
+    kind: str | None = None
+    origin: Asked = "real"
+
+    def __post_init__(self) -> None:
+        checks.some(self, "run", "name")
+
+
+@checks.frozen
+class AgreementOptions(Options):
+    """Say whether raters agree, and whether preferences follow length or place.
+
+    Attributes:
+      filter: of the feedback.
+      origin: of the responses.
+    """
+
+    filter: str = ""
+    origin: Asked = "real"
 
 
 @checks.frozen
@@ -208,9 +277,11 @@ class CheckOptions(Options):
 
     Attributes:
       repair: remove blobs that no record has.
+      fast: compare the sizes of blobs instead of reading them.
     """
 
     repair: bool = False
+    fast: bool = False
 
 
 @checks.frozen

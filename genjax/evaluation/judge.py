@@ -21,6 +21,7 @@ from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
 from genjax.evaluation.cautions import doubt_metrics, doubt_numbers
+from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
 from genjax.family import Batch, Family, Metrics, State, require_samples
@@ -31,6 +32,7 @@ from genjax.samplers.options import decode_samples, encode_options
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 T = TypeVar("T")
+SHARED = "samples"  # what is shared under this name and a count, see ``Subject.draw_samples``
 CHUNK = (
     256  # samples that are drawn at once; a conditional sampler starts over with label 0 in each
 )
@@ -164,7 +166,9 @@ class Subject:
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(chosen)], *parts)
 
     def select_part(self, limit: int | None = None, split: str | None = None) -> Part:
-        """A split, or ``limit`` examples evenly spaced over it, as it may be sorted by class."""
+        """Return a split, or ``limit`` examples evenly spaced over it, as it may be sorted by
+        class.
+        """
         chosen = self.splits[split or self.split]
         size = len(chosen)
         count = size if limit is None else min(limit, size)
@@ -181,7 +185,12 @@ class Subject:
         """
         family = self.model.family
         require_samples(family)
-        return self.compute_once(("samples", n), lambda: self.draw_samples_with(family.sampler, n))
+        return self.compute_once((SHARED, n), lambda: self.draw_samples_with(family.sampler, n))
+
+    def list_draws(self) -> list[np.ndarray]:
+        """What ``draw_samples`` has drawn so far."""
+        names = [name for name in self.made if isinstance(name, tuple) and name[0] == SHARED]
+        return [self.made[name] for name in names]
 
     def draw_samples_with(self, options: Component, n: int) -> np.ndarray:
         """``n`` samples in model space by another sampler of the family's, from the same
@@ -207,12 +216,14 @@ class Findings:
       protocol: of the numbers: features, resizing, how many samples, which split. Step, averaging
         and seed are added.
       remarks: sentences for the reader, such as advice where a number is bad.
+      drawn: samples that were scored one by one.
     """
 
     numbers: Mapping[str, float] = field(default_factory=dict)
     pictures: Mapping[str, np.ndarray] = field(default_factory=dict)
     protocol: str = ""
     remarks: tuple[str, ...] = ()
+    drawn: Drawn | None = None
 
 
 @dataclass(frozen=True)
@@ -227,6 +238,7 @@ class Report:
       cautions: numbers that say more of the measurement than of the model.
       data: the set that was judged on, in words; "" for the one that the run was trained on.
       fingerprint: of that set.
+      drawn: the samples that evaluators looked at.
     """
 
     numbers: Mapping[str, float]
@@ -236,6 +248,7 @@ class Report:
     cautions: tuple[str, ...] = ()
     data: str = ""
     fingerprint: str = ""
+    drawn: tuple[Drawn, ...] = ()
 
 
 @checks.frozen
@@ -293,7 +306,7 @@ class Evaluator:
 def make_model(
     experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = ""
 ) -> Model:
-    """A state as evaluators see it."""
+    """Return a state as evaluators see it."""
     averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
     origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
     family = wrap_family(experiment.family)
@@ -373,7 +386,8 @@ def evaluate_split(
     batch_size: int,
     key: jax.Array,
 ) -> dict[str, float]:
-    """The family's metrics over one whole split, every example once; padded rows weigh nothing.
+    """Return the family's metrics over one whole split, every example once; padded rows weigh
+    nothing.
 
     ``evaluate`` is ``layout.compile_evaluation(family.evaluate)``.
     """
@@ -391,7 +405,7 @@ def judge(
     metrics: Mapping[str, float],
     remarks: tuple[str, ...] = (),
 ) -> Report:
-    """The family's own metrics over a split with remarks on them, and the findings of all
+    """Return the family's own metrics over a split with remarks on them, and the findings of all
     evaluators.
 
     Where two evaluators give one name, as two of a class do, the later one's is numbered.
@@ -403,6 +417,7 @@ def judge(
     protocols: dict[str, str] = {}
     said: list[str] = []
     doubts: list[str] = []
+    drawn: list[Drawn] = []
     for cautions, found in (
         (doubt_metrics, Findings(metrics, protocol=own, remarks=remarks)),
         *((evaluator.cautions, evaluator(subject)) for evaluator in evaluators),
@@ -415,7 +430,10 @@ def judge(
             pictures[_free(name, pictures)] = picture
         said.extend(found.remarks)
         doubts.extend(doubt_numbers(found.numbers, cautions))
-    return Report(numbers, pictures, protocols, tuple(said), tuple(doubts))
+        drawn += [] if found.drawn is None else [found.drawn]
+    scored = {len(one.samples) for one in drawn if one.samples is not None}
+    drawn += [Drawn(draws) for draws in subject.list_draws() if len(draws) not in scored]
+    return Report(numbers, pictures, protocols, tuple(said), tuple(doubts), drawn=tuple(drawn))
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
@@ -425,7 +443,7 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def default_split(splits: Mapping[str, Split]) -> str:
-    """The split that a run is watched on: "validation" where one is held out, else "test".
+    """Return the split that a run is watched on: "validation" where one is held out, else "test".
 
     Raises:
       UserError: there is neither.
@@ -468,8 +486,8 @@ def map_chunks(
 
 
 def cycle_labels(count: int, classes: int) -> np.ndarray:
-    """The label [N] that each of ``draw_samples``'s first ``count`` was requested by a conditional
-    sampler of all in turn.
+    """Return the label [N] that each of ``draw_samples``'s first ``count`` was requested by a
+    conditional sampler of all in turn.
 
     Of more than ``CHUNK`` classes the last are never requested.
     """

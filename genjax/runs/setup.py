@@ -1,4 +1,4 @@
-"""Resolve a run at the door: open the data, find the other runs, check all of it, once."""
+"""Set up a run: open the data, find the other runs, and check everything once."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.continued import Continued, with_codec, wrap_family
 from genjax.data.dataset import Dataset, Spec
+from genjax.data.snapshots import Frozen, freeze
 from genjax.data.text.dataset import get_tokenizer, note_template, open_as
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -27,7 +28,7 @@ from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.meter import PackedMetrics
 from genjax.samplers.options import Labelled, number_label
 
-AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentation
+AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentations
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Setup:
       target: the state's shapes, types and places.
       run_step: the compiled train step, ``(state, batch) -> state, metrics``.
       run_dir: of the run; None if nothing is kept.
+      frozen: sources whose examples the run keeps, as they may change.
     """
 
     experiment: Experiment
@@ -51,15 +53,16 @@ class Setup:
     target: State
     run_step: Any
     run_dir: epath.Path | None = None
+    frozen: tuple[Frozen, ...] = ()
 
     @property
     def family(self) -> Continued:
-        """The experiment's."""
+        """The experiment's family."""
         return wrap_family(self.experiment.family)
 
     @property
     def platform(self) -> str:
-        """What the step is compiled for, "cpu", "gpu" or "tpu": that of the layout."""
+        """Platform that the step is compiled for: "cpu", "gpu" or "tpu"."""
         return self.layout.platform
 
 
@@ -70,30 +73,36 @@ def set_up(
     data: Dataset | None = None,
     layout: Layout | None = None,
 ) -> Setup:
-    """Resolve an experiment; nothing is written and nothing is trained.
+    """Set up an experiment without writing or training anything.
 
     Args:
-      run_dir: what it has kept of its codec and of other runs comes before those runs, which may be
-        gone.
-      data: opened already; the experiment's own by default.
-      layout: devices that are arranged already; the experiment's own by default.
+      experiment: the experiment.
+      run_dir: run directory, whose stored codec and families take precedence over other runs, which
+        may be gone.
+      data: opened data; None for the experiment's own.
+      layout: arranged devices; None for the experiment's own.
 
     Raises:
       UserError: data or another run are missing or do not fit.
     """
     folder = None if run_dir is None else epath.Path(run_dir).expanduser()
     layout = layout or parallel.start(experiment.devices)
-    data = data or open_data(
-        experiment, folder if folder is not None and newest_step(folder) is not None else None
-    )
+    frozen: tuple[Frozen, ...] = ()
+    if data is None:
+        source, frozen = freeze(experiment.data, folder)
+        started = folder is not None and newest_step(folder) is not None
+        data = open_source(experiment, source, folder if started else None)
     experiment, others = resolve(experiment, data.spec, folder)
     experiment = dataclasses.replace(experiment, family=with_codec(experiment.family, data.codec))
     _check_label(experiment, data.spec)
-    return _setup(experiment, data, layout, others, folder)
+    setup = _setup(experiment, data, layout, others, folder)
+    return dataclasses.replace(setup, frozen=frozen)
 
 
 def _check_label(experiment: Experiment, spec: Spec) -> None:
-    """Refuse a config whose sampler names a label, which only ``sample`` and ``export`` look up."""
+    """Refuse a config whose sampler gives a label by name, which only ``sample`` and ``export``
+    look up.
+    """
     family: Component = wrap_family(experiment.family).wrapped
     if family.no_samples is None and isinstance(family.sampler, Labelled):
         label = family.sampler.label
@@ -109,7 +118,7 @@ def _check_label(experiment: Experiment, spec: Spec) -> None:
 def with_experiment(
     setup: Setup, experiment: Experiment, run_dir: epath.Path | None = None
 ) -> Setup:
-    """Another experiment of the same family, data and devices."""
+    """Return the setup for another experiment with the same family, data and devices."""
     return _setup(experiment, setup.data, setup.layout, setup.others, run_dir)
 
 
@@ -126,11 +135,11 @@ def _setup(
 
 
 def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None) -> Setup:
-    """Resolve a run from what its directory has kept, without its data: splits and fingerprint are
-    empty.
+    """Set up a run from its directory, without its data: splits and fingerprint are empty.
 
     Args:
-      layout: devices that are arranged already; one device by default.
+      run_dir: the run directory.
+      layout: arranged devices; None for one device.
     """
     folder = epath.Path(run_dir).expanduser()
     experiment = directory.require_experiment(folder)
@@ -140,17 +149,29 @@ def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None
 
 
 def find_base(experiment: Experiment) -> str | None:
-    """The directory of the run whose model this one continues; None if it starts from random
+    """Return the directory of the run whose model this one continues; None if it starts from random
     parameters.
     """
     return experiment.start_from.run or wrap_family(experiment.family).runs.get("base")
 
 
 def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Dataset:
-    """Open the data. Text whose codec has no vocabulary is read in the tokens of the run that is
-    continued.
+    """Open the data of an experiment, see ``open_source``.
 
     Args:
+      run_dir: of this run, which may have kept examples.
+    """
+    return open_source(experiment, freeze(experiment.data, run_dir)[0], run_dir)
+
+
+def open_source(
+    experiment: Experiment, source: Component, run_dir: epath.Path | None = None
+) -> Dataset:
+    """Open a source as the data of an experiment. Text whose codec has no vocabulary is read in the
+    tokens of the run that is continued.
+
+    Args:
+      source: the experiment's data.
       run_dir: of this run; its own codec.json comes before that of the other run, which may be
         gone.
     """
@@ -161,21 +182,21 @@ def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Data
             spec, codec = directory.load_codec(folder)
             if spec.vocabulary is None:
                 break
-            return open_as(experiment.data, codec, str(folder) if place is base else None)
-    return experiment.data.open()
+            return open_as(source, codec, str(folder) if place is base else None)
+    opened: Dataset = source.open()
+    return opened
 
 
 def resolve(
     experiment: Experiment, spec: Spec, run_dir: epath.Path | None = None
 ) -> tuple[Experiment, Mapping[str, Trained]]:
-    """Replace the runs that the experiment's family depends on by their families, which are
-    returned by role, too.
+    """Replace the runs that the experiment's family depends on by their families; also return these
+    by role.
 
-    What ``run_dir`` has kept of them comes first, so that the runs may be gone or have been trained
-    further.
+    Copies in ``run_dir`` take precedence, so that the runs may be gone or trained further.
 
     Raises:
-      UserError: one is missing or does not fit; the message says which command makes it.
+      UserError: a run is missing or does not fit; the message says which command makes it.
     """
     family = wrap_family(experiment.family)
     others = None if run_dir is None else directory.load_others(run_dir)
@@ -197,7 +218,7 @@ def resolve(
 
 
 def _learned(spec: Spec) -> str:
-    """What a model of such data has learned; pairs of preferences are tokens like others."""
+    """Return in words what a model of such data models; preference pairs count as tokens."""
     return spec.entry if spec.vocabulary is None else "tokens"
 
 
@@ -207,13 +228,13 @@ def _read_trained(run_dir: str, who: str) -> Trained:
     family = wrap_family(resolve(stored, spec, folder)[0].family)
     if wrap_family(family.wrapped).runs:
         raise UserError(
-            f"the run {run_dir} depends on other runs itself: {who} cannot depend on it"
+            f"{who} cannot depend on the run {run_dir}, which itself depends on other runs"
         )
     return Trained(run_dir, family.wrapped, family.wrapped_spec(spec))
 
 
 def require_run(run_dir: str, who: str) -> Experiment:
-    """The experiment of a run that ``who`` needs.
+    """Return the experiment of a run that ``who`` needs.
 
     Raises:
       UserError: there is no such run; the message says which command makes it.
@@ -242,12 +263,12 @@ def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
             raise UserError(
                 f"the tokens of {other.run_dir} are not those of these data: their codecs differ"
             )
-        if role != "base":  # whose template is compared where data are opened
+        if role != "base":  # its template is compared when data are opened
             note_template(data.codec, codec, other.run_dir)
 
 
 def load_family(run_dir: str | Path) -> Any:
-    """The family that a run is judged and sampled as, resolved."""
+    """Return the resolved family with which a run is evaluated and sampled."""
     stored, folder = directory.require_experiment(run_dir), epath.Path(run_dir).expanduser()
     if not wrap_family(stored.family).runs:
         return stored.family
@@ -257,9 +278,9 @@ def load_family(run_dir: str | Path) -> Any:
 def initial_state(
     experiment: Experiment, spec: Spec, others: Mapping[str, Trained] | None = None
 ) -> Any:
-    """A function without arguments that makes the random state of step 0.
+    """Return a function without arguments that makes the random state of step 0.
 
-    Given ``others``, ``frozen`` has their shapes and random numbers: for targets of a restore.
+    With ``others``, ``frozen`` has arrays of their shapes, for targets of a restore.
     """
     return functools.partial(_initial_state, experiment, spec, others or {})
 
@@ -280,15 +301,15 @@ def _initial_state(experiment: Experiment, spec: Spec, others: Mapping[str, Trai
 
 
 def update_rule(experiment: Experiment) -> Any:
-    """The built optimizer, or one for each part of the family."""
+    """Return the built optimizer, or one for each part of the family."""
     return experiment.optimizer.build(
         experiment.steps, experiment.ema, jnp.dtype(experiment.precision)
     )
 
 
 def make_step(experiment: Experiment) -> Any:
-    """``step(state, batch, axis) -> state, PackedMetrics``: the family's train step behind the
-    augmentations.
+    """Return ``step(state, batch, axis) -> state, PackedMetrics``: augmentations, then the family's
+    train step.
     """
     rule = update_rule(experiment)
 

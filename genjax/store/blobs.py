@@ -13,6 +13,7 @@ import fsspec
 
 from genjax.errors import UserError
 
+PART = 2**20  # bytes that are read at once
 STEM = 2  # characters of a hash that name its folder
 
 
@@ -71,6 +72,25 @@ class Blobs:
         """Whether bytes of a hash are there, and of a size where one is given."""
         files, path = self._place(digest)
         return bool(files.exists(path)) and size in (None, files.size(path))
+
+    def is_whole(self, digest: str) -> bool:
+        """Whether bytes of a hash are there, and those; all of them are read, a part at a time.
+
+        Raises:
+          UserError: they cannot be read.
+        """
+        files, path = self._place(digest)
+        hashed = hashlib.sha256()
+        try:
+            if not files.exists(path):
+                return False
+            with files.open(path, "rb") as file:
+                while part := file.read(PART):
+                    hashed.update(part)
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise UserError(f"blobs {self.url} cannot be read: {why}", "blobs") from error
+        return hashed.hexdigest() == digest
 
     def list(self) -> Iterator[str]:
         """The names of all files: hashes, and what a killed writer left."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from genjax.store.filters import All, Filter
 from genjax.store.limits import Limits, encode_json
 from genjax.store.lookups import find_known
 from genjax.store.query import Query, sort
-from genjax.store.records import KINDS, REFERS, UNKNOWN, Wanted, own_fields
+from genjax.store.records import KINDS, REFERS, UNKNOWN, SourceKind, Wanted, own_fields
 from genjax.store.rows import make_ids, now, split
 from genjax.store.store import Store
 
@@ -192,9 +193,9 @@ def _check_values(store: Store, table: pa.Table, kind: str) -> None:
             "generator must be given of synthetic records, and of no other", "generator"
         )
     if kind == "feedback":
-        judges = pa.array(["HUMAN", "LLM_JUDGE", "CODE"])
-        if not pc.all(pc.is_in(table["source_kind"], judges)).as_py():
-            raise UserError("source_kind must be one of HUMAN, LLM_JUDGE, CODE", "source_kind")
+        judges = typing.get_args(SourceKind)
+        if not pc.all(pc.is_in(table["source_kind"], pa.array(judges))).as_py():
+            raise UserError(f"source_kind must be one of {', '.join(judges)}", "source_kind")
 
 
 def _check_column(column: pa.ChunkedArray, field: pa.Field, limits: Limits) -> None:

@@ -17,7 +17,7 @@ from genjax.store.formats.reading import PREFERENCE
 from genjax.store.limits import check_text
 from genjax.store.lookups import find_ids
 from genjax.store.query import Query
-from genjax.store.records import Feedback, Record, Response, Wanted
+from genjax.store.records import Feedback, Record, Response, SourceKind, Wanted
 from genjax.store.rows import load, split
 from genjax.store.store import PAGE, Store
 
@@ -32,8 +32,10 @@ def score(
     *,
     origin: Wanted = "real",
     source_id: str | None = None,
+    fill: bool = False,
 ) -> int:
-    """Score responses by a reward, as feedback of kind CODE; returns how many.
+    """Score responses by a reward, as feedback of kind CODE, or MODEL of a reward model; returns
+    how many.
 
     Args:
       name: of the score.
@@ -41,17 +43,21 @@ def score(
       filter: of the responses; those that have a score of this name and source keep it.
       origin: of the responses.
       source_id: that names the function; its own name by default.
+      fill: leave out responses that a person has scored under this name.
 
     Raises:
       UserError: the function fails; what was scored before stays.
     """
     source = source_id or _name(reward)
+    kind: SourceKind = "MODEL" if isinstance(reward, RunReward) else "CODE"
     check_text(name, "name", store.limits.name)
     with store.reading() as connection:
         ids = find_ids(connection, Query(filter, "response", origin), None)
     count = 0
     for part in split(ids):
-        fresh = [one for one in part if not _is_scored(store, one, name, source)]
+        fresh = [one for one in part if not _is_scored(store, one, name, kind, source)]
+        if fill:
+            fresh = [one for one in fresh if not _is_scored(store, one, name, "HUMAN")]
         with store.reading() as connection:
             answers = [r for r in load(connection, fresh) if isinstance(r, Response)]
             branches = read_branches(connection, list({a.prompt for a in answers}))
@@ -70,7 +76,7 @@ def score(
                 target=answer.id,
                 name=name,
                 value=float(value) if np.isfinite(value) else None,
-                source_kind="CODE",
+                source_kind=kind,
                 source_id=source,
             )
             for answer, value in zip(answers, np.asarray(values), strict=True)
@@ -83,49 +89,72 @@ def _name(reward: Reward) -> str:
     return str(reward.run.run_dir) if isinstance(reward, RunReward) else reward.__name__
 
 
-def prefer(store: Store, name: str, *, margin: float = 0.0, origin: Wanted = "real") -> int:
+def prefer(
+    store: Store,
+    name: str,
+    *,
+    margin: float = 0.0,
+    origin: Wanted = "real",
+    fill: bool = False,
+) -> int:
     """Prefer of the responses to each prompt that of the highest score to that of the lowest, as
-    feedback of kind CODE; returns how many pairs are new.
+    feedback of the kind of that score, or CODE of a person's; returns how many pairs are new.
 
     Args:
       name: of the score.
       margin: by which the higher score must be above.
       origin: of the responses.
+      fill: leave out prompts of which a person prefers one response to another.
 
     Raises:
       UserError: the origin is wrong.
     """
-    scores: dict[str, list[tuple[float, str]]] = {}
+    scores: dict[str, tuple[float, SourceKind]] = {}  # the last of each response
     for one in store.select(Compare("name", "=", name), kind="feedback", origin="any"):
         if isinstance(one, Feedback) and one.valid and one.value is not None and not one.against:
-            scores.setdefault(one.target, []).append((one.value, one.id))
+            scores[one.target] = one.value, one.source_kind
+    judged: set[str] = set()
+    if fill:
+        people = store.select("source_kind=HUMAN against!=null", kind="feedback", origin="any")
+        judged = {one.target for one in people if isinstance(one, Feedback) and one.valid}
     prompts: dict[str, list[tuple[float, str]]] = {}
+    filled: set[str] = set()
     for answer in store.select(kind="response", origin=origin):
-        if isinstance(answer, Response) and answer.id in scores:
-            value = scores[answer.id][-1][0]
-            prompts.setdefault(answer.prompt, []).append((value, answer.id))
+        if isinstance(answer, Response):
+            filled |= {answer.prompt} if answer.id in judged else set()
+            if answer.id in scores:
+                prompts.setdefault(answer.prompt, []).append((scores[answer.id][0], answer.id))
     pairs = []
-    for rated in prompts.values():
+    for prompt, rated in prompts.items():
         (low, worst), (high, best) = min(rated), max(rated)
-        if high - low > margin:
-            digest = hashlib.sha256(f"{name}\n{best}\n{worst}".encode()).hexdigest()
+        if high - low > margin and prompt not in filled:
+            kind: SourceKind = "MODEL" if scores[best][1] == "MODEL" else "CODE"
             pairs.append(
                 Feedback(
-                    id=f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}",
+                    id=_name_pair(name, best, worst),
                     origin="real",
                     target=best,
                     against=worst,
                     name=PREFERENCE,
                     value=high - low,
-                    source_kind="CODE",
+                    source_kind=kind,
                     source_id=name,
                 )
             )
     return store.add_new(pairs)
 
 
-def _is_scored(store: Store, one: str, name: str, source: str) -> bool:
-    terms = (("target", one), ("name", name), ("source_id", source), ("source_kind", "CODE"))
+def _name_pair(name: str, best: str, worst: str) -> str:
+    digest = hashlib.sha256(f"{name}\n{best}\n{worst}".encode()).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
+
+
+def _is_scored(
+    store: Store, one: str, name: str, kind: SourceKind, source: str | None = None
+) -> bool:
+    """Whether a record has a score of a name and kind, and of a source where one is given."""
+    terms = [("target", one), ("name", name), ("source_kind", kind)]
+    terms += [] if source is None else [("source_id", source)]
     same = All(tuple(Compare(field, "=", value) for field, value in terms))
     return store.count(same, kind="feedback", origin="any") > 0
 

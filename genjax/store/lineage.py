@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from genjax.errors import UserError
-from genjax.store.records import DataSet, Document, Record
+from genjax.store.records import DataSet, Document, Feedback, Record
 from genjax.store.references import find_edges
 from genjax.store.rows import load, name_kind
 from genjax.store.store import Store
@@ -33,10 +33,11 @@ class Node:
     next: tuple[Node, ...] = ()
 
 
-def read_lineage(store: Store, one: str, down: bool = False) -> Node:
+def read_lineage(store: Store, one: str, down: bool = False, most: int = MOST) -> Node:
     """The tree of a record: what it was made from, or with ``down`` what was made from it.
 
-    A record that is in the tree already is named again, without what lies beyond it.
+    A record that is in the tree already is named again, without what lies beyond it. Of more than
+    ``most`` records those that are further away are left out.
 
     Raises:
       UserError: there is no such record.
@@ -44,7 +45,7 @@ def read_lineage(store: Store, one: str, down: bool = False) -> Node:
     edges: dict[str, list[tuple[str, str]]] = {one: []}
     level = [one]
     with store.reading() as connection:
-        while level and len(edges) < MOST:
+        while level and len(edges) < most:
             found: dict[str, list[tuple[str, str]]] = {}
             for edge in find_edges(connection, level, up=not down):
                 here, there = (edge.parent, edge.child) if down else (edge.child, edge.parent)
@@ -108,7 +109,10 @@ def _raw(record: Record) -> list[Node]:
 
 
 def _describe(record: Record) -> str:
-    """Its origin and, of what has one, its name."""
+    """Its origin and, of what has one, its name; of feedback who judged, too."""
+    if isinstance(record, Feedback):
+        rater = record.user or record.source_id or record.source_kind
+        return f"{record.origin}, {record.name} by {rater}"
     for name in ("name", "path", "predicate"):
         value = getattr(record, name, None)
         if isinstance(value, str) and value:

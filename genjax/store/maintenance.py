@@ -20,6 +20,7 @@ from genjax.store.records import REFERS, UNKNOWN, own_fields
 from genjax.store.rows import insert
 from genjax.store.store import Store
 
+ANALYSED = 1_000  # rows of an index that SQLite looks at
 BATCH = 5_000  # rows that are in memory at once
 DATABASE, MANIFEST = "records.db", "backup.json"
 COPIED = (schema.records, *schema.KINDS.values(), schema.links, schema.history)
@@ -129,7 +130,7 @@ def backup(store: Store, folder: str | Path) -> int:
             with open_store(str(part / DATABASE), create=True, user=store.user) as copy:
                 count = copy_store(store, copy)
                 hashes = hash_store(copy)
-                faults = check(copy)
+                faults = check(copy, fast=True)  # the bytes were compared as they were copied
             if hashes != hash_store(store) or faults:
                 cure = "repeat it while nobody writes"
                 raise UserError(f"out {place}: the copy differs from the store: {cure}", "out")
@@ -169,21 +170,31 @@ def check_backup(folder: str | Path) -> Path:
     return place
 
 
-def check(store: Store, repair: bool = False) -> list[Fault]:
-    """What is wrong with a store: rows that lack others, and blobs that are missing or strays.
+def check(store: Store, repair: bool = False, fast: bool = False) -> list[Fault]:
+    """What is wrong with a store: rows that lack others, and blobs that are missing, damaged or
+    strays.
 
     Args:
+      fast: compare the sizes of blobs, not what they hold.
       repair: remove strays. A writer's files are none: it holds its turn until their rows are
         there.
     """
     with store.writing() if repair else store.reading() as connection:
-        faults = [*_check_rows(connection), *_check_blobs(store, connection)]
+        faults = [*_check_rows(connection), *_check_blobs(store, connection, fast)]
         if repair and store.blobs is not None:
             for fault in faults:
                 if fault.stray:
                     store.blobs.remove_file(fault.about)
             faults = [fault for fault in faults if not fault.stray]
     return faults
+
+
+def analyse(store: Store) -> None:
+    """Let the database count what its columns hold, so that it chooses the right lookups."""
+    with store.writing() as connection:
+        if not store.is_postgres:
+            connection.exec_driver_sql(f"PRAGMA analysis_limit = {ANALYSED}")
+        connection.exec_driver_sql("ANALYZE")
 
 
 def _check_rows(connection: sa.Connection) -> Iterator[Fault]:
@@ -215,7 +226,7 @@ def _find_missing(
         yield Fault(one, f"its {column.name} {other} is missing")
 
 
-def _check_blobs(store: Store, connection: sa.Connection) -> Iterator[Fault]:
+def _check_blobs(store: Store, connection: sa.Connection, fast: bool) -> Iterator[Fault]:
     records = schema.records
     sizes = sa.select(records.c.blob, records.c.size).where(records.c.blob.is_not(None)).distinct()
     used = {digest: size for digest, size in connection.execute(sizes)}
@@ -225,5 +236,7 @@ def _check_blobs(store: Store, connection: sa.Connection) -> Iterator[Fault]:
             yield Fault(digest, "blob is missing")
         elif store.blobs is not None and not store.blobs.has(digest, size):
             yield Fault(digest, "blob is damaged: it has another size")
+        elif store.blobs is not None and not fast and not store.blobs.is_whole(digest):
+            yield Fault(digest, "blob is damaged: its bytes have another hash")
     for name in sorted(there - used.keys()):
         yield Fault(name, "blob that no record has: check --repair removes it", stray=True)

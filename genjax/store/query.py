@@ -98,8 +98,9 @@ class _Compiler:
 
     def join(self) -> sa.FromClause:
         found: sa.FromClause = schema.records
-        for table in self._joined.values():
-            found = found.outerjoin(table, table.c.id == schema.records.c.id)
+        for kind, table in self._joined.items():
+            same = table.c.id == schema.records.c.id
+            found = found.join(table, same, isouter=kind != self._kind)
         return found
 
     def compile(self, tree: Filter) -> Condition:
@@ -107,9 +108,9 @@ class _Compiler:
             return sa.and_(sa.true(), *(self.compile(part) for part in tree.parts))
         if isinstance(tree, Any_):
             return sa.or_(sa.false(), *(self.compile(part) for part in tree.parts))
-        if isinstance(tree, Not):
-            return sa.not_(self.compile(tree.part))
-        return sa.func.coalesce(self._compare(tree), sa.false())  # what is missing is not equal
+        if isinstance(tree, Not):  # what is missing is not equal, so that its opposite holds
+            return sa.not_(sa.func.coalesce(self.compile(tree.part), sa.false()))
+        return self._compare(tree)  # bare, so that an index of the database helps
 
     def find(self, name: str, what: str = "filter") -> Column | None:
         """The column of a field; None of one that lies in a table of its own."""
@@ -220,6 +221,8 @@ def _match_types(term: Compare, column: Column) -> tuple[Column, Column]:
         raise UserError(f"filter: {term.field} is a number, {value!r} is not", "filter")
     if isinstance(value, int) and isinstance(column.type, sa.BigInteger):
         return column, sa.literal(value, sa.BigInteger)
+    if isinstance(column.type, sa.Double):
+        return column, sa.literal(float(value), sa.Double)
     return sa.cast(column, sa.Double), sa.literal(float(value), sa.Double)
 
 

@@ -17,7 +17,8 @@ from genjax.serial.json_text import Json
 
 Origin: TypeAlias = Literal["real", "synthetic"]
 Wanted: TypeAlias = Literal["real", "synthetic", "any"]
-SourceKind: TypeAlias = Literal["HUMAN", "LLM_JUDGE", "CODE"]
+SourceKind: TypeAlias = Literal["HUMAN", "LLM_JUDGE", "CODE", "MODEL"]
+HEADINGS = "headings"  # in the metadata of a chunk: those above it, the widest first
 UNKNOWN = "unknown"  # the generator of synthetic records that nobody knows the run of
 ANY = ()  # a record of any kind
 REFERS = "refers"
@@ -154,7 +155,8 @@ class Feedback(Record):
       user: who judged.
       name: of what was judged, as "helpful".
       value: the score.
-      source_kind: who judges: a person, a model or a function.
+      source_kind: who judges: a person, a model that was asked in words, a function, or a model
+        that gives numbers or labels.
       source_id: the person, run or function.
       label: a word instead of a number.
       rationale: why.

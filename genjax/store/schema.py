@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-VERSION = "0002"  # of the newest migration
+VERSION = "0003"  # of the newest migration
 
 # Texts are compared and ordered by their code points, whatever the language of the server.
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
@@ -162,6 +162,7 @@ LOOKUPS = (  # what is searched by
     sa.Index("records_by_generator", records.c.generator),
     sa.Index("links_by_parent", links.c.parent),
     sa.Index("history_by_record", history.c.record),
+    sa.Index("records_by_moment", records.c.time, records.c.id),
     *(
         sa.Index(f"{table.name}_by_{name}", table.c[name])
         for table, names in (
@@ -171,6 +172,20 @@ LOOKUPS = (  # what is searched by
             (KINDS["feedback"], ("target", "against")),
             (KINDS["checkpoint"], ("run",)),
             (KINDS["relation"], ("subject", "object")),
+        )
+        for name in names
+    ),
+    *(  # by a hash, as these texts may be longer than what other indexes of PostgreSQL take
+        sa.Index(f"{table.name}_by_{name}", table.c[name], postgresql_using="hash")
+        for table, names in (
+            (KINDS["session"], ("user",)),
+            (KINDS["document"], ("source", "hash")),
+            (KINDS["chunk"], ("hash",)),
+            (KINDS["feedback"], ("name", "user")),
+            (KINDS["run"], ("name",)),
+            (KINDS["dataset"], ("fingerprint",)),
+            (KINDS["entity"], ("name",)),
+            (KINDS["relation"], ("predicate",)),
         )
         for name in names
     ),

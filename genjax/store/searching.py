@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.serial.json_text import Json
-from genjax.store.filters import All, Compare, Filter, parse_filter
+from genjax.store import followers, schema
+from genjax.store.filters import All, Any_, Compare, Filter, Not, parse_filter
 from genjax.store.index import follow as following
 from genjax.store.index.facts import FieldValue
 from genjax.store.index.follow import Change, Followed, Found
 from genjax.store.index.index import LONGEST_TEXT, POOL, Entry, Index, Query
 from genjax.store.index.opening import open_encoder, open_index
-from genjax.store.lookups import find_visible
-from genjax.store.records import COMMON, Feedback, Payload, Record, Wanted, fields_of
+from genjax.store.lookups import find_ids, find_visible
+from genjax.store.query import SCORE
+from genjax.store.query import Query as records_of
+from genjax.store.records import (
+    COMMON,
+    HEADINGS,
+    Chunk,
+    Feedback,
+    Payload,
+    Record,
+    Wanted,
+    fields_of,
+)
 from genjax.store.rows import load, name_kind
 from genjax.store.store import Store
 
 PLAIN = (str, int, float, bool)
+NAMED = 500  # records that are named to an index one by one
+EXACT = 10_000  # rows up to which indexes rank all of them exactly
+MOST = 2**31  # of a query whose pool is chosen later
 
 
 @dataclass(frozen=True)
@@ -42,6 +59,21 @@ class Outbox:
             records = load(connection, find_visible(connection, ids))
         return [entry for record in records if (entry := make_entry(record)) is not None]
 
+    def newest(self) -> int:
+        """The number of the newest change."""
+        return self.store.newest_change()
+
+    def removed(self) -> int:
+        """The number of the last change that was removed."""
+        return followers.read_removed(self.store)
+
+    def ids(self, after: str, limit: int) -> Sequence[str]:
+        """The first ids of records after one, in their order."""
+        table = schema.records
+        query = sa.select(table.c.id).where(table.c.id > after, table.c.deleted.is_(None))
+        with self.store.reading() as connection:
+            return list(connection.execute(query.order_by(table.c.id).limit(limit)).scalars())
+
 
 def make_entry(record: Record) -> Entry | None:
     """What is searched of a record, its fields to filter by; None where it has no text."""
@@ -51,6 +83,8 @@ def make_entry(record: Record) -> Entry | None:
     text = text or getattr(record, title, None)
     if not text or not text.strip():
         return None
+    if isinstance(record, Chunk):
+        text = "\n".join((*find_headings(record), text))
     fields: dict[str, FieldValue] = {"tags": record.tags, "parents": record.parents}
     fields |= _flatten("metadata", record.metadata)
     for name, value in fields_of(record).items():
@@ -59,6 +93,14 @@ def make_entry(record: Record) -> Entry | None:
     return Entry(
         record.id, text[:LONGEST_TEXT], name_kind(record), record.origin, None, record.time, fields
     )
+
+
+def find_headings(chunk: Chunk) -> list[str]:
+    """The headings above a chunk that its own text does not have."""
+    found = chunk.metadata.get(HEADINGS)
+    named = found if isinstance(found, list | tuple) else ()
+    text = chunk.payload.text or ""
+    return [one for one in named if isinstance(one, str) and one not in text]
 
 
 def _flatten(name: str, value: Json) -> dict[str, FieldValue]:
@@ -83,14 +125,22 @@ def find_index(store: Store, url: str | None) -> str:
 
 
 def open_search(
-    store: Store, url: str | None = None, encoder: str = "wordllama", rebuild: bool = False
+    store: Store,
+    url: str | None = None,
+    encoder: str = "wordllama",
+    rebuild: bool = False,
+    language: str = "english",
 ) -> Index:
     """The index of a store.
+
+    Args:
+      language: whose stems words are compared by; that which the index was made with holds.
 
     Raises:
       UserError: it cannot be opened, or another encoder built it.
     """
-    return open_index(find_index(store, url), open_encoder(encoder), rebuild=rebuild)
+    place = find_index(store, url)
+    return open_index(place, open_encoder(encoder), language=language, rebuild=rebuild)
 
 
 def search(
@@ -102,15 +152,20 @@ def search(
     origin: Wanted = "real",
     mode: str = "hybrid",
     limit: int = 10,
+    offset: int = 0,
 ) -> Found:
     """Find records by words and meaning; ``behind`` says how many the index has yet to follow.
 
+    An index has neither scores nor payloads besides texts. Where the filter names one, the store
+    itself says which records pass, and these are ranked.
+
     Args:
       text: what is looked for.
-      filter: of the records, without scores.
+      filter: of the records.
       origin: of the records.
       mode: "hybrid", "vector" or "keyword".
       limit: how many at most.
+      offset: hits to pass over, for further pages.
 
     Raises:
       UserError: the filter or the query is wrong.
@@ -118,18 +173,67 @@ def search(
     tree = parse_filter(filter) if isinstance(filter, str) else filter
     if origin not in ("real", "synthetic", "any"):
         raise UserError("origin must be one of real, synthetic, any", "origin")
+    records_of(tree, None, origin).compile(postgres=store.is_postgres)  # refuses unknown fields
+    if _is_beyond(tree):
+        query = Query(text, None, None, mode, limit, offset, MOST)  # type: ignore[arg-type]
+        return _search_passed(store, index, query, tree, origin)
     if origin != "any":
         tree = All((Compare("origin", "=", origin), tree))
-    pool = max(POOL, limit) if isinstance(limit, int) else POOL
-    query = Query(text, None, tree, mode, limit, pool=pool)  # type: ignore[arg-type]
+    whole = isinstance(limit, int) and isinstance(offset, int)
+    pool = max(POOL, limit + offset) if whole else POOL
+    chosen = None if tree == All(()) else tree  # some engines take no filter, not even this
+    query = Query(text, None, chosen, mode, limit, offset, pool)  # type: ignore[arg-type]
     return following.search(index, Outbox(store), query)
 
 
-def follow(store: Store, index: Index) -> Followed:
-    """Let the index follow the store, then compact and clean it."""
-    return following.follow(index, Outbox(store))
+def _is_beyond(tree: Filter) -> bool:
+    """Whether a filter compares what no index has."""
+    if isinstance(tree, Compare):
+        return tree.field.partition(".")[0] in (SCORE, *schema.PAYLOAD[1:])
+    return any(map(_is_beyond, (tree.part,) if isinstance(tree, Not) else tree.parts))
 
 
-def rebuild(store: Store, index: Index) -> Followed:
-    """Build the index again from the store."""
-    return following.rebuild(index, Outbox(store))
+def _search_passed(store: Store, index: Index, query: Query, tree: Filter, origin: Wanted) -> Found:
+    """The hits of a query among records that the store passes: exact, whatever the page."""
+    with store.reading() as connection:
+        passed = find_ids(connection, records_of(tree, None, origin), None)
+    if len(passed) <= NAMED:
+        named = Any_(tuple(Compare("id", "=", one) for one in passed))
+        size = max(POOL, query.limit + query.offset)
+        return following.search(index, Outbox(store), replace(query, filter=named, pool=size))
+    rows = index.stats().rows
+    if rows > EXACT:
+        raise UserError(
+            f"filter passes {len(passed):,} records by score or payload, which an index of more "
+            f"than {EXACT:,} ranks only up to {NAMED}: narrow it",
+            "filter",
+        )
+    whole = replace(query, limit=max(rows, 1), offset=0, pool=max(rows, 1))
+    found = following.search(index, Outbox(store), whole)
+    known = set(passed)
+    hits = [hit for hit in found.hits if hit.id in known]
+    return Found(tuple(hits[query.offset : query.offset + query.limit]), found.behind)
+
+
+def follow(
+    store: Store, index: Index, name: str | None = None, forget: Sequence[str] = ()
+) -> Followed:
+    """Let the index follow the store, then compact and clean it.
+
+    Args:
+      name: of the index, its URL: changes that all named indexes hold are removed from the outbox.
+        An index without a name leaves the outbox as it is.
+      forget: the names of indexes that are gone, for which nothing is kept any more.
+    """
+    done = following.follow(index, Outbox(store))
+    followers.trim(store, name, done.seq, forget)
+    return done
+
+
+def rebuild(
+    store: Store, index: Index, name: str | None = None, forget: Sequence[str] = ()
+) -> Followed:
+    """Build the index again from the store; see ``follow``."""
+    done = following.rebuild(index, Outbox(store))
+    followers.trim(store, name, done.seq, forget)
+    return done

@@ -106,19 +106,29 @@ class Log:
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
         self.lines: list[Change] = []
+        self.gone = 0
 
     def put(self, name: str, text: str | None) -> None:
         self.texts.pop(name, None)
         if text is not None:
             self.texts[name] = text
         op = "delete" if text is None else "upsert"
-        self.lines.append(Change(len(self.lines) + 1, name, op))
+        self.lines.append(Change(self.newest() + 1, name, op))
 
     def changes(self, after: int, limit: int) -> Sequence[Change]:
         return [line for line in self.lines if line.seq > after][:limit]
 
     def entries(self, ids: Sequence[str]) -> Sequence[Entry]:
         return [Entry(name, self.texts[name]) for name in ids if name in self.texts]
+
+    def newest(self) -> int:
+        return self.lines[-1].seq if self.lines else 0
+
+    def removed(self) -> int:
+        return self.gone
+
+    def ids(self, after: str, limit: int) -> Sequence[str]:
+        return sorted(name for name in self.texts if name > after)[:limit]
 
 
 class Killed(Exception):

@@ -12,6 +12,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.features.drawn import sample_images
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
 from genjax.families.image_rewards import score_images
@@ -54,21 +55,21 @@ class RewardOfImages(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         model = subject.model
         labels = requested_labels(model.family, model.spec, model.family.sampler, self.samples)
-        rewards = score_images(self.reward, sample_images(subject, self.samples), labels).astype(
-            np.float64
-        )
+        images = sample_images(subject, self.samples)
+        rewards = score_images(self.reward, images, labels).astype(np.float64)
         error = rewards.std(ddof=1) / math.sqrt(len(rewards))
         return Findings(
             {self.name: float(rewards.mean()), f"{self.name}_error": float(error)},
             protocol=f"{len(rewards):,} samples by {subject.model.family.sampler}, clipped to [-1, "
             "1]",
+            drawn=Drawn(images, scores={self.name: rewards}),
         )
 
 
 def requested_labels(
     family: Component, spec: Spec, options: Component, count: int
 ) -> np.ndarray | None:
-    """The labels requested of the first ``count`` samples, int64 [N]; None without labels.
+    """Return the labels requested of the first ``count`` samples, int64 [N]; None without labels.
 
     Args:
       family: that draws them.

@@ -95,8 +95,8 @@ def find_constant(columns: Mapping[str, np.ndarray]) -> set[str]:
 
 
 def associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The association of each pair of columns, [K, K], 1 with itself and 0 with one that does
-    not vary.
+    """Return the association of each pair of columns, [K, K], 1 with itself and 0 with one that
+    does not vary.
     """
     values = [x if x.dtype.kind == "f" else encode_categories(x) for x in columns.values()]
     found = np.eye(len(values))
@@ -125,7 +125,9 @@ def _is_known(values: np.ndarray) -> np.ndarray:
 
 
 def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
-    """The root of the share of the variance of numbers [N] that lies between categories [N]."""
+    """Return the root of the share of the variance of numbers [N] that lies between categories
+    [N].
+    """
     place = np.unique(categories, return_inverse=True)[1]
     counts = np.bincount(place)
     means = np.bincount(place, numbers) / counts
@@ -134,8 +136,8 @@ def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
-    """Cramér's V of categories [N] and [N], each of at least two values: 0 where independent, 1
-    where one tells the other.
+    """Return Cramér's V of categories [N] and [N], each of at least two values: 0 where
+    independent, 1 where one tells the other.
     """
     first, second = (np.unique(x, return_inverse=True)[1] for x in (a, b))
     rows, across = first.max() + 1, second.max() + 1

@@ -217,8 +217,8 @@ def _score_numbers(guess: np.ndarray, wanted: np.ndarray) -> Scores:
 
 
 def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Features float64 [N, F], NaN where a number is missing, and targets [N] of the rows that have
-    one: codes of categories, or numbers as float64.
+    """Return features float64 [N, F], NaN where a number is missing, and targets [N] of the rows
+    that have one: codes of categories, or numbers as float64.
 
     Raises:
       UserError: the table has no target.
@@ -245,8 +245,8 @@ def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.nda
 
 
 def _classifier(name: Learner) -> Any:
-    """A classifier after missing numbers are filled in and marked, and all are standardised, by
-    the rows it learns from.
+    """Return a classifier after missing numbers are filled in and marked, and all are standardised,
+    by the rows it learns from.
     """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression

@@ -156,7 +156,9 @@ def make_remarks(drawn: Varied, held_out: Varied) -> tuple[str, ...]:
 
 
 def _picture(drawn: Varied, held_out: Varied) -> np.ndarray:
-    """Bars of distinct-n and self-BLEU on the left, the texts by their repetition on the right."""
+    """Return bars of distinct-n and self-BLEU on the left, the texts by their repetition on the
+    right.
+    """
     figure = new_figure(8, 3.4)
     left, right = figure.subplots(1, 2)
     at = np.arange(len(drawn.distinct) + 1)

@@ -114,7 +114,7 @@ class Judged(NamedTuple):
         return self.chosen_length - self.rejected_length
 
     def to_metrics(self) -> dict[str, float]:
-        """All but the calibration; no accuracy where there are no such pairs."""
+        """Return all but the calibration; no accuracy where there are no such pairs."""
         right = _score_sign(self.margin)
         accuracy = float(right.mean())
         found = {
@@ -137,7 +137,9 @@ class Judged(NamedTuple):
         return found
 
     def bin_calibration(self, bins: int) -> Reliability:
-        """Pairs by the probability that the response with the higher reward is the chosen one."""
+        """Return pairs by the probability that the response with the higher reward is the chosen
+        one.
+        """
         return reliability(1 / (1 + np.exp(-np.abs(self.margin))), _score_sign(self.margin), bins)
 
 
@@ -148,7 +150,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _score_sign(difference: np.ndarray) -> np.ndarray:
-    """1 where it is above 0, 1/2 where it is 0."""
+    """Return 1 where it is above 0, 1/2 where it is 0."""
     return (np.sign(difference) + 1) / 2
 
 

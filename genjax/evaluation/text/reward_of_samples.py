@@ -14,6 +14,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
@@ -74,15 +75,15 @@ class RewardOfSamples(Evaluator):
         prompts, asked, responses, inside = subject.collect(
             _draw_responses, sampler, longest, codec.end, limit=self.limit
         )
-        rewards = score_texts(
-            self.reward, decode_rows(codec, prompts, asked), decode_rows(codec, responses, inside)
-        ).astype(np.float64)
+        said, texts = decode_rows(codec, prompts, asked), decode_rows(codec, responses, inside)
+        rewards = score_texts(self.reward, said, texts).astype(np.float64)
         error = rewards.std(ddof=1) / math.sqrt(len(rewards))
         return Findings(
             {self.name: float(rewards.mean()), f"{self.name}_error": float(error)},
             protocol=f"a response to each of {len(rewards):,} prompts of {subject.split}, at most "
             f"{self.steps} tokens, "
             f"temperature {self.temperature}",
+            drawn=Drawn(prompts=said, texts=texts, scores={self.name: rewards}),
         )
 
 
@@ -95,7 +96,7 @@ def _draw_responses(
     longest: int,
     end: int | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Prompts [B, longest] and responses [B, steps], each with what of it is real."""
+    """Return prompts [B, longest] and responses [B, steps], each with what of it is real."""
     prompts, asked = extract_prompts(batch["tokens"], batch["prefix_mask"], longest)
     # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
     asked = asked.at[:, -1].set(True)

@@ -12,6 +12,7 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import HasReferences, Spec
+from genjax.data.text.codec_parts import HasTarget
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -85,7 +86,7 @@ class TranslationQuality(Evaluator):
             )
         translations = [cut_at_end(row, (codec.end,)) for row in written]
         splitter = _splitter(codec)
-        lower = bool(getattr(splitter, "lower", False)) and splitter is not WORDS
+        lower = splitter.lower and splitter is not WORDS
         scores, signature = corpus_scores(
             [codec.decode(row) for row in translations], references, lower
         )
@@ -128,7 +129,7 @@ def translate(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which
+    """Return greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which
     ``source_mask`` [B, S] tells; ended ones are filled up with ``end``.
     """
     starts = jnp.full((len(source), 1), start, jnp.int32)
@@ -149,7 +150,7 @@ def answer(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which
+    """Return greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which
     ``prefix_mask`` [B, T + 1] tells; ended ones are filled up with ``end``.
 
     Args:
@@ -181,7 +182,9 @@ def corpus_scores(
 def tokenised_bleu(
     translations: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
 ) -> float:
-    """BLEU of texts that are words already, orders up to 4, without smoothing; from 0 to 100."""
+    """Return BLEU of texts that are words already, orders up to 4, without smoothing; from 0 to
+    100.
+    """
     metric = _sacrebleu().BLEU(tokenize="none", smooth_method="none", force=True)
     one, other = ([" ".join(words) for words in texts] for texts in (translations, references))
     return float(metric.corpus_score(one, [other]).score)
@@ -213,12 +216,12 @@ def _answer_batch(
 
 def _splitter(codec: Component) -> Words:
     """What splits the target's text into words: its own codec, where that is one of words."""
-    target = getattr(codec, "target", codec)
+    target = codec.target if isinstance(codec, HasTarget) else codec
     return target if isinstance(target, Words) else WORDS
 
 
 def _words(codec: Component, row: np.ndarray) -> list[str]:
-    """The words of a translation [T]: a token each where the codec is of words."""
+    """Return the words of a translation [T]: a token each where the codec is of words."""
     splitter = _splitter(codec)
     if splitter is WORDS:
         return WORDS.split(codec.decode(row))

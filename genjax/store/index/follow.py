@@ -33,8 +33,8 @@ class Change:
 
 
 class Outbox(Protocol):
-    """What the index follows. It keeps the newest change of every entry, of deleted ones too, and
-    none appears below one that was read already.
+    """What the index follows. None of its changes appears below one that was read already; the
+    oldest may be removed once every index holds them.
     """
 
     def changes(self, after: int, limit: int) -> Sequence[Change]:
@@ -42,6 +42,15 @@ class Outbox(Protocol):
 
     def entries(self, ids: Sequence[str]) -> Sequence[Entry]:
         """The entries of these ids that are there now, in any order."""
+
+    def newest(self) -> int:
+        """The number of the newest change, 0 where there was none."""
+
+    def removed(self) -> int:
+        """The number of the last change that is kept no more, 0 where all are there."""
+
+    def ids(self, after: str, limit: int) -> Sequence[str]:
+        """The first ``limit`` ids after one, in their order, of all that may have an entry."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ def follow(
       keep: see ``Index.maintain``; None leaves that out.
     """
     state = index.read_state()
-    if not state.complete or _is_ahead(outbox, state.seq):
+    if not state.complete or _is_lost(outbox, state.seq):
         return rebuild(index, outbox, batch)
     done = _apply(index, outbox, state.seq, batch)
     if keep is not None:
@@ -95,18 +104,30 @@ def follow(
 
 def rebuild(index: Index, outbox: Outbox, batch: int = BATCH) -> Followed:
     """Build the index from nothing. One that is killed here starts again at the next ``follow``."""
+    newest = outbox.newest()
     index.rebuild(())
     index.mark(0, complete=False)
-    done = _apply(index, outbox, 0, batch, complete=False)
+    upserted = 0
+    for ids in _read_ids(outbox, batch):
+        upserted += _write(index, outbox, ids)[0]
+        index.mark(0, complete=False)
+    done = _apply(index, outbox, newest, batch, complete=False)  # what has changed meanwhile
     index.mark(done.seq)
     index.maintain(timedelta(0))
-    return done
+    return Followed(upserted + done.upserted, done.deleted, done.seq)
 
 
 def count_behind(index: Index, outbox: Outbox) -> int:
     """The number of entries that changed since the index last followed, ``COUNTED`` at most."""
     state = index.read_state()
-    after = state.seq if state.complete and not _is_ahead(outbox, state.seq) else 0
+    if not state.complete or _is_lost(outbox, state.seq):
+        count = 0
+        for ids in _read_ids(outbox, BATCH):
+            count += len(outbox.entries(ids))
+            if count >= COUNTED:
+                return COUNTED
+        return count
+    after = state.seq
     changed: set[str] = set()
     for changes in _read(outbox, after, BATCH):
         changed |= {change.id for change in changes}
@@ -123,16 +144,20 @@ def search(index: Index, outbox: Outbox, query: Query) -> Found:
 def _apply(index: Index, outbox: Outbox, after: int, batch: int, complete: bool = True) -> Followed:
     upserted = deleted = 0
     for changes in _read(outbox, after, batch):
-        named = list(dict.fromkeys(change.id for change in changes))
-        there = outbox.entries(named)
-        known = {entry.id for entry in there}
-        if strange := known - set(named):
-            raise UserError(f"outbox: it gives entries that were not named: {min(strange)}")
-        upserted += index.upsert(there)
-        deleted += index.delete(name for name in named if name not in known)
+        written, removed = _write(index, outbox, list(dict.fromkeys(c.id for c in changes)))
+        upserted, deleted = upserted + written, deleted + removed
         after = changes[-1].seq
         index.mark(after, complete)
     return Followed(upserted, deleted, after)
+
+
+def _write(index: Index, outbox: Outbox, named: Sequence[str]) -> tuple[int, int]:
+    """Write the entries of some ids as they are now; returns how many, and how many are gone."""
+    there = outbox.entries(named)
+    known = {entry.id for entry in there}
+    if strange := known - set(named):
+        raise UserError(f"outbox: it gives entries that were not named: {min(strange)}")
+    return index.upsert(there), index.delete(name for name in named if name not in known)
 
 
 def _read(outbox: Outbox, after: int, batch: int) -> Iterator[Sequence[Change]]:
@@ -141,6 +166,15 @@ def _read(outbox: Outbox, after: int, batch: int) -> Iterator[Sequence[Change]]:
         after = changes[-1].seq
 
 
-def _is_ahead(outbox: Outbox, seq: int) -> bool:
-    """Whether the index has seen a change that the store has not: that of a backup, say."""
-    return seq > 0 and not outbox.changes(seq - 1, 1)
+def _read_ids(outbox: Outbox, batch: int) -> Iterator[Sequence[str]]:
+    after = ""
+    while ids := outbox.ids(after, batch):
+        yield ids
+        after = ids[-1]
+
+
+def _is_lost(outbox: Outbox, seq: int) -> bool:
+    """Whether an index has seen a change that the store has not, as after a backup came back, or
+    has not seen one that is kept no more.
+    """
+    return seq > outbox.newest() or seq < outbox.removed()

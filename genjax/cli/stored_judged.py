@@ -1,0 +1,147 @@
+"""Comparisons and evaluations of runs as records of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from genjax.cli.compare import Sides
+from genjax.cli.options import CompareOptions
+from genjax.cli.stored import (
+    Score,
+    find_kind,
+    make_payloads,
+    make_prompts,
+    make_responses,
+    make_scores,
+    read_said,
+    record_run,
+    unique,
+)
+from genjax.evaluation.judge import Report
+from genjax.runs.run import Run
+from genjax.store.formats.reading import PREFERENCE
+from genjax.store.opening import open_store
+from genjax.store.records import Feedback, Payload, Record, Relation, Response
+from genjax.store.runs import make_checkpoint, mend
+
+COMPARED = "was compared with"
+
+
+def store_comparison(
+    place: str, runs: tuple[Run, Run], sides: Sides, options: CompareOptions
+) -> int:
+    """Write the samples of a comparison to a store, all or none; returns how many pairs.
+
+    The two samples of a pair answer one prompt and are related. Where a reward decides between
+    them, a preference says so.
+
+    Args:
+      place: the store's path or URL, which is made where it is missing.
+      runs: A and B.
+      sides: what they drew.
+      options: of the comparison, with the seed and the reward.
+
+    Raises:
+      UserError: the store cannot be written.
+    """
+    by = Score(options.reward, find_kind(options.reward))
+    with open_store(place, create=True) as store:
+        records: list[Record] = []
+        drawn: list[list[Response]] = []
+        for number, run in enumerate(runs):
+            if sides.texts:
+                said, sampler = sides.prompts, run.model().family.sampler
+                payloads = [Payload(text=mend(text)) for text in sides.texts[number]]
+            else:
+                sampler = run.family.sampler
+                payloads = make_payloads(run, sides.images[number])
+                said = read_said(run, sampler, len(payloads))
+            prompts = make_prompts(said)
+            answers = make_responses(
+                run, record_run(store, run), sampler, options.seed, prompts, payloads
+            )
+            records += [*prompts, *answers]
+            if sides.rewards:
+                records += make_scores(answers, sides.rewards[number], by)
+            drawn.append(answers)
+        records += _relate(drawn, sides.rewards, by)
+        store.add_new(unique(records))
+    return len(drawn[0])
+
+
+def _relate(
+    drawn: Sequence[Sequence[Response]], rewards: Sequence[np.ndarray], by: Score
+) -> list[Record]:
+    """A relation of each pair, and which of both is preferred; NaN is below all numbers."""
+    found: list[Record] = []
+    for number, (a, b) in enumerate(zip(*drawn, strict=True)):
+        found.append(Relation(origin="real", subject=b.id, predicate=COMPARED, object=a.id))
+        if not rewards or a.prompt != b.prompt:
+            continue
+        values = [float(np.nan_to_num(side[number], nan=-np.inf)) for side in rewards]
+        if values[0] == values[1]:
+            continue
+        best, worst = (b, a) if values[1] > values[0] else (a, b)
+        apart = abs(values[1] - values[0])
+        found.append(
+            Feedback(
+                origin="real",
+                target=best.id,
+                against=worst.id,
+                name=PREFERENCE,
+                value=apart if np.isfinite(apart) else 1.0,
+                source_kind=by.kind,
+                source_id=by.source,
+            )
+        )
+    return found
+
+
+def store_report(place: str, run: Run, split: str, found: Report) -> int:
+    """Write an evaluation to a store, all or none: its numbers as feedback on the checkpoint, and
+    the samples that evaluators looked at with their scores; returns how many samples.
+
+    Args:
+      place: the store's path or URL, which is made where it is missing.
+      run: that was evaluated.
+      split: that it was evaluated on.
+      found: by the evaluators.
+
+    Raises:
+      UserError: the store cannot be written.
+    """
+    with open_store(place, create=True) as store:
+        record = record_run(store, run)
+        sampler = None if run.family.no_samples is not None else run.family.sampler
+        records: list[Record] = [
+            Feedback(
+                origin="real",
+                target=make_checkpoint(record, run.step).id,
+                name=name,
+                value=value,
+                source_kind="CODE",
+                source_id="genjax evaluate",
+                rationale=found.protocols[name],
+                metadata={"split": split, "data": found.data, "fingerprint": found.fingerprint},
+            )
+            for name, value in found.numbers.items()
+            if np.isfinite(value)
+        ]
+        count = 0
+        for one in found.drawn:
+            if one.samples is None:
+                said: Sequence[str] = one.prompts
+                payloads = [Payload(text=mend(text)) for text in one.texts]
+            else:
+                said = read_said(run, sampler, len(one.samples))
+                payloads = make_payloads(run, one.samples, sampler)
+            prompts = make_prompts(said)
+            answers = make_responses(run, record, sampler, run.experiment.seed, prompts, payloads)
+            records += [*prompts, *answers]
+            for name, scores in one.scores.items():
+                records += make_scores(answers, scores, Score("genjax evaluate", name=name))
+            count += len(answers)
+        store.add_new(unique(records))
+    return count

@@ -1,0 +1,69 @@
+"""Runs, their checkpoints and their data as records, the same ones however often they are noted."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from etils import epath
+
+from genjax.runs import lineage
+from genjax.store.records import Checkpoint, DataSet, Record, Run
+from genjax.store.store import Store
+
+
+def name_record(kind: str, content: str) -> str:
+    """An id that follows from the content, so that the same is recorded once."""
+    digest = hashlib.sha256(f"{kind}\n{content}".encode("utf-8", "replace")).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
+
+
+def mend(text: str) -> str:
+    """A text without what no database stores, which a model may draw, too."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def name_dataset(fingerprint: str) -> str:
+    """The id of the data of a fingerprint."""
+    return name_record("dataset", fingerprint)
+
+
+def note_run(store: Store, run_dir: str | Path | epath.Path, step: int | None = None) -> Run:
+    """The record of a run, made with those of its data and of a checkpoint where they are missing.
+
+    Args:
+      step: of the checkpoint; None notes none.
+    """
+    known = lineage.read_record(run_dir, step)
+    sets = [
+        DataSet(
+            id=name_dataset(str(one["fingerprint"])),
+            origin="real",
+            name=str(one["name"]),
+            fingerprint=str(one["fingerprint"]),
+            manifest={"inputs": dict(lineage.read_inputs(one) or {}), "kind": one["kind"]},
+        )
+        for one in known["origins"]
+    ]
+    place = str(run_dir)
+    run = Run(
+        id=name_record("run", f"{place}\n{known['config']}\n{known['data_fingerprint']}"),
+        origin="real",
+        name=epath.Path(run_dir).name,
+        path=place,
+        config=known["config"],
+        fingerprint=known["data_fingerprint"],
+        parents=tuple(dict.fromkeys(one.id for one in sets)),
+        metadata={"commits": known["commits"], "training_seed": known["training_seed"]},
+    )
+    records: list[Record] = [*{one.id: one for one in sets}.values(), run]
+    if step is not None:
+        records.append(make_checkpoint(run, step))
+    store.add_new(records)
+    return run
+
+
+def make_checkpoint(run: Run, step: int) -> Checkpoint:
+    """The record of a run's checkpoint."""
+    one = name_record("checkpoint", f"{run.id}\n{step}")
+    return Checkpoint(id=one, origin="real", run=run.id, step=step, path=run.path)

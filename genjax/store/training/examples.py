@@ -1,0 +1,91 @@
+"""A small store of generated records, for configs and first steps without data of one's own."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from genjax import checks
+from genjax.data.sources.preferences import Preference, RulePreferences, rule_reward
+from genjax.store.records import UNKNOWN, Feedback, Payload, Prompt, Record, Response
+
+SCORE = "positivity"
+RATERS = ("ann", "bob", "eve")  # who prefer by the rule; each is wrong about other pairs
+WRONG = 7  # of how many pairs a rater is wrong about one
+
+
+@checks.frozen
+class RuleTalk:
+    """Fills a store with the prompts and responses of ``RulePreferences``.
+
+    Each response has its reward by the rule as a score, ``positivity``, of kind CODE. Three raters,
+    made up and marked so, say of each pair which response they prefer, each of them the other way
+    round of every seventh pair.
+
+    Attributes:
+      size: pairs.
+      seed: of the pairs.
+    """
+
+    size: int = 1_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        RulePreferences(self.size, 1, self.seed)  # refuses sizes that cannot be
+
+    def __call__(self, url: str) -> None:
+        """Make the store at a path or URL, or add what is missing where a write was cut short.
+
+        Raises:
+          UserError: it cannot be written; one that holds records is left as it is.
+        """
+        from genjax.store.opening import open_store
+
+        with open_store(url, create=True) as store:
+            if store.count(origin="any"):
+                return
+            records: list[Record] = []
+            pairs = RulePreferences(self.size, 1, self.seed).make_examples("train")
+            for number, pair in enumerate(pairs):
+                records += _make_records(f"{self.seed}\n{number}", number, pair)
+            store.add_new(records)  # all or nothing
+
+
+def _make_records(name: str, number: int, pair: Preference) -> Iterator[Record]:
+    """A prompt, both responses with their scores, and what three raters say of them."""
+    asked = _name(f"{name}\nprompt")
+    yield Prompt(id=asked, origin="real", role="user", payload=Payload(text=pair.prompt))
+    ids = [_name(f"{name}\n{side}") for side in ("chosen", "rejected")]
+    for one, text in zip(ids, (pair.chosen, pair.rejected), strict=True):
+        said = Payload(text=text)
+        yield Response(id=one, origin="synthetic", generator=UNKNOWN, prompt=asked, payload=said)
+        yield Feedback(
+            id=_name(f"{one}\n{SCORE}"),
+            origin="real",
+            target=one,
+            name=SCORE,
+            value=float(rule_reward(text)),
+            source_kind="CODE",
+            source_id=SCORE,
+        )
+    for place, rater in enumerate(RATERS):
+        wrong = (number + place) % WRONG == 0
+        target, against = reversed(ids) if wrong else ids
+        yield Feedback(
+            id=_name(f"{name}\n{rater}"),
+            origin="synthetic",
+            generator=UNKNOWN,
+            target=target,
+            against=against,
+            name="preference",
+            value=1.0,
+            source_kind="CODE",
+            source_id=rater,
+            metadata={"position": ("first", "second")[(number + place + wrong) % 2]},
+        )
+
+
+def _name(content: str) -> str:
+    """An id that follows from the content."""
+    digest = hashlib.sha256(f"talk\n{content}".encode()).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
