@@ -10,6 +10,7 @@ from genjax.cli.store_options import (
     CategoriseOptions,
     CheckOptions,
     CopyOptions,
+    DatasetOptions,
     DeleteOptions,
     ExportOptions,
     ImportOptions,
@@ -41,6 +42,7 @@ from genjax.store.searching import find_index, follow, open_search, rebuild, sea
 from genjax.store.store import Store
 from genjax.store.training.agreement import describe_store
 from genjax.store.training.classifying import categorise_by_run
+from genjax.store.training.datasets import write_dataset
 
 SHOWN = 100  # characters of a text in a list
 
@@ -77,6 +79,9 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
             _show_lineage(store, words[0])
         case "export", ExportOptions():
             _export(store, words[0], options)
+        case "dataset", DatasetOptions():
+            manifest, count = write_dataset(store, words[0], options.filter, options.out)
+            print(f"rows      {count:,}\n{manifest}")
         case "search", SearchOptions():
             _search(store, words[0], options)
         case "rebuild" | "maintain", IndexOptions():

@@ -21,7 +21,11 @@ SHARD = 128 * 2**20  # bytes of records in a shard, about
 
 
 def write(
-    folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generator: Mapping[str, Json]
+    folder: Path,
+    name: str,
+    columns: Mapping[str, Sequence[Any]],
+    generator: Mapping[str, Json],
+    ids: Sequence[str] | None = None,
 ) -> Path:
     """Write shards, card and manifest of what a run drew; returns the path of the manifest.
 
@@ -31,6 +35,7 @@ def write(
       columns: ``text``, or ``image`` (files of bytes) and perhaps ``label``, in the order of the
         draws; a record without a text is left out.
       generator: the run, with step and seed of the draws and what it was trained on.
+      ids: of the records; the run with step, seed and number by default.
 
     Raises:
       UserError: the folder is there already, cannot be written, or no record is left.
@@ -45,7 +50,7 @@ def write(
         column: _choose_type(values) for column, values in columns.items()
     }
     table = {
-        ID: [f"{begin}#{i:09d}" for i in numbers],
+        ID: [f"{begin}#{i:09d}" if ids is None else ids[i] for i in numbers],
         SOURCE: [f"synthetic/{generator['run']}"] * len(numbers),
     }
     table |= {column: [values[i] for i in numbers] for column, values in columns.items()}
