@@ -28,12 +28,13 @@ from genjax.prepare.matching.minhash import MinHash
 
 DOCUMENTS = {"dedup": 100_000, "dedup_small": 2_000}
 MINHASH = MinHash()
+# one text in five is a copy, with up to this many words replaced
 WORDS, VOCABULARY, COPIES, EDITS = (
     120,
     30_000,
     5,
     8,
-)  # one text in five is a copy, with up to this many words replaced
+)
 # Where memory is measured: texts of a file, and by the words of a text how many there are.
 PART = 5_000
 SIZES = {WORDS: (50_000, 100_000, 200_000, 400_000), 4 * WORDS: (100_000, 200_000, 400_000)}
@@ -183,9 +184,8 @@ def measure(paths: list[str]) -> None:
         signed = frame.select(MINHASH.sign(daft.col("text"))).to_arrow()
         return MINHASH.cluster(MINHASH.stack_signatures(signed["text"].chunks))
 
-    daft.set_execution_config(
-        scantask_max_parallel=2
-    )  # by default eight groups of files are read at once
+    # by default eight groups of files are read at once
+    daft.set_execution_config(scantask_max_parallel=2)
     clusters(daft.from_pydict({"text": texts(1000)[0]}))
     before = resident("VmRSS")
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # reset the peak

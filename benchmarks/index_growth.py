@@ -3,13 +3,16 @@
     python -m benchmarks.index_growth 10000 100000
 
 prints a JSON line for each number of rows, each measured in a process of its own: vectors of 384
-numbers in clusters and texts of 30 words that are drawn as words of a language are, few of them
-often. The same rows, queries and settings of LanceDB on both sides; ``ratio`` is genjax's time over
-that by hand. ``load`` is the machine's, as others may use it at the same time.
+numbers in clusters, texts of 30 words and queries of 10, few of which are drawn often, as in a
+language. Both sides have the same rows, queries and settings of LanceDB; ``ratio`` is genjax's time
+over that by hand. ``load`` is the machine's, since others may use it at the same time. With
+``pip install chromadb`` Chroma's local form holds the same vectors, too: it ranks no words, so that
+only its search by vector is beside ours.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import resource
@@ -31,7 +34,8 @@ from genjax.store.index.index import BATCH, POOL, Entry, Query
 from genjax.store.index.lance import EF, PROBES, REFINE
 from genjax.store.index.opening import open_index
 
-D, WORDS, VOCABULARY, QUERIES, K = 384, 30, 20_000, 100, 10
+D, WORDS, VOCABULARY, K = 384, 30, 20_000, 10
+QUERIES, ASKED = 100, 10  # queries, words of a query
 CLUSTERED = 1.0  # the noise around a cluster's centre, of about its length
 
 
@@ -58,8 +62,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def measure(rows: int) -> dict[str, Any]:
     """Times in seconds and milliseconds, sizes in MB."""
-    vectors, texts = make_vectors(rows), make_texts(rows, 1)
-    queries, asked = make_vectors(QUERIES, rows), make_texts(QUERIES, 2)
+    vectors, texts = make_vectors(rows), make_texts(rows, 1, WORDS)
+    queries, asked = make_vectors(QUERIES, rows), make_texts(QUERIES, 2, ASKED)
     with tempfile.TemporaryDirectory() as folder:
         ours = open_index(f"{folder}/ours", Given())
         found: dict[str, Any] = {"rows": rows, "load": os.getloadavg()[0]}
@@ -83,6 +87,8 @@ def measure(rows: int) -> dict[str, Any]:
         exact = [{make_id(n) for n in row} for row in best]
         shared = [len(exact[i] & set(search(i, "vector"))) for i in range(QUERIES)]
         found["recall@10"] = sum(shared) / (K * QUERIES)
+        if importlib.util.find_spec("chromadb") is not None:
+            found |= measure_chroma(f"{folder}/chroma", vectors, queries, exact, search)
         files = [path for path in Path(folder, "ours").rglob("*") if path.is_file()]
         found["disk_mb"] = sum(path.stat().st_size for path in files) / 1e6
         found["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
@@ -98,10 +104,10 @@ def make_vectors(count: int, seed: int = 0) -> np.ndarray:
     return scale_to_unit(centres[draw.integers(0, 256, count)] + CLUSTERED * noise)
 
 
-def make_texts(count: int, seed: int) -> list[str]:
-    """Texts of words whose frequency falls with their rank."""
+def make_texts(count: int, seed: int, words: int) -> list[str]:
+    """Texts of so many words, whose frequency falls with their rank."""
     draw = np.random.default_rng(seed)
-    ranks = (VOCABULARY ** draw.random((count, WORDS))).astype(int)
+    ranks = (VOCABULARY ** draw.random((count, words))).astype(int)
     return [" ".join(f"word{rank}" for rank in row) for row in ranks.tolist()]
 
 
@@ -150,6 +156,39 @@ def hybrid_by_hand(table: Any, vector: np.ndarray, text: str, rows: int) -> list
     query = table.search(query_type="hybrid").vector(vector).text(text).distance_type("dot")
     query = query.nprobes(PROBES).refine_factor(REFINE).ef(EF)
     return list(query.limit(POOL).to_arrow()["id"].to_pylist()[:K])
+
+
+def measure_chroma(
+    folder: str,
+    vectors: np.ndarray,
+    queries: np.ndarray,
+    exact: Sequence[set[str]],
+    search: Callable[[int, Any], list[str]],
+) -> dict[str, float]:
+    """Chroma's times and recall beside ours of a search by vector alone."""
+    import chromadb
+
+    client = chromadb.PersistentClient(folder, chromadb.Settings(anonymized_telemetry=False))
+    table = client.create_collection("entries", metadata={"hnsw:space": "ip"})
+
+    def load() -> None:
+        for start in range(0, len(vectors), BATCH):
+            names = [make_id(i) for i in range(start, min(start + BATCH, len(vectors)))]
+            table.add(names, embeddings=vectors[start : start + BATCH])
+
+    def search_chroma(i: int) -> list[str]:
+        return table.query(query_embeddings=queries[i : i + 1], n_results=K, include=[])["ids"][0]
+
+    seconds = time_once(load)
+    mine, theirs = time_in_turn(lambda i: search(i, "vector"), search_chroma)
+    shared = [len(exact[i] & set(search_chroma(i))) for i in range(QUERIES)]
+    return {
+        "chroma_ingest_s": seconds,
+        "vector_p50_ms": float(np.median(mine)),
+        "chroma_p50_ms": float(np.median(theirs)),
+        "chroma_ratio": float(np.median(mine) / np.median(theirs)),
+        "chroma_recall@10": sum(shared) / (K * QUERIES),
+    }
 
 
 def time_once(call: Callable[[], object]) -> float:

@@ -1,5 +1,5 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-show | store``.
+show | store | serve | ask``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from etils import epath
 from jax.errors import JaxRuntimeError
 
 from genjax import checks, parallel
+from genjax.cli.ask import ask_command
 from genjax.cli.bench import bench
 from genjax.cli.compare import compare
 from genjax.cli.data import data_command
@@ -37,6 +38,7 @@ from genjax.cli.options import (
     parse,
 )
 from genjax.cli.sample import sample_command
+from genjax.cli.serve import serve_command
 from genjax.cli.show import describe
 from genjax.cli.store import store_command
 from genjax.config_files import list_configs, load_config
@@ -63,6 +65,8 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   data prepare CONFIG  make a training set with a data card from raw files
   store    ACTION   records of prompts, answers and documents: init, import, search, export, ...
+  ask      STORE QUESTION  answer from the documents of a store, with checked citations
+  serve    RUN_DIR... an API as OpenAI's clients expect it, and pages; see docs/serve.md
   show     CONFIG   fields, parameters and FLOPs; also of a RUN_DIR, or of a file of samples
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
@@ -76,6 +80,7 @@ NEEDED = {  # words before the options; a RUN_DIR for all others
     "compare": ("RUN_A", "RUN_B"),
     "data": ("prepare", "CONFIG"),
     "store": ("ACTION",),
+    "ask": ("STORE", "QUESTION"),
 }
 Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
 PLACES = ("--run-dir", "--out", "--from")
@@ -123,9 +128,8 @@ def export_command(target: str, arguments: Sequence[str]) -> None:
     default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
     options = parse(default, f"export {target}", arguments)
     run = load(target, best=options.best)
-    paths = exports.export(
-        run, options.to, options.out, options.num, getattr(options, "sampler", None)
-    )
+    chosen = options.sampler if isinstance(options, SamplingExportOptions) else None
+    paths = exports.export(run, options.to, options.out, options.num, chosen)
     for path in paths:
         print(path)
     if paths[-1].name == EXAMPLE:
@@ -205,8 +209,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "export": export_command,
         "bench": bench_command,
         "data": data_command,
+        "serve": serve_command,
         "show": show_command,
         "store": store_command,
+        "ask": ask_command,
     }
     with stop_promptly() as ended:
         try:
@@ -287,7 +293,8 @@ def _check_places(given: Sequence[str]) -> None:
     """Refuse paths among the arguments that no file system here opens: of targets, and of
     options that name places.
     """
-    checks.check_path(given[1], "the target")
+    if given[0] != "ask":  # a store may be the URL of a database
+        checks.check_path(given[1], "the target")
     for option, value in zip(given, [*given[1:], ""], strict=True):
         name, equals, beside = option.partition("=")
         if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):
@@ -300,7 +307,7 @@ def _check_places(given: Sequence[str]) -> None:
 
 
 def _written(given: Sequence[str]) -> list[str]:
-    """The places among the arguments that a command may write to."""
+    """Return the places among the arguments that a command may write to."""
     pairs = zip(given, [*given[1:], ""], strict=True)
     named = [
         word.partition("=")[2] if "=" in word else after

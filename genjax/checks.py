@@ -76,8 +76,8 @@ def frozen(cls: type[T]) -> type[T]:
 
 
 def convert(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
-    """The value as its annotation requires: lists as tuples, numpy's numbers as Python's, whole
-    floats as ints.
+    """Return the value as its annotation requires: lists as tuples, numpy's numbers as Python's,
+    whole floats as ints.
 
     Components are checked field by field, and built again only where something was converted;
     without ``deep`` they are left as they are.
@@ -158,7 +158,7 @@ def check_size(
 
 
 def room(available: float | None = None) -> float:
-    """Bytes of ``available`` memory, of this machine's by default, or what its container may
+    """Return bytes of ``available`` memory, of this machine's by default, or what its container may
     use of it.
     """
     if available is not None:
@@ -300,7 +300,7 @@ def _component(value: Any, name: str, deep: bool) -> Any:
 
 
 def _hints(cls: Any) -> Mapping[str, Any]:
-    """The annotations of the fields that a constructor takes."""
+    """Return the annotations of the fields that a constructor takes."""
     try:
         return _resolved(cls)
     except (

@@ -41,7 +41,7 @@ def configs_folder() -> Path:
 
 
 def find_config(name: str) -> Path:
-    """The config file of that path, or of that bare name under ``configs/``."""
+    """Return the config file of that path, or of that bare name under ``configs/``."""
     checks.check_path(name, "CONFIG")
     path = Path(name)
     if path.is_file():
@@ -58,13 +58,13 @@ def find_config(name: str) -> Path:
 
 
 def list_configs() -> dict[str, Path]:
-    """The files under ``configs/`` by bare name."""
+    """Return the files under ``configs/`` by bare name."""
     return {path.stem: path for path in sorted(configs_folder().glob("*/*.py"))}
 
 
 def load_run_config(run_dir: str) -> tuple[Experiment, Path] | None:
-    """The experiment and the file of the config that a run directory is named after; its tiny
-    form of NAME_tiny.
+    """Return the experiment and the file of the config that a run directory is named after; its
+    tiny form of NAME_tiny.
     """
     name = Path(run_dir).name
     config = name.removesuffix("_tiny")
@@ -72,7 +72,7 @@ def load_run_config(run_dir: str) -> tuple[Experiment, Path] | None:
 
 
 def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
-    """The experiment that the config's ``get_config`` builds, and the file it came from.
+    """Return the experiment that the config's ``get_config`` builds, and the file it came from.
 
     With ``tiny`` the same experiment shrunk to seconds, for tests and first looks.
     """
@@ -101,8 +101,8 @@ def build_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
 
 
 def to_json(value: Any) -> Any:
-    """Plain JSON for a tree of frozen dataclasses; each says its class as ``module:Class``, so
-    do functions.
+    """Return plain JSON for a tree of frozen dataclasses; each says its class as ``module:Class``,
+    so do functions.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if "<locals>" in type(value).__qualname__:
@@ -132,12 +132,12 @@ def to_json(value: Any) -> Any:
 
 
 def dumps(experiment: Experiment) -> str:
-    """The text of ``config.json``."""
+    """Return the text of ``config.json``."""
     return json.dumps({"format": FORMAT, "experiment": to_json(experiment)}, indent=2) + "\n"
 
 
 def loads(text: str, config_source: Path | None = None) -> Experiment:
-    """The experiment of a ``config.json``.
+    """Return the experiment of a ``config.json``.
 
     Raises:
       Untrusted: it names code that the user has not allowed, see ``trust``.
@@ -164,7 +164,7 @@ def loads(text: str, config_source: Path | None = None) -> Experiment:
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Lines ``field: old -> new`` for the fields, by dotted name, in which two JSON trees
+    """Yield lines ``field: old -> new`` for the fields, by dotted name, in which two JSON trees
     differ.
     """
     if isinstance(old, dict) and isinstance(new, dict) and old.get("class") == new.get("class"):
@@ -193,7 +193,7 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
 
 
 def is_free(difference: str) -> bool:
-    """Whether a line of ``differences`` is about what may change while a run continues."""
+    """Return whether a line of ``differences`` is about what may change while a run continues."""
     name = f"{difference.split(':')[0]}."
     return any(fnmatch.fnmatchcase(name, f"{free}.*") for free in FREE_ON_RESUME)
 

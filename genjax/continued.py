@@ -64,7 +64,7 @@ class Continued(Family):
         """
 
     def initial_params(self, state: State) -> tuple[Params, Variables]:
-        """The parameters and variables to train, of a random state with the other runs in
+        """Return the parameters and variables to train, of a random state with the other runs in
         ``frozen``.
         """
         return state.params, state.variables
@@ -75,7 +75,7 @@ class Continued(Family):
         return self
 
     def wrapped_spec(self, spec: Spec) -> Spec:
-        """The data that ``wrapped`` is a family of, given those that this one trains on."""
+        """Return the data that ``wrapped`` is a family of, given those that this one trains on."""
         return spec
 
     @property
@@ -86,7 +86,7 @@ class Continued(Family):
         return self.wrapped
 
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
-        """Lines for the reader about the means of training metrics in a row."""
+        """Return lines for the reader about the means of training metrics in a row."""
         return ()
 
 
@@ -124,19 +124,19 @@ class Alone(Continued):
 
 
 def wrap_family(family: Family) -> Continued:
-    """The family with all members of ``Continued``, those of a family of its own at their
+    """Return the family with all members of ``Continued``, those of a family of its own at their
     defaults.
     """
     return family if isinstance(family, Continued) else Alone(family)
 
 
 def with_codec(family: Family, codec: Component) -> Family:
-    """The family with the codec of its data, if it decodes text while it trains."""
+    """Return the family with the codec of its data, if it decodes text while it trains."""
     return family.with_codec(codec) if isinstance(family, Continued) else family
 
 
 def apply_initial_params(family: Continued, state: State) -> State:
-    """A random state of step 0 with what the family continues in it, averages included."""
+    """Return a random state of step 0 with what the family continues in it, averages included."""
     params, variables = family.initial_params(state)
     ema = (
         None

@@ -29,7 +29,7 @@ class Signalled(SystemExit):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """The error for a name that does not exist, with the nearest one that does."""
+    """Return the error for a name that does not exist, with the nearest one that does."""
     known = sorted(known)
     small = {word.lower(): word for word in known}
     near = difflib.get_close_matches(name.lower(), small, n=1, cutoff=0.42)

@@ -166,8 +166,9 @@ class Experiment:
 
 
 def find_runs(experiment: Experiment) -> dict[str, str]:
-    """The directories of the runs that an experiment needs before its first step, by role: those
-    that its family depends on, the one that it starts from, and those that its curriculum asks.
+    """Return the directories of the runs that an experiment needs before its first step, by role:
+    those that its family depends on, the one that it starts from, and those that its curriculum
+    asks.
     """
     start, curriculum = experiment.start_from, experiment.curriculum
     found = {f"family.{role}": run for role, run in wrap_family(experiment.family).runs.items()}

@@ -34,6 +34,20 @@ class Conditional(Protocol):
 
 
 @runtime_checkable
+class TextConditional(Protocol):
+    """A family that may be conditioned on text, if ``text`` is not None."""
+
+    text: Component
+
+
+@runtime_checkable
+class HasNet(Protocol):
+    """A family of one net, given by its hyper-parameters."""
+
+    net: Component
+
+
+@runtime_checkable
 class Reconstructs(Protocol):
     """A family that encodes an example and decodes it again."""
 
@@ -48,7 +62,7 @@ class ScoresPairs(Protocol):
 
 
 def is_conditional(family: Component) -> bool:
-    """Whether a family is conditioned on labels."""
+    """Return whether a family is conditioned on labels."""
     return isinstance(family, Conditional) and family.conditional
 
 
@@ -62,7 +76,7 @@ class Mean(NamedTuple):
 
     @classmethod
     def of(cls, values: jax.Array, mask: jax.Array) -> Mean:
-        """The mean of ``values`` [B] over the rows where ``mask`` [B] is 1; the others may
+        """Return the mean of ``values`` [B] over the rows where ``mask`` [B] is 1; the others may
         hold any finite number.
         """
         return cls(jnp.sum(values * mask), jnp.sum(mask))
@@ -104,7 +118,9 @@ class State(flax.struct.PyTreeNode):
         return jax.random.fold_in(self.key, self.step)
 
     def for_eval(self) -> State:
-        """The state to judge and to sample from: the averaged parameters where there are any."""
+        """Return the state to judge and to sample from: the averaged parameters where there are
+        any.
+        """
         return self if self.ema is None else self.replace(params={**self.params, **self.ema})
 
 
@@ -114,7 +130,9 @@ def init_state(
     rule: UpdateRule | Mapping[str, UpdateRule],
     key: jax.Array,
 ) -> State:
-    """The state of step 0. ``rule`` is a mapping for a family with parts, keyed as ``params``."""
+    """Return the state of step 0. ``rule`` is a mapping for a family with parts, keyed as
+    ``params``.
+    """
     opt_state: Any
     averaged: Any
     if isinstance(rule, Mapping):
@@ -172,7 +190,7 @@ class Family:
     key_numbers: ClassVar[tuple[str, ...]] = ()
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
-        """Parameters and variables, from a batch of one example and the data's spec.
+        """Return parameters and variables, from a batch of one example and the data's spec.
 
         Raises:
           UserError: the family cannot learn such data.
@@ -182,20 +200,20 @@ class Family:
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        """One step on a batch.
+        """Return one step on a batch.
 
         ``axis`` names the mapped data axis, if the step is mapped over devices.
         """
         raise NotImplementedError
 
     def eval_state(self, state: State) -> State:
-        """The state to evaluate and sample from, made once each time: with averaged parameters
-        if there are any.
+        """Return the state to evaluate and sample from, made once each time: with averaged
+        parameters if there are any.
         """
         return state.for_eval()
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        """The metrics of a held-out batch; ``loss`` is the main one."""
+        """Return the metrics of a held-out batch; ``loss`` is the main one."""
         raise NotImplementedError
 
     def sample(self, state: State, key: jax.Array, n: int, options: Component) -> jax.Array:
@@ -230,14 +248,14 @@ class TakesInputs(Protocol):
 
 
 def with_inputs(state: State, given: Mapping[str, jax.Array]) -> State:
-    """A state whose samples are drawn for these rows, as many as there are samples; what the
+    """Return a state whose samples are drawn for these rows, as many as there are samples; what the
     sampler's options say of the same is not used.
     """
     return state.replace(frozen={**(state.frozen or {}), INPUTS: dict(given)})
 
 
 def find_input(state: State, name: str) -> jax.Array | None:
-    """The rows of that name that samples are drawn for; None where none are given."""
+    """Return the rows of that name that samples are drawn for; None where none are given."""
     return (state.frozen or {}).get(INPUTS, {}).get(name)
 
 
@@ -257,7 +275,7 @@ def require_samples(family: Family, who: str = "") -> None:
 
 
 def make_example(spec: Spec) -> dict[str, jax.Array]:
-    """A batch of one example of zeros."""
+    """Return a batch of one example of zeros."""
     example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
     return example | {"mask": jnp.ones(1)}
 
@@ -281,14 +299,14 @@ def select_modelled(batch: Batch, variables: Variables = None) -> jax.Array:
 
 
 def labels(batch: Batch) -> jax.Array:
-    """The labels [B] of a batch, which must have them."""
+    """Return the labels [B] of a batch, which must have them."""
     if "label" not in batch:
         raise UserError("this split of the data has no labels")
     return batch["label"]
 
 
 def conditions(batch: Batch) -> jax.Array:
-    """The embedded texts [B, D] of a batch, which must have them."""
+    """Return the embedded texts [B, D] of a batch, which must have them."""
     if "condition" not in batch:
         raise UserError("this split of the data has no condition (embedded text)")
     return batch["condition"]
@@ -320,7 +338,7 @@ def gradient_step(
     part: str | None = None,
     axis: str | None = None,
 ) -> tuple[State, Metrics]:
-    """One update of ``state.params``, or of one part of them.
+    """Return one update of ``state.params``, or of one part of them.
 
     ``loss(params, variables, batch, key) -> metrics, variables`` gives named ``Mean`` pairs; the
     gradient is that of ``metrics["loss"]``. Sums are added over microbatches and devices and
@@ -380,7 +398,9 @@ def _mean_gradients(
     key: jax.Array,
     axis: str | None,
 ) -> tuple[Any, Metrics, Variables]:
-    """Gradients of the mean loss over microbatches and devices, summed metrics, new variables."""
+    """Return gradients of the mean loss over microbatches and devices, summed metrics, new
+    variables.
+    """
     whole = rule.accumulate == 1
 
     def objective(
@@ -413,7 +433,7 @@ def _accumulate_gradients(
     batch: Batch,
     key: jax.Array,
 ) -> tuple[Any, Metrics, Any]:
-    """Summed gradients and metrics over ``pieces`` microbatches, one at a time."""
+    """Return summed gradients and metrics over ``pieces`` microbatches, one at a time."""
     if pieces == 1:
         grads, (metrics, variables) = gradient(params, variables, batch, key)
         return grads, metrics, variables
@@ -440,7 +460,7 @@ def _accumulate_gradients(
 
 
 def _clamp_weight(weight: jax.Array) -> jax.Array:
-    """A batch of masked rows alone has weight 0 and gradient 0, not NaN."""
+    """Return a batch of masked rows alone has weight 0 and gradient 0, not NaN."""
     return jnp.maximum(weight, jnp.finfo(jnp.float32).tiny)
 
 

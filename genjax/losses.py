@@ -22,7 +22,7 @@ def _sum_example(values: jax.Array) -> jax.Array:
 
 
 def bernoulli_nll(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """-log p of targets in [0, 1] under independent Bernoullis; the cross-entropy when they
+    """Return -log p of targets in [0, 1] under independent Bernoullis; the cross-entropy when they
     lie in between.
     """
     softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
@@ -30,7 +30,7 @@ def bernoulli_nll(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def gaussian_nll(mean: jax.Array, log_variance: jax.Array, targets: jax.Array) -> jax.Array:
-    """-log density of targets under independent Gaussians; ``log_variance`` broadcasts."""
+    """Return -log density of targets under independent Gaussians; ``log_variance`` broadcasts."""
     squared = jnp.square(targets - mean) * jnp.exp(-log_variance)
     return _sum_example(0.5 * (squared + log_variance + math.log(2 * math.pi)))
 
@@ -38,8 +38,8 @@ def gaussian_nll(mean: jax.Array, log_variance: jax.Array, targets: jax.Array) -
 def discretized_logistic_nll(
     mean: jax.Array, log_scale: jax.Array, targets: jax.Array, levels: int
 ) -> jax.Array:
-    """-log P of targets on ``levels`` even values in [-1, 1]: logistics integrated over bins, open
-    at both ends.
+    """Return -log P of targets on ``levels`` even values in [-1, 1]: logistics integrated over
+    bins, open at both ends.
 
     ``log_scale`` broadcasts. The difference of two sigmoids is s(a) - s(b) = s(a) s(-b) (1 - exp(b
     - a)), which is stable however far a bin lies in a tail.
@@ -64,7 +64,7 @@ def gaussian_kl(
     prior_mean: jax.Array | float = 0.0,
     prior_log_variance: jax.Array | float = 0.0,
 ) -> jax.Array:
-    """KL(N(mean, exp(log_variance)) || prior) of each dimension, [B, Z], closed form; the
+    """Return KL(N(mean, exp(log_variance)) || prior) of each dimension, [B, Z], closed form; the
     prior N(0, 1) by default.
     """
     squared = jnp.square(mean - prior_mean) * jnp.exp(-jnp.asarray(prior_log_variance))
@@ -74,7 +74,7 @@ def gaussian_kl(
 
 
 def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """-log p(label) [B] under softmax(logits [B, K]).
+    """Return -log p(label) [B] under softmax(logits [B, K]).
 
     With ``smoothing`` the target keeps 1 - smoothing and spreads the rest evenly over all classes,
     its own too (Szegedy et al., arXiv 1512.00567). A label that is not a class costs NaN, so that
@@ -87,8 +87,8 @@ def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -
 
 
 def preference_loss(margin: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """-log sigmoid(margin) [B]: that of two things the one is preferred whose score is higher by
-    ``margin`` [B].
+    """Return -log sigmoid(margin) [B]: that of two things the one is preferred whose score is
+    higher by ``margin`` [B].
 
     The model is that of Bradley and Terry (1952). With ``smoothing`` that share of the choices is
     taken for wrong.
@@ -109,8 +109,8 @@ def chunked_cross_entropy(
     softcap: float | None = None,
     chunk: int = 1024,
 ) -> tuple[jax.Array, jax.Array]:
-    """-log p(target) [N], and the logarithm of the sum of exponentials of each token's logits [N];
-    reverse mode only.
+    """Return -log p(target) [N], and the logarithm of the sum of exponentials of each token's
+    logits [N]; reverse mode only.
 
     Logits are hidden kernel^T + bias, bounded by softcap * tanh(logits / softcap). They are in
     memory for ``chunk`` tokens at a time, and are made again for the gradient. Products are in the
@@ -145,7 +145,7 @@ def chunked_cross_entropy(
 
 
 def _logits(hidden: jax.Array, kernel: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """[C, D], [V, D], [V] -> float32 [C, V]."""
+    """Map [C, D], [V, D], [V] -> float32 [C, V]."""
     logits = jnp.einsum(
         "nd,vd->nv", hidden, kernel.astype(hidden.dtype), preferred_element_type=jnp.float32
     )
@@ -166,7 +166,7 @@ def _chunked(
     targets: jax.Array,
     count: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """The two results of the first ``count`` of N tokens, N whole chunks of ``size``; 0 for
+    """Return the two results of the first ``count`` of N tokens, N whole chunks of ``size``; 0 for
     the others.
     """
 
@@ -240,7 +240,7 @@ _chunked.defvjp(_chunked_fwd, _chunked_bwd)
 def gae(
     rewards: jax.Array, values: jax.Array, mask: jax.Array, gamma: float, lam: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Generalised advantage estimates and the returns that values are to learn, [B, T] both.
+    """Return generalised advantage estimates and the returns that values are to learn, [B, T] both.
 
     Schulman et al., arXiv 1506.02438. An episode is over after its last step: nothing follows that
     is worth anything.
@@ -268,7 +268,7 @@ def gae(
 
 
 def whiten(x: jax.Array, mask: jax.Array, shift_mean: bool = True) -> jax.Array:
-    """x of any shape with standard deviation 1 over where ``mask`` is 1, and mean 0 unless
+    """Return x of any shape with standard deviation 1 over where ``mask`` is 1, and mean 0 unless
     ``shift_mean`` is False.
 
     The variance is the biased one. What is masked gives 0.
@@ -283,8 +283,8 @@ def whiten(x: jax.Array, mask: jax.Array, shift_mean: bool = True) -> jax.Array:
 def clipped_policy_loss(
     log_ratio: jax.Array, advantages: jax.Array, clip: float
 ) -> tuple[jax.Array, jax.Array]:
-    """PPO's loss of each action (Schulman et al., arXiv 1707.06347, equation 7), and 1 where the
-    clipping decides it.
+    """Return PPO's loss of each action (Schulman et al., arXiv 1707.06347, equation 7), and 1 where
+    the clipping decides it.
 
     Args:
       log_ratio: log p(action) less what it was when the action was drawn.
@@ -299,7 +299,7 @@ def clipped_policy_loss(
 def clipped_value_loss(
     values: jax.Array, old: jax.Array, returns: jax.Array, clip: float
 ) -> jax.Array:
-    """Half the squared error of each value, the larger one of it and of a value held within
+    """Return half the squared error of each value, the larger one of it and of a value held within
     ``clip`` of the ``old``.
     """
     held = jnp.clip(values, old - clip, old + clip)
@@ -307,14 +307,14 @@ def clipped_value_loss(
 
 
 def kl_k1(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """log p - log q of what was drawn from p: its mean is KL(p || q); below 0 for some
+    """Return log p - log q of what was drawn from p: its mean is KL(p || q); below 0 for some
     (Schulman, 2020).
     """
     return log_p - log_q
 
 
 def kl_k3(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """q / p - 1 - log(q / p) of what was drawn from p: its mean is KL(p || q), too; never
+    """Return q / p - 1 - log(q / p) of what was drawn from p: its mean is KL(p || q), too; never
     below 0 (Schulman, 2020).
     """
     return jnp.expm1(log_q - log_p) - (log_q - log_p)
@@ -327,8 +327,8 @@ def adapt_kl_coefficient(
     examples: jax.Array | float,
     horizon: float,
 ) -> jax.Array:
-    """The weight of a KL penalty moved towards what holds the KL at ``target`` (Ziegler et al.,
-    arXiv 1909.08593).
+    """Return the weight of a KL penalty moved towards what holds the KL at ``target`` (Ziegler et
+    al., arXiv 1909.08593).
 
     Args:
       coefficient: the weight that gave this KL.

@@ -72,15 +72,16 @@ class UpdateRule:
         return OptState(jnp.zeros((), jnp.int32), self.direction.init(params))
 
     def cast_params(self, params: Params) -> Params:
-        """The parameters as networks compute with them."""
+        """Return the parameters as networks compute with them."""
         params = params if self.through is None else self.through(params)
         # Single numbers (a learned variance) stay float32: they belong to the loss, not to a
         # network.
         return jax.tree.map(lambda p: p.astype(self.compute_dtype) if p.ndim else p, params)
 
     def mask_frozen(self, tree: Params, updates: jax.Array) -> Params:
-        """Gradients or directions, 0 for what is not yet moved at that update. Its moments are kept
-        from the start: Adam's first steps along moments of 0 would be several times too long.
+        """Return gradients or directions, 0 for what is not yet moved at that update. Its moments
+        are kept from the start: Adam's first steps along moments of 0 would be several times too
+        long.
         """
         for pattern, first in self.unfreeze:
             named = trees.matches((pattern,), tree)
@@ -94,7 +95,7 @@ class UpdateRule:
         return tree
 
     def measure_norm(self, grads: Params) -> jax.Array:
-        """The global norm of the gradient, frozen parameters left out."""
+        """Return the global norm of the gradient, frozen parameters left out."""
         pairs = zip(
             jax.tree.leaves(grads), jax.tree.leaves(trees.matches(self.freeze, grads)), strict=True
         )
@@ -107,7 +108,7 @@ class UpdateRule:
     def update(
         self, grads: Params, norm: jax.Array, state: OptState, params: Params
     ) -> tuple[Params, OptState]:
-        """New parameters and state after one step along the direction; ``norm`` is that of
+        """Return new parameters and state after one step along the direction; ``norm`` is that of
         ``grads``.
         """
         if self.clip is not None:
@@ -179,7 +180,7 @@ class Optimizer:
             )
 
     def scale(self) -> optax.GradientTransformation:
-        """The part that differs: gradients to a direction of ascent."""
+        """Return the part that differs: gradients to a direction of ascent."""
         raise NotImplementedError
 
     def build(
@@ -251,7 +252,7 @@ class Optimizer:
 
 
 def _broadcast_layers(values: Factor | First, x: jax.Array) -> Any:
-    """One number for all of x, or one for each of its leading axis."""
+    """Return one number for all of x, or one for each of its leading axis."""
     return (
         jnp.asarray(values).reshape(-1, *[1] * (x.ndim - 1))
         if isinstance(values, tuple)
@@ -389,7 +390,7 @@ class Muon(Optimizer):
         return optax.partition({"muon": muon, "adam": adam}, self._label_shapes)
 
     def _match_adam(self, updates: Params, params: Params) -> Params:
-        """An orthogonal [m, n] has root mean square 1 / sqrt(max(m, n)); Adam's updates have
+        """Return an orthogonal [m, n] has root mean square 1 / sqrt(max(m, n)); Adam's updates have
         about 0.2.
         """
 
@@ -451,7 +452,7 @@ class Players:
     def build(
         self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32
     ) -> dict[str, UpdateRule]:
-        """The rules of both; the average is the generator's, the only one that is judged and
+        """Return the rules of both; the average is the generator's, the only one that is judged and
         sampled from.
         """
         critic = self.discriminator.build(

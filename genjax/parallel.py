@@ -133,7 +133,7 @@ class Layout:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def measure_memory(self) -> float | None:
-        """Bytes of all devices together; None if they share that of the host, as CPUs do."""
+        """Return bytes of all devices together; None if they share that of the host, as CPUs do."""
         stats = self.mesh.local_devices[0].memory_stats()
         limit = stats.get("bytes_limit") if stats else None
         return None if limit is None else float(limit) * self.mesh.size
@@ -148,7 +148,9 @@ class Layout:
             )
 
     def count_step_rows(self, batch_size: int) -> int:
-        """Rows that a step is written for: a device's where steps are mapped, otherwise all."""
+        """Return rows that a step is written for: a device's where steps are mapped, otherwise
+        all.
+        """
         return batch_size // self.mesh.shape["data"] if self.mode == "pmapped" else batch_size
 
     def check_rules(self, params: Tree) -> None:
@@ -168,7 +170,7 @@ class Layout:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
     def make_shardings(self, state: Tree) -> Tree:
-        """The place of every leaf of a (possibly abstract) state."""
+        """Return the place of every leaf of a (possibly abstract) state."""
         if self.mode != "sharded":
             return jax.tree.map(lambda _: self.replicated, state)
         return jax.tree_util.tree_map_with_path(
@@ -190,7 +192,7 @@ class Layout:
         )()
 
     def eval_shapes(self, make: Callable[[], T]) -> T:
-        """Shapes, dtypes and places of what ``init`` would make: the target of a restore."""
+        """Return shapes, dtypes and places of what ``init`` would make: the target of a restore."""
         shapes = jax.eval_shape(trace_for(self.platform, make))
         return jax.tree.map(
             lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
@@ -239,7 +241,7 @@ class Layout:
         return jax.jit(evaluate, out_shardings=self.replicated, **options)
 
     def _gather_params(self, state: T) -> T:
-        """The parameters whole over fsdp for the length of a step; they, the moments and the
+        """Return the parameters whole over fsdp for the length of a step; they, the moments and the
         average lie split.
 
         Left to itself, the partitioner of XLA gave wrong gradients for a parameter split over fsdp
@@ -371,7 +373,9 @@ def _log_waiting(devices: Devices) -> None:
 
 
 def is_alone(error: BaseException) -> bool:
-    """Whether an error means that another process of the run has ended or cannot be reached."""
+    """Return whether an error means that another process of the run has ended or cannot be
+    reached.
+    """
     return (
         jax.distributed.is_initialized() and re.search(LEFT, str(error), re.IGNORECASE) is not None
     )
@@ -404,7 +408,7 @@ def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Gen
 
 
 def any_process(flag: bool) -> bool:
-    """Whether any process raised the flag: all of them must stop at the same step."""
+    """Return whether any process raised the flag: all of them must stop at the same step."""
     if jax.process_count() == 1:
         return flag
     return bool(np.any(multihost_utils.process_allgather(np.asarray(flag))))
@@ -417,6 +421,8 @@ def barrier(name: str) -> None:
 
 
 def peak_memory() -> int | None:
-    """Bytes at the fullest moment of the first local device; None if the platform does not tell."""
+    """Return bytes at the fullest moment of the first local device; None if the platform does not
+    tell.
+    """
     stats = jax.local_devices()[0].memory_stats()
     return stats.get("peak_bytes_in_use") if stats else None

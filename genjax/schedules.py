@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,13 @@ from genjax import checks
 from genjax.errors import UserError
 
 FLOAT32 = jnp.dtype("float32")
+
+
+@runtime_checkable
+class HasLength(Protocol):
+    """A schedule whose length may be that of the run (None)."""
+
+    steps: int | None
 
 
 @checks.frozen
@@ -32,14 +40,14 @@ class Schedule:
 
         Touches no device: configs are built first.
         """
-        if getattr(self, "steps", 0) is None:
+        if isinstance(self, HasLength) and self.steps is None:
             raise UserError(
                 f"a {type(self).__name__} outside an optimizer needs its number of steps"
             )
 
     def with_steps(self, total_steps: int) -> Schedule:
         """This schedule with its open length (``steps=None``) set to that of the run."""
-        if getattr(self, "steps", 0) is None:
+        if isinstance(self, HasLength) and self.steps is None:
             return dataclasses.replace(self, steps=total_steps)  # type: ignore[call-arg]
         return self
 

@@ -78,7 +78,7 @@ class Started(NamedTuple):
     reshaped: tuple[str, ...] = ()
 
     def format_table(self, run: str) -> tuple[str, ...]:
-        """The table, a line each."""
+        """Return the table, a line each."""
         counts = {name: getattr(self, name) for name in ("loaded", "reshaped", "new", "left")}
         totals = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items())
         rows = [
@@ -152,7 +152,7 @@ def _shape(array: Any) -> list[int]:
 
 
 def _may_reshape(start: StartFrom, there: Any, here: Any, place: str) -> bool:
-    """Whether a parameter may be of another shape, and can."""
+    """Return whether a parameter may be of another shape, and can."""
     return there.ndim == here.ndim and any(re.search(pattern, place) for pattern in start.reshape)
 
 

@@ -39,6 +39,7 @@ from genjax.samplers.options import decode_samples, encode_options
 from genjax.serial.json_text import Json
 
 NON_FINITE_LIMIT = 3
+LATELY = 1.0  # seconds that a rate is measured over at least: a single short interval says little
 KEPT = "what was saved before is whole, and the same command resumes once there is room"
 
 
@@ -197,7 +198,7 @@ def run_loop(
 
 
 def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
-    """The summary of a run with those rows so far."""
+    """Return the summary of a run with those rows so far."""
     family, splits = setup.family, setup.data.splits
     shown = tuple(dict.fromkeys((*family.key_numbers, *family.evaluated_as.key_numbers)))
     held_out = ""
@@ -208,7 +209,7 @@ def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
 
 
 def _make_judge(setup: Setup) -> Judge:
-    """The judge of a run while it trains, with the runs that its evaluators need.
+    """Return the judge of a run while it trains, with the runs that its evaluators need.
 
     Raises:
       UserError: one is missing, or an evaluator cannot look at this family or these data.
@@ -270,7 +271,7 @@ class Loop:
         self._pending = self.step, metrics
 
     def is_stopping(self, stop: Stop, deadline: float) -> bool:
-        """Whether all processes stop here; they must agree on a step, and asking each other
+        """Return whether all processes stop here; they must agree on a step, and asking each other
         costs a round trip.
         """
         wanted = stop.wanted or time.monotonic() > deadline
@@ -336,6 +337,7 @@ class Loop:
     def close(self) -> None:
         """Say what the run has reached."""
         self._read()
+        self._out.end_progress()
         self._out.report(*self._summary.conclude(*self._clock.measure_total(self.step)))
         self._out.report(*(f"at the end, too: {line}" for line in self._alarms.standing.values()))
 
@@ -360,6 +362,8 @@ class Loop:
         for name, picture in found.pictures.items():
             self._out.write_picture(self.step, name, picture)
         self._out.say_all(found.remarks)
+        if self.step == self._setup.experiment.steps:  # before that the model is to blame
+            self._out.say_all(tuple(f"caution: {caution}" for caution in found.cautions))
         if best not in (None, *scores):
             self._out.say(f"keep.best {best!r} is none of {', '.join(scores)}: no best is kept")
         return scores
@@ -407,14 +411,15 @@ class Clock:
     """
 
     def __init__(self, step: int) -> None:
-        self._step = self._first = step
-        self._start = self._begin = time.monotonic()
+        self._first, self._begin = step, time.monotonic()
+        self._marks = [(step, self._begin)]  # steps whose rate was measured lately, and when
 
     @contextlib.contextmanager
     def skip_compilation(self) -> Iterator[None]:
         """Around the first steps, whose compilation says nothing of those to come."""
         yield
-        self._start = self._begin = time.monotonic()
+        self._begin = time.monotonic()
+        self._marks = [(self._first, self._begin)]
 
     def estimate_seconds_left(self, step: int, steps: int) -> float:
         """How long the run takes from here, with its evaluations, samples and checkpoints."""
@@ -422,20 +427,25 @@ class Clock:
         return (time.monotonic() - self._begin) / done * (steps - step) if done else math.inf
 
     def measure_total(self, step: int) -> tuple[int, float]:
-        """Steps that were taken, and the seconds that they took."""
+        """Return steps that were taken, and the seconds that they took."""
         return step - self._first, time.monotonic() - self._begin
 
     def measure_speed(self, step: int) -> float:
+        """Steps a second since the last row, or over ``LATELY`` where rows come faster."""
         now = time.monotonic()
-        speed = (step - self._step) / max(now - self._start, 1e-9)
-        self._step, self._start = step, now
+        while len(self._marks) > 1 and now - self._marks[1][1] >= LATELY:
+            del self._marks[0]
+        since, start = self._marks[0]
+        speed = (step - since) / max(now - start, 1e-9)
+        self._marks.append((step, now))
         return speed
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
         begin = time.monotonic()
         yield
-        self._start += time.monotonic() - begin
+        paused = time.monotonic() - begin
+        self._marks = [(step, seen + paused) for step, seen in self._marks]
 
 
 @contextlib.contextmanager

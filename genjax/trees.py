@@ -17,12 +17,14 @@ def path_string(path: Sequence[Any]) -> str:
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Every leaf with its path, in tree order."""
+    """Return every leaf with its path, in tree order."""
     return [(path_string(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def matches(patterns: Sequence[str], tree: Any) -> Any:
-    """A tree of bools: True where any of the regular expressions is found in the leaf's path."""
+    """Return a tree of bools: True where any of the regular expressions is found in the leaf's
+    path.
+    """
     return jax.tree_util.tree_map_with_path(
         lambda path, _: any(re.search(pattern, path_string(path)) for pattern in patterns), tree
     )

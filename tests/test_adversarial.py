@@ -102,7 +102,7 @@ def after(logits, spread=1.0, real=0.5, fake=0.5):
             gauges, logit, logit**2 + spread**2, jnp.float32(real), jnp.float32(fake)
         ), None
 
-    return jax.lax.scan(one, adversarial.no_gauges(), jnp.asarray(logits, jnp.float32))[0]
+    return jax.lax.scan(one, adversarial.start_gauges(), jnp.asarray(logits, jnp.float32))[0]
 
 
 def test_the_gauge_of_oscillation_is_the_swing_in_standard_deviations_of_a_batch():
@@ -124,4 +124,4 @@ def test_accuracies_are_right_from_the_first_step_on():
             [0.75, 0.25],
             rtol=1e-6,
         )
-    np.testing.assert_array_equal(adversarial.accuracies(adversarial.no_gauges()), [0, 0])
+    np.testing.assert_array_equal(adversarial.accuracies(adversarial.start_gauges()), [0, 0])

@@ -12,7 +12,7 @@ import genjax
 from genjax.data.dataset import Spec
 from genjax.experiment import Every
 from genjax.families.autoregressive.autoregressive import LEAST_GAIN, Autoregressive
-from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner, captions
+from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner, caption_images
 from genjax.families.gan.gan import GAN
 from genjax.families.gan.losses import measure_spread
 from genjax.families.likelihoods import Gaussian
@@ -153,7 +153,9 @@ def test_a_captioner_that_ignores_the_picture_is_announced():
         jax.random.key(0), jax.tree.map(lambda x: x[:1], batch), spec
     )
     state = init_state(params, variables, SGD(Constant(0.1)).build(10), jax.random.key(0))
-    written = captions(CAPTIONER, state, images, START, END)  # what it says of its own picture
+    written = caption_images(
+        CAPTIONER, state, images, START, END
+    )  # what it says of its own picture
     start = jnp.full((6, 1), START, jnp.int32)
     batch["tokens"] = jnp.concatenate([start, written], 1)[:, :LENGTH]
 
@@ -165,5 +167,5 @@ def test_a_captioner_that_ignores_the_picture_is_announced():
     assert reads["reading_gain"] > LEAST_GAIN and CAPTIONER.find_collapse(reads) == {}
     blind = judged(params | {"encoder": jax.tree.map(jnp.zeros_like, params["encoder"])})
     assert blind["reading_gain"] == 0
-    assert "ignores what it is to write about" in CAPTIONER.find_collapse(blind)["reading_gain"]
+    assert "ignores its source" in CAPTIONER.find_collapse(blind)["reading_gain"]
     assert Autoregressive().find_collapse({"loss": 1.0}) == {}, "without anything to read"

@@ -53,5 +53,5 @@ def test_the_ring_has_eight_equal_gaussians():
 def test_what_is_no_ring_is_refused():
     with pytest.raises(UserError, match="std must be above 0"):
         Ring(std=0.0)
-    with pytest.raises(UserError, match="lies in the plane"):
+    with pytest.raises(UserError, match="needs data of shape"):
         Ring().draw(KEY, (4, 3))

@@ -26,6 +26,8 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"evaluation"},
     {"gx", "runs"},
     {"store", "training"},
+    {"rag"},
+    {"serve"},
     {"cli", "__init__"},
     {"__main__"},
 ]

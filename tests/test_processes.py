@@ -288,8 +288,8 @@ def test_at_the_end_of_a_straight_process_all_is_finite(target):
     [
         (lambda: VPLinear(0.0, 1.0), "beta_min must be above 0"),
         (lambda: VPLinear(2.0, 1.0), "beta_max must be at least 2.0"),
-        (lambda: VPLinear(t_min=0.0), "t_min lies between 0 and 1"),
-        (lambda: Straight(t_min=1.0), "t_min lies between 0 and 1"),
+        (lambda: VPLinear(t_min=0.0), "t_min must be > 0 and < 1"),
+        (lambda: Straight(t_min=1.0), "t_min must be > 0 and < 1"),
         (lambda: VPCosine(logsnr_max=0.0), "logsnr_max must be above 0"),
         (lambda: EDM(sigma_min=0.0), "sigma_min must be above 0"),
         (lambda: EDM(std=0.0), "std must be above 0"),
@@ -298,7 +298,7 @@ def test_at_the_end_of_a_straight_process_all_is_finite(target):
             "target must be one of 'noise', 'x0', 'v', 'velocity'",
         ),
         (lambda: Parametrization(VPCosine(), data_std=0.0), "data_std must be above 0"),
-        (lambda: Parametrization(Straight(), "noise"), "says nothing about x0"),
+        (lambda: Parametrization(Straight(), "noise"), "target must not be"),
         (
             lambda: Parametrization(VPCosine()).weight(jnp.ones(1), "min-snr"),
             "did you mean 'min_snr'",

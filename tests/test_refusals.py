@@ -3,14 +3,11 @@
 import ast
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import genjax
 from genjax import gx
 from genjax.errors import UserError
-from genjax.evaluation.features.distances import Manifold
-from genjax.evaluation.images.quality import caution
 from genjax.prepare.files import Files
 from genjax.serial.equivalents import ELSEWHERE
 from tests import toy
@@ -136,13 +133,3 @@ def test_repeating_a_finished_run_adds_no_event_file(tmp_path):
         genjax.train(experiment, tmp_path / "run", quiet=True)
         files = sorted((tmp_path / "run" / "tensorboard").iterdir())
         assert len(files) == 1
-
-
-def test_scores_that_suggest_a_broken_metric_come_with_a_caution():
-    def said(*shares):
-        return " ".join(caution(Manifold(*map(np.float64, shares)), "pixels"))
-
-    assert not caution(Manifold(0.7, 0.6, 0.9, 0.8), "pixels")
-    assert "density_pixels 15" in said(0.7, 0.6, 15.0, 0.8)
-    assert "blurred means" in said(0.999, 0.1, 1.0, 0.5)
-    assert "lie outside" in said(0.0, 0.5, 0.0, 0.0)

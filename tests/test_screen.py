@@ -118,7 +118,37 @@ def test_a_terminal_redraws_one_bar_and_lines_that_stay_are_above_it(monkeypatch
     shown.close()
     text = terminal.getvalue()
     assert text.count("\r\x1b[K") == 3 and "step 2/" not in text
-    assert "\r\x1b[Kheld out\n" in text and "█" * 10 + "░" * 10 in text and text.endswith("left\n")
+    assert "█" * 10 + "░" * 10 in text and text.endswith("left\n")
+    shown.say("trained")
+    shown.close()
+    assert terminal.getvalue() == f"{text}\r\x1b[Ktrained\n", "nothing is drawn after the end"
+    first = "░" * 20 + " " + describe(Status(1, {"loss": 1.0}), 100)
+    assert f"\r\x1b[K{first}\r\x1b[Kheld out\n{first}\r\x1b[K" in text, "the bar stays below"
+
+
+def test_a_bar_becomes_short_before_a_number_goes(monkeypatch):
+    monkeypatch.setattr("sys.stderr", terminal := Tty())
+    monkeypatch.setenv("COLUMNS", "80")
+    numbers = {"loss": 29.874, "kl": 0.90531, "reconstruction": 28.968}
+    Terminal(40).show(Status(20, numbers, 512.0, 65536.0, 7.4))
+    shown = terminal.getvalue().removeprefix("\r\x1b[K")
+    assert shown == (
+        "████░░░░ step 20/40  loss 29.874  kl 0.90531  reconstruction 28.968  0:07 left"
+    )
+
+
+def test_a_terminal_folds_numbers_between_them_and_leaves_sentences_whole(monkeypatch):
+    monkeypatch.setattr("sys.stderr", terminal := Tty())
+    monkeypatch.setenv("COLUMNS", "40")
+    shown = Terminal(100)
+    pairs = [f"number_{n} {n / 7:.5g}" for n in range(8)]
+    shown.say("  ".join(["held out 20/40", *pairs, "(the best loss so far)"]))
+    lines = terminal.getvalue().replace("\r\x1b[K", "").splitlines()
+    assert all(len(line) < 40 for line in lines) and len(lines) > 3
+    assert all(line.startswith("  number_") for line in lines[1:-1])
+    assert "  ".join(lines).replace("    ", "  ").split("  ")[1:-1] == pairs
+    shown.say(sentence := "say " + "python -m genjax train " * 5)
+    assert terminal.getvalue().endswith(f"\r\x1b[K{sentence}\n")
 
 
 @pytest.mark.parametrize("columns", [20, 60, 80, 200])
@@ -300,6 +330,21 @@ class Looping(Toy):
 def test_a_loss_without_a_slope_in_the_mask_is_judged_all_the_same(tmp_path, capfd):
     assert run(tmp_path, Looping()).evaluate().numbers["loss"] > 1
     assert "dominate" not in capfd.readouterr().err
+
+
+def test_a_rate_is_measured_over_a_second_where_rows_come_faster(monkeypatch):
+    from genjax import training
+
+    now = [0.0]
+    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    clock = training.Clock(0)
+    speeds = []
+    for step in range(1, 41):
+        now[0] += 0.25 if step < 40 else 1e-4  # the last row is read as soon as the one before
+        speeds.append(clock.measure_speed(step))
+    assert all(abs(speed - 4) < 0.01 for speed in speeds[:-1]) and speeds[-1] < 5.1
+    now[0] += 10
+    assert clock.measure_speed(140) == 10.0, "rows that come slower are each measured alone"
 
 
 def test_time_left_counts_evaluations_and_not_the_compilation(monkeypatch):

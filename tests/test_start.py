@@ -240,5 +240,5 @@ def test_what_does_not_fit_is_refused(tmp_path):
         )
     with pytest.raises(UserError, match="layout Documents"):
         LabelledTexts(dataclasses.replace(texts(tmp_path, Words()), layout=Packed(8))).open()
-    with pytest.raises(UserError, match='pool is "mean" or "last"'):
+    with pytest.raises(UserError, match='pool must be "mean" or "last"'):
         TokenBackbone(dataclasses.replace(NET, causal=True), "first")

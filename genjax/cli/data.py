@@ -1,4 +1,4 @@
-"""``genjax data``: from raw files to training sets."""
+"""``genjax data``: turn raw files into training sets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PrepareOptions:
 
     Attributes:
       preparation: fields of the config.
-      out: the folder to write to; prepared/NAME by default.
+      out: folder to write to; prepared/NAME by default.
       engine: "native" for this process, "ray" for Ray on this machine, or a cluster's address,
         ray://HOST:10001.
       tiny: the config's small form, for a first look.
@@ -37,7 +37,7 @@ class PrepareOptions:
 
 
 def data_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax data prepare CONFIG``."""
+    """Run ``genjax data prepare CONFIG``."""
     if target != "prepare":
         raise unknown_name("command of data", target, ("prepare",))
     config, *rest = arguments

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genjax.cli.stored import mend, unique
+from genjax.cli.stored import unique
 from genjax.data.dataset import Batch
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -23,7 +23,7 @@ from genjax.runs.setup import Setup
 from genjax.store.opening import open_store
 from genjax.store.records import Feedback, Payload, Prompt, Record, Response, SourceKind
 from genjax.store.records import Run as RunRecord
-from genjax.store.runs import name_record, note_run
+from genjax.store.runs import mend, name_record, note_run
 from genjax.store.store import Store
 
 WAITING = 16  # steps that may wait for the writer; then training waits for it

@@ -1,4 +1,4 @@
-"""``genjax store``: its actions and their options; what they need is imported when one runs."""
+"""``genjax store``: its actions and their options; packages are imported when an action runs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from genjax.cli.store_options import (
     ExportOptions,
     ImportOptions,
     IndexOptions,
+    IngestOptions,
     InitOptions,
     Options,
     PreferOptions,
@@ -33,6 +34,7 @@ USAGE = """usage: genjax store ACTION STORE ... [--user NAME]
 
   init       STORE              make a store
   import     STORE FILE...      JSON lines, JSON or Parquet; or --sql URL --query QUERY
+  ingest     STORE FILE...      documents of text, Markdown, HTML, PDF or JSON lines, in chunks
   add        STORE RECORD...    records as JSON objects
   search     STORE QUERY        find records by words and meaning
   show       STORE [ID...]      what there is; records, and conversations of sessions
@@ -58,6 +60,7 @@ STORE is a path (SQLite) or a URL: postgresql://... See docs/store.md."""
 ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that come before
     "init": (InitOptions, "STORE"),
     "import": (ImportOptions, "STORE ..."),
+    "ingest": (IngestOptions, "STORE FILE..."),
     "add": (Options, "STORE RECORD..."),
     "search": (SearchOptions, "STORE QUERY"),
     "show": (ShowOptions, "STORE ..."),
@@ -81,7 +84,7 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
 
 
 def store_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax store ACTION STORE``."""
+    """Run ``genjax store ACTION STORE``."""
     if target not in ACTIONS:
         raise unknown_name("action of store", target, ACTIONS)
     kind, needed = ACTIONS[target]

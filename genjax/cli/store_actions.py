@@ -1,10 +1,11 @@
-"""What each action of ``genjax store`` does."""
+"""The actions of ``genjax store``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
 
+from genjax.cli.ingest import ingest
 from genjax.cli.store_options import (
     AgreementOptions,
     CategoriseOptions,
@@ -15,6 +16,7 @@ from genjax.cli.store_options import (
     ExportOptions,
     ImportOptions,
     IndexOptions,
+    IngestOptions,
     InitOptions,
     Options,
     PreferOptions,
@@ -71,6 +73,8 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
     match action, options:
         case "import", ImportOptions():
             _import(store, words, options)
+        case "ingest", IngestOptions():
+            ingest(store, words, options)
         case "add", _:
             print("\n".join(store.add(*(_read(word) for word in words))))
         case "show", ShowOptions():
@@ -175,7 +179,7 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
         )
     finally:
         index.close()
-    with store.reading() as connection:  # what was deleted since the index followed is not there
+    with store.reading() as connection:  # skips what was deleted since the index followed
         there = load(connection, find_visible(connection, [hit.id for hit in found.hits]))
     records = {record.id: record for record in there}
     for hit in found.hits:
@@ -187,7 +191,9 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
 
 
 def _follow(action: str, store: Store, options: IndexOptions) -> None:
-    index = open_search(store, options.index, options.encoder, rebuild=action == "rebuild")
+    index = open_search(
+        store, options.index, options.encoder, action == "rebuild", options.language
+    )
     try:
         act, name = rebuild if action == "rebuild" else follow, find_index(store, options.index)
         done = act(store, index, name, options.forget)
@@ -243,7 +249,7 @@ def _show(store: Store, words: Sequence[str], options: ShowOptions) -> None:
 
 
 def _draw(turns: Sequence[Turn]) -> list[str]:
-    """A conversation, each branch indented below what it follows."""
+    """Format a conversation, with each branch indented below the turn it follows."""
     lines = []
     left = [(turn, 0) for turn in reversed(turns)]
     while left:

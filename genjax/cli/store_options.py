@@ -56,6 +56,29 @@ class ImportOptions(Options):
 
 
 @checks.frozen
+class IngestOptions(Options):
+    """Cut files of text, Markdown, HTML, PDF or JSON lines into chunks to be searched and cited.
+
+    Attributes:
+      chunk_tokens: of a chunk at most.
+      overlap: tokens that a chunk repeats of the one before it, at most.
+      tokenizer: that counts them: "wordllama", or the path of a tokenizer.json.
+      encoding: of the files, where it is neither UTF-8 nor what they say themselves.
+      field: of rows of JSON, that holds their text.
+      origin: of the documents.
+      generator: of synthetic ones: the id of a run, or "unknown".
+    """
+
+    chunk_tokens: int = 200
+    overlap: int = 40
+    tokenizer: str = "wordllama"
+    encoding: str | None = None
+    field: str = "text"
+    origin: Literal["real", "synthetic"] = "real"
+    generator: str | None = None
+
+
+@checks.frozen
 class SearchOptions(Options):
     """Search a store.
 
@@ -85,12 +108,14 @@ class IndexOptions(Options):
     Attributes:
       index: the folder or URL of the index; beside a SQLite file by default.
       encoder: of the index's vectors.
+      language: whose stems words are compared by, when the index is made.
       forget: an index that is gone: the outbox keeps no changes for it any more. May be given
         several times.
     """
 
     index: str | None = None
     encoder: str = "wordllama"
+    language: str = "english"
     forget: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
 

@@ -15,7 +15,6 @@ from genjax.cli.stored import (
     make_prompts,
     make_responses,
     make_scores,
-    mend,
     read_said,
     record_run,
     unique,
@@ -25,7 +24,7 @@ from genjax.runs.run import Run
 from genjax.store.formats.reading import PREFERENCE
 from genjax.store.opening import open_store
 from genjax.store.records import Feedback, Payload, Record, Relation, Response
-from genjax.store.runs import make_checkpoint
+from genjax.store.runs import make_checkpoint, mend
 
 COMPARED = "was compared with"
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def new_figure(width: float, height: float, dpi: float = 120) -> Figure:
-    """An empty figure.
+    """Return an empty figure.
 
     Args:
       width: in inches.
@@ -24,7 +24,7 @@ def new_figure(width: float, height: float, dpi: float = 120) -> Figure:
 
 
 def figure_pixels(figure: Figure) -> np.ndarray:
-    """The pixels of a figure, uint8 [H, W, 3]."""
+    """Return the pixels of a figure, uint8 [H, W, 3]."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # draws without a window
 
     canvas = FigureCanvasAgg(figure)

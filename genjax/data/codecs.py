@@ -1,4 +1,4 @@
-"""Raw examples to model space and back, and to files that a person opens."""
+"""Codecs that convert raw examples to model space and back, and to files that a person opens."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from genjax.machine import disk
 
 @checks.frozen
 class ImageCodec:
-    """Images of whole numbers to floats in [-1, 1].
+    """Converts integer images to floats in [-1, 1].
 
     Attributes:
-      height: pixels.
-      width: pixels.
+      height: height in pixels.
+      width: width in pixels.
       channels: 1 (grey) or 3 (RGB).
-      levels: a raw pixel is one of 0 .. levels - 1.
+      levels: number of values of a raw pixel, 0 .. levels - 1.
     """
 
     height: int
@@ -40,32 +40,30 @@ class ImageCodec:
         return 64
 
     def encode(self, raw: np.ndarray) -> np.ndarray:
-        """uint8 [..., H, W, C] in 0 .. levels - 1 to float32 in [-1, 1]."""
+        """Convert uint8 [..., H, W, C] in 0 .. levels - 1 to float32 in [-1, 1]."""
         return raw.astype(np.float32) / np.float32((self.levels - 1) / 2) - np.float32(1)
 
     def decode(self, samples: np.ndarray) -> np.ndarray:
-        """Floats [..., H, W, C], clipped to [-1, 1], to uint8 in 0 .. 255 whatever ``levels`` is.
+        """Convert floats [..., H, W, C], clipped to [-1, 1], to uint8 in 0 .. 255.
 
-        So that a person can open it; what is not a number becomes black.
+        The range does not depend on ``levels``, so that viewers show the image; NaN becomes black.
         """
         unit = np.clip(np.nan_to_num(np.asarray(samples, np.float32), nan=-1.0), -1, 1)
         return np.rint((unit + 1) * 127.5).astype(np.uint8)
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """A PNG grid of samples [N, H, W, C] in model space at ``stem`` + ".png", which is
-        returned.
-        """
+        """Write samples [N, H, W, C] in model space as a PNG grid; return its path."""
         return write_file(stem, ".png", png_bytes(grid(self.decode(samples))))
 
 
 @checks.frozen
 class PointsCodec:
-    """Points, standardised where the statistics are given.
+    """Standardises points if the statistics are given.
 
     Attributes:
-      dim: coordinates of a point.
-      mean: of each coordinate, subtracted; None leaves the points as they are.
-      scale: of each coordinate, divided by.
+      dim: number of coordinates of a point.
+      mean: the mean of each coordinate, which is subtracted; None subtracts nothing.
+      scale: what each coordinate is divided by; None for 1.
     """
 
     dim: int
@@ -89,19 +87,19 @@ class PointsCodec:
         return None
 
     def encode(self, raw: np.ndarray) -> np.ndarray:
-        """[..., D] in the units of the data to float32 in model space."""
+        """Convert [..., D] in the units of the data to float32 in model space."""
         return ((raw - self._mean()) / self._scale()).astype(np.float32)
 
     def decode(self, samples: np.ndarray) -> np.ndarray:
-        """[..., D] in model space to float32 in the units of the data."""
+        """Convert [..., D] in model space to float32 in the units of the data."""
         return (np.asarray(samples) * self._scale() + self._mean()).astype(np.float32)
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """The decoded samples [N, D] at ``stem`` + ".csv" and, of two coordinates, a scatter plot
-        next to it.
+        """Write the decoded samples [N, D] at ``stem`` + ".csv", and points in two dimensions as a
+        scatter plot beside it.
 
         Returns:
-          The plot's path, or the table's where there is no plot.
+          The path of the plot, or of the table if there is no plot.
         """
         points = self.decode(samples)
         buffer = io.StringIO()
@@ -118,7 +116,7 @@ class PointsCodec:
 
 
 def _scatter(points: np.ndarray) -> bytes:
-    """The PNG of a scatter plot of points [N, 2]."""
+    """Return a scatter plot of points [N, 2] as PNG."""
     figure = new_figure(5, 5)
     axes = figure.add_subplot()
     axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.6, linewidths=0)
@@ -130,7 +128,7 @@ def _scatter(points: np.ndarray) -> bytes:
 
 def write_file(stem: Path, suffix: str, content: bytes) -> Path:
     """Writes ``content`` at ``stem`` + ``suffix``, making its folder; returns the path."""
-    # not with_suffix, which would cut "step_1.5"; only methods that etils.epath has too
+    # Not with_suffix, which would cut "step_1.5"; only methods that etils.epath has, too.
     path = stem.parent / f"{stem.name}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
     disk.write(path, content)

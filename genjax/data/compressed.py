@@ -1,4 +1,4 @@
-"""How large a compressed file may become: a small one that unpacks to gigabytes is a mistake
+"""Limits on how far a compressed file may grow: a small one that unpacks to gigabytes is a mistake
 or an attack.
 """
 
@@ -13,13 +13,12 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 FREE = 64 * 2**20  # bytes that any file may unpack to
-# Times its own size that a larger one may unpack to; text is seldom packed below a twentieth.
-RATIO = 200
-UNKNOWN = 20 * 2**20  # taken as the size of a remote file that does not say
+RATIO = 200  # how many times its size a larger file may unpack to; text rarely exceeds 20
+UNKNOWN = 20 * 2**20  # assumed size of a remote file of unknown size
 
 
 class GrowsTooMuch(OSError):
-    """A file that unpacks to more than it may."""
+    """A file unpacks to more than the limit."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -29,33 +28,34 @@ class GrowsTooMuch(OSError):
 
 
 def max_unpacked(size: int | None) -> int:
-    """The bytes that a compressed file of ``size`` bytes may unpack to."""
+    """Return the bytes that a compressed file of ``size`` bytes may unpack to."""
     return max(FREE, RATIO * (UNKNOWN if size is None else size))
 
 
 def limit_unpacked(file: Any, size: int | None) -> BinaryIO:
-    """An open file that is unpacked as it is read, with an end to that.
+    """Return an open file that is unpacked as it is read, up to a limit.
 
     Args:
-      size: of the compressed file in bytes; None if it is unknown.
+      file: the decompressing file object.
+      size: size of the compressed file in bytes; None if unknown.
 
     Raises, as it is read:
-      GrowsTooMuch: it unpacks to more than ``most(size)``.
+      GrowsTooMuch: it unpacks to more than ``max_unpacked(size)``.
     """
     return cast(BinaryIO, io.BufferedReader(_Bounded(file, max_unpacked(size)), 2**18))
 
 
 def open_gzip(path: Path) -> BinaryIO:
-    """The unpacked bytes of a local file, see ``limit_unpacked``."""
+    """Open a local gzip file whose unpacked size is limited, see ``limit_unpacked``."""
     return limit_unpacked(gzip.open(path), path.stat().st_size)
 
 
 def check_npz(path: Path) -> None:
-    """Refuse an archive of NumPy's whose arrays are larger than it may become, before any is made.
+    """Refuse a NumPy archive whose arrays exceed the limit, before any of them is allocated.
 
     Raises:
-      GrowsTooMuch: they are, or say that they are.
-      ValueError, zipfile.BadZipFile: it is no such archive.
+      GrowsTooMuch: the arrays are too large, or claim to be.
+      ValueError, zipfile.BadZipFile: the file is not a NumPy archive.
     """
     limit, total = max_unpacked(path.stat().st_size), 0
     with zipfile.ZipFile(path) as archive:
@@ -76,14 +76,16 @@ def check_npz(path: Path) -> None:
                 count *= int(length)
             if count * kind.itemsize > member.file_size:
                 raise ValueError(
-                    f"{member.filename} says that it holds {count:,} values, more than it has "
-                    "bytes for"
+                    f"{member.filename} claims to hold {count:,} values, more than its bytes can"
                 )
 
 
 def check_parquet(metadata: Any, size: int | None) -> None:
-    """Refuse a Parquet file, given what it says of itself, whose pages unpack to more than they
-    may.
+    """Refuse a Parquet file whose pages unpack to more than the limit.
+
+    Args:
+      metadata: the metadata of the file.
+      size: size of the file in bytes; None if unknown.
 
     Raises:
       GrowsTooMuch: they do.
@@ -106,9 +108,8 @@ class _Bounded(io.RawIOBase):
         return bool(self._file.seekable())
 
     def readinto(self, buffer: Any) -> int:
-        content = self._file.read1(
-            len(buffer)
-        )  # what a cut file still holds, before its end raises
+        # read1 still returns what a truncated file holds, before its end raises.
+        content = self._file.read1(len(buffer))
         buffer[: len(content)] = content
         self._check()
         return len(content)

@@ -21,30 +21,32 @@ class Split(Protocol):
 
     @property
     def in_memory(self) -> bool:
-        """Indexed a batch at a time on the main thread; otherwise read by workers, ahead."""
+        """Whether batches are indexed on the main thread; otherwise workers read them ahead."""
         ...
 
     def __len__(self) -> int: ...
 
     def batch(self, indices: np.ndarray) -> Batch:
-        """The examples at ``indices`` [B] in model space, under the fixed batch names."""
+        """Return the examples at ``indices`` [B] in model space, under the fixed batch names."""
         ...
 
 
 @runtime_checkable
 class HasReferences(Protocol):
-    """A split whose rows have a text to compare the model's with."""
+    """A split whose rows have reference texts to compare the model's with."""
 
     def references(self) -> Sequence[str]:
-        """The reference of each row."""
+        """Return the reference text of each row."""
         ...
 
 
 @runtime_checkable
 class HasQuestions(Protocol):
-    """A split of conversations, which start with questions."""
+    """A split of conversations, each of which starts with a question."""
 
-    def questions(self) -> Sequence[str]: ...
+    def questions(self) -> Sequence[str]:
+        """Return the question of each row."""
+        ...
 
 
 @runtime_checkable
@@ -56,10 +58,10 @@ class HasCorpus(Protocol):
 
 @runtime_checkable
 class HasDocuments(HasCorpus, Protocol):
-    """A split that knows which document of its corpus each token is of."""
+    """A split that knows which document of its corpus each token belongs to."""
 
     def documents(self, indices: np.ndarray) -> np.ndarray:
-        """Documents [B, T + 1] of the tokens of rows ``indices`` [B]."""
+        """Return the document [B, T + 1] of each token in the rows ``indices`` [B]."""
         ...
 
 
@@ -71,19 +73,19 @@ class HasScenes(Protocol):
 
 
 class Codec(Protocol):
-    """Raw examples to model space and back.
+    """Converts raw examples to model space and back.
 
-    A frozen dataclass of plain fields, kept with the run.
+    A frozen dataclass of plain fields, stored with the run.
     """
 
     @property
     def shown(self) -> int:
-        """How many samples make a picture that tells something."""
+        """Number of samples that make a useful picture."""
         ...
 
     @property
     def levels(self) -> int | None:
-        """Values that a raw number takes, evenly spread over [-1, 1]; None if values are
+        """Number of values a raw number can take, evenly spaced over [-1, 1]; None if
         continuous.
         """
         ...
@@ -99,11 +101,9 @@ class Codec(Protocol):
         ...
 
 
-CONTINUES, CONTINUED, SPECIAL = (
-    1,
-    2,
-    4,
-)  # a token that continues a word; one after which a word continues; no text
+CONTINUES = 1  # the token continues a word
+CONTINUED = 2  # the word may continue after the token
+SPECIAL = 4  # the token is not text
 
 
 @dataclass(frozen=True)
@@ -111,32 +111,31 @@ class Spec:
     """What a family must know of the data before it sees a batch.
 
     Attributes:
-      entry: the batch entry that is modelled, "image", "signal", "points" or "tokens"; "table" for
-        the two of a table, ``numeric`` and ``categorical``.
-      shape: the shape of one example, [H, W, C], [T, C], [D] or [T]; of a table [D], its numbers
-        and then a one-hot block for each column of ``categorical``.
-      mean: the mean of the training examples in model space, of that shape; zeros of tokens.
-      classes: the number of labels, None without labels.
-      levels: values that a raw pixel takes, evenly spread over [-1, 1]; None if values are
-        continuous.
-      condition: the width of ``condition``, an example's embedded text; None without.
-      vocabulary: tokens are 0 .. vocabulary - 1; None if the entry holds none.
-      packed: whether a row of tokens holds several documents, distinguished by ``segment_ids`` and
-        ``positions``, of a source by ``source_segment_ids`` and ``source_positions``; in training
-        alone where there is a source.
-      token_bytes: bytes of text that each token represents, [V]; None if they are not known.
-      prefixed: a ``prefix_mask`` tells the tokens of the prefix, which is given, not predicted.
-      token_kinds: of each token [V] the sum of those of ``CONTINUES``, ``CONTINUED`` and
-        ``SPECIAL`` that hold of it; None if that is not known.
-      mask_token: represents a token that is to be found out; None if the vocabulary has none.
-      source_length: tokens in a row of ``source_tokens``; None if there is no source.
-      source_vocabulary: of the source's tokens.
-      image: shape of the picture that a text is about; None if there is none.
-      preferences: an example is two texts to choose from, as ``genjax.data.chat.preferences`` has
-        them.
-      class_names: what the labels 0 .. classes - 1 are called; None if that is not known.
-      categories: of a table, how many values each column of ``categorical`` takes: first the modes
-        of each column of ``numeric``, then the categories; None of other data.
+      entry: the batch entry that is modelled: "image", "signal", "points" or "tokens"; "table"
+        stands for the two entries of a table, ``numeric`` and ``categorical``.
+      shape: the shape of one example, [H, W, C], [T, C], [D] or [T]; for a table [D]: its numbers,
+        then a one-hot block for each column of ``categorical``.
+      mean: the mean training example in model space, of that shape; zeros for tokens.
+      classes: the number of labels; None without labels.
+      levels: the number of values of a raw pixel, evenly spaced over [-1, 1]; None if continuous.
+      condition: the width of ``condition``, an example's embedded text; None without one.
+      vocabulary: the number of tokens, which are 0 .. vocabulary - 1; None if the entry holds none.
+      packed: whether a row of tokens holds several documents, told apart by ``segment_ids`` and
+        ``positions``, and in a source by ``source_segment_ids`` and ``source_positions``. Pairs are
+        packed for training only.
+      token_bytes: the bytes of text that each token represents, [V]; None if unknown.
+      prefixed: whether ``prefix_mask`` marks the tokens of a prefix, which is given, not predicted.
+      token_kinds: the sum of the flags ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` that apply to
+        each token, [V]; None if unknown.
+      mask_token: the token that replaces one to be predicted; None if the vocabulary has none.
+      source_length: the tokens in a row of ``source_tokens``; None if there is no source.
+      source_vocabulary: the number of source tokens.
+      image: the shape of the picture that a text describes; None if there is none.
+      preferences: whether an example is a pair of texts, one preferred to the other (see
+        ``genjax.data.chat.preferences``).
+      class_names: the names of the labels 0 .. classes - 1; None if unknown.
+      categories: for a table, the number of values of each column of ``categorical``: first the
+        modes of each column of ``numeric``, then the categories; None for other data.
     """
 
     entry: str
@@ -160,7 +159,7 @@ class Spec:
 
     @property
     def entries(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
-        """The shape of one example and the dtype of every entry of a batch, ``mask`` among them."""
+        """The example shape and dtype of every batch entry, including ``mask``."""
         tokens = self.vocabulary is not None
         if self.categories is not None:
             numbers, columns = self.shape[0] - sum(self.categories), len(self.categories)
@@ -183,7 +182,7 @@ class Spec:
         return found
 
     def _token_entries(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
-        """Those beside the tokens of a text, which have its shape, and those of its source."""
+        """Return the entries that accompany the tokens of a text, and those of its source."""
         entries: list[tuple[str, type[np.generic]]] = []
         if self.vocabulary is not None:
             entries = [("loss_mask", np.float32)]
@@ -211,12 +210,12 @@ class Origin:
     """Where examples come from.
 
     Attributes:
-      name: of a prepared set.
-      fingerprint: of its records.
-      kind: "real", "synthetic", or "store" of records of which some may be either.
-      generator: of synthetic records, the run that drew them, with its step, seed and own data;
-        None of real ones.
-      manifest: the path of the file that tells of its raw files or its generator.
+      name: name of a prepared set.
+      fingerprint: hash of its records.
+      kind: "real", "synthetic", or "store" for records that may be either.
+      generator: for synthetic records, the run that drew them, with its step, seed and own data;
+        None for real ones.
+      manifest: path of the file that describes its raw files or its generator.
     """
 
     name: str
@@ -231,13 +230,12 @@ class Dataset:
     """An opened source.
 
     Attributes:
-      splits: "train" and "test", and "validation" where the source holds one out.
+      splits: "train" and "test", and "validation" if the source holds one out.
       spec: shapes and statistics of the training examples.
-      codec: fitted on the training examples.
-      fingerprint: of the contents; equal data, equal fingerprint.
-      origins: of prepared sets; none of other sources, which are known by their fingerprint.
-      remarks: what was skipped, changed or left out when the source was read, a line for each
-        reading.
+      codec: codec fitted to the training examples.
+      fingerprint: hash of the contents; equal data have equal fingerprints.
+      origins: origins of prepared sets; empty for other sources, which the fingerprint identifies.
+      remarks: lines on what was skipped, changed or left out when the source was read.
     """
 
     splits: Mapping[str, Split]

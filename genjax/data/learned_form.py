@@ -1,4 +1,4 @@
-"""Another set in the form that a run has learned: its tokens, its table, its classes."""
+"""Open another data set in the form that a run was trained on: its tokens, table or classes."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from genjax.data.text.documents import TextRows
 from genjax.data.text.wrapped import AroundText
 from genjax.errors import UserError
 
-ALL = "all"  # the split that holds all examples of a set that is judged on
+ALL = "all"  # the split that holds every example of a set
 
 
 @runtime_checkable
 class OpensAs(Protocol):
-    """A source that fits what it reads to its training examples, and can do without."""
+    """A source that normally fits a codec to its training examples, but can use a given one."""
 
     def open_as(self, spec: Spec, codec: Component) -> Dataset:
-        """The source in the form of a run: of its sizes, encoded by its codec."""
+        """Open the source in the form of a run: with its sizes, encoded by its codec."""
         ...
 
 
 @runtime_checkable
 class SplitsText(Protocol):
-    """A source of documents, which ``split`` divides and ``layout`` makes rows of."""
+    """A source of documents, which ``split`` divides and ``layout`` turns into rows."""
 
     split: Any
     layout: Any
@@ -41,7 +41,7 @@ class SplitsText(Protocol):
 
 @dataclass(frozen=True)
 class Undivided:
-    """All documents, as the split "all" and as what the codec could be fitted to."""
+    """Puts all documents in the split "all", and in "train", which a source must have."""
 
     def split(self, texts: TextRows) -> Mapping[str, TextRows]:
         return {"train": texts, ALL: texts}
@@ -49,11 +49,11 @@ class Undivided:
 
 @dataclass(frozen=True)
 class Relabelled:
-    """A split whose labels are numbered as a run numbers them.
+    """A split whose labels are renumbered as in a run.
 
     Attributes:
       whole: the split.
-      places: the run's number of each label [K] int32.
+      places: the run's number for each label, [K] int32.
     """
 
     whole: Split
@@ -72,19 +72,19 @@ class Relabelled:
 
 
 def open_in_form(source: Component, spec: Spec, codec: Codec, split: str) -> Dataset:
-    """Open a source in the form that a run has learned. Nothing is fitted to it.
+    """Open a source in the form that a run was trained on, without fitting anything to it.
 
-    Held-out layouts lay out all texts, so that each token is predicted once. The split "all", which
-    holds every example, is there when it is requested.
+    All texts use the held-out layout, so that each token is predicted once. The split "all", which
+    holds every example, exists when it is requested.
 
     Args:
-      source: of the examples.
-      spec: what the run has learned.
-      codec: of the run.
-      split: that is to be judged.
+      source: source of the examples.
+      spec: spec of the run's data.
+      codec: codec of the run.
+      split: split to evaluate on.
 
     Raises:
-      UserError: it cannot be brought into that form; the message says what differs.
+      UserError: the set cannot be brought into that form; the message says what differs.
     """
     source = _read_whole(set_codec(source, codec), split == ALL)
     opened = source.open_as(spec, codec) if isinstance(source, OpensAs) else source.open()
@@ -103,10 +103,11 @@ def open_in_form(source: Component, spec: Spec, codec: Codec, split: str) -> Dat
 
 
 def _read_whole(source: Component, undivided: bool) -> Any:
-    """A source whose training text, too, is laid out as held-out text is.
+    """Return a source whose training text is laid out like held-out text.
 
     Args:
-      undivided: whether nothing of it is held out.
+      source: source of the examples.
+      undivided: whether nothing is held out.
     """
     changed: dict[str, Any] = {}
     if isinstance(source, SplitsText):
@@ -125,10 +126,10 @@ def _read_whole(source: Component, undivided: bool) -> Any:
 
 
 def _join(splits: Mapping[str, Split]) -> Split:
-    """All splits as one.
+    """Join all splits into one.
 
     Raises:
-      UserError: their batches differ, as where the training rows are packed.
+      UserError: their batches differ, for example because training rows are packed.
     """
     parts = tuple(splits.values())
     forms = [
@@ -137,14 +138,15 @@ def _join(splits: Mapping[str, Split]) -> Split:
     ]
     if any(form != forms[0] for form in forms):
         raise UserError(
-            f"the splits of this set have rows of different forms: name one of {', '.join(splits)}",
+            f"split must be one of {', '.join(splits)}, got {ALL!r}: their rows have different "
+            "forms",
             "split",
         )
     return EndToEnd(parts)
 
 
 def _with_codec(split: Split, codec: Codec) -> Split:
-    """A split whose points are standardised as the run's are; others as they are."""
+    """Return a split whose points are standardised like the run's; other splits unchanged."""
     if isinstance(split, EndToEnd):
         return EndToEnd(tuple(_with_codec(part, codec) for part in split.parts))
     if isinstance(split, Arrays | Lazy) and isinstance(codec, PointsCodec):
@@ -153,7 +155,7 @@ def _with_codec(split: Split, codec: Codec) -> Split:
 
 
 def _check_form(opened: Dataset, spec: Spec, codec: Component) -> None:
-    """Refuse what the run cannot read, with what differs."""
+    """Refuse data that the run cannot read, and say what differs."""
     found = opened.spec
     tokens = spec.vocabulary is not None
     mine, other = (found.shape, found.source_length or 0), (spec.shape, spec.source_length or 0)
@@ -172,15 +174,15 @@ def _check_form(opened: Dataset, spec: Spec, codec: Component) -> None:
     ):
         if here != learned:
             raise UserError(
-                f"the set does not fit the run: its {name} is {here}, but the run has learned "
+                f"the set does not fit the run: its {name} is {here}, but the run was trained on "
                 f"{learned}",
                 f"data.{name}",
             )
     if tokens or isinstance(codec, AroundText):
         if get_tokenizer(opened.codec) != get_tokenizer(codec):
             raise UserError(
-                "the set does not fit the run: its text is read in other tokens; leave the codec "
-                "of the data out",
+                "the set does not fit the run: its codec makes other tokens; leave out the codec "
+                "of the data",
                 "data.codec",
             )
         return
@@ -190,17 +192,17 @@ def _check_form(opened: Dataset, spec: Spec, codec: Component) -> None:
         here, learned = getattr(opened.codec, field.name, None), getattr(codec, field.name)
         if here != learned:
             raise UserError(
-                f"the set does not fit the run: its {field.name} is {here}, but the run has "
-                f"learned {learned}",
+                f"the set does not fit the run: its {field.name} is {here}, but the run was "
+                f"trained on {learned}",
                 f"data.{field.name}",
             )
 
 
 def _relabel(splits: Mapping[str, Split], found: Spec, spec: Spec) -> dict[str, Split]:
-    """The splits with labels as the run numbers them, by the names of the classes.
+    """Return the splits with labels renumbered as in the run, by the names of the classes.
 
     Raises:
-      UserError: a class that the run has not learned, or as many as it cannot have.
+      UserError: the run does not know a class, or the numbers of classes differ.
     """
     if spec.classes is None or found.classes is None:
         return dict(splits)
@@ -208,7 +210,7 @@ def _relabel(splits: Mapping[str, Split], found: Spec, spec: Spec) -> dict[str, 
     if mine is None or names is None:
         if found.classes != spec.classes:
             raise UserError(
-                f"the set has {found.classes} classes, but the run has learned {spec.classes}",
+                f"the set has {found.classes} classes, but the run was trained on {spec.classes}",
                 "data.classes",
             )
         return dict(splits)
@@ -217,7 +219,7 @@ def _relabel(splits: Mapping[str, Split], found: Spec, spec: Spec) -> dict[str, 
     strange = [name for name in names if name not in mine]
     if strange:
         raise UserError(
-            f"the run has not learned the class {strange[0]!r} of the set; it knows "
+            f"the run was not trained on the class {strange[0]!r} of the set; it knows "
             f"{', '.join(mine)}",
             "data.classes",
         )

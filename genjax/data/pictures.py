@@ -1,4 +1,4 @@
-"""Pictures that a person opens."""
+"""Image grids and PNG files."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ GAP = 2  # pixels between cells
 
 
 def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
-    """One picture of many.
+    """Arrange images in a grid, row by row.
 
     Args:
-      images: uint8 [N, H, W, C].
+      images: images uint8 [N, H, W, C].
       columns: cells in a row; None makes the grid nearly square.
 
     Returns:
-      uint8 [H', W', C]: row by row, small images enlarged by a whole factor, white between the
-        cells.
+      One image uint8 [H', W', C]; small images are enlarged by a whole factor, and white lines
+        separate the cells.
     """
     count, height, width, channels = images.shape
     if count == 0:
@@ -29,9 +29,8 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
     columns = min(count, columns or math.ceil(math.sqrt(count)))
     rows = -(-count // columns)
     factor = max(1, -(-CELL // max(height, width)))
-    images = images.repeat(factor, axis=1).repeat(
-        factor, axis=2
-    )  # nearest neighbour keeps pixels honest
+    # Nearest neighbour shows pixels as they are.
+    images = images.repeat(factor, axis=1).repeat(factor, axis=2)
     cell_height, cell_width = height * factor + GAP, width * factor + GAP
     canvas = np.full(
         (rows * cell_height + GAP, columns * cell_width + GAP, channels), 255, np.uint8
@@ -43,7 +42,7 @@ def grid(images: np.ndarray, columns: int | None = None) -> np.ndarray:
 
 
 def png_bytes(image: np.ndarray) -> bytes:
-    """The PNG file of an image uint8 [H, W, C], grey (C = 1) or RGB (C = 3)."""
+    """Encode an image uint8 [H, W, C], grey (C = 1) or RGB (C = 3), as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(buffer, "PNG")
     return buffer.getvalue()

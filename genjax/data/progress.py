@@ -1,4 +1,4 @@
-"""A line on stderr now and then, for the user for a long reading."""
+"""Report the progress of a long reading on stderr now and then."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import time
 
 
 class ReadProgress:
-    """Says how far something is, first after ``every`` seconds and then each time as many have
-    passed.
-    """
+    """Prints at most one line every ``every`` seconds."""
 
     def __init__(self, every: float = 5.0) -> None:
         self._every = every

@@ -1,4 +1,4 @@
-"""The two kinds of split, and what every source does to make a ``Dataset`` of them."""
+"""The two kinds of split, in memory and lazy, and how a source makes a ``Dataset`` of them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from genjax.data.dataset import Batch, Codec, Dataset, Spec
 from genjax.data.stream import permutation
 from genjax.errors import UserError
 
-# Philox streams apart from the epochs, which count up from 0.
+# Philox streams that do not collide with those of the epochs, which count up from 0.
 HOLD_OUT = 2**63
 DRAW = 2**63 + 2**32
-MOST_MADE = 1_000_000  # examples of a split that a source makes in memory
+MOST_MADE = 1_000_000  # examples of a split that a source may generate in memory
 
-ENCODED_LIMIT = 64 * 2**20  # bytes
+ENCODED_LIMIT = 64 * 2**20  # bytes of a split that is kept encoded
 
 Raw = tuple[np.ndarray, np.ndarray | None]  # raw examples [B, ...] and labels [B]
 
 
 @dataclass(frozen=True)
 class Arrays:
-    """A split in memory; images stay uint8 until a batch of them is requested.
+    """A split in memory; images stay uint8 until a batch is requested.
 
     Attributes:
       entry: the batch entry of the examples.
       raw: the raw examples [N, ...].
-      label: [N] int32, or None.
-      codec: takes raw examples to model space.
+      label: the labels [N] int32, or None.
+      codec: codec that converts raw examples to model space.
     """
 
     entry: str
@@ -60,13 +60,13 @@ class Arrays:
 
     @functools.cached_property
     def _encoded(self) -> np.ndarray | None:
-        """A small set is encoded once; a larger one a batch at a time, as floats take four
-        times the memory.
+        """All encoded examples of a small set; None for a larger one, whose batches are encoded on
+        request, because floats take four times the memory.
         """
         return self.codec.encode(self.raw) if 4 * self.raw.size <= ENCODED_LIMIT else None
 
     def take(self, indices: np.ndarray) -> Arrays:
-        """The split of the examples at ``indices`` [M] alone."""
+        """Return a split of only the examples at ``indices`` [M]."""
         label = None if self.label is None else self.label[indices]
         return Arrays(self.entry, self.raw[indices], label, self.codec)
 
@@ -77,10 +77,11 @@ class Lazy:
 
     Attributes:
       entry: the batch entry of the examples.
-      read: storage rows [B] to raw examples [B, ...] and labels [B] or None; picklable.
+      read: picklable function from storage rows [B] to raw examples [B, ...] and labels [B] or
+        None.
       rows: the storage rows [N] int64 that make up this split.
-      codec: takes raw examples to model space.
-      classes: what labels are checked against.
+      codec: codec that converts raw examples to model space.
+      classes: the number of classes that labels are checked against.
     """
 
     entry: str
@@ -103,7 +104,7 @@ class Lazy:
         return batch if label is None else batch | {"label": label.astype(np.int32)}
 
     def take(self, indices: np.ndarray) -> Lazy:
-        """The split of the examples at ``indices`` [M] alone."""
+        """Return a split of only the examples at ``indices`` [M]."""
         return dataclasses.replace(self, rows=self.rows[indices])
 
 
@@ -111,12 +112,13 @@ Stored = Arrays | Lazy
 
 
 def hold_out(split: Stored, count: int) -> tuple[Stored, Stored]:
-    """(the rest, ``count`` examples) by a permutation that depends on the split's size alone.
+    """Return the split without ``count`` held-out examples, and those examples.
 
-    Both keep the order of storage, which reads faster than a shuffled one.
+    The choice depends only on the split's size. Both keep the order of storage, which reads faster
+    than a shuffled one.
 
     Raises:
-      UserError: when nothing would be left to train on.
+      UserError: nothing would be left to train on.
     """
     if not 0 < count < len(split):
         raise UserError(f"cannot hold out {count:,} of {len(split):,} training examples")
@@ -125,8 +127,10 @@ def hold_out(split: Stored, count: int) -> tuple[Stored, Stored]:
 
 
 def mean_example(split: Stored, limit: int = 2048) -> np.ndarray:
-    """The mean example [...] float32 in model space: of a split in memory exactly, of another over
-    ``limit`` examples spread evenly, as all of them would take a whole pass.
+    """Return the mean example [...] float32 in model space.
+
+    It is exact for a split in memory; otherwise it is taken over ``limit`` evenly spaced examples,
+    because reading all of them would take a whole pass.
     """
     size = len(split)
     chosen = (
@@ -144,16 +148,15 @@ def dataset(
     fingerprint: str,
     class_names: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """The ``Dataset`` of ``splits``, whose spec and codec come from "train".
+    """Return the ``Dataset`` of ``splits``, whose spec and codec come from "train".
 
     Args:
-      classes: how many labels there are; None for none.
-      fingerprint: of the contents.
-      class_names: what the labels are called, in their order; None if that is not known.
+      classes: number of labels; None without labels.
+      fingerprint: hash of the contents.
+      class_names: names of the labels in their order; None if unknown.
 
     Raises:
-      UserError: a label is not from 0 to ``classes`` - 1; of a split that is read lazily, once it
-        is read.
+      UserError: a label is not in 0 .. ``classes`` - 1; a lazy split raises this once it is read.
     """
     checked: dict[str, Stored] = {}
     for name, split in splits.items():
@@ -175,7 +178,7 @@ def dataset(
 
 
 def _check_labels(label: np.ndarray | None, classes: int | None) -> np.ndarray | None:
-    """The labels, or None if all are -1, as TFDS writes hidden ones."""
+    """Return the labels, or None if all are -1, as TFDS writes hidden ones."""
     if label is not None and label.size and label.max() == -1 == label.min():
         return None
     if (
@@ -185,13 +188,13 @@ def _check_labels(label: np.ndarray | None, classes: int | None) -> np.ndarray |
         and not 0 <= label.min() <= label.max() < classes
     ):
         raise UserError(
-            f"labels are from 0 to {classes - 1}, but the data hold {label.min()} to {label.max()}"
+            f"labels must be from 0 to {classes - 1}, got {label.min()} to {label.max()}"
         )
     return label
 
 
 def array_fingerprint(splits: Mapping[str, Arrays]) -> str:
-    """A hash of everything that splits in memory hold, in their order."""
+    """Return a hash of everything in the splits, including the order of the examples."""
     return digest(
         part
         for name, split in sorted(splits.items())
@@ -205,7 +208,7 @@ def array_fingerprint(splits: Mapping[str, Arrays]) -> str:
 
 
 def digest(parts: Iterable[bytes | memoryview]) -> str:
-    """32 hex digits of the blake2b hash of ``parts``."""
+    """Return the blake2b hash of ``parts`` as 32 hex digits."""
     state = hashlib.blake2b(digest_size=16)
     for part in parts:
         state.update(part)

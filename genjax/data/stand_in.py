@@ -27,7 +27,7 @@ from genjax.data.storage import cache_folder, data_folder
 from genjax.errors import UserError
 from genjax.machine import disk
 
-VERSION = 1  # of what is generated here; raise it with every change of the content
+VERSION = 1  # raise it whenever the generated content changes
 BOOKS = (  # the novels whose places the chapters of Python's language reference take in turn
     "bleak_house",
     "don_quixote",
@@ -36,7 +36,7 @@ BOOKS = (  # the novels whose places the chapters of Python's language reference
     "war_and_peace",
 )
 PICTURES = 6_000, 1_000  # images to train and to test on
-SUPERSAMPLING = 4  # an outline is drawn this many times larger and reduced, for smooth edges
+SUPERSAMPLING = 4  # outlines are drawn this many times larger and reduced, for smooth edges
 
 
 def part_folder(part: str, root: str | None) -> str:
@@ -80,7 +80,7 @@ def _say(line: str) -> None:
 
 
 def write_stand_ins() -> Path:
-    """Write the stand-ins for files once a machine and return their folder."""
+    """Write the stand-in files once per machine and return their folder."""
     python = "".join(map(str, sys.version_info[:3]))  # each release has its own documentation
     folder = cache_folder() / f"stand_in_{VERSION}_{python}"
     if folder.is_dir():
@@ -95,7 +95,7 @@ def write_stand_ins() -> Path:
             "make room for the stand-ins, or set XDG_CACHE_HOME to another disk", new
         ):
             _write(new)
-        with contextlib.suppress(OSError):  # another process was faster: its files are the same
+        with contextlib.suppress(OSError):  # another process was faster: it wrote the same files
             new.rename(folder)
     finally:
         shutil.rmtree(new, ignore_errors=True)
@@ -120,7 +120,7 @@ def _write(folder: Path) -> None:
 
 
 def _texts() -> dict[str, bytes]:
-    """Python's language reference as five books and as one text, and its words as names."""
+    """Present Python's language reference as five books and as one text, and its words as names."""
     try:
         topics: Mapping[str, str] = importlib.import_module("pydoc_data.topics").topics
     except ImportError:
@@ -163,7 +163,7 @@ NAMES = ("Ada", "Ben", "Clara", "Emil", "Ida", "Jonas", "Mary", "Otto", "Paula",
 
 
 def _instructions(size: int = 1_100) -> dict[str, bytes]:
-    """Instructions with short answers, each as a polite and as an impolite one, too."""
+    """Make instructions with short answers, and a polite and a rude version of each answer."""
     draw = np.random.default_rng(1)
 
     def pick(items: Sequence[str]) -> str:
@@ -248,7 +248,7 @@ PLACES = {
 
 
 def _sentence_pairs() -> dict[str, bytes]:
-    """Sentences of a small grammar in German and English, none in two parts."""
+    """Make German and English sentences of a small grammar; no sentence is in two splits."""
     everything = [
         (f"{a} {b}{c} {d}.", f"{PEOPLE[a]}{CLOTHING[c]} {DOING[b]} {PLACES[d]}.")
         for a in PEOPLE
@@ -272,7 +272,7 @@ SCALE = (0, 2, 4, 5, 7, 9, 11)
 
 
 def _chorales() -> dict[str, bytes]:
-    """Four voices over common progressions of triads in random keys, as lists of MIDI notes."""
+    """Write four voices over common chord progressions in random keys, as lists of MIDI notes."""
     draw = np.random.default_rng(3)
 
     def piece() -> list[list[int]]:
@@ -301,7 +301,7 @@ def _chorales() -> dict[str, bytes]:
 
 
 def _make_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """scikit-learn's 1,797 digits at 28x28, each several times, shifted a little."""
+    """Repeat scikit-learn's 1,797 digits at 28x28, each time slightly shifted."""
     from sklearn.datasets import load_digits
 
     bunch, draw = load_digits(), np.random.default_rng(4)
@@ -423,7 +423,7 @@ FIGURES: tuple[tuple[Outline, ...], ...] = (
 def _outlines(
     classes: Sequence[Sequence[Outline]], side: int, channels: int
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Filled outlines of random size, place and shade, each class as often as another."""
+    """Draw filled outlines of random size, place and shade; all classes are equally frequent."""
     draw = np.random.default_rng(5)
     splits, large = {}, SUPERSAMPLING * side
     for name, size in zip(("train", "test"), PICTURES, strict=True):

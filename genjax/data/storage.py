@@ -1,4 +1,4 @@
-"""Where data lie on a machine: shared sets, caches, and what says whether files have changed."""
+"""Folders of shared data and caches, and fingerprints of files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 from genjax.data.splits import digest
 
-WHOLE = 2**30  # bytes of a set on disk up to which its fingerprint hashes them all
-END = 2**16  # bytes at both ends of each file that it hashes beyond
+WHOLE = 2**30  # bytes of a set whose fingerprint hashes every byte
+END = 2**16  # bytes hashed at each end of every file of a larger set
 BLOCK = 2**18  # bytes hashed at once
 
 
 def data_folder(part: str, root: str | None) -> str | None:
-    """``root``, or the folder ``part`` of $GENJAX_DATA where ``root`` is None; None if neither
-    is given.
+    """Return ``root``, or the folder ``part`` of $GENJAX_DATA if it is None; None without
+    either.
     """
     if root is not None:
         return os.path.expanduser(root)
@@ -24,17 +24,17 @@ def data_folder(part: str, root: str | None) -> str | None:
 
 
 def cache_folder(cache: str | None = None) -> Path:
-    """``cache``, or ~/.cache/genjax ($XDG_CACHE_HOME/genjax) where it is None."""
+    """Return ``cache``, or ~/.cache/genjax ($XDG_CACHE_HOME/genjax) if it is None."""
     if cache is not None:
         return Path(cache).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genjax"
 
 
 def files_fingerprint(paths: Iterable[Path]) -> str:
-    """A hash of files: of all their bytes, or of a large set's names, sizes and ends.
+    """Return a hash of files: of all their bytes, or for a large set of names, sizes and ends.
 
     Raises:
-      OSError: a file is not there or cannot be read.
+      OSError: a file is missing or cannot be read.
     """
     paths = list(paths)
     whole = sum(path.stat().st_size for path in paths) <= WHOLE

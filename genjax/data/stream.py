@@ -19,34 +19,32 @@ from genjax.errors import UserError
 
 
 def raw_bits(seed: int, stream: int, count: int, first: int = 0) -> np.ndarray:
-    """The random words first .. first + count - 1 [count] uint64 of Philox keyed by (seed, stream).
+    """Return the random words first .. first + count - 1 [count] uint64 of Philox keyed by (seed,
+    stream).
 
-    Raw bits, because numpy promises no stable stream for what its Generator makes of them. Any word
-    costs the same.
+    Raw bits, because numpy does not promise that its Generator stays the same between versions. The
+    cost does not depend on ``first``.
     """
     key = np.array([seed % 2**64, stream % 2**64], dtype=np.uint64)
-    counter, skipped = divmod(first, 4)  # a count of Philox gives four words
+    counter, skipped = divmod(first, 4)  # Philox gives four words per count
     return np.random.Philox(key=key, counter=counter).random_raw(skipped + count)[skipped:]
 
 
 def permutation(seed: int, stream: int, size: int) -> np.ndarray:
-    """A permutation [size] int64 of ``range(size)``, the same on every numpy version."""
+    """Return a permutation [size] int64 of ``range(size)``, the same on every numpy version."""
     return np.argsort(raw_bits(seed, stream, size), kind="stable")
 
 
 @functools.lru_cache(maxsize=4)  # a batch may straddle two epochs, and two splits may take turns
 def order(seed: int, epoch: int, size: int) -> np.ndarray:
-    """The order [size] int64 in which the examples come in ``epoch``; read-only, as it is
-    cached.
-    """
+    """Return the order [size] int64 of the examples in ``epoch``; read-only, as it is cached."""
     result = permutation(seed, epoch, size)
     result.setflags(write=False)
     return result
 
 
 def indices(seed: int, position: int, count: int, size: int) -> np.ndarray:
-    """The data set's indices [count] int64 at the global positions position .. position + count -
-    1.
+    """Return the indices [count] int64 of the examples at position .. position + count - 1.
 
     Epoch e covers the positions e * size .. (e + 1) * size - 1; ``count`` may span several epochs.
 
@@ -64,12 +62,12 @@ def indices(seed: int, position: int, count: int, size: int) -> np.ndarray:
 
 
 class Order(Protocol):
-    """Which example comes at which position. Picklable, so that worker processes can hold it."""
+    """Maps positions to examples. Picklable, so that worker processes can hold it."""
 
     def __call__(self, seed: int, position: int, count: int, batch_size: int) -> np.ndarray:
-        """The indices [count] int64 at the global positions position .. position + count - 1.
+        """Return the indices [count] int64 of the examples at position .. position + count - 1.
 
-        Position p is of step p // batch_size.
+        Position p belongs to step p // batch_size.
         """
         ...
 
@@ -83,10 +81,10 @@ class HasOrder(Protocol):
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Each example once an epoch.
+    """Visits each example once an epoch.
 
     Attributes:
-      size: examples.
+      size: number of examples.
     """
 
     size: int
@@ -96,13 +94,13 @@ class Shuffled:
 
 
 def own_order(split: Split) -> Order | None:
-    """The order that a split itself prescribes, as a mixture does; None for most."""
+    """Return the order that a split prescribes, as a mixture does; None for most."""
     return split.order if isinstance(split, HasOrder) else None
 
 
 @dataclass(frozen=True)
 class _Ordered:
-    """Batch number -> batch of an endless stream.
+    """Maps a batch number to the batch of an endless stream.
 
     Picklable, so that worker processes can hold it.
     """
@@ -126,7 +124,7 @@ class _Ordered:
 
 @dataclass(frozen=True)
 class _Padded:
-    """Batch number -> batch of one pass in order, padded."""
+    """Maps a batch number to the padded batch of one pass in order."""
 
     split: Split
     batch_size: int
@@ -140,16 +138,15 @@ class _Padded:
 
 
 def _iterate(make: _Ordered | _Padded, count: int, workers: int) -> Generator[Batch, None, None]:
-    """The batches 0 ..
-
-    count - 1: made here for a split in memory, otherwise ahead of need by Grain.
+    """Yield the batches 0 to count - 1: made here for a split in memory, otherwise ahead by
+    Grain.
     """
     if make.split.in_memory:
         yield from map(make, range(count))
         return
     import grain
 
-    threads = min(8, os.cpu_count() or 1)  # also the batches held ready, so memory stays bounded
+    threads = min(8, os.cpu_count() or 1)  # also the number of batches held ready
     dataset = (
         grain.MapDataset.range(count)
         .map(make)
@@ -158,15 +155,14 @@ def _iterate(make: _Ordered | _Padded, count: int, workers: int) -> Generator[Ba
     if workers > 0:
         from absl import flags
 
-        if (
-            not flags.FLAGS.is_parsed()
-        ):  # Grain's workers read absl flags, which only absl.app parses
+        if not flags.FLAGS.is_parsed():
+            # Grain's workers read absl flags, which only absl.app would parse.
             flags.FLAGS.mark_as_parsed()
         dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     iterator = iter(dataset)
     try:
         for batch in iterator:
-            # workers hand over shared memory that dies with the iterator: copy it
+            # Workers hand over shared memory that is freed with the iterator: copy it.
             yield {name: np.array(value) for name, value in batch.items()} if workers > 0 else batch
     finally:
         iterator.close()
@@ -183,16 +179,16 @@ def batches(
     workers: int = 0,
     order: Order | None = None,
 ) -> Generator[Batch, None, None]:
-    """Shuffled batches endless, from ``position`` on.
+    """Yield shuffled batches without end, starting at ``position``.
 
     Args:
-      seed: of the order.
+      seed: seed of the order.
       position: examples consumed so far by all processes together.
-      batch_size: of the global batch.
+      batch_size: size of the global batch.
       rows: this process's rows of the global batch.
       several: batches stacked in each item, read as one.
       workers: processes that read a split that is not in memory; 0 reads it with threads.
-      order: of the examples; None takes the split's own, or else each example once an epoch.
+      order: order of the examples; None takes the split's own, else each example once an epoch.
 
     Yields:
       The split's entries [B, ...] and ``mask`` [B] float32 of ones, where B counts ``rows``;
@@ -213,12 +209,12 @@ def pad_batches(
     limit: int | None = None,
     workers: int = 0,
 ) -> Generator[Batch, None, None]:
-    """One pass in order, for evaluation: every example, or the first ``limit``, exactly once.
+    """Yield every example, or the first ``limit``, once and in order, for evaluation.
 
     Yields:
       The split's entries [B, ...] and ``mask`` [B] float32. The last batch is padded to
-      ``batch_size`` with copies of row 0 under mask 0, so that all batches have one shape and all
-      processes as many of them.
+      ``batch_size`` with copies of row 0 under mask 0, so that all batches have the same shape and
+      all processes the same number of batches.
     """
     _check(split, batch_size, workers)
     total = len(split) if limit is None else min(limit, len(split))
@@ -227,8 +223,8 @@ def pad_batches(
 
 def _check(split: Split, batch_size: int, workers: int) -> None:
     if batch_size < 1:
-        raise UserError(f"batch_size is {batch_size}; it must be at least 1")
+        raise UserError(f"batch_size must be >= 1, got {batch_size}", "batch_size")
     if workers < 0:
-        raise UserError(f"workers is {workers}; it must be 0 or more")
+        raise UserError(f"workers must be >= 0, got {workers}", "workers")
     if len(split) < 1:
         raise UserError("the split holds no examples")

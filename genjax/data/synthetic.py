@@ -1,5 +1,5 @@
-"""Synthetic records are marked in the very files that hold them, so that no reader takes them
-for real ones unasked.
+"""Mark synthetic records in the files that hold them, so that no reader takes them for real
+ones.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ ORIGIN = b"genjax.origin"  # in the metadata of a Parquet schema; files without 
 
 
 def mark_schema(schema: Any) -> Any:
-    """The Parquet schema of files that hold synthetic records."""
+    """Return a Parquet schema with the mark of synthetic records."""
     return schema.with_metadata({**(schema.metadata or {}), ORIGIN: SYNTHETIC.encode()})
 
 
 def refuse_synthetic(schema: Any, name: str) -> None:
-    """Refuse a Parquet file, by its schema, that is marked as synthetic.
+    """Refuse a Parquet file whose schema is marked as synthetic.
 
     Raises:
-      UserError: it is; the message says how its records are mixed in on purpose.
+      UserError: it is; the message says how to mix its records in on purpose.
     """
     if (schema.metadata or {}).get(ORIGIN) == SYNTHETIC.encode():
         raise UserError(
-            f"{name} holds synthetic records: mix them into a prepared set of real ones, "
-            "by synthetic=Synthetic(NAME, share) of PreparedTexts or PreparedImages"
+            f"{name} holds synthetic records: to mix them with real ones, give PreparedTexts or "
+            "PreparedImages the option synthetic=Synthetic(NAME, share)"
         )

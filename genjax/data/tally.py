@@ -1,4 +1,4 @@
-"""What reading skips, changes or leaves out: counted by file, and said in one line."""
+"""Count what reading skips, changes or leaves out in each file, and report it in one line."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ HALVES = "halves of surrogate pairs replaced by U+FFFD"
 
 
 class Tally:
-    """Counts of what was done to the data of each file. A file that is read again counts once."""
+    """Counts what was done to the data of each file. A file that is read again counts once."""
 
     def __init__(self) -> None:
         self._files: dict[str, Counter[str]] = {}
 
     @contextlib.contextmanager
     def reading(self, file: str) -> Iterator[Counter[str]]:
-        """Give the counter of one reading of a file, which may end early; of several readings
-        the largest counts.
+        """Provide the counter for one reading of a file, which may end early; of several readings
+        the largest counts are kept.
         """
         found: Counter[str] = Counter()
         try:
@@ -40,7 +40,7 @@ class Tally:
             self.add(file, found)
 
     def add(self, file: str, counts: Mapping[str, int]) -> None:
-        """Count what a reading of a file has found."""
+        """Record the counts of one reading of a file."""
         self._files[file] = self._files.get(file, Counter()) | Counter(counts)
 
     @property
@@ -52,8 +52,9 @@ class Tally:
         return dict(sorted(found.items()))
 
     def keep(self, path: Path) -> None:
-        """Add what a file holds of earlier readings, whose results are in a cache by now, and
-        write all of it there.
+        """Merge the counts of earlier readings from a file, and write the total back.
+
+        Earlier readings count because their results are cached.
         """
         with contextlib.suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
             for file, counts in json.loads(path.read_text(encoding="utf-8")).items():
@@ -64,7 +65,7 @@ class Tally:
                 disk.write(path, json.dumps(self._files, sort_keys=True) + "\n")
 
     def remarks(self, title: str) -> tuple[str, ...]:
-        """Say in one line what was done, if anything was; returns the line, or nothing."""
+        """Print what was done, if anything was, in one line; return the line, or ()."""
         line = format_counts(self.total)
         if not line:
             return ()
@@ -73,7 +74,7 @@ class Tally:
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """Counts in words, the largest where there are many; "" where all are 0."""
+    """Format counts as text, only the largest if there are many; "" if all are 0."""
     found = sorted(
         (item for item in counts.items() if item[1]), key=lambda item: (-item[1], item[0])
     )
@@ -84,7 +85,7 @@ def format_counts(counts: Mapping[str, int]) -> str:
 
 
 def whole(text: str, left: Counter[str]) -> str:
-    """A text with U+FFFD for each half of a surrogate pair, which is counted."""
+    """Replace each half of a surrogate pair by U+FFFD, and count it in ``left``."""
     found, count = replace_halves(text)
     if count:
         left[HALVES] += count

@@ -20,6 +20,7 @@ from genjax.continued import wrap_family
 from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
+from genjax.evaluation.cautions import doubt_metrics, doubt_numbers
 from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
@@ -165,7 +166,9 @@ class Subject:
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(chosen)], *parts)
 
     def select_part(self, limit: int | None = None, split: str | None = None) -> Part:
-        """A split, or ``limit`` examples evenly spaced over it, as it may be sorted by class."""
+        """Return a split, or ``limit`` examples evenly spaced over it, as it may be sorted by
+        class.
+        """
         chosen = self.splits[split or self.split]
         size = len(chosen)
         count = size if limit is None else min(limit, size)
@@ -232,6 +235,7 @@ class Report:
       pictures: uint8 [H, W, C], by name.
       protocols: one for each number.
       remarks: sentences for the reader.
+      cautions: numbers that say more of the measurement than of the model.
       data: the set that was judged on, in words; "" for the one that the run was trained on.
       fingerprint: of that set.
       drawn: the samples that evaluators looked at.
@@ -241,6 +245,7 @@ class Report:
     pictures: Mapping[str, np.ndarray]
     protocols: Mapping[str, str]
     remarks: tuple[str, ...]
+    cautions: tuple[str, ...] = ()
     data: str = ""
     fingerprint: str = ""
     drawn: tuple[Drawn, ...] = ()
@@ -288,11 +293,20 @@ class Evaluator:
     def __call__(self, subject: Subject) -> Findings:
         raise NotImplementedError
 
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        """Sentences about numbers that suggest that something is wrong with the measurement, such
+        as a score that no model reaches.
+
+        Args:
+          numbers: those that it has found, all of them finite.
+        """
+        return ()
+
 
 def make_model(
     experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = ""
 ) -> Model:
-    """A state as evaluators see it."""
+    """Return a state as evaluators see it."""
     averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
     origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
     family = wrap_family(experiment.family)
@@ -372,7 +386,8 @@ def evaluate_split(
     batch_size: int,
     key: jax.Array,
 ) -> dict[str, float]:
-    """The family's metrics over one whole split, every example once; padded rows weigh nothing.
+    """Return the family's metrics over one whole split, every example once; padded rows weigh
+    nothing.
 
     ``evaluate`` is ``layout.compile_evaluation(family.evaluate)``.
     """
@@ -390,7 +405,7 @@ def judge(
     metrics: Mapping[str, float],
     remarks: tuple[str, ...] = (),
 ) -> Report:
-    """The family's own metrics over a split with remarks on them, and the findings of all
+    """Return the family's own metrics over a split with remarks on them, and the findings of all
     evaluators.
 
     Where two evaluators give one name, as two of a class do, the later one's is numbered.
@@ -401,10 +416,11 @@ def judge(
     pictures: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
     said: list[str] = []
+    doubts: list[str] = []
     drawn: list[Drawn] = []
-    for found in (
-        Findings(metrics, protocol=own, remarks=remarks),
-        *(evaluator(subject) for evaluator in evaluators),
+    for cautions, found in (
+        (doubt_metrics, Findings(metrics, protocol=own, remarks=remarks)),
+        *((evaluator.cautions, evaluator(subject)) for evaluator in evaluators),
     ):
         protocol = "; ".join(part for part in (found.protocol, subject.model.origin) if part)
         for name, value in found.numbers.items():
@@ -413,10 +429,11 @@ def judge(
         for name, picture in found.pictures.items():
             pictures[_free(name, pictures)] = picture
         said.extend(found.remarks)
+        doubts.extend(doubt_numbers(found.numbers, cautions))
         drawn += [] if found.drawn is None else [found.drawn]
     scored = {len(one.samples) for one in drawn if one.samples is not None}
     drawn += [Drawn(draws) for draws in subject.list_draws() if len(draws) not in scored]
-    return Report(numbers, pictures, protocols, tuple(said), drawn=tuple(drawn))
+    return Report(numbers, pictures, protocols, tuple(said), tuple(doubts), drawn=tuple(drawn))
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
@@ -426,7 +443,7 @@ def _free(name: str, taken: Mapping[str, Any]) -> str:
 
 
 def default_split(splits: Mapping[str, Split]) -> str:
-    """The split that a run is watched on: "validation" where one is held out, else "test".
+    """Return the split that a run is watched on: "validation" where one is held out, else "test".
 
     Raises:
       UserError: there is neither.
@@ -469,8 +486,8 @@ def map_chunks(
 
 
 def cycle_labels(count: int, classes: int) -> np.ndarray:
-    """The label [N] that each of ``draw_samples``'s first ``count`` was requested by a conditional
-    sampler of all in turn.
+    """Return the label [N] that each of ``draw_samples``'s first ``count`` was requested by a
+    conditional sampler of all in turn.
 
     Of more than ``CHUNK`` classes the last are never requested.
     """

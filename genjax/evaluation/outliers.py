@@ -24,7 +24,7 @@ Each = tuple[jax.Array, jax.Array]  # sums and weights of the examples of a batc
 def evaluate_each(
     evaluate: Callable[[State, Batch, jax.Array], Metrics],
 ) -> Callable[[State, Batch, jax.Array], tuple[Metrics, Each]]:
-    """The evaluation that gives the share of each example in the loss, too.
+    """Return the evaluation that gives the share of each example in the loss, too.
 
     A loss is a sum over the rows that ``mask`` weighs, so its slope in the mask is what each of
     them adds. That costs no second pass: nothing but the last product depends on the mask. Where a
@@ -49,7 +49,7 @@ def evaluate_each(
 
 
 def gather_each(found: list[Each], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The sums and weights [N] of a split of ``count`` examples, of its batches in order."""
+    """Return the sums and weights [N] of a split of ``count`` examples, of its batches in order."""
     parts: Any = jax.device_get(found)
     sums, weights = (np.concatenate([np.ravel(part[i]) for part in parts]) for i in (0, 1))
     return sums[:count].astype(np.float64), weights[:count].astype(np.float64)
@@ -97,7 +97,7 @@ def describe_outliers(sums: np.ndarray, weights: np.ndarray, split: str) -> tupl
 
 
 def _name(rows: np.ndarray) -> str:
-    """The rows, counted from 0."""
+    """Return the rows, counted from 0."""
     shown = ", ".join(map(str, np.sort(rows)[:NAMED]))
     more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
     return f"row{'s' if len(rows) > 1 else ''} {shown}{more}, counted from 0"

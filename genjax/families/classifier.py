@@ -1,11 +1,11 @@
-"""Supervised classifiers, whose features other families are judged in.
+"""Supervised classifiers; their features are used to evaluate other families.
 
 Label smoothing: Szegedy et al., arXiv 1512.00567. Mixed labels: Zhang et al., arXiv 1710.09412.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -51,18 +51,17 @@ class ClassifierNetwork(nn.Module):
 
 @checks.frozen
 class Classifier(Family):
-    """p(label | x), learned by cross-entropy.
+    """A classifier p(label | x), trained by cross-entropy.
 
-    A batch with ``other_label`` and ``other_weight`` [B], as ``Mixup`` makes it, has two labels an
-    example. An average of the parameters (``Experiment.ema``) is refused with batch normalisation:
-    its statistics belong to the live ones.
+    A batch with ``other_label`` and ``other_weight`` [B], as ``Mixup`` makes it, has two labels per
+    example. An average of the parameters (``Experiment.ema``) is refused with batch norm, whose
+    statistics fit only the live parameters.
 
     Attributes:
-      net: the backbone, a ``ResNet`` or ``MLPBackbone``, for texts a ``TokenBackbone``.
-      label_smoothing: part of each target that is spread over all classes, in training alone.
-      dropout: share of the features that a training step drops before the head.
-      top: also judge how often the label is among this many of the most probable classes; None does
-        not.
+      net: backbone: a ``ResNet`` or ``MLPBackbone``, or for texts a ``TokenBackbone``.
+      label_smoothing: share of each target spread over all classes, in training only.
+      dropout: share of the features before the head dropped in training.
+      top: also report top-k accuracy, with this k; None for none.
     """
 
     no_samples: ClassVar[str | None] = (
@@ -85,10 +84,13 @@ class Classifier(Family):
             raise UserError("a classifier needs labels, but the data have none")
         if self.top is not None and self.top >= spec.classes:
             raise UserError(
-                f"family.top is below the number of classes, {spec.classes}, not {self.top}"
+                f"family.top must be < {spec.classes} (classes), got {self.top}", "family.top"
             )
         if (spec.vocabulary is not None) != _reads_tokens(self.net):
-            raise UserError(f"{type(self.net).__name__} is not a net for {spec.entry} (family.net)")
+            raise UserError(
+                f"family.net must fit {spec.entry} data, got a {type(self.net).__name__}",
+                "family.net",
+            )
         made = self._make_network(spec.classes, vocabulary=spec.vocabulary).init(
             key, select_modelled(example)
         )
@@ -102,7 +104,8 @@ class Classifier(Family):
     ) -> tuple[State, Metrics]:
         if optimizer.ema is not None and state.variables["batch_stats"]:
             raise UserError(
-                "batch statistics belong to the live parameters: keep no average of them (ema None)"
+                "ema must be None with batch norm, whose statistics fit only the live parameters",
+                "ema",
             )
 
         def loss(
@@ -159,19 +162,19 @@ class Classifier(Family):
 
 
 def predict(family: Classifier, state: State, batch: Batch) -> jax.Array:
-    """Log-probabilities [B, classes]; no row depends on another."""
+    """Return log-probabilities [B, classes], each row independent of the others."""
     return jax.nn.log_softmax(_apply_net(family, state, select_modelled(batch))[1])
 
 
 def features(family: Classifier, state: State, x: jax.Array) -> jax.Array:
-    """What the head sees of x [B, *shape] in the model space of the classifier's own data: [B,
-    F].
+    """Return the features [B, F] before the head, for x [B, *shape] in the model space of the
+    classifier's own data.
     """
     return _apply_net(family, state, x)[0]
 
 
 def _apply_net(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Features and logits by the running statistics."""
+    """Return features [B, F] and logits [B, classes], by the running statistics."""
     net = family._make_network(
         _classes(state.params), vocabulary=family._count_tokens(state.params)
     )
@@ -179,12 +182,17 @@ def _apply_net(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Arra
     return apply(net, state.params, _subtract_mean(x, state.variables), variables=stats)
 
 
+@runtime_checkable
+class _ReadsTokens(Protocol):
+    reads_tokens: bool
+
+
 def _reads_tokens(net: Component) -> bool:
-    return getattr(net, "reads_tokens", False)
+    return isinstance(net, _ReadsTokens) and net.reads_tokens
 
 
 def _subtract_mean(x: jax.Array, variables: Variables) -> jax.Array:
-    """x without the mean of the training data; tokens as they are."""
+    """Subtract the mean of the training data from x; leave tokens unchanged."""
     return x if jnp.issubdtype(x.dtype, jnp.integer) else x - variables["mean"][None]
 
 
@@ -193,5 +201,5 @@ def _classes(params: Params) -> int:
 
 
 def _hits(scores: jax.Array, label: jax.Array) -> jax.Array:
-    """1 where the best of scores [B, classes] is the label, [B]."""
+    """Return 1 where the highest of scores [B, classes] is the label, else 0: [B]."""
     return (scores.argmax(-1) == label).astype(jnp.float32)

@@ -1,4 +1,4 @@
-"""Gaussian latents: independent Gaussians, and a layer that has them as posterior and as prior."""
+"""Independent Gaussians, and a layer of latents with such a posterior and prior."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Normal(NamedTuple):
 
     @classmethod
     def of(cls, outputs: jax.Array) -> Normal:
-        """From the outputs [B, 2 Z] of a network."""
+        """Split the outputs [B, 2 Z] of a network into mean and log-variance."""
         return cls(*jnp.split(outputs, 2, axis=-1))
 
     def draw(self, key: jax.Array) -> jax.Array:
@@ -27,31 +27,29 @@ class Normal(NamedTuple):
         )
 
     def multiply(self, other: Normal) -> Normal:
-        """The normalised product of two densities: means weighted by their precision."""
+        """Return the normalised product of two densities, whose mean weights both by their
+        precision.
+        """
         log_precision = jnp.logaddexp(-self.log_variance, -other.log_variance)
         share = jnp.exp(-self.log_variance - log_precision)
         return Normal(share * self.mean + (1 - share) * other.mean, -log_precision)
 
     def repeat(self, times: int) -> Normal:
-        """[B * times, Z], each row again and again: rows of one example stay on the device
-        that holds it.
-        """
+        """Repeat each row, [B * times, Z], so that the rows of an example stay on its device."""
         return Normal(*(jnp.repeat(x, times, axis=0) for x in self))
 
 
 class Layer(NamedTuple):
-    """The latents of one layer: q(z | x, layers above), p(z | layers above), and a draw z [B,
-    Z].
-    """
+    """One layer of latents: q(z | x, layers above), p(z | layers above), and a draw z [B, Z]."""
 
     posterior: Normal
     prior: Normal
     z: jax.Array
 
     def kl(self) -> jax.Array:
-        """KL(q || p) of each dimension, [B, Z]."""
+        """Return KL(q || p) of each dimension in nats, [B, Z]."""
         return gaussian_kl(*self.posterior, *self.prior)
 
     def log_ratio(self) -> jax.Array:
-        """log q(z) - log p(z) [B] at the draw."""
+        """Return log q(z) - log p(z) [B] in nats at the draw."""
         return gaussian_nll(*self.prior, self.z) - gaussian_nll(*self.posterior, self.z)

@@ -1,4 +1,4 @@
-"""What a decoder's outputs mean: distributions of data in model space, given those outputs."""
+"""Likelihoods p(x | z): distributions of data in model space, given a decoder's outputs."""
 
 from __future__ import annotations
 
@@ -18,53 +18,49 @@ from genjax.losses import bernoulli_nll, cross_entropy, discretized_logistic_nll
 
 Params = Any
 Spread = Literal["fixed", "shared", "predicted"]
-NARROWEST = (
-    0.01  # standard deviation of a number in a table: where all are one, the density has no bound
-)
+# Least standard deviation of a number in a table; that of a constant column would go to 0.
+NARROWEST = 0.01
 
 
 @checks.frozen
 class Bernoulli:
-    """Each value in [-1, 1], mapped to [0, 1], is the probability of a 1.
+    """Independent Bernoullis: each value in [-1, 1], mapped to [0, 1], is the probability of a 1.
 
     Attributes:
-      binarize: draw 0 or 1 again each time an image is seen (dynamic binarisation), so that the
-        bound is that of binary images; otherwise the intensities themselves are the targets.
+      binarize: whether 0 or 1 is drawn each time an image is seen (dynamic binarisation), so that
+          the bound is that of binary images; if not, the intensities are the targets.
     """
 
     binarize: bool = False
     outputs_per_dim = 1
 
     def check(self, spec: Spec) -> None:
-        """Refuse data that this is not a likelihood of."""
+        """Refuse data that this likelihood does not fit, with a ``UserError``."""
         if spec.entry != "image":
             raise UserError(
-                f"Bernoulli is for images in [-1, 1], and the data are {spec.entry}: take a "
-                "Gaussian"
+                f"Bernoulli is for images in [-1, 1], got {spec.entry} data: take a Gaussian"
             )
 
     def of(self, variables: Variables) -> Bernoulli:
-        """This likelihood for data of which a family keeps these variables; only that of
-        tables depends on them.
-        """
+        """Return the likelihood for a family's variables; only ``Tabular`` depends on them."""
         return self
 
     def init(self) -> Params:
         return {}
 
     def prepare(self, key: jax.Array, x: jax.Array) -> jax.Array:
-        """What the model sees of the batch."""
+        """Return the input and target of the model for a batch, of the same shape."""
         if not self.binarize:
             return x
         return jnp.where(jax.random.uniform(key, x.shape) < (x + 1) / 2, 1.0, -1.0)
 
     def offset(self, mean: jax.Array) -> jax.Array:
-        """What is added to the decoder's outputs, so that it starts at the data's mean."""
+        """Return the offset of the decoder's outputs that makes it start at the data's mean."""
         probability = jnp.clip((mean + 1) / 2, 1e-3, 1 - 1e-3)
         return jnp.log(probability) - jnp.log1p(-probability)
 
     def nll(self, params: Params, outputs: jax.Array, x: jax.Array) -> jax.Array:
-        """-log p(x | z) [B] in nats."""
+        """Return -log p(x | z) [B] in nats."""
         return bernoulli_nll(outputs, (x + 1) / 2)
 
     def mean(self, outputs: jax.Array) -> jax.Array:
@@ -76,12 +72,12 @@ class Bernoulli:
 
 @checks.frozen
 class _LocationScale:
-    """A distribution around the decoder's outputs, and how wide it is.
+    """A distribution around the decoder's outputs with a spread.
 
     Attributes:
-      spread: "fixed" at ``value``; "shared", one learned number that starts there; "predicted" for
-        each value of an example by the decoder.
-      value: of the spread.
+      spread: "fixed" at ``value``; "shared", one learned number that starts there; "predicted" by
+          the decoder for each value of an example.
+      value: spread, or its initial value.
     """
 
     spread: Spread = "shared"
@@ -95,12 +91,10 @@ class _LocationScale:
         return 2 if self.spread == "predicted" else 1
 
     def check(self, spec: Spec) -> None:
-        """Refuse data that this is not a likelihood of; any will do here."""
+        """Refuse data that this likelihood does not fit; this one fits all."""
 
     def of(self, variables: Variables) -> Self:
-        """This likelihood for data of which a family keeps these variables; only that of
-        tables depends on them.
-        """
+        """Return the likelihood for a family's variables; only ``Tabular`` depends on them."""
         return self
 
     def init(self) -> Params:
@@ -118,7 +112,7 @@ class _LocationScale:
         return jnp.split(outputs, self.outputs_per_dim, axis=-1)[0]
 
     def log_spread(self, params: Params, outputs: jax.Array) -> jax.Array:
-        """A number, or one for each value [B, ...]."""
+        """Return log spread: one number, or one for each value [B, ...]."""
         match self.spread:
             case "fixed":
                 return jnp.log(jnp.float32(self.value))
@@ -134,9 +128,9 @@ class Gaussian(_LocationScale):
 
     Attributes:
       spread: the variance: "fixed" at ``value``, which makes the reconstruction a mean squared
-        error; "shared", one learned number that starts there; "predicted" for each value of an
-        example by the decoder.
-      value: of the variance.
+        error; "shared", one learned number that starts there; "predicted" by the decoder for each
+        value of an example.
+      value: variance, or its initial value.
     """
 
     spread: Spread = "fixed"
@@ -153,14 +147,14 @@ class Gaussian(_LocationScale):
 
 @checks.frozen
 class DiscretizedLogistic(_LocationScale):
-    """Logistic distributions integrated over the bin of each level, so that bits per dimension are
-    those of the stored images (Kingma et al., arXiv 1606.04934; Salimans et al., arXiv 1701.05517).
+    """Logistic distributions integrated over the bin of each level, which gives bits per dimension
+    of the stored images (Kingma et al., arXiv 1606.04934; Salimans et al., arXiv 1701.05517).
 
     Attributes:
       spread: the scale: "fixed" at ``value``; "shared", one learned number that starts there;
-        "predicted" for each value of an example by the decoder.
-      value: of the scale, where images span [-1, 1].
-      levels: of a raw pixel.
+        "predicted" by the decoder for each value of an example.
+      value: scale, or its initial value, for images in [-1, 1].
+      levels: number of values of a raw pixel.
     """
 
     value: float = 0.1
@@ -173,7 +167,10 @@ class DiscretizedLogistic(_LocationScale):
     def check(self, spec: Spec) -> None:
         if spec.levels != self.levels:
             has = "are continuous" if spec.levels is None else f"have {spec.levels}"
-            raise UserError(f"family.likelihood.levels is {self.levels}, but the data {has}")
+            raise UserError(
+                f"family.likelihood.levels must fit the data, which {has}, got {self.levels}",
+                "family.likelihood.levels",
+            )
 
     def nll(self, params: Params, outputs: jax.Array, x: jax.Array) -> jax.Array:
         return discretized_logistic_nll(
@@ -189,12 +186,12 @@ class DiscretizedLogistic(_LocationScale):
 
 @dataclass(frozen=True)
 class RowLikelihood:
-    """``Tabular`` for a table of this many columns.
+    """``Tabular`` for a table with these columns.
 
     Attributes:
-      std: of the numbers, where learning starts.
-      numbers: columns of ``numeric``.
-      sizes: how many values each column of ``categorical`` takes.
+      std: initial standard deviation of the numbers.
+      numbers: number of ``numeric`` columns.
+      sizes: number of values of each ``categorical`` column.
     """
 
     std: float
@@ -212,13 +209,13 @@ class RowLikelihood:
         return jnp.concatenate([numbers, *(jnp.log(jnp.maximum(share, 1e-3)) for share in shares)])
 
     def nll(self, params: Params, outputs: jax.Array, x: jax.Array) -> jax.Array:
-        """-log p(x | z) [B] in nats."""
+        """Return -log p(x | z) [B] in nats."""
         (mean, logits), (numbers, hot) = blocks(outputs, self.sizes), blocks(x, self.sizes)
         nll = gaussian_nll(mean, 2 * self._log_std(params), numbers)
         return sum((cross_entropy(a, b.argmax(-1)) for a, b in zip(logits, hot, strict=True)), nll)
 
     def mean(self, outputs: jax.Array) -> jax.Array:
-        """Blocks hold probabilities."""
+        """Return the mean of each number and the probabilities of each category."""
         mean, logits = blocks(outputs, self.sizes)
         return jnp.concatenate([mean, *(jax.nn.softmax(each) for each in logits)], axis=-1)
 
@@ -231,18 +228,18 @@ class RowLikelihood:
         return jnp.concatenate([numbers, *hot], axis=-1)
 
     def _log_std(self, params: Params) -> jax.Array:
-        """[1, Kn], to broadcast."""
+        """Return log standard deviations [1, Kn], to broadcast."""
         return jnp.maximum(params["log_std"].astype(jnp.float32), math.log(NARROWEST))[None]
 
 
 @checks.frozen
 class Tabular:
-    """Rows of a table, the likelihood of TVAE (Xu et al., arXiv 1907.00503): a Gaussian around each
-    number within its mode, and a probability for each mode and each category.
+    """The likelihood of table rows in TVAE (Xu et al., arXiv 1907.00503): a Gaussian for each
+    number within its mode, and probabilities of modes and categories.
 
     Attributes:
-      std: of the numbers within their mode, of which 1 is four standard deviations, where learning
-        starts; each column learns its own, down to 0.01.
+      std: initial standard deviation of the numbers within their mode, in units of four standard
+          deviations of the mode; each column learns its own, down to 0.01.
     """
 
     std: float = 0.1
@@ -252,12 +249,12 @@ class Tabular:
         checks.at_least(self, NARROWEST, "std")
 
     def check(self, spec: Spec) -> None:
-        """Refuse data that this is not a likelihood of."""
+        """Refuse data that this likelihood does not fit, with a ``UserError``."""
         if spec.categories is None:
-            raise UserError(f"Tabular is for tables, and the data are {spec.entry}")
+            raise UserError(f"Tabular is for tables, got {spec.entry} data")
 
     def of(self, variables: Variables) -> RowLikelihood:
-        """This likelihood for the columns that a family's variables tell of."""
+        """Return the likelihood for the columns that a family's variables describe."""
         sizes = categories(variables)
         return RowLikelihood(self.std, variables["mean"].shape[0] - sum(sizes), sizes)
 

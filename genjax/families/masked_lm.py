@@ -1,8 +1,8 @@
-"""Masked language models: tokens are predicted from those on both sides.
+"""Masked language models, which predict tokens from both sides.
 
-BERT: Devlin et al., arXiv 1810.04805. Pseudo-likelihood: Salazar et al., arXiv 1910.14659. Texts
-are filled in one token after another, the most confident first, as in mask-predict (Ghazvininejad
-et al., arXiv 1904.09324).
+BERT: Devlin et al., arXiv 1810.04805. Pseudo-likelihood: Salazar et al., arXiv 1910.14659. Gaps are
+filled one token at a time, the most confident first, as in mask-predict (Ghazvininejad et al.,
+arXiv 1904.09324).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from genjax.nets.transformer.token_net import TokenNet
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
 
-GAP = "[MASK]"  # what a person writes for a token to be filled in
+GAP = "[MASK]"  # how a prompt marks a token to be filled in
 
 
 @checks.frozen
@@ -45,10 +45,10 @@ class Filling:
     """How the gaps of a text are filled.
 
     Attributes:
-      prompt: a text with gaps, each written [MASK]; without one a text of gaps alone is filled.
-      length: tokens of such a text.
-      temperature: logits are divided by it; 0 takes the most likely token.
-      tokens: the text as tokens, instead.
+      prompt: text with gaps, each written [MASK]; "" for a text of gaps only.
+      length: number of tokens of a text of gaps only.
+      temperature: divisor of the logits; 0 takes the most likely token.
+      tokens: text as tokens, instead of ``prompt``.
     """
 
     prompt: str = ""
@@ -57,11 +57,13 @@ class Filling:
     tokens: tuple[int, ...] = ()
 
     def with_prompts(self, prompts: tuple[str, ...]) -> Filling:
-        """With this prompt; it takes one alone."""
+        """Return the options with this prompt, of which there must be exactly one."""
         if len(prompts) != 1:
-            raise UserError(f"gaps are filled in one text, not in {len(prompts)}")
+            raise UserError(f"prompt must be a single text, got {len(prompts)}", "prompt")
         if not prompts[0]:
-            raise UserError(f"the prompt has no gap to fill: write {GAP} where a token is missing")
+            raise UserError(
+                f"prompt must have a gap: write {GAP} where a token is missing", "prompt"
+            )
         return dataclasses.replace(self, prompt=prompts[0])
 
     @property
@@ -69,15 +71,17 @@ class Filling:
         return {}
 
     def encode(self, codec: Component, others: Mapping[str, Trained]) -> Filling:
-        """The prompt as tokens by the codec of a run.
+        """Encode the prompt as tokens with the codec of a run.
 
         Raises:
-          UserError: it has no gap, or the codec cannot encode it.
+          UserError: the prompt has no gap, or the codec cannot encode it.
         """
         if self.tokens or not self.prompt:
             return self
         if GAP not in self.prompt:
-            raise UserError(f"the prompt has no gap to fill: write {GAP} where a token is missing")
+            raise UserError(
+                f"prompt must have a gap: write {GAP} where a token is missing", "prompt"
+            )
         mask = codec.vocabulary if codec.mask is None else codec.mask
         parts = [codec.encode(part).tolist() if part else [] for part in self.prompt.split(GAP)]
         tokens = parts[0]
@@ -94,17 +98,16 @@ class Filling:
 
 @checks.frozen
 class MaskedLM(Family):
-    """Cross-entropy of tokens that were masked; ``loss`` is in nats per token requested.
+    """A masked language model; ``loss`` is in nats per masked token.
 
-    All T + 1 tokens of a row are read. A codec without a mask token gets one more, after the
+    It reads all T + 1 tokens of a row. If the codec has no mask token, one is added after the
     others.
 
     Attributes:
-      net: a ``Transformer`` that is not causal.
-      masking: which tokens are to be predicted.
-      chunk: tokens whose logits are made at once; of a batch only as many chunks as hold tokens
-        requested.
-      sampler: how gaps are filled.
+      net: non-causal ``Transformer``.
+      masking: which tokens are masked.
+      chunk: tokens whose logits are in memory at once; chunks without masked tokens are skipped.
+      sampler: options for filling gaps.
     """
 
     net: Transformer = Transformer(causal=False)
@@ -115,28 +118,28 @@ class MaskedLM(Family):
     def __post_init__(self) -> None:
         if self.net.causal:
             raise UserError(
-                "a masked language model sees both sides of a gap: its net is not causal"
+                "net.causal must be False: a masked language model sees both sides of a gap",
+                "net.causal",
             )
         if self.net.cross_attention:
             raise UserError(
-                "a masked language model reads nothing besides its text: no cross_attention"
+                "net.cross_attention must be False: a masked language model reads only its text",
+                "net.cross_attention",
             )
         checks.at_least(self, 1, "chunk")
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if spec.vocabulary is None:
-            raise UserError(
-                f"a masked language model is of tokens, but the data are of {spec.entry}"
-            )
+            raise UserError(f"a masked language model needs tokens, but the data are {spec.entry}")
         if spec.shape[0] > self.net.context:
             raise UserError(
-                f"the rows of the data are of {spec.shape[0]} tokens, more than the context of "
-                f"{self.net.context} "
-                "(family.net.context)"
+                f"family.net.context must be >= {spec.shape[0]} (tokens per row of the data), got "
+                f"{self.net.context}",
+                "family.net.context",
             )
         if spec.token_kinds is None:
             raise UserError(
-                "a masked language model is of text; these data do not say which tokens are special"
+                "a masked language model needs text; these data do not say which tokens are special"
             )
         flags = np.array(spec.token_kinds)
         continues, continued, special = (
@@ -173,10 +176,10 @@ class MaskedLM(Family):
         return self._compute_metrics(state.params, state.variables, batch, key)
 
     def sample(self, state: State, key: jax.Array, n: int, options: Filling) -> jax.Array:
-        """Texts [n, T] int32 with their gaps filled.
+        """Fill the gaps of ``n`` copies of the text: int32 [n, T].
 
         Raises:
-          UserError: a text longer than the context, or of tokens outside the vocabulary.
+          UserError: the text is longer than the context, or has tokens outside the vocabulary.
         """
         known = len(state.params["embedding"])
         tokens = jnp.asarray(options.tokens, jnp.int32)
@@ -185,11 +188,11 @@ class MaskedLM(Family):
                 min(options.length, self.net.context), state.variables["mask"], jnp.int32
             )
         if not all(0 <= token < known for token in options.tokens):
-            raise UserError(f"the text holds a token outside the model's vocabulary of {known:,}")
+            raise UserError(f"the text has a token outside the model's vocabulary of {known:,}")
         if len(tokens) > self.net.context:
             raise UserError(
-                f"the text is of {len(tokens):,} tokens, more than the context of "
-                f"{self.net.context:,}"
+                f"a text must have at most {self.net.context:,} tokens (context), got "
+                f"{len(tokens):,}"
             )
         return fill_in(
             self, state, key, jnp.broadcast_to(tokens, (n, len(tokens))), options.temperature
@@ -198,8 +201,8 @@ class MaskedLM(Family):
     def features(
         self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None
     ) -> jax.Array:
-        """[B, T, C] of ``tokens`` [B, T] instead of the batch's; a key for dropout says
-        training.
+        """Return features [B, T, C] of ``tokens`` [B, T], which replace the batch's; a ``dropout``
+        key means training.
         """
         options: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
         segments = (
@@ -216,21 +219,21 @@ class MaskedLM(Family):
         )[0]
 
     def compute_masked_nll(
-        self, params: Params, hidden: jax.Array, tokens: jax.Array, asked: jax.Array
+        self, params: Params, hidden: jax.Array, tokens: jax.Array, masked: jax.Array
     ) -> jax.Array:
-        """-log p(token) [N] of tokens [N] from features [N, C], where ``asked`` [N] is not 0;
-        0 elsewhere.
+        """Return -log p(token) [N] in nats of tokens [N] from features [N, C] where ``masked`` [N]
+        is not 0; 0 elsewhere.
         """
         rows, kernel, bias = self._make_network(params).apply(
             {"params": params}, hidden, method="head"
         )
-        cap, weights = self.net.logit_softcap, asked.astype(jnp.float32)
+        cap, weights = self.net.logit_softcap, masked.astype(jnp.float32)
         return chunked_cross_entropy(
             rows, kernel, tokens, bias=bias, weights=weights, softcap=cap, chunk=self.chunk
         )[0]
 
     def logits(self, params: Params, hidden: jax.Array) -> jax.Array:
-        """[..., V] float32 of features [..., C]."""
+        """Return logits, float32 [..., V], of features [..., C]."""
         return self._make_network(params).apply({"params": params}, hidden, method="logits")
 
     def _make_network(self, params: Params) -> Any:
@@ -245,9 +248,9 @@ class MaskedLM(Family):
         dropout: jax.Array | None = None,
     ) -> Metrics:
         tokens = batch["tokens"]
-        inputs, asked = self.masking(key, tokens, real_mask(batch), Kinds(**variables))
+        inputs, masked = self.masking(key, tokens, real_mask(batch), Kinds(**variables))
         hidden = self.features(params, batch, inputs, dropout)
-        weight = (asked * batch["mask"][:, None]).reshape(-1)
+        weight = (masked * batch["mask"][:, None]).reshape(-1)
         nll = self.compute_masked_nll(
             params, hidden.reshape(-1, hidden.shape[-1]), tokens.reshape(-1), weight
         )
@@ -257,11 +260,11 @@ class MaskedLM(Family):
 def fill_in(
     family: MaskedLM, state: State, key: jax.Array, tokens: jax.Array, temperature: float = 0.0
 ) -> jax.Array:
-    """tokens int32 [B, T] with every mask replaced, the most confident gap of each row first, each
-    in view of those before.
+    """Fill every gap of tokens int32 [B, T]: one per step and row, the most confident first, given
+    those filled before.
 
-    ``temperature`` divides the logits that a token is drawn from; 0 takes the most likely one. No
-    special token is put into a gap.
+    ``temperature`` divides the logits; 0 takes the most likely token. Gaps never get special
+    tokens.
     """
     kinds = Kinds(**state.variables)
     places = jnp.arange(tokens.shape[1])[None]
@@ -288,8 +291,8 @@ def fill_in(
 
 
 def embed(family: MaskedLM, state: State, batch: Batch) -> jax.Array:
-    """The mean of the last features of a row's ordinary tokens, [B, C] float32; 0 for a row
-    that has none.
+    """Return the mean of the last features over a row's ordinary tokens, float32 [B, C]; 0 for a
+    row without any.
     """
     hidden = family.features(state.params, batch, batch["tokens"]).astype(jnp.float32)
     weight = (real_mask(batch) & ~state.variables["special"][batch["tokens"]]).astype(jnp.float32)
@@ -299,9 +302,10 @@ def embed(family: MaskedLM, state: State, batch: Batch) -> jax.Array:
 def pseudo_log_likelihood(
     family: MaskedLM, state: State, batch: Batch
 ) -> tuple[jax.Array, jax.Array]:
-    """The sum [B] over a row's ordinary tokens of log p(token | all others), and their number [B].
+    """Return the sum [B], in nats, of log p(token | all others) over a row's ordinary tokens, and
+    their number [B].
 
-    Each is masked in turn, so that a row costs as many passes as it has tokens.
+    Each token is masked in turn, so a row costs as many passes as it has tokens.
     """
     tokens, kinds = batch["tokens"], Kinds(**state.variables)
     counts = real_mask(batch) & ~kinds.special[tokens]

@@ -1,9 +1,9 @@
-"""Which tokens of a text a masked language model predicts, and what it reads instead of them.
+"""Chooses which tokens a masked language model predicts, and what it reads instead of them.
 
 Single tokens, of which 80 % are masked, 10 % random and 10 % kept: BERT (Devlin et al., arXiv
-1810.04805), drawn again each time as by RoBERTa (Liu et al., arXiv 1907.11692). Spans: SpanBERT
-(Joshi et al., arXiv 1907.10529), but of tokens, not of words, and with masked, random or kept drawn
-for each token of a span.
+1810.04805), with new masks each time a text is seen, as in RoBERTa (Liu et al., arXiv 1907.11692).
+Spans: SpanBERT (Joshi et al., arXiv 1907.10529), but of tokens instead of words, with masked,
+random or kept decided for each token of a span.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ Unit = Literal["tokens", "words", "spans"]
 
 
 class Kinds(NamedTuple):
-    """What masking must know of the tokens of a vocabulary.
+    """What masking needs to know about the tokens of a vocabulary.
 
     Attributes:
-      mask: the token that stands for one to predict.
-      special: bool [V], tokens that are not text and never requested.
-      ordinary: int32 [A], all the others.
-      continues: bool [V], tokens that continue a word where ``continued`` holds of the one before.
+      mask: mask token.
+      special: bool [V], tokens that are not text and never masked.
+      ordinary: int32 [A], all other tokens.
+      continues: bool [V], tokens that continue a word if the token before is in ``continued``.
       continued: bool [V], tokens after which a word may continue.
     """
 
@@ -39,15 +39,15 @@ class Kinds(NamedTuple):
 
 @checks.frozen
 class Masking:
-    """How many tokens are masked, which, and what is read instead of them.
+    """How many and which tokens are masked, and what is read instead of them.
 
     Attributes:
-      unit: "tokens" each for itself, whole "words", or "spans" of tokens in a row.
-      rate: the share of all tokens that is masked, in expectation.
-      masked: of those the share that the mask represents.
-      random: the share that any token represents, drawn uniformly; the rest stays as it is.
-      span_end: the probability that a span ends after each of its tokens.
-      longest: where it ends at the latest.
+      unit: single "tokens", whole "words", or "spans" of consecutive tokens.
+      rate: expected share of tokens to predict.
+      masked: share of those that are replaced by the mask token.
+      random: share of those that are replaced by a random token; the rest is left unchanged.
+      span_end: probability that a span ends after each of its tokens.
+      longest: maximum length of a span, in tokens.
     """
 
     unit: Unit = "tokens"
@@ -62,7 +62,8 @@ class Masking:
         checks.between(self, 0, 1, "masked", "random")
         if self.masked + self.random > 1:
             raise UserError(
-                f"masked and random are shares of one whole, not {self.masked} and {self.random}"
+                f"masked and random must add up to at most 1, got {self.masked} and {self.random}",
+                "masked",
             )
         checks.numbers(self, ("span_end",), "above 0 and at most 1", lambda x: 0 < x <= 1)
         checks.at_least(self, 1, "longest")
@@ -70,14 +71,13 @@ class Masking:
     def __call__(
         self, key: jax.Array, tokens: jax.Array, real: jax.Array, kinds: Kinds
     ) -> tuple[jax.Array, jax.Array]:
-        """What is read [B, T] int32 and what is requested [B, T] bool, of tokens [B, T], where
-        ``real`` is not padding.
+        """Mask tokens [B, T]: return the inputs, int32 [B, T], and which tokens to predict, bool
+        [B, T]. ``real`` [B, T] is False at padding.
 
-        A span that would leave its document continues in the next one of the row, which costs
-        nothing.
+        A span may run into the next document of the row, which does no harm.
         """
         which, how, what = jax.random.split(key, 3)
-        asked = self._choose(which, tokens, kinds) & real & ~kinds.special[tokens]
+        chosen = self._choose(which, tokens, kinds) & real & ~kinds.special[tokens]
         share = jax.random.uniform(how, tokens.shape)
         drawn = kinds.ordinary[jax.random.randint(what, tokens.shape, 0, len(kinds.ordinary))]
         placed = jnp.where(
@@ -85,19 +85,21 @@ class Masking:
             kinds.mask,
             jnp.where(share < self.masked + self.random, drawn, tokens),
         )
-        return jnp.where(asked, placed, tokens), asked
+        return jnp.where(chosen, placed, tokens), chosen
 
     def _choose(self, key: jax.Array, tokens: jax.Array, kinds: Kinds) -> jax.Array:
         if self.unit == "spans":
             return self._choose_spans(key, tokens.shape)
         chosen = jax.random.bernoulli(key, self.rate, tokens.shape)
         return (
-            jnp.take_along_axis(chosen, words(tokens, kinds), 1) if self.unit == "words" else chosen
+            jnp.take_along_axis(chosen, number_words(tokens, kinds), 1)
+            if self.unit == "words"
+            else chosen
         )
 
     def _choose_spans(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Tokens that a span covers; spans may start before the row as well, so that no token
-        is covered less.
+        """Return the tokens covered by spans, bool [B, T]. Spans may start before the row, so that
+        all tokens are covered equally often.
         """
         one, two = jax.random.split(key)
         b, t = shape
@@ -116,10 +118,11 @@ class Masking:
 
     @property
     def span_start(self) -> float:
-        """With what probability a span starts at a token, so that spans cover ``rate`` of all.
+        """The probability that a span starts at a token, for which spans cover ``rate`` of all
+        tokens.
 
-        A token is left out where none of the last ``longest`` tokens has started a span that comes
-        as far: 1 - rate = prod over l of (1 - start (1 - span_end)^l).
+        A token is not covered if none of the last ``longest`` tokens starts a span that reaches it:
+        1 - rate = prod over l of (1 - start (1 - span_end)^l).
         """
         low, high = 0.0, self.rate
         for _ in range(60):
@@ -131,8 +134,8 @@ class Masking:
         return (low + high) / 2
 
 
-def words(tokens: jax.Array, kinds: Kinds) -> jax.Array:
-    """The number of the word in its row, from 0, that each of tokens [B, T] belongs to."""
+def number_words(tokens: jax.Array, kinds: Kinds) -> jax.Array:
+    """Return the number of the word, from 0 in each row, that each of tokens [B, T] belongs to."""
     before = jnp.pad(kinds.continued[tokens[:, :-1]], ((0, 0), (1, 0)))
     begins = ~(kinds.continues[tokens] & before)
     return jnp.cumsum(begins, 1) - 1

@@ -1,4 +1,4 @@
-"""Prompts taken from rows of tokens, and what a plain function thinks of the responses to them."""
+"""Extracts prompts from rows of tokens, and scores responses with a plain reward function."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from genjax.data.chat.template import ends_of
 from genjax.errors import UserError
 
 Reward = Callable[[Sequence[str], Sequence[str]], Any]  # prompts and responses [N] to numbers [N]
-SHOWN = 80  # characters of a text in a message
+SHOWN = 80  # characters of a text shown in a message
 
 
 def extract_prompts(
     tokens: jax.Array, prefix_mask: jax.Array, longest: int
 ) -> tuple[jax.Array, jax.Array]:
-    """What rows start with as ``generate`` reads it, left-padded: int32 [B, longest], bool [B,
-    longest].
+    """Extract the prompts of rows, left-padded for ``generate``: int32 [B, longest], and a mask,
+    bool [B, longest].
 
     Args:
       tokens: int32 [B, T].
-      prefix_mask: [B, T], 1 for the prompt, at most ``longest`` tokens.
+      prefix_mask: [B, T], 1 for the prompt, which has at most ``longest`` tokens.
     """
     sizes = jnp.sum(prefix_mask > 0, 1, keepdims=True)
     place = jnp.arange(longest)[None] - longest + sizes
@@ -33,7 +33,7 @@ def extract_prompts(
 
 
 def decode_rows(codec: Component, tokens: np.ndarray, real: np.ndarray) -> list[str]:
-    """The text of each row of tokens [N, T] where ``real`` [N, T] is true, before its end."""
+    """Decode each row of tokens [N, T] where ``real`` [N, T] is true, without its end token."""
     rows = [row[mask] for row, mask in zip(tokens, real.astype(bool), strict=True)]
     ends = ends_of(codec)
     kept = [row[:-1] if len(row) and row[-1] in ends else row for row in rows]
@@ -41,15 +41,15 @@ def decode_rows(codec: Component, tokens: np.ndarray, real: np.ndarray) -> list[
 
 
 def score_texts(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-    """The rewards [N] float32 of responses to prompts.
+    """Return the rewards of responses to prompts, float32 [N].
 
     Raises:
-      UserError: the function raises, gives another number of rewards, or one that is not a finite
-        number; the prompt and the response are named.
+      UserError: the function raises, or returns another number of rewards or one that is not
+          finite; the message quotes the prompt and the response.
     """
     name = getattr(reward, "__name__", str(reward))
     try:
-        found = numbers(reward(list(prompts), list(responses)))
+        found = to_float32(reward(list(prompts), list(responses)))
     except Exception as error:
         which = _find_failing(reward, prompts, responses)
         raise UserError(
@@ -57,30 +57,32 @@ def score_texts(reward: Reward, prompts: Sequence[str], responses: Sequence[str]
         ) from error
     if found.shape != (len(prompts),):
         raise UserError(
-            f"the reward {name} gives one number for each response, but for {len(prompts)} it gave "
-            "an array of shape "
-            f"{list(found.shape)}; the first is {_describe_response(prompts[0], responses[0])}"
+            f"the reward {name} must return one number per response, {len(prompts)}, got an array "
+            f"of shape {list(found.shape)}; the first is "
+            f"{_describe_response(prompts[0], responses[0])}"
         )
     bad = np.flatnonzero(~np.isfinite(found))
     if len(bad):
         raise UserError(
-            f"the reward {name} is {found[bad[0]]} of "
+            f"the reward {name} must be finite, got {found[bad[0]]} for "
             f"{_describe_response(prompts[bad[0]], responses[bad[0]])}"
         )
     return found
 
 
-def numbers(rewards: Any) -> np.ndarray:
-    """As a reward gives them, float32; what is too large for that is infinite."""
+def to_float32(rewards: Any) -> np.ndarray:
+    """Convert the output of a reward function to float32; numbers too large become infinite."""
     with np.errstate(over="ignore"):
         return np.asarray(rewards, np.float64).astype(np.float32)
 
 
 def _find_failing(reward: Reward, prompts: Sequence[str], responses: Sequence[str]) -> str:
-    """Which response it fails on alone; "" where it fails on several together only."""
+    """Name the response on which the reward fails alone; "" if it fails only on several
+    together.
+    """
     for prompt, response in zip(prompts, responses, strict=True):
         try:
-            numbers(reward([prompt], [response]))
+            to_float32(reward([prompt], [response]))
         except Exception:
             return f" on {_describe_response(prompt, response)}"
     return ""

@@ -1,9 +1,8 @@
-"""Variational autoencoders (Kingma & Welling, arXiv 1312.6114), with the bounds and priors that
-grew from them.
+"""Variational autoencoders (Kingma & Welling, arXiv 1312.6114) and their extensions.
 
 beta: Higgins et al., ICLR 2017. Importance-weighted bound: Burda et al., arXiv 1509.00519. Several
-stochastic layers, inferred from the top down: Sønderby et al., arXiv 1602.02282. Free bits: Kingma
-et al., arXiv 1606.04934. Conditioning on labels: Sohn et al., NeurIPS 2015.
+stochastic layers with top-down inference: Sønderby et al., arXiv 1602.02282. Free bits: Kingma et
+al., arXiv 1606.04934. Conditioning on labels: Sohn et al., NeurIPS 2015.
 """
 
 from __future__ import annotations
@@ -41,17 +40,18 @@ from genjax.nets.mlp import MLP, Activation, MLPCoder, check_activation
 from genjax.optim import Rules
 from genjax.schedules import Constant, Schedule
 
-LEAST_KL, LEAST_LAYER_KL = 0.5, 0.05  # nats an example; below them latents count as collapsed
+# Nats per example; below these, latents count as collapsed.
+LEAST_KL, LEAST_LAYER_KL = 0.5, 0.05
 
 
 @checks.frozen
 class UpperLatents:
-    """A layer of latents above those that the decoder sees; their prior depends on it.
+    """A layer of latents above those that the decoder sees, whose prior depends on it.
 
     Attributes:
-      dim: latent variables.
-      hidden: widths of the perceptrons that lead up to it and down from it.
-      activation: after each hidden layer.
+      dim: number of latents.
+      hidden: hidden widths of the MLPs up to it and down from it.
+      activation: activation after each hidden layer.
     """
 
     dim: int = 32
@@ -68,11 +68,11 @@ class PriorSampler:
     """Decoded draws from the prior.
 
     Attributes:
-      temperature: standard deviation of the topmost latents; 1 is the prior, less is nearer to the
-        typical. Layers below are drawn as they are.
-      draw: draw from p(x | z) instead of taking its mean.
-      label: of a class-conditional model: this one, by number or name; None for all in turn, again
-        in every 256 samples.
+      temperature: standard deviation of the top latents; 1 is the prior, lower values give more
+        typical samples. Layers below are drawn from their prior.
+      draw: whether to draw from p(x | z) instead of taking its mean.
+      label: label to draw in a class-conditional model, by number or name; None draws all in turn,
+        starting over every 256 samples.
     """
 
     temperature: float = 1.0
@@ -85,25 +85,25 @@ class PriorSampler:
 
 @checks.frozen
 class VAE(Family):
-    """A variational autoencoder with Gaussian latents, z1 or z1, z2, ... from the data up.
+    """A variational autoencoder with Gaussian latents: z1, or z1, z2, ... from the data up.
 
-    Its metrics are in nats, and in bits per dimension: of the probabilities for a Bernoulli or
-    discretised likelihood, for a Gaussian of the density in model space, where images span [-1, 1].
+    Metrics are in nats per example and in bits per dimension: of probabilities for a Bernoulli or
+    discretised likelihood, and for a Gaussian of the density in model space, where images are in
+    [-1, 1].
 
     Attributes:
-      latent_dim: latent variables z1 that the decoder sees.
-      coder: the networks of encoder and decoder, an ``MLPCoder`` or ``ConvCoder``.
-      likelihood: p(x | z1), ``Bernoulli``, ``Gaussian``, ``DiscretizedLogistic`` or, of a table,
+      latent_dim: number of latents z1, which the decoder sees.
+      coder: encoder and decoder networks, an ``MLPCoder`` or ``ConvCoder``.
+      likelihood: p(x | z1): ``Bernoulli``, ``Gaussian``, ``DiscretizedLogistic`` or, for tables,
         ``Tabular``.
-      beta: weight of the KL term in training, over the steps; the evaluation's bound has weight 1.
-      sampler: how samples are drawn.
-      importance_samples: draws in the bound, in training and evaluation: 1 is the ELBO with a
-        closed KL term, more the tighter importance-weighted bound.
-      chunk: importance samples that are decoded at once; any number of them fits in memory.
-      free_bits: nats that each latent variable may carry, on the average of a batch (of a
-        microbatch where the optimizer accumulates), before its KL costs.
-      conditional: encoder and decoder see the label.
-      upper: layers of latents above, from z2 up.
+      beta: weight of the KL term over the training steps; in evaluation it is 1.
+      sampler: sampling options.
+      importance_samples: draws of the latents per example, in training and evaluation: 1 for the
+        ELBO with a closed-form KL, more for the tighter importance-weighted bound.
+      chunk: importance samples decoded at once, which bounds memory.
+      free_bits: nats per latent, averaged over the (micro)batch, below which its KL costs nothing.
+      conditional: whether encoder and decoder see the label.
+      upper: higher layers of latents, from z2 up.
     """
 
     latent_dim: int = 32
@@ -124,7 +124,7 @@ class VAE(Family):
         checks.at_least(self, 0, "free_bits")
         if self.free_bits and self.importance_samples > 1:
             raise UserError(
-                "free_bits bounds a closed KL term, which importance_samples above 1 has not"
+                "free_bits needs the closed-form KL: set importance_samples=1", "free_bits"
             )
         self.beta.check_closed()
 
@@ -161,7 +161,7 @@ class VAE(Family):
     ) -> tuple[State, Metrics]:
         beta = self.beta(state.step)
         if self.conditional and "other_label" in batch:
-            raise UserError("a class-conditional VAE takes one label an example: no Mixup")
+            raise UserError("a class-conditional VAE takes one label per example: no Mixup")
 
         def loss(
             params: Params, variables: Variables, batch: Batch, key: jax.Array
@@ -203,19 +203,19 @@ class VAE(Family):
         return conditioning.describe_label(self.conditional)
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """A KL near zero: the decoder has learned to do without the latents, or a layer of them."""
+        """Report a KL near zero: the decoder ignores the latents, or a layer of them."""
         found = {}
         if numbers.get("kl", math.inf) < LEAST_KL:
             found["kl"] = (
-                f"the latents have collapsed: their KL is {numbers['kl']:.3g} nats an example, so "
+                f"the latents have collapsed: their KL is {numbers['kl']:.3g} nats per example, so "
                 "the decoder ignores them and samples are alike; let family.beta rise from 0 over "
-                "the first half of the steps, or give family.free_bits"
+                "the first half of the steps, or set family.free_bits"
             )
         for number in range(1, 2 + len(self.upper)):
             if "kl" not in found and numbers.get(f"kl_z{number}", math.inf) < LEAST_LAYER_KL:
                 found[f"kl_z{number}"] = (
                     f"layer {number} of the latents has collapsed: its KL is "
-                    f"{numbers[f'kl_z{number}']:.3g} nats an example; let family.beta rise from 0 "
+                    f"{numbers[f'kl_z{number}']:.3g} nats per example; let family.beta rise from 0 "
                     "over the first half of the steps, or leave the layer out"
                 )
         return found
@@ -232,8 +232,8 @@ class VAE(Family):
     def reconstruct(
         self, state: State, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """What the model sees of the batch, and the mean of p(x | z) at the means of q(z | x):
-        [B, ...] each.
+        """Return the model's input, and the mean of p(x | z) at the means of q(z | x): [B, ...]
+        each.
         """
         likelihood = self.likelihood.of(state.variables)
         x = likelihood.prepare(key, select_modelled(batch, state.variables))
@@ -241,8 +241,8 @@ class VAE(Family):
         return x, likelihood.mean(self.decode(state.params, state.variables, z, batch.get("label")))
 
     def infer_latents(self, state: State, batch: Batch, key: jax.Array) -> tuple[Layer, ...]:
-        """All layers, from z1 up, with the mean of each posterior instead of a draw; the key
-        binarises.
+        """Return all layers, from z1 up, with posterior means instead of draws; the key is for
+        binarisation.
         """
         x = self.likelihood.of(state.variables).prepare(
             key, select_modelled(batch, state.variables)
@@ -253,7 +253,7 @@ class VAE(Family):
     def to_latents(
         self, params: Params, variables: Variables, x: jax.Array, key: jax.Array
     ) -> jax.Array:
-        """A draw of z1 [B, Z] from q(z1 | x) for x [B, ...]."""
+        """Draw z1 [B, Z] from q(z1 | x) for x [B, ...]."""
         prepare_key, latent_key = jax.random.split(key)
         estimates = self.encode(
             params, variables, self.likelihood.of(variables).prepare(prepare_key, x)
@@ -261,17 +261,17 @@ class VAE(Family):
         return self.top_down(params, estimates, latent_key)[0].z
 
     def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
-        """The mean of p(x | z1) [B, ...] for z1 [B, Z]."""
+        """Return the mean of p(x | z1) [B, ...] for z1 [B, Z]."""
         return self.likelihood.of(variables).mean(self.decode(params, variables, z))
 
     def latent_moments(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
-        """Mean and standard deviation of z1: those of the prior."""
+        """Return the mean and standard deviation of z1 under the prior."""
         return jnp.zeros(()), jnp.ones(())
 
     def encode(
         self, params: Params, variables: Variables, x: jax.Array, label: jax.Array | None = None
     ) -> tuple[Normal, ...]:
-        """What x alone says of each layer, from z1 up. With one layer this is q(z | x)."""
+        """Estimate each layer, from z1 up, from x alone. With one layer this is q(z | x)."""
         x = x - variables["mean"][None]
         if self.conditional:
             x = x + params["label"][_require_label(label)].astype(x.dtype)
@@ -285,10 +285,10 @@ class VAE(Family):
     def top_down(
         self, params: Params, estimates: tuple[Normal, ...], key: jax.Array | None
     ) -> tuple[Layer, ...]:
-        """Posteriors, priors and draws of all layers, from z1 up, drawn from the top down.
+        """Infer all layers from the top down; return their posteriors, priors and draws from z1 up.
 
-        Below the top the posterior is the product of what x says and what the layer above expects.
-        Without a key the means take the place of the draws.
+        Below the top the posterior is the product of the estimate from x and the prior from the
+        layer above. Without a key, means replace the draws.
         """
         layers: list[Layer] = []
         for number in reversed(range(len(estimates))):
@@ -308,7 +308,7 @@ class VAE(Family):
     def decode(
         self, params: Params, variables: Variables, z: jax.Array, label: jax.Array | None = None
     ) -> jax.Array:
-        """The outputs that parametrise p(x | z1), [B, ...]."""
+        """Return the outputs that parametrise p(x | z1), [B, ...]."""
         mean = variables["mean"]
         if self.conditional:
             z = jnp.concatenate(
@@ -326,8 +326,8 @@ class VAE(Family):
         beta: jax.Array | float | None = None,
         axis: str | None = None,
     ) -> Metrics:
-        """The negative bound with one draw; ``beta`` None for evaluation, without weight or
-        free bits.
+        """Compute the negative ELBO with one draw; ``beta`` is None in evaluation, without weight
+        or free bits.
         """
         prepare_key, latent_key = jax.random.split(key)
         likelihood, label, mask = self.likelihood.of(variables), batch.get("label"), batch["mask"]
@@ -361,23 +361,24 @@ class VAE(Family):
         samples: int,
         beta: jax.Array | float = 1.0,
     ) -> Metrics:
-        """-log of the mean importance weight of ``samples`` draws, ``chunk`` of them at a time.
+        """Compute -log of the mean importance weight of ``samples`` draws, ``chunk`` of them at a
+        time.
 
-        ``beta`` weighs log q - log p in the weights. ``reconstruction`` and ``kl`` are means over
-        the draws. Backward each chunk is recomputed, so that memory does not grow with ``samples``.
+        ``beta`` weights log q - log p. ``reconstruction`` and ``kl`` are means over the draws. The
+        backward pass recomputes each chunk, so memory does not grow with ``samples``.
         """
         prepare_key, latent_key = jax.random.split(key)
         likelihood, label = self.likelihood.of(variables), batch.get("label")
         x = likelihood.prepare(prepare_key, select_modelled(batch, variables))
         estimates = self.encode(params, variables, x, label)
         chunks = -(-samples // self.chunk)
-        size = -(-samples // chunks)  # even chunks: fewer draws are thrown away
+        size = -(-samples // chunks)  # chunks of equal size discard the fewest draws
         x_again = jnp.repeat(x, size, axis=0)
         label_again = None if label is None else jnp.repeat(label, size)
 
         @jax.checkpoint
         def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-            """Reconstruction and log q - log p of one chunk, [size, B] each."""
+            """Return reconstruction and log q - log p of one chunk, [size, B] each."""
             layers = self.top_down(params, tuple(e.repeat(size) for e in estimates), key)
             outputs = self.decode(params, variables, layers[0].z, label_again)
             reconstruction = likelihood.nll(params.get("likelihood"), outputs, x_again)
@@ -411,7 +412,7 @@ class VAE(Family):
         return {name: Mean.of(value, mask) for name, value in values.items()}
 
     def _make_prior(self, params: Params, number: int, above: jax.Array) -> Normal:
-        """p(z | layer above) of layer ``number``, 0 for z1."""
+        """Return p(z | layer above) of layer ``number``, 0 for z1."""
         return Normal.of(apply(self._down(number), params[f"down_{number}"], above))
 
     def _make_encoder(self) -> nn.Module:
@@ -433,7 +434,7 @@ class VAE(Family):
 def interpolate(
     family: VAE, state: State, start: Batch, end: Batch, key: jax.Array, steps: int
 ) -> jax.Array:
-    """Decoded latents on straight lines between pairs of examples: [B, steps, ...].
+    """Decode latents on straight lines between pairs of examples: [B, steps, ...].
 
     A class-conditional model keeps the label of the start.
     """
@@ -458,7 +459,7 @@ def _require_label(label: jax.Array | None) -> jax.Array:
 
 
 def _batch_mean(values: jax.Array, seen: jax.Array, axis: str | None) -> jax.Array:
-    """The mean of values [B, Z] over the rows of the whole batch, on all devices."""
+    """Return the mean of values [B, Z] over the rows of the whole batch, on all devices."""
     total, weight = (values * seen).sum(0), seen.sum()
     if axis is not None:
         total, weight = jax.lax.psum((total, weight), axis)

@@ -1,8 +1,8 @@
 """Vector-quantised autoencoders (van den Oord et al., arXiv 1711.00937).
 
-The codebook follows the encoder's outputs by moving averages: appendix A.1 there, and Razavi et
-al., arXiv 1906.00446. Codes that fall out of use are restarted at outputs of the encoder: Dhariwal
-et al., arXiv 2005.00341, section 3.1.
+The codebook is a moving average of the encoder's outputs: appendix A.1 there, and Razavi et al.,
+arXiv 1906.00446. Unused codes are reset to outputs of the encoder: Dhariwal et al., arXiv
+2005.00341, section 3.1.
 """
 
 from __future__ import annotations
@@ -35,34 +35,31 @@ from genjax.family import (
 from genjax.nets.conv.spatial import SpatialCoder
 from genjax.optim import Rules
 
-SMOOTHING = 1e-5  # of the codes' counts, in uses a batch
-TINY = 1e-30  # a batch of masked rows alone gives no NaN
-
-
-LEAST_PERPLEXITY = 1.5  # of the codes of a batch; below it the codebook counts as collapsed
+SMOOTHING = 1e-5  # of the codes' counts, in uses per batch
+TINY = 1e-30  # keeps a batch of only masked rows from giving NaN
+LEAST_PERPLEXITY = 1.5  # below it, the codebook counts as collapsed
 
 
 @checks.frozen
 class VQVAE(Family):
-    """An autoencoder of images whose latents are a grid of entries of one codebook.
+    """An image autoencoder whose latents are a grid of codebook entries.
 
-    Of its metrics, ``loss`` is ``reconstruction``, -log p(x | codes) in nats, plus the weighted
-    ``commitment``, the squared distance between an output of the encoder and its code, averaged
-    over the grid. ``mse`` is per pixel and channel, in [-1, 1]. ``usage`` and ``perplexity`` are
-    those of a batch: the share of codes that it uses, and how many codes, evenly used, would have
-    its entropy; ``restarted`` counts codes. With accumulation the codebook moves after each
-    microbatch.
+    Among its metrics, ``loss`` is ``reconstruction``, -log p(x | codes) in nats, plus the weighted
+    ``commitment``, the squared distance between encoder output and code, averaged over the grid.
+    ``mse`` is per pixel and channel, for values in [-1, 1]. ``usage`` is the share of codes that a
+    batch uses, ``perplexity`` the exponential of its codes' entropy, ``restarted`` the number of
+    codes reset. With gradient accumulation the codebook moves after each microbatch.
 
     Attributes:
-      codes: entries of the codebook.
-      code_dim: length of an entry.
-      coder: the networks of encoder and decoder, a ``SpatialCoder``.
+      codes: number of codebook entries.
+      code_dim: dimensions of an entry.
+      coder: encoder and decoder networks, a ``SpatialCoder``.
       likelihood: p(x | codes), ``Gaussian``, ``Bernoulli`` or ``DiscretizedLogistic``.
       commitment: weight of the term that keeps the encoder near the codebook.
-      decay: of the moving averages that make the codebook, a step.
-      restart_below: a code whose moving count is below this share of the average code's is set to a
-        random output of the encoder; 0 restarts none. At step 0 no code has a count, so that the
-        first batch places most of them.
+      decay: decay per step of the moving averages that form the codebook.
+      restart_below: share of the average code's moving count below which a code is reset to a
+          random encoder output; 0 resets none. At step 0 all counts are 0, so the first batch sets
+          most codes.
     """
 
     no_samples: ClassVar[str | None] = (
@@ -88,13 +85,13 @@ class VQVAE(Family):
         checks.share(self, "restart_below")
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """A codebook of which hardly one code is used."""
+        """Report a codebook of which hardly more than one code is used."""
         perplexity = numbers.get("perplexity", math.inf)
         if not perplexity < min(LEAST_PERPLEXITY, self.codes / 2):
             return {}
         return {
             "perplexity": f"the codebook has collapsed: its perplexity is {perplexity:.3g} of "
-            f"{self.codes} codes, so nearly every place takes the same code; raise "
+            f"{self.codes} codes, so nearly all places have the same code; raise "
             "family.restart_below, or lower the learning rate"
         }
 
@@ -107,8 +104,9 @@ class VQVAE(Family):
         z, encoder = self._make_encoder().init_with_output(encoder_key, x)
         if z.ndim != 4:
             raise UserError(
-                "family.coder of a VQVAE gives a grid, as SpatialCoder does, not "
-                f"{type(self.coder).__name__}"
+                "family.coder must give a grid, as SpatialCoder does, got "
+                f"{type(self.coder).__name__}",
+                "family.coder",
             )
         params = {
             "encoder": encoder["params"],
@@ -130,15 +128,13 @@ class VQVAE(Family):
     ) -> tuple[State, Metrics]:
         if optimizer.ema is not None:
             raise UserError(
-                "the codebook belongs to the live parameters: a VQVAE keeps no average of them "
-                "(ema None)"
+                "ema must be None: the codebook of a VQVAE fits only the live parameters", "ema"
             )
-        # gradient_step folds the device's number into its key, but all devices must restart codes
+        # gradient_step folds the device's number into its key, but all devices must reset codes
         # alike.
         key, restart_key = jax.random.split(state.step_key)
-        decay = self.decay ** (
-            1 / optimizer.accumulate
-        )  # so that a step forgets as much, however it is cut
+        # The decay of a whole step does not depend on the number of microbatches.
+        decay = self.decay ** (1 / optimizer.accumulate)
 
         def loss(
             params: Params, variables: Variables, batch: Batch, key: jax.Array
@@ -159,40 +155,40 @@ class VQVAE(Family):
     def reconstruct(
         self, state: State, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """What the model sees of the batch, and the mean of p(x | codes) at its codes: [B, H,
-        W, C] each.
+        """Return the model's input, and the mean of p(x | codes) at its codes: [B, H, W, C]
+        each.
         """
         x = self.likelihood.prepare(key, select_modelled(batch))
-        return x, decode_codes(self, state, codes(self, state, x))
+        return x, decode_codes(self, state, encode_to_codes(self, state, x))
 
     def to_latents(
         self, params: Params, variables: Variables, x: jax.Array, key: jax.Array
     ) -> jax.Array:
-        """The encoder's outputs [B, h, w, D], before they are quantised, for images [B, H, W,
-        C].
-        """
+        """Encode images [B, H, W, C]: the encoder's outputs [B, h, w, D] before quantisation."""
         return self.encode(params, variables, self.likelihood.prepare(key, x))
 
     def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
-        """The mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
+        """Return the mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
         chosen = find_nearest(variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(
             z.shape[:-1]
         )
         return self.likelihood.mean(self.decode(params, variables, variables["codebook"][chosen]))
 
     def latent_moments(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
-        """Mean and standard deviation [1, 1, 1, D] of the codes as they are used."""
+        """Return the mean and standard deviation [1, 1, 1, D] of the codes, weighted by their
+        use.
+        """
         share = (variables["counts"] / jnp.maximum(variables["counts"].sum(), TINY))[:, None]
         mean = (share * variables["codebook"]).sum(0, keepdims=True)
         variance = (share * jnp.square(variables["codebook"] - mean)).sum(0)
         return mean.reshape(1, 1, 1, -1), jnp.sqrt(jnp.maximum(variance, TINY)).reshape(1, 1, 1, -1)
 
     def encode(self, params: Params, variables: Variables, x: jax.Array) -> jax.Array:
-        """The encoder's outputs [B, h, w, D], before they are quantised."""
+        """Return the encoder's outputs [B, h, w, D], before quantisation."""
         return apply(self._make_encoder(), params["encoder"], x - variables["mean"][None])
 
     def decode(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
-        """The outputs that parametrise p(x | z), [B, H, W, ...], for a grid of codebook
+        """Return the outputs that parametrise p(x | z), [B, H, W, ...], for a grid of codebook
         entries [B, h, w, D].
         """
         mean = variables["mean"]
@@ -209,8 +205,8 @@ class VQVAE(Family):
         key: jax.Array,
         axis: str | None = None,
     ) -> tuple[Metrics, jax.Array, jax.Array, jax.Array]:
-        """The metrics, the encoder's outputs [N, D] of all B * h * w positions, their mask [N]
-        and their codes [N].
+        """Return the metrics, the encoder's outputs [N, D] at all N = B * h * w places, their mask
+        [N] and their codes [N].
         """
         x, mask = self.likelihood.prepare(key, select_modelled(batch)), batch["mask"]
         z = self.encode(params, variables, x)
@@ -219,8 +215,8 @@ class VQVAE(Family):
         seen = jnp.repeat(mask, len(flat) // rows)
         chosen = find_nearest(variables["codebook"], flat)
         quantised = variables["codebook"][chosen].reshape(z.shape)
-        # Straight through: the decoder sees the code, and its gradient reaches the encoder as if
-        # that were z.
+        # Straight-through estimator: the decoder sees the code, and the encoder gets the gradient
+        # as if it were z.
         outputs = self.decode(params, variables, z + jax.lax.stop_gradient(quantised - z))
         reconstruction = self.likelihood.nll(params.get("likelihood"), outputs, x)
         commitment = jnp.square(z - quantised).sum(-1).reshape(rows, -1).mean(-1)
@@ -237,9 +233,8 @@ class VQVAE(Family):
             "reconstruction": reconstruction,
             "commitment": commitment,
             "mse": error,
-            "perplexity": jnp.broadcast_to(
-                perplexity(uses), mask.shape
-            ),  # of a batch: weighed by its rows
+            # Of the whole batch, so its mean weights batches by their rows.
+            "perplexity": jnp.broadcast_to(perplexity(uses), mask.shape),
             "usage": jnp.broadcast_to((uses > 0).mean(), mask.shape),
         }
         return {name: Mean.of(value, mask) for name, value in values.items()}, flat, seen, chosen
@@ -251,8 +246,8 @@ class VQVAE(Family):
         return self.coder.decoder(shape, self.likelihood.outputs_per_dim)
 
 
-def codes(family: VQVAE, state: State, x: jax.Array) -> jax.Array:
-    """The codes of images [B, H, W, C] in model space: int32 [B, h, w]."""
+def encode_to_codes(family: VQVAE, state: State, x: jax.Array) -> jax.Array:
+    """Encode images [B, H, W, C] in model space to codes, int32 [B, h, w]."""
     z = family.encode(state.params, state.variables, x)
     return find_nearest(state.variables["codebook"], z.reshape(-1, z.shape[-1])).reshape(
         z.shape[:-1]
@@ -260,15 +255,17 @@ def codes(family: VQVAE, state: State, x: jax.Array) -> jax.Array:
 
 
 def decode_codes(family: VQVAE, state: State, codes: jax.Array) -> jax.Array:
-    """The mean of p(x | codes) for int32 [B, h, w]: images [B, H, W, C] in model space."""
+    """Decode codes int32 [B, h, w] to the mean of p(x | codes): images [B, H, W, C] in model
+    space.
+    """
     return family.likelihood.mean(
         family.decode(state.params, state.variables, state.variables["codebook"][codes])
     )
 
 
 def find_nearest(codebook: jax.Array, z: jax.Array) -> jax.Array:
-    """The nearest entry of a codebook [K, D] for each of z [N, D]: int32 [N]."""
-    # |z - e|^2 without |z|^2, which is the same for all entries.
+    """Find the nearest entry of a codebook [K, D] to each of z [N, D]: int32 [N]."""
+    # |z - e|^2 minus |z|^2, which is the same for all entries.
     product = jnp.dot(z, codebook.T, precision="highest")
     return jnp.argmin(jnp.square(codebook).sum(-1)[None] - 2 * product, axis=-1).astype(jnp.int32)
 
@@ -281,11 +278,10 @@ def update_codebook(
     decay: jax.Array | float,
     axis: str | None = None,
 ) -> Any:
-    """The codebook after z [N, D], of which those with ``seen`` [N] 1 count, were given the codes
-    ``chosen`` [N].
+    """Update the codebook by z [N, D] with codes ``chosen`` [N], where the mask ``seen`` [N] is 1.
 
-    An entry is the moving sum of the outputs that chose it over their moving count, which is
-    smoothed as Laplace did.
+    An entry is the moving sum of its encoder outputs over their moving count, with Laplace
+    smoothing.
     """
     uses = jax.nn.one_hot(chosen, len(variables["counts"])) * seen[:, None]  # [N, K]
     batch = uses.sum(0), jnp.dot(uses.T, z, precision="highest")
@@ -298,9 +294,8 @@ def update_codebook(
     total = counts.sum()
     smoothed = (counts + SMOOTHING) / (total + len(counts) * SMOOTHING) * total
     means = sums / jnp.maximum(smoothed, TINY)[:, None]
-    codebook = jnp.where(
-        counts[:, None] > 0, means, variables["codebook"]
-    )  # an entry never used stays
+    # Entries that were never used stay.
+    codebook = jnp.where(counts[:, None] > 0, means, variables["codebook"])
     return variables | {"codebook": codebook, "counts": counts, "sums": sums}
 
 
@@ -312,14 +307,14 @@ def restart_codes(
     below: float,
     axis: str | None = None,
 ) -> tuple[Any, jax.Array]:
-    """Set the codes with a count below a share of the average to random rows of z [N, D] with
-    ``seen`` [N] 1.
+    """Reset codes with a count below a share of the average to random rows of z [N, D] where
+    ``seen`` [N] is 1.
 
-    They start with the count of an average code. ``key`` is the same on all devices, and so are the
+    They get the count of an average code. ``key`` must be the same on all devices; so are the
     results.
 
     Returns:
-      The variables, and how many codes were set.
+      The variables, and the number of codes reset.
     """
     counts = variables["counts"]
     average = counts.mean()
@@ -328,7 +323,7 @@ def restart_codes(
     rows = _draw_rows(key, whole, len(counts))
     if axis is None:
         fresh = z[rows]
-    else:  # each device gives the rows that it holds: far less to send than all of z
+    else:  # each device sends the rows that it holds, far less than all of z
         rows = rows - jax.lax.axis_index(axis) * len(z)
         here = (rows >= 0) & (rows < len(z))
         fresh = jax.lax.psum(jnp.where(here[:, None], z[jnp.clip(rows, 0, len(z) - 1)], 0.0), axis)
@@ -341,16 +336,16 @@ def restart_codes(
 
 
 def perplexity(counts: jax.Array) -> jax.Array:
-    """exp of the entropy of a distribution given by counts [K]: K for even counts, 1 for a
-    single code.
+    """Return exp(entropy) of the distribution with counts [K]: K for even counts, 1 for a single
+    code.
     """
     share = counts / jnp.maximum(counts.sum(), TINY)
     return jnp.exp(jax.scipy.special.entr(share).sum())
 
 
 def _draw_rows(key: jax.Array, seen: jax.Array, n: int) -> jax.Array:
-    """``n`` random rows with ``seen`` [N] 1, as indices [n]; the same twice only where there
-    are fewer than ``n``.
+    """Draw ``n`` indices [n] of rows where ``seen`` [N] is 1; they repeat only if there are fewer
+    than ``n``.
     """
     score = jnp.where(seen > 0, jax.random.uniform(key, seen.shape), -1.0)
     best = jax.lax.top_k(score, min(n, len(seen)))[1]

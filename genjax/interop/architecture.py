@@ -67,7 +67,9 @@ class Options:
     where: str
 
     def read_int(self, name: str, default: int | None = None, least: int = 1) -> int:
-        """A whole number, unless there is a default for a field that is not there or null."""
+        """Return a whole number, unless there is a default for a field that is not there or
+        null.
+        """
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
@@ -77,7 +79,7 @@ class Options:
         return value
 
     def divisor(self, name: str, of: str, default: int | None = None) -> int:
-        """A whole number that divides that of the field ``of``."""
+        """Return a whole number that divides that of the field ``of``."""
         value, whole = self.read_int(name, default), self.read_int(of)
         if whole % value:
             raise self.refused(name, f"a divisor of {of} = {whole}", value)
@@ -93,21 +95,21 @@ class Options:
         return float(value)
 
     def above(self, bound: float, name: str, default: float) -> float:
-        """A number that is larger than a bound."""
+        """Return a number that is larger than a bound."""
         value = self.read_number(name, default)
         if not value > bound:
             raise self.refused(name, f"> {bound:g}", value)
         return value
 
     def at_least(self, bound: float, name: str, default: float) -> float:
-        """A number that is not smaller than a bound."""
+        """Return a number that is not smaller than a bound."""
         value = self.read_number(name, default)
         if not value >= bound:
             raise self.refused(name, f">= {bound:g}", value)
         return value
 
     def share(self, name: str, default: float) -> float:
-        """A number of at least 0 and below 1."""
+        """Return a number of at least 0 and below 1."""
         value = self.read_number(name, default)
         if not 0 <= value < 1:
             raise self.refused(name, ">= 0 and < 1", value)
@@ -121,7 +123,7 @@ class Options:
         return value
 
     def refused(self, name: str, rule: str, value: Any) -> UserError:
-        """The error for a field that does not keep a rule."""
+        """Return the error for a field that does not keep a rule."""
         return UserError(f"{name} in {self.where} must be {rule}, got {_format_value(value)}", name)
 
     def read_activation(
@@ -133,7 +135,7 @@ class Options:
         return known[value]
 
     def make_error(self, name: str, remedy: str) -> UserError:
-        """The error for a field whose value there is no form of here."""
+        """Return the error for a field whose value there is no form of here."""
         return UserError(
             f"{name} {_format_value(self.values.get(name))} in {self.where} is not supported, "
             f"{remedy}",
@@ -172,7 +174,7 @@ class Architecture:
     causal: bool
 
     def net(self, options: Options) -> Transformer:
-        """The hyper-parameters that options describe.
+        """Return the hyper-parameters that options describe.
 
         Raises:
           UserError: an option has no form here; it is named.
@@ -207,7 +209,7 @@ class Architecture:
         return lines + [f"{bias} has biases" for bias in sorted(lost - without_bias)]
 
     def map_name(self, name: str, bare: bool) -> str:
-        """The name of a tensor as the table has it, of one in a checkpoint."""
+        """Return the name of a tensor as the table has it, of one in a checkpoint."""
         name = re.sub(
             r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)
         )  # BERT's first checkpoints
@@ -215,7 +217,7 @@ class Architecture:
 
 
 def _format_value(value: Any) -> str:
-    """A value for a message, cut where it is long."""
+    """Return a value for a message, cut where it is long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
 
@@ -235,19 +237,19 @@ def _essence(net: Transformer) -> dict[str, Json]:
 
 
 def biases(chosen: Mapping[Bias, bool]) -> tuple[Bias, ...]:
-    """The names of those that are there."""
+    """Return the names of those that are there."""
     return tuple(name for name, there in chosen.items() if there)
 
 
 def spelling(known: Mapping[str, Activation], activation: Activation) -> str:
-    """The first name that transformers has for an activation; the first of all where there is
-    none.
+    """Return the first name that transformers has for an activation; the first of all where there
+    is none.
     """
     return next((name for name, ours in known.items() if ours == activation), next(iter(known)))
 
 
 def linear(theirs: str, ours: str, bias: bool) -> Iterator[Tensor]:
-    """A matrix that is kept as [out, in], and its bias if there is any."""
+    """Yield a matrix that is kept as [out, in], and its bias if there is any."""
     yield Tensor(f"{theirs}.weight", (f"{ours}/kernel",), True)
     if bias:
         yield Tensor(f"{theirs}.bias", (f"{ours}/bias",))

@@ -55,7 +55,9 @@ def _roberta(options: Options) -> Transformer:
 
 
 def _count_unused(options: Options) -> int:
-    """Rows of RoBERTa's table of positions that no real token uses: they come before the first."""
+    """Return rows of RoBERTa's table of positions that no real token uses: they come before the
+    first.
+    """
     return options.read_int("pad_token_id", PAD, 0) + 1
 
 

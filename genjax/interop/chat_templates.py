@@ -22,7 +22,7 @@ ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 def read(folder: Path, config: Mapping[str, Json], codec: Subwords) -> JinjaTemplate | None:
-    """The chat template of a folder; None if it has none.
+    """Return the chat template of a folder; None if it has none.
 
     It is ``chat_template.jinja`` or, without that file, ``chat_template`` of tokenizer_config.json:
     a text, or a list of which the one named "default" is taken. Answers end with the tokens that
@@ -68,7 +68,7 @@ def read(folder: Path, config: Mapping[str, Json], codec: Subwords) -> JinjaTemp
 
 
 def special_names(folder: Path) -> tuple[tuple[str, str], ...]:
-    """The special tokens that a folder names, such as ("bos_token", "<s>")."""
+    """Return the special tokens that a folder names, such as ("bos_token", "<s>")."""
     fields = _fields(folder / MAP) | _fields(folder / tokenizers.CONFIG)
     found = []
     for role in ROLES:
@@ -80,7 +80,8 @@ def special_names(folder: Path) -> tuple[tuple[str, str], ...]:
 
 
 def written(codec: ChatCodec) -> JinjaTemplate:
-    """The template of a codec in Jinja, with which other programs make the tokens that it makes.
+    """Return the template of a codec in Jinja, with which other programs make the tokens that it
+    makes.
 
     A ``ChatTemplate`` encodes its pieces one by one, a template in Jinja the text as a whole. Its
     tokens are the same unless some reach from a header into an answer: an answer that starts with
@@ -110,7 +111,7 @@ def written(codec: ChatCodec) -> JinjaTemplate:
 
 
 def _literal(text: str) -> str:
-    """A text as Jinja writes it in an expression."""
+    """Return a text as Jinja writes it in an expression."""
     plain = (c if c.isalnum() and c.isascii() else f"\\U{ord(c):08x}" for c in text)
     return f"'{''.join(plain)}'"
 
@@ -128,7 +129,7 @@ def _default(found: Any, path: Path) -> str | None:
 
 
 def _fields(path: Path) -> dict[str, Json]:
-    """The fields of a file of JSON, none where there is no file."""
+    """Return the fields of a file of JSON, none where there is no file."""
     if not path.exists():
         return {}
     try:

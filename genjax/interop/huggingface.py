@@ -78,7 +78,7 @@ class Pretrained:
         return len(self.params["embedding"])
 
     def logits(self, tokens: jax.Array, **inputs: Any) -> jax.Array:
-        """[B, T, V] float32 of tokens int32 [B, T]; ``inputs`` go to ``TokenNet``:
+        """Return [B, T, V] float32 of tokens int32 [B, T]; ``inputs`` go to ``TokenNet``:
         segment_ids, types.
         """
         module: Any = TokenNet(self.net, self.vocabulary)
@@ -88,8 +88,8 @@ class Pretrained:
 
 
 def load(source: str | Path) -> Pretrained:
-    """The model of a folder, or of a name at the hub such as "openai-community/gpt2" (``fetch``
-    gives its revision).
+    """Return the model of a folder, or of a name at the hub such as "openai-community/gpt2"
+    (``fetch`` gives its revision).
 
     Dropout is what it was trained with, that of the branches. Layers stand side by side:
     ``token_net.stack_layers`` with ``scan_layers`` stacks them.
@@ -103,8 +103,8 @@ def load(source: str | Path) -> Pretrained:
 
 
 def load_encoder(source: str | Path) -> Pretrained:
-    """The BERT of a folder, or of a name at the hub, without its head: its features are what an
-    encoder of sentences takes the mean of, its logits mean nothing.
+    """Return the BERT of a folder, or of a name at the hub, without its head: its features are what
+    an encoder of sentences takes the mean of, its logits mean nothing.
 
     Raises:
       UserError: see ``load``; it is not a BERT.
@@ -175,7 +175,7 @@ def save(model: Pretrained, folder: str | Path) -> None:
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
-    """The folder of a model from Hugging Face's hub, downloaded once: config, tokenizer and
+    """Return the folder of a model from Hugging Face's hub, downloaded once: config, tokenizer and
     safetensors alone.
 
     Raises:
@@ -203,7 +203,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
 
 
 def _read_config(folder: Path, supported: Sequence[Architecture]) -> tuple[Architecture, Options]:
-    """The architecture that a config.json names, and its options."""
+    """Return the architecture that a config.json names, and its options."""
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder} has no {CONFIG}: it is not a model in Hugging Face's layout")
@@ -244,7 +244,7 @@ def _params(
     options: Options,
     found: weights.Weights,
 ) -> dict[str, Json]:
-    """The parameters of a net by the table of its architecture."""
+    """Return the parameters of a net by the table of its architecture."""
     table = architecture.tensors(net, options)
     wanted = {tensor.theirs: tensor for tensor in table}
     there = _names(architecture, found, wanted)
@@ -286,7 +286,7 @@ def _params(
 def _names(
     architecture: Architecture, found: weights.Weights, wanted: Mapping[str, Tensor]
 ) -> dict[str, str]:
-    """The names of the file's tensors by those that the table has for them."""
+    """Return the names of the file's tensors by those that the table has for them."""
     bare = not any(name.startswith(architecture.prefix) for name in found.shapes)
     there = {architecture.map_name(name, bare): name for name in found.shapes}
     for copy, original in architecture.copies.items():
@@ -332,7 +332,7 @@ def _their_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple
 
 
 def _fitting(net: Transformer, kind: str | None) -> Architecture:
-    """The architecture of that kind, or the first that can say all of a net."""
+    """Return the architecture of that kind, or the first that can say all of a net."""
     known = {architecture.kind: architecture for architecture in ARCHITECTURES}
     if kind is not None and kind not in known:
         raise unknown_name("architecture", kind, known)

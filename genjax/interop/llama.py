@@ -74,8 +74,8 @@ def _scaling(rotary: Rotary) -> dict[str, Json]:
 
 
 def _window(options: Options, default: bool) -> int | None:
-    """The sliding window of all layers; ``default`` says whether they slide where the option is not
-    there.
+    """Return the sliding window of all layers; ``default`` says whether they slide where the option
+    is not there.
 
     Raises:
       UserError: some layers have one and others not.
@@ -102,7 +102,7 @@ def _window(options: Options, default: bool) -> int | None:
 
 
 def _head_width(options: Options, default: int | None) -> int:
-    """Entries of a head; without a default a head's share of the whole width.
+    """Return entries of a head; without a default a head's share of the whole width.
 
     Raises:
       UserError: it is odd, but rotary positions come in pairs.

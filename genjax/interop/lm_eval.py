@@ -72,7 +72,7 @@ class GenjaxLM(TemplateLM):
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
-        """The tokens of a text, after the codec's start if it has one and
+        """Return the tokens of a text, after the codec's start if it has one and
         ``add_special_tokens`` is not False.
         """
         start = (
@@ -83,8 +83,8 @@ class GenjaxLM(TemplateLM):
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
     ) -> list[float]:
-        """log p of each whole text, in windows that end side by side, each with as much before
-        it as fits.
+        """Return log p of each whole text, in windows that end side by side, each with as much
+        before it as fits.
         """
         texts = [self._codec.encode(request.args[0]).tolist() for request in requests]
         windows = [
@@ -132,7 +132,7 @@ class GenjaxLM(TemplateLM):
     def _score_pairs(
         self, pairs: Sequence[tuple[list[int], list[int]]]
     ) -> list[tuple[float, bool]]:
-        """log p of each second part after its first, and whether each of its tokens is the
+        """Return log p of each second part after its first, and whether each of its tokens is the
         most likely.
         """
         found: list[tuple[float, bool]] = [(0.0, True)] * len(pairs)
@@ -231,12 +231,12 @@ class GenjaxLM(TemplateLM):
         return jax.jit(drawn, static_argnums=4)
 
     def _round_length(self, wanted: int) -> int:
-        """The next power of 2, within the context."""
+        """Return the next power of 2, within the context."""
         return min(self.max_length, max(SHORTEST, 1 << (wanted - 1).bit_length()))
 
 
 def _cut_at_stop(text: str, until: Sequence[str]) -> str:
-    """The text before the first of the strings."""
+    """Return the text before the first of the strings."""
     return text[
         : min((at for stop in until if stop and (at := text.find(stop)) >= 0), default=len(text))
     ]

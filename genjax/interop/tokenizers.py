@@ -33,7 +33,7 @@ MASKS = ("[MASK]", "<mask>")
 
 
 def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
-    """The codec of a folder's ``tokenizer.json``.
+    """Return the codec of a folder's ``tokenizer.json``.
 
     Documents start with what the tokenizer itself puts first, and end with what it puts last, else
     with its end-of-text token.
@@ -79,7 +79,7 @@ def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
 
 
 def _read_file(folder: Path) -> Subwords:
-    """The codec of the file alone, refused where it is missing or no tokenizer."""
+    """Return the codec of the file alone, refused where it is missing or no tokenizer."""
     path = folder / FILE
     if not path.is_file():
         convert = (
@@ -150,7 +150,7 @@ def _make_special(tokenizer: Tokenizer, named: Mapping[str, Json]) -> bool:
 def files(
     codec: Component, context: int, types: bool, template: JinjaTemplate | None = None
 ) -> dict[str, str]:
-    """The text of each tokenizer file for a codec, by name.
+    """Return the text of each tokenizer file for a codec, by name.
 
     Args:
       context: the longest sequence of the model.
@@ -195,8 +195,8 @@ def files(
 
 
 def dump_alone(codec: Component, ended: bool = False) -> str:
-    """The text of a ``tokenizer.json`` that encodes as a model reads: with the codec's start before
-    a text, and its end after it where ``ended``.
+    """Return the text of a ``tokenizer.json`` that encodes as a model reads: with the codec's start
+    before a text, and its end after it where ``ended``.
 
     Raises:
       UserError: the codec has no such form.
@@ -213,7 +213,7 @@ def dump_alone(codec: Component, ended: bool = False) -> str:
 
 
 def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, Json]:
-    """The numbers of what starts and ends a text, as fields of config.json and
+    """Return the numbers of what starts and ends a text, as fields of config.json and
     generation_config.json.
     """
     found = () if template is None else template.ends(codec) if isinstance(codec, Subwords) else ()
@@ -223,7 +223,9 @@ def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, J
 
 
 def start_and_end(codec: Component) -> tuple[str, str]:
-    """The names that the tokens which start and end a text have in its files; "" for none."""
+    """Return the names that the tokens which start and end a text have in its files; "" for
+    none.
+    """
     tokenizer = _tokenizer(codec)
     start, end = (None if i is None else tokenizer.id_to_token(i) for i in (codec.start, codec.end))
     return start or "", end or ""
@@ -237,7 +239,9 @@ def _roles(codec: Component) -> dict[str, int | None]:
 
 
 def _find_special(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
-    """The special tokens that a tokenizer puts before and after a text, where it is one each."""
+    """Return the special tokens that a tokenizer puts before and after a text, where it is one
+    each.
+    """
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
     tokenizer.no_padding()  # which is special, too, and would seem to be what ends a text
     try:
@@ -276,8 +280,8 @@ def _tokenizer(codec: Component) -> Tokenizer:
 
 
 def _make_words(codec: Words) -> Tokenizer:
-    """Words as they are split here; of digits that are no decimals, such as superscripts, the
-    engines of regular expressions think differently.
+    """Return words as they are split here; of digits that are no decimals, such as superscripts,
+    the engines of regular expressions think differently.
     """
     names = ("<pad>", UNKNOWN, "<s>", "</s>")
     vocabulary = {name: i for i, name in enumerate((*names, *codec.words))}
@@ -293,7 +297,7 @@ def _make_words(codec: Words) -> Tokenizer:
 
 
 def _letters() -> list[str]:
-    """The letter that represents each byte in tokenizers of bytes: itself where it is seen,
+    """Return the letter that represents each byte in tokenizers of bytes: itself where it is seen,
     else one from 256 on.
     """
     seen = {*range(33, 127), *range(161, 173), *range(174, 256)}

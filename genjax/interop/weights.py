@@ -43,7 +43,7 @@ class Weights:
     types: Mapping[str, str]
 
     def read(self, names: list[str]) -> Iterator[np.ndarray]:
-        """The tensors of these names as float32, one after another.
+        """Yield the tensors of these names as float32, one after another.
 
         Raises:
           UserError: some are of no type of floats.
@@ -66,7 +66,7 @@ class Weights:
 
 
 def weights(folder: Path) -> Weights:
-    """The tensors of a folder: those of its one file, or those that its index names.
+    """Return the tensors of a folder: those of its one file, or those that its index names.
 
     Raises:
       UserError: there is no weights file, or none but pickles; a file is cut off; shards are
@@ -88,7 +88,7 @@ def weights(folder: Path) -> Weights:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first names, and how many more there are; none longer than a line."""
+    """Return the first names, and how many more there are; none longer than a line."""
     first = (" ".join(name.split()) for name in names[:SHOWN])
     shown = ", ".join(name if len(name) <= 200 else f"{name[:200]}..." for name in first)
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"
@@ -103,7 +103,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
 
 
 def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
-    """File, shape and type of each tensor of a file."""
+    """Return file, shape and type of each tensor of a file."""
     if not path.is_file():
         raise UserError(
             f"{path} must be a safetensors file, but is a folder or a device", str(path)
@@ -157,7 +157,7 @@ def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
 
 
 def _missing_weights_error(folder: Path) -> UserError:
-    """The error for a folder that has no weights to read, with what is there instead."""
+    """Return the error for a folder that has no weights to read, with what is there instead."""
     shards = [
         match
         for path in sorted(folder.glob("*.safetensors"))

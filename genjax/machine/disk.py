@@ -1,4 +1,4 @@
-"""Writes files whole or not at all, and names the disk that is full."""
+"""Write files atomically, and explain which disk is full."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ from genjax.errors import UserError
 
 PathType = TypeVar("PathType", Path, epath.Path)
 
-PART = ".new"  # ends the name of a file that is being written
+PART = ".new"  # suffix of a file that is being written
 FULL = {
     errno.ENOSPC: "no space left",
     errno.EDQUOT: "the quota is used up",
     errno.EFBIG: "the file is larger than the limit (ulimit -f)",
 }
-# Libraries keep the words of the system, or its number, in messages of their own; numpy counts what
-# it wrote.
+# Libraries repeat the system's words or error number in their own messages; numpy counts what it
+# wrote.
 WORDS = {
     errno.ENOSPC: r"no space left on device|\bos error 28\b|\b\d+ requested and \d+ written",
     errno.EDQUOT: r"disk quota exceeded|\bos error 122\b",
     errno.EFBIG: r"file too large|\bos error 27\b",
 }
 PATH = re.compile(r"(?:^|[\s'\"(\[=:])(/[^\s'\"()\[\],;:]+)")
-SPARE = 2**20  # bytes; a disk with less is full
+SPARE = 2**20  # a disk with fewer free bytes is full
 
 
 @contextlib.contextmanager
 def write_atomically(path: PathType) -> Iterator[PathType]:
-    """Give a name to write to that becomes ``path`` at the end: after a crash there is the old file
-    or the new one.
+    """Provide a temporary path that is renamed to ``path`` at the end: after a crash there is the
+    old file or the new one.
 
-    What was written is removed if the writing fails.
+    The temporary file is removed if writing fails.
     """
     part = path.with_name(f".{secrets.token_hex(4)}{PART}")
     try:
@@ -50,7 +50,7 @@ def write_atomically(path: PathType) -> Iterator[PathType]:
     except IsADirectoryError:
         part.unlink(missing_ok=True)
         raise UserError(
-            f"{path} must be a file, but is a folder: move it away, and repeat", str(path)
+            f"{path} must be a file, but is a folder: move it away, and try again", str(path)
         ) from None
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -60,16 +60,15 @@ def write_atomically(path: PathType) -> Iterator[PathType]:
             and error.filename in (None, os.fspath(part))
             and error.errno is not None
         ):
-            error.filename = os.fspath(
-                path
-            )  # a name that the user knows, on the disk that may have room again
+            # Report a path that the user knows; the disk may have room again.
+            error.filename = os.fspath(path)
         raise
 
 
 def write(path: PathType, content: str | bytes) -> PathType:
-    """Write text (UTF-8) or bytes as a whole file, or not at all; returns its path.
+    """Write text (UTF-8) or bytes to a file atomically; return its path.
 
-    What is not a character, as in the name of a file that is not UTF-8, is written as its escape.
+    Characters that UTF-8 cannot encode, as in file names that are not UTF-8, are escaped.
     """
     with write_atomically(path) as part:
         encoded = (
@@ -81,14 +80,14 @@ def write(path: PathType, content: str | bytes) -> PathType:
 
 @contextlib.contextmanager
 def explain_full_disk(kept: str, *places: str | Path | epath.Path) -> Iterator[None]:
-    """Turn the error of a full disk into one clear line, however deep in a library it was noticed.
+    """Turn the error of a full disk into one clear line, however deep in a library it occurred.
 
     Args:
-      kept: what is left and what to do, the end of the line.
-      places: that are written to, asked in this order where the error names no path.
+      kept: end of the message: what is left, and what to do.
+      places: paths that are written to, checked in this order if the error names no path.
 
     Raises:
-      UserError: a disk is full, or a quota or the largest size of a file is reached.
+      UserError: a disk is full, or a quota or the largest file size is reached.
     """
     try:
         yield
@@ -102,21 +101,21 @@ def explain_full_disk(kept: str, *places: str | Path | epath.Path) -> Iterator[N
 
 
 def closed(error: OSError) -> bool:
-    """Whether an error says that nothing may be written there: a read-only disk, or a folder
-    of someone else.
+    """Return whether an error means that writing is not permitted: a read-only disk, or another
+    user's folder.
     """
     return error.errno in (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 def refusal(place: Path, kept: str, number: int = errno.ENOSPC) -> UserError:
-    """The error for a full disk: the one of ``place``, with what is left and what to do."""
+    """Return the error for the full disk of ``place``; ``kept`` says what is left and what to
+    do.
+    """
     return UserError(f"{FULL[number]} on the disk {_mount(place)} (of {place}); {kept}", str(place))
 
 
 def full_disk_errno(error: BaseException) -> int | None:
-    """The ``errno`` of a full disk that an error, or one behind it, represents; None for other
-    errors.
-    """
+    """Return the ``errno`` of a full disk if an error, or one that caused it, is one; else None."""
     for one in _chain(error):
         if isinstance(one, OSError) and one.errno in FULL:
             return one.errno
@@ -136,8 +135,8 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _find_failed_path(error: BaseException, places: tuple[str | Path | epath.Path, ...]) -> Path:
-    """The path that could not be written: one on a disk without room, of those that the error
-    or the caller names.
+    """Return the path that could not be written: one named by the error or the caller, on a full
+    disk.
     """
     named: list[str] = []
     for one in _chain(error):
@@ -154,7 +153,7 @@ def _find_failed_path(error: BaseException, places: tuple[str | Path | epath.Pat
 
 
 def crowded(path: Path) -> bool:
-    """Whether the disk of a path has next to no room for bytes or for files."""
+    """Return whether the disk of a path has almost no room for bytes or for files."""
     try:
         room = shutil.disk_usage(_nearest_existing(path)).free
         files = os.statvfs(_nearest_existing(path)) if hasattr(os, "statvfs") else None
@@ -164,12 +163,12 @@ def crowded(path: Path) -> bool:
 
 
 def _nearest_existing(path: Path) -> Path:
-    """The path, or the nearest folder above it that exists."""
+    """Return the path, or the nearest folder above it that exists."""
     path = path.absolute()
     return next((one for one in (path, *path.parents) if one.exists()), path)
 
 
 def _mount(path: Path) -> Path:
-    """The mount point of the disk of a path."""
+    """Return the mount point of the disk of a path."""
     there = _nearest_existing(path).resolve()
     return next((one for one in (there, *there.parents) if one.is_mount()), there)

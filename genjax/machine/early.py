@@ -1,5 +1,5 @@
-"""Signals before a command starts and after it has ended: while Python imports what it needs
-and takes it down.
+"""Handle signals before a command starts and after it ends, while Python imports modules and shuts
+down.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from types import FrameType
 
 
 def end_at_signals() -> None:
-    """Have the ``genjax`` command end at once by a signal, without a traceback; other programs are
-    left alone.
+    """Make the ``genjax`` command end at once on a signal, without a traceback; other programs are
+    unaffected.
 
-    KeyboardInterrupt would not do: raised in a callback of an import or of the garbage collector it
-    is lost.
+    KeyboardInterrupt would not do: raised in an import callback or in garbage collection, it is
+    lost.
     """
     given = sys.orig_argv
     module = (
@@ -35,8 +35,8 @@ def end_at_signals() -> None:
 
 
 def say(number: int) -> None:
-    """Write at once, whatever is under way, which signal ends the process."""
-    if sys.stderr is not None:  # otherwise 2 may be the number of a file
+    """Write at once, unbuffered, which signal ends the process."""
+    if sys.stderr is not None:  # otherwise descriptor 2 may be another file
         with contextlib.suppress(OSError):
             os.write(
                 2,
@@ -45,11 +45,11 @@ def say(number: int) -> None:
 
 
 def end(number: int, frame: FrameType | None) -> None:
-    """Handle a signal: the process ends at once."""
+    """Handle a signal by ending the process at once."""
     say(number)
     leave(number, frame)
 
 
 def leave(number: int, frame: FrameType | None) -> None:
-    """Handle a signal after one that has been said already."""
+    """Handle a further signal, silently, by ending the process."""
     os._exit(128 + number)

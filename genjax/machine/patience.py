@@ -1,4 +1,4 @@
-"""Read errors that may pass: a busy or distant disk is not an evidence that a file is damaged."""
+"""Retry reads after errors that may pass: a busy or remote disk does not mean a damaged file."""
 
 from __future__ import annotations
 
@@ -41,8 +41,7 @@ NAMES = (
     "ENODEV",
 )
 NUMBERS = frozenset(getattr(errno, name) for name in NAMES if hasattr(errno, name))
-# Libraries in C++ raise a ValueError that has the system's words, or a bucket's status, in its
-# text.
+# C++ libraries raise a ValueError whose text contains the system's words or a bucket's status.
 WORDS = (
     *(os.strerror(number) for number in sorted(NUMBERS)),
     *(
@@ -56,8 +55,8 @@ WORDS = (
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether an error, or what caused it, tells of the disk or the network and not of the
-    file's content.
+    """Return whether an error, or its cause, comes from the disk or network, not from the content
+    of the file.
     """
     return any(
         isinstance(cause, ConnectionError | PermissionError | TimeoutError)
@@ -68,16 +67,16 @@ def may_pass(error: BaseException) -> bool:
 
 
 def retry(read: Callable[[], T], what: str, waits: tuple[float, ...] = WAITS) -> T:
-    """Return ``read()``, which is tried again after each of ``waits`` while its error may pass.
+    """Return ``read()``, retrying after each of ``waits`` if its error may pass.
 
     Args:
-      read: a function that changes nothing.
-      what: the path that it reads, for the message.
-      waits: seconds.
+      read: function without side effects.
+      what: path that it reads, for the message.
+      waits: waiting times in seconds.
 
     Raises:
-      UserError: the error did not pass; its field is ``what``.
-      Exception: any other error of ``read``, at once.
+      UserError: the error did not pass; the field is ``what``.
+      Exception: any other error of ``read``, immediately.
     """
     for wait in (*waits, None):
         try:
@@ -97,7 +96,7 @@ def retry(read: Callable[[], T], what: str, waits: tuple[float, ...] = WAITS) ->
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and all that it was raised from."""
+    """Yield the error and all its causes."""
     open_, seen = [error], set()
     while open_:
         cause = open_.pop()

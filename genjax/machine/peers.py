@@ -1,8 +1,8 @@
-"""Ends a process whose peers are gone in one line.
+"""End a process whose peers are gone with a single line.
 
-JAX ends a process by ``abort`` where process 0, which runs its service, is gone: with twenty lines
-from a thread of its own, and no way to be called first. So what libraries write to standard error
-passes through a pipe, which is read here, line by line.
+JAX aborts a process if process 0, which runs its coordination service, is gone: with twenty lines
+from another thread, and without a hook to call first. So whatever libraries write to standard error
+goes through a pipe, which is read here line by line.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import threading
 from genjax.machine import streams
 
 LINE = "another process of this run has ended: start all of them again"
-# What JAX's client says of its service before it aborts.
+# What JAX's client prints before it aborts.
 FATAL = (
     b"Polled an error from coordination service",
     b"JAX distributed service detected fatal errors",
 )
-# Said along with it, from other threads; shown after all where the process continues.
+# Printed at the same time by other threads; shown only if the process continues.
 BEFORE = (b"preemption_sync_manager.cc", b"Additional GRPC error information", b":UNKNOWN:Error")
 
 
 class Watch:
     """Reads what libraries write to standard error, until ``close``.
 
-    Python's own ``sys.stderr`` goes where it went before if it is a ``Stream``, so that a terminal
-    stays one.
+    Python's own ``sys.stderr``, if it is a ``Stream``, still writes to the original target, so that
+    a terminal stays a terminal.
     """
 
     def __init__(self) -> None:
@@ -39,14 +39,14 @@ class Watch:
         readable, writable = os.pipe()
         os.dup2(writable, 2)
         os.close(writable)
-        self._before = sys.stderr  # kept, as its end would close what it writes to
+        self._before = sys.stderr  # kept alive, as deleting it would close its target
         if isinstance(self._before, streams.Stream):
             self._file = open(self._real, "w", encoding=self._before.encoding, closefd=False)  # noqa: SIM115
             sys.stderr = streams.Stream(self._file, self._real, result=False)
             sys.stderr.broken = self._before.broken
         if hasattr(signal, "SIGABRT") and os.name == "posix":
-            # abort() calls the handler with the signal's number: 6 seconds of sleep, in which the
-            # thread reads what was said; then it continues to end the process.
+            # abort() calls the handler with the signal's number, 6: the process sleeps that many
+            # seconds, in which the thread reads the messages; then abort() ends the process.
             library = ctypes.CDLL(None)
             library.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
             library.signal.restype = ctypes.c_void_p
@@ -58,12 +58,10 @@ class Watch:
         atexit.register(self.close)
 
     def close(self) -> None:
-        """Show what has been written until now; what comes later goes straight to where it
-        went before.
-        """
+        """Show what has been written so far, and restore standard error."""
         if self._thread.is_alive():
-            os.dup2(self._real, 2)  # closes the last end of the pipe that is written to
-            self._thread.join(1.0)  # a process that was started here may still have it
+            os.dup2(self._real, 2)  # closes the last writing end of the pipe
+            self._thread.join(1.0)  # a child process may still have the pipe open
 
     def _copy(self, readable: int) -> None:
         held: list[bytes] = []

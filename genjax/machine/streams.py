@@ -1,5 +1,5 @@
-"""Standard streams that are closed, of another encoding, or whose reader has left, end in no
-traceback.
+"""Avoid tracebacks from standard streams that are closed, have another encoding, or lost their
+reader.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from typing import TextIO
 from genjax.errors import UserError
 from genjax.serial.json_text import HALF
 
-ESCAPED = re.compile("[\udc80-\udcff]+")  # bytes in a text, as Python has them
-BROKEN = 141  # the exit code: 128 and SIGPIPE's 13, as a shell shows of a process that ended by it
+ESCAPED = re.compile("[\udc80-\udcff]+")  # undecoded bytes in a Python text
+BROKEN = 141  # exit code 128 + 13 (SIGPIPE), as a shell reports it
 
 
 class Stream(io.TextIOWrapper):
-    """Standard output or error. Once its reader has left, what is still written is thrown away.
+    """Standard output or error. Once its reader has gone, further output is discarded.
 
-    Of standard output the first such write raises BrokenPipeError, so that a command which prints
-    ends. One to standard error only sets ``is_broken``, so that a training run can save first; its
-    other faults cost nothing but the line.
+    The first such write to standard output raises BrokenPipeError, so that a command which prints
+    ends. On standard error it only sets ``is_broken``, so that a training run can save first; other
+    errors there only lose the line.
     """
 
     def __init__(self, before: TextIO | None, number: int, result: bool) -> None:
@@ -37,9 +37,8 @@ class Stream(io.TextIOWrapper):
     def write(self, text: str) -> int:
         try:
             return super().write(text)
-        except (
-            UnicodeEncodeError
-        ):  # a name of a file, half an emoji, or an accent where the terminal is ASCII
+        except UnicodeEncodeError:
+            # An undecodable file name, half an emoji, or an accent on an ASCII terminal.
             super().write(text.encode(self.encoding, "backslashreplace").decode(self.encoding))
             return len(text)
         except OSError as error:
@@ -54,7 +53,7 @@ class Stream(io.TextIOWrapper):
 
     def _handle_error(self, error: OSError) -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, self.fileno())  # what waits in buffers goes there, too
+        os.dup2(nowhere, self.fileno())  # buffered output goes there, too
         os.close(nowhere)
         self.broken = isinstance(error, BrokenPipeError)
         if self._result and self.broken:
@@ -66,29 +65,29 @@ class Stream(io.TextIOWrapper):
 
 
 def in_utf8() -> None:
-    """Start again in Python's UTF-8 mode where the locale is not UTF-8: no name with an accent
-    can be opened there.
+    """Restart in Python's UTF-8 mode if the locale is not UTF-8, which cannot open names with
+    accents.
     """
     tried = os.environ.get("PYTHONUTF8") == "1"
     if sys.getfilesystemencoding() != "utf-8" and sys.executable and not tried:
-        os.environ["PYTHONUTF8"] = "1"  # of the processes that this one starts, too
+        os.environ["PYTHONUTF8"] = "1"  # inherited by child processes
         os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
 def typed(text: str) -> str:
-    """A text of the command line, where bytes that the locale does not know represent themselves
-    (PEP 383), as UTF-8.
+    """Decode a command-line text as UTF-8, including bytes that the locale could not decode (PEP
+    383).
 
-    What is not UTF-8 either becomes U+FFFD.
+    Bytes that are not UTF-8 become U+FFFD.
     """
     found = ESCAPED.sub(lambda run: os.fsencode(run[0]).decode("utf-8", "replace"), text)
     return HALF.sub("\N{REPLACEMENT CHARACTER}", found)
 
 
 def guard() -> None:
-    """Open closed standard streams to nowhere, and let the others bear that their reader leaves."""
-    # Otherwise the next file to be opened gets the number of a closed one, and what libraries say
-    # is written into it.
+    """Connect closed standard streams to nowhere, and make the others tolerate a lost reader."""
+    # Otherwise the next file opened gets the number of a closed stream, and libraries write their
+    # messages into it.
     while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(nowhere)
@@ -98,12 +97,12 @@ def guard() -> None:
 
 
 def is_broken() -> bool:
-    """Whether the reader of a standard stream has left."""
+    """Return whether the reader of a standard stream has gone."""
     return any(isinstance(stream, Stream) and stream.broken for stream in (sys.stdout, sys.stderr))
 
 
 def flush(code: int) -> int:
-    """Write what waits in the buffers at the end of a command; returns its exit code."""
+    """Flush the standard streams at the end of a command; return its exit code."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:

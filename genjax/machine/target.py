@@ -1,4 +1,4 @@
-"""The platform that a program is compiled for, by which nets choose the form of an operation."""
+"""The platform that a program is compiled for; nets choose the form of an operation by it."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _TARGET: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", d
 
 
 def target_platform() -> str:
-    """Return the platform that the function being traced is compiled for: "cpu", "gpu" or "tpu".
+    """Return the platform that the traced function is compiled for: "cpu", "gpu" or "tpu".
 
-    A layout sets it for what it compiles; elsewhere it is that of this process.
+    A layout sets it for what it compiles; otherwise it is the platform of this process.
     """
     return _TARGET.get() or jax.default_backend()
 
 
 def trace_for(platform: str, function: Callable[P, T]) -> Callable[P, T]:
-    """Return the function, which now sees ``platform`` as its target wherever it is traced."""
+    """Wrap a function so that it sees ``platform`` as its target whenever it is traced."""
 
     @functools.wraps(function)
     def traced(*args: P.args, **kwargs: P.kwargs) -> T:

@@ -1,6 +1,4 @@
-"""A table of which token follows which: the smallest model of tokens, and the floor of all
-others.
-"""
+"""A bigram table: the smallest language model, and the baseline for all others."""
 
 from __future__ import annotations
 
@@ -14,9 +12,12 @@ from genjax import checks
 
 
 class NoCache(NamedTuple):
-    """What a table keeps of the tokens before the last: nothing."""
+    """The cache of a bigram table, which is empty: earlier tokens do not matter."""
 
     def take(self, rows: jax.Array) -> NoCache:
+        return self
+
+    def put(self, rows: jax.Array, other: NoCache) -> NoCache:
         return self
 
     def rewind(self, tokens: jax.Array) -> NoCache:
@@ -25,10 +26,10 @@ class NoCache(NamedTuple):
 
 @checks.frozen
 class Bigram:
-    """Logits of the next token that depend on the last one alone.
+    """A language model whose next-token logits depend on the last token alone.
 
     Attributes:
-      context: the longest row.
+      context: longest sequence, in tokens.
     """
 
     context: int = 1024
@@ -39,11 +40,11 @@ class Bigram:
         checks.at_least(self, 1, "context")
 
     def module(self, vocabulary: int) -> BigramNet:
-        """The network over tokens 0 to vocabulary - 1."""
+        """Build the network over tokens 0 to vocabulary - 1."""
         return BigramNet(vocabulary)
 
     def new_cache(self, batch: int, capacity: int) -> NoCache:
-        """Stands where a transformer's cache does."""
+        """Return the empty cache, with the arguments of a transformer's."""
         return NoCache()
 
 
@@ -52,7 +53,7 @@ class BigramNet(nn.Module):
     probabilities.
 
     Attributes:
-      vocabulary: V.
+      vocabulary: number of tokens, V.
     """
 
     vocabulary: int
@@ -69,13 +70,13 @@ class BigramNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Any]:
-        """Logits [B, T, V] of tokens int32 [B, T], and the cache; what else a transformer is
-        told changes nothing.
+        """Return logits [B, T, V] of tokens int32 [B, T], and the cache; the other arguments are
+        ignored.
         """
         return self.table.at[tokens].get(mode="fill", fill_value=jnp.nan), cache
 
     def head(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array, None]:
-        """Features are logits already: the kernel is the identity [V, V]."""
+        """Return the features, which already are logits, and the identity [V, V] as the kernel."""
         return hidden, jnp.eye(self.vocabulary, dtype=hidden.dtype), None
 
     def logits(self, hidden: jax.Array) -> jax.Array:

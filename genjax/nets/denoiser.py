@@ -1,4 +1,4 @@
-"""The conditions of a denoising network as one vector: time, label, text and augmentation."""
+"""Embeds the conditions of a denoiser (time, label, text, augmentation) in one vector."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from genjax.errors import UserError
 
 
 def time_features(t: jax.Array, count: int, frequency: float = 1000.0) -> jax.Array:
-    """Sines and cosines of times in [0, 1]: [B] -> float32 [B, count], count even.
+    """Return sines and cosines of times in [0, 1]: [B] -> float32 [B, count], count even.
 
-    Frequencies fall from ``frequency`` to 0.1 radians over the whole of t; those from 1,000 on are
-    DDPM's (arXiv 2006.11239) at its 1,000 steps.
+    Frequencies fall from ``frequency`` to 0.1 radians per unit of t. 1,000 is DDPM's (arXiv
+    2006.11239) with its 1,000 timesteps.
     """
     frequencies = frequency * jnp.exp(
         -math.log(10 * frequency) * jnp.arange(count // 2) / (count // 2)
@@ -31,13 +31,14 @@ class Denoiser(nn.Module):
 
     Attributes:
         net: The network, such as `UNet().denoiser(shape)`.
-        width: Of the vector; even.
-        classes: Of labels, 0 for none. Label `classes` is the null label of classifier-free
+        width: Width of the vector; even.
+        classes: Number of labels, 0 for none. Label `classes` is the null label of classifier-free
             guidance (Ho & Salimans, arXiv 2207.12598).
         text: Width of the text's pooled embedding, 0 for none. A row of zeros is the null text.
-        augment: Numbers that describe an example's augmentation (Karras et al., arXiv 2206.00364,
-            appendix F.2), 0 for none. Zeros are none, and are what samplers give.
-        frequency: The highest of the time features, in radians over the whole of t, above 0.1.
+        augment: How many numbers describe an example's augmentation (Karras et al., arXiv
+            2206.00364, appendix F.2), 0 for none. A row of zeros means no augmentation; samplers
+            pass zeros.
+        frequency: Highest frequency of the time features, in radians per unit of t; above 0.1.
     """
 
     net: nn.Module
@@ -58,22 +59,23 @@ class Denoiser(nn.Module):
         *,
         train: bool,
     ) -> jax.Array:
-        """What is None is null for every example.
+        """Predict from noisy data and conditions; a condition that is None is null for every
+        example.
 
         Args:
             x: [B, ...].
             t: [B], in [0, 1].
-            label: [B], whole numbers.
+            label: int [B].
             text: [B, self.text].
             augment: [B, self.augment].
-            train: Whether dropout is on, by the stream "dropout".
+            train: Whether dropout, of the rng "dropout", is on.
 
         Raises:
-            UserError: given what it was not built for, or of another width; the vector's width is
-              odd.
+            UserError: a condition that the network was not built for, or of another width; an odd
+                `width`.
         """
         if self.width < 2 or self.width % 2:
-            raise UserError(f"the width of a denoiser's vector is even, not {self.width}")
+            raise UserError(f"width must be even and >= 2, got {self.width}", "width")
         if label is not None and not self.classes:
             raise UserError("a denoiser without classes was given labels")
         _check("text", text, self.text)
@@ -107,4 +109,4 @@ def _check(name: str, value: jax.Array | None, width: int) -> None:
     if value is not None and not width:
         raise UserError(f"a denoiser without {name} was given {name}")
     if value is not None and value.shape[-1] != width:
-        raise UserError(f"{name} has {width} numbers an example, not {value.shape[-1]}")
+        raise UserError(f"{name} must have {width} numbers an example, got {value.shape[-1]}")

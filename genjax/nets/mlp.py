@@ -17,13 +17,13 @@ LEAK = 0.2  # slope below 0, as in DCGAN (Radford et al., arXiv 1511.06434)
 
 
 def check_activation(name: str) -> None:
-    """Refuse the name of no activation, with the nearest that there is."""
+    """Refuse an unknown activation, and suggest the nearest name."""
     if name not in get_args(Activation):
         raise unknown_name("activation", name, get_args(Activation))
 
 
 def activate(name: Activation, x: jax.Array) -> jax.Array:
-    """Apply the activation function of this name; the shape stays."""
+    """Apply the activation of this name elementwise."""
     if name == "leaky_relu":
         return nn.leaky_relu(x, LEAK)
     return {"relu": nn.relu, "gelu": nn.gelu, "silu": nn.silu, "tanh": jnp.tanh}[name](x)
@@ -32,9 +32,9 @@ def activate(name: Activation, x: jax.Array) -> jax.Array:
 class MLP(nn.Module):
     """Dense layers with an activation after each but the last: [B, ...] -> [B, outputs].
 
-    Matrix products want flat inputs (a Dense over several batch axes is far slower backward on a
-    CPU), so the input is flattened to [B, D] first. The last layer is named `output`: its `bias`
-    [outputs] can be overwritten after `init`, for example with the logit of the data's mean.
+    The input is flattened to [B, D] first: on a CPU the gradient of a Dense over several batch axes
+    is far slower. The last layer is named `output`: its `bias` [outputs] can be overwritten after
+    `init`, for example with the logit of the data's mean.
     """
 
     hidden: tuple[int, ...]
@@ -50,9 +50,7 @@ class MLP(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """An MLP whose outputs take a shape: [B, Z] -> [B, *shape]; the bias is at
-    `mlp/output/bias`.
-    """
+    """An MLP with shaped outputs: [B, Z] -> [B, *shape]; the last bias is at `mlp/output/bias`."""
 
     shape: tuple[int, ...]
     hidden: tuple[int, ...]
@@ -69,8 +67,8 @@ class MLPCoder:
     """Encoder and decoder as perceptrons, for data of any shape.
 
     Attributes:
-        hidden: Widths of the encoder's hidden layers; the decoder has them reversed. Empty for
-          linear maps.
+        hidden: Widths of the encoder's hidden layers; the decoder reverses them. Empty for linear
+            maps.
         activation: Activation after each hidden layer.
     """
 
@@ -82,18 +80,18 @@ class MLPCoder:
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
-        """[B, *shape] -> [B, outputs]."""
+        """Build the network: [B, *shape] -> [B, outputs]."""
         return MLP(self.hidden, outputs, self.activation)
 
     def decoder(self, shape: tuple[int, ...], outputs_per_dim: int = 1) -> nn.Module:
-        """[B, Z] -> [B, *shape], the last axis times `outputs_per_dim`."""
+        """Build the network: [B, Z] -> [B, *shape], the last axis times `outputs_per_dim`."""
         shape = (*shape[:-1], shape[-1] * outputs_per_dim)
         return MLPDecoder(shape, self.hidden[::-1], self.activation)
 
 
 class MLPFeatures(nn.Module):
-    """Dense layers, each with activation and dropout: [B, ...] -> [B, hidden[-1]]; without
-    layers the flat input.
+    """Dense layers, each with activation and dropout: [B, ...] -> [B, hidden[-1]]; with no layers
+    it returns the flat input.
     """
 
     hidden: tuple[int, ...]
@@ -102,7 +100,7 @@ class MLPFeatures(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
-        """`mask` is for backbones with batch statistics; here no row depends on another."""
+        """Return the features; `mask` is ignored, as there are no batch statistics."""
         x = x.reshape(x.shape[0], -1)  # [B, D]
         for i, width in enumerate(self.hidden):
             x = activate(self.activation, nn.Dense(width, name=f"hidden_{i}")(x))
@@ -115,10 +113,10 @@ class MLPBackbone:
     """Features by a perceptron, for data of any shape.
 
     Attributes:
-        hidden: Widths; the last is the number of features. Empty for the flat input itself: what
-            depends on it is then a linear model.
-        activation: After each layer.
-        dropout: Share of each layer's outputs that a training step drops.
+        hidden: Widths; the last is the number of features. Empty returns the flat input, which
+            makes a classifier on top a linear model.
+        activation: Activation after each layer.
+        dropout: Share of each layer's outputs dropped in training.
     """
 
     hidden: tuple[int, ...] = (512, 256)
@@ -131,5 +129,7 @@ class MLPBackbone:
         checks.share(self, "dropout")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, *shape] -> [B, hidden[-1]]; `axis` is for backbones with batch statistics."""
+        """Build the network: [B, *shape] -> [B, hidden[-1]]; `axis` is for backbones with batch
+        statistics.
+        """
         return MLPFeatures(self.hidden, self.activation, self.dropout)

@@ -1,4 +1,4 @@
-"""A noise schedule that is learned: a function of time that only rises."""
+"""A learned noise schedule: a monotone network of time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 
 from genjax.errors import UserError
 
-FLOOR = 1e-3  # the share of the rise that is linear whatever the network does
+# The share of the rise that is linear whatever the network does.
+FLOOR = 1e-3
 
 
 def _inverse_softplus(y: float) -> float:
@@ -20,15 +21,15 @@ class MonotoneSchedule(nn.Module):
     """gamma(t) = -log SNR, strictly increasing (Kingma et al., arXiv 2107.00630, appendix H): [...]
     -> float32 [...].
 
-    gamma(0) is the parameter `start` and gamma(1) = start + softplus(`gap`), so that the end is
-    never before the start. Between them goes l1(t) + l3(sigmoid(l2(l1(t)))) with positive weights,
-    rescaled to [0, 1]. A thousandth of the rise is linear, so that it stays strict in float32 where
-    the sigmoids are saturated.
+    gamma(0) is the parameter `start` and gamma(1) = start + softplus(`gap`) is always larger. In
+    between it follows l1(t) + l3(sigmoid(l2(l1(t)))) with positive weights, rescaled to [0, 1]. A
+    thousandth of the rise is linear, so that gamma still increases in float32 where the sigmoids
+    saturate.
 
     Attributes:
         first: gamma(0) at initialisation.
-        last: gamma(1) at initialisation, larger.
-        features: Sigmoids.
+        last: gamma(1) at initialisation; above `first`.
+        features: Number of sigmoids.
     """
 
     first: float = -13.3
@@ -38,9 +39,7 @@ class MonotoneSchedule(nn.Module):
     @nn.compact
     def __call__(self, t: jax.Array) -> jax.Array:
         if not self.first < self.last:
-            raise UserError(
-                f"gamma rises from first to last, but {self.first} is not below {self.last}"
-            )
+            raise UserError(f"first must be < last ({self.last}), got {self.first}", "first")
         n = (self.features,)
         start = self.param("start", nn.initializers.constant(self.first), ())
         gap = self.param(
@@ -55,9 +54,9 @@ class MonotoneSchedule(nn.Module):
         bias = self.param("bias", nn.initializers.normal(1.0), n)
         mix = nn.softplus(self.param("mix", nn.initializers.normal(1.0), n)) / self.features
 
-        def risen(t: jax.Array) -> jax.Array:
-            """What the network has gained since t = 0, as a sum of products that are not
-            negative: no cancellation.
+        def rise(t: jax.Array) -> jax.Array:
+            """Return the rise since t = 0, as a sum of non-negative products so that nothing
+            cancels.
             """
             line = slope * t  # [N]
             begin, step = (weight * offset + bias)[None], line[:, None] * weight[None]
@@ -68,5 +67,5 @@ class MonotoneSchedule(nn.Module):
             return line + (gained * mix[None]).sum(-1)
 
         flat = t.astype(jnp.float32).reshape(-1)
-        share = FLOOR * flat + (1 - FLOOR) * (risen(flat) / risen(jnp.ones(1)))
+        share = FLOOR * flat + (1 - FLOOR) * (rise(flat) / rise(jnp.ones(1)))
         return (start + nn.softplus(gap) * share).reshape(t.shape)

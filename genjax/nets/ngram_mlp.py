@@ -1,7 +1,4 @@
-"""The neural language model of Bengio et al.
-
-(JMLR 3, 2003): a perceptron of the last few tokens.
-"""
+"""The neural language model of Bengio et al. (JMLR 3, 2003): an MLP over the last few tokens."""
 
 from __future__ import annotations
 
@@ -13,29 +10,39 @@ import jax.numpy as jnp
 
 from genjax import checks
 
-NOTHING = -1  # is in a cache where no token does
+NOTHING = -1  # an empty slot of the cache
 
 
 class PastTokens(NamedTuple):
-    """The last tokens of each row, int32 [B, past - 1]; -1 before its first one."""
+    """The last tokens of each row, int32 [B, past - 1]; -1 before the first."""
 
     tokens: jax.Array
+
+    def take(self, rows: jax.Array) -> PastTokens:
+        """The rows [N], in this order and as often as they are named."""
+        return PastTokens(self.tokens[rows])
+
+    def put(self, rows: jax.Array, other: PastTokens) -> PastTokens:
+        """With the rows [N] of ``other`` in the places ``rows`` [N]; a place past the last row is
+        dropped.
+        """
+        return PastTokens(self.tokens.at[rows].set(other.tokens, mode="drop"))
 
 
 @checks.frozen
 class NgramMLP:
-    """Logits of the next token from the embeddings of the last few, side by side through one layer
-    of tanh.
+    """A language model that concatenates the embeddings of the last few tokens and applies one tanh
+    layer.
 
-    Before the first token of a row, or of a document, that token stands again: with a codec whose
-    texts start with a delimiter the first letter is predicted from delimiters alone. There are no
-    direct connections to the logits.
+    Places before the first token of a row, or of a document, repeat that token: with a codec whose
+    texts start with a delimiter, the first letter is predicted from delimiters alone. There are no
+    direct connections from the embeddings to the logits.
 
     Attributes:
-      past: tokens that are read, the last one among them.
-      width: of an embedding.
-      hidden: units of the layer.
-      context: the longest row.
+      past: number of tokens read, including the last.
+      width: width of an embedding.
+      hidden: units of the tanh layer.
+      context: longest sequence, in tokens.
     """
 
     past: int = 3
@@ -49,24 +56,24 @@ class NgramMLP:
         checks.at_least(self, 1, "past", "width", "hidden", "context")
 
     def module(self, vocabulary: int) -> NgramMLPNet:
-        """The network over tokens 0 to vocabulary - 1."""
+        """Build the network over tokens 0 to vocabulary - 1."""
         return NgramMLPNet(self, vocabulary)
 
     def new_cache(self, batch: int, capacity: int) -> PastTokens:
-        """An empty one; it is as long for any capacity."""
+        """Return an empty cache; its size does not depend on the capacity."""
         return PastTokens(jnp.full((batch, self.past - 1), NOTHING, jnp.int32))
 
 
 class NgramMLPNet(nn.Module):
     """``NgramMLP`` with the methods of ``TokenNet``; its features are the hidden units.
 
-    First weights are normal: embeddings of deviation 1, the matrix of the hidden layer 5/3 over the
-    root of its rows, which leaves tanh units a deviation near 1, that of the head 0.01, so that all
-    tokens start about equally likely.
+    Weights start normal: embeddings with standard deviation 1; the hidden matrix with 5/3 over the
+    root of its rows, which gives tanh units one near 1; the head with 0.01, so that all tokens
+    start about equally likely.
 
     Attributes:
-      net: its hyper-parameters.
-      vocabulary: V.
+      net: hyper-parameters.
+      vocabulary: number of tokens, V.
     """
 
     net: NgramMLP
@@ -96,12 +103,13 @@ class NgramMLPNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, PastTokens | None]:
-        """Features [B, T, hidden] of tokens int32 [B, T], and the cache with the tokens in it.
+        """Return features [B, T, hidden] of tokens int32 [B, T], and the cache with the tokens in
+        it.
 
         Args:
-          positions: change nothing, as tokens are distinguished by how far back they are.
-          segment_ids: int32 [B, T]: nothing is read across a change of segment. With a cache only
-            what is 0, padding, counts: it is left out wherever it stands.
+          positions: ignored, as tokens are distinguished by how far back they are.
+          segment_ids: int32 [B, T]; nothing is read across a change of segment. With a cache only
+              0, padding, matters: those tokens are skipped.
         """
         past = _past(tokens, segment_ids, self.net.past) if cache is None else None
         if cache is not None:
@@ -114,18 +122,20 @@ class NgramMLPNet(nn.Module):
         return hidden.reshape(*tokens.shape, -1), cache
 
     def head(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """What logits are made of: rows [..., hidden], kernel [V, hidden] and bias [V]."""
+        """Return rows [..., hidden], kernel [V, hidden] and bias [V]: logits = rows kernel^T +
+        bias.
+        """
         return hidden, self.head_kernel, self.head_bias
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Features [..., hidden] to logits [..., V] in float32."""
+        """Map features [..., hidden] to float32 logits [..., V]."""
         flat = hidden.reshape(-1, hidden.shape[-1])
         out = jnp.einsum("nd,vd->nv", flat, self.head_kernel, preferred_element_type=jnp.float32)
         return (out + self.head_bias.astype(jnp.float32)[None]).reshape(*hidden.shape[:-1], -1)
 
 
 def _past(tokens: jax.Array, segment_ids: jax.Array | None, past: int) -> jax.Array:
-    """The last tokens at each place, the newest first, int32 [B, T, past]."""
+    """Return the last tokens at each position, the newest first, int32 [B, T, past]."""
     place = jnp.broadcast_to(jnp.arange(tokens.shape[1])[None], tokens.shape)
     first = jnp.zeros_like(place)
     if segment_ids is not None:
@@ -138,16 +148,16 @@ def _past(tokens: jax.Array, segment_ids: jax.Array | None, past: int) -> jax.Ar
 def _gather_cached(
     tokens: jax.Array, segment_ids: jax.Array | None, cache: PastTokens
 ) -> tuple[jax.Array, PastTokens]:
-    """The same with the cache's tokens before, and the cache after them; at padding it is that
-    of the token before.
+    """Return the same as `_past` when the cache's tokens come first, and the updated cache; padding
+    gets the result of the token before it.
     """
     kept = cache.tokens.shape[1]
     known = jnp.concatenate([cache.tokens, tokens], 1)
     new = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
     real = jnp.concatenate([cache.tokens != NOTHING, new], 1)
-    order = jnp.argsort(~real, axis=1, stable=True)  # real ones first, as they follow on each other
+    order = jnp.argsort(~real, axis=1, stable=True)  # real tokens first, in order
     together = jnp.take_along_axis(known, order, 1)
-    last = jnp.cumsum(real, 1)[:, kept:] - 1  # of each token among the real ones, [B, T]
+    last = jnp.cumsum(real, 1)[:, kept:] - 1  # index among the real tokens, [B, T]
     each = jnp.maximum(last[..., None] - jnp.arange(kept + 1)[None, None], 0)
     past = jnp.take_along_axis(together[:, None], each.transpose(0, 2, 1), 2).transpose(0, 2, 1)
     back = last[:, -1:] - jnp.arange(kept)[::-1][None]

@@ -1,4 +1,4 @@
-"""A residual perceptron conditioned on a vector, for points."""
+"""A residual MLP conditioned on a vector, for points."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from genjax import checks
 
 
 class ResidualMLPDenoiser(nn.Module):
-    """[B, ...], [B, E] -> the shape of the first."""
+    """The network of `ResidualMLP`: [B, ...], [B, E] -> the shape of the first."""
 
     width: int
     blocks: int
@@ -19,7 +19,7 @@ class ResidualMLPDenoiser(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, vector: jax.Array, *, train: bool) -> jax.Array:
-        """`train` changes nothing: there is no dropout."""
+        """Return the prediction; `train` is ignored, as there is no dropout."""
         y = nn.Dense(self.width, name="stem")(x.reshape(len(x), -1))
         for i in range(self.blocks):
             h = nn.Dense(self.hidden, name=f"hidden_{i}")(y)
@@ -33,14 +33,13 @@ class ResidualMLPDenoiser(nn.Module):
 
 @checks.frozen
 class ResidualMLP:
-    """Blocks width-hidden-width with GELU, each added to its input; the vector is added in the
-    hidden layer.
+    """Residual blocks of two dense layers with GELU; the vector is added to the hidden layer.
 
-    For points of few dimensions, or any other shape taken as one; its output starts at 0.
+    For points of few dimensions; other shapes are flattened. The output starts at 0.
 
     Attributes:
-        width: Of what the blocks add to.
-        blocks: How many.
+        width: Width of the residual stream.
+        blocks: Number of blocks.
         hidden: Width of a block's hidden layer.
     """
 
@@ -53,5 +52,5 @@ class ResidualMLP:
         checks.depth(self, "blocks")
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
-        """`module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape]."""
+        """Build the network: `module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape]."""
         return ResidualMLPDenoiser(self.width, self.blocks, self.hidden)

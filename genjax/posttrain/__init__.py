@@ -1,1 +1,1 @@
-"""What makes a trained model useful: each method continues one."""
+"""Post-training: methods that train a trained model further."""

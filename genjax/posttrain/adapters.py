@@ -1,4 +1,4 @@
-"""Adapters: matrices of a trained model are moved by products of two thin ones, which alone are
+"""Low-rank adapters: only products of two thin matrices, added to those of a trained model, are
 trained.
 
 LoRA: Hu et al., arXiv 2106.09685.
@@ -23,19 +23,20 @@ DOWN, UP = "lora_a", "lora_b"  # the names of A and B
 
 @checks.frozen
 class Adapters:
-    """A matrix W [m, n] of learned parameters becomes W + (alpha / rank) A B.
+    """Low-rank adapters: a trained matrix W [m, n] becomes W + (alpha / rank) A B.
 
-    A, [m, rank], starts random and B, [rank, n], at 0, so that nothing is moved at first. The
-    kernel of a convolution [h, w, in, out] is one matrix [h w in, out].
+    A, [m, rank], starts random and B, [rank, n], at 0, so that the model does not change at first.
+    The kernel of a convolution [h, w, in, out] is one matrix [h w in, out].
 
     Attributes:
-      rank: of the adapters.
-      alpha: the adapters' scale is alpha / rank, so that another rank needs no other learning rate.
-      targets: regular expressions on paths of parameters; the matrices among those get adapters.
-      whole: regular expressions on paths of parameters that are trained as they are, such as norms
-        or a head.
-      stacked: regular expressions on paths of layers stacked by a scan: each layer has adapters of
-        its own.
+      rank: rank of the adapters.
+      alpha: the adapters are scaled by alpha / rank, so that the learning rate need not change with
+        the rank.
+      targets: regular expressions on parameter paths; matching matrices get adapters.
+      whole: regular expressions on paths of parameters that are trained directly, such as norms or
+        a head.
+      stacked: regular expressions on paths of layers stacked by a scan, each of which gets its own
+        adapters.
     """
 
     rank: int = 8
@@ -52,8 +53,8 @@ class Adapters:
             trees.check_syntax(f"adapters.{name}", getattr(self, name))
 
     def init(self, key: jax.Array, params: Params) -> Params:
-        """What is trained next to ``params``, of which the shapes alone matter: a tree of part of
-        their paths.
+        """Create the trainable parameters for ``params``, of which only the shapes matter: a
+        subtree of their paths.
 
         Raises:
           UserError: a pattern matches nothing.
@@ -82,9 +83,8 @@ class Adapters:
                 }
                 return {name: part for name, part in parts.items() if part is not None} or None
             if whole:
-                return jnp.zeros(
-                    tree.shape, tree.dtype
-                )  # ``start_from`` replaces it by the learned one
+                # ``start_from`` replaces this by the learned parameter.
+                return jnp.zeros(tree.shape, tree.dtype)
             return adapter(stacked, tree) if target and tree.ndim >= 2 else None
 
         found = chosen(
@@ -93,14 +93,15 @@ class Adapters:
         )
         if found is None:
             raise UserError(
-                f"adapters.targets: {', '.join(self.targets)} match vectors alone, no matrix"
+                f"adapters.targets must match a matrix, but {', '.join(self.targets)} match none",
+                "adapters.targets",
             )
         return found
 
     def start_from(self, mine: Params, learned: Params) -> Params:
-        """What ``init`` gave, with the learned parameters where they are trained as they are."""
+        """Replace the parameters from ``init`` that are trained directly by the learned ones."""
         if not isinstance(mine, Mapping):
-            return jnp.copy(learned)  # its own buffers: those of the state are donated
+            return jnp.copy(learned)  # a copy, as the buffers of the state are donated
         return (
             mine
             if DOWN in mine
@@ -108,7 +109,7 @@ class Adapters:
         )
 
     def merge(self, learned: Params, mine: Params) -> Params:
-        """The learned parameters with those that are trained put in or added."""
+        """Merge the trained parameters into the learned ones."""
         if not isinstance(mine, Mapping):
             return mine
         if DOWN in mine:
@@ -122,23 +123,25 @@ class Adapters:
 
 
 def _matrix(shape: tuple[int, ...], stacked: bool) -> tuple[int, int, int]:
-    """Layers, rows and columns of what is one matrix, or one a layer; 0 rows of what is none."""
+    """Return the layers, rows and columns of a matrix, or a stack of one per layer; 0 rows if it is
+    none.
+    """
     count, rest = (shape[0], shape[1:]) if stacked else (1, shape)
     return (count, math.prod(rest[:-1]), rest[-1]) if len(rest) >= 2 else (count, 0, 0)
 
 
 def init_trainable(adapters: Adapters | None, key: jax.Array, params: Params) -> Params:
-    """What is trained of a model with these parameters: they themselves, or adapters of theirs."""
+    """Return the trainable parameters of a model: its own, or those of adapters."""
     return params if adapters is None else adapters.init(key, params)
 
 
 def copy_learned(adapters: Adapters | None, mine: Params, learned: Params) -> Params:
-    """What is trained, at step 0, of learned parameters; with buffers of its own."""
+    """Return the trainable parameters at step 0, for learned parameters, in new buffers."""
     return (
         jax.tree.map(jnp.copy, learned) if adapters is None else adapters.start_from(mine, learned)
     )
 
 
 def merge_trainable(adapters: Adapters | None, learned: Params, mine: Params) -> Params:
-    """The model's own parameters, of those that are trained and those that it started with."""
+    """Return the model's parameters, given the trained ones and those that it started with."""
     return mine if adapters is None else adapters.merge(learned, mine)

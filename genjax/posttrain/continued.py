@@ -1,4 +1,4 @@
-"""What all families share that train one base run further."""
+"""The base class of families that train one base run further."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ BASE = "base"
 
 @checks.frozen
 class FromBase(Continued):
-    """A trained model is trained further: what is judged, sampled and exported is a model of the
-    base's family.
+    """A family that trains a base run further; evaluated, sampled and exported as the base's
+    family.
 
     Attributes:
-      base: the run directory of the model; ``resolve`` puts its family here.
-      sampler: how samples are drawn; None takes the base's.
+      base: run directory of the model; ``resolve`` replaces it by its family.
+      sampler: sampling options; None uses the base's.
     """
 
     base: Component = "runs/gpt_docs"

@@ -1,5 +1,4 @@
-"""DPO: a language model learns from pairs of responses which is better, held near to where it
-started.
+"""DPO: trains a language model on preferences between responses, close to where it started.
 
 Rafailov et al., arXiv 2305.18290. IPO: Azar et al., arXiv 2310.12036. Conservative DPO: Mitchell,
 2023.
@@ -43,41 +42,39 @@ Form = Literal["sigmoid", "ipo"]
 
 @checks.frozen
 class DPO(FromBase):
-    """A trained model of texts continues learning from preferences, without a reward model and
-    without draws.
+    """Trains a language model on preferences, without a reward model and without sampling.
 
-    The reward of a response is ``beta`` times what its log-probability has gained over that by the
-    reference, the model that the policy started as; the margin is the reward of the chosen response
-    less that of the rejected one.
+    The reward of a response is ``beta`` times its log-probability under the policy minus that under
+    the reference, the initial model; the margin is the reward of the chosen response minus that of
+    the rejected one.
 
-    - "sigmoid": -log sigmoid(margin), which starts at ln 2.
-    - "ipo": (margin / beta - 1 / (2 beta))^2, where beta is the paper's tau, so that margins go to
-      1/2 and no farther.
+    - "sigmoid": -log sigmoid(margin), which starts at ln 2. - "ipo": (margin / beta - 1 / (2
+    beta))^2, where beta is the paper's tau; it pulls margins to 1/2.
 
-    The log-probability of a response is the sum over its tokens and its end, as in both papers.
-    Dropout is off. The reference's are computed once for the training examples, in float32.
+    The log-probability of a response is the sum over its tokens, end token included, as in both
+    papers. Dropout is off. The reference's log-probabilities are computed once for all training
+    examples, in float32.
 
-    What is sampled from and exported is the policy, an ``Autoregressive`` model; held-out pairs are
-    judged by DPO.
+    The policy, an ``Autoregressive`` model, is sampled and exported; DPO itself is evaluated on
+    held-out pairs.
 
-    Metrics, means over pairs: ``accuracy``, how often the margin is above 0, where a tie counts
-    half; ``margin``; ``chosen_reward`` and ``rejected_reward``; ``chosen_log_prob``, in nats per
-    response, which may fall while the margin grows; and ``log_ratio``, the mean gain per token over
-    the reference, in nats. No response is drawn, so that none of these is
-    the KL to the reference: see ``evaluation.policy_kl``.
+    Metrics, means over pairs: ``accuracy``, the share of margins above 0, where a tie counts half;
+    ``margin``; ``chosen_reward`` and ``rejected_reward``; ``chosen_log_prob``, in nats per
+    response, which may fall while the margin grows; and ``log_ratio``, the mean log-ratio to the
+    reference, in nats per token. No response is drawn, so none of these is the KL to the reference:
+    see ``genjax.evaluation.text.policy_kl``.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy starts, and the
-        reference.
-      beta: the higher, the nearer to the reference the policy stays.
-      form: of the loss, "sigmoid" or "ipo".
-      length_normalised: log-probabilities are means over the tokens of a response, as those of
-        SimPO (Meng et al., arXiv 2405.14734), which has no reference; multiply beta by about the
-        length of a response then.
-      label_smoothing: share of the choices assumed to be wrong, in training only; for "sigmoid".
-      adapters: train LoRA adapters of the base, so that the reference is the base weights that they
-        depend on, and no second copy; None trains all parameters.
-      sampler: how samples are drawn; None takes the base's.
+      base: run directory of an Autoregressive model: the initial policy, and the reference.
+      beta: strength of the pull to the reference; the higher, the closer the policy stays.
+      form: form of the loss, "sigmoid" or "ipo".
+      length_normalised: whether log-probabilities are means over the tokens of a response, as in
+        SimPO (Meng et al., arXiv 2405.14734), which has no reference; then multiply beta by about
+        the length of a response.
+      label_smoothing: assumed share of wrong choices, in training only; for "sigmoid".
+      adapters: LoRA adapters to train instead of all parameters; the reference then shares the base
+        weights. None trains all parameters.
+      sampler: sampling options; None uses the base's.
     """
 
     base: Component = "runs/sft_instructions"
@@ -103,12 +100,12 @@ class DPO(FromBase):
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> DPO:
         base = others[BASE]
         if not spec.preferences or spec.vocabulary is None:
-            raise UserError(f"DPO learns from pairs of responses, but the data are of {spec.entry}")
+            raise UserError(f"DPO needs pairs of responses, but the data are {spec.entry}")
         check_policy("DPO", base, spec)
         if spec.shape[0] - 1 > base.family.net.context:
             raise UserError(
-                f"the rows of the data are of {spec.shape[0]} tokens, more than the context of "
-                f"{base.family.net.context} of {base.run_dir} and one"
+                f"the rows must have at most {base.family.net.context + 1} tokens (context of "
+                f"{base.run_dir}, plus one), got {spec.shape[0]}"
             )
         return dataclasses.replace(self, base=base.family)
 
@@ -129,8 +126,8 @@ class DPO(FromBase):
         ), state.variables
 
     def precompute(self, state: State, batch: Batch) -> Batch:
-        """What the reference says of both responses: log-probabilities ``chosen_reference``,
-        ``rejected_reference``.
+        """Compute the log-probabilities [B] of both responses under the reference:
+        ``chosen_reference``, ``rejected_reference``.
         """
         found = response_log_probs(self.base, state.frozen[BASE]["params"], batch)
         return {f"{side}_reference": found[:, number] for number, side in enumerate(SIDES)}
@@ -154,7 +151,7 @@ class DPO(FromBase):
         return state.replace(step=state.step + 1), metrics
 
     def eval_state(self, state: State) -> State:
-        """The policy, with the reference in ``frozen``."""
+        """Return the state of the policy, with the reference in ``frozen``."""
         state, base = state.for_eval(), state.frozen[BASE]
         policy = adapters.merge_trainable(self.adapters, base["params"], state.params)
         return self.base.eval_state(
@@ -165,11 +162,11 @@ class DPO(FromBase):
         return self._compute_metrics(state.params, self.precompute(state, batch), batch)
 
     def score_pairs(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The implicit rewards of the chosen and of the rejected responses of a batch, [B] each."""
+        """Return the implicit rewards of the chosen and of the rejected responses, [B] each."""
         gained = response_log_probs(self.base, state.params, batch) - _stack_references(
             self.precompute(state, batch)
         )
-        rewards = self._compute_rewards(gained, lengths(batch))
+        rewards = self._compute_rewards(gained, count_tokens(batch))
         return rewards[:, 0], rewards[:, 1]
 
     def _compute_losses(self, margin: jax.Array, smoothing: float) -> jax.Array:
@@ -178,14 +175,18 @@ class DPO(FromBase):
         return preference_loss(margin, smoothing)
 
     def _compute_rewards(self, gained: jax.Array, sizes: jax.Array) -> jax.Array:
-        """Of what both responses have gained over the reference [B, 2] and their lengths [B, 2]."""
+        """Return the rewards [B, 2] for log-ratios to the reference [B, 2] and count_tokens [B,
+        2].
+        """
         return self.beta * (gained / sizes if self.length_normalised else gained)
 
     def _compute_metrics(
         self, params: Params, known: Batch, batch: Batch, smoothing: float = 0.0
     ) -> Metrics:
-        """Of whole parameters and what the reference is known to say."""
-        mask, sizes = batch["mask"], lengths(batch)
+        """Compute the metrics for merged parameters; ``known`` has the log-probabilities of the
+        reference.
+        """
+        mask, sizes = batch["mask"], count_tokens(batch)
         log_probs = response_log_probs(self.base, params, batch)
         gained = log_probs - _stack_references(known)
         rewards = self._compute_rewards(gained, sizes)
@@ -202,12 +203,11 @@ class DPO(FromBase):
 
 
 def response_log_probs(family: Autoregressive, params: Params, batch: Batch) -> jax.Array:
-    """log p(response | prompt) of the chosen and the rejected response of each pair, [B, 2], in
-    nats.
+    """Compute log p(response | prompt) of the chosen and the rejected response of each pair: [B,
+    2], in nats.
 
-    Both go through the model in one pass, side by side, so that a batch that is spread over devices
-    stays where it is. A response's token without one before it, which no model predicts, does not
-    count; nor does a row of mask 0.
+    Both go through the model in one pass, interleaved so that a sharded batch does not move. The
+    first token of a row, which no model predicts, does not count; nor do rows with mask 0.
     """
     tokens, response = (
         jnp.stack([batch[f"{side}_{part}"] for side in SIDES], 1).reshape(
@@ -220,12 +220,12 @@ def response_log_probs(family: Autoregressive, params: Params, batch: Batch) -> 
     return -(found.nll * found.weight).sum(1).reshape(-1, len(SIDES))
 
 
-def lengths(batch: Batch) -> jax.Array:
-    """Tokens of both responses of each pair that are predicted, at least 1, [B, 2]."""
+def count_tokens(batch: Batch) -> jax.Array:
+    """Count the predicted tokens of both responses of each pair, at least 1: [B, 2]."""
     counts = jnp.stack([batch[f"{side}_response"][:, 1:].sum(1) for side in SIDES], 1)
     return jnp.maximum(counts, 1)
 
 
 def _stack_references(known: Batch) -> jax.Array:
-    """What is known of both responses, [B, 2]."""
+    """Stack the reference's log-probabilities of both responses: [B, 2]."""
     return jnp.stack([known[f"{side}_reference"] for side in SIDES], 1)

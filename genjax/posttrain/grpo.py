@@ -1,8 +1,8 @@
-"""GRPO: a language model learns from how much better a response is than others to the same prompt;
-no values.
+"""GRPO: trains a language model on how much better a response is than others to the same prompt,
+without a value function.
 
-Shao et al., arXiv 2402.03300. Its two divisions can be left out: Dr. GRPO (Liu et al., arXiv
-2503.20783).
+Shao et al., arXiv 2402.03300. Its two normalisations can be switched off: Dr. GRPO (Liu et al.,
+arXiv 2503.20783).
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ from genjax.optim import Rules
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
-from genjax.posttrain.minibatches import check_rows, updates
-from genjax.posttrain.ppo import RESPONSES, kl_remarks
+from genjax.posttrain.minibatches import check_rows, run_updates
+from genjax.posttrain.ppo import RESPONSES, describe_kl
 from genjax.posttrain.rollouts import (
     Rollout,
-    check_counts,
     check_prompts,
     draw_responses,
     find_one_answer,
@@ -38,56 +37,53 @@ from genjax.posttrain.rollouts import (
     score_tokens,
 )
 
-LEAST_STD = (
-    1e-6  # added to a standard deviation, so that rewards that all but agree are not blown up
-)
+LEAST_STD = 1e-6  # added to standard deviations, so that nearly equal rewards are not blown up
 
 
 @checks.frozen
 class GRPO(FromBase):
-    """A trained model of texts continues learning from rewards, by group relative policy
-    optimisation.
+    """Trains a language model on rewards, by group relative policy optimisation.
 
-    Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1
-    and without filters. A batch is of responses: of every ``group`` rows that follow on each other
-    the first is asked, ``group`` times, so that ``batch_size`` is prompts times ``group``. The
-    advantage of all tokens of a response is its reward less the mean of its group. A train step
-    makes epochs x minibatches updates; the learning rate's schedule counts train steps. The loss of
-    a response is the mean over its tokens of PPO's clipped loss and of ``kl`` times the k3 estimate
-    of the KL to the model that it started as.
+    The data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at
+    temperature 1 and without filters. A batch counts responses: of every ``group`` consecutive
+    rows, only the first prompt is used, ``group`` times, so ``batch_size`` is the number of prompts
+    times ``group``. The advantage of all tokens of a response is its reward minus the mean of its
+    group. A train step makes epochs x minibatches updates; the learning rate schedule counts train
+    steps. The loss of a response is the mean over its tokens of PPO's clipped loss plus ``kl``
+    times the k3 estimate of the KL to the reference, the initial model.
 
-    What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its
-    ``loss`` is that of the texts of the data. Responses are drawn in float32, as ``PPO`` has them.
+    The policy, an ``Autoregressive`` model, is evaluated, sampled and exported; its ``loss`` is on
+    the texts of the data. Responses are drawn in float32, as in ``PPO``.
 
-    Metrics of training: ``reward``; ``kl`` of a response to the reference, in nats, before the
-    updates; ``tied``, the share of groups whose rewards are all equal, which teach nothing;
-    ``policy_loss`` and ``kl_loss``, which with its coefficient makes the rest of the ``loss``;
-    ``approx_kl`` per token to the policy that drew it; ``clip_fraction``; ``entropy`` a token;
-    ``response_length``; ``agreement``, how often two responses to different prompts are the same.
+    Training metrics: ``reward``; ``kl`` to the reference, in nats per response, before the updates;
+    ``tied``, the share of groups with equal rewards, which give no gradient; ``policy_loss`` and
+    ``kl_loss``, of which ``loss`` is the weighted sum; ``approx_kl`` to the policy that drew the
+    token, in nats per token; ``clip_fraction``; ``entropy``, in nats per token;
+    ``response_length``, in tokens; ``agreement``, how often responses to different prompts are the
+    same.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy starts, and the
-        reference.
-      reward: a function of prompts and responses, lists of text, which gives a number for each;
-        prompts with what a template puts around them, responses without their end.
-      adapters: train LoRA adapters of the base, so that the reference is the base weights that they
-        depend on, and no second copy; None trains all parameters.
-      group: responses to a prompt.
-      new_tokens: the longest response.
-      longest_prompt: tokens that rows have room for; None takes the length of the data's rows.
-      epochs: skips the responses.
-      minibatches: updates in a pass; the responses of a group may be in several.
-      clip: how far the ratio of probabilities may be below 1, and above.
-      clip_high: how far above, instead (Yu et al., arXiv 2503.14476); None takes ``clip``.
+      base: run directory of an Autoregressive model: the initial policy, and the reference.
+      reward: function of prompts and responses, lists of texts, that returns a number for each
+        response; prompts include the chat template, responses have no end token.
+      adapters: LoRA adapters to train instead of all parameters; the reference then shares the base
+        weights. None trains all parameters.
+      group: responses per prompt.
+      new_tokens: maximum length of a response, in tokens.
+      longest_prompt: maximum length of a prompt, in tokens; None for the length of the data's rows.
+      epochs: passes over the responses of a step.
+      minibatches: updates per pass; the responses of a group may be in different ones.
+      clip: how far the probability ratio may be from 1.
+      clip_high: how far it may be above 1 (Yu et al., arXiv 2503.14476); None uses ``clip``.
       kl: coefficient of the KL in the loss.
-      scale_by_std: divide advantages by the standard deviation of the group's rewards, the biased
-        one; Dr. GRPO does not, as it favours prompts that are nearly always or nearly never
-        answered.
-      length_normalised: divide the loss of a response by its length; Dr. GRPO divides by
-        ``new_tokens``, as the length makes long wrong responses cheap.
-      kl_alarm: nats per response; training warns of a mean KL above it or clearly below 0.
-      sampler: how samples are drawn; None takes the base's.
-      codec: turns tokens to the texts that are rewarded; None takes that of the data.
+      scale_by_std: whether advantages are divided by the (biased) standard deviation of the group's
+        rewards; Dr. GRPO does not, as this favours prompts that are nearly always or nearly never
+        solved.
+      length_normalised: whether the loss of a response is divided by its length; Dr. GRPO divides
+        by ``new_tokens``, as otherwise long wrong responses cost little.
+      kl_alarm: training warns of a mean KL above this, in nats per response, or clearly below 0.
+      sampler: sampling options; None uses the base's.
+      codec: codec that decodes texts for the reward; None uses the data's.
     """
 
     base: Component = "runs/gpt_docs"
@@ -109,12 +105,14 @@ class GRPO(FromBase):
     key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl", "entropy")
 
     def __post_init__(self) -> None:
-        check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches"))
+        checks.at_least(self, 1, "new_tokens", "longest_prompt", "epochs", "minibatches")
         checks.at_least(self, 2, "group")
         checks.above(self, 0, "clip", "clip_high", "kl_alarm")
         checks.at_least(self, 0, "kl")
         if not callable(self.reward):
-            raise UserError(f"reward is a function of prompts and responses, not {self.reward!r}")
+            raise UserError(
+                f"reward must be a function of prompts and responses, got {self.reward!r}", "reward"
+            )
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> GRPO:
         check_prompts("GRPO", self, others[BASE], spec)
@@ -126,9 +124,8 @@ class GRPO(FromBase):
     def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
         if batch_size % self.group:
             raise UserError(
-                f"a batch of {batch_size} responses does not divide into groups of {self.group} to "
-                "a prompt: give a "
-                "batch_size that is a multiple of family.group"
+                f"batch_size must be a multiple of {self.group} (family.group), got {batch_size}",
+                "batch_size",
             )
         check_rows(rows, self.minibatches, accumulate)
 
@@ -142,25 +139,25 @@ class GRPO(FromBase):
         ), state.variables
 
     def merge_params(self, frozen: Any, params: Params) -> Params:
-        """The policy's parameters as networks use them, of those that are trained."""
+        """Return the policy's parameters, given the trained ones."""
         return adapters.merge_trainable(self.adapters, frozen[BASE]["params"], params)
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns
-        from.
+        """Draw responses to the prompts of a batch; return them with rewards and advantages, for
+        ``update``.
 
         Raises:
-          UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
-            processes.
+          UserError: a prompt is longer than ``longest_prompt``, the reward fails, or there are
+              several processes.
         """
         policy = self.merge_params(state.frozen, state.params)
-        draws = jax.random.split(key)[0]  # the other one is of ``update``
+        draws = jax.random.split(key)[0]  # ``update`` uses the other one
         drawn, longest = draw_responses(
             self, policy, batch, draws, slice(None, None, self.group), self.group
         )
         rewards = score_rollout(self.reward, self.codec, drawn, longest)
         weight = jnp.repeat(batch["mask"][:: self.group], self.group)
-        return experience(self, policy, state.frozen[BASE]["params"], drawn, rewards, weight)
+        return make_experience(self, policy, state.frozen[BASE]["params"], drawn, rewards, weight)
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
@@ -178,27 +175,26 @@ class GRPO(FromBase):
         )
 
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
-        return kl_remarks(numbers["kl"], self.kl_alarm)
+        return describe_kl(numbers["kl"], self.kl_alarm)
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
         return find_one_answer(numbers)
 
 
-def group_advantages(
+def compute_group_advantages(
     rewards: jax.Array, group: int, scale_by_std: bool
 ) -> tuple[jax.Array, jax.Array]:
-    """How much better each response is than its group [B], and whether all rewards of its group are
-    equal [B].
+    """Return the advantage of each response over its group [B], and whether the rewards of its
+    group are all equal [B].
 
     Args:
-      rewards: [B]; those of a group follow on each other.
-      group: how many there are.
-      scale_by_std: divide by the standard deviation of the group, the biased one.
+      rewards: rewards [B]; those of a group are consecutive.
+      group: responses per group.
+      scale_by_std: whether to divide by the (biased) standard deviation of the group.
     """
     grouped = rewards.reshape(-1, group)
     tied = grouped.max(1, keepdims=True) == grouped.min(1, keepdims=True)
-    # The mean of equal numbers is not always quite the same number, and the rest would be scaled
-    # up.
+    # The mean of equal numbers may differ from them by rounding, which would be scaled up.
     better = jnp.where(tied, 0.0, grouped - grouped.mean(1, keepdims=True))
     if scale_by_std:
         better = better / (jnp.sqrt(jnp.square(better).mean(1, keepdims=True)) + LEAST_STD)
@@ -206,7 +202,7 @@ def group_advantages(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def experience(
+def make_experience(
     family: GRPO,
     policy: Params,
     reference: Params,
@@ -214,26 +210,26 @@ def experience(
     rewards: jax.Array,
     weight: jax.Array,
 ) -> dict[str, jax.Array]:
-    """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that
-    only fill it up.
+    """Make the batch for ``update`` from responses and their rewards [B]; ``weight`` [B] is 0 for
+    padding rows.
 
-    The entries are ``tokens`` and ``real`` of the rollout, of its tokens ``log_probs``,
-    ``reference_log_probs`` and ``response_mask`` [B, N], and of each response ``reward``,
-    ``advantage``, ``tied``, ``kl`` and ``response_length`` [B].
+    Its entries are ``tokens`` and ``real`` of the rollout; ``log_probs``, ``reference_log_probs``
+    and ``response_mask`` per token [B, N]; and ``reward``, ``advantage``, ``tied``, ``kl``,
+    ``response_length`` and ``agreement`` per response [B].
 
     Args:
-      policy: whole parameters that the responses were drawn from.
-      reference: parameters of the model that the policy started as.
-      drawn: the responses, those of a group after each other.
-      rewards: of them, [B].
-      weight: of the responses, [B].
+      policy: merged parameters that the responses were drawn from.
+      reference: parameters of the initial policy.
+      drawn: responses, those of a group consecutive.
+      rewards: rewards of the responses, [B].
+      weight: weights of the responses, [B].
     """
     mask = drawn.real[:, -drawn.log_probs.shape[1] :].astype(jnp.float32)
     log_probs, known = (
         score_tokens(family.base, params, drawn.tokens, drawn.real, mask.shape[1]).log_probs
         for params in (policy, reference)
     )
-    advantage, tied = group_advantages(rewards, family.group, family.scale_by_std)
+    advantage, tied = compute_group_advantages(rewards, family.group, family.scale_by_std)
     return {
         "mask": weight,
         "tokens": drawn.tokens,
@@ -253,11 +249,9 @@ def experience(
 def update(
     family: GRPO, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
 ) -> tuple[State, Metrics]:
-    """Epochs over a batch of ``experience``, an update for each minibatch; see
-    ``minibatches.updates``.
-    """
-    return updates(
-        functools.partial(_losses, family),
+    """Train on a batch of ``make_experience`` for all epochs; see ``minibatches.run_updates``."""
+    return run_updates(
+        functools.partial(_compute_metrics, family),
         functools.partial(family.merge_params, state.frozen),
         family.epochs,
         family.minibatches,
@@ -268,12 +262,12 @@ def update(
     )
 
 
-def _losses(family: GRPO, params: Params, batch: Batch) -> Metrics:
+def _compute_metrics(family: GRPO, params: Params, batch: Batch) -> Metrics:
     rows, mask = batch["mask"], batch["response_mask"]
     own = score_tokens(family.base, params, batch["tokens"], batch["real"], mask.shape[1])
     old, known = batch["log_probs"], batch["reference_log_probs"]
     log_ratio = (own.log_probs - old) * mask
-    losses, clipped = policy_losses(
+    losses, clipped = compute_policy_losses(
         log_ratio, batch["advantage"][:, None], family.clip, family.clip_high
     )
     divisor = batch["response_length"][:, None] if family.length_normalised else family.new_tokens
@@ -292,22 +286,21 @@ def _losses(family: GRPO, params: Params, batch: Batch) -> Metrics:
     }
 
 
-def policy_losses(
+def compute_policy_losses(
     log_ratio: jax.Array, advantages: jax.Array, clip: float, clip_high: float | None = None
 ) -> tuple[jax.Array, jax.Array]:
-    """``clipped_policy_loss`` of each token, and where the clipping decides it, [B, N] both.
+    """Compute ``clipped_policy_loss`` of each token, and where it is clipped, both [B, N].
 
     Args:
-      log_ratio: [B, N], log p(token) less what it was when the token was drawn.
-      advantages: that broadcast.
-      clip: how far the ratio may be below 1 and still be rewarded for going farther.
-      clip_high: how far above; None takes ``clip``.
+      log_ratio: [B, N], log p(token) minus its value when the token was drawn.
+      advantages: advantages, which broadcast.
+      clip: how far the ratio may be below 1 before the loss is clipped.
+      clip_high: how far it may be above 1; None uses ``clip``.
     """
     below = clipped_policy_loss(log_ratio, advantages, clip)
     if clip_high is None:
         return below
-    above = clipped_policy_loss(
-        log_ratio, advantages, clip_high
-    )  # what advantages below 0 have nothing to do with
+    # Applies only to positive advantages.
+    above = clipped_policy_loss(log_ratio, advantages, clip_high)
     losses, clipped = (jnp.where(advantages > 0, a, b) for a, b in zip(above, below, strict=True))
     return losses, clipped

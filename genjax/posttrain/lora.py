@@ -1,12 +1,10 @@
-"""LoRA of any family: another run's model, trained further by adapters (Hu et al., arXiv
-2106.09685).
-"""
+"""LoRA for any family (Hu et al., arXiv 2106.09685)."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +19,23 @@ from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
 
 
+@runtime_checkable
+class _ClipsWeights(Protocol):
+    weight_clip: float | None
+
+
 @checks.frozen
 class LoRA(FromBase):
-    """Another run's model, trained further by adapters.
+    """Trains another run's model further by adapters.
 
     The base weights are in ``State.frozen``, which is saved once; parameters, optimizer state and
-    checkpoints are of the adapters. What is judged, sampled from and exported is the base model
-    with the adapters merged in.
+    checkpoints hold only the adapters. The base model with merged adapters is evaluated, sampled
+    and exported.
 
     Attributes:
-      base: the run directory of the model, of any family that depends on no other run.
-      adapters: which matrices have them, and of which rank.
-      sampler: how samples are drawn; None takes the base's.
+      base: run directory of the model, of any family that does not depend on other runs.
+      adapters: options of the adapters.
+      sampler: sampling options; None uses the base's.
     """
 
     base: Component = "runs/gpt_docs"
@@ -40,19 +43,22 @@ class LoRA(FromBase):
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> LoRA:
         other = others[BASE]
-        if getattr(other.family, "weight_clip", None) is not None:
+        if isinstance(other.family, _ClipsWeights) and other.family.weight_clip is not None:
             raise UserError(
-                f"the run {other.run_dir} clips its weights (weight_clip): LoRA would clip the "
-                "adapters"
+                "base must not clip its weights (weight_clip), which would clip the adapters, as "
+                f"{other.run_dir} does",
+                "base",
             )
         there, here = (_shapes(other.family, of) for of in (other.spec, spec))
         wrong = [
-            f"{path} {there.get(path, 'nothing')} there and {here.get(path, 'nothing')} here"
+            f"{path} has shape {there.get(path, 'none')} there, {here.get(path, 'none')} here"
             for path in there | here
             if here.get(path) != there.get(path)
         ]
         if wrong:
-            raise UserError(f"the run {other.run_dir} has learned other data: {'; '.join(wrong)}")
+            raise UserError(
+                f"base must fit the data, but {other.run_dir} does not: {'; '.join(wrong)}", "base"
+            )
         return dataclasses.replace(self, base=other.family)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
@@ -72,7 +78,7 @@ class LoRA(FromBase):
     ) -> tuple[State, Metrics]:
         base, merged = state.frozen[BASE]["params"], self.adapters.merge
         rules: Any
-        if isinstance(optimizer, Mapping):  # of a family with parts
+        if isinstance(optimizer, Mapping):  # a rule for each part of the family
             rules = {
                 part: dataclasses.replace(
                     rule, through=lambda params, part=part: merged(base[part], params)
@@ -97,6 +103,6 @@ class LoRA(FromBase):
 
 
 def _shapes(family: Component, spec: Spec) -> dict[str, list[int]]:
-    """Of the parameters of a family of such data."""
+    """Return the shapes of the parameters of a family for such data, by path."""
     params, _ = jax.eval_shape(lambda: family.init(jax.random.key(0), make_example(spec), spec))
     return {path: list(leaf.shape) for path, leaf in trees.named_leaves(params)}

@@ -1,4 +1,4 @@
-"""Several updates on one batch of responses: epochs of minibatches, in one train step."""
+"""Runs several updates on one batch of responses: epochs of minibatches, in one train step."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from genjax.family import Batch, Metrics, Params, State, Variables, gradient_ste
 from genjax.optim import Rules
 
 
-def updates(
-    losses: Callable[[Params, Batch], Metrics],
-    whole: Callable[[Params], Params],
+def run_updates(
+    compute_metrics: Callable[[Params, Batch], Metrics],
+    merge: Callable[[Params], Params],
     epochs: int,
     parts: int,
     state: State,
@@ -24,39 +24,40 @@ def updates(
     optimizer: Rules,
     axis: str | None = None,
 ) -> tuple[State, Metrics]:
-    """Epochs over a batch of responses, an update for each minibatch; ``step`` counts one.
+    """Train on all minibatches of a batch for several epochs; ``step`` increases by one.
 
-    Metrics are means over all updates. The learning rate's schedule counts train steps.
+    Metrics are means over all updates. The learning rate schedule counts train steps.
 
     Args:
-      losses: of whole parameters and a minibatch.
-      whole: the parameters that networks use, of those that are trained.
-      epochs: over the batch.
-      parts: minibatches of an epoch.
-      batch: what it learns from, with a ``mask``.
-      optimizer: of the updates.
-      axis: the mapped axis, whose devices each hold a slice of the batch.
+      compute_metrics: function of merged parameters and a minibatch that returns metrics with the
+          ``loss``.
+      merge: function from the trained parameters to those of the networks.
+      epochs: passes over the batch.
+      parts: minibatches per epoch.
+      batch: training examples, with a ``mask``.
+      optimizer: optimizer of the updates.
+      axis: mapped axis, whose devices each hold a slice of the batch.
 
     Raises:
-      UserError: a device's rows do not divide into the minibatches.
+      UserError: the minibatches do not divide a device's rows.
     """
     rows = len(batch["mask"])
     check_rows(rows, parts, optimizer.accumulate)
     first = 0 if axis is None else jax.lax.axis_index(axis) * (rows // parts)
-    key = jax.random.split(state.step_key)[1]  # the other one is of the draws
+    key = jax.random.split(state.step_key)[1]  # the draws use the other one
     rule = dataclasses.replace(
         optimizer,
         learning_rate=lambda count: optimizer.learning_rate(count // (epochs * parts)),
-        through=whole,
+        through=merge,
     )
 
     def loss(
         params: Params, variables: Variables, batch: Batch, key: jax.Array
     ) -> tuple[Metrics, Variables]:
-        return losses(params, batch), variables
+        return compute_metrics(params, batch), variables
 
     def one(state: State, number: jax.Array) -> tuple[State, Metrics]:
-        minibatch = dealt(batch, key, number, parts, first)
+        minibatch = take_minibatch(batch, key, number, parts, first)
         return gradient_step(
             loss, rule, state, minibatch, jax.random.fold_in(key, number), axis=axis
         )
@@ -66,33 +67,31 @@ def updates(
 
 
 def check_rows(rows: int, parts: int, accumulate: int) -> None:
-    """Refuse rows that do not divide into minibatches and their microbatches, with a
-    ``UserError``.
-    """
+    """Refuse rows that minibatches and microbatches do not divide, with a ``UserError``."""
     if rows % (parts * accumulate):
-        of_those = f" of {accumulate} microbatches each" if accumulate > 1 else ""
+        of_those = f", times {accumulate} microbatches" if accumulate > 1 else ""
         raise UserError(
-            f"{rows} responses of a batch on a device do not divide into {parts} "
-            f"minibatches{of_those}: change "
-            "batch_size or family.minibatches"
+            f"family.minibatches must divide the {rows} responses per device{of_those}, got "
+            f"{parts}: change it or batch_size",
+            "family.minibatches",
         )
 
 
-def dealt(
+def take_minibatch(
     batch: Batch, key: jax.Array, number: jax.Array, parts: int, first: jax.Array | int = 0
 ) -> Batch:
-    """One of ``parts`` minibatches of a batch: of every ``parts`` rows that follow on each other it
-    has one.
+    """Return one of ``parts`` minibatches of a batch: one random row of every ``parts`` consecutive
+    ones.
 
-    They are dealt again in each epoch, so that it makes no difference how many devices share a
-    batch.
+    Rows are shuffled in each epoch, within blocks of ``parts``, so that the result does not depend
+    on the number of devices.
 
     Args:
-      batch: whose rows ``parts`` divides.
-      key: of all epochs.
-      number: of the minibatch, counted through all epochs.
-      parts: in an epoch.
-      first: which block of ``parts`` rows the batch starts with, where a device has a slice of it.
+      batch: batch whose number of rows is a multiple of ``parts``.
+      key: random key of all epochs.
+      number: number of the minibatch, counted over all epochs.
+      parts: minibatches per epoch.
+      first: number of the first block of ``parts`` rows, if a device has a slice of the batch.
     """
     blocks = len(batch["mask"]) // parts
     epoch = jax.random.fold_in(key, number // parts)

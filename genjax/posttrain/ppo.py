@@ -1,5 +1,5 @@
-"""PPO: a language model learns by reinforcement from a reward of what it writes, held near to where
-it started.
+"""PPO: trains a language model by reinforcement learning on rewards of its responses, close to
+where it started.
 
 Schulman et al., arXiv 1707.06347; for language models Ziegler et al., arXiv 1909.08593, and Ouyang
 et al., arXiv 2203.02155.
@@ -33,15 +33,14 @@ from genjax.optim import Rules
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
-from genjax.posttrain.minibatches import check_rows, updates
+from genjax.posttrain.minibatches import check_rows, run_updates
 from genjax.posttrain.reward import RewardModel, score
 from genjax.posttrain.rollouts import (
     Rollout,
-    check_counts,
     check_prompts,
     check_vocabulary,
+    compute_features,
     draw_responses,
-    features,
     find_one_answer,
     measure_agreement,
     score_rollout,
@@ -51,63 +50,61 @@ from genjax.posttrain.rollouts import (
 
 REWARD = "reward_run"
 NEGATIVE_KL = -0.1  # nats per response; an estimate may be a little below 0 by chance
-LEAST_SPREAD = 1e-12  # of returns that are all the same, of which nothing is explained
+LEAST_SPREAD = 1e-12  # below it returns count as constant, and nothing is explained
 RESPONSES = ("reward", "kl", "response_length", "agreement")  # metrics of whole responses
 Critic = Literal["shared", "separate"]
 
 
 @checks.frozen
 class PPO(FromBase):
-    """A trained model of texts continues learning from rewards, by proximal policy optimisation.
+    """Trains a language model on rewards, by proximal policy optimisation.
 
-    Data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at temperature 1
-    and without filters. The reward comes at the last token of a response, and at each one a penalty
-    of the KL coefficient times log p - log p of the model that it started as. A train step draws a
-    response to each row of a batch, and makes epochs x minibatches updates; the learning rate's
-    schedule counts train steps.
+    The data are prompts: rows with a ``prefix_mask``, whose prefix the policy answers, at
+    temperature 1 and without filters. The reward is given at the last token of a response. Each
+    token has a penalty: the KL coefficient times its log-ratio to the reference, the initial model.
+    A train step draws a response to each row of a batch and makes epochs x minibatches updates; the
+    learning rate schedule counts train steps.
 
-    What is judged, sampled from and exported is the policy, an ``Autoregressive`` model: its
-    ``loss`` is that of the texts of the data.
+    The policy, an ``Autoregressive`` model, is evaluated, sampled and exported; its ``loss`` is on
+    the texts of the data.
 
-    Responses are drawn, and first judged, in float32. With ``precision="bfloat16"`` the updates
-    hear them a little otherwise: 4e-6 nats per token by ``approx_kl`` before anything is learned,
-    on ``ppo_random_walks``.
+    Responses are drawn and first scored in float32. With ``precision="bfloat16"`` the recomputed
+    log-probabilities of the updates differ a little: ``approx_kl`` is 4e-6 nats per token before
+    the first update, on ``ppo_random_walks``.
 
-    Metrics of training: ``reward``, before penalties; ``kl`` of a response to the reference, in
-    nats; ``approx_kl`` a token to the policy that drew it; ``clip_fraction``;
-    ``explained_variance`` of the returns by the values; ``entropy`` a token; ``response_length``;
-    ``agreement``, how often two responses to different prompts are the same; ``kl_coefficient``;
-    ``policy_loss`` and ``value_loss``.
+    Training metrics: ``reward``, before penalties; ``kl`` to the reference, in nats per response;
+    ``approx_kl`` to the policy that drew the token, in nats per token; ``clip_fraction``;
+    ``explained_variance`` of the returns by the values; ``entropy``, in nats per token;
+    ``response_length``, in tokens; ``agreement``, how often responses to different prompts are the
+    same; ``kl_coefficient``; ``policy_loss`` and ``value_loss``.
 
     Attributes:
-      base: the run directory of an Autoregressive model: where the policy starts, and the
-        reference.
-      reward: a function of prompts and responses, lists of text, which gives a number for each;
-        prompts with what a template puts around them, responses without their end.
-      reward_run: instead, the run directory of a RewardModel of the same tokens.
-      adapters: train LoRA adapters of the base, so that the reference is the base weights that they
-        depend on, and no second copy; None trains all parameters.
-      new_tokens: the longest response.
-      longest_prompt: tokens that rows have room for; None takes the length of the data's rows.
-      epochs: skips the responses.
-      minibatches: updates in a pass.
-      gamma: what a reward one token later counts for.
-      lam: of the advantages, see ``losses.gae``.
-      clip: how far the ratio of probabilities may be from 1.
-      value_clip: how far a value may move.
+      base: run directory of an Autoregressive model: the initial policy, and the reference.
+      reward: function of prompts and responses, lists of texts, that returns a number for each
+        response; prompts include the chat template, responses have no end token.
+      reward_run: run directory of a RewardModel with the same tokens, instead of ``reward``.
+      adapters: LoRA adapters to train instead of all parameters; the reference then shares the base
+        weights. None trains all parameters.
+      new_tokens: maximum length of a response, in tokens.
+      longest_prompt: maximum length of a prompt, in tokens; None for the length of the data's rows.
+      epochs: passes over the responses of a step.
+      minibatches: updates per pass.
+      gamma: discount per token.
+      lam: lambda of generalised advantage estimation, see ``losses.gae``.
+      clip: how far the probability ratio may be from 1.
+      value_clip: how far a value may move from its old one.
       value_coefficient: weight of the value loss.
       entropy_coefficient: weight of a bonus for the entropy.
-      kl: coefficient of the penalty; where it starts if it adapts.
-      kl_target: KL in nats per response that the coefficient is adapted to; None keeps the
-        coefficient.
-      kl_horizon: responses over which it adapts.
-      whiten: give advantages mean 0 and standard deviation 1 over a batch.
-      critic: values are a linear function of the policy's features, "shared", or of those of a
-        "separate" model, which starts as the base, too.
-      unended: taken off the reward of a response without an end.
-      kl_alarm: nats per response; training warns of a mean KL above it or clearly below 0.
-      sampler: how samples are drawn; None takes the base's.
-      codec: turns tokens to the texts that are rewarded; None takes that of the data.
+      kl: coefficient of the KL penalty, or its initial value.
+      kl_target: KL in nats per response that the coefficient adapts to; None keeps it fixed.
+      kl_horizon: number of responses over which it adapts.
+      whiten: whether advantages are normalised to mean 0 and standard deviation 1 over a batch.
+      critic: "shared" for values linear in the policy's  compute_features, "separate" for those of
+        another copy of the base.
+      unended: amount subtracted from the reward of a response without an end token.
+      kl_alarm: training warns of a mean KL above this, in nats per response, or clearly below 0.
+      sampler: sampling options; None uses the base's.
+      codec: codec that decodes texts for the reward; None uses the data's.
     """
 
     base: Component = "runs/gpt_docs"
@@ -136,21 +133,25 @@ class PPO(FromBase):
     key_numbers: ClassVar[tuple[str, ...]] = ("reward", "kl", "entropy")
 
     def __post_init__(self) -> None:
-        check_counts(self, ("new_tokens", "longest_prompt", "epochs", "minibatches", "kl_horizon"))
+        checks.at_least(self, 1, "new_tokens", "longest_prompt", "epochs", "minibatches")
+        checks.at_least(self, 1, "kl_horizon")
         checks.between(self, 0, 1, "gamma", "lam")
         checks.above(self, 0, "clip", "value_clip", "kl_alarm")
         checks.at_least(self, 0, "value_coefficient", "entropy_coefficient", "kl", "unended")
         checks.above(self, 0, "kl_target")
         if self.kl_target is not None and not self.kl > 0:
             raise UserError(
-                "a KL coefficient that starts at 0 never adapts: give a kl above 0 with kl_target"
+                f"kl must be > 0 with kl_target, as a coefficient of 0 never adapts, got {self.kl}",
+                "kl",
             )
         if (self.reward is None) == (self.reward_run is None):
             raise UserError(
-                "PPO learns from a reward, a function, or from a reward_run: give one of the two"
+                "reward and reward_run exclude one another: give exactly one of them", "reward"
             )
         if self.reward is not None and not callable(self.reward):
-            raise UserError(f"reward is a function of prompts and responses, not {self.reward!r}")
+            raise UserError(
+                f"reward must be a function of prompts and responses, got {self.reward!r}", "reward"
+            )
 
     @property
     def runs(self) -> Mapping[str, str]:
@@ -165,19 +166,20 @@ class PPO(FromBase):
         judge = others[REWARD]
         if not isinstance(judge.family, RewardModel):
             raise UserError(
-                f"reward_run is a RewardModel, but {judge.run_dir} is of a "
-                f"{type(judge.family).__name__}"
+                f"reward_run must be a run of a RewardModel, but {judge.run_dir} is a "
+                f"{type(judge.family).__name__}",
+                "reward_run",
             )
         if room > judge.family.net.net.context:
             raise UserError(
-                f"a prompt and its response are of up to {room} tokens, more than the context of "
-                f"{judge.family.net.net.context} of {judge.run_dir}"
+                f"a prompt with its response must have <= {judge.family.net.net.context} tokens "
+                f"(context of {judge.run_dir}), got up to {room}"
             )
         return dataclasses.replace(self, base=base.family, reward_run=judge.family)
 
     def with_codec(self, codec: Component) -> PPO:
         if self.unended and codec.end is None:
-            raise UserError("unended needs data whose codec has a token for the end")
+            raise UserError("unended needs data whose codec has an end token", "unended")
         return self if self.codec is not None else dataclasses.replace(self, codec=codec)
 
     def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
@@ -187,9 +189,9 @@ class PPO(FromBase):
         policy, _ = self.base.init(key, example, spec)
         two = example["tokens"][:, :2]
         width = jax.eval_shape(
-            lambda: features(self.base, policy, two, jnp.ones(two.shape, bool), 1)
+            lambda: compute_features(self.base, policy, two, jnp.ones(two.shape, bool), 1)
         ).shape[-1]
-        # Values start at 0: advantages are the rewards themselves, until more is known.
+        # Values start at 0, so that advantages start as plain returns.
         value = {"head": {"kernel": jnp.zeros((width, 1)), "bias": jnp.zeros(1)}}
         trained = adapters.init_trainable(self.adapters, key, policy)
         if self.critic == "separate":
@@ -211,7 +213,7 @@ class PPO(FromBase):
         return params, state.variables
 
     def merge_params(self, frozen: Any, params: Params) -> Params:
-        """{"policy", "value"} as networks use them, of those that are trained."""
+        """Return the networks' parameters {"policy", "value"}, given the trained ones."""
         learned = frozen[BASE]["params"]
         value = {
             name: adapters.merge_trainable(self.adapters, learned, part) if name == "net" else part
@@ -223,15 +225,15 @@ class PPO(FromBase):
         }
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """Responses to the prompts of a batch, their rewards and advantages: what ``update`` learns
-        from.
+        """Draw responses to the prompts of a batch; return them with rewards and advantages, for
+        ``update``.
 
         Raises:
-          UserError: a prompt longer than ``longest_prompt``, a reward that fails, or several
-            processes.
+          UserError: a prompt is longer than ``longest_prompt``, the reward fails, or there are
+              several processes.
         """
         params = self.merge_params(state.frozen, state.params)
-        draws = jax.random.split(key)[0]  # the other one is of ``update``
+        draws = jax.random.split(key)[0]  # ``update`` uses the other one
         drawn, longest = draw_responses(self, params["policy"], batch, draws)
         if self.reward_run is None:
             rewards = score_rollout(self.reward, self.codec, drawn, longest)
@@ -239,7 +241,7 @@ class PPO(FromBase):
             judge = State(state.step, **state.frozen[REWARD], opt_state=None, ema=None, key=key)
             rewards = score(self.reward_run, judge, *strip_padding(drawn.tokens, drawn.real))
         reference, coefficient = state.frozen[BASE]["params"], state.variables["kl_coefficient"]
-        return experience(self, params, reference, drawn, rewards, coefficient, batch["mask"])
+        return make_experience(self, params, reference, drawn, rewards, coefficient, batch["mask"])
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
@@ -257,31 +259,31 @@ class PPO(FromBase):
         )
 
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
-        return kl_remarks(numbers["kl"], self.kl_alarm)
+        return describe_kl(numbers["kl"], self.kl_alarm)
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
         return find_one_answer(numbers)
 
 
-def kl_remarks(kl: float, alarm: float) -> tuple[str, ...]:
-    """What to tell of a mean KL, in nats per response, that is not what it should be."""
+def describe_kl(kl: float, alarm: float) -> tuple[str, ...]:
+    """Return warnings about a mean KL, in nats per response, that is negative or above
+    ``alarm``.
+    """
     if kl < NEGATIVE_KL:
         return (
-            f"the KL to the reference is {kl:.3g} nats a response, which a policy that draws its "
-            "own responses cannot "
-            "have: it finds what the reference likes better",
+            f"the KL to the reference is {kl:.3g} nats per response; it should not be negative: "
+            "the policy draws what the reference finds more likely",
         )
     if kl > alarm:
         return (
-            f"the KL to the reference is {kl:.3g} nats a response, above {alarm:g} "
-            "(family.kl_alarm): the policy runs "
-            "away; raise family.kl or lower the learning rate",
+            f"the KL to the reference is {kl:.3g} nats per response, above {alarm:g} "
+            "(family.kl_alarm): raise family.kl or lower the learning rate",
         )
     return ()
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def experience(
+def make_experience(
     family: PPO,
     params: Params,
     reference: Params,
@@ -290,24 +292,24 @@ def experience(
     coefficient: jax.Array,
     weight: jax.Array,
 ) -> dict[str, jax.Array]:
-    """A batch for ``update`` of responses and their rewards [B]; ``weight`` [B] is 0 for rows that
-    only fill it up.
+    """Make the batch for ``update`` from responses and their rewards [B]; ``weight`` [B] is 0 for
+    padding rows.
 
-    The entries are ``tokens`` and ``real`` of the rollout, of its tokens ``log_probs``, ``values``,
-    ``advantages``, ``returns`` and ``response_mask`` [B, N], and of each response ``reward``,
-    ``kl``, ``response_length``, and its share of the variance of the returns, ``spread``, and of
-    what of it the values do not explain, ``unexplained``, [B].
+    Its entries are ``tokens`` and ``real`` of the rollout; ``log_probs``, ``values``,
+    ``advantages``, ``returns`` and ``response_mask`` per token [B, N]; and per response [B]
+    ``reward``, ``kl``, ``response_length``, ``agreement``, its part of the variance of the returns,
+    ``spread``, and of what the values do not explain of it, ``unexplained``.
 
     Args:
-      params: whole {"policy", "value"} that the responses were drawn from.
-      reference: parameters of the model that the policy started as.
-      drawn: the responses.
-      rewards: of them, [B].
-      coefficient: of the KL penalty.
-      weight: of the responses, [B].
+      params: merged {"policy", "value"} that the responses were drawn from.
+      reference: parameters of the initial policy.
+      drawn: responses.
+      rewards: rewards of the responses, [B].
+      coefficient: coefficient of the KL penalty.
+      weight: weights of the responses, [B].
     """
     mask = drawn.real[:, -drawn.log_probs.shape[1] :].astype(jnp.float32)
-    log_probs, values, _ = _spoken(family, params, drawn.tokens, drawn.real, mask.shape[1])
+    log_probs, values, _ = _score_responses(family, params, drawn.tokens, drawn.real, mask.shape[1])
     known = score_tokens(family.base, reference, drawn.tokens, drawn.real, mask.shape[1]).log_probs
     kl = kl_k1(log_probs, known) * mask
     lengths = mask.sum(1)
@@ -334,16 +336,16 @@ def experience(
     }
 
 
-def _spoken(
+def _score_responses(
     family: PPO, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Log-probabilities, values and entropies [B, N] of the last ``new_tokens``, by whole
+    """Compute log-probabilities, values and entropies [B, N] of the last ``new_tokens``, for merged
     {"policy", "value"}.
     """
     own = score_tokens(family.base, params["policy"], tokens, real, new_tokens)
     value = params["value"]
     read = (
-        features(family.base, value["net"], tokens, real, new_tokens)
+        compute_features(family.base, value["net"], tokens, real, new_tokens)
         if "net" in value
         else own.features
     )
@@ -356,8 +358,8 @@ def _spoken(
 
 
 def _squared_deviations(x: jax.Array, mask: jax.Array) -> jax.Array:
-    """Of each row of x [B, N] the sum of squared distances [B] from the mean of all, where
-    ``mask`` is 1.
+    """Sum the squared deviations of each row of x [B, N] from the overall mean, where ``mask`` is
+    1: [B].
     """
     mean = (x * mask).sum() / jnp.maximum(mask.sum(), 1)
     return (jnp.square(x - mean) * mask).sum(1)
@@ -366,11 +368,9 @@ def _squared_deviations(x: jax.Array, mask: jax.Array) -> jax.Array:
 def update(
     family: PPO, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
 ) -> tuple[State, Metrics]:
-    """Epochs over a batch of ``experience``, an update for each minibatch; see
-    ``minibatches.updates``.
-    """
-    state, metrics = updates(
-        functools.partial(_losses, family),
+    """Train on a batch of ``make_experience`` for all epochs; see ``minibatches.run_updates``."""
+    state, metrics = run_updates(
+        functools.partial(_compute_metrics, family),
         functools.partial(family.merge_params, state.frozen),
         family.epochs,
         family.minibatches,
@@ -391,9 +391,9 @@ def update(
     return state, metrics
 
 
-def _losses(family: PPO, params: Params, batch: Batch) -> Metrics:
+def _compute_metrics(family: PPO, params: Params, batch: Batch) -> Metrics:
     mask = batch["response_mask"] * batch["mask"][:, None]
-    log_probs, values, entropies = _spoken(
+    log_probs, values, entropies = _score_responses(
         family, params, batch["tokens"], batch["real"], mask.shape[1]
     )
     log_ratio = (log_probs - batch["log_probs"]) * mask
@@ -402,9 +402,8 @@ def _losses(family: PPO, params: Params, batch: Batch) -> Metrics:
     value = Mean.of(
         clipped_value_loss(values, batch["values"], batch["returns"], family.value_clip), mask
     )
-    if (
-        family.entropy_coefficient == 0
-    ):  # only reported: its gradient would cost a pass over the logits
+    if family.entropy_coefficient == 0:
+        # Only reported; its gradient would cost a pass over the logits.
         entropies = jax.lax.stop_gradient(entropies)
     entropy = Mean.of(entropies, mask)
     total = (

@@ -1,4 +1,4 @@
-"""Reward models: a score of a response, learned from which of two responses is preferred.
+"""Reward models: scores of responses, learned from pairwise preferences.
 
 Christiano et al., arXiv 1706.03741; for language models Ouyang et al., arXiv 2203.02155. Centred
 rewards: Eisenstein et al., arXiv 2312.09244.
@@ -42,12 +42,12 @@ from genjax.nets.transformer.token_backbone import TokenBackbone
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
 
-LEAST_DEVIATION = 1e-6  # of rewards that are all the same, as those of step 0 are
+LEAST_DEVIATION = 1e-6  # for rewards that are all the same, as at step 0
 
 
 class RewardNetwork(nn.Module):
-    """A backbone and a linear head that starts at 0: tokens int32 [B, T], -1 for padding, to
-    rewards float32 [B].
+    """A backbone and a linear head initialised to 0: tokens int32 [B, T], -1 for padding -> rewards
+    float32 [B].
     """
 
     backbone: nn.Module
@@ -55,8 +55,8 @@ class RewardNetwork(nn.Module):
     @nn.compact
     def __call__(self, tokens: jax.Array, *, train: bool = False) -> jax.Array:
         features = self.backbone(tokens, train=train)
-        # in float32 always: half precision would tie rewards that are close; preferences say
-        # nothing about a bias
+        # Always in float32: half precision would tie close rewards. Preferences do not determine a
+        # bias.
         head = nn.Dense(
             1, use_bias=False, kernel_init=nn.initializers.zeros, dtype=jnp.float32, name="head"
         )
@@ -65,23 +65,23 @@ class RewardNetwork(nn.Module):
 
 @checks.frozen
 class RewardModel(Family):
-    """Of two responses the chosen one is preferred with probability sigmoid(its reward - the
+    """A reward model: the chosen response is preferred with probability sigmoid(its reward - the
     other's).
 
-    That is the model of Bradley and Terry (1952); it leaves open what is added to all rewards of a
-    prompt. Rewards are read at the last token. ``score`` gives them with mean 0 and standard
-    deviation 1 over training responses; both are moving averages over the batches, in
-    ``State.variables``, which lag behind while rewards still grow.
+    This is the model of Bradley and Terry (1952), which does not determine a constant per prompt.
+    Rewards are read at the last token. ``score`` normalises them to mean 0 and standard deviation 1
+    over training responses, by moving averages over the batches in ``State.variables``, which lag
+    behind while rewards still grow.
 
-    Metrics: ``accuracy``, in which a tie counts half, ``margin``, the mean difference of the
-    rewards, and their means ``chosen_reward`` and ``rejected_reward``.
+    Metrics: ``accuracy``, where a tie counts half; ``margin``, the mean difference of the rewards;
+    and their means ``chosen_reward`` and ``rejected_reward``.
 
     Attributes:
-      net: a ``TokenBackbone`` whose pool is "last"; its Transformer may be a causal one.
-      label_smoothing: share of the choices that is taken for wrong, in training alone.
-      centring: weight of (sum of both rewards)^2 in the loss, which draws rewards to 0, in training
-        alone.
-      decay: of the moving averages; in the first steps they are of all steps alike.
+      net: ``TokenBackbone`` with pool "last"; its Transformer may be causal.
+      label_smoothing: assumed share of wrong choices, in training only.
+      centring: weight of (sum of both rewards)^2 in the loss, which pulls rewards to 0, in training
+          only.
+      decay: decay of the moving averages; in the first steps they average all steps equally.
     """
 
     no_samples: ClassVar[str | None] = (
@@ -96,10 +96,10 @@ class RewardModel(Family):
     key_numbers: ClassVar[tuple[str, ...]] = ("accuracy", "margin")
 
     def __post_init__(self) -> None:
-        if getattr(self.net, "pool", None) != "last":
+        if not isinstance(self.net, TokenBackbone) or self.net.pool != "last":
             raise UserError(
-                "a reward is read at the last token of a text: family.net is a TokenBackbone of "
-                'pool "last"'
+                'net must be a TokenBackbone with pool "last": rewards are read at the last token',
+                "net",
             )
         checks.numbers(
             self, ("label_smoothing",), "at least 0 and below 0.5", lambda x: 0 <= x < 0.5
@@ -110,14 +110,14 @@ class RewardModel(Family):
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if not spec.preferences or spec.vocabulary is None:
             raise UserError(
-                f"a reward model learns from pairs of responses, but the data are of {spec.entry}"
+                f"a reward model needs pairs of responses, but the data are {spec.entry}"
             )
         context = self.net.net.context
         if spec.shape[0] > context:
             raise UserError(
-                f"the rows of the data are of {spec.shape[0]} tokens, more than the context of "
-                f"{context} "
-                "(family.net.net.context)"
+                f"family.net.net.context must be >= {spec.shape[0]} (row of the data), got "
+                f"{context}",
+                "family.net.net.context",
             )
         params = RewardNetwork(self.net.backbone(vocabulary=spec.vocabulary)).init(
             key, example["chosen_tokens"]
@@ -143,7 +143,7 @@ class RewardModel(Family):
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
         squared = metrics.pop("squared").value
-        # of the whole batch, so that devices and microbatches make no difference
+        # Over the whole batch, so that devices and microbatches make no difference.
         shift = (
             metrics["chosen_reward"].value + metrics["rejected_reward"].value
         ) / 2 - state.variables["mean"]
@@ -166,12 +166,12 @@ class RewardModel(Family):
         return {"loss": Mean.of(losses, batch["mask"]), **_metrics(chosen, rejected, batch["mask"])}
 
     def score_pairs(self, state: State, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """The rewards of the chosen and of the rejected responses of a batch, [B] each."""
+        """Return the rewards of the chosen and of the rejected responses, [B] each."""
         return self._score_pairs(state.params, batch)
 
     def score_rows(self, state: State, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-        """The rewards [B] as they are learned, of tokens int32 [B, T] with mask [B, T], 1 for
-        a token and then 0.
+        """Return the raw rewards [B] of tokens int32 [B, T]; the mask [B, T] is 1 for tokens and 0
+        for padding after them.
         """
         return self._score_rows(state.params, jnp.where(mask > 0, tokens, -1))
 
@@ -182,8 +182,7 @@ class RewardModel(Family):
             jnp.where(batch[f"{side}_mask"] > 0, batch[f"{side}_tokens"], -1)
             for side in ("chosen", "rejected")
         ]
-        # one pass, both of a pair side by side: a batch that is spread over devices stays where it
-        # is
+        # One pass with interleaved pairs, so that a sharded batch does not move.
         tokens = jnp.stack(sides, 1).reshape(-1, sides[0].shape[-1])
         rewards = self._score_rows(params, tokens, dropout).reshape(-1, 2)
         return rewards[:, 0], rewards[:, 1]
@@ -191,7 +190,9 @@ class RewardModel(Family):
     def _score_rows(
         self, params: Params, tokens: jax.Array, dropout: jax.Array | None = None
     ) -> jax.Array:
-        """A key for dropout says training."""
+        """Compute rewards [B] of tokens [B, T], -1 for padding; a ``dropout`` key means
+        training.
+        """
         vocabulary = len(params["backbone"]["tokens"]["embedding"])
         rngs = {} if dropout is None else {"dropout": dropout}
         network = RewardNetwork(self.net.backbone(vocabulary=vocabulary))
@@ -200,11 +201,11 @@ class RewardModel(Family):
 
 @functools.partial(jax.jit, static_argnums=0)
 def score(family: RewardModel, state: State, tokens: jax.Array, mask: jax.Array) -> jax.Array:
-    """Rewards [B] of mean 0 and standard deviation 1 over training responses.
+    """Compute rewards [B], normalised to mean 0 and standard deviation 1 over training responses.
 
     Args:
-      tokens: int32 [B, T], a prompt and its response as in training.
-      mask: [B, T], 1 for a token; 0 for what fills the row up after the last.
+      tokens: int32 [B, T], prompts with their response, as in training.
+      mask: [B, T], 1 for tokens, 0 for padding after them.
     """
     deviation = jnp.maximum(jnp.sqrt(state.variables["variance"]), LEAST_DEVIATION)
     return (family.score_rows(state, tokens, mask) - state.variables["mean"]) / deviation
@@ -219,21 +220,23 @@ def score_responses(
     length: int,
     chunk: int = 32,
 ) -> np.ndarray:
-    """``score`` [N] of a response to each prompt, both as text.
+    """Compute ``score`` [N] of a response to each prompt, both as text.
 
     Args:
-      state: that is judged.
-      codec: of the run.
-      length: tokens of a row, as in training; a long prompt loses its beginning, a long response
-        its end.
-      chunk: rows at once.
+      state: state of the reward model.
+      codec: codec of the run.
+      length: tokens per row, as in training; long prompts are cut at the start, long responses at
+        the end.
+      chunk: rows scored at once.
 
     Raises:
-      UserError: not as many responses as prompts, an empty response, or text outside the
-        vocabulary; prompts are counted from 1.
+      UserError: the numbers of prompts and responses differ, a response is empty, or a text is
+          outside the vocabulary; the message counts prompts from 1.
     """
     if len(prompts) != len(responses):
-        raise UserError(f"{len(prompts)} prompts and {len(responses)} responses are not pairs")
+        raise UserError(
+            f"responses must be one per prompt, {len(prompts)}, got {len(responses)}", "responses"
+        )
     rows = []
     for number, (prompt, response) in enumerate(zip(prompts, responses, strict=True), 1):
         turns = single_prompt(codec.template, prompt, response)

@@ -1,9 +1,9 @@
-"""Diffusion models learn from a reward of what they draw, by weighted regression or from pairs of
+"""Trains diffusion models on rewards of their samples, by weighted regression or on pairs of
 samples.
 
 Reward-weighted regression: Peters & Schaal, ICML 2007; for diffusion models Lee et al., arXiv
-2302.12192. Diffusion-DPO: Wallace et al., arXiv 2311.12908. The divergence of two samplers' paths:
-Fan et al., arXiv 2305.16381.
+2302.12192. Diffusion-DPO: Wallace et al., arXiv 2311.12908. The KL of sampling paths: Fan et al.,
+arXiv 2305.16381.
 """
 
 from __future__ import annotations
@@ -45,42 +45,40 @@ Method = Literal["weighted", "dpo"]
 
 @checks.frozen
 class RewardedDiffusion(FromBase):
-    """A trained diffusion of images continues learning from rewards of its own samples.
+    """Trains an image diffusion model on rewards of its own samples.
 
-    A train step draws several samples for each row of a batch, of the row's label where the base is
-    given labels, asks the reward, and makes ``updates`` gradient steps on them, each with new times
-    and noise; all samples of a row share these. Samples are drawn by the ancestral sampler
-    (``DDPM`` with the small variance) without guidance, estimates of clean data held within [-1,
-    1]. The error of an image is that which the base was trained with, the mean over pixels of the
-    weighted squared error, without dropout; labels are hidden as often as from the base. The
-    learning rate's schedule counts train steps.
+    A train step draws several samples for each row of a batch, with the row's label if the base is
+    conditional, computes their rewards, and makes ``updates`` gradient steps on them. Each update
+    has new times and noise, shared by all samples of a row. Samples are drawn by the ancestral
+    sampler (``DDPM`` with the small variance) without guidance, with estimates of the clean data
+    clipped to [-1, 1]. The error of an image is the base's training loss, without dropout; labels
+    are hidden as often as in the base's training. The learning rate schedule counts train steps.
 
-    - "weighted": the errors of a row's samples, weighted by the softmax of reward / temperature
-      over them.
-    - "dpo": -log sigmoid(-beta (d_best - d_worst)), where d is how much larger the error of the
-      policy is than that of the base, for the best and the worst sample of a row. Of two with equal
-      rewards each is the better one by half.
+    - "weighted": the errors of a row's samples, weighted by the softmax of reward / temperature. -
+    "dpo": -log sigmoid(-beta (d_best - d_worst)), where d is the error of the policy minus that of
+    the base, for the best and the worst sample of a row. Two samples with equal rewards count half
+    in each order.
 
-    What is judged, sampled from and exported is the policy, a ``Diffusion``.
+    The policy, a ``Diffusion``, is evaluated, sampled and exported.
 
-    Metrics of training: ``reward``, the mean of the samples; ``policy_loss``, which with ``data``
-    times ``data_loss`` makes the ``loss``; ``effective_samples`` of a row, 1 over the sum of
-    squared weights ("weighted"); ``accuracy``, how often the policy's error has moved more in
-    favour of the better sample ("dpo"); and ``kl`` of the paths of the policy's sampler to those of
-    the base's, see ``draw_samples``.
+    Training metrics: ``reward``, the mean over samples; ``policy_loss``, which with ``data`` times
+    ``data_loss`` adds up to ``loss``; ``effective_samples`` of a row, 1 over the sum of squared
+    weights ("weighted"); ``accuracy``, how often the policy's error has changed in favour of the
+    better sample ("dpo"); and ``kl`` of the policy's sampling paths to those of the base, in nats,
+    see ``draw_samples``.
 
     Attributes:
-      base: the run directory of a Diffusion of images: where the policy starts, and the reference.
-      reward: a function of images, float32 [N, H, W, C] in [-1, 1], and labels, int [N] or None if
-        the base is unconditional, which gives a number for each.
+      base: run directory of a Diffusion of images: the initial policy, and the reference.
+      reward: function of images, float32 [N, H, W, C] in [-1, 1], and labels, int [N] or None if
+          the base is unconditional, that returns a number for each image.
       method: "weighted" or "dpo".
-      samples: that are drawn for a row, at least 2.
-      steps: of the sampler that draws them.
+      samples: samples drawn per row, at least 2.
+      steps: sampling steps.
       updates: gradient steps on the samples of a batch.
-      temperature: of "weighted"; the lower, the more the best sample counts.
-      beta: of "dpo"; the higher, the nearer to the base the policy stays.
-      data: weight of the error of the row's own image, which holds the policy near to the data.
-      sampler: how samples of the policy are drawn when it is judged; None takes the base's.
+      temperature: temperature of "weighted"; the lower, the more the best sample counts.
+      beta: strength of the pull to the base in "dpo"; the higher, the closer the policy stays.
+      data: weight of the error of the row's own image, which keeps the policy close to the data.
+      sampler: sampling options for evaluation; None uses the base's.
     """
 
     base: Component = "runs/diffusion_digits"
@@ -97,10 +95,11 @@ class RewardedDiffusion(FromBase):
 
     def __post_init__(self) -> None:
         if not callable(self.reward):
-            raise UserError(f"reward is a function of images and labels, not {self.reward!r}")
-        for name, least in (("samples", 2), ("steps", 2), ("updates", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"{name} is at least {least}, not {getattr(self, name)}")
+            raise UserError(
+                f"reward must be a function of images and labels, got {self.reward!r}", "reward"
+            )
+        checks.at_least(self, 2, "samples", "steps")
+        checks.at_least(self, 1, "updates")
         checks.above(self, 0, "temperature", "beta")
         checks.at_least(self, 0, "data")
 
@@ -108,20 +107,20 @@ class RewardedDiffusion(FromBase):
         base = others[BASE]
         if not isinstance(base.family, Diffusion) or base.spec.entry != "image":
             raise UserError(
-                "RewardedDiffusion starts from a Diffusion of images, pixel by pixel, but the run "
-                f"{base.run_dir} is "
-                f"of a {type(base.family).__name__} of {base.spec.entry} (family.base)"
+                f"family.base must be a run of a Diffusion of images, but {base.run_dir} is a "
+                f"{type(base.family).__name__} of {base.spec.entry}",
+                "family.base",
             )
         base.check(spec)
         if base.family.text is not None:
             raise UserError(
-                f"RewardedDiffusion is for models of labels or of images alone: {base.run_dir} "
-                "reads text"
+                f"family.base must not be conditioned on text, as {base.run_dir} is", "family.base"
             )
         if base.family.conditional and base.spec.classes != spec.classes:
             raise UserError(
-                f"the run {base.run_dir} knows {base.spec.classes} labels, but the data have "
-                f"{spec.classes}"
+                f"family.base must have the {spec.classes} labels of the data, but {base.run_dir} "
+                f"has {base.spec.classes}",
+                "family.base",
             )
         if (
             base.family.learned
@@ -129,9 +128,9 @@ class RewardedDiffusion(FromBase):
             or base.family.coupling != "independent"
         ):
             raise UserError(
-                "RewardedDiffusion needs a process that is not Learned and independent Gaussian "
-                "noise, "
-                f"unlike those of {base.run_dir}"
+                "family.base must have a fixed process and independent Gaussian noise, unlike "
+                f"{base.run_dir}",
+                "family.base",
             )
         return dataclasses.replace(self, base=base.family)
 
@@ -142,21 +141,21 @@ class RewardedDiffusion(FromBase):
         return jax.tree.map(jnp.copy, state.frozen[BASE]["params"]), state.variables
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """Samples for the rows of a batch and what they are worth: what ``update`` learns from.
+        """Draw samples for the rows of a batch; return them with their weights, for ``update``.
 
-        Entries next to the batch's own, of B rows: ``drawn`` [B, K, H, W, C] and ``weight`` [B, K],
-        of all samples, or of the best and the worst the share of the time that each is preferred;
-        ``times`` [B, updates]; ``row`` [B], which the noise is drawn by; ``reward`` and ``kl`` [B],
-        means over all of a row's samples.
+        Entries added to the batch's, of B rows: ``drawn`` [B, K, H, W, C], all samples or the best
+        and the worst; ``weight`` [B, K], their weights or the shares with which each is preferred;
+        ``times`` [B, updates]; ``row`` [B], which seeds the noise; ``reward`` and ``kl`` [B], means
+        over a row's samples.
 
         Raises:
-          UserError: a reward that fails, or several processes.
+          UserError: the reward fails, or there are several processes.
         """
         if jax.process_count() > 1:
-            raise UserError("RewardedDiffusion draws and rewards its samples in one process")
+            raise UserError("RewardedDiffusion needs a single process")
         rows, shape = len(batch["mask"]), batch["image"].shape[1:]
         label = jnp.repeat(labels(batch), self.samples) if self.base.conditional else None
-        draws, times, _ = jax.random.split(key, 3)  # the last is of ``update``
+        draws, times, _ = jax.random.split(key, 3)  # ``update`` uses the last one
         count = rows * self.samples
         images, kl = draw_samples(
             self.base,
@@ -175,7 +174,7 @@ class RewardedDiffusion(FromBase):
         if self.method == "weighted":
             weight = jax.nn.softmax(rewards / self.temperature)
         else:
-            images, weight = best_and_worst(images, rewards)
+            images, weight = pick_best_and_worst(images, rewards)
         condition = {"label": batch["label"]} if self.base.conditional else {}
         return condition | {
             "mask": batch["mask"],
@@ -189,8 +188,8 @@ class RewardedDiffusion(FromBase):
         }
 
     def _draw_times(self, key: jax.Array, rows: int) -> jax.Array:
-        """[rows, updates]: of each update evenly spaced over the rows, in random order, as
-        these keep their places.
+        """Draw times [rows, updates], those of each update evenly spaced and shuffled over the
+        rows.
         """
 
         def of_update(key: jax.Array) -> jax.Array:
@@ -221,25 +220,24 @@ def draw_samples(
     label: jax.Array | None,
     key: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Samples [N, H, W, C] by the ancestral sampler, and for each what its path adds to the KL [N],
-    in nats.
+    """Draw samples [N, H, W, C] by the ancestral sampler; also return the KL of each path [N], in
+    nats.
 
-    Each step but the last draws x' from a normal distribution around a mean that depends on x
-    through the estimate of the clean data alone, with the variance of q(x' | x, x0). The paths of
-    two models start alike, so that their KL is the mean, over paths of the first, of the sum over
-    these steps of the squared distance of the two means over twice the variance, which is 1/2 (SNR'
-    - SNR) |x0 - x0_reference|^2 (Kingma et al., arXiv 2107.00630). The last step, to the clean
-    data, adds no noise and does not count. It bounds the KL of what the paths end in before that
-    step.
+    Each step but the last draws x' from a normal distribution whose mean depends on the model only
+    through its estimate of the clean data, with the variance of q(x' | x, x0). The KL of the paths
+    of two models is then the mean, over paths of the first, of the sum over these steps of the
+    squared distance of the two means over twice the variance: 1/2 (SNR' - SNR) |x0 -
+    x0_reference|^2 (Kingma et al., arXiv 2107.00630). The last step, to the clean data, adds no
+    noise and does not count. The KL of paths bounds that of their ends before the last step.
 
     Args:
-      base: of both models.
-      steps: of the sampler, at least 2.
-      shape: of the samples.
-      params: of the model that draws.
-      reference: of the one that the KL is to.
+      base: family of both models.
+      steps: sampling steps, at least 2.
+      shape: shape of the samples.
+      params: parameters of the model that draws.
+      reference: parameters of the model that the KL is to.
       label: int [N]; None for an unconditional model.
-      key: of the draws.
+      key: random key.
     """
     inputs = _make_inputs(base, label, shape[0])
 
@@ -269,16 +267,15 @@ def draw_samples(
     return walk(step, base.process, steps, (x, jnp.zeros(shape[0])))
 
 
-def best_and_worst(images: jax.Array, rewards: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of the samples [B, K, ...] of each row those of the highest and the lowest of rewards [B, K]:
-    [B, 2, ...].
+def pick_best_and_worst(images: jax.Array, rewards: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Pick the samples of each row [B, K, ...] with the highest and the lowest reward: [B, 2, ...].
 
-    And the share of the time that each is preferred [B, 2]: always and never, or half of it where
-    rewards are equal.
+    Also return the shares [B, 2] with which each is preferred: 1 and 0, or 1/2 each for equal
+    rewards.
     """
     rows = jnp.arange(len(images))[:, None]
-    # Of equal rewards the last is the highest and the first the lowest, so that a pair is of two
-    # samples.
+    # Of equal rewards the last counts as the highest and the first as the lowest, so that a pair
+    # has two samples.
     chosen = jnp.argsort(rewards, axis=1)[:, jnp.array([-1, 0])]
     best, worst = rewards.max(1), rewards.min(1)
     share = jnp.where(best > worst, 1.0, 0.5)
@@ -293,11 +290,11 @@ def update(
     optimizer: Rules,
     axis: str | None = None,
 ) -> tuple[State, Metrics]:
-    """``family.updates`` gradient steps on what ``collect`` gives; ``step`` counts one. Metrics are
-    means over all.
+    """Make ``family.updates`` gradient steps on a batch of ``collect``; ``step`` increases by one.
+    Metrics are means over all updates.
 
-    Noise depends on a row's number in the whole batch, so that it makes no difference how many
-    devices share it.
+    Noise depends on a row's number in the whole batch, so the result does not depend on the number
+    of devices.
     """
     reference = state.frozen[BASE]["params"]
     key = jax.random.split(state.step_key, 3)[2]
@@ -311,7 +308,7 @@ def update(
         def loss(
             params: Params, variables: Variables, batch: Batch, _: jax.Array
         ) -> tuple[Metrics, Variables]:
-            return losses(
+            return compute_metrics(
                 family, params, reference, batch, batch["times"][:, number], fresh
             ), variables
 
@@ -321,7 +318,7 @@ def update(
     return state.replace(step=state.step + 1), jax.tree.map(lambda x: x.sum(0), several)
 
 
-def losses(
+def compute_metrics(
     family: RewardedDiffusion,
     params: Params,
     reference: Params,
@@ -329,8 +326,8 @@ def losses(
     t: jax.Array,
     key: jax.Array,
 ) -> Metrics:
-    """The metrics of a batch of ``collect`` at times t [B], with noise and hidden labels by
-    ``key`` and the row.
+    """Compute the metrics of a batch of ``collect`` at times t [B]; ``key`` and the row seed noise
+    and hidden labels.
     """
     base, mask, weight = family.base, batch["mask"], batch["weight"]
     noise_keys, hide_keys = jax.vmap(
@@ -344,13 +341,13 @@ def losses(
     images, count = batch["drawn"], weight.shape[1]
     if family.data:
         images = jnp.concatenate([images, batch["image"][:, None]], 1)
-    found = errors(base, params, images, noise, t, label)
+    found = compute_errors(base, params, images, noise, t, label)
     several = {name: batch[name] for name in ("reward", "kl")}
     if family.method == "weighted":
         several["policy_loss"] = (weight * found[:, :count]).sum(1)
         several["effective_samples"] = 1 / jnp.square(weight).sum(1)
     else:
-        moved = found[:, :count] - errors(base, reference, batch["drawn"], noise, t, label)
+        moved = found[:, :count] - compute_errors(base, reference, batch["drawn"], noise, t, label)
         margin = -family.beta * (moved[:, 0] - moved[:, 1])
         pair = jnp.stack([preference_loss(margin), preference_loss(-margin)], 1)
         several["policy_loss"] = (weight * pair).sum(1)
@@ -362,7 +359,7 @@ def losses(
     return {name: Mean.of(values, mask) for name, values in several.items()}
 
 
-def errors(
+def compute_errors(
     base: Diffusion,
     params: Params,
     images: jax.Array,
@@ -370,14 +367,14 @@ def errors(
     t: jax.Array,
     label: jax.Array | None,
 ) -> jax.Array:
-    """The weighted squared error of each image [B, K], the mean over pixels.
+    """Compute the weighted squared error of each image [B, K], averaged over pixels.
 
     Args:
-      base: of the model.
-      params: of the model.
+      base: family of the model.
+      params: parameters of the model.
       images: [B, K, H, W, C].
       noise: [B, H, W, C], shared by the images of a row.
-      t: [B], likewise.
+      t: times [B], likewise.
       label: int [B], likewise; None for an unconditional model.
     """
     count = images.shape[1]
@@ -391,11 +388,11 @@ def errors(
 
 
 def _make_inputs(base: Diffusion, label: jax.Array | None, n: int) -> dict[str, jax.Array]:
-    """The conditions of ``n`` images that are not augmented, apart from the time."""
+    """Return the conditions of ``n`` unaugmented images, other than the time."""
     given = {"label": label, "augment": base.augment.make_null(n)}
     return {name: value for name, value in given.items() if value is not None}
 
 
 def _null(params: Params) -> int:
-    """The label of no label, the last that is embedded."""
+    """Return the null label, the last one of the embedding."""
     return len(params["net"]["label"]["embedding"]) - 1

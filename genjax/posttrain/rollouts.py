@@ -1,11 +1,9 @@
-"""Policies that continue learning: responses drawn to prompts, and what models say of each of
-their tokens.
-"""
+"""Draws responses to prompts, and scores their tokens under a model."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax
@@ -22,8 +20,8 @@ from genjax.families.rewards import decode_rows, extract_prompts, score_texts
 from genjax.family import Batch, Params, Trained
 from genjax.samplers.tokens.decoding import Prompts, Stops, TokenSampler
 
-LOGITS = 2**26  # that are in memory at once, a quarter of a gigabyte
-MOST_AGREEMENT = 0.95  # of responses to different prompts; above it a policy has one answer
+LOGITS = 2**26  # logits in memory at once, a quarter of a gigabyte
+MOST_AGREEMENT = 0.95  # above it, a policy gives all prompts the same answer
 
 
 class Rollout(NamedTuple):
@@ -31,9 +29,9 @@ class Rollout(NamedTuple):
 
     Attributes:
       tokens: int32 [B, P + N], prompts left-padded, then responses.
-      real: bool [B, P + N], False for padding and for what is after the end of a response.
-      log_probs: float32 [B, N], as the sampler had them.
-      ended: bool [B], whether the end was drawn.
+      real: bool [B, P + N], False for padding and after the end of a response.
+      log_probs: float32 [B, N], as computed by the sampler, in nats.
+      ended: bool [B], whether an end token was drawn.
     """
 
     tokens: jax.Array
@@ -43,12 +41,12 @@ class Rollout(NamedTuple):
 
 
 class TokenScores(NamedTuple):
-    """What a model predicts of drawn tokens; float32.
+    """Scores of drawn tokens under a model, float32.
 
     Attributes:
-      log_probs: log p(token | those before it), [B, N].
-      entropy: of the distribution that the token is drawn from, in nats, [B, N].
-      features: that it is predicted from, [B, N, D], in the type of the parameters.
+      log_probs: log p(token | earlier tokens) in nats, [B, N].
+      entropy: entropy of the next-token distribution in nats, [B, N].
+      features: last hidden states, [B, N, D], in the dtype of the parameters.
     """
 
     log_probs: jax.Array
@@ -57,45 +55,48 @@ class TokenScores(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4, 6, 7))
-def rollout(
+def draw_rollout(
     family: Autoregressive,
     params: Params,
     prompts: jax.Array,
-    asked: jax.Array,
+    prompt_mask: jax.Array,
     new_tokens: int,
     key: jax.Array,
     ends: Stops = (),
     pad: int = 0,
 ) -> Rollout:
-    """Responses of up to ``new_tokens`` to prompts, drawn at temperature 1 without filters, in one
+    """Draw responses of up to ``new_tokens`` to prompts, at temperature 1 without filters, in one
     compiled loop.
 
     Args:
-      family: of the policy.
-      params: of the policy.
+      family: family of the policy.
+      params: parameters of the policy.
       prompts: int32 [B, P], left-padded.
-      asked: bool [B, P], True for real tokens.
-      key: of the draws.
-      ends: sequences of tokens that end a response.
+      prompt_mask: bool [B, P], False for padding.
+      key: random key.
+      ends: token sequences that end a response.
       pad: token after the end.
     """
     drawn = continue_prompts(
-        family, params, Prompts(prompts, asked), TokenSampler(new_tokens), key, ends, pad
+        family, params, Prompts(prompts, prompt_mask), TokenSampler(new_tokens), key, ends, pad
     )
     inside = jnp.arange(new_tokens)[None] < drawn.lengths[:, None]
-    tokens, real = jnp.concatenate([prompts, drawn.tokens], 1), jnp.concatenate([asked, inside], 1)
+    tokens, real = (
+        jnp.concatenate([prompts, drawn.tokens], 1),
+        jnp.concatenate([prompt_mask, inside], 1),
+    )
     return Rollout(tokens, real, drawn.log_probs, drawn.done)
 
 
 def score_tokens(
     family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
 ) -> TokenScores:
-    """Score the last ``new_tokens`` of tokens int32 [B, T], ``real`` bool [B, T].
+    """Score the last ``new_tokens`` of tokens int32 [B, T]; ``real`` bool [B, T] is False for
+    padding.
 
-    Where the logits would be large they are made for some of the rows at a time, and again for the
-    gradient.
+    Large logits are computed for some rows at a time, and again for the gradient.
     """
-    found = features(family, params, tokens, real, new_tokens)
+    found = compute_features(family, params, tokens, real, new_tokens)
     module = family.net.module(_vocabulary(params))
 
     def score_rows(rows: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -115,11 +116,11 @@ def score_tokens(
     return TokenScores(own[:, 0], entropy[:, 0], found)
 
 
-def features(
+def compute_features(
     family: Autoregressive, params: Params, tokens: jax.Array, real: jax.Array, new_tokens: int
 ) -> jax.Array:
-    """Those that the last ``new_tokens`` are predicted from, [B, N, D]; without dropout, as
-    the tokens were drawn.
+    """Compute the features [B, N, D] that predict the last ``new_tokens``; without dropout, as in
+    sampling.
     """
     segments = real.astype(jnp.int32)[:, :-1]
     positions = jnp.maximum(jnp.cumsum(segments, 1) - 1, 0)
@@ -142,42 +143,49 @@ def draw_responses(
     rows: slice = slice(None),
     copies: int = 1,
 ) -> tuple[Rollout, int]:
-    """Responses of a policy to the prompts of a batch, and the room that prompts have.
+    """Draw a policy's responses to the prompts of a batch; also return the padded length of
+    prompts.
 
     Args:
-      family: what trains the policy: with its ``base``, ``codec``, ``new_tokens`` and
-        ``longest_prompt``.
-      policy: whole parameters.
-      batch: with a ``prefix_mask``.
-      key: of the draws.
-      rows: of the batch, whose prompts are answered.
-      copies: responses to each prompt, which follow on each other.
+      family: family that trains the policy, with ``base``, ``codec``, ``new_tokens`` and
+          ``longest_prompt``.
+      policy: merged parameters of the policy.
+      batch: batch with a ``prefix_mask``.
+      key: random key.
+      rows: rows of the batch whose prompts are answered.
+      copies: responses per prompt, which are consecutive.
 
     Raises:
-      UserError: a prompt that is empty or longer than ``longest_prompt``, or several processes.
+      UserError: a prompt is empty or longer than ``longest_prompt``, or there are several
+          processes.
     """
     if jax.process_count() > 1:
-        raise UserError("responses are drawn and rewarded in one process")
+        raise UserError("drawing and rewarding responses needs a single process")
     longest = family.longest_prompt or batch["tokens"].shape[1]
     sizes = np.asarray(batch["prefix_mask"][rows]).sum(1)
     if not 0 < sizes.min() <= sizes.max() <= longest:
         raise UserError(
-            f"prompts are of 1 to {longest} tokens (family.longest_prompt), but there is one of "
-            f"{int(sizes.min() if sizes.min() < 1 else sizes.max())}"
+            f"a prompt must have 1 to {longest} tokens (family.longest_prompt), got "
+            f"{int(sizes.min() if sizes.min() < 1 else sizes.max())}",
+            "family.longest_prompt",
         )
     known = ends_of(family.codec)
     ends, pad = tuple((end,) for end in known), known[0] if known else family.codec.pad or 0
-    prompts, asked = extract_prompts(batch["tokens"][rows], batch["prefix_mask"][rows], longest)
-    prompts, asked = (jnp.repeat(x, copies, 0) for x in (prompts, asked))
-    return rollout(family.base, policy, prompts, asked, family.new_tokens, key, ends, pad), longest
+    prompts, prompt_mask = extract_prompts(
+        batch["tokens"][rows], batch["prefix_mask"][rows], longest
+    )
+    prompts, prompt_mask = (jnp.repeat(x, copies, 0) for x in (prompts, prompt_mask))
+    return draw_rollout(
+        family.base, policy, prompts, prompt_mask, family.new_tokens, key, ends, pad
+    ), longest
 
 
 def score_rollout(reward: Component, codec: Component, drawn: Rollout, longest: int) -> jax.Array:
-    """What a plain function thinks of each response, float32 [B]; ``longest`` tokens are the
-    prompt's.
+    """Score each response by a reward function, float32 [B]; the first ``longest`` tokens are the
+    prompt.
 
     Raises:
-      UserError: it fails; see ``rewards_of_texts``.
+      UserError: the function fails, see ``genjax.families.rewards.score_texts``.
     """
     tokens, real = np.asarray(drawn.tokens), np.asarray(drawn.real)
     prompts = decode_rows(codec, tokens[:, :longest], real[:, :longest])
@@ -190,85 +198,75 @@ def check_policy(what: str, base: Trained, spec: Spec) -> None:
     """Refuse a base run that is not a language model of the data's tokens, with a ``UserError``."""
     if not isinstance(base.family, Autoregressive):
         raise UserError(
-            f"{what} starts from an Autoregressive model, but the run {base.run_dir} is of a "
-            f"{type(base.family).__name__} (family.base)"
+            f"family.base must be an Autoregressive model in {what}, but {base.run_dir} is a "
+            f"{type(base.family).__name__}",
+            "family.base",
         )
     if spec.source_length is not None or spec.image is not None or base.family.prefix_lm:
-        raise UserError(f"{what} is for models of texts alone: no source, no image, no prefix_lm")
+        raise UserError(f"{what} needs a model of plain texts: no source, no image, no prefix_lm")
     check_vocabulary(base, spec)
 
 
 def check_vocabulary(other: Trained, spec: Spec) -> None:
-    """Refuse a run that knows another number of tokens, with a ``UserError``."""
+    """Refuse a run with another size of vocabulary, with a ``UserError``."""
     if other.spec.vocabulary != spec.vocabulary:
         raise UserError(
-            f"the run {other.run_dir} knows {other.spec.vocabulary} tokens, but the data have "
-            f"{spec.vocabulary}"
+            f"the run {other.run_dir} must have the {spec.vocabulary} tokens of the data, got "
+            f"{other.spec.vocabulary}"
         )
 
 
 def check_prompts(what: str, family: Component, base: Trained, spec: Spec) -> int:
-    """The most tokens of a prompt and its response together.
+    """Check base and data, and return the maximum number of tokens of a prompt with its response.
 
     Raises:
-      UserError: the base or the data are not for responses to prompts, or there is no room.
+      UserError: the base or the data do not fit, or a prompt with its response exceeds the context.
     """
     if not spec.prefixed or spec.packed or spec.vocabulary is None:
-        raise UserError(
-            f"{what} answers prompts: its data are rows of one text each with a prefix_mask, not "
-            "packed"
-        )
+        raise UserError(f"{what} needs prompts: unpacked rows of one text each, with a prefix_mask")
     check_policy(what, base, spec)
     room = (family.longest_prompt or spec.shape[0]) + family.new_tokens
     if room - 1 > base.family.net.context:
         raise UserError(
-            f"a prompt and its response are of up to {room} tokens, more than the context of "
-            f"{base.family.net.context} of {base.run_dir} and one; give a smaller longest_prompt "
-            "or new_tokens"
+            f"longest_prompt + new_tokens must be <= {base.family.net.context + 1} (context of "
+            f"{base.run_dir}, plus one), got {room}",
+            "longest_prompt",
         )
     return room
 
 
-def check_counts(family: Component, names: Sequence[str]) -> None:
-    """Refuse hyper-parameters below 1, with a ``UserError``."""
-    for name in names:
-        value = getattr(family, name)
-        if value is not None and value < 1:
-            raise UserError(f"{name} is at least 1, not {value}")
-
-
 def strip_padding(tokens: jax.Array, real: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Rows without the padding before them: tokens and mask [B, T]."""
+    """Move the left padding of rows to the right: tokens and mask [B, T]."""
     order = jnp.argsort(~real, axis=1, stable=True)
     return jnp.take_along_axis(tokens, order, 1), jnp.take_along_axis(real, order, 1)
 
 
 def find_one_answer(numbers: Mapping[str, float]) -> dict[str, str]:
-    """What a policy says that gives nearly all prompts the same response."""
+    """Report a policy that gives nearly all prompts the same response."""
     agreed = numbers.get("agreement", 0.0)
     if not agreed > MOST_AGREEMENT:
         return {}
     return {
-        "agreement": f"the policy has collapsed: two responses are the same in {100 * agreed:.0f} "
-        "of 100 cases, whatever their prompts; raise family.kl, draw at a higher temperature, or "
-        "see whether the reward pays for one answer"
+        "agreement": "the policy has collapsed: responses to different prompts are the same in "
+        f"{100 * agreed:.0f} of 100 cases; raise family.kl, or check whether the reward favours "
+        "one answer"
     }
 
 
 def measure_agreement(
     tokens: jax.Array, real: jax.Array, new_tokens: int, weight: jax.Array
 ) -> jax.Array:
-    """How many of the others have the same response as each [B], as a share: of those with another
-    prompt, or of all others where there is one prompt.
+    """Measure the share [B] of other rows with the same response as each: of those with another
+    prompt, or of all others if there is only one prompt.
 
     Args:
       tokens: [B, T], prompts and then responses.
-      real: where a token stands, bool [B, T].
-      new_tokens: that a response has room for, at the end of T.
-      weight: 0 for rows that only fill the batch up, [B].
+      real: bool [B, T], False for padding.
+      new_tokens: length of responses, at the end of T.
+      weight: [B], 0 for padding rows.
     """
     place = jnp.arange(1, tokens.shape[1] + 1, dtype=jnp.uint32)
-    # A number of 32 bits for each text; two texts of one number by chance are one in 4 billion.
+    # A 32-bit hash of each text; two texts collide with a chance of one in 4 billion.
     mixed = (tokens.astype(jnp.uint32) + 1) * jnp.uint32(2654435761)
     mixed = (mixed ^ (mixed >> 15) ^ (place * jnp.uint32(40503))[None]) * jnp.uint32(2246822519)
     mixed = jnp.where(real, mixed ^ (mixed >> 13), 0)

@@ -1,9 +1,8 @@
-"""Fine-tuning a Transformer by the layer: lower ones, which know what is general, are moved less or
-later.
+"""Layer-wise fine-tuning of a Transformer: lower, more general layers learn more slowly or later.
 
-Layer-wise learning rates and gradual unfreezing: Howard & Ruder, arXiv 1801.06146. What is taken
-over from another run is said by ``Experiment.start_from``, what stands still by
-``Optimizer.freeze``.
+Layer-wise learning rates and gradual unfreezing: Howard & Ruder, arXiv 1801.06146.
+``Experiment.start_from`` sets what is loaded from another run, ``Optimizer.freeze`` what is not
+trained.
 """
 
 from __future__ import annotations
@@ -14,39 +13,37 @@ from genjax.errors import UserError
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Factor, First
 
-# what is below all layers
+# Parameters below all layers.
 BELOW = r"(^|/)(embedding|position_embedding|type_embedding|embedding_norm)(/|$)"
 
 
 def layer_rates(net: Transformer, decay: float) -> tuple[tuple[str, Factor], ...]:
-    """For an optimizer's ``rates``: the last layer and what is above it learn at the full rate,
-    each layer below at ``decay`` times that above it, the embeddings at ``decay`` times the first
-    layer's.
+    """Return ``rates`` for an optimizer: full rate for the last layer and above, ``decay`` times
+    that of the layer above for each other layer, and ``decay`` times the first layer's for the
+    embeddings.
 
-    A head that is the table of embeddings (``tied``) is one of them.
+    A ``tied`` head counts as embeddings.
 
     Args:
-      net: whose layers, wherever its parameters lie.
-      decay: above 0, at most 1.
+      net: Transformer whose layers are matched, under any path.
+      decay: factor per layer, above 0 and at most 1.
     """
     if not 0 < decay <= 1:
-        raise UserError(
-            f"the decay of layers' learning rates is above 0 and at most 1, not {decay}"
-        )
+        raise UserError(f"decay must be > 0 and <= 1, got {decay}", "decay")
     factors = tuple(decay ** (net.layers - 1 - i) for i in range(net.layers))
     return ((BELOW, decay**net.layers), *_match_layers(net, factors))
 
 
 def gradual_unfreezing(net: Transformer, updates: int) -> tuple[tuple[str, First], ...]:
-    """For an optimizer's ``unfreeze``: what is above the layers learns from the start, the last
-    layer after this many updates, each below as many later, the embeddings last.
+    """Return ``unfreeze`` for an optimizer: parameters above the layers learn from the start, the
+    last layer after ``updates`` updates, each layer below ``updates`` later, the embeddings last.
 
     Args:
-      net: whose layers, wherever its parameters lie.
-      updates: from one to the next, at least 1.
+      net: Transformer whose layers are matched, under any path.
+      updates: updates between layers, at least 1.
     """
     if updates < 1:
-        raise UserError(f"layers are unfrozen at least 1 update apart, not {updates}")
+        raise UserError(f"updates must be >= 1, got {updates}", "updates")
     firsts = tuple(updates * (net.layers - i) for i in range(net.layers))
     return ((BELOW, updates * (net.layers + 1)), *_match_layers(net, firsts))
 

@@ -1,3 +1,3 @@
-"""From raw files to a training set that one can trust: read, clean, de-duplicate, split,
+"""Turn raw files into a training set that one can trust: read, clean, de-duplicate, split,
 describe.
 """

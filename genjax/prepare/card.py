@@ -1,5 +1,5 @@
-"""The data card: what went in, what came out, what was dropped and why, and a small manifest
-to commit.
+"""Write the data card (what went in and came out, what was dropped and why) and a small manifest to
+commit.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, Stage
 from genjax.serial.json_text import Json
 
 CARD = "card.md"
-KINDS = 30  # of changes that a stage shows
-HELD, SHOWN = 1000, 100  # characters of an example that are kept, and that are shown
+KINDS = 30  # most kinds of changes shown for a stage
+HELD, SHOWN = 1000, 100  # characters of an example that are stored, and that are shown
 
 
 def format_record(row: Mapping[str, Json]) -> str:
-    """What a record holds, in one line, cut where nobody reads on."""
+    """Format a record in one line, cut to a readable length."""
     values = [
         value
         for name, value in row.items()
@@ -46,7 +46,7 @@ def format_record(row: Mapping[str, Json]) -> str:
 
 
 def excerpt(text: str, stages: Sequence[Stage]) -> str:
-    """As much of a record's text as a person needs to see, redacted by all stages."""
+    """Shorten a record's text for people, redacted by all stages."""
     for stage in stages:
         text = stage.redact(text)
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
@@ -62,12 +62,17 @@ def write(
     read: Path,
     passed_over: Mapping[str, int],
 ) -> Path:
-    """Write card, plots and manifest; returns the path of the manifest, which comes last.
+    """Write card, plots and, last, the manifest; return the manifest's path.
 
     Args:
+      folder: folder of the set.
+      name: name of the set.
+      preparation: the preparation.
       inputs: hashes of the raw files.
-      read: the folder of the records as they were read.
-      passed_over: kinds of files that no reader takes, and how many there are of each.
+      outcomes: results of the stages.
+      found: shards of the set.
+      read: folder of the records as read.
+      passed_over: numbers of files that no reader reads, by kind.
     """
     pictures = {"stages": _stages(outcomes)} | _distributions(read, folder)
     _write_plots(folder, pictures)
@@ -104,11 +109,14 @@ def write(
 
 
 def write_synthetic(folder: Path, name: str, generator: Mapping[str, Json], found: Shards) -> Path:
-    """Write card, plots and manifest of records that a run drew; returns the path of the manifest,
-    which comes last.
+    """Write card, plots and, last, the manifest of records drawn by a run; return the manifest's
+    path.
 
     Args:
-      generator: the run, with step and seed of the draws and what it was trained on.
+      folder: folder of the set.
+      name: name of the set.
+      generator: the run, with step and seed of the samples and the data it was trained on.
+      found: shards of the set.
     """
     pictures = _distributions(None, folder)
     _write_plots(folder, pictures)
@@ -164,7 +172,7 @@ def _synthetic_card(
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Json]) -> Path:
-    """Write the manifest at once."""
+    """Write the manifest atomically."""
     path = folder / MANIFEST
     disk.write(path, json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     return path
@@ -225,7 +233,7 @@ def _stage_row(outcome: Outcome) -> str:
 
 
 def _examples(outcomes: Sequence[Outcome], preparation: Preparation) -> list[str]:
-    """Records that were dropped, for each stage and reason; none where none was."""
+    """Return examples of dropped records for each stage and reason; [] if none were dropped."""
     lines = [
         f"| {outcome.name} | {_cell(reason)} | {_cell(i)} | "
         f"{_cell(excerpt(text, preparation.stages))} |"
@@ -240,7 +248,7 @@ def _examples(outcomes: Sequence[Outcome], preparation: Preparation) -> list[str
 
 
 def _changed(outcomes: Sequence[Outcome]) -> list[str]:
-    """What was skipped and changed, the commonest first; none where nothing was."""
+    """Return what was skipped and changed, the commonest first; [] if nothing was."""
     rows = []
     for outcome in outcomes:
         found = sorted(outcome.changed.items(), key=lambda item: (-item[1].times, item[0]))
@@ -260,7 +268,7 @@ def _changed(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """A text as the cell of a table in one line."""
+    """Format a text as a table cell in one line."""
     return " ".join(text.replace("|", "\\|").split())
 
 
@@ -271,12 +279,11 @@ def _write_plots(folder: Path, pictures: Mapping[str, bytes]) -> None:
 
 
 def _distributions(read: Path | None, folder: Path) -> dict[str, bytes]:
-    """A picture of each column by its name: how often each class is there, or how long the values
-    are.
+    """Plot each column: the frequency of each class, or the lengths of the values.
 
     Args:
-      read: the folder of the records as they were read; None if they were not.
-      folder: that of the shards.
+      read: folder of the records as read; None if they were not read.
+      folder: folder of the shards.
     """
     before = {} if read is None else shards.lengths(read)
     were = {} if read is None else shards.classes(read)
@@ -291,7 +298,7 @@ def _distributions(read: Path | None, folder: Path) -> dict[str, bytes]:
 
 
 def _classes(column: str, before: Mapping[str, int] | None, after: Mapping[str, int]) -> bytes:
-    """How many records have each value of a column, as they were read and as they are now."""
+    """Plot how many records have each value of a column, before and after the preparation."""
     names = sorted({*(before or {}), *after})
     figure = new_figure(6, 0.25 * len(names) + 1)
     axes = figure.add_subplot()
@@ -306,7 +313,7 @@ def _classes(column: str, before: Mapping[str, int] | None, after: Mapping[str, 
 
 
 def _stages(outcomes: Sequence[Outcome]) -> bytes:
-    """How many records each stage left."""
+    """Plot how many records each stage left."""
     figure = new_figure(6, 0.4 * len(outcomes) + 1)
     axes = figure.add_subplot()
     names = [f"{number} {outcome.name}" for number, outcome in enumerate(outcomes)]
@@ -321,7 +328,7 @@ def _stages(outcomes: Sequence[Outcome]) -> bytes:
 
 
 def _lengths(column: str, before: np.ndarray | None, after: np.ndarray) -> bytes:
-    """How long the values of a column are, as they were read and as they are now."""
+    """Plot the lengths of the values of a column, before and after the preparation."""
     figure = new_figure(6, 3)
     axes = figure.add_subplot()
     whole = np.maximum(after if before is None else np.concatenate([before, after]), 1)

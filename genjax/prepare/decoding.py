@@ -1,4 +1,4 @@
-"""Bytes of raw files to text."""
+"""Decode bytes of raw files to text."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from genjax.errors import UserError
 
 
 def decode_bytes(raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> str:
-    """The text in the first encoding that fits, without a byte order mark; a ValueError tells that
-    none does.
+    """Decode bytes with the first encoding that fits, and remove a byte order mark.
 
     Args:
-      left: counts marks, and texts that are in another encoding than the first.
+      raw: the bytes.
+      encodings: encodings to try in turn.
+      left: counts of byte order marks, and of texts in another encoding than the first.
+
+    Raises:
+      ValueError: no encoding fits.
     """
     for number, encoding in enumerate(encodings):
         try:
@@ -29,16 +33,17 @@ def decode_bytes(raw: bytes, encodings: tuple[str, ...], left: Counter[str]) -> 
         if text.startswith("\ufeff"):
             text = text.removeprefix("\ufeff")
             left[MARKS] += 1
-        return whole(text, left)  # utf-7, for one, can spell half of a pair
+        return whole(text, left)  # utf-7, for example, can spell half of a pair
     raise ValueError(f"not in {' or '.join(encodings)}")
 
 
 def read_bytes(value: Any, encodings: tuple[str, ...], left: Counter[str]) -> Any:
-    """A value with text instead of bytes, however deep they lie; a ValueError tells that some are
-    not text.
+    """Decode bytes in a value, also in lists and dicts; NaN becomes None, as it means missing.
 
-    A number that is none (NaN) is null, as it is missing to whoever writes so. ``left`` counts
-    both.
+    ``left`` counts both.
+
+    Raises:
+      ValueError: some bytes are not text.
     """
     if isinstance(value, bytes):
         return decode_bytes(value, encodings, left)

@@ -1,4 +1,4 @@
-"""What runs a preparation: Daft in this process, or on a Ray cluster."""
+"""Choose what runs a preparation: Daft in this process, or on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from genjax.errors import UserError
 from genjax.serial.stored import CONFIG_MODULE
 
 NATIVE = "native"
-MORSEL = 2048  # records that are worked on together
+MORSEL = 2048  # records processed together
+# Bytes of a file that a stage writes, and of the records held in memory before that.
 FILE, ROW_GROUP = (
     32 * 2**20,
     8 * 2**20,
-)  # bytes of what a stage writes, and of what is held in memory before that
+)
 
 
 def begin(engine: str) -> None:
-    """Let Daft work by ``engine``: "native", "ray" for one on this machine, or a cluster's address.
+    """Start Daft with ``engine``: "native", "ray" on this machine, or the address of a cluster.
 
     Raises:
-      UserError: no such cluster, Ray is not installed, or this process has started with another
-        engine.
+      UserError: the cluster does not exist, Ray is not installed, or this process already uses
+        another engine.
     """
     kind = NATIVE if engine == NATIVE else "ray"
-    os.environ.setdefault("DO_NOT_TRACK", "true")  # Daft would tell its makers how it is used
+    os.environ.setdefault("DO_NOT_TRACK", "true")  # turns off Daft's telemetry
     os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
     os.environ["DAFT_RUNNER"] = kind
     import daft
 
-    logging.getLogger("daft_local_execution").setLevel(
-        logging.CRITICAL
-    )  # the exception says what fails
+    # The exception already says what fails.
+    logging.getLogger("daft_local_execution").setLevel(logging.CRITICAL)
     if kind == "ray":
         _connect(engine)
-    # By default eight groups of files are read ahead, however few the cores, and half a gigabyte
-    # waits to be written.
+    # By default Daft reads eight groups of files ahead, even on few cores, and holds half a
+    # gigabyte before writing.
     daft.set_execution_config(
         scantask_max_parallel=os.cpu_count() or 1,
         default_morsel_size=MORSEL,
@@ -46,15 +46,16 @@ def begin(engine: str) -> None:
     daft.get_or_create_runner()
     if daft.get_or_infer_runner_type() != kind:
         raise UserError(
-            f"this process works with another engine than {engine!r} already: start a new one"
+            f"this process already uses another engine than {engine!r}: start a new process"
         )
 
 
 def _connect(engine: str) -> None:
     if engine != "ray" and ":" not in engine:
         raise UserError(
-            "an engine is 'native', 'ray' or a cluster's address like ray://HOST:10001, not "
-            f"{engine!r}"
+            "runner must be 'native', 'ray' or the address of a cluster such as ray://HOST:10001, "
+            f"got {engine!r}",
+            "runner",
         )
     try:
         import ray
@@ -71,7 +72,6 @@ def _connect(engine: str) -> None:
             raise UserError(
                 f"there is no Ray cluster at {engine}: {str(error).splitlines()[0]}"
             ) from error
-    if (
-        CONFIG_MODULE in sys.modules
-    ):  # stages that a config defines itself; workers cannot import a config
+    if CONFIG_MODULE in sys.modules:
+        # Workers cannot import a config, which may define stages: send them its module by value.
         ray.cloudpickle.register_pickle_by_value(sys.modules[CONFIG_MODULE])

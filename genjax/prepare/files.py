@@ -1,6 +1,4 @@
-"""The raw files of a preparation: found by patterns and opened, here or behind any URL that
-fsspec knows.
-"""
+"""Find and open the raw files of a preparation, locally or at any URL that fsspec knows."""
 
 from __future__ import annotations
 
@@ -24,13 +22,11 @@ from genjax.data.images.files import Fitting, check_name, fitting, place_pattern
 from genjax.errors import UserError
 
 BLOCK = 2**20  # bytes hashed at once
-PACKAGES = {".zst": "backports.zstd", ".lz4": "lz4"}  # that unpack what Python alone does not
+PACKAGES = {".zst": "backports.zstd", ".lz4": "lz4"}  # packages for formats that Python lacks
 
 
 def _zstd() -> Any:
-    """A module of zstd that says when a file is cut, as zstandard does not; None if none is
-    installed.
-    """
+    """Return a zstd module that detects truncated files (zstandard does not), or None."""
     for name in ("compression.zstd", "backports.zstd"):
         with contextlib.suppress(ImportError):
             return importlib.import_module(name)
@@ -38,7 +34,7 @@ def _zstd() -> Any:
 
 
 ZSTD = _zstd()
-# What reading a cut or spoilt file raises.
+# What reading a truncated or damaged file raises.
 DAMAGED: tuple[type[Exception], ...] = (
     EOFError,
     OSError,
@@ -55,12 +51,10 @@ class Files:
     """Raw files in a fixed order.
 
     Attributes:
-      root: the folder that names leave out of the paths: a path, or a URL such as
-        s3://bucket/folder.
-      paths: of the files, as their file system calls them.
-      others: what else lies where the patterns look, of a local folder: path and kind, such as
-        ".txt".
-      recased: paths of those that would fit in other capitals.
+      root: folder that names leave out of the paths: a path, or a URL such as s3://bucket/folder.
+      paths: paths of the files in their file system.
+      others: other files where the patterns look, in a local folder: path and kind, such as ".txt".
+      recased: paths of other files that would match if case were ignored.
     """
 
     root: str
@@ -70,15 +64,15 @@ class Files:
 
     @classmethod
     def find(cls, root: str | None, patterns: tuple[str, ...]) -> Files:
-        """Find the files that patterns fit.
+        """Find the files that match patterns.
 
         Args:
-          root: a folder or URL; None takes that of $GENJAX_DATA.
-          patterns: of files below it, such as "books/*.txt.gz" or "**/*.png".
+          root: a folder or URL; None for $GENJAX_DATA.
+          patterns: patterns of files below it, such as "books/*.txt.gz" or "**/*.png".
 
         Raises:
-          UserError: no root, a pattern that no file fits, or a file whose name no record can hold
-            or that only a missing package unpacks.
+          UserError: there is no root, a pattern matches no file, a file name is not text, or a file
+            needs a missing package to unpack.
         """
         placed = [place_pattern(pattern) for pattern in patterns]
         root = root or os.environ.get("GENJAX_DATA") or _common_folder(placed)
@@ -95,11 +89,11 @@ class Files:
                 found = _fitting(system, base, pattern)
             except ValueError as error:
                 raise UserError(f"{pattern!r} is not a pattern of files: {error}") from error
-            # what a link that leads nowhere is meant to be is not known
+            # The kind of a link that leads nowhere is unknown.
             names = sorted(found.names + found.broken)
             if not names:
-                hint = f"; {found.recased[0]} would in other capitals" if found.recased else ""
-                raise UserError(f"no file of {root} fits {pattern!r}{hint}", "files")
+                hint = f"; {found.recased[0]} would in another case" if found.recased else ""
+                raise UserError(f"no file of {root} matches {pattern!r}{hint}", "files")
             paths |= {f"{base}/{name}": None for name in names}
             others |= {f"{base}/{entry.name}": entry.kind for entry in found.others}
             recased |= {f"{base}/{name}": None for name in found.recased}
@@ -110,19 +104,17 @@ class Files:
         return cls(root, tuple(paths), left, tuple(path for path in recased if path not in paths))
 
     def name(self, path: str) -> str:
-        """A path below the root, as records and messages name it."""
+        """Return a path relative to the root, as used in records and messages."""
         base = _system(self.root)[1]
         return path.removeprefix(f"{base}/")
 
     def open(self, path: str) -> BinaryIO:
-        """A file to read bytes from; ".gz", ".bz2", ".xz", ".lzma" and a ".zip" of one file are
-        unpacked as it is read.
-
-        So are ".zst" and ".lz4" where their packages are installed.
+        """Open a file to read bytes; ".gz", ".bz2", ".xz", ".lzma" and a ".zip" of one file are
+        unpacked while reading, and ".zst" and ".lz4" if their packages are installed.
 
         Raises:
-          UserError: they are not.
-          one of DAMAGED: the file cannot be read or unpacked, or grows too much, as may reading it.
+          UserError: a package is missing. one of DAMAGED: the file cannot be read or unpacked, or
+            grows too much; reading may raise this, too.
         """
         import fsspec
 
@@ -137,8 +129,8 @@ class Files:
         )
 
     def digest(self, path: str) -> str:
-        """A hash of the contents of a local file; of a remote one what its system tells of it
-        (size, version, time).
+        """Return a hash of a local file's contents, or of what the file system says about a remote
+        one (size, version, time).
         """
         system = _system(self.root)[0]
         if "file" not in system.protocol:
@@ -154,16 +146,16 @@ class Files:
 
 
 def _common_folder(placed: Sequence[tuple[Path | None, str]]) -> str | None:
-    """The folder above all patterns, where all of them are absolute."""
+    """Return the folder above all patterns if all of them are absolute, else None."""
     folders = [str(folder) for folder, _ in placed if folder is not None]
     return os.path.commonpath(folders) if folders and len(folders) == len(placed) else None
 
 
 def _put_below(root: str, folder: Path | None, pattern: str) -> str:
-    """A pattern below the root; an absolute one must look there.
+    """Return a pattern relative to the root.
 
     Raises:
-      UserError: it looks elsewhere.
+      UserError: an absolute pattern is not below the root.
     """
     if folder is None:
         return pattern
@@ -178,7 +170,7 @@ def _put_below(root: str, folder: Path | None, pattern: str) -> str:
 
 
 def _fitting(system: Any, base: str, pattern: str) -> Fitting:
-    """The files below a folder that fit a pattern: links are followed in a local one, see
+    """Find the files below a folder that match a pattern; in a local one links are followed, see
     ``fitting``.
     """
     if "file" in system.protocol and not pattern.startswith("/") and ".." not in pattern.split("/"):
@@ -190,7 +182,7 @@ def _fitting(system: Any, base: str, pattern: str) -> Fitting:
 
 
 def _compression(path: str) -> str | None:
-    """How fsspec calls what a file is packed by; None for nothing."""
+    """Return fsspec's name for the compression of a file; None for none."""
     import fsspec
 
     suffix = os.path.splitext(path)[1].lower()
@@ -201,27 +193,27 @@ def _compression(path: str) -> str | None:
 
 
 def _only_member(file: BinaryIO) -> BinaryIO:
-    """The one file of an archive.
+    """Open the single file of an archive.
 
     Raises:
-      zipfile.BadZipFile: it is not an archive, or of no file, several or one that cannot be
-        unpacked.
+      zipfile.BadZipFile: it is not an archive, has no file or several, or cannot be unpacked.
     """
     try:
         archive = zipfile.ZipFile(file)
         members = [member for member in archive.infolist() if not member.is_dir()]
         if len(members) != 1:
-            raise zipfile.BadZipFile(f"a zip archive of {len(members)} files, where one is read")
+            raise zipfile.BadZipFile(f"a zip archive must hold one file, got {len(members)}")
         return cast(BinaryIO, archive.open(members[0]))
     except (
         RuntimeError,
         ValueError,
-    ) as error:  # it requests a password, or is packed in a way that is not known
+    ) as error:
+        # It needs a password, or uses an unknown compression.
         raise zipfile.BadZipFile(str(error)) from error
 
 
 def _system(root: str) -> tuple[Any, str]:
-    """The file system of a URL, and the path in it."""
+    """Return the file system of a URL and the path in it."""
     import fsspec
 
     try:

@@ -1,4 +1,4 @@
-"""The reader of a preparation for files of JSON objects."""
+"""The reader for raw files of JSON objects."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from genjax.prepare.readers import (
 from genjax.prepare.stage import ARROW
 from genjax.serial.json_text import HALF, replace_halves, values
 
-MARK = b"\xef\xbb\xbf \t\r\n"  # blanks, and the byte order mark of UTF-8
+MARK = b"\xef\xbb\xbf \t\r\n"  # blanks and the UTF-8 byte order mark
 
 
 @checks.frozen
 class JsonLines(Reader):
-    """JSON objects: one a line, of several lines each, or in a list.
+    """Reads JSON objects: one per line, each over several lines, or in a list.
 
-    Values that are not text are written as JSON; a missing one is null.
+    Values that are not text are written as JSON; a missing value is null.
 
     Attributes:
       files: patterns below the root.
-      root: a folder or URL; None takes $GENJAX_DATA.
-      columns: the members that are taken.
-      encodings: tried in turn on each line.
+      root: a folder or URL; None for $GENJAX_DATA.
+      columns: members to read.
+      encodings: encodings to try in turn on each line.
     """
 
     files: tuple[str, ...]
@@ -75,7 +75,7 @@ class JsonLines(Reader):
     def _read_list(
         self, raw: bytes, encoding: str, name: str, left: Counter[str]
     ) -> Iterator[Found]:
-        """The records of a file that is a list, of several lines each, or in UTF-16 or UTF-32."""
+        """Yield the records of a file that is not one record per line in UTF-8, such as a list."""
         try:
             known = self.encodings if encoding.startswith("utf-8") else (encoding,)
             text = decode_bytes(raw, known, left)
@@ -113,7 +113,7 @@ class JsonLines(Reader):
     def _make_record(self, place: str, text: str, row: Any, left: Counter[str]) -> Found:
         if not isinstance(row, dict):
             return make_broken_record(place, text, "no JSON object")
-        if "\\u" in text or HALF.search(text):  # else there is none to look for
+        if "\\u" in text or HALF.search(text):  # otherwise there are no halves of pairs
             row, halves = replace_halves(row)
             left[HALVES] += halves
         pass_over(row, self.columns, "a record", left)

@@ -1,4 +1,4 @@
-"""Generated records of people, some written down twice with slips of the pen, whose truth is
+"""Generated records of people, some of them repeated with typing errors, so that the truth is
 known.
 """
 
@@ -50,14 +50,14 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @checks.frozen
 class GeneratedPeople(Reader):
-    """People, and of some a second record with one to three slips; in the form of the FEBRL sets.
+    """Generates people, and for some a second record with one to three errors, like the FEBRL sets.
 
-    ``rec_id`` tells the truth: "rec-N-org" and "rec-N-dup-0" are one person.
+    ``rec_id`` tells the truth: "rec-N-org" and "rec-N-dup-0" are the same person.
 
     Attributes:
-      count: people.
-      twice: how many of them are written down twice.
-      seed: of everything.
+      count: number of people.
+      twice: number of people with two records.
+      seed: seed of all draws.
     """
 
     count: int = 400
@@ -113,8 +113,8 @@ def _word(rng: np.random.Generator, syllables: int) -> str:
 
 
 def _slip(rng: np.random.Generator, value: str) -> str:
-    """A value with one character changed, left out, put in or exchanged with the next, or
-    nothing at all.
+    """Return a value with a typing error: one character replaced, dropped, inserted or swapped with
+    the next, or the whole value missing.
     """
     at = int(rng.integers(len(value)))
     digits = value[at].isdigit()

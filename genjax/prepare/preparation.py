@@ -1,4 +1,4 @@
-"""``Preparation``: a pipeline from raw files to a training set, as a config lists it."""
+"""``Preparation``: the pipeline from raw files to a training set, as written in configs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from genjax.prepare.stage import Stage
 
 @checks.frozen
 class Preparation:
-    """From raw files to Parquet shards with a data card.
+    """Turns raw files into Parquet shards with a data card.
 
     Attributes:
-      readers: of the raw files; all give the same columns.
-      stages: what is done to the records, in this order.
-      licence: of the data, as the card tells it.
-      origin: where the data come from, as the card tells it.
-      max_bad: share of all records that may be broken; with more of them the preparation stops.
-      shard_mb: megabytes of records in a shard, about; a shard is sorted in memory.
-      examples: of what a stage drops, for each reason, in the card.
+      readers: readers of the raw files, all with the same columns.
+      stages: steps applied to the records, in order.
+      licence: licence of the data, for the card.
+      origin: origin of the data, for the card.
+      max_bad: largest fraction of broken records; with more the preparation stops.
+      shard_mb: approximate size of a shard in megabytes; a shard is sorted in memory.
+      examples: number of examples of dropped records in the card, for each stage and reason.
     """
 
     readers: tuple[Any, ...]
@@ -39,17 +39,18 @@ class Preparation:
         for stage in self.stages:
             if not isinstance(stage, Stage):
                 raise UserError(
-                    f"stages hold dataclasses after genjax.prepare.stage.Stage, not {stage!r}"
+                    f"stages must be subclasses of genjax.prepare.stage.Stage, got {stage!r}",
+                    "stages",
                 )
 
 
 class Change(NamedTuple):
-    """How often something was done to records.
+    """How often records were changed in one way.
 
     Attributes:
-      times: that it was done.
-      files: in so many files; 0 where that is not known.
-      examples: that a card may show.
+      times: number of changes.
+      files: number of files with such changes; 0 if unknown.
+      examples: examples for the card.
     """
 
     times: int
@@ -59,17 +60,17 @@ class Change(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage did.
+    """The result of a stage.
 
     Attributes:
-      name: of the stage.
-      kept: records that went on.
-      dropped: records that did not, by reason.
-      examples: of those, by reason: (id, what it held).
-      remark: of the stage.
-      broken: whether what it dropped is damaged.
-      inputs: hashes of what it worked by besides the records, by name.
-      changed: what it skipped and changed in the records.
+      name: name of the stage.
+      kept: number of records kept.
+      dropped: number of records dropped, by reason.
+      examples: examples of dropped records, by reason: (id, content).
+      remark: remark of the stage.
+      broken: whether dropped records are damaged.
+      inputs: hashes of other inputs of the stage, by name.
+      changed: what was skipped and changed in the records.
     """
 
     name: str

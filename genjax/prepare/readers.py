@@ -1,6 +1,6 @@
-"""Raw files to records.
+"""Read records from raw files.
 
-A record that cannot be read is reported with its place and reason, and stops no other.
+A record that cannot be read is reported with its place and the reason; the others are still read.
 """
 
 from __future__ import annotations
@@ -33,19 +33,17 @@ from genjax.prepare.stage import ARROW
 from genjax.serial.json_text import Json
 
 SHOWN = 200  # characters of a broken record that the quarantine keeps
-
-NO_HEADER: tuple[type[Exception], ...] = (ValueError, *DAMAGED)  # what looking for one raises
+NO_HEADER: tuple[type[Exception], ...] = (ValueError, *DAMAGED)  # raised without a valid header
 
 
 class Found(NamedTuple):
     """A record.
 
     Attributes:
-      place: where in the file it stands, in a form that sorts as the file does; "" where the file
-        is the record.
-      values: its columns.
-      fault: why it cannot be used; None if it can.
-      remark: what of it will be lost all the same; the data card counts it.
+      place: place in the file, in a form that sorts in file order; "" if the file is the record.
+      values: values of the columns.
+      fault: why the record cannot be used; None if it can.
+      remark: what will be lost when it is used, counted in the data card; None for nothing.
     """
 
     place: str
@@ -55,7 +53,9 @@ class Found(NamedTuple):
 
 
 class Reader:
-    """Files of one kind; a subclass has ``files`` (patterns) and ``root``."""
+    """Base class of readers for one kind of file; subclasses have ``files`` (patterns) and
+    ``root``.
+    """
 
     files: tuple[str, ...]
     root: str | None
@@ -64,37 +64,38 @@ class Reader:
         return Files.find(self.root, self.files)
 
     def fields(self, files: Files) -> pa.Schema:
-        """The columns of a record besides ``id`` and ``source``."""
+        """Return the columns of a record besides ``id`` and ``source``."""
         raise NotImplementedError
 
     def digest(self, files: Files, path: str) -> str:
-        """A hash of a file's contents."""
+        """Return a hash of a file's contents."""
         return files.digest(path)
 
     def read(self, files: Files, path: str, left: Counter[str] | None = None) -> Iterator[Found]:
-        """The records of a file; an error of the file itself may be raised in between.
+        """Yield the records of a file; errors of the file may be raised in between.
 
         Args:
-          left: counts what is skipped and changed, for the data card.
+          files: files of the reader.
+          path: path of the file.
+          left: counts of what is skipped and changed, for the data card.
         """
         with files.open(path) as file:
             yield from self.records(file, files.name(path), Counter() if left is None else left)
 
     def records(self, file: BinaryIO, name: str, left: Counter[str]) -> Iterator[Found]:
-        """The records of an open file; ``left`` as of ``read``."""
+        """Yield the records of an open file; ``left`` is as for ``read``."""
         raise NotImplementedError
 
 
 @checks.frozen
 class Texts(Reader):
-    """Text files, each a record, or each line or paragraph of it; compressed ones (".gz" and
-    others), too.
+    """Reads text files, plain or compressed (".gz" and others).
 
     Attributes:
       files: patterns below the root.
-      root: a folder or URL; None takes $GENJAX_DATA.
-      unit: what makes a record, "files", "lines", or "paragraphs" with an empty line between them.
-      encodings: tried in turn on each record; the first that fits is taken.
+      root: a folder or URL; None for $GENJAX_DATA.
+      unit: what counts as a record: "files", "lines", or "paragraphs", which end at an empty line.
+      encodings: encodings to try in turn on each record; the first that fits is used.
     """
 
     files: tuple[str, ...]
@@ -138,20 +139,19 @@ class Texts(Reader):
 
 @checks.frozen
 class Csv(Reader):
-    """DelimitedRows of CSV and TSV files under a header; an empty field is null.
+    """Reads rows of CSV and TSV files with a header; an empty field is null.
 
-    Blanks after a delimiter are left out where those of the header have them, and those before a
-    quote always.
+    Blanks after a delimiter are dropped if the header has them, and always before a quote.
 
     Attributes:
       files: patterns below the root.
-      root: a folder or URL; None takes $GENJAX_DATA.
-      columns: those that are taken; none for all of the first file's that has a header.
-      delimiter: between fields; None for a tab in .tsv and a comma else.
-      encodings: tried in turn on each field; those that hold ASCII as it is.
-      quote: around fields that hold the delimiter; "" for none. None takes none in .tsv, and double
-        quotes else.
-      escape: before a character that represents itself; None for none.
+      root: a folder or URL; None for $GENJAX_DATA.
+      columns: columns to read; () for all columns of the first file with a header.
+      delimiter: character between fields; None for a tab in .tsv and a comma otherwise.
+      encodings: encodings to try in turn on each field; they must contain ASCII.
+      quote: character around fields that contain the delimiter; "" for none; None for none in .tsv
+        and double quotes otherwise.
+      escape: character that makes the next one literal; None for none.
     """
 
     files: tuple[str, ...]
@@ -168,7 +168,8 @@ class Csv(Reader):
         for encoding in self.encodings:
             if b"a, b".decode(encoding, "replace") != "a, b":
                 raise UserError(
-                    f"a CSV file in {encoding} cannot be read: write it in utf-8", "encodings"
+                    f"encodings must contain ASCII, got {encoding}: convert the file to utf-8",
+                    "encodings",
                 )
 
     def fields(self, files: Files) -> pa.Schema:
@@ -177,7 +178,7 @@ class Csv(Reader):
             try:
                 with files.open(path) as file:
                     names = self._rows(files.name(path), file, Counter()).names
-            except NO_HEADER as error:  # reported again when the file's records are read
+            except NO_HEADER as error:  # reported again when the records are read
                 reasons.append(f"{path}: {error}")
                 continue
             if missing := set(self.columns) - set(names):
@@ -208,7 +209,7 @@ class Csv(Reader):
                     yield Found(place, values)
                 elif row.cells:
                     yield make_broken_record(place, ",".join(row.cells), row.fault)
-                else:  # a quote that is not closed takes the lines up to the next one with it
+                else:  # a quote that is not closed spans the lines up to the next quote
                     reason = row.fault.removeprefix("cannot be read: ")
                     yield make_broken_record(
                         place, "", f"broken CSV: lines {row.begins} to {row.ends}: {reason}"
@@ -225,7 +226,7 @@ class Csv(Reader):
             name, lines, choose_dialect(name, self.delimiter, self.quote, self.escape), texts
         )
         if not rows.names:
-            raise ValueError("no header, but nothing")
+            raise ValueError("the file is empty: it must have a header")
         return rows
 
     def _texts(self, left: Counter[str], row: list[str]) -> list[str]:
@@ -237,17 +238,16 @@ class Csv(Reader):
 
 @checks.frozen
 class Parquet(Reader):
-    """DelimitedRows of Parquet files, unless they are synthetic. Values that are not text are
-    written as JSON.
+    """Reads rows of Parquet files, unless they are synthetic. Values that are not text are written
+    as JSON.
 
-    Bytes are text in one of the encodings, also within lists and structs; a row with others is
-    broken.
+    Bytes, also in lists and structs, must be text in one of the encodings; other rows are broken.
 
     Attributes:
       files: patterns below the root.
-      root: a folder or URL; None takes $GENJAX_DATA.
-      columns: those that are taken.
-      encodings: tried in turn on each value of bytes.
+      root: a folder or URL; None for $GENJAX_DATA.
+      columns: columns to read.
+      encodings: encodings to try in turn on each value of bytes.
     """
 
     files: tuple[str, ...]
@@ -260,7 +260,7 @@ class Parquet(Reader):
 
     def find_files(self) -> Files:
         files = super().find_files()
-        for path in files.paths:  # a broken one is reported when its records are read
+        for path in files.paths:  # a broken file is reported when its records are read
             with contextlib.suppress(*DAMAGED), files.open(path) as file:
                 refuse_synthetic(pq.read_schema(file), files.name(path))
         return files
@@ -294,7 +294,7 @@ class Parquet(Reader):
 
 
 class WholeFiles(Reader):
-    """Files that are a record each, as they are; the folder that one lies in is its ``label``."""
+    """Base class of readers that take each file as a record; its folder is the ``label``."""
 
     column: ClassVar[str]
 
@@ -312,21 +312,21 @@ class WholeFiles(Reader):
         yield Found("", {self.column: content, "label": label}, remark=remark)
 
     def look(self, content: bytes) -> str | None:
-        """What of a file is lost where it is decoded; None if nothing is.
+        """Return what decoding the file will lose; None for nothing.
 
         Raises:
-          ValueError: it cannot be used.
+          ValueError: the file cannot be used.
         """
         raise NotImplementedError
 
 
 @checks.frozen
 class Images(WholeFiles):
-    """Image files that ``decode`` reads, in ``image``, and their folders, in ``label``.
+    """Reads image files into ``image``, and the names of their folders into ``label``.
 
     Attributes:
       files: patterns below the root.
-      root: a folder or URL; None takes $GENJAX_DATA.
+      root: a folder or URL; None for $GENJAX_DATA.
     """
 
     column: ClassVar[str] = "image"
@@ -350,11 +350,11 @@ class Images(WholeFiles):
 
 @checks.frozen
 class Waves(WholeFiles):
-    """WAV files that ``read_sound`` reads, in ``signal``, and their folders, in ``label``.
+    """Reads WAV files into ``signal``, and the names of their folders into ``label``.
 
     Attributes:
       files: patterns below the root.
-      root: a folder or URL; None takes $GENJAX_DATA.
+      root: a folder or URL; None for $GENJAX_DATA.
     """
 
     column: ClassVar[str] = "signal"
@@ -379,7 +379,7 @@ def line_place(number: int) -> str:
 
 
 def make_broken_record(place: str, raw: str, fault: str) -> Found:
-    shown = raw[:SHOWN].encode("utf-8", "replace").decode()  # what is not a character becomes "?"
+    shown = raw[:SHOWN].encode("utf-8", "replace").decode()  # invalid characters become "?"
     return Found(place, {"text": shown}, fault)
 
 
@@ -392,7 +392,7 @@ def decode_text(place: str, raw: bytes, encodings: tuple[str, ...], left: Counte
 
 
 def stringify(value: Any) -> str | None:
-    """A value as text."""
+    """Convert a value to text; None stays None."""
     if value is None or isinstance(value, str):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)

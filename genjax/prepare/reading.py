@@ -1,4 +1,4 @@
-"""The first stage of a preparation: raw files to records in Parquet files, one after the other."""
+"""The first stage of a preparation, which writes the records of raw files as Parquet."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from daft import Series
 
 KEPT, DROPPED, COUNTS = "kept", "dropped", "counts"
-RESERVED = {ID, SOURCE, REASON, CHANGED, KEPT, "*"}  # no names of columns of raw records
-AT_ONCE = 8 * 2**20  # bytes of records that wait for being written
+RESERVED = {ID, SOURCE, REASON, CHANGED, KEPT, "*"}  # names that raw columns must not have
+AT_ONCE = 8 * 2**20  # bytes of records written at once
 BROKEN = pa.schema([(ID, ARROW), (SOURCE, ARROW), ("text", ARROW), (REASON, ARROW)])
 
 
 def plan_reading(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]], pa.Schema]:
-    """The files of each reader, and the columns of all records.
+    """Return the files of each reader, and the columns of all records.
 
     Raises:
-      UserError: readers of different columns, or a file that two of them read.
+      UserError: readers have different columns, or two of them read the same file.
     """
     if not readers:
-        raise UserError("a preparation needs readers: there is nothing to read")
+        raise UserError("readers must not be empty", "readers")
     plan = [(reader, reader.find_files()) for reader in readers]
     schemas = [reader.fields(files) for reader, files in plan]
     if any(schema != schemas[0] for schema in schemas):
@@ -45,25 +45,27 @@ def plan_reading(readers: Sequence[Reader]) -> tuple[list[tuple[Reader, Files]],
             f"{type(r).__name__}: {', '.join(s.names)}"
             for (r, _), s in zip(plan, schemas, strict=True)
         )
-        raise UserError(f"the readers of one preparation give the same columns, not {found}")
+        raise UserError(f"readers must have the same columns, got {found}", "readers")
     if clash := RESERVED & set(schemas[0].names):
-        raise UserError(f"a column of raw records cannot be called {', '.join(sorted(clash))}")
+        raise UserError(f"raw columns must not be called {', '.join(sorted(clash))}: rename them")
     names = [files.name(path) for _, files in plan for path in files.paths]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"two readers read a file called {twice}: records are identified by it")
+        raise UserError(
+            f"readers must not share files, got {twice} twice: it identifies records", "readers"
+        )
     return plan, pa.schema([(ID, ARROW), (SOURCE, ARROW), *schemas[0]])
 
 
 def passed_over(plan: Sequence[tuple[Reader, Files]]) -> Counter[str]:
-    """How many files that lie where the patterns look no reader takes, by kind, such as ".txt"."""
+    """Count the files where the patterns look that no reader reads, by kind, such as ".txt"."""
     taken = {path for _, files in plan for path in files.paths}
     others = {path: kind for _, files in plan for path, kind in files.others if path not in taken}
     return Counter(others.values())
 
 
 def note_passed_over(plan: Sequence[tuple[Reader, Files]]) -> None:
-    """One line about the files that no reader takes, if there are any."""
+    """Print one line about the files that no reader reads, if there are any."""
     taken = {path for _, files in plan for path in files.paths}
     root = ", ".join(dict.fromkeys(files.root for _, files in plan))
     recased = {files.name(path) for _, files in plan for path in files.recased if path not in taken}
@@ -71,9 +73,10 @@ def note_passed_over(plan: Sequence[tuple[Reader, Files]]) -> None:
 
 
 def read_files(plan: Sequence[tuple[Reader, Files]], schema: pa.Schema, folder: Path) -> None:
-    """Write the records of all files below ``folder``: "kept" and, with what is wrong, "dropped".
+    """Write the records of all files below ``folder``, into "kept" and, with their faults,
+    "dropped".
 
-    What was skipped and changed is in "counts", of each file that has any.
+    What was skipped and changed is in "counts", for each file that has any.
     """
     import daft
 
@@ -102,7 +105,7 @@ def _read_batch(
     readers: Series,
     paths: Series,
 ) -> list[int]:
-    """How many records each file of a batch holds."""
+    """Write the records of each file of a batch; return their numbers."""
     found = []
     for number, reader, path in zip(
         numbers.to_pylist(), readers.to_pylist(), paths.to_pylist(), strict=True
@@ -115,7 +118,7 @@ def _read_batch(
 def _read_file(
     reader: Reader, files: Files, path: str, schema: pa.Schema, folder: Path, number: int
 ) -> int:
-    """Write the records of one file; returns how many there are."""
+    """Write the records of one file; return their number."""
     name, count = files.name(path), 0
     left: Counter[str] = Counter()
     kept = _Writer(folder / KEPT / f"{number:06d}.parquet", schema)
@@ -136,9 +139,7 @@ def _read_file(
 
 
 def changes(folder: Path) -> dict[str, Change]:
-    """What was skipped and changed in the files that ``read_files`` has read, and in how many
-    of them.
-    """
+    """Return what ``read_files`` has skipped and changed, and in how many files."""
     total: Counter[str] = Counter()
     files: Counter[str] = Counter()
     for path in sorted((folder / COUNTS).glob("*.json")):
@@ -149,7 +150,7 @@ def changes(folder: Path) -> dict[str, Change]:
 
 
 def _read_records(reader: Reader, files: Files, path: str, left: Counter[str]) -> Iterator[Found]:
-    """The records of a file; at last one that says what is wrong with the file, if anything is."""
+    """Yield the records of a file, and at the end a broken one if the file itself is damaged."""
     place = ""
     try:
         for found in reader.read(files, path, left):
@@ -165,7 +166,7 @@ def _read_records(reader: Reader, files: Files, path: str, left: Counter[str]) -
 
 
 class _Writer:
-    """Rows to a Parquet file, some megabytes at a time; no file where there are none."""
+    """Writes rows to a Parquet file, some megabytes at a time; without rows there is no file."""
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self._path, self._schema = path, schema

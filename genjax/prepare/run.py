@@ -1,8 +1,8 @@
-"""Runs a ``Preparation``, a stage after the other.
+"""Run a ``Preparation``, one stage after another.
 
-Each stage writes its records to a folder that gets its name once all is there. So a run that was
-killed continues after the last whole stage, and a change of the pipeline repeats no stage before
-it.
+Each stage writes its records to a folder that gets its final name when it is complete. So a killed
+run continues after the last complete stage, and after a change of the pipeline only the changed
+stage and later ones run again.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, Stage
 from genjax.serial.json_text import Json
 
 DONE, STAGES = "done.json", "stages"
-REMARK, BESIDE = "remark.txt", "beside"  # what a stage says of itself, and its files
-GLOB = "*?[]{}%#"  # of patterns and addresses
-LEFT = "the stages that are done are kept, and the same command resumes once there is room"
+REMARK, BESIDE = "remark.txt", "beside"  # remark and further files of a stage
+GLOB = "*?[]{}%#"  # special characters of patterns and URLs
+LEFT = "finished stages are kept, and the same command resumes once there is room"
 QUARANTINE = "quarantine.jsonl"
-VERSION = 5  # of what stages make; raised when an old folder must not be taken for a finished one
+VERSION = 5  # of the stages' output; raised when old folders must be made again
 
 
 def prepare(
@@ -48,16 +48,18 @@ def prepare(
     runner: str = engine.NATIVE,
     say: Callable[[str], None] = print,
 ) -> Path:
-    """Run a preparation, or what is left of it; returns the path of the manifest.
+    """Run a preparation, or what is left of it; return the path of the manifest.
 
     Args:
-      name: that the card gives the data.
-      out: the folder of the shards, the card and the stages.
+      preparation: the preparation.
+      name: name of the data in the card.
+      out: folder of the shards, the card and the stages.
       runner: "native", "ray", or the address of a Ray cluster, whose workers see the same folders.
-      say: called with a line for each stage.
+      say: function called with a line for each stage.
 
     Raises:
-      UserError: nothing to read, no room to write, or more broken records than ``max_bad``.
+      UserError: there is nothing to read, no room to write, or more broken records than
+        ``max_bad``.
     """
     folder = Path(out).expanduser()
     plan, schema = reading.plan_reading(preparation.readers)
@@ -70,10 +72,10 @@ def prepare(
     try:
         with disk.explain_full_disk(LEFT, folder):
             return _run_stages(preparation, name, folder, plan, schema, say)
-    except BrokenPipeError:  # of the lines: nobody reads them any more
+    except BrokenPipeError:  # nobody reads the printed lines any more
         raise
     except (OSError, pa.ArrowException, DaftCoreException) as error:
-        if disk.crowded(folder):  # Daft seldom says what ended its threads
+        if disk.crowded(folder):  # Daft rarely says why its threads ended
             raise disk.refusal(folder, LEFT) from error
         raise UserError(f"{folder} cannot be written: {' '.join(str(error).split())}") from error
 
@@ -138,24 +140,21 @@ def _run_stages(
 
 
 def _check_free(folder: Path, inputs: Sequence[str]) -> None:
-    """Refuse a folder whose files would be lost or read as raw ones, with a ``UserError``."""
+    """Raise ``UserError`` for a folder whose files would be lost or read as raw files."""
     if wrong := sorted(set(GLOB) & set(str(folder))):
         raise UserError(
-            f"{folder} cannot be written to: its name holds {' '.join(wrong)}, which stand for "
-            "other things"
+            f"{folder} must not contain {' '.join(wrong)} in its name: these are special characters"
         )
     own = folder.resolve()
     if any(
         own == path.parent or own / STAGES in path.parents
         for path in (Path(name).resolve() for name in inputs)
     ):
-        raise UserError(
-            f"{folder} holds raw files of this very preparation: write to another folder"
-        )
+        raise UserError(f"{folder} holds raw files of this preparation: write to another folder")
     started = (folder / STAGES).exists() or (folder / MANIFEST).exists()
     if not started and any(folder.glob(shards.PATTERN)):
         raise UserError(
-            f"{folder} holds Parquet files of others, called like shards: write to another folder"
+            f"{folder} holds other Parquet files named like shards: write to another folder"
         )
 
 
@@ -164,18 +163,20 @@ def _text(value: Any) -> str:
 
 
 def _code(value: Any) -> str:
-    """The source of the module of a reader or stage that is not genjax's own, whose code
-    ``VERSION`` represents.
+    """Return the source of a reader's or stage's module; "" for genjax's own, which ``VERSION``
+    covers.
     """
     module = type(value).__module__
     try:
         return "" if module.startswith("genjax.") else inspect.getsource(sys.modules[module])
-    except (OSError, TypeError):  # typed in by hand, where there is no file
+    except (OSError, TypeError):  # defined interactively, without a file
         return ""
 
 
 def _done(place: Path, key: str) -> Outcome | None:
-    """What a stage did that is done already; None if it is not, or was another one."""
+    """Return the outcome of a finished stage; None if it is not finished, or was a different
+    one.
+    """
     try:
         stored = json.loads((place / DONE).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -187,14 +188,14 @@ def _done(place: Path, key: str) -> Outcome | None:
 
 
 def _clear(stages: Path, number: int) -> None:
-    """Remove what is left of this stage and of those after it."""
+    """Remove the remains of this stage and of later ones."""
     for path in stages.iterdir():
         if path.name[:2].isdigit() and int(path.name[:2]) >= number:
             shutil.rmtree(path)
 
 
 def _run(stage: Stage, before: Path, partial: Path) -> None:
-    """Write what a stage keeps and what it drops."""
+    """Write the records that a stage keeps and those that it drops."""
     import daft
 
     records = daft.read_parquet(str(before / KEPT / "*.parquet"))
@@ -223,7 +224,7 @@ def _run(stage: Stage, before: Path, partial: Path) -> None:
 def _outcome(
     stage: Stage | None, name: str, inputs: dict[str, str], folder: Path, examples: int
 ) -> Outcome:
-    """Count what a stage kept and dropped.
+    """Count the records that a stage kept and dropped.
 
     Raises:
       UserError: nothing is left.
@@ -240,7 +241,7 @@ def _outcome(
     if not kept:
         most = max(dropped, key=lambda reason: dropped[reason], default="there was none")
         raise UserError(
-            f"{name} leaves no record of {sum(dropped.values()):,}; the reason of most: {most}"
+            f"{name} drops all {sum(dropped.values()):,} records, most of them because: {most}"
         )
     broken = stage is None or stage.broken
     remark = "" if stage is None else (folder / REMARK).read_text(encoding="utf-8")
@@ -258,9 +259,7 @@ def _outcome(
 
 
 def _changes(folder: Path, examples: int) -> dict[str, Change]:
-    """What a stage has changed, and of each thing the examples of the records with the
-    smallest ids.
-    """
+    """Return what a stage has changed, with examples from the records with the smallest ids."""
     counts: Counter[str] = Counter()
     shown: dict[str, dict[str, str]] = {}
     for path in (
@@ -278,7 +277,7 @@ def _changes(folder: Path, examples: int) -> dict[str, Change]:
                         continue
                     found = shown.setdefault(what, {})
                     found[example] = min(found.get(example, row[ID]), row[ID])
-                    if len(found) > examples:  # the same ones in whatever order the records come
+                    if len(found) > examples:  # so that the examples do not depend on the order
                         found.pop(max(found, key=lambda each: (found[each], each)))
     return {
         what: Change(
@@ -289,7 +288,7 @@ def _changes(folder: Path, examples: int) -> dict[str, Change]:
 
 
 def records(folder: Path) -> Iterator[dict[str, Json]]:
-    """The records of the Parquet files of a folder."""
+    """Yield the records of the Parquet files of a folder."""
     for path in sorted(folder.glob("*.parquet")):
         for batch in pq.ParquetFile(path).iter_batches(1024):
             yield from batch.to_pylist()
@@ -298,7 +297,7 @@ def records(folder: Path) -> Iterator[dict[str, Json]]:
 def _quarantine(
     folder: Path, stages: Path, outcomes: Sequence[Outcome], of: Sequence[Stage]
 ) -> None:
-    """Write down all broken records with their reasons, in the order of their names."""
+    """Write all broken records with their reasons, sorted by name."""
     rows = []
     for number, outcome in enumerate(outcomes):
         if outcome.broken and outcome.dropped:
@@ -330,7 +329,7 @@ def _check_bad(preparation: Preparation, outcomes: Sequence[Outcome], folder: Pa
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file at once: a crash in between leaves the old one or the new one."""
+    """Write a file atomically: after a crash there is the old one or the new one."""
     new = path.with_name(path.name + ".new")
     with new.open("w", encoding="utf-8", errors="backslashreplace") as file:
         file.write(text)

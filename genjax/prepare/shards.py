@@ -1,5 +1,5 @@
-"""The last step of a preparation: records to shards whose bytes depend on the records alone,
-and their fingerprint.
+"""The last step of a preparation, which writes records to shards whose bytes depend only on the
+records, and their fingerprint.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from genjax.data.sources.prepared import TRAIN
 from genjax.errors import UserError
 from genjax.prepare.stage import CHANGED, ID, REASON, SOURCE, hash_position
 
-SPLIT = "split"  # the column that tells a record's part, where a stage gave one
+SPLIT = "split"  # the column of a record's split, if a stage has set one
 NAME = re.compile(r"\w+")
 ROW_GROUP = 4096
 PATTERN = "*-of-*.parquet"
-FEW, SHORT = 20, 50  # different values that a column of classes has at most, and characters in each
+FEW, SHORT = 20, 50  # limits on distinct values of a column of classes, and on their characters
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Shard:
     """A file of records.
 
     Attributes:
-      name: of the file.
-      split: that its records belong to.
-      rows: how many there are.
-      sha256: of the file.
+      name: name of the file.
+      split: split of its records.
+      rows: number of records.
+      sha256: SHA-256 hash of the file.
     """
 
     name: str
@@ -49,8 +49,8 @@ class Shards:
     """All files of a prepared set.
 
     Attributes:
-      files: by split and number.
-      fingerprint: of the contents of all records and their splits, whatever files they are in.
+      files: files by split and number.
+      fingerprint: hash of all records and their splits, independent of the files they are in.
     """
 
     files: tuple[Shard, ...]
@@ -60,11 +60,13 @@ class Shards:
 def write(records: Path, folder: Path, size: int) -> Shards:
     """Write the records of the Parquet files of one folder as sorted shards into another.
 
-    A record's shard follows from the hash of its id, so shards are the same in whatever order
-    records come, and a part of the shards is a random part of the records.
+    The hash of a record's id determines its shard. So the shards do not depend on the order of the
+    records, and some of the shards are a random part of the records.
 
     Args:
-      size: bytes of records in a shard, about.
+      records: folder of the records.
+      folder: folder of the shards.
+      size: approximate size of a shard in bytes.
     """
     sources = sorted(records.glob("*.parquet"))
     splits, sizes = _sizes(sources)
@@ -86,7 +88,7 @@ def write(records: Path, folder: Path, size: int) -> Shards:
             name = f"{split}-{number:05d}-of-{numbers[split]:05d}.parquet"
             pq.write_table(table, partial / name, row_group_size=ROW_GROUP)
             found.append(Shard(name, split, len(table), _sha256(partial / name)))
-    for path in folder.glob(PATTERN):  # of an earlier run
+    for path in folder.glob(PATTERN):  # remains of an earlier run
         path.unlink()
     for shard in found:
         (partial / shard.name).replace(folder / shard.name)
@@ -95,7 +97,7 @@ def write(records: Path, folder: Path, size: int) -> Shards:
 
 
 def _sizes(sources: list[Path]) -> tuple[list[str], list[int]]:
-    """The splits, and the bytes of the records of each."""
+    """Return the splits, and the number of bytes of the records in each."""
     sizes: dict[str, int] = {}
     for path in sources:
         for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP):
@@ -110,7 +112,7 @@ def _sizes(sources: list[Path]) -> tuple[list[str], list[int]]:
 def _scatter(
     sources: list[Path], folder: Path, numbers: dict[str, int]
 ) -> dict[tuple[str, int], Path]:
-    """The records in a file for each shard, in no order."""
+    """Write the records to one unsorted file for each shard."""
     writers: dict[tuple[str, int], pq.ParquetWriter] = {}
     paths: dict[tuple[str, int], Path] = {}
     for path in sources:
@@ -143,14 +145,14 @@ def _splits(batch: pa.RecordBatch) -> list[str]:
     for split in set(found):
         if split is None or not NAME.fullmatch(split):
             raise UserError(
-                f"a record's split is called {split!r}: names are of letters, digits and "
-                "underscores"
+                f"names of splits must consist of letters, digits and underscores, got {split!r}",
+                "split",
             )
     return found
 
 
 def _digests(split: str, table: pa.Table) -> list[bytes]:
-    """A hash of each record."""
+    """Return a hash of each record."""
     found = []
     for row in table.to_pylist():
         values = {
@@ -165,8 +167,8 @@ def _sha256(path: Path) -> str:
 
 
 def lengths(folder: Path) -> dict[str, np.ndarray]:
-    """How long the values of each column of texts or bytes are, in characters or bytes, [N]
-    int64.
+    """Return the lengths [N] int64 of the values of each column of texts (in characters) or
+    bytes.
     """
     import pyarrow.compute as pc
 
@@ -188,7 +190,7 @@ def lengths(folder: Path) -> dict[str, np.ndarray]:
 
 
 def classes(folder: Path) -> dict[str, Counter[str]]:
-    """How many records have each value, of the columns of texts that hold few different ones."""
+    """Count the records with each value, for text columns with few distinct values."""
     found: dict[str, Counter[str]] = {}
     many: set[str] = set()
     for path in sorted(folder.glob("*.parquet")):

@@ -1,6 +1,4 @@
-"""What a stage of a preparation is: it takes records and says which of them are dropped, and
-why.
-"""
+"""Base classes of the stages of a preparation, which change records or drop them with a reason."""
 
 from __future__ import annotations
 
@@ -18,22 +16,21 @@ from genjax.errors import UserError, unknown_name
 if TYPE_CHECKING:
     from daft import DataFrame, Series
 
-# Columns of every record, and of what a stage says of it: why it is dropped, and what was changed
-# in it.
+# Columns of every record; then those that a stage adds: why it is dropped, and what was changed.
 ID, SOURCE, REASON, CHANGED = "id", "source", "reason", "_changed"
-BATCH = 256  # records that are in memory at once next to the engine's own
-Rows = Callable[[pa.Table], tuple[pa.Table, list[str | None]]]  # of ``RowStage.rows``
-ARROW = pa.large_string()  # texts of more than 2 GiB in all, as Daft has them
+BATCH = 256  # records processed at once, besides those the engine holds
+Rows = Callable[[pa.Table], tuple[pa.Table, list[str | None]]]  # type of ``RowStage.rows``
+ARROW = pa.large_string()  # Daft's text type, for more than 2 GiB in total
 
 
 @dataclass(frozen=True)
 class Judged:
-    """What a stage says of records.
+    """The result of a stage.
 
     Attributes:
-      records: as of ``Stage.__call__``.
-      remark: what the data card says of this very run of the stage; "" for nothing.
-      tables: files that the stage leaves next to the card, by their names: ".csv" or ".parquet".
+      records: result of ``Stage.__call__``.
+      remark: remark on this run of the stage for the data card; "" for none.
+      tables: further files to write beside the card, by their names: ".csv" or ".parquet".
     """
 
     records: DataFrame
@@ -42,19 +39,19 @@ class Judged:
 
 
 class Stage:
-    """A step of a preparation.
+    """Base class of the steps of a preparation.
 
     Attributes:
-      broken: what it drops is damaged, not merely unwanted: it goes into the quarantine and counts
-        as bad.
-      remark: what the data card says about it besides the counts; "" for nothing.
+      broken: whether dropped records are damaged, not merely unwanted: they go into the quarantine
+        and count as bad.
+      remark: remark for the data card; "" for none.
     """
 
     broken: ClassVar[bool] = False
 
     @property
     def name(self) -> str:
-        """What folders and the data card call it."""
+        """Name of the stage in folders and in the data card."""
         return type(self).__name__
 
     @property
@@ -62,51 +59,48 @@ class Stage:
         return ""
 
     def hash_inputs(self) -> Mapping[str, str]:
-        """What it works by besides its fields and the records, such as other files: a hash of each,
-        by name.
+        """Return a hash, by name, of each input besides the fields and the records, such as files.
 
-        Another hash has the stage done again. The manifest holds them: a secret appears only as
-        what guards it.
+        If a hash changes, the stage runs again. The hashes are in the manifest, so a secret must be
+        hashed in a way that does not reveal it.
         """
         return {}
 
     def redact(self, text: str) -> str:
-        """What of a record card and quarantine may show, whichever stage it has come to; all
-        of it by default.
-        """
+        """Return the part of a record's text that card and quarantine may show; all by default."""
         return text
 
     def judge(self, records: DataFrame) -> Judged:
-        """What ``__call__`` says, and what card and files say of it."""
+        """Apply the stage; the result also has a remark and further files."""
         return Judged(self(records), self.remark)
 
     def __call__(self, records: DataFrame) -> DataFrame:
-        """The records, perhaps with other columns, and ``reason``: why one is dropped, null where
-        it is kept.
+        """Return the records, perhaps with other columns, and ``reason``: why a record is dropped;
+        null if it is kept.
 
-        A pure function of the records as a set: neither their order nor how they lie in files may
-        matter.
+        This must be a pure function of the set of records: neither their order nor the files they
+        are in may matter.
         """
         raise NotImplementedError
 
 
 class Changes:
-    """What was changed in some rows, to be counted on the data card.
+    """Collects what was changed in some rows, for the data card.
 
     Attributes:
-      rows: of each row what was done, how often, and an example that a card may show, "" for none.
+      rows: for each row what was done, how often, and an example for the card, "" for none.
     """
 
     def __init__(self, rows: int) -> None:
         self.rows: list[list[tuple[str, int, str]]] = [[] for _ in range(rows)]
 
     def add(self, row: int, what: str, count: int = 1, example: str = "") -> None:
-        """Count what was done to a row, unless it was done 0 times."""
+        """Record what was done to a row, unless ``count`` is 0."""
         if count:
             self.rows[row].append((what, int(count), example))
 
     def beside(self, table: pa.Table) -> pa.Table:
-        """The table of the rows with what was changed, if anything was, in a column of its own."""
+        """Return the table with an extra column of what was changed, if anything was."""
         if not any(self.rows):
             return table
         cells = [json.dumps(changes) if changes else None for changes in self.rows]
@@ -114,18 +108,17 @@ class Changes:
 
 
 class RowStage(Stage):
-    """A stage that looks at one record at a time."""
+    """Base class of stages that handle each record by itself."""
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
-        """The records of some rows as they continue, and for each why it is dropped, None if it is
-        kept.
+        """Return the changed rows, and for each why it is dropped; None if it is kept.
 
-        What was changed may be in a column of its own, as ``Changes`` writes it.
+        An extra column may say what was changed, see ``Changes``.
         """
         raise NotImplementedError
 
     def schema_after(self, schema: pa.Schema) -> pa.Schema:
-        """The columns of the records that continue, given those that come.
+        """Return the columns of the resulting records, given those of the input.
 
         Raises:
           UserError: a column is missing.
@@ -139,7 +132,7 @@ class RowStage(Stage):
 
 
 def map_records(rows: Rows, schema: pa.Schema, records: DataFrame) -> DataFrame:
-    """The records after ``rows``, a function of tables, with their ``reason``."""
+    """Apply ``rows``, a function of tables, to the records, and add their ``reason``."""
     import daft
     from daft.functions import to_struct
 
@@ -161,29 +154,29 @@ def _apply(rows: Rows, schema: pa.Schema, batch: Series) -> pa.StructArray:
 
 
 def check_columns(records: DataFrame, columns: Iterable[str]) -> None:
-    """Refuse records without one of the columns, with a ``UserError``."""
+    """Raise ``UserError`` if the records lack one of the columns."""
     for column in columns:
         if column not in records.column_names:
             raise unknown_name("column of the records", column, records.column_names)
 
 
 def get_texts(table: pa.Table, column: str) -> list[str | None]:
-    """The values of a column of texts.
+    """Return the values of a column of texts.
 
     Raises:
-      UserError: there is no such column, or it holds no texts.
+      UserError: there is no such column, or it does not hold texts.
     """
     values = get_column(table, column).to_pylist()
     if any(isinstance(value, bytes) for value in values):
-        raise UserError(f"the column {column!r} holds bytes, not text")
+        raise UserError(f"the column {column!r} must hold text, not bytes", column)
     return values
 
 
 def get_column(table: pa.Table, column: str) -> pa.ChunkedArray:
-    """A column of a table.
+    """Return a column of a table.
 
     Raises:
-      UserError: there is none of that name.
+      UserError: there is no column of that name.
     """
     if column not in table.column_names:
         raise unknown_name("column of the records", column, table.column_names)
@@ -191,14 +184,14 @@ def get_column(table: pa.Table, column: str) -> pa.ChunkedArray:
 
 
 def replace_column(table: pa.Table, column: str, values: list[Any]) -> pa.Table:
-    """The table with other values, of the same type, in a column."""
+    """Return the table with the values of a column replaced by others of the same type."""
     found = pa.array(values, table.schema.field(column).type)
     return table.set_column(table.schema.get_field_index(column), column, found)
 
 
 def join_decisions(records: DataFrame, decisions: pa.Table) -> DataFrame:
-    """The records with the columns that ``decisions`` gives to some of them by ``id``; null
-    for the others.
+    """Join the columns of ``decisions`` to the records by ``id``; they are null for other
+    records.
     """
     import daft
 
@@ -208,14 +201,12 @@ def join_decisions(records: DataFrame, decisions: pa.Table) -> DataFrame:
 
 
 def make_drop_decisions(ids: pa.Array, reasons: list[str]) -> pa.Table:
-    """Decisions that drop the records of these ids."""
+    """Return decisions that drop the records with these ids."""
     return pa.table({ID: pa.array(ids, ARROW), REASON: pa.array(reasons, ARROW)})
 
 
 def hash_position(text: str, salt: str = "") -> float:
-    """Where a text falls in [0, 1), by its hash: the same everywhere, and however many others
-    there are.
-    """
+    """Map a text to [0, 1) by its hash, the same everywhere and independent of other texts."""
     found = hashlib.blake2b(
         text.encode("utf-8", "surrogatepass"), digest_size=8, key=salt.encode()[:64]
     ).digest()

@@ -1,4 +1,4 @@
-"""Records that a run drew as a prepared set of their own, marked as synthetic in every file."""
+"""Write records drawn by a run as a prepared set, marked as synthetic in every file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from genjax.prepare import card, shards
 from genjax.prepare.stage import ARROW, ID, SOURCE
 from genjax.serial.json_text import Json
 
-SHARD = 128 * 2**20  # bytes of records in a shard, about
+SHARD = 128 * 2**20  # approximate size of a shard in bytes
 
 
 def write(
@@ -27,25 +27,27 @@ def write(
     generator: Mapping[str, Json],
     ids: Sequence[str] | None = None,
 ) -> Path:
-    """Write shards, card and manifest of what a run drew; returns the path of the manifest.
+    """Write shards, card and manifest of records drawn by a run; return the path of the manifest.
 
-    The folder gets its name once all is there.
+    The folder gets its final name when it is complete.
 
     Args:
-      columns: ``text``, or ``image`` (files of bytes) and perhaps ``label``, in the order of the
-        draws; a record without a text is left out.
-      generator: the run, with step and seed of the draws and what it was trained on.
-      ids: of the records; the run with step, seed and number by default.
+      folder: folder of the set.
+      name: name of the set.
+      columns: ``text``, or ``image`` (encoded files) and perhaps ``label``, in the order drawn;
+        records with an empty text are left out.
+      generator: the run, with step and seed of the samples and the data it was trained on.
+      ids: ids of the records; the run with step, seed and number by default.
 
     Raises:
-      UserError: the folder is there already, cannot be written, or no record is left.
+      UserError: the folder exists, cannot be written, or no record is left.
     """
     if folder.exists():
-        raise UserError(f"{folder} is there already: take another name, or remove it")
+        raise UserError(f"{folder} exists already: choose another name, or remove it", str(folder))
     begin = f"{generator['run']}/{generator['step']}/{generator['seed']}"
     numbers = [i for i, value in enumerate(next(iter(columns.values()))) if value]
     if not numbers:
-        raise UserError(f"all that {generator['run']} drew is empty")
+        raise UserError(f"all records drawn by {generator['run']} are empty")
     kinds = {ID: ARROW, SOURCE: ARROW} | {
         column: _choose_type(values) for column, values in columns.items()
     }

@@ -1,4 +1,4 @@
-"""Images that TensorFlow Datasets has prepared, as raw records."""
+"""Read images prepared by TensorFlow Datasets as raw records."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from genjax.prepare.stage import ARROW
 
 @checks.frozen
 class TfdsImages(Reader):
-    """The image files of a set that TensorFlow Datasets has prepared as array_record, with label
-    and split.
+    """Reads the image files of a set that TensorFlow Datasets has prepared as array_record, with
+    label and split.
 
     Attributes:
-      name: as TFDS spells it.
-      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else
-        TFDS's own folder.
+      name: name of the set in TFDS.
+      root: folder of prepared sets; None for $GENJAX_DATA/tfds, or for the default of TFDS if
+        GENJAX_DATA is not set.
     """
 
     name: str = "mnist"

@@ -1,5 +1,5 @@
-"""What a person sees while a run trains: a bar on a terminal, lines in a pipe, and in a notebook
-one line that is updated, with the newest picture under it.
+"""Show the progress of training: a bar on a terminal, lines in a pipe, and in a notebook an updated
+line with the newest picture below it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from etils import epath
 
-BAR = 20  # characters
+BAR, SHORT = 20, 8  # characters; where otherwise numbers had to go
 CLEAR = "\r\x1b[K"  # the line of a terminal
 GAPS = 0.1, 5.0, 60.0  # seconds between redrawn lines; between lines of a log, at first and last
 MINUTE, HOUR, DAY = 60, 3600, 86400
@@ -23,14 +23,14 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-      step: the last step whose metrics are known.
-      numbers: means of the training metrics that are shown, in this order.
-      steps_per_second: without what evaluation, samples and checkpoints take.
-      examples_per_second: as the steps.
-      seconds_left: with all that; not finite where it cannot be known yet.
+      step: last step with known metrics.
+      numbers: means of the training metrics to show, in this order.
+      steps_per_second: speed without evaluation, samples and checkpoints.
+      examples_per_second: the same speed in examples.
+      seconds_left: remaining time including these; not finite while unknown.
     """
 
     step: int
@@ -41,8 +41,8 @@ class Status:
 
 
 class Lines:
-    """A line now and then, for a pipe, a file or a terminal that cannot redraw: the longer a run
-    takes, the fewer, at least one a minute.
+    """Prints a line now and then, for a pipe, a file or a simple terminal: less often the longer a
+    run takes, but at least once a minute.
     """
 
     def __init__(self, total_steps: int) -> None:
@@ -51,7 +51,7 @@ class Lines:
         self._first = True
 
     def show(self, status: Status) -> None:
-        """Show how far the run is, if it is time for it or the last step."""
+        """Show the progress, if enough time has passed or it is the last step."""
         now = time.monotonic()
         due = self._first or now - self._shown >= self._gap(now)
         if due or status.step >= self._total:
@@ -59,14 +59,14 @@ class Lines:
             self._draw(status)
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         print(line, file=sys.stderr, flush=True)
 
     def show_picture(self, path: epath.Path) -> None:
-        """Show a picture where pictures can be seen."""
+        """Show a picture, if the screen can."""
 
     def close(self) -> None:
-        """Leave the screen to others."""
+        """Release the screen."""
 
     def _gap(self, now: float) -> float:
         return min(max(GAPS[1], 0.02 * (now - self._start)), GAPS[2])
@@ -76,25 +76,36 @@ class Lines:
 
 
 class Terminal(Lines):
-    """A bar that is redrawn, no wider than the terminal."""
+    """A bar that is redrawn, no wider than the terminal, below the lines that stay."""
+
+    def __init__(self, total_steps: int) -> None:
+        super().__init__(total_steps)
+        self._bar = ""
 
     def say(self, line: str) -> None:
-        print(f"{CLEAR}{line}", file=sys.stderr, flush=True)
+        lines = _fold(line, _width())
+        self._write("".join(f"{CLEAR}{line}\n" for line in lines) + self._bar)
 
     def close(self) -> None:
-        if not self._first:
-            print(file=sys.stderr, flush=True)
+        if self._bar:
+            self._write("\n")
+        self._bar = ""
 
     def _gap(self, now: float) -> float:
         return GAPS[0]
 
     def _draw(self, status: Status) -> None:
-        whole = f"{draw_bar(status.step / max(self._total, 1))} {describe(status, self._total)}"
-        print(f"{CLEAR}{_fit(whole, _width())}", end="", file=sys.stderr, flush=True)
+        share, said = status.step / max(self._total, 1), describe(status, self._total)
+        fits = [_fit(f"{draw_bar(share, bar)} {said}", _width()) for bar in (BAR, SHORT)]
+        self._bar = max(fits, key=lambda line: line.count("  "))
+        self._write(f"{CLEAR}{self._bar}")
+
+    def _write(self, text: str) -> None:
+        print(text, end="", file=sys.stderr, flush=True)
 
 
 class Notebook(Lines):
-    """One output that is updated, and one for the newest picture."""
+    """Updates one output, and another one for the newest picture."""
 
     def __init__(self, total_steps: int) -> None:
         super().__init__(total_steps)
@@ -124,7 +135,7 @@ class Notebook(Lines):
 
 @dataclass(frozen=True)
 class _Text:
-    """A line as a notebook prints what a cell ends with, without quotes."""
+    """A line that a notebook displays without quotes."""
 
     line: str
 
@@ -133,7 +144,7 @@ class _Text:
 
 
 def choose_screen(total_steps: int) -> Lines:
-    """The screen that standard error is."""
+    """Return the kind of screen for standard error."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Terminal(total_steps)
     if _in_notebook():
@@ -142,8 +153,8 @@ def choose_screen(total_steps: int) -> Lines:
 
 
 def _in_notebook() -> bool:
-    """Whether a kernel runs this process: it alone has imported these modules, and has replaced
-    standard error, unless that is caught.
+    """Return whether a notebook kernel runs this process: only a kernel imports these modules and
+    replaces standard error.
     """
     if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
         return False
@@ -154,7 +165,7 @@ def _in_notebook() -> bool:
 
 
 def describe(status: Status, total: int) -> str:
-    """``step 1200/5000  loss 23.4  kl 3.1  512 steps/s  65,536 examples/s  0:07 left``."""
+    """Format ``step 1200/5000  loss 23.4  kl 3.1  512 steps/s  65,536 examples/s  0:07 left``."""
     parts = [
         f"step {status.step}/{total}",
         *format_numbers(status.numbers.items()),
@@ -166,12 +177,12 @@ def describe(status: Status, total: int) -> str:
 
 
 def format_numbers(numbers: Iterable[tuple[str, float]]) -> list[str]:
-    """Names and values, each pair a word."""
+    """Format each name and value as one text."""
     return [f"{name} {value:.5g}" for name, value in numbers]
 
 
 def format_time(seconds: float) -> str:
-    """``0:07``, ``59:59``, ``3 h 05 min`` or ``2 d 7 h``; ``?`` where it is not known."""
+    """Format a time as ``0:07``, ``59:59``, ``3 h 05 min`` or ``2 d 7 h``; ``?`` if unknown."""
     if not 0 <= seconds < math.inf:
         return "?"
     whole = round(seconds)
@@ -185,7 +196,7 @@ def format_time(seconds: float) -> str:
 
 
 def draw_bar(share: float, width: int = BAR) -> str:
-    """A bar of so many characters, in those that standard error can write."""
+    """Draw a bar of ``width`` characters that standard error can encode."""
     full, rest = ("█", "░") if _writes("█░") else ("#", "-")
     done = int(min(max(share, 0.0), 1.0) * width)
     return full * done + rest * (width - done)
@@ -200,7 +211,7 @@ def _writes(text: str) -> bool:
 
 
 def _width() -> int:
-    """Columns of the terminal: a wider line would wrap, and could not be redrawn."""
+    """Return the columns of the terminal, as a wider line would wrap and could not be redrawn."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
@@ -208,10 +219,22 @@ def _width() -> int:
     return columns or shutil.get_terminal_size().columns
 
 
-def _fit(line: str, width: int) -> str:
-    """The line without the parts in its middle for which there is no room: the beginning and the
-    time left stay.
+def _fold(line: str, width: int) -> list[str]:
+    """A line of names and numbers as several that are no wider, each pair in one piece. Sentences
+    are left to the terminal, from which their commands and paths can then be copied whole.
     """
+    first, *pairs = line.split("  ")
+    lines = [first]
+    for pair in pairs:
+        if len(lines[-1]) + len(pair) + 2 < width:
+            lines[-1] += f"  {pair}"
+        else:
+            lines.append(f"  {pair}")
+    return lines
+
+
+def _fit(line: str, width: int) -> str:
+    """Shorten a line by dropping parts from its middle; the beginning and the time left stay."""
     parts = line.split("  ")
     while len("  ".join(parts)) >= width and len(parts) > 3:
         del parts[-2]

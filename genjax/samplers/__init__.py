@@ -1,4 +1,4 @@
-"""Samplers of diffusion processes: they take the posterior mean as a function, never a network."""
+"""Samplers of diffusion processes; they call the posterior mean, a function, never a network."""
 
 from genjax.samplers.diffusion.adaptive import Adaptive
 from genjax.samplers.diffusion.ancestral import DDIM, DDPM, Ancestral

@@ -1,4 +1,4 @@
-"""What samplers' options may do besides holding numbers: read text, and depend on other runs."""
+"""Protocols for sampler options that hold more than numbers: text, labels, and other runs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from genjax.errors import UserError, unknown_name
 
 @runtime_checkable
 class Encodes(Protocol):
-    """Options with something that a person writes, such as a prompt."""
+    """Options with text to encode, such as a prompt."""
 
     @property
     def runs(self) -> Mapping[str, str]:
-        """Directories of the runs of the same data that drawing needs, by role."""
+        """Directories of other runs, on the same data, that drawing needs, by role."""
         ...
 
     def encode(self, codec: Component, others: Mapping[str, Any]) -> Any:
-        """The options as the model reads them.
+        """Return the options with their text as tokens.
 
         Args:
-          codec: of the run.
-          others: ``Trained`` families of ``runs``, whose arrays are in ``State.frozen`` by role
-            when samples are drawn; none in training, where samples are drawn without them.
+          codec: codec of the run.
+          others: ``Trained`` families of ``runs``, by role; their arrays are in ``State.frozen``.
+              Empty in training, where samples are drawn without them.
 
         Raises:
           UserError: the codec cannot encode them, or another run does not fit.
@@ -37,27 +37,27 @@ class Encodes(Protocol):
 
 @runtime_checkable
 class Decodes(Protocol):
-    """Encoded options whose samples only the codec can finish."""
+    """Encoded options whose samples need the codec to be finished."""
 
     def decode(self, samples: np.ndarray, codec: Component) -> np.ndarray:
-        """Finish samples on the host."""
+        """Finish samples with the codec, on the host."""
         ...
 
 
 def needed_runs(options: Component) -> Mapping[str, str]:
-    """Directories of the runs that drawing by these options needs, by role; most need none."""
+    """Return the directories of the runs that these options need, by role; most need none."""
     return options.runs if isinstance(options, Encodes) else {}
 
 
 def encode_options(
     options: Component, codec: Component, others: Mapping[str, Any] | None = None
 ) -> Any:
-    """Options as the model reads them; most are that already."""
+    """Encode the text of options that have any; others are returned unchanged."""
     return options.encode(codec, others or {}) if isinstance(options, Encodes) else options
 
 
 def decode_samples(samples: Any, options: Component, codec: Component) -> Any:
-    """Samples with what only the codec can do to them; ``options`` are encoded."""
+    """Finish samples with the codec where their encoded ``options`` need it."""
     return options.decode(samples, codec) if isinstance(options, Decodes) else samples
 
 
@@ -66,26 +66,26 @@ class Prompted(Protocol):
     """Options of a sampler that takes prompts."""
 
     def with_prompts(self, prompts: tuple[str, ...]) -> Any:
-        """With these prompts instead of its own.
+        """Return the options with these prompts instead.
 
         Raises:
-          UserError: there are more than it takes.
+          UserError: there are more prompts than the sampler takes.
         """
         ...
 
 
 @runtime_checkable
 class Labelled(Protocol):
-    """Options of a sampler that draws one label, or all in turn."""
+    """Options of a sampler that draws one label, or all labels in turn."""
 
     label: int | str | None
 
 
 def number_label(label: int | str, class_names: Sequence[str] | None, classes: int | None) -> int:
-    """The number of a label that is given by name or by number.
+    """Return the number of a label given by name or number.
 
     Raises:
-      UserError: the data have no labels, or no such one; the message lists those that there are.
+      UserError: the data have no labels, or not this one; the message lists those that exist.
     """
     if classes is None:
         raise UserError("these data have no labels: leave the label out", "label")
@@ -95,12 +95,12 @@ def number_label(label: int | str, class_names: Sequence[str] | None, classes: i
     if isinstance(label, int) or label.lstrip("-").isdecimal():
         number = int(label)
         if not 0 <= number < classes:
-            raise UserError(f"labels are from 0 to {classes - 1}, not {number}", "label")
+            raise UserError(f"label must be from 0 to {classes - 1}, got {number}", "label")
         return number
     if not names:
         raise UserError(
-            f"the run does not know the names of its classes: give a number from 0 to "
-            f"{classes - 1}, got {label!r}",
+            f"label must be a number from 0 to {classes - 1}, as this run has no class names, got "
+            f"{label!r}",
             "label",
         )
     raise unknown_name("label", label, names)
@@ -109,7 +109,7 @@ def number_label(label: int | str, class_names: Sequence[str] | None, classes: i
 def number_labels(
     options: Component, class_names: Sequence[str] | None, classes: int | None
 ) -> Any:
-    """Options whose label, where it is a name, is its number."""
+    """Replace a label given by name by its number."""
     if not isinstance(options, Labelled) or not isinstance(options.label, str):
         return options
     number = number_label(options.label, class_names, classes)

@@ -1,4 +1,4 @@
-"""What other libraries call the parts of a config, and the nearest of our own names."""
+"""Translate names of other libraries into the nearest components of genjax."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import difflib
 import re
 from collections.abc import Iterable
 
-# Names as diffusers, transformers, TRL, torch, torchvision, torchmetrics, SDV, optax and papers
-# write them, in small letters without marks.
+# Names from diffusers, transformers, TRL, torch, torchvision, torchmetrics, SDV, optax and papers,
+# in lower case without punctuation.
 ELSEWHERE = {
     "flowmatching": "Diffusion(process=Straight(), target='velocity')",
     "rectifiedflow": "Diffusion(process=Straight(), target='velocity')",
@@ -88,7 +88,7 @@ ELSEWHERE = {
 
 
 def suggest_component(name: str, known: Iterable[str]) -> str:
-    """What a config means by a name that does not exist: "did you mean ...", or what there is."""
+    """Suggest a component for an unknown name in a config, or list the known ones."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
     if plain in ELSEWHERE:
         return f"did you mean {ELSEWHERE[plain]}?"

@@ -12,10 +12,9 @@ T = TypeVar("T")
 
 
 def replace_fields(component: T, changes: Mapping[str, Any]) -> T:
-    """The component with other values in the fields named, such as ``{"steps": 8,
-    "family.coder.dense": 16}``.
+    """Return the component with changed fields, such as ``{"steps": 8, "family.coder.dense": 16}``.
 
-    An element of a tuple is named by its number: ``"evaluators.0.samples"``. All changes are made
+    An element of a tuple is named by its index: ``"evaluators.0.samples"``. All changes are made
     before any component checks its fields, so that their order does not matter.
 
     Raises:
@@ -34,7 +33,7 @@ def replace_fields(component: T, changes: Mapping[str, Any]) -> T:
         if name not in parts:
             raise unknown_name("field", name, parts)
         if name in here and name in below:
-            raise UserError(f"{name} is replaced as a whole, so that no field of it can be", name)
+            raise UserError(f"{name} must not be changed both as a whole and by its fields", name)
     changed = here | {name: replace_fields(parts[name], inner) for name, inner in below.items()}
     if isinstance(component, tuple):
         return tuple(changed.get(name, value) for name, value in parts.items())  # type: ignore[return-value]

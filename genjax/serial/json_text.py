@@ -1,5 +1,5 @@
-"""JSON that strangers wrote: what Python's own parser dies of, or takes without a word, is
-refused in one line.
+"""Parse JSON from untrusted sources: input that crashes Python's parser, or that it accepts
+silently although it is invalid, is refused in one line.
 """
 
 from __future__ import annotations
@@ -11,22 +11,19 @@ from typing import Any, NamedTuple
 
 from genjax.errors import UserError
 
-DEEPEST = 100  # lists and objects within each other
+DEEPEST = 100  # most levels of nested lists and objects
 BLANKS = " \t\r\n"
-HALF = re.compile(
-    "[\ud800-\udfff]"
-)  # of a surrogate pair: JSON can spell one, no encoding of text can
+# Half of a surrogate pair, which JSON can spell, but no text encoding can.
+HALF = re.compile("[\ud800-\udfff]")
 Json = Any  # a value of a JSON document
 
 
 class _Wrong(ValueError):
-    """What is wrong with a text that is JSON to Python."""
+    """A text that Python accepts as JSON is invalid."""
 
 
 class Value(NamedTuple):
-    """A value of a text: ``value`` itself, and the place in the text where it ``begins`` and
-    where it ``ends``.
-    """
+    """A value in a text: ``value`` itself, and the positions where it ``begins`` and ``ends``."""
 
     value: Any
     begins: int
@@ -34,16 +31,16 @@ class Value(NamedTuple):
 
 
 def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
-    """The one value of a JSON text, which may start with a byte order mark.
+    """Parse a JSON text with one value; it may start with a byte order mark.
 
     Args:
-      text: bytes may be of UTF-8, UTF-16 or UTF-32.
-      where: the file, for messages and as the ``field`` of errors.
-      finite: refuse NaN and Infinity, which JSON has no form of.
+      text: the text, or its bytes in UTF-8, UTF-16 or UTF-32.
+      where: name of the file, for messages and the ``field`` of errors.
+      finite: whether NaN and Infinity, which are not JSON, are refused.
 
     Raises:
-      UserError: it is not JSON or nested too deeply, or an object has two members of one name; the
-        line is named.
+      UserError: the text is not JSON or nested too deeply, or an object has two members with the
+        same name; the message names the line.
     """
     if isinstance(text, bytes):
         try:
@@ -64,11 +61,14 @@ def parse(text: str | bytes, where: str, finite: bool = True) -> Any:
 
 
 def values(text: str, where: str, finite: bool = True, line: int = 1) -> Iterator[Value]:
-    """The values of a text one after the other, with blanks or nothing between them; errors as of
+    """Yield consecutive values of a text, with blanks or nothing between them; errors are those of
     ``parse``.
 
     Args:
-      line: of the file, in which the text starts.
+      text: the text.
+      where: name of the file, for messages and the ``field`` of errors.
+      finite: whether NaN and Infinity are refused.
+      line: line of the file on which the text starts.
     """
     decoder = json.JSONDecoder(
         object_pairs_hook=_members, parse_constant=_refuse if finite else None
@@ -86,7 +86,8 @@ def values(text: str, where: str, finite: bool = True, line: int = 1) -> Iterato
             _Wrong,
             RecursionError,
             ValueError,
-        ) as error:  # the last is of a number of too many digits
+        ) as error:
+            # A plain ValueError: a number has too many digits.
             reason = str(error) if isinstance(error, _Wrong) else _reason(error)
             raise _json_error(where, text, at, reason, line) from None
         if (
@@ -99,9 +100,7 @@ def values(text: str, where: str, finite: bool = True, line: int = 1) -> Iterato
 
 
 def replace_halves(value: Any) -> tuple[Any, int]:
-    """A value with U+FFFD for each half of a surrogate pair in its texts, and how many there
-    were.
-    """
+    """Replace each half of a surrogate pair in a value's texts by U+FFFD; also return how many."""
     if isinstance(value, str):
         return HALF.subn("\N{REPLACEMENT CHARACTER}", value)
     if isinstance(value, list):
@@ -135,7 +134,7 @@ def _reason(error: Exception) -> str:
 
 
 def _depth(value: Any) -> int:
-    """How many lists and objects lie within each other; counted without recursion."""
+    """Return the number of nested levels of lists and objects, without recursion."""
     level, depth = [value], 0
     while level := [one for one in level if isinstance(one, list | dict)]:
         depth += 1

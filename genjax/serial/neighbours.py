@@ -1,7 +1,7 @@
-"""The modules beside a config that it imports: found, read, and imported from what was read.
+"""Find and read the modules beside a config that it imports, and import them from what was read.
 
-A run keeps a copy of them, so that its config works where the folder of the config is not. What is
-imported is what was read before: nothing that a copy does not hold, or that nobody has allowed.
+A run stores a copy of them, so that its config also works without the original folder. Only what
+was read before is imported, so nothing that the copy lacks or that nobody has allowed.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from types import ModuleType
 
 from genjax.errors import UserError
 
-FOLDER = "config_modules"  # of the copies in a run directory
-MOST, LARGEST = 200, 4 * 2**20  # files and bytes of all neighbours
-OTHERS = sys.stdlib_module_names | {"genjax", "genjax_config", "__main__"}  # are no neighbours
-
-Files = Mapping[str, bytes]  # by their paths below the folder, with "/"
+FOLDER = "config_modules"  # folder of the copies in a run directory
+MOST, LARGEST = 200, 4 * 2**20  # limits on files and bytes of all neighbours
+OTHERS = sys.stdlib_module_names | {"genjax", "genjax_config", "__main__"}  # never neighbours
+Files = Mapping[str, bytes]  # contents by path below the folder, with "/"
 
 
 def read_neighbours(config: Path, content: bytes) -> dict[str, bytes]:
-    """The modules in the folder of a config that it imports, and those that these import.
+    """Return the modules in the folder of a config that it imports, directly or indirectly.
 
-    A package comes with all its modules. What Python has imported from elsewhere already is no
-    neighbour, and neither is a module of the standard library.
+    A package comes with all its modules. A module that Python has already imported from elsewhere
+    is not a neighbour, nor is one of the standard library.
 
     Raises:
-      UserError: they are too many to be copied with each run.
+      UserError: there are too many to copy them with each run.
     """
     folder = home(config)
-    if folder.name == FOLDER:  # of a run's copy, which holds all that there is
+    if folder.name == FOLDER:  # a run's copy, which is complete
         return read_copies(config)
     found: dict[str, bytes] = {}
     todo = [content]
@@ -56,14 +55,14 @@ def read_neighbours(config: Path, content: bytes) -> dict[str, bytes]:
 
 
 def home(config: Path) -> Path:
-    """Where the modules beside a config lie: those of a run's copy in a folder of their own."""
+    """Return the folder of the modules beside a config; a run's copy has a folder for them."""
     folder = config.resolve().parent
     copies = folder / FOLDER
     return copies if copies.is_dir() else folder
 
 
 def read_copies(config: Path) -> dict[str, bytes]:
-    """The modules that a run has kept beside its copy of a config."""
+    """Return the modules that a run has stored with its copy of a config."""
     folder = config.parent / FOLDER
     try:
         paths = sorted(path for path in folder.rglob("*.py") if path.is_file())
@@ -73,7 +72,7 @@ def read_copies(config: Path) -> dict[str, bytes]:
 
 
 def digest_input(content: bytes, files: Files) -> bytes:
-    """What a config and its neighbours are known by: its own content where there are none."""
+    """Return the bytes that identify a config and its neighbours; its own content without any."""
     if not files:
         return content
     parts = [content, *(part for name in sorted(files) for part in (name.encode(), files[name]))]
@@ -81,31 +80,31 @@ def digest_input(content: bytes, files: Files) -> bytes:
 
 
 def holds(files: Files, module: str) -> bool:
-    """Whether a module of that name is among them."""
+    """Return whether ``files`` contain a module of that name."""
     path = module.replace(".", "/")
     return f"{path}.py" in files or any(name.startswith(f"{path}/") for name in files)
 
 
 class Neighbours(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Imports modules from what was read of them.
+    """Imports modules from contents that were read before.
 
-    One is in use at a time, that of the config that was executed last; modules of another with the
-    same names make room, and come back with their config.
+    Only one instance is in use, that of the config executed last; it replaces modules of another
+    config with the same names, which return with their config.
     """
 
     def __init__(self, folder: Path, files: Files) -> None:
-        """Prepares the import.
+        """Prepare the import.
 
         Args:
-          folder: where the files lie.
-          files: what they hold.
+          folder: folder of the files.
+          files: contents of the files.
         """
         self._folder = folder
         self._files = dict(files)
         self._modules: dict[str, ModuleType] = {}
 
     def install(self) -> None:
-        """Import from these files from now on, and from those of no other config."""
+        """Import from these files from now on, instead of those of another config."""
         for other in [finder for finder in sys.meta_path if isinstance(finder, Neighbours)]:
             other.uninstall()
         self._take_out()
@@ -114,12 +113,12 @@ class Neighbours(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             sys.modules.update(self._modules)
 
     def uninstall(self) -> None:
-        """Import from these files no longer."""
+        """Stop importing from these files."""
         self._modules |= self._take_out()
         sys.meta_path.remove(self)
 
     def _take_out(self) -> dict[str, ModuleType]:
-        """Remove the modules of the names of these files; returns those that are made of them."""
+        """Remove loaded modules with the names of these files; return those made from them."""
         tops = {name.split("/")[0].removesuffix(".py") for name in self._files}
         names = [name for name in sys.modules if name.split(".")[0] in tops]
         found = {name: sys.modules.pop(name) for name in names}
@@ -150,7 +149,9 @@ class Neighbours(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         exec(code, module.__dict__)
 
     def _place(self, module: str) -> str | None:
-        """The file of a module, or the folder of a package without one; None of any other."""
+        """Return the file of a module, or the folder of a package without one; None for other
+        names.
+        """
         path = module.replace(".", "/")
         for place in (f"{path}/__init__.py", f"{path}.py"):
             if place in self._files:
@@ -159,7 +160,7 @@ class Neighbours(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def _imported(content: bytes) -> set[str]:
-    """The first names of all modules that a file imports anywhere; none of one that is no Python,
+    """Return the top-level names of all modules that a file imports; none if it is not Python,
     which fails when it is executed.
     """
     try:
@@ -176,7 +177,7 @@ def _imported(content: bytes) -> set[str]:
 
 
 def _files(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
-    """The files of a module or package in a folder; none where there is no such."""
+    """Yield the files of a module or package in a folder; none if it does not exist."""
     package, module = folder / name, folder / f"{name}.py"
     paths: Iterable[Path] = [module] if module.is_file() else []
     inside = sorted(package.rglob("*.py")) if package.is_dir() else []
@@ -191,7 +192,7 @@ def _files(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
 
 
 def _is_elsewhere(name: str, folder: Path) -> bool:
-    """Whether Python has imported a module of that name already, and not from this folder."""
+    """Return whether Python has already imported a module of that name from another folder."""
     module = sys.modules.get(name)
     if module is None or module.__spec__ is None:
         return module is not None

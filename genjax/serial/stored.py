@@ -1,5 +1,5 @@
-"""Read what a run has stored: JSON of known shape, the components that it names, and its copy
-of its config file.
+"""Read what a run has stored: JSON of known shape, the components it names, and its copy of the
+config file.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ from genjax.serial import neighbours, trust
 
 PATIENCE = 20.0  # seconds that a config file may take to load
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
-# The functions of genjax that a stored config may name: rewards, which compute and touch nothing
-# else.
+# The functions of genjax that a stored config may name: rewards, which have no side effects.
 FUNCTIONS = frozenset(
     {
         "genjax.data.sources.arithmetic:correct",
@@ -43,10 +42,11 @@ FUNCTIONS = frozenset(
 
 
 def read_text(path: epath.Path, cure: str) -> str:
-    """The text of a file of a run.
+    """Return the text of a file of a run.
 
     Args:
-      cure: what fixes the run where the file is damaged.
+      path: path of the file.
+      cure: how to fix the run if the file is damaged, for the message.
 
     Raises:
       UserError: it is not a file, or not UTF-8.
@@ -60,10 +60,10 @@ def read_text(path: epath.Path, cure: str) -> str:
 
 
 def read_json(path: epath.Path, shape: type, cure: str) -> Any:
-    """The JSON of a file of a run, whose outermost value is a ``shape``, such as dict.
+    """Return the JSON of a file of a run, whose outermost value must be a ``shape``, such as dict.
 
     Raises:
-      UserError: it cannot be read; the message has its path and the cure.
+      UserError: it cannot be read; the message has the path and the cure.
     """
     try:
         found = parse_json(read_text(path, cure), str(path))
@@ -72,15 +72,15 @@ def read_json(path: epath.Path, shape: type, cure: str) -> Any:
             raise
         raise UserError(f"{error}; {cure}", str(path)) from None
     if not isinstance(found, shape):
-        raise damage_error(path, f"it holds no {'object' if shape is dict else 'list'}", cure)
+        raise damage_error(path, f"it is not {'an object' if shape is dict else 'a list'}", cure)
     return found
 
 
 def parse_json(text: str, name: str) -> Any:
-    """The JSON of the text of a file of that name, where no object has a key twice.
+    """Parse the JSON text of a file; ``name`` is for messages.
 
     Raises:
-      UserError: it is not JSON.
+      UserError: it is not JSON, or an object has a key twice.
     """
     try:
         return json.loads(text, object_pairs_hook=_build_object)
@@ -98,22 +98,24 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def damage_error(path: epath.Path, what: str, cure: str) -> UserError:
-    """The error for a file of a run that cannot be read."""
+    """Return the error for a damaged file of a run."""
     return UserError(f"{path} is damaged: {what}; {cure}", str(path))
 
 
 def execute(path: Path, content: bytes, files: neighbours.Files) -> ModuleType:
-    """The module of a config file; the same for the same text, so that its classes are the
-    same ones, too.
+    """Execute a config file and return its module; the same text gives the same module, so that its
+    classes are identical, too.
 
     Args:
-      files: the modules beside it that it may import.
+      path: path of the config.
+      content: content of the config.
+      files: modules beside the config that it may import.
     """
     found = _neighbours(neighbours.home(path), tuple(sorted(files.items())))
     found.install()
     with blame_config(path):
         module = _module(path.resolve(), content, found)
-    sys.modules[CONFIG_MODULE] = module  # dataclasses look their own module up
+    sys.modules[CONFIG_MODULE] = module  # dataclasses look up their own module
     return module
 
 
@@ -129,20 +131,18 @@ def _module(path: Path, content: bytes, _: neighbours.Neighbours) -> ModuleType:
         raise UserError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[CONFIG_MODULE] = module
-    code = compile(
-        content, path, "exec", dont_inherit=True
-    )  # not by the loader, which may find stale bytecode
+    # Not by the loader, which may find stale bytecode.
+    code = compile(content, path, "exec", dont_inherit=True)
     exec(code, module.__dict__)
     return module
 
 
 @contextlib.contextmanager
 def blame_config(path: Path) -> Iterator[None]:
-    """Whatever a config file raises is its author's to fix; what it prints goes to stderr, not into
-    the output.
+    """Turn whatever a config file raises into a ``UserError``, and send what it prints to stderr.
 
     Raises:
-      UserError: it failed, ended the process, or has not come to an end after ``PATIENCE`` seconds.
+      UserError: the config failed, tried to exit, or took more than ``PATIENCE`` seconds.
     """
     printed = io.StringIO()
     try:
@@ -160,7 +160,7 @@ def blame_config(path: Path) -> Iterator[None]:
 
 
 def _find_line(path: Path, error: BaseException) -> str:
-    """The config file, and the line of it where an error was raised."""
+    """Return the config file with the line where an error was raised."""
     line = error.lineno if isinstance(error, SyntaxError) else None
     for frame in traceback.extract_tb(error.__traceback__):
         if Path(frame.filename).resolve() == path.resolve():
@@ -170,8 +170,8 @@ def _find_line(path: Path, error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _bounded() -> Iterator[None]:
-    """Interrupt what takes longer than ``PATIENCE`` seconds; in the main thread alone, where
-    signals arrive.
+    """Interrupt what takes longer than ``PATIENCE`` seconds; only in the main thread, which gets
+    signals.
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(
         signal, "setitimer"
@@ -180,7 +180,7 @@ def _bounded() -> Iterator[None]:
         return
 
     def late(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"it has not come to an end after {PATIENCE:g} seconds")
+        raise TimeoutError(f"it did not end within {PATIENCE:g} seconds")
 
     before = signal.signal(signal.SIGALRM, late)
     signal.setitimer(signal.ITIMER_REAL, PATIENCE, 1)  # again each second, should the file catch it
@@ -192,16 +192,17 @@ def _bounded() -> Iterator[None]:
 
 
 def from_json(value: Any, config_source: Path | None = None) -> Any:
-    """The inverse of ``to_json``; imports classes and calls their constructors, and never anything
-    else.
+    """Build a component from the JSON of ``to_json``; this only imports classes and calls their
+    constructors.
 
     Args:
-      config_source: the copy of the config file, for classes that the config itself defined.
+      value: JSON value.
+      config_source: copy of the config file, for classes that the config itself defines.
 
     Raises:
-      Untrusted: a class or function is not one of genjax's own, and the user has not allowed it,
-        see ``trust``.
-      UserError: one does not exist, or cannot be made of what is stored.
+      Untrusted: a class or function is not genjax's own, and the user has not allowed it (see
+        ``trust``).
+      UserError: a class does not exist, or cannot be built from what is stored.
     """
     if isinstance(value, list):
         return tuple(from_json(item, config_source) for item in value)
@@ -230,18 +231,18 @@ def from_json(value: Any, config_source: Path | None = None) -> Any:
         return cls(**given | arrays)
     except UserError:
         raise
-    # a field is missing, or holds another type, which each class notices in its own way
+    # A field is missing or has another type; each class notices that in its own way.
     except Exception as error:
         raise UserError(f"{cls.__name__} cannot be made of what is stored: {error}") from error
 
 
 def load_function(name: str, config_source: Path | None = None) -> FunctionType:
-    """The function ``module:name`` that a file of a run names, or with ``trusting`` the user."""
+    """Return the function ``module:name`` that a file of a run names."""
     found = _load_object(name, config_source)
     if not isinstance(found, FunctionType):
         raise UserError(f"{name} is not a function")
     module = name.partition(":")[0]
-    # A function of genjax may do anything with the arguments of a reward: run a config, write a
+    # Other functions of genjax could do anything if called like a reward: run a config, write a
     # file.
     if _is_own(module) and name not in FUNCTIONS and not _is_allowed(name):
         raise _untrusted_error(f"the function {name}", module)
@@ -256,7 +257,7 @@ def _class(name: str, config_source: Path | None) -> type:
 
 
 def _load_object(name: str, config_source: Path | None) -> Any:
-    """What a module, or the config, calls ``module:Name`` and has defined itself."""
+    """Return the object ``module:Name``, which the module or config must define itself."""
     module_name, _, path = name.partition(":")
     if module_name == CONFIG_MODULE and config_source is not None and config_source.exists():
         module = _load_config_copy(config_source, path)
@@ -270,7 +271,7 @@ def _load_object(name: str, config_source: Path | None) -> Any:
         module = _import_module(name)
     found: Any = module
     for part in path.split("."):
-        # Not getattr, which may run code, and which walks from a module to those that it imports.
+        # Not getattr, which may run code, and also finds what the module imports.
         inside = vars(found) if isinstance(found, ModuleType | type) else {}
         if part not in inside or (isinstance(inside[part], ModuleType)):
             here = (
@@ -289,7 +290,7 @@ def _load_object(name: str, config_source: Path | None) -> Any:
 
 def _import_module(name: str) -> ModuleType:
     module_name = name.partition(":")[0]
-    # What the user names may lie in the current folder; what a file names never does.
+    # Only what the user names may be imported from the current folder, not what a file names.
     place = (
         contextlib.nullcontext()
         if trust.is_named_by_user(module_name)
@@ -303,12 +304,13 @@ def _import_module(name: str) -> ModuleType:
         ValueError,
         TypeError,
         OSError,
-    ):  # the last two for what is not the name of a module
+    ):
+        # The last two are raised if the name is not that of a module.
         raise UserError(f"this run needs {name}, which cannot be imported here") from None
 
 
 def _load_config_copy(source: Path, name: str) -> ModuleType:
-    """The module of a run's copy of its config, if that may be executed."""
+    """Execute a run's copy of its config, if that is trusted, and return the module."""
     try:
         content = source.read_bytes()
     except OSError as error:
@@ -327,7 +329,7 @@ def _load_config_copy(source: Path, name: str) -> ModuleType:
 
 
 def _load_neighbour(source: Path, module: str, name: str) -> ModuleType:
-    """A module that lay beside a run's config, from the run's copy, if that may be executed."""
+    """Import a module that was beside a run's config from the run's copy, if that is trusted."""
     if trust.is_named_by_user(module):
         files = tuple(sorted(neighbours.read_copies(source).items()))
         _neighbours(neighbours.home(source), files).install()
@@ -350,16 +352,14 @@ def _is_allowed(name: str) -> bool:
 
 def _untrusted_error(what: str, module: str) -> trust.Untrusted:
     return trust.Untrusted(
-        f"this run needs code that is not genjax's: {what}; if you trust who made the run, "
+        f"this run needs code that is not genjax's: {what}; if you trust the author of the run, "
         f"allow it with --trust={module}, or all that it names with --trust (in Python trust=True)",
         "trust",
     )
 
 
 def list_code(tree: Any) -> Iterator[str]:
-    """The entries, for ``trust``, of all classes and functions in a JSON tree that are not
-    free to use anyway.
-    """
+    """Yield the ``trust`` entries of all classes and functions in a JSON tree that need trust."""
     if isinstance(tree, list):
         for item in tree:
             yield from list_code(item)

@@ -1,8 +1,8 @@
-"""Decide whose code may run when a file of a run names it.
+"""Decide which code may run when a file of a run names it.
 
-genjax's own components always may. All else needs the user's word: ``--trust``,
-``genjax.load(run_dir, trust=True)``, or that this user has trained with the same code on this
-machine. That is known by a folder outside of every run, with one file an entry: many processes may
+genjax's own components always may. All other code needs the user's consent: ``--trust``,
+``genjax.load(run_dir, trust=True)``, or having trained with the same code on this machine before.
+The latter is recorded in a folder outside of all runs, with one file per entry: many processes can
 write there at once, and removing a file withdraws the trust.
 """
 
@@ -18,19 +18,19 @@ from pathlib import Path
 
 from genjax.errors import UserError
 
-Trust = bool | Sequence[str]  # all that a run names, nothing of it, or the modules of these names
+Trust = bool | Sequence[str]  # everything that a run names, nothing, or modules by name
 
 _GIVEN: ContextVar[Trust] = ContextVar("trust", default=False)
-_HERE: set[str] = set()  # what this very process was handed by its user; files may not be writable
+_HERE: set[str] = set()  # code given to this process by its user, as files may not be writable
 
 
 class Untrusted(UserError):
-    """A file of a run names code that nobody has allowed."""
+    """A file of a run names code that the user has not allowed."""
 
 
 @contextlib.contextmanager
 def allow(trust: Trust) -> Iterator[None]:
-    """Allow what ``trust`` says, besides what is allowed already, until the end of the block."""
+    """Allow ``trust`` until the end of the block, in addition to what is already allowed."""
     before = _GIVEN.get()
     both: Trust = before is True or trust is True or (*_names(before), *_names(trust))
     token = _GIVEN.set(both)
@@ -41,23 +41,23 @@ def allow(trust: Trust) -> Iterator[None]:
 
 
 def is_named_by_user(module: str) -> bool:
-    """Whether the user has allowed this module by name, or everything."""
+    """Return whether the user has allowed this module by name, or everything."""
     given = _GIVEN.get()
     return given is True or module in _names(given)
 
 
 def file_entry(content: bytes) -> str:
-    """The entry of a config file: its content counts, not where it lies."""
+    """Return the entry of a config file, which depends on its content, not its path."""
     return f"config.py {hashlib.sha256(content).hexdigest()}"
 
 
 def name_entry(name: str) -> str:
-    """The entry of a class or function ``module:Name``."""
+    """Return the entry of a class or function ``module:Name``."""
     return f"name {name}"
 
 
 def is_known(entry: str) -> bool:
-    """Whether this user has trained with that code, in this process or before."""
+    """Return whether this user has trained with that code, in this process or before."""
     if entry in _HERE:
         return True
     try:
@@ -67,14 +67,14 @@ def is_known(entry: str) -> bool:
 
 
 def allow_here(entries: Iterable[str]) -> None:
-    """Allow code that the user has handed to this process, for as long as it lives."""
+    """Allow code that the user has given to this process, until the process ends."""
     _HERE.update(entries)
 
 
 def remember(entries: Iterable[str], quietly: bool = False) -> None:
     """Allow code that the user trains with, now and later.
 
-    Where that cannot be written, one line on stderr says so, unless ``quietly``.
+    If that cannot be recorded, one line on stderr says so, unless ``quietly``.
     """
     new = [entry for entry in dict.fromkeys(entries) if not is_known(entry) or entry in _HERE]
     _HERE.update(new)
@@ -100,7 +100,7 @@ def remember(entries: Iterable[str], quietly: bool = False) -> None:
 
 @contextlib.contextmanager
 def exclude_current_folder() -> Iterator[None]:
-    """Import nothing from the current folder, which may be a stranger's, until the end of the
+    """Import nothing from the current folder, which may be untrusted, until the end of the
     block.
     """
     before = list(sys.path)
@@ -117,15 +117,14 @@ def _names(trust: Trust) -> tuple[str, ...]:
 
 
 def _folder() -> Path:
-    """The folder of the entries, under $XDG_STATE_HOME or ~/.local/state.
+    """Return the folder of the entries, under $XDG_STATE_HOME or ~/.local/state.
 
     Raises:
       OSError: this user has no home.
     """
     state = os.environ.get("XDG_STATE_HOME", "")
-    if not os.path.isabs(
-        state
-    ):  # the standard says to ignore such; it would lie in the current folder
+    if not os.path.isabs(state):
+        # The standard says to ignore a relative path, which would be in the current folder.
         state = os.path.expanduser("~/.local/state")
     if not os.path.isabs(state):
         raise OSError("there is no home folder")

@@ -33,10 +33,11 @@ class Node:
     next: tuple[Node, ...] = ()
 
 
-def read_lineage(store: Store, one: str, down: bool = False) -> Node:
+def read_lineage(store: Store, one: str, down: bool = False, most: int = MOST) -> Node:
     """The tree of a record: what it was made from, or with ``down`` what was made from it.
 
-    A record that is in the tree already is named again, without what lies beyond it.
+    A record that is in the tree already is named again, without what lies beyond it. Of more than
+    ``most`` records those that are further away are left out.
 
     Raises:
       UserError: there is no such record.
@@ -44,7 +45,7 @@ def read_lineage(store: Store, one: str, down: bool = False) -> Node:
     edges: dict[str, list[tuple[str, str]]] = {one: []}
     level = [one]
     with store.reading() as connection:
-        while level and len(edges) < MOST:
+        while level and len(edges) < most:
             found: dict[str, list[tuple[str, str]]] = {}
             for edge in find_edges(connection, level, up=not down):
                 here, there = (edge.parent, edge.child) if down else (edge.child, edge.parent)

@@ -18,6 +18,7 @@ from genjax.serial.json_text import Json
 Origin: TypeAlias = Literal["real", "synthetic"]
 Wanted: TypeAlias = Literal["real", "synthetic", "any"]
 SourceKind: TypeAlias = Literal["HUMAN", "LLM_JUDGE", "CODE", "MODEL"]
+HEADINGS = "headings"  # in the metadata of a chunk: those above it, the widest first
 UNKNOWN = "unknown"  # the generator of synthetic records that nobody knows the run of
 ANY = ()  # a record of any kind
 REFERS = "refers"

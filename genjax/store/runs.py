@@ -18,6 +18,11 @@ def name_record(kind: str, content: str) -> str:
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 
+def mend(text: str) -> str:
+    """A text without what no database stores, which a model may draw, too."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def name_dataset(fingerprint: str) -> str:
     """The id of the data of a fingerprint."""
     return name_record("dataset", fingerprint)

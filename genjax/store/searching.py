@@ -20,7 +20,16 @@ from genjax.store.index.opening import open_encoder, open_index
 from genjax.store.lookups import find_ids, find_visible
 from genjax.store.query import SCORE
 from genjax.store.query import Query as records_of
-from genjax.store.records import COMMON, Feedback, Payload, Record, Wanted, fields_of
+from genjax.store.records import (
+    COMMON,
+    HEADINGS,
+    Chunk,
+    Feedback,
+    Payload,
+    Record,
+    Wanted,
+    fields_of,
+)
 from genjax.store.rows import load, name_kind
 from genjax.store.store import Store
 
@@ -74,6 +83,8 @@ def make_entry(record: Record) -> Entry | None:
     text = text or getattr(record, title, None)
     if not text or not text.strip():
         return None
+    if isinstance(record, Chunk):
+        text = "\n".join((*find_headings(record), text))
     fields: dict[str, FieldValue] = {"tags": record.tags, "parents": record.parents}
     fields |= _flatten("metadata", record.metadata)
     for name, value in fields_of(record).items():
@@ -82,6 +93,14 @@ def make_entry(record: Record) -> Entry | None:
     return Entry(
         record.id, text[:LONGEST_TEXT], name_kind(record), record.origin, None, record.time, fields
     )
+
+
+def find_headings(chunk: Chunk) -> list[str]:
+    """The headings above a chunk that its own text does not have."""
+    found = chunk.metadata.get(HEADINGS)
+    named = found if isinstance(found, list | tuple) else ()
+    text = chunk.payload.text or ""
+    return [one for one in named if isinstance(one, str) and one not in text]
 
 
 def _flatten(name: str, value: Json) -> dict[str, FieldValue]:
@@ -106,14 +125,22 @@ def find_index(store: Store, url: str | None) -> str:
 
 
 def open_search(
-    store: Store, url: str | None = None, encoder: str = "wordllama", rebuild: bool = False
+    store: Store,
+    url: str | None = None,
+    encoder: str = "wordllama",
+    rebuild: bool = False,
+    language: str = "english",
 ) -> Index:
     """The index of a store.
+
+    Args:
+      language: whose stems words are compared by; that which the index was made with holds.
 
     Raises:
       UserError: it cannot be opened, or another encoder built it.
     """
-    return open_index(find_index(store, url), open_encoder(encoder), rebuild=rebuild)
+    place = find_index(store, url)
+    return open_index(place, open_encoder(encoder), language=language, rebuild=rebuild)
 
 
 def search(

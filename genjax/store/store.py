@@ -114,8 +114,7 @@ class Store:
             message names the field.
         """
         new, known = self._add(records)
-        if known:
-            raise UserError(f"id must be new, {min(known)!r:.80} is known", "id")
+        _refuse_known(known)
         return tuple(record.id for record in new)
 
     def add_new(self, records: Sequence[Record]) -> int:
@@ -123,20 +122,34 @@ class Store:
         new, known = self._add(records, skip_known=True)
         return len(new) - len(known)
 
+    def add_within(self, connection: sa.Connection, records: Sequence[Record]) -> tuple[str, ...]:
+        """``add`` within a transaction."""
+        new, known = self._write_new(connection, self._fill(records), skip_known=False)
+        _refuse_known(known)
+        return tuple(record.id for record in new)
+
     def _add(
         self, records: Sequence[Record], skip_known: bool = False
     ) -> tuple[list[Record], set[str]]:
+        filled = self._fill(records)
+        with self.writing() as connection:
+            return self._write_new(connection, filled, skip_known)
+
+    def _fill(self, records: Sequence[Record]) -> list[Record]:
         time = now()
-        filled = [
+        return [
             fill(self._check(record), one, time)
             for record, one in zip(records, make_ids(len(records)), strict=True)
         ]
-        with self.writing() as connection:
-            known = find_known(connection, [r.id for r in records if r.id])
-            if not known or skip_known:
-                new = [record for record in filled if record.id not in known]
-                check_references(connection, new)
-                self._insert(connection, [self._store_bytes(record) for record in new], time)
+
+    def _write_new(
+        self, connection: sa.Connection, filled: list[Record], skip_known: bool
+    ) -> tuple[list[Record], set[str]]:
+        known = find_known(connection, [r.id for r in filled if r.id])
+        if not known or skip_known:
+            new = [record for record in filled if record.id not in known]
+            check_references(connection, new)
+            self._insert(connection, [self._store_bytes(record) for record in new], now())
         return filled, known
 
     def get(self, one: str, origin: Wanted = "real") -> Record:
@@ -423,3 +436,8 @@ class Store:
         insert(connection, schema.history, [{"record": one, **shared} for one in ids])
         follows = "delete" if action == "delete" else "upsert"
         insert(connection, schema.outbox, [{"record": one, "action": follows} for one in ids])
+
+
+def _refuse_known(known: set[str]) -> None:
+    if known:
+        raise UserError(f"id must be new, {min(known)!r:.80} is known", "id")

@@ -114,7 +114,7 @@ def test_right_answers():
 
 def test_a_prompt_that_is_no_problem_is_named():
     for prompt in ("12+7", "12/7=", "12+=", "=", "1+2+3="):
-        with pytest.raises(UserError, match="is not a problem such as '12"):
+        with pytest.raises(UserError, match="must be problems such as '12"):
             correct([prompt], ["19"])
     with pytest.raises(
         UserError, match=r"the reward correct failed on the response '3' to the prompt '1\+x='"
@@ -125,17 +125,16 @@ def test_a_prompt_that_is_no_problem_is_named():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"digits": 0}, "digits are from 1 to 3, not 0"),
-        ({"digits": 4}, "digits are from 1 to 3, not 4"),
-        ({"operations": ""}, "one or more, each once, not ''"),
-        ({"operations": "++"}, r"one or more, each once, not '\+\+'"),
+        ({"digits": 0}, "digits must be from 1 to 3, got 0"),
+        ({"digits": 4}, "digits must be from 1 to 3, got 4"),
+        ({"operations": ""}, "distinct and at least one, got ''"),
+        ({"operations": "++"}, r"distinct and at least one, got '\+\+'"),
         ({"operations": "+/"}, "unknown operation '/'"),
         ({"size": 0}, "size must be from 1 to 1000000"),
         ({"wrong": 1.5}, "wrong must be from 0 to 1"),
         (
             {"digits": 1},
-            "there are 200 problems of 1 digits and the operations .* but 16,000 are to train and "
-            "1,000",
+            "size . test_size must be <= 200, .* got 16,000 . 1,000",
         ),
     ],
 )

@@ -63,5 +63,5 @@ def test_no_interval_changes_nothing_and_what_is_no_music_is_refused():
         Transposition(down=-1)
     with pytest.raises(UserError, match=r"highest must be at least 9 \(lowest\)"):
         Transposition(lowest=9, highest=8)
-    with pytest.raises(UserError, match="for tokens"):
+    with pytest.raises(UserError, match="a batch with tokens"):
         Transposition()(jax.random.key(0), {"image": jnp.zeros((1, 2))})

@@ -164,19 +164,22 @@ def test_a_table_of_texts_is_encoded():
 def test_no_strength_changes_nothing_and_other_data_are_refused(augment, plain):
     off = dataclasses.replace(augment, prob=0.0)
     assert off(KEY, plain).keys() == plain.keys()
-    with pytest.raises(UserError, match=f"{type(augment).__name__} is for tokens.*holds image"):
+    with pytest.raises(
+        UserError,
+        match=f"{type(augment).__name__} needs a batch with tokens, but these data have image",
+    ):
         augment(KEY, {"image": jnp.zeros((1, 2, 2, 1))})
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: TokenDropout(prob=1.5), "TokenDropout.prob is from 0 to 1"),
+        (lambda: TokenDropout(prob=1.5), "TokenDropout.prob must be from 0 to 1"),
         (lambda: TokenDropout(-1), "replacement must be at least 0"),
         (lambda: TokenSwaps(-0.1), "TokenSwaps.prob"),
         (
             lambda: Substitution((((1,), ()),)),
-            r"Substitution.table holds pairs of sequences of tokens, unlike \(\(1,\), \(\)\)",
+            r"Substitution.table must hold pairs of token sequences, got \(\(1,\), \(\)\)",
         ),
         (lambda: Substitution((((1,),),)), "table.0 must be a tuple of 2"),
     ],
@@ -188,5 +191,5 @@ def test_bad_augmentations_are_refused(make, message):
 
 def test_substitution_comes_first(plain):
     batch = TokenDropout()(KEY, plain)
-    with pytest.raises(UserError, match="comes before"):
+    with pytest.raises(UserError, match="must come before"):
         Substitution((((1,), (2,)),))(KEY, batch)

@@ -113,8 +113,8 @@ def test_a_codec_of_conversations_is_that_of_its_text_but_for_prompts():
 def test_what_is_no_conversation_is_refused():
     codec = Characters(delimiter=True).fit(["QA:\nonetwhrfu?"])
     for turns, message in (
-        ((), "record 3 does not end with a turn of the assistant's"),
-        ((*TURNS, Turn("user", "one?")), "record 3 does not end with a turn of the assistant's"),
+        ((), "record 3 must end with a turn of the assistant"),
+        ((*TURNS, Turn("user", "one?")), "record 3 must end with a turn of the assistant"),
         ((Turn("user", "one?"), Turn("assistant", " \n")), "record 3 has an empty response"),
         ((Turn("user", "one?"), Turn("assistant", ""), *TURNS), "record 3 has an empty response"),
         (
@@ -130,5 +130,5 @@ def test_what_is_no_conversation_is_refused():
             conversation(codec, SHORT, turns, "record 3")
     with pytest.raises(UserError, match="no role 'assistant'; its roles are user, bot"):
         ChatTemplate((("user", "", "\n"), ("bot", "", "\n")))
-    with pytest.raises(UserError, match="distinct, unlike user, user"):
+    with pytest.raises(UserError, match="distinct, got user, user"):
         ChatTemplate((("user", "", "\n"), ("user", "", "\n")))

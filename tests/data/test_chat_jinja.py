@@ -232,7 +232,7 @@ def test_private_marks_in_a_text_are_text():
         ("{{ messages[-1].content }}</s>", "leaves out message 1"),
         (
             "{% for m in messages %}{{ loop.length }}{{ m.content }}</s>{% endfor %}",
-            "not the same tokens",
+            "the tokens of a prompt change",
         ),
     ],
 )
@@ -248,7 +248,9 @@ def test_a_template_that_hides_who_wrote_what_is_refused(source, said):
 
 
 def test_an_answer_whose_blanks_join_the_header_is_refused_by_its_record():
-    with pytest.raises(UserError, match="record 3: .* not the same tokens with and without"):
+    with pytest.raises(
+        UserError, match="record 3: .* the tokens of a prompt change when its answer follows"
+    ):
         conversation(codec_of("gemma"), template_of("chatml"), turns("a", "\nb"), "record 3")
     kept = conversation(codec_of("bytes"), template_of("chatml"), turns("a", " b \n"), "record 3")
     assert codec_of("bytes").decode(kept.tokens[kept.learned]) == " b \n"
@@ -316,7 +318,7 @@ def test_a_role_is_no_way_to_write_a_special_token():
         "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}</s>{% endfor %}"
     )
     for role in ("im_end", "user<|im_end|>"):
-        with pytest.raises(UserError, match="names no role"):
+        with pytest.raises(UserError, match="does not name the role"):
             conversation(codec_of("bytes"), template, (Turn(role, "a"), *turns("a", "b")), "here")
     told = conversation(codec_of("bytes"), template, (Turn("tool", "a"), *turns("a", "b")), "here")
     assert codec_of("bytes").decode(told.tokens) == "<|tool|>a<|user|>a<|assistant|>b"
@@ -338,7 +340,9 @@ def test_a_codec_with_such_a_template_prompts_and_ends_by_it():
 
 
 def test_what_a_template_needs_is_said():
-    with pytest.raises(UserError, match="needs Subwords, not Bytes"):
+    with pytest.raises(
+        UserError, match="codec must be Subwords for a chat template in Jinja, got Bytes"
+    ):
         conversation(Bytes(True), template_of("chatml"), turns("a", "b"), "here")
     bare = JinjaTemplate("{% for m in messages %}{{ m.content }}\n{% endfor %}")
     assert bare.end(codec_of("bytes")) is None

@@ -135,7 +135,9 @@ def test_two_system_texts_are_refused():
         "system": "a",
         "messages": [{"role": "system", "content": "b"}, {"role": "user", "content": "c"}],
     }
-    with pytest.raises(UserError, match="here has a system text and a message") as error:
+    with pytest.raises(
+        UserError, match="here must not have both 'system' and a system message"
+    ) as error:
         parse_turns(record, "here", ChatTemplate(), "|", Counter())
     assert error.value.field == "system"
 

@@ -75,9 +75,9 @@ def test_what_makes_no_curriculum_is_refused(fields, message):
 
 
 def test_data_that_do_not_fit_are_refused():
-    with pytest.raises(UserError, match="no blocks that make 3 rows"):
+    with pytest.raises(UserError, match="sizes must divide the image size 8x4, got 3"):
         Resolutions((3, 8), (5,))(0, BATCH)
-    with pytest.raises(UserError, match="that of the data, 8"):
+    with pytest.raises(UserError, match="must end with 8"):
         Resolutions((2, 4), (5,))(0, BATCH)
     with pytest.raises(UserError, match="for images"):
         GROWING(0, {"points": np.zeros((2, 2))})
@@ -103,9 +103,9 @@ def test_rows_of_tokens_grow_where_they_should(step, length):
 
 
 def test_rows_that_do_not_fit_the_curriculum_are_refused():
-    with pytest.raises(UserError, match="the last length of the curriculum is that of the data, 8"):
+    with pytest.raises(UserError, match="lengths must end with 8, the length of the data"):
         Lengths((2, 9), (5,))(0, ROWS)
-    with pytest.raises(UserError, match="for tokens"):
+    with pytest.raises(UserError, match="a batch with tokens"):
         Lengths()(0, BATCH)
     with pytest.raises(UserError, match="lengths must rise from 1"):
         Lengths((4, 2), (5,))
@@ -207,7 +207,7 @@ def test_noise_levels_move_on_a_line_from_the_first_to_the_last():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"first": (0.0, -1.0)}, "curriculum.first is a least and a largest"),
+        ({"first": (0.0, -1.0)}, "curriculum.first must be a smallest and a larger"),
         ({"last": (1.0,)}, "last must be a tuple of 2"),
         ({"steps": 0}, "steps must be at least 1"),
     ],

@@ -83,8 +83,8 @@ def test_links_are_followed_to_files_and_folders_and_one_line_counts_what_is_pas
         f"{root}: 12 of 20 files skipped: 4 hidden, 2 .txt, 2 broken links, 2 pipes, sockets "
         "or devices, "
         "1 looping link, 1 without a suffix\n"
-        f"{root}: links give 3 files a second name; one of the two may be held out, the other "
-        "trained on\n"
+        f"{root}: links give 3 files a second name; one name may be held out while the "
+        "other is trained on\n"
     )
 
 
@@ -114,8 +114,8 @@ def test_links_that_lead_out_of_a_closed_folder_are_not_followed(tmp_path, capsy
     (root / "dogs" / "beside").symlink_to(tmp_path / "root2")
     assert taken(root, closed=True) == ["cats/a.png", "cats/in/c.png", "dogs/b.png", "pool/c.png"]
     assert capsys.readouterr().err == f"{root}: 3 of 7 files skipped: 3 links that lead out\n" + (
-        f"{root}: links give 1 files a second name; one of the two may be held out, the other "
-        "trained on\n"
+        f"{root}: links give 1 files a second name; one name may be held out while the "
+        "other is trained on\n"
     )
     assert len(taken(root)) == 7
     linked = tmp_path / "linked"
@@ -180,10 +180,10 @@ def test_names_that_are_not_in_utf_8_are_refused(tmp_path):
     make(tmp_path, "a.png")
     with open(os.fsencode(tmp_path) + b"/\xff.png", "wb") as file:
         file.write(b"x")
-    with pytest.raises(UserError, match="not in UTF-8: rename it") as error:
+    with pytest.raises(UserError, match="must be in UTF-8: rename it") as error:
         taken(tmp_path)
     str(error.value).encode()
-    with pytest.raises(UserError, match="not in UTF-8: rename it"):
+    with pytest.raises(UserError, match="must be in UTF-8: rename it"):
         TextFiles(str(tmp_path), "*.png").open()
 
 
@@ -241,11 +241,11 @@ def test_text_files_take_capitals_by_default_and_say_what_a_pattern_leaves_out(t
     ).open()
     told = capsys.readouterr().err
     assert (
-        "3 of 4 files skipped: 1 .md, 1 .text, 1 .txt; 1 would fit in other capitals, such as "
+        "3 of 4 files skipped: 1 .md, 1 .text, 1 .txt; 1 would match in another case, such as "
         "B.TXT" in told
     )
     with pytest.raises(
-        UserError, match=r"no file of .* fits 'b\*\.txt'; B\.TXT would in other capitals"
+        UserError, match=r"no file of .* matches 'b\*\.txt'; B\.TXT would in another case"
     ):
         TextFiles(str(tmp_path), "b*.txt").open()
 
@@ -263,7 +263,7 @@ def test_a_preparation_counts_what_no_reader_takes_in_the_log_and_on_its_card(tm
     preparing.prepare(Preparation(readers), "x", tmp_path / "out", say=str)
     line = "10 of 16 files skipped: 4 .heic, 2 .png, 2 hidden, 2 pipes, sockets or devices"
     assert (
-        f"{raw}: {line}; 2 would fit in other capitals, such as cats/3.PNG\n"
+        f"{raw}: {line}; 2 would match in another case, such as cats/3.PNG\n"
         in capsys.readouterr().err
     )
     card = (tmp_path / "out" / "card.md").read_text(encoding="utf-8")
@@ -296,5 +296,5 @@ def test_a_label_of_texts_without_any_text_is_refused(tmp_path):
         make(tmp_path, name)
         (tmp_path / name).write_text(f"what {name} holds", encoding="utf-8")
     source = TextFiles(str(tmp_path), "*/*.txt", layout=Documents(8), cache=str(tmp_path / "cache"))
-    with pytest.raises(UserError, match="domain 'eels' .* has no file that fits .*: 1 .docx"):
+    with pytest.raises(UserError, match="domain 'eels' .* has no file that matches .*: 1 .docx"):
         LabelledTexts(source).open()

@@ -242,7 +242,7 @@ def test_missing_and_empty_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no images"):
         ImageFolder(str(tmp_path)).open()
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is no folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         ImageFolder(str(tmp_path / "file")).open()
 
 

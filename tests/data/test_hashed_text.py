@@ -81,7 +81,7 @@ def test_other_processes_and_hash_seeds_give_the_same():
 
 def test_what_is_no_text_is_refused():
     for text in ("", "  ", "?!"):
-        with pytest.raises(UserError, match="has none"):
+        with pytest.raises(UserError, match="must have words"):
             TEXT.embed(text)
     with pytest.raises(UserError, match="at least 1"):
         HashedText(0)

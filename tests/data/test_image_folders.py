@@ -102,7 +102,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
             ("train/cat", "train/dog", "test/cat", "test/eel"),
             r"test/eel/a.png: unknown class 'eel'",
         ),
-        (("train/cat", "train/dog", "test"), "test/a.png lies in no folder of a class"),
+        (("train/cat", "train/dog", "test"), "test/a.png must lie in the folder of a class"),
     ],
 )
 def test_splits_that_do_not_fit_are_refused(tmp_path, folders, message):
@@ -125,7 +125,7 @@ def test_a_test_folder_of_its_own(tmp_path):
     assert source.open().fingerprint != data.fingerprint
     save(tmp_path / "split" / "train" / "a.png")
     save(tmp_path / "split" / "test" / "a.png")
-    with pytest.raises(UserError, match="leave one out") as error:
+    with pytest.raises(UserError, match="leave one of them out") as error:
         ImageFolder(str(tmp_path / "split"), test_root=str(tmp_path / "other")).open()
     assert error.value.field == "test_root"
 
@@ -213,7 +213,7 @@ def test_captions_of_records_are_conditions(tmp_path, capsys, kind, memory):
     assert source.open().fingerprint != data.fingerprint
     plain = ImageFolder(str(tmp_path), test_fraction=0).open()
     assert "condition" not in plain.splits["train"].batch(np.array([0]))
-    assert "3 images have captions, which are not read" in capsys.readouterr().err
+    assert "3 images have captions, which are ignored" in capsys.readouterr().err
 
 
 def test_each_split_has_records_of_its_own_and_text_files_work_too(tmp_path, capsys):
@@ -242,11 +242,17 @@ def test_each_split_has_records_of_its_own_and_text_files_work_too(tmp_path, cap
         ({"text": "x"}, "line 1 of metadata.jsonl has no 'file_name'; its fields are text"),
         (
             {"file_name": "b.png", "text": "x"},
-            "line 1 of metadata.jsonl names 'b.png', which is no",
+            "file_name of line 1 of metadata.jsonl must be the path",
         ),
-        ({"file_name": "../a.png", "text": "x"}, "names '../a.png', which is no image"),
-        ({"file_name": "a.png", "text": 3}, "holds int in 'text', not text"),
-        ({"file_name": "a.png", "text": "?!"}, "the caption of a.png: a text to embed has words"),
+        ({"file_name": "../a.png", "text": "x"}, "must be the path of an image .*, got '../a.png'"),
+        (
+            {"file_name": "a.png", "text": 3},
+            "'text' of line 1 of metadata.jsonl must be a text, got int",
+        ),
+        (
+            {"file_name": "a.png", "text": "?!"},
+            "the caption of a.png: a text to embed must have words",
+        ),
         ({"file_name": "a.png"}, "no image of .* has a caption"),
     ],
 )
@@ -312,7 +318,7 @@ def test_masks_are_no_examples_and_may_cut_out(tmp_path, capsys):
         Image.fromarray(mask).save(tmp_path / "masks" / f"{n}.png")
     data = ImageFolder(str(tmp_path), test_fraction=0).open()
     assert values(data, "train") == [40, 41, 42] and data.spec.classes is None
-    assert "3 files are no examples: 3 masks" in capsys.readouterr().err
+    assert "3 files are not examples: 3 masks" in capsys.readouterr().err
     for memory in (2.0, 0.0):
         data = ImageFolder(str(tmp_path), test_fraction=0, masks="apply", memory_gb=memory).open()
         batch = data.codec.decode(data.splits["train"].batch(np.arange(3))["image"])[..., 0]

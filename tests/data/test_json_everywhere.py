@@ -123,9 +123,9 @@ WRONG = {
     "control character": ('{"text": "a\tb"}', "line 2 of a.json"),
     "comment": ('{"text": "a"} // why', "line 2 of a.json"),
     "cut": ('{"text": "a', "of a.json"),
-    "no object": ("3", "is not a JSON object"),
-    "text": ('"text"', "is not a JSON object"),
-    "null": ("null", "is not a JSON object"),
+    "no object": ("3", "must be a JSON object"),
+    "text": ('"text"', "must be a JSON object"),
+    "null": ("null", "must be a JSON object"),
 }
 
 

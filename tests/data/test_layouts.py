@@ -133,7 +133,7 @@ def test_long_documents_are_split_with_one_token_of_overlap_or_dropped(capsys):
     assert dropped["tokens"][:, 0].tolist() == [0, 20]
     assert "1 of 3 documents are longer than 6 tokens and are dropped" in capsys.readouterr().err
     with pytest.raises(
-        UserError, match="no document of books is left to predict; all 1 are longer than 6"
+        UserError, match="books has no document that can be predicted; all 1 are longer than 6"
     ):
         Packed(5, "drop").split(corpus(12), PLAIN, "books")
 
@@ -167,15 +167,18 @@ def test_a_pass_in_order_pads_the_last_batch():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: RandomWindows(0), "length is 0"),
+        (lambda: RandomWindows(0), "length must be >= 1, got 0"),
         (lambda: Packed(2.5), "length must be a whole number"),
         (lambda: Documents(4, "cut"), "long must be one of 'split', 'drop'"),
         (
             lambda: RandomWindows(9).split(corpus(9), PLAIN, "poem"),
-            "poem is of 9 tokens, too short for windows of 10",
+            "length must be < 9, the tokens of poem, got 9",
         ),
-        (lambda: Blocks(9).split(corpus(1), PLAIN, "poem"), "poem is of one token"),
-        (lambda: Documents(9).split(corpus(1, 1), PLAIN, "poem"), "no document of poem is left"),
+        (lambda: Blocks(9).split(corpus(1), PLAIN, "poem"), "poem must have at least 2 tokens"),
+        (
+            lambda: Documents(9).split(corpus(1, 1), PLAIN, "poem"),
+            "poem has no document that can be predicted",
+        ),
     ],
 )
 def test_what_leaves_nothing_to_predict_is_refused(make, message):

@@ -143,7 +143,7 @@ def test_chorales_are_rows_of_tokens(tmp_path):
         (lambda f: Chorales(save(f, {"train": []})).open(), "holds no chorales"),
         (
             lambda f: Chorales(save(f, {"train": [[[200]]]})).open(),
-            "note 200 of step 0 is not from 21 to 108",
+            "notes must be from 21 to 108, got 200 in step 0",
         ),
         (lambda f: Chorales(resolution="8th"), "resolution must be one of 'quarter', '16th'"),
         (lambda f: ChoraleCodec(60, 50), r"highest must be at least 60 \(lowest\)"),

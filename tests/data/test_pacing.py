@@ -40,9 +40,9 @@ def test_shares_rise_to_1_and_stay(kind):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: LinearPacing(0.0), "pacing.start is a share above 0"),
-        (lambda: RootPacing(1.5), "pacing.start is a share above 0"),
-        (lambda: StepPacing(0.5, 0), "pacing.steps is a whole number of at least 1"),
+        (lambda: LinearPacing(0.0), "pacing.start must be > 0"),
+        (lambda: RootPacing(1.5), "pacing.start must be > 0"),
+        (lambda: StepPacing(0.5, 0), "pacing.steps must be a whole number >= 1"),
         (lambda: StepPacing(0.5, 3, 4), "stairs must be from 1 to 3"),
     ],
 )

@@ -101,7 +101,7 @@ LONG_PAIRS = {
     ),
 }
 NO_PAIRS = {
-    "kto": ({"prompt": "2+2?", "completion": "4", "label": True}, "no pairs"),
+    "kto": ({"prompt": "2+2?", "completion": "4", "label": True}, "are not pairs"),
     "scored answers": (
         {"instruction": "2+2?", "completions": [{"response": "4", "score": 5}]},
         "write the better of two answers as 'chosen'",
@@ -114,12 +114,12 @@ NO_PAIRS = {
         {"instruction": "2+2?", "output": ["4", "5"]},
         "write the better of two answers as 'chosen'",
     ),
-    "an answer alone": ({"chosen": "4", "rejected": "5"}, "no prompt: write it as 'prompt'"),
+    "an answer alone": ({"chosen": "4", "rejected": "5"}, "no prompt: give it as 'prompt'"),
     "no turn in the prompt": ({"prompt": [], "chosen": "4", "rejected": "5"}, "an empty prompt"),
     "prompt and completion": ({"prompt": "2+2?", "completion": "4"}, "no 'chosen'"),
     "several chosen": (
         {"prompt": "2+2?", "chosen": ["4", "four"], "rejected": "5"},
-        "write one answer there",
+        "must be a text or messages with role and content",
     ),
 }
 TURNS = {
@@ -139,21 +139,27 @@ TURNS = {
     "columns that are null": {"prompt": None, "completion": None, "messages": [ASK, YES]},
 }
 NO_TURNS = {
-    "a pair": ({"prompt": "2+2?", "chosen": "4", "rejected": "5"}, "Preferences reads such"),
-    "plain text": ({"text": "Once upon a time"}, "TextTables reads such"),
+    "a pair": (
+        {"prompt": "2+2?", "chosen": "4", "rejected": "5"},
+        "read such records with the source Preferences",
+    ),
+    "plain text": ({"text": "Once upon a time"}, "read it with the source TextTables"),
     "kto sft": (
         {"prompt": "2+2?", "completion": "4", "label": False},
-        "keep the records with label",
+        "keep only the records with label true",
     ),
     "stepwise": (
         {"prompt": "2+2?", "completions": ["first", "4"], "labels": [True, True]},
-        "several answers, but learns one",
+        "several answers: give the one to learn",
     ),
     "a picture": (
         {"messages": [ASK | {"content": [{"type": "image"}]}, YES]},
-        "a part of 'image', not of text",
+        "must consist of texts, got 'image'",
     ),
-    "prompt only": ({"prompt": "2+2?"}, "neither messages nor instruction and output, but prompt"),
+    "prompt only": (
+        {"prompt": "2+2?"},
+        "must have messages, instruction and output, .*, got prompt",
+    ),
 }
 
 
@@ -252,9 +258,7 @@ def test_a_folder_of_shards_is_one_set_and_other_folders_are_refused(tmp_path):
     data = Instructions(str(tmp_path), codec=Bytes(True), split=ALL).open()
     assert data.splits["train"].questions() == ["ask 0"] * 2 + ["ask 1"] * 2
     (tmp_path / "test.jsonl").write_text("")
-    with pytest.raises(
-        UserError, match=r"give one of its files of records; it has test.jsonl, tra"
-    ):
+    with pytest.raises(UserError, match=r"give one of its files; it has test.jsonl, tra"):
         Instructions(str(tmp_path), codec=Bytes(True), split=ALL).open()
 
 

@@ -175,14 +175,14 @@ def test_equal_pairs_are_counted_and_refused_or_dropped(tmp_path, capsys):
         pairs[number] = {**pairs[number], "rejected": pairs[number]["chosen"]}
     root = written(tmp_path, pairs)
     told = (
-        r"2 of 20 pairs are twice the same text in rows of 24 tokens, the first is record 5 of "
-        r"pairs.json; equal='drop'"
+        r"2 of 20 pairs have the same text on both sides in rows of 24 tokens, the first "
+        r"is record 5 of pairs.json; equal='drop'"
     )
     with pytest.raises(UserError, match=told):
         source(root).open()
     data = source(root, equal="drop").open()
     assert (
-        "2 of 20 pairs are twice the same text in rows of 24 tokens and are dropped"
+        "2 of 20 pairs have the same text on both sides in rows of 24 tokens and are dropped"
         in capsys.readouterr().err
     )
     left = sorted(text for split in data.splits.values() for text in texts(split))
@@ -198,7 +198,7 @@ def test_pairs_that_differ_behind_the_cut_alone_are_equal(tmp_path):
     same = {"prompt": "p", "chosen": "x" * 30 + "a", "rejected": "x" * 30 + "b"}
     with pytest.raises(
         UserError,
-        match="1 of 21 pairs are twice the same text in rows of 24 tokens, the first is rec",
+        match="1 of 21 pairs have the same text on both sides in rows of 24 tokens, the first",
     ):
         source(written(tmp_path, [*records(), same])).open()
 
@@ -221,13 +221,13 @@ GOOD = {"prompt": "p", "chosen": "c", "rejected": "r"}
         ({"chosen": "c", "rejected": "r"}, "record 4 of pairs.json has no prompt"),
         (
             {**GOOD, "chosen": [{"role": "user"}]},
-            "message 1 of record 4 of pairs.json has no role and content",
+            "message 1 of record 4 of pairs.json must have role and content",
         ),
         (
             {"instruction": "i", "input": 3, "chosen": "c", "rejected": "r"},
-            "record 4 of pairs.json holds int in 'input'",
+            "'input' of record 4 of pairs.json must be a text, got int",
         ),
-        ("text", "record 4 of pairs.json is not a JSON object"),
+        ("text", "record 4 of pairs.json must be a JSON object"),
     ],
 )
 def test_bad_records_are_named(tmp_path, bad, message):
@@ -249,9 +249,7 @@ def test_bad_files_are_refused(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="pairs.json holds no records"):
         source(written(tmp_path, [])).open()
     (tmp_path / "pairs.csv").write_text("a,b")
-    with pytest.raises(
-        UserError, match="pairs.csv is not a file of records; known are .json, .jsonl, .ndjson"
-    ):
+    with pytest.raises(UserError, match="pairs.csv must end in .json, .jsonl, .ndjson"):
         list(json_records(tmp_path / "pairs.csv"))
     with pytest.raises(UserError, match="20 of 20 pairs would be dropped: 20 are longer than 9"):
         source(written(tmp_path, records()), length=9, long="drop").open()
@@ -262,7 +260,7 @@ def test_bad_files_are_refused(tmp_path, monkeypatch):
     [
         ({"long": "keep"}, "long must be one of 'drop', 'cut'"),
         ({"equal": "keep"}, "equal must be one of 'refuse', 'drop'"),
-        ({"length": 1}, "a row holds two tokens or more, not 1"),
+        ({"length": 1}, "length must be >= 2, got 1"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

@@ -73,7 +73,9 @@ def test_a_prompt_goes_to_the_end_of_the_first_of_its_endings(layout, capsys):
     codec = Bytes(delimiter=True)
     documents = corpus(*(np.append(documents.document(i), 256) for i in range(5)))
     split = Prefixed(layout, until=": ").split(documents, codec, "talk")
-    assert "talk: 1 of 5 documents are without ': ', and have no prefix" in capsys.readouterr().err
+    assert (
+        "talk: 1 of 5 documents do not contain ': ' and have no prefix" in capsys.readouterr().err
+    )
     found = everything(split)
     pairs = set()
     for row in range(len(split)):
@@ -105,17 +107,17 @@ def test_data_of_a_source_tell_their_prefix_and_a_curriculum_cuts_it_alike(tmp_p
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Prefixed(Prefixed()), "Prefixed.layout is RandomWindows"),
-        (lambda: Prefixed(until=""), "None for random places"),
-        (lambda: Prefixed(Packed(9), until=":"), "whole documents"),
-        (lambda: Prefixed(Blocks(9), until=":"), "whole documents"),
+        (lambda: Prefixed(Prefixed()), "Prefixed.layout must be RandomWindows"),
+        (lambda: Prefixed(until=""), "Prefixed.until must be a text or None"),
+        (lambda: Prefixed(Packed(9), until=":"), "Documents or Packed with long=.drop."),
+        (lambda: Prefixed(Blocks(9), until=":"), "Documents or Packed with long=.drop."),
         (
             lambda: Prefixed(Packed(9, "drop"), until=":").split(DISTINCT, PLAIN, "poem"),
-            "no document of poem holds ':'",
+            "Prefixed.until must occur in a document of poem, got ':'",
         ),
         (
             lambda: Prefixed(Packed(9, "drop"), until=" ").split(DISTINCT, Words(("a",))),
-            "is not a token by Words: ' '",
+            "must be at least one token of Words, got ' '",
         ),
     ],
 )

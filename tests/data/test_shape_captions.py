@@ -130,9 +130,9 @@ def test_bad_pictures_are_refused(data, tmp_path):
         (str(tmp_path / "text.png"), "text.png is not a complete image"),
         (
             str(tmp_path / "wide.png"),
-            "is of 18x18 pixels, but the model reads pictures of 16x16: resize it",
+            "must have 16x16 pixels, got 18x18: resize it",
         ),
-        (inline(b"no picture"), "written out is not a complete image"),
+        (inline(b"no picture"), "inline picture is not a complete image"),
         (inline(b"") + "?", "written out cannot be read"),
         (
             "data:image/png;base64," + base64.b64encode(png_bytes(render(SCENE, 12))).decode(),
@@ -147,8 +147,8 @@ def test_bad_fields_are_refused():
     for fields, words in (
         ({"size": 0}, "size"),
         ({"side": 8}, "side must be from 12 to 1024"),
-        ({"forms": ()}, "sentences 0 to 4"),
-        ({"forms": (0, 5)}, "sentences 0 to 4"),
+        ({"forms": ()}, "some of 0 to 4"),
+        ({"forms": (0, 5)}, "some of 0 to 4"),
     ):
         with pytest.raises(UserError, match=words):
             ShapeCaptions(**fields)

@@ -20,7 +20,7 @@ def test_a_label_out_of_range_is_refused_at_once_in_memory(split, wrong):
     labels = {"train": np.array([0, 1, 2]), "test": np.array([0, 1, 2])}
     labels[split][1] = wrong
     splits = {name: Arrays("image", images(3), label, CODEC) for name, label in labels.items()}
-    with pytest.raises(UserError, match="labels are from 0 to 2, but the data hold"):
+    with pytest.raises(UserError, match="labels must be from 0 to 2, got"):
         dataset(splits, classes=3, fingerprint="")
 
 
@@ -29,9 +29,9 @@ def test_a_label_out_of_range_is_refused_when_it_is_read():
     lazy = Lazy("image", lambda rows: (images(len(rows)), labels[rows]), np.arange(5001), CODEC)
     opened = dataset({"train": lazy.take(np.arange(5000)), "test": lazy}, classes=3, fingerprint="")
     opened.splits["test"].batch(np.arange(10))
-    with pytest.raises(UserError, match="labels are from 0 to 2, but the data hold 7 to 7"):
+    with pytest.raises(UserError, match="labels must be from 0 to 2, got 7 to 7"):
         opened.splits["test"].batch(np.array([5000]))
-    with pytest.raises(UserError, match="labels are from"):
+    with pytest.raises(UserError, match="labels must be from"):
         opened.splits["test"].take(np.array([5000])).batch(np.array([0]))
 
 

@@ -32,9 +32,7 @@ def test_families_keep_the_shares_of_a_table_and_see_its_rows_by_them():
     batch = {"numeric": jnp.zeros((4, 2)), "categorical": jnp.ones((4, 2), jnp.int32)}
     np.testing.assert_array_equal(select_modelled(batch, variables), [[0, 0, 0, 1, 0, 1, 0]] * 4)
     for other in (None, {"mean": jnp.zeros(7)}):
-        with pytest.raises(
-            UserError, match="this family does not model tables; a VAE and a GAN do"
-        ):
+        with pytest.raises(UserError, match="family must be a VAE or a GAN to model tables"):
             select_modelled(batch, other)
 
 

@@ -148,7 +148,7 @@ def test_a_loaded_tokenizer_that_would_drop_letters_names_the_first(tmp_path):
     tokenizer.save(str(tmp_path / "t.json"))
     codec = Subwords(file=str(tmp_path / "t.json"), end_token=None).fit([])
     assert len(codec.encode("the lazy  dog\n")) > 0
-    with pytest.raises(Unencodable, match="'é' at character 7 of the text.*has no token for such"):
+    with pytest.raises(Unencodable, match="'é' at character 7 of the text.*has no token for it"):
         codec.encode("the dogé")
 
 
@@ -160,12 +160,12 @@ def test_a_loaded_tokenizer_that_would_drop_letters_names_the_first(tmp_path):
         (lambda: Characters().encode("a"), "Characters has no vocabulary yet"),
         (lambda: Words().encode("a"), "Words has no vocabulary yet"),
         (lambda: Subwords().encode("a"), "Subwords has no vocabulary yet"),
-        (lambda: Characters("ab").decode(np.array([2])), "tokens are from 0 to 1"),
-        (lambda: Bytes().decode(np.array([-1])), "tokens are from 0 to 255"),
+        (lambda: Characters("ab").decode(np.array([2])), "tokens must be from 0 to 1"),
+        (lambda: Bytes().decode(np.array([-1])), "tokens must be from 0 to 255"),
         (lambda: Words(min_frequency=0), "min_frequency"),
-        (lambda: Words(min_frequency=9).fit(["a b"]), "no word comes 9 times"),
+        (lambda: Words(min_frequency=9).fit(["a b"]), "min_frequency must not exceed"),
         (lambda: Subwords("bpee"), "model must be one of 'bpe', 'wordpiece', 'unigram'"),
-        (lambda: Subwords("bpe", 200), "size is 200; a bpe vocabulary needs more than 257"),
+        (lambda: Subwords("bpe", 200), "size must be > 257 for bpe, got 200"),
         (lambda: Subwords(end_token="</s>"), "unknown special token for end_token '</s>'"),
         (
             lambda: Subwords(file="/nowhere/tokenizer.json").fit([]),

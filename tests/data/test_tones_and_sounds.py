@@ -79,7 +79,7 @@ def test_bad_tones_are_refused():
     for fields, words in (
         ({"size": 0}, "size"),
         ({"length": 0}, "length"),
-        ({"rate": 3139}, "1570 Hz need more"),
+        ({"rate": 3139}, "rate must be > 3140 Hz"),
     ):
         with pytest.raises(UserError, match=words):
             Tones(**fields)
@@ -168,10 +168,11 @@ def test_files_that_do_not_fit_are_named(tmp_path, memory):
         open_folder(tmp_path, memory_gb=memory)
     text = str(error.value)
     assert (
-        "4 of 5" in text and "a.wav (its rate is 44,100 Hz, not 8,000; resample it first)" in text
+        "4 of 5" in text
+        and "a.wav (its rate must be 8,000 Hz, got 44,100; resample it first)" in text
     )
     assert (
-        "b.wav (its channels are 2, not 1)" in text
+        "b.wav (its channels must be 1, got 2)" in text
         and "c.wav (it is cut off: its header says" in text
         and "1 more" in text
     )
@@ -196,7 +197,7 @@ def test_missing_and_empty_folders_and_bad_fields_are_refused(tmp_path):
     for fields, words in (
         ({"rate": 0}, "rate"),
         ({"test_fraction": 1.0}, "test_fraction"),
-        ({"pattern": "("}, "not a regular expression"),
+        ({"pattern": "("}, "must be a regular expression"),
         ({"pattern": "a"}, "has no group"),
     ):
         with pytest.raises(UserError, match=words):

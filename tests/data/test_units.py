@@ -61,7 +61,7 @@ def test_a_table_says_what_it_reads_as_numbers(tmp_path, capsys):
     back = data.codec.decode_columns(batch["numeric"], batch["categorical"])
     np.testing.assert_allclose(back["weight"], np.arange(1, 31) + 0.5, rtol=1e-5)
     np.testing.assert_allclose(back["price"], 1000 * np.arange(1, 31), rtol=1e-5)
-    told = "t.csv: column 'weight' holds numbers of the unit 'kg', such as '1.50 kg'"
+    told = "t.csv: column 'weight' holds numbers with the unit 'kg', such as '1.50 kg'"
     assert told in capsys.readouterr().err
     kept = Table(str(tmp_path / "t.csv"), test_fraction=0, modes=1, categorical=("stars",)).open()
     assert [code.name for code in kept.codec.numbers] == ["n", "weight", "price"]

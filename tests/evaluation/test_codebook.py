@@ -34,7 +34,7 @@ def subject(family=FAMILY, count=1, **variables):
 
 def codes_of(on):
     x = jnp.asarray(on.splits["test"].batch(np.arange(297))["image"])
-    return np.asarray(vqvae.codes(on.model.family, on.model.state, x))
+    return np.asarray(vqvae.encode_to_codes(on.model.family, on.model.state, x))
 
 
 @pytest.mark.parametrize("count", [1, 8])

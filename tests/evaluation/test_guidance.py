@@ -119,7 +119,7 @@ def test_what_cannot_be_guided_is_refused_before_the_first_step():
         evaluator.check(CONDITIONAL, points, {})
     with pytest.raises(UserError, match="needs a class-conditional model"):
         evaluator.check(Diffusion(), images, {})
-    with pytest.raises(UserError, match="has also learned without"):
+    with pytest.raises(UserError, match="trained with drop_label"):
         evaluator.check(dataclasses.replace(CONDITIONAL, drop_label=0.0), images, {})
     GuidanceCurve(RUN, (1.0,)).check(dataclasses.replace(CONDITIONAL, drop_label=0.0), images, {})
     with pytest.raises(UserError, match="sampler.label requests 2 alone"):

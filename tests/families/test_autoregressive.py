@@ -495,7 +495,7 @@ def test_what_does_not_fit_is_refused():
     for fields, words in (
         ({"chunk": 0}, "chunk"),
         ({"z_loss": -1.0}, "z_loss"),
-        ({"net": replace(NET, causal=False)}, "is causal"),
+        ({"net": replace(NET, causal=False)}, "net.causal must be True"),
         ({"net": Bigram(T), "prefix_lm": True}, "a Bigram has none of it"),
         ({"net": replace(NET, attention="cudnn"), "prefix_lm": True}, "cudnn"),
     ):
@@ -513,7 +513,7 @@ def test_what_does_not_fit_is_refused():
             replace(PAIRS, source_length=20),
             "of 20 source tokens, more than the context of 8",
         ),
-        (SMALL, PAIRS, "samples need one, too"),
+        (SMALL, PAIRS, "needed for samples"),
         (replace(SMALL, prefix_lm=True), TEXT, "a layout Prefixed"),
     ):
         with pytest.raises(UserError, match=words):

@@ -20,7 +20,12 @@ from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner, Picture, captions
+from genjax.families.autoregressive.captioner import (
+    CaptionDecoding,
+    Captioner,
+    Picture,
+    caption_images,
+)
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier
 from genjax.family import init_state
@@ -117,7 +122,7 @@ def test_greedy_captions_by_the_cache_are_the_likeliest_tokens_of_the_whole_mode
     family = replace(SMALL, net=replace(NET, scan_layers=scan))
     state, images = state_of(family), batch_of(5)["image"]
     written = np.asarray(
-        jax.jit(lambda images: captions(family, state, images, START, END))(images)
+        jax.jit(lambda images: caption_images(family, state, images, START, END))(images)
     )
     assert written.shape == (5, T)
     score = jax.jit(lambda batch: family.predict(state.params, batch).nll)
@@ -143,11 +148,11 @@ def test_greedy_captions_by_the_cache_are_the_likeliest_tokens_of_the_whole_mode
 
 def test_permuted_pictures_have_permuted_captions(state):
     images, order = batch_of(6)["image"], np.array([3, 0, 5, 1, 4, 2])
-    drawn = jax.jit(lambda images: captions(SMALL, state, images, START, END))
+    drawn = jax.jit(lambda images: caption_images(SMALL, state, images, START, END))
     np.testing.assert_array_equal(drawn(images[order]), drawn(images)[order])
     options, keys = TokenSampler(5, temperature=2.0), list(jax.random.split(KEY, 2))
     one, two = jax.jit(
-        lambda: [captions(SMALL, state, images, START, END, options, key) for key in keys]
+        lambda: [caption_images(SMALL, state, images, START, END, options, key) for key in keys]
     )()
     assert one.shape == (6, 5) and not np.array_equal(one, two)
 
@@ -156,7 +161,7 @@ def test_permuted_pictures_have_permuted_captions(state):
 def test_samples_are_captions_of_the_one_picture_that_is_asked_for(state):
     images = batch_of(2)["image"]
     greedy = replace(SMALL.sampler, steps=T, temperature=0.0, tokens=(START,), ends=(END,))
-    wanted = np.asarray(jax.jit(lambda: captions(SMALL, state, images, START, END))())
+    wanted = np.asarray(jax.jit(lambda: caption_images(SMALL, state, images, START, END))())
     for image, row in zip(np.asarray(images), wanted, strict=True):
         request = replace(
             replace(greedy, image=None).encode(Words(("a",)), {}), picture=Picture.of(image)
@@ -196,7 +201,9 @@ def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
     (tmp_path / "shape.png").write_bytes(png_bytes(render(scene)))
     (tmp_path / "wide.png").write_bytes(png_bytes(render(scene, 20)))
     image = jnp.asarray(loaded.codec.image.encode(render(scene)))[None]
-    row = captions(run.experiment.family, run.state, image, loaded.codec.start, loaded.codec.end)[0]
+    row = caption_images(
+        run.experiment.family, run.state, image, loaded.codec.start, loaded.codec.end
+    )[0]
     words = [
         "sample",
         str(run.run_dir),
@@ -224,7 +231,7 @@ def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
         assert command_line.main([*words, str(tmp_path / given)]) == 2
         assert problem in capsys.readouterr().err
     assert command_line.main([*words, "None"]) == 2
-    assert "captions are of a picture: name its file (sampler.image)" in capsys.readouterr().err
+    assert "sampler.image is needed: name the file of the picture" in capsys.readouterr().err
     with pytest.raises(UserError, match="have no source"):
         loaded.sample(1, options=replace(options, source="a cross"))
 
@@ -238,7 +245,9 @@ def test_captions_are_learned_from_pictures(tmp_path):
     data = run.experiment.data.open()
     split = data.splits["train"]
     images = jnp.asarray(split.batch(np.arange(20))["image"])
-    rows = captions(run.experiment.family, run.state, images, data.codec.start, data.codec.end)
+    rows = caption_images(
+        run.experiment.family, run.state, images, data.codec.start, data.codec.end
+    )
     ends = [np.flatnonzero(np.asarray(row) == data.codec.end) for row in rows]
     said = [
         data.codec.decode(np.asarray(row)[: end[0]]) for row, end in zip(rows, ends, strict=True)
@@ -267,8 +276,8 @@ def test_what_does_not_fit_is_refused(state):
     with pytest.raises(UserError, match="attends to an image, which a Bigram does not"):
         replace(SMALL, net=Bigram(T))
     for family, spec, words in (
-        (SMALL, replace(SPEC, image=None), "have none with their tokens"),
-        (SMALL, replace(SPEC, packed=True), "no packed rows"),
+        (SMALL, replace(SPEC, image=None), "have only tokens"),
+        (SMALL, replace(SPEC, packed=True), "one caption per row"),
         (SMALL, replace(SPEC, shape=(T + 2,)), "make 9 predictions, more than the context of 8"),
         (SMALL, replace(SPEC, image=(9, 8, 3)), "patches of 4 do not divide an image of 9x8"),
         (
@@ -276,21 +285,21 @@ def test_what_does_not_fit_is_refused(state):
             Spec("image", (8, 8, 3), np.zeros((8, 8, 3), np.float32)),
             "is of tokens, but the data are of image",
         ),
-        (replace(SMALL, sampler=CaptionDecoding()), SPEC, "samples need one, too"),
+        (replace(SMALL, sampler=CaptionDecoding()), SPEC, "needed for samples"),
     ):
         example = batch_of(1) | {"image": jnp.zeros((1, *(spec.image or (8, 8, 3))))}
         with pytest.raises(UserError, match=words):
             family.init(KEY, example, spec)
     images = batch_of(2)["image"]
-    with pytest.raises(UserError, match=r"reads images of shape \[8, 8, 3\], not \[8, 4, 3\]"):
-        captions(SMALL, state, images[:, :, :4], START, END)
+    with pytest.raises(UserError, match=r"must have shape \[8, 8, 3\], got \[8, 4, 3\]"):
+        caption_images(SMALL, state, images[:, :, :4], START, END)
     with pytest.raises(UserError, match="context of 8"):
-        captions(SMALL, state, images, START, END, TokenSampler(9))
+        caption_images(SMALL, state, images, START, END, TokenSampler(9))
     for options in (Decoding(4), CaptionDecoding(4).encode(Words(("a",)), {})):
-        with pytest.raises(UserError, match="name its file"):
+        with pytest.raises(UserError, match="name the file"):
             SMALL.sample(state, KEY, 1, options)
     request = CaptionDecoding(4, source_tokens=(1,)).encode(Words(("a",)), {})
     with pytest.raises(UserError, match="reads no source"):
         SMALL.sample(state, KEY, 1, replace(request, picture=Picture.of(np.zeros((8, 8, 3)))))
-    with pytest.raises(UserError, match="an autoregressive model is of tokens"):
+    with pytest.raises(UserError, match="an autoregressive model needs tokens"):
         Autoregressive(NET).init(KEY, batch_of(1), replace(SPEC, vocabulary=None))

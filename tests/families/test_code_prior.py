@@ -18,7 +18,7 @@ from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.likelihoods import DiscretizedLogistic, Gaussian
-from genjax.families.vqvae import VQVAE, codes, decode_codes
+from genjax.families.vqvae import VQVAE, decode_codes, encode_to_codes
 from genjax.family import Trained, init_state
 from genjax.nets.conv.spatial import SpatialCoder
 from genjax.nets.transformer.transformer import Transformer
@@ -151,7 +151,7 @@ def test_its_metrics_are_a_mean_over_codes_a_rate_and_a_bound(state):
     state = state_of(family)
     metrics = jax.jit(family.evaluate)(state, BATCH, KEY)
     base = state.replace(**state.frozen["autoencoder"])
-    grid = codes(family.autoencoder, base, IMAGES)
+    grid = encode_to_codes(family.autoencoder, base, IMAGES)
     nll = np.asarray(family.nll(state.params, grid.reshape(6, N), BATCH["label"]))
     real = np.asarray(BATCH["mask"]) == 1
     np.testing.assert_allclose(metrics["loss"].value, nll[real].mean(), rtol=1e-5)
@@ -221,12 +221,12 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(UserError, match=words):
             replace(PRIOR, autoencoder="there").resolve({"autoencoder": other}, SPEC)
     for fields, words in (
-        ({"net": replace(NET, causal=False)}, "is causal"),
-        ({"net": replace(NET, cross_attention=True)}, "reads no memory"),
+        ({"net": replace(NET, causal=False)}, "net.causal must be True"),
+        ({"net": replace(NET, cross_attention=True)}, "cross_attention False"),
         ({"drop_label": 1.0}, "drop_label"),
         (
             {"conditional": False, "sampler": CodeSampler(guidance_scale=2.0)},
-            "guidance_scale other than 1",
+            "guidance_scale must be 1",
         ),
     ):
         with pytest.raises(UserError, match=words):

@@ -524,18 +524,18 @@ def test_the_gauges_are_green_in_a_game_that_holds(run_dir):
         ({"loss": "wasserstein"}, "unbounded"),
         ({"loss": "hinge", "gradient_penalty": 10.0}, "for the hinge loss take r1 or r2"),
         ({"weight_clip": 0.01}, "does not fit the non_saturating loss"),
-        ({"loss": "wasserstein", "weight_clip": 0.01, "gradient_penalty": 1.0}, "take one of them"),
-        ({"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing is for a cross-entropy"),
+        ({"loss": "wasserstein", "weight_clip": 0.01, "gradient_penalty": 1.0}, "set one of them"),
+        ({"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing must be 0"),
         ({"label_smoothing": 0.5}, "below 0.5"),
-        ({"penalty_every": 4}, "needs a penalty"),
+        ({"penalty_every": 4}, "without a penalty"),
         ({"r1": -1.0}, "r1"),
         ({"pack": 0}, "pack"),
-        ({"pack": 2, "conditional": True}, "not with labels"),
+        ({"pack": 2, "conditional": True}, "with labels"),
         ({"latent_dim": 0}, "latent_dim"),
         ({"init_std": 0.0}, "init_std"),
         ({"weight_clip": -1.0, "loss": "wasserstein"}, "weight_clip"),
         ({"spectral_norm": "bth"}, "did you mean 'both'"),
-        ({"generator": Progressive((4, 4))}, "Progressive for both"),
+        ({"generator": Progressive((4, 4))}, "both be Progressive"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields, message):
@@ -544,7 +544,7 @@ def test_what_does_not_fit_is_refused(fields, message):
 
 
 def test_what_the_data_or_the_optimizer_tell_is_refused_before_the_first_step():
-    with pytest.raises(UserError, match="without batch normalisation"):
+    with pytest.raises(UserError, match="without batch norm"):
         state_of(
             replace(CONV, r1=1.0, discriminator=ConvBackbone((4, 8), batch_norm=True)), spec=IMAGES
         )

@@ -320,7 +320,7 @@ def test_what_cannot_be_drawn_is_refused():
         ({"beams": 2, "top_k": 5}, "takes top_k=None"),
         ({"beams": 2, "draft": "runs/a"}, "takes draft=None"),
         ({"beams": 2, "stop": ("a",)}, "takes stop="),
-        ({"draft": "runs/a", "repetition_penalty": 2.0}, "knows no repetition_penalty"),
+        ({"draft": "runs/a", "repetition_penalty": 2.0}, "repetition_penalty must be 1"),
     ):
         with pytest.raises(UserError, match=words):
             Decoding(**fields)
@@ -345,7 +345,7 @@ def test_what_cannot_be_drawn_is_refused():
     request, state = drafted(Decoding(steps=4, draft_tokens=4), ((1, 2),))
     with pytest.raises(UserError, match="within the context of 8 tokens: sampler.steps at most 3"):
         FAMILY.sample(state, KEY, 1, request)
-    with pytest.raises(UserError, match="reads no text"):
+    with pytest.raises(UserError, match="must be encoded first"):
         FAMILY.sample(STATE, KEY, 1, Decoding(prompt="a"))
     for options in (Decoding(steps=2, beams=2), request):
         with pytest.raises(UserError, match="leave beams and draft out"):

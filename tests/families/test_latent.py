@@ -19,7 +19,7 @@ from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion
 from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
-from genjax.families.vqvae import VQVAE, codes, decode_codes, find_nearest
+from genjax.families.vqvae import VQVAE, decode_codes, encode_to_codes, find_nearest
 from genjax.family import Trained
 from genjax.nets.conv.spatial import SpatialCoder
 from genjax.nets.conv.unet import UNet
@@ -133,10 +133,12 @@ def test_latents_of_a_vqvae_are_standardised_by_the_use_of_its_codes_and_decode_
     x = jax.random.uniform(KEY, (2, 16, 16, 1), minval=-1)
     z = SPATIAL.to_latents(state.params, state.variables, x, KEY)
     again = SPATIAL.decode_latents(state.params, state.variables, z)
-    np.testing.assert_array_equal(again, decode_codes(SPATIAL, state, codes(SPATIAL, state, x)))
+    np.testing.assert_array_equal(
+        again, decode_codes(SPATIAL, state, encode_to_codes(SPATIAL, state, x))
+    )
     near = z + 1e-6  # between two codes nothing changes: what is decoded are codes
     same = find_nearest(state.variables["codebook"], near.reshape(-1, 3))
-    if np.array_equal(same, codes(SPATIAL, state, x).reshape(-1)):
+    if np.array_equal(same, encode_to_codes(SPATIAL, state, x).reshape(-1)):
         np.testing.assert_array_equal(
             SPATIAL.decode_latents(state.params, state.variables, near), again
         )
@@ -186,7 +188,7 @@ def test_it_trains_on_eight_devices(bases, standing, devices, tmp_path):
     ("family", "spec", "words"),
     [
         (GRID, None, "is a Diffusion; latents are those of a VAE or VQVAE"),
-        (replace(FLAT, conditional=True), None, "needs labels for its latents"),
+        (replace(FLAT, conditional=True), None, "must not be conditional"),
         (
             FLAT,
             Spec("image", (8, 8, 1), np.zeros((8, 8, 1))),
@@ -203,12 +205,12 @@ def test_an_autoencoder_that_does_not_fit_is_refused(bases, family, spec, words)
 
 def test_what_latents_cannot_follow_is_refused():
     for change, words in (
-        ({"sampler": Denoising(clip=True)}, "latents have no such limits"),
-        ({"augment": NonLeaking(0.1)}, "turns images, not their latents"),
+        ({"sampler": Denoising(clip=True)}, "sampler.clip must be False"),
+        ({"augment": NonLeaking(0.1)}, "not latents"),
     ):
         with pytest.raises(UserError, match=words):
             LatentDiffusion("there", replace(GRID, **change))
-    with pytest.raises(UserError, match="latents have no such limits"):
+    with pytest.raises(UserError, match="sampler.clip must be False"):
         LatentDiffusion("there", GRID).sample(None, KEY, 1, Denoising(clip=True))
 
 

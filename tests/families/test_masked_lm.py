@@ -23,7 +23,7 @@ from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
 from genjax.families.masked_lm import Filling, MaskedLM, embed, fill_in, pseudo_log_likelihood
-from genjax.families.masking import Kinds, Masking, words
+from genjax.families.masking import Kinds, Masking, number_words
 from genjax.family import init_state
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
@@ -101,7 +101,7 @@ def test_spans_have_the_lengths_of_a_geometric_distribution_cut_off():
 def test_words_are_masked_whole():
     kinds = kinds_of()
     tokens = jnp.array([[8, 2, 3, 10, 8, 2, 9, 11, 2]])  # "8 2 3", ".", "8 2", "9", ".", "2"
-    assert words(tokens, kinds).tolist() == [[0, 0, 0, 1, 2, 2, 3, 4, 5]]
+    assert number_words(tokens, kinds).tolist() == [[0, 0, 0, 1, 2, 2, 3, 4, 5]]
     _, asked = masked(Masking("words", rate=0.5), jnp.tile(tokens, (200, 1)))
     assert (asked[:, 0] == asked[:, 1]).all() and (asked[:, 1] == asked[:, 2]).all()
     assert (asked[:, 4] == asked[:, 5]).all()
@@ -128,7 +128,7 @@ def test_codecs_tell_words_apart(codec):
     kinds = Kinds(
         None, None, None, jnp.asarray(flags & CONTINUES > 0), jnp.asarray(flags & CONTINUED > 0)
     )
-    number = np.asarray(words(jnp.asarray(ids)[None], kinds))[0]
+    number = np.asarray(number_words(jnp.asarray(ids)[None], kinds))[0]
     starts = np.flatnonzero(np.diff(number, prepend=-1))
     pieces = ["".join(codec.decode(part)) for part in np.split(ids, starts[1:])]
     wanted = ["the", "cat", ",", "sat", "on", "a_mat", "42"]
@@ -148,7 +148,7 @@ def test_subwords_tell_words_apart(model):
     kinds = Kinds(
         None, None, None, jnp.asarray(flags & CONTINUES > 0), jnp.asarray(flags & CONTINUED > 0)
     )
-    number = np.asarray(words(jnp.asarray(ids)[None], kinds))[0]
+    number = np.asarray(number_words(jnp.asarray(ids)[None], kinds))[0]
     assert number[-1] == 2 and len(ids) >= 3
 
 
@@ -319,14 +319,14 @@ def test_a_text_with_gaps_is_filled_by_the_run(tmp_path):
     options = Filling("the [MASK]at", temperature=0.0)
     texts = [run.codec.decode(row) for row in run.sample(2, options=options)]
     assert all(text.startswith("the ") and text.endswith("at") and len(text) == 7 for text in texts)
-    with pytest.raises(UserError, match="no gap to fill"):
+    with pytest.raises(UserError, match="must have a gap"):
         run.sample(1, options=Filling("the cat"))
     with pytest.raises(UserError, match="more than the context of 9"):
         run.sample(1, options=Filling("the cat sat on [MASK]"))
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(UserError, match="not causal"):
+    with pytest.raises(UserError, match="net.causal must be False"):
         MaskedLM(replace(NET, causal=True))
     with pytest.raises(UserError, match="words"):
         Masking("word")

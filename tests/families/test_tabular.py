@@ -113,7 +113,7 @@ def test_fakes_of_a_gan_are_rows_and_both_players_move():
 def test_what_does_not_fit_a_table_is_refused():
     with pytest.raises(UserError, match="temperature must be above 0"):
         GAN(temperature=0.0)
-    with pytest.raises(UserError, match="this family does not model tables; a VAE and a GAN do"):
+    with pytest.raises(UserError, match="family must be a VAE or a GAN to model tables"):
         Diffusion(ResidualMLP(8, 1, 8)).init(KEY, make_example(SPEC), SPEC)
     with pytest.raises(UserError, match="Bernoulli is for images"):
         VAE().init(KEY, make_example(SPEC), SPEC)

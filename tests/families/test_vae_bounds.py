@@ -346,7 +346,7 @@ def test_bad_values_of_the_bounds_are_refused():
         VAE(importance_samples=0)
     with pytest.raises(UserError, match="free_bits must be at least 0"):
         VAE(free_bits=-1.0)
-    with pytest.raises(UserError, match="closed KL"):
+    with pytest.raises(UserError, match="closed-form KL"):
         VAE(free_bits=0.1, importance_samples=5)
     with pytest.raises(UserError, match="chunk must be at least 1"):
         ImportanceBound(chunk=0)

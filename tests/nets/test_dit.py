@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from genjax.errors import UserError
-from genjax.nets.transformer.dit import DiT, DiTBlock, patchify, positions, unpatchify
+from genjax.nets.transformer.dit import DiT, DiTBlock, encode_positions, patchify, unpatchify
 
 KEY = jax.random.key(0)
 
@@ -26,7 +26,7 @@ def test_patches_are_squares_and_go_back():
 
 
 def test_positions_tell_every_place_apart_rows_in_the_first_half():
-    table = positions(3, 5, 8).reshape(3, 5, 8)
+    table = encode_positions(3, 5, 8).reshape(3, 5, 8)
     np.testing.assert_array_equal(table[:, 0, :4], table[:, 4, :4])
     np.testing.assert_array_equal(table[0, :, 4:], table[2, :, 4:])
     flat = table.reshape(15, 8)
@@ -73,7 +73,7 @@ def test_it_begins_at_zero_then_its_vector_and_places_matter():
         (lambda: DiT(width=8, heads=3), r"heads must be a divisor of 8 \(width\)"),
         (
             lambda: DiT(patch=4).denoiser((28, 30, 1)),
-            "patches of 4 do not divide an image of 28x30",
+            "patch must divide the image size 28x30, got 4",
         ),
         (lambda: DiT().denoiser((5, 2)), "images"),
     ],

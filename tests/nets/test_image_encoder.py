@@ -94,7 +94,7 @@ def test_gradients_reach_every_parameter_in_bfloat16_too(backbone):
         (lambda: ImageEncoder().module((8, 8)), "needs images"),
         (
             lambda: made(SMALL, jnp.zeros((1, 8, 6, 3))),
-            "patches of 4 do not divide an image of 8x6",
+            "side must divide the image size 8x6, got 4",
         ),
     ],
 )

@@ -81,5 +81,5 @@ def test_its_slope_in_time_is_positive_and_its_shape_is_times():
 
 
 def test_ends_in_the_wrong_order_are_refused():
-    with pytest.raises(UserError, match="not below"):
+    with pytest.raises(UserError, match="first must be < last"):
         MonotoneSchedule(5.0, -5.0).init(KEY, T)

@@ -182,8 +182,11 @@ def test_a_perceptron_takes_any_shape_and_drops_in_training_alone():
         (lambda: ResNet((4, 8)), r"blocks must have a number for each of channels, \(4, 8\)"),
         (lambda: ResNet((4,), (-1,)), "blocks"),
         (lambda: ResNet(norm="bach"), "norm must be one of 'batch', 'group', 'none'"),
-        (lambda: ResNet((4, 6), (1, 1), norm="group", groups=4), "does not divide"),
-        (lambda: ResNet((4, 8), (1, 1), norm="group", groups=4, stem=2), "does not divide"),
+        (lambda: ResNet((4, 6), (1, 1), norm="group", groups=4), "groups must divide all channels"),
+        (
+            lambda: ResNet((4, 8), (1, 1), norm="group", groups=4, stem=2),
+            "groups must divide all channels",
+        ),
         (lambda: ResNet(stem=-1), "stem"),
         (lambda: ResNet(activation="rel"), "relu"),
         (lambda: ResNet().grid(), "keeps no batch statistics"),

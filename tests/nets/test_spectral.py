@@ -13,7 +13,7 @@ PARAMS = {
 
 
 def converged(params, steps=200):
-    vectors = spectral.vectors(params, jax.random.key(2))
+    vectors = spectral.draw_vectors(params, jax.random.key(2))
     return jax.lax.fori_loop(0, steps, lambda _, v: spectral.normalise(params, v, True)[1], vectors)
 
 
@@ -29,7 +29,7 @@ def test_matrices_get_the_largest_singular_value_one():
 
 
 def test_without_iteration_the_vectors_stay_and_with_it_they_come_nearer():
-    vectors = spectral.vectors(PARAMS, jax.random.key(2))
+    vectors = spectral.draw_vectors(PARAMS, jax.random.key(2))
     _, same = spectral.normalise(PARAMS, vectors, False)
     jax.tree.map(np.testing.assert_array_equal, same, vectors)
     far, near = (
@@ -58,5 +58,5 @@ def test_the_gradient_goes_through_the_singular_value():
 
 def test_a_matrix_of_zeros_stays_finite():
     params = {"kernel": jnp.zeros((3, 2))}
-    divided, _ = spectral.normalise(params, spectral.vectors(params, jax.random.key(0)), True)
+    divided, _ = spectral.normalise(params, spectral.draw_vectors(params, jax.random.key(0)), True)
     assert np.isfinite(divided["kernel"]).all()

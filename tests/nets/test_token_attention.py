@@ -14,7 +14,7 @@ import pytest
 from genjax.errors import UserError
 from genjax.nets.transformer import blocked_attention
 from genjax.nets.transformer.blocked_attention import Rule
-from genjax.nets.transformer.positions import Rotary, rotate, sinusoids
+from genjax.nets.transformer.positions import Rotary, encode_sinusoids, rotate
 from genjax.nets.transformer.token_attention import attend
 
 KEY = jax.random.key(0)
@@ -52,7 +52,7 @@ RULES = {
     "all": (Rule(0.4), False),
     "causal": (Rule(0.4, True), False),
     "window": (Rule(0.4, True, 3), True),
-    "both ways": (Rule(0.4, False, 3), False),
+    "bidirectional prefix": (Rule(0.4, False, 3), False),
     "segments": (Rule(0.4, True, softcap=1.5), True),
     "encoder": (Rule(0.4), True),
     "prefix": (Rule(0.4, True), False),
@@ -120,7 +120,7 @@ def test_large_scores_stay_finite():
 
 def test_cudnn_refuses_what_it_would_leave_out():
     half = [a.astype(jnp.bfloat16) for a in inputs()]
-    with pytest.raises(UserError, match="segment ids"):
+    with pytest.raises(UserError, match="packed or padded"):
         attend(*half, Rule(1.0), segments=(SEGMENTS, SEGMENTS), implementation="cudnn")
     with pytest.raises(UserError, match="no prefix"):
         attend(*half, Rule(1.0, True), prefix=(PREFIX, PREFIX), implementation="cudnn")
@@ -128,7 +128,7 @@ def test_cudnn_refuses_what_it_would_leave_out():
         attend(*half, Rule(1.0, softcap=1.0), implementation="cudnn")
     with pytest.raises(UserError, match="bfloat16"):
         attend(*inputs(), Rule(1.0), implementation="cudnn")
-    with pytest.raises(UserError, match="multiple of 8"):
+    with pytest.raises(UserError, match="divisible by 8"):
         attend(*half, Rule(1.0), implementation="cudnn")
 
 
@@ -166,7 +166,7 @@ def test_scaled_rotary_slows_what_it_says():
 
 
 def test_sinusoids_are_those_of_the_paper():
-    table = np.asarray(sinusoids(jnp.arange(4), 6))
+    table = np.asarray(encode_sinusoids(jnp.arange(4), 6))
     for place, i in np.ndindex(4, 3):
         angle = place / 10_000 ** (i / 3)
         np.testing.assert_allclose(

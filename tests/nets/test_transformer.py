@@ -381,13 +381,13 @@ def test_bad_values_are_refused(changes, message):
 
 
 def test_bad_calls_are_refused():
-    with pytest.raises(UserError, match="17 tokens are more than the context of 16"):
+    with pytest.raises(UserError, match="at most 16 tokens .context., got 17"):
         features(GPT, jnp.zeros((1, 17), jnp.int32))
     with pytest.raises(UserError, match="17 tokens are more than the context"):
         GPT.new_cache(1, 17)
     with pytest.raises(UserError, match="causal"):
         dataclasses.replace(GPT, causal=False).new_cache(1, 4)
-    with pytest.raises(UserError, match="reads no memory"):
+    with pytest.raises(UserError, match="cross_attention must be True"):
         features(GPT, memory=Memory(jnp.ones((2, 3, 8))))
     with pytest.raises(UserError, match="needs a memory"):
         features(dataclasses.replace(GPT, cross_attention=True), params=params_of(GPT))

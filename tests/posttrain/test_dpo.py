@@ -33,7 +33,7 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
-from genjax.posttrain.dpo import BASE, DPO, lengths, response_log_probs
+from genjax.posttrain.dpo import BASE, DPO, count_tokens, response_log_probs
 from genjax.runs.export import export
 from genjax.schedules import Constant
 from genjax.trees import named_leaves
@@ -137,9 +137,9 @@ def test_the_log_probabilities_of_responses_by_hand():
     assert all((other[name] != batch[name]).any() for name in other)
     close(log_probs(state.params, batch | other), log_probs(state.params, batch))
     sizes = [np.asarray(batch[f"{side}_mask"]).sum(1) - P for side in SIDES]
-    np.testing.assert_array_equal(lengths(batch), np.stack(sizes, 1))
+    np.testing.assert_array_equal(count_tokens(batch), np.stack(sizes, 1))
     nothing = batch | {"mask": jnp.zeros(B), "chosen_response": jnp.zeros((B, T))}
-    assert not log_probs(state.params, nothing).any() and (lengths(nothing)[:, 0] == 1).all()
+    assert not log_probs(state.params, nothing).any() and (count_tokens(nothing)[:, 0] == 1).all()
 
 
 def test_it_begins_at_ln_2_as_the_base():
@@ -184,7 +184,7 @@ def test_losses_and_gradients_by_hand(settings, by):
     state = state_of(family, by)
     learned = state.frozen[BASE]["params"]
     gained = np.asarray(by_hand(state.params, batch) - by_hand(learned, batch))
-    sizes = np.asarray(lengths(batch)) if family.length_normalised else np.ones((B, 2))
+    sizes = np.asarray(count_tokens(batch)) if family.length_normalised else np.ones((B, 2))
     h = gained[:, 0] / sizes[:, 0] - gained[:, 1] / sizes[:, 1]
     if family.form == "ipo":
         losses, slope = np.square(h - 1 / (2 * beta)), 2 * (h - 1 / (2 * beta))
@@ -221,10 +221,10 @@ def test_the_metrics_by_hand():
         [margin.mean(), *rewards.mean(0)],
     )
     close(found["chosen_log_prob"], own[:, 0].mean())
-    close(found["log_ratio"], 2 * rewards.sum() / lengths(batch).sum())
+    close(found["log_ratio"], 2 * rewards.sum() / count_tokens(batch).sum())
     close(rewarded(FAMILY, state, batch), rewards.T, atol=1e-5)
     normal = family_of(beta=0.5, length_normalised=True)
-    close(rewarded(normal, state, batch), (rewards / lengths(batch)).T, atol=1e-5)
+    close(rewarded(normal, state, batch), (rewards / count_tokens(batch)).T, atol=1e-5)
 
 
 def test_what_is_known_beforehand_is_used_and_changes_nothing():
@@ -342,7 +342,7 @@ def test_what_does_not_fit_is_refused():
             SPEC,
             "knows 9 tokens, but",
         ),
-        (base, BASE_SPEC, "DPO learns from pairs of responses, but the data are of tokens"),
+        (base, BASE_SPEC, "DPO needs pairs of responses, but the data are of tokens"),
         (
             base,
             dataclasses.replace(SPEC, shape=(T + 1,)),
@@ -462,5 +462,5 @@ def test_bad_runs_are_refused(base, tmp_path):
             genjax.train(told_of(base.run_dir, data=other), tmp_path / "a", quiet=True)
     with pytest.raises(UserError, match="DPO needs the run .*nowhere, which is not there"):
         genjax.train(told_of(tmp_path / "nowhere"), tmp_path / "b", quiet=True)
-    with pytest.raises(UserError, match="DPO learns from pairs"):
+    with pytest.raises(UserError, match="DPO needs pairs"):
         genjax.train(told_of(base.run_dir, data=base.experiment.data), tmp_path / "c", quiet=True)

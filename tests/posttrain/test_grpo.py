@@ -30,8 +30,15 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
-from genjax.posttrain.grpo import BASE, GRPO, experience, group_advantages, policy_losses, update
-from genjax.posttrain.rollouts import rollout, score_tokens
+from genjax.posttrain.grpo import (
+    BASE,
+    GRPO,
+    compute_group_advantages,
+    compute_policy_losses,
+    make_experience,
+    update,
+)
+from genjax.posttrain.rollouts import draw_rollout, score_tokens
 from genjax.schedules import Constant, Linear
 from genjax.trees import named_leaves
 
@@ -101,10 +108,10 @@ def updated(family, state, batch, optimizer=SGD(Constant(0.1))):
 
 def test_advantages_by_hand():
     rewards = jnp.array([1.0, 0, 0, 1, 3, 3, 3, 3, 0, 1, 2, 5])
-    found, tied = group_advantages(rewards, 4, scale_by_std=False)
+    found, tied = compute_group_advantages(rewards, 4, scale_by_std=False)
     np.testing.assert_allclose(found, [0.5, -0.5, -0.5, 0.5, 0, 0, 0, 0, -2, -1, 0, 3], atol=1e-6)
     np.testing.assert_array_equal(tied, [False] * 4 + [True] * 4 + [False] * 4)
-    scaled, _ = group_advantages(rewards, 4, scale_by_std=True)
+    scaled, _ = compute_group_advantages(rewards, 4, scale_by_std=True)
     np.testing.assert_allclose(
         scaled, np.array(found) / np.repeat([0.5, 1, np.sqrt((4 + 1 + 0 + 9) / 4)], 4), rtol=1e-5
     )
@@ -113,18 +120,20 @@ def test_advantages_by_hand():
 def test_advantages_of_a_group_sum_to_0_whatever_is_added_to_rewards_or_multiplies_them():
     rewards = jax.random.normal(KEY, (24,))
     for scale in (False, True):
-        found, _ = group_advantages(rewards, 6, scale)
+        found, _ = compute_group_advantages(rewards, 6, scale)
         np.testing.assert_allclose(found.reshape(4, 6).sum(1), 0, atol=1e-5)
-        shifted, _ = group_advantages(rewards + jnp.repeat(jnp.arange(4.0), 6), 6, scale)
+        shifted, _ = compute_group_advantages(rewards + jnp.repeat(jnp.arange(4.0), 6), 6, scale)
         np.testing.assert_allclose(shifted, found, atol=1e-5)
-        longer, _ = group_advantages(100 * rewards, 6, scale)
+        longer, _ = compute_group_advantages(100 * rewards, 6, scale)
         np.testing.assert_allclose(longer, (1 if scale else 100) * found, rtol=1e-4)
 
 
 @pytest.mark.long
 def test_equal_rewards_teach_nothing_even_where_their_mean_is_another_number():
     for reward in np.random.default_rng(0).normal(size=50):
-        found, tied = group_advantages(jnp.full(7, reward, jnp.float32), 7, scale_by_std=True)
+        found, tied = compute_group_advantages(
+            jnp.full(7, reward, jnp.float32), 7, scale_by_std=True
+        )
         assert not found.any() and tied.all()
     batch = family_of(reward=lambda prompts, responses: [0.1] * len(prompts)).collect(
         state_of(), prompts_batch(), KEY
@@ -148,7 +157,7 @@ def test_the_first_of_each_group_of_rows_is_asked_several_times():
     assert all(len(np.unique(group, axis=0)) > 1 for group in answers), (
         "responses of a group are drawn apart"
     )
-    wanted, _ = group_advantages(batch["reward"], G, scale_by_std=True)
+    wanted, _ = compute_group_advantages(batch["reward"], G, scale_by_std=True)
     np.testing.assert_allclose(batch["advantage"], wanted, rtol=1e-6)
     assert batch["advantage"].any() and not batch["kl"].any(), "it begins as the reference"
     texts = [
@@ -161,10 +170,10 @@ def test_the_first_of_each_group_of_rows_is_asked_several_times():
 def test_kl_is_that_of_a_response_to_the_reference():
     state, batch = state_of(), prompts_batch()
     params, reference = moved(state.params), state.frozen[BASE]["params"]
-    drawn = rollout(
+    drawn = draw_rollout(
         BASE_FAMILY, params, batch["tokens"], jnp.ones((B, P), bool), N, KEY, ((0,),), 0
     )
-    found = experience(FAMILY, params, reference, drawn, jnp.arange(float(B)), jnp.ones(B))
+    found = make_experience(FAMILY, params, reference, drawn, jnp.arange(float(B)), jnp.ones(B))
     own, known = (
         score_tokens(BASE_FAMILY, p, drawn.tokens, drawn.real, N).log_probs
         for p in (params, reference)
@@ -210,7 +219,7 @@ def test_the_gradient_of_the_first_minibatch_is_that_of_the_policy_by_hand(
     state = state.replace(params=moved(state.params))
     reference = state.frozen[BASE]["params"]
     batch = family.collect(state, prompts_batch(), KEY)
-    advantages, _ = group_advantages(batch["reward"], G, scale_by_std)
+    advantages, _ = compute_group_advantages(batch["reward"], G, scale_by_std)
     np.testing.assert_allclose(batch["advantage"], advantages, rtol=1e-6)
     after, metrics = updated(family, state, batch)
     wanted = by_hand(batch, length_normalised, 0.3, state.params, reference)
@@ -237,17 +246,17 @@ def test_the_gradient_of_the_first_minibatch_is_that_of_the_policy_by_hand(
 def test_responses_above_and_below_are_clipped_apart():
     log_ratio = jnp.log(jnp.array([[0.5, 0.85, 1.0, 1.25, 1.5]]))
     for advantage in (1.0, -1.0):
-        same, clipped = policy_losses(log_ratio, jnp.full((1, 1), advantage), 0.2)
+        same, clipped = compute_policy_losses(log_ratio, jnp.full((1, 1), advantage), 0.2)
         for a, b in zip(
             (same, clipped),
             clipped_policy_loss(log_ratio, jnp.full((1, 1), advantage), 0.2),
             strict=True,
         ):
             np.testing.assert_array_equal(a, b)
-    losses, clipped = policy_losses(log_ratio, jnp.ones((1, 1)), 0.2, 0.3)
+    losses, clipped = compute_policy_losses(log_ratio, jnp.ones((1, 1)), 0.2, 0.3)
     np.testing.assert_allclose(losses[0], [-0.5, -0.85, -1, -1.25, -1.3], rtol=1e-6)
     np.testing.assert_array_equal(clipped[0], [0, 0, 0, 0, 1])
-    losses, clipped = policy_losses(log_ratio, -jnp.ones((1, 1)), 0.2, 0.3)
+    losses, clipped = compute_policy_losses(log_ratio, -jnp.ones((1, 1)), 0.2, 0.3)
     np.testing.assert_allclose(losses[0], [0.8, 0.85, 1, 1.25, 1.5], rtol=1e-6)
     np.testing.assert_array_equal(clipped[0], [1, 0, 0, 0, 0])
 
@@ -386,12 +395,12 @@ def test_what_does_not_fit_is_refused():
     for settings, words in (
         ({"reward": None}, "reward is a function of prompts and responses, not None"),
         ({"group": 1}, "group must be at least 2"),
-        ({"minibatches": 0}, "minibatches is at least 1, not 0"),
+        ({"minibatches": 0}, "minibatches must be at least 1"),
         ({"clip": 0.0}, "clip must be above 0"),
         ({"clip_high": -1.0}, "clip_high must be above 0"),
         ({"kl_alarm": 0.0}, "kl_alarm must be above 0"),
         ({"kl": -1.0}, "kl must be at least 0"),
-        ({"longest_prompt": 0}, "longest_prompt is at least 1"),
+        ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
         ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
     ):
         with pytest.raises(UserError, match=words):

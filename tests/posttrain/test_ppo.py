@@ -32,9 +32,9 @@ from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain import rollouts
 from genjax.posttrain.adapters import Adapters
-from genjax.posttrain.ppo import BASE, PPO, REWARD, experience, update
+from genjax.posttrain.ppo import BASE, PPO, REWARD, make_experience, update
 from genjax.posttrain.reward import RewardModel, score
-from genjax.posttrain.rollouts import rollout, score_tokens
+from genjax.posttrain.rollouts import draw_rollout, score_tokens
 from genjax.schedules import Constant, Linear
 from genjax.trees import named_leaves
 
@@ -101,7 +101,7 @@ def test_the_log_probabilities_of_the_sampler_are_those_of_the_trainer():
         :, ::-1
     ]  # padded at the beginning
     asked = batch["prefix_mask"][:, ::-1] > 0
-    drawn = rollout(BASE_FAMILY, params["policy"], prompts, asked, N, KEY, ((0,),), 0)
+    drawn = draw_rollout(BASE_FAMILY, params["policy"], prompts, asked, N, KEY, ((0,),), 0)
     inside = np.asarray(drawn.real[:, P:])
     lengths = inside.sum(1)
     of_all = score_tokens(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
@@ -161,9 +161,11 @@ def test_the_reward_comes_at_the_last_token_and_the_penalty_at_each():
     state, batch = state_of(family), prompts_batch()
     prompts, asked = batch["tokens"], jnp.ones((B, P), bool)
     params, reference = moved(state.params), state.frozen[BASE]["params"]
-    drawn = rollout(BASE_FAMILY, params["policy"], prompts, asked, N, KEY, ((0,),), 0)
+    drawn = draw_rollout(BASE_FAMILY, params["policy"], prompts, asked, N, KEY, ((0,),), 0)
     rewards = jnp.linspace(-1, 1, B)
-    found = experience(family, params, reference, drawn, rewards, jnp.asarray(0.2), jnp.ones(B))
+    found = make_experience(
+        family, params, reference, drawn, rewards, jnp.asarray(0.2), jnp.ones(B)
+    )
     own = score_tokens(BASE_FAMILY, params["policy"], drawn.tokens, drawn.real, N)
     gained = (
         own.log_probs - score_tokens(BASE_FAMILY, reference, drawn.tokens, drawn.real, N).log_probs
@@ -188,7 +190,9 @@ def test_the_reward_comes_at_the_last_token_and_the_penalty_at_each():
     wanted = 1 - np.var((returns - values)[real]) / np.var(returns[real])
     np.testing.assert_allclose(explained, wanted, rtol=1e-4)
     family = family_of(gamma=0.9, lam=0.8, unended=0.5)
-    whitened = experience(family, params, reference, drawn, rewards, jnp.asarray(0.2), jnp.ones(B))
+    whitened = make_experience(
+        family, params, reference, drawn, rewards, jnp.asarray(0.2), jnp.ones(B)
+    )
     np.testing.assert_allclose(
         whitened["advantages"], whiten(advantages, jnp.asarray(mask)), rtol=1e-4, atol=1e-5
     )
@@ -417,17 +421,17 @@ def test_a_reward_that_fails_names_the_sample(reward, words):
 
 def test_what_does_not_fit_is_refused():
     for settings, words in (
-        ({"reward": None}, "give one of the two"),
-        ({"reward_run": "judge"}, "give one of the two"),
+        ({"reward": None}, "give exactly one"),
+        ({"reward_run": "judge"}, "give exactly one"),
         ({"reward": 3}, "reward is a function"),
         ({"kl_target": 0.0}, "kl_target must be above 0"),
-        ({"kl_target": 6.0, "kl": 0.0}, "starts at 0 never adapts"),
-        ({"minibatches": 0}, "minibatches is at least 1, not 0"),
+        ({"kl_target": 6.0, "kl": 0.0}, "coefficient of 0 never adapts"),
+        ({"minibatches": 0}, "minibatches must be at least 1"),
         ({"lam": 1.5}, "lam must be from 0 to 1"),
         ({"clip": 0.0}, "clip must be above 0"),
         ({"kl": -1.0}, "kl must be at least 0"),
         ({"critic": "none"}, "critic must be one of 'shared', 'separate'"),
-        ({"longest_prompt": 0}, "longest_prompt is at least 1"),
+        ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
         ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
         (
             {"reward": None, "reward_run": "judge", "longest_prompt": 12},
@@ -460,7 +464,7 @@ def test_what_does_not_fit_is_refused():
         updated(family_of(minibatches=3), state_of(), collected())
     with pytest.raises(UserError, match="prompts are of 1 to 2 tokens .* one of 4"):
         family_of(longest_prompt=2).collect(state_of(), prompts_batch(), KEY)
-    with pytest.raises(UserError, match="unended needs data whose codec has a token for the end"):
+    with pytest.raises(UserError, match="unended needs data whose codec has an end token"):
         PPO("base", begins_with_b, unended=1.0).with_codec(Characters("bcdef"))
 
 

@@ -375,8 +375,8 @@ def test_the_rule_is_learned_and_its_scores_are_normal(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"net": TokenBackbone(NET, "mean")}, 'family.net is a TokenBackbone of pool "last"'),
-        ({"net": NET}, 'family.net is a TokenBackbone of pool "last"'),
+        ({"net": TokenBackbone(NET, "mean")}, 'net must be a TokenBackbone with pool "last"'),
+        ({"net": NET}, 'net must be a TokenBackbone with pool "last"'),
         ({"label_smoothing": 0.5}, "label_smoothing must be at least 0 and below 0.5"),
         ({"centring": -1.0}, "centring must be at least 0"),
         ({"decay": 1.0}, "decay must be at least 0 and below 1"),

@@ -34,10 +34,10 @@ from genjax.parallel import Devices
 from genjax.posttrain.rewarded_diffusion import (
     BASE,
     RewardedDiffusion,
-    best_and_worst,
+    compute_errors,
+    compute_metrics,
     draw_samples,
-    errors,
-    losses,
+    pick_best_and_worst,
     update,
 )
 from genjax.samplers import DDIM, DDPM
@@ -200,7 +200,7 @@ def test_rewards_are_asked_with_the_label_of_the_row():
 
 def test_pairs_are_of_the_best_and_the_worst():
     images = jnp.arange(6.0).reshape(2, 3)[..., None]
-    pairs, share = best_and_worst(images, jnp.array([[0.5, -1.0, 2.0], [1.0, 1.0, 1.0]]))
+    pairs, share = pick_best_and_worst(images, jnp.array([[0.5, -1.0, 2.0], [1.0, 1.0, 1.0]]))
     np.testing.assert_array_equal(pairs[0, :, 0], [2, 1])
     assert pairs[1, 0, 0] != pairs[1, 1, 0], "two samples"
     np.testing.assert_array_equal(share, [[1, 0], [0.5, 0.5]])
@@ -242,7 +242,7 @@ def test_dpo_begins_at_ln_2_with_the_gradient_of_the_pair_s_errors():
     @jax.jit
     @jax.value_and_grad
     def found(params):
-        mean = losses(family, params, reference, batch, t, KEY)["loss"]
+        mean = compute_metrics(family, params, reference, batch, t, KEY)["loss"]
         return mean.sum / mean.weight
 
     wanted = jax.jit(
@@ -263,9 +263,9 @@ def test_a_tie_prefers_neither():
     family, batch = family_of(method="dpo"), collected("dpo")
     tied, t = batch | {"weight": jnp.full((B, 2), 0.5)}, jnp.full(B, 0.5)
     reference = state_of(family).params
-    grads = jax.jit(jax.grad(lambda p: losses(family, p, reference, tied, t, KEY)["loss"].sum))(
-        reference
-    )
+    grads = jax.jit(
+        jax.grad(lambda p: compute_metrics(family, p, reference, tied, t, KEY)["loss"].sum)
+    )(reference)
     assert all(abs(g).max() < 1e-5 for g in jax.tree.leaves(grads))
 
 
@@ -274,7 +274,7 @@ def test_the_weighted_loss_is_that_of_the_samples_by_their_weights_and_of_the_da
     family = family_of(dataclasses.replace(BASE_FAMILY, drop_label=0.0), data=0.5)
     batch, t = collected("weighted"), jnp.linspace(0.1, 0.9, B)
     params = state_of(family).params
-    metrics = jax.jit(lambda: losses(family, params, params, batch, t, KEY))()
+    metrics = jax.jit(lambda: compute_metrics(family, params, params, batch, t, KEY))()
     several = jnp.concatenate([batch["drawn"], batch["image"][:, None]], 1)
     found = squared_errors(family, params, batch, several, t, KEY)
     weighted = (found[:, :K] * batch["weight"]).sum(1).mean()
@@ -294,7 +294,9 @@ def test_labels_are_hidden_as_often_as_from_the_base():
     )
     null = batch | {"label": jnp.full(B, CLASSES)}
     hidden, unconditional, told = (
-        jax.jit(losses, static_argnums=0)(family, params, params, given, t, KEY)["loss"].sum
+        jax.jit(compute_metrics, static_argnums=0)(family, params, params, given, t, KEY)[
+            "loss"
+        ].sum
         for family, given in ((always, batch), (never, null), (never, batch))
     )
     np.testing.assert_allclose(hidden, unconditional, rtol=1e-6)
@@ -318,7 +320,7 @@ def test_the_error_is_the_loss_of_the_base(base):
     noise, t = base.noise.draw(keys[0], images.shape), base.process.draw_times(keys[4], B)
     wanted = base.compute_terms(params, {}, images, None, key)["loss"]
     np.testing.assert_allclose(
-        errors(base, params, images[:, None], noise, t, None)[:, 0], wanted, rtol=1e-4
+        compute_errors(base, params, images[:, None], noise, t, None)[:, 0], wanted, rtol=1e-4
     )
 
 
@@ -432,9 +434,9 @@ def test_what_does_not_fit_is_refused():
     for settings, words in (
         ({"reward": None}, "reward is a function"),
         ({"method": "ppo"}, "method must be one of 'weighted', 'dpo'"),
-        ({"samples": 1}, "samples is at least 2, not 1"),
-        ({"steps": 1}, "steps is at least 2, not 1"),
-        ({"updates": 0}, "updates is at least 1, not 0"),
+        ({"samples": 1}, "samples must be at least 2"),
+        ({"steps": 1}, "steps must be at least 2"),
+        ({"updates": 0}, "updates must be at least 1"),
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"beta": 0.0}, "beta must be above 0"),
         ({"data": -1.0}, "data must be at least 0"),
@@ -464,7 +466,7 @@ def test_what_does_not_fit_is_refused():
             Diffusion(NET, Learned(), "noise", "likelihood"),
             SPEC,
             SPEC,
-            "a process that is not Learned and independent Gaussian noise",
+            "a fixed process and independent Gaussian noise",
         ),
         (
             Diffusion(NET, coupling="optimal"),

@@ -109,7 +109,7 @@ def test_what_cannot_be_meant_is_refused():
     for decay in (0.0, 1.5):
         with pytest.raises(UserError, match="above 0 and at most 1"):
             layer_rates(NET, decay)
-    with pytest.raises(UserError, match="at least 1 update apart"):
+    with pytest.raises(UserError, match="updates must be >= 1"):
         gradual_unfreezing(NET, 0)
     with pytest.raises(UserError, match="the updates of unfreeze are"):
         SGD(unfreeze=(("a", -1),))

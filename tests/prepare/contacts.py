@@ -1,6 +1,8 @@
 """Contacts of customers, some written down twice or three times with errors that FEBRL's generator
 does not make: words swapped or abbreviated, a married name, digits misread, a moved household,
 columns left empty. Who shares a household shares name, street and telephone.
+
+And firms, whose names, addresses, numbers and people are written in other ways.
 """
 
 import numpy as np
@@ -71,4 +73,58 @@ def _spoil(person, rng, word):
             row["born"] = f"{year}-{day}-{month}" if int(day) < 13 else None
         else:
             row |= {"phone": None, "town": row["town"].upper()}
+    return row
+
+
+FORMS = {"Ltd": "Limited", "Inc": "Incorporated", "GmbH": "G.m.b.H.", "SA": "S.A.", "LLC": "L.L.C."}
+TRADES = ["Foods", "Systems", "Logistics", "Partners", "Design", "Motors", "Press", "Energy"]
+
+
+def make_firms(count, seed=0):
+    """(a table of ``count`` firms and of half of them once more, which firm each row is)."""
+    rng = np.random.default_rng(seed)
+
+    def word(low, high):
+        return "".join(rng.choice(SYLLABLES, rng.integers(low, high))).title()
+
+    cities, streets = [word(2, 4) for _ in range(40)], [word(2, 4) for _ in range(150)]
+    rows = []
+    for _ in range(count):
+        name = word(2, 4)
+        firm = {
+            "company": f"{name} {rng.choice(TRADES)} {rng.choice([*FORMS])}",
+            "web": f"www.{name.lower()}{rng.integers(10)}.com",
+            "vat": f"{rng.integers(10**7, 10**8)}",
+            "address": f"{rng.choice(streets)} Ave {rng.integers(1, 99)}",
+            "city": str(rng.choice(cities)),
+            "zip": f"{rng.integers(10000, 10400)}",
+            "contact": f"{word(2, 3)} {word(2, 4)}",
+            "revenue": f"{rng.lognormal(3, 1):.2f}",
+        }
+        rows.append(firm)
+    twice = rng.permutation(count)[: count // 2].tolist()
+    rows += [_rewrite(rows[number], rng, word) for number in twice]
+    order = rng.permutation(len(rows))
+    table = pa.Table.from_pylist([{"key": f"x{n}", **rows[i]} for n, i in enumerate(order)])
+    return table, np.array([*range(count), *twice])[order]
+
+
+def _rewrite(firm, rng, word):
+    row = dict(firm)
+    name, trade, form = firm["company"].split()
+    street, _, number = firm["address"].split()
+    place = rng.integers(1, len(name))
+    changes = [
+        {"company": f"{name} {trade} {FORMS[form]}"},
+        {"company": f"{name} {trade}".upper()},
+        {"company": f"{name[:place]}x{name[place + 1 :]} {trade} {form}"},
+        {"web": None},
+        {"vat": firm["vat"][1] + firm["vat"][0] + firm["vat"][2:]},
+        {"vat": None, "zip": None},
+        {"address": f"{number} {street} Avenue"},
+        {"contact": f"{word(2, 3)} {word(2, 4)}"},
+        {"revenue": f"{float(firm['revenue']) * rng.uniform(0.8, 1.3):.2f}", "city": word(1, 2)},
+    ]
+    for which in rng.choice(len(changes), rng.integers(1, 4), replace=False):
+        row |= changes[which]
     return row

@@ -48,7 +48,7 @@ def test_a_csv_file_without_a_column_of_the_first_is_broken(tmp_path):
     assert [(row["text"], row["label"]) for row in kept] == [("one", "1"), ("three", "3")]
     assert broken == [
         ("b.csv", "no column text"),
-        ("d.csv", "d.csv has two columns of the name 'text': rename one"),
+        ("d.csv", "d.csv has two columns named 'text': rename one"),
     ]
     _, broken = read(tmp_path / "2", Csv(("*.csv",), str(tmp_path), ("text",)))
     assert [place for place, _ in broken] == ["b.csv", "d.csv"]
@@ -253,5 +253,5 @@ def test_names_and_links_that_lead_nowhere_are_refused(tmp_path):
             preparing.prepare(Preparation((reader,), ()), "x", tmp_path / "out", say=str)
     with open(os.fsencode(raw) + b"/\xff.txt", "w", encoding="utf-8") as file:
         file.write("x")
-    with pytest.raises(UserError, match="is not in UTF-8: rename it"):
+    with pytest.raises(UserError, match="must be in UTF-8: rename it"):
         Texts(("*.txt",), str(raw)).find_files()

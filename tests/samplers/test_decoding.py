@@ -11,7 +11,7 @@ import pytest
 
 from genjax.errors import UserError
 from genjax.samplers.tokens.beam import BeamSearch, beam_search
-from genjax.samplers.tokens.decoding import TokenSampler, advance, begin, generate, pad_prompts
+from genjax.samplers.tokens.decoding import TokenSampler, advance, generate, pad_prompts, start
 from genjax.samplers.tokens.speculative import Speculator, accept_guesses, speculate
 
 KEY = jax.random.key(0)
@@ -140,7 +140,7 @@ def test_greedy_rows_of_unequal_prompts_equal_each_alone():
 def test_steps_one_at_a_time_equal_the_loop():
     sampler, prompts = TokenSampler(5), pad_prompts([[1], [2, 3]])
     whole = generate(model(TABLE), fresh(2), prompts, sampler, KEY)
-    drawing = begin(model(TABLE), fresh(2), prompts, sampler, KEY)
+    drawing = start(model(TABLE), fresh(2), prompts, sampler, KEY)
     step = jax.jit(lambda drawing: advance(model(TABLE), drawing, sampler))
     for i in range(1, 5):
         np.testing.assert_array_equal(drawing.tokens[:, :i], whole.tokens[:, :i])
@@ -282,7 +282,7 @@ def test_a_beam_of_one_is_greedy_and_a_wider_one_is_no_worse():
             lambda: generate(
                 model(TABLE), fresh(), pad_prompts([[1]]), TokenSampler(1), KEY, ((),)
             ),
-            "stop sequence",
+            "stops must",
         ),
     ],
 )

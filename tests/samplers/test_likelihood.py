@@ -81,5 +81,7 @@ def test_images_are_sums_over_all_their_entries():
 def test_bad_values_are_refused():
     x, key = points(), jax.random.key(0)
     for options in ({"probes": 0}, {"max_steps": 0}, {"rtol": 0.0, "atol": 0.0}, {"atol": -1.0}):
-        with pytest.raises(UserError, match="at least 1|rtol and atol must be"):
+        with pytest.raises(
+            UserError, match="(probes|max_steps) must be >= 1|rtol and atol must be"
+        ):
             log_density(correlated(VPLinear()), VPLinear(), x, key, **options)

@@ -16,17 +16,16 @@ Batch = Mapping[str, jax.Array]
 
 @checks.frozen
 class Transposition:
-    """Moves each piece up or down by some semitones, as many for all its notes, by a uniform draw.
+    """Transposes all notes of a piece by the same random number of semitones, drawn uniformly.
 
-    Tokens of notes follow on each other, a semitone apart, as those of ``ChoraleCodec`` do; a piece
-    whose notes would leave them stays as it is. Notes of a step remain in their order, so a piece
-    keeps its one spelling.
+    Consecutive note tokens must be a semitone apart, as in ``ChoraleCodec``; a piece whose notes
+    would leave their range is unchanged. The order of the notes in a step stays valid.
 
     Attributes:
-      down: the most semitones down.
-      up: the most semitones up.
-      lowest: the token of the lowest note.
-      highest: the token of the highest note.
+      down: largest number of semitones down.
+      up: largest number of semitones up.
+      lowest: token of the lowest note.
+      highest: token of the highest note.
     """
 
     down: int = 5
@@ -39,16 +38,16 @@ class Transposition:
         checks.ordered(self, "lowest", "highest")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """The batch with other ``tokens`` [B, T + 1]; pieces of a packed row are moved each by
-        itself.
+        """Return the batch with transposed ``tokens`` [B, T + 1]; each piece of a packed row has
+        its own shift.
         """
         if "tokens" not in batch:
-            raise UserError("Transposition is for tokens")
+            raise UserError("Transposition needs a batch with tokens", "augment")
         tokens = batch["tokens"]
         width = tokens.shape[1]
         piece = batch.get(
             "segment_ids", real_mask(batch).astype(jnp.int32)
-        )  # 0 for padding, at most T + 1
+        )  # index of the piece, 0 for padding, at most T + 1
         notes = (tokens >= self.lowest) & (tokens <= self.highest) & (piece > 0)
         drawn = jax.random.randint(key, (len(tokens), width + 1), -self.down, self.up + 1)
         shift = jnp.take_along_axis(drawn, piece, 1)  # [B, T + 1]

@@ -1,4 +1,4 @@
-"""Music in equal steps as tokens, and as MIDI and WAV files that a person plays."""
+"""Music in equal time steps, as tokens and as MIDI and WAV files."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from genjax.data.text.codecs import check_ids, cut_at_end
 from genjax.errors import UserError
 from genjax.machine import disk
 
-Frame = tuple[int, ...]  # the MIDI notes that sound in a step, falling
+Frame = tuple[int, ...]  # MIDI notes that sound in a step, in descending order
 
-END, STEP = 0, 1  # of ChoraleCodec
+END, STEP = 0, 1  # tokens of ChoraleCodec
 SPECIAL = 2
-TICKS = 480  # of a MIDI file in a quarter
+TICKS = 480  # ticks per quarter in a MIDI file
 VELOCITY = 80
-RATE = 16_000  # samples a second of a WAV file
+RATE = 16_000  # samples per second in a WAV file
 HARMONICS = (1.0, 0.5, 0.33, 0.2, 0.12)  # amplitudes, about those of a reed organ
 ATTACK, RELEASE = 0.02, 0.06  # seconds
 REST = 4  # silent steps between samples in one file
@@ -29,16 +29,16 @@ REST = 4  # silent steps between samples in one file
 
 @checks.frozen
 class ChoraleCodec:
-    """Steps of notes, one token for each note from the highest down and a token that ends the step.
+    """Encodes each step as one token per note, from the highest down, and a token that ends it.
 
-    0 is before and after a piece, 1 ends a step, the notes follow. A step is a set of notes and has
-    one spelling alone, so the likelihoods of the tokens of a step multiply to one of the step.
+    Token 0 stands before and after a piece, and 1 ends a step; the other tokens are notes. A set of
+    notes has exactly one encoding, so the likelihood of a step is the product of its tokens'.
 
     Attributes:
-      lowest: MIDI note with token 2.
-      highest: MIDI note with the last token.
-      steps_per_quarter: how long a step is.
-      quarters_per_minute: how fast it is played.
+      lowest: MIDI note of token 2.
+      highest: MIDI note of the last token.
+      steps_per_quarter: steps in a quarter note.
+      quarters_per_minute: tempo of playback.
     """
 
     lowest: int = 21
@@ -77,7 +77,7 @@ class ChoraleCodec:
 
     @property
     def step(self) -> int:
-        """The token that ends a step: as many of them as steps."""
+        """The token that ends a step; a piece has as many of them as steps."""
         return STEP
 
     @property
@@ -89,7 +89,7 @@ class ChoraleCodec:
         return None
 
     def encode(self, frames: Iterable[Sequence[int]]) -> np.ndarray:
-        """The notes of each step to tokens [N] int32.
+        """Convert the notes of each step to tokens [N] int32.
 
         Raises:
           UserError: a note is outside the codec's range.
@@ -99,17 +99,15 @@ class ChoraleCodec:
             for note in sorted(set(frame), reverse=True):
                 if not self.lowest <= note <= self.highest:
                     raise UserError(
-                        f"note {note} of step {number:,} is not from {self.lowest} to "
-                        f"{self.highest}"
+                        f"notes must be from {self.lowest} to {self.highest}, got {note} in step "
+                        f"{number:,}"
                     )
                 ids.append(note - self.lowest + SPECIAL)
             ids.append(STEP)
         return np.array(ids, np.int32)
 
     def decode(self, ids: np.ndarray) -> list[Frame]:
-        """Tokens [N], in whatever order samples have them, to steps; notes after the last step
-        make one more.
-        """
+        """Convert tokens [N] in any order to steps; notes after the last step form another one."""
         frames: list[Frame] = []
         notes: set[int] = set()
         for token in check_ids(ids, self.vocabulary).tolist():
@@ -121,11 +119,10 @@ class ChoraleCodec:
         return [*frames, tuple(sorted(notes, reverse=True))] if notes else frames
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """Samples [N, T], each up to its first end, one after another at ``stem`` + ".mid" and
-        ".wav".
+        """Write samples [N, T], each up to its first end, one after another as MIDI and WAV.
 
         Returns:
-          The MIDI file's path.
+          The path of the MIDI file.
         """
         frames: list[Frame] = []
         for row in np.asarray(samples):
@@ -141,9 +138,7 @@ class ChoraleCodec:
 
 
 def find_notes(frames: Sequence[Frame]) -> list[tuple[int, int, int]]:
-    """(note, first step, step after the last) of each run of steps in which a note sounds, by
-    first step.
-    """
+    """Return (note, first step, step after the last) of each held note, sorted by first step."""
     found: list[tuple[int, int, int]] = []
     since: dict[int, int] = {}
     for step, frame in enumerate([*frames, ()]):
@@ -155,14 +150,14 @@ def find_notes(frames: Sequence[Frame]) -> list[tuple[int, int, int]]:
 
 
 def midi_bytes(frames: Sequence[Frame], ticks: int, quarters_per_minute: float) -> bytes:
-    """A Standard MIDI File of one track, a step of ``ticks`` with 480 to the quarter; notes
-    that continue are held.
+    """Return a Standard MIDI File of one track, with ``ticks`` per step and 480 per quarter;
+    repeated notes are held.
     """
     events = [(stop * ticks, 0, note) for note, _, stop in find_notes(frames)]
     events += [(start * ticks, 1, note) for note, start, _ in find_notes(frames)]
     track = b"\0\xff\x51\x03" + struct.pack(">I", round(60e6 / quarters_per_minute))[1:]
     now = 0
-    for time, on, note in sorted(events):  # at one time notes end before others start
+    for time, on, note in sorted(events):  # at equal times notes end before others start
         track += _variable(time - now) + bytes([0x90 if on else 0x80, note, VELOCITY if on else 0])
         now = time
     track += _variable(len(frames) * ticks - now) + b"\xff\x2f\0"
@@ -176,8 +171,8 @@ def midi_bytes(frames: Sequence[Frame], ticks: int, quarters_per_minute: float) 
 
 
 def _variable(number: int) -> bytes:
-    """A MIDI variable-length quantity: seven bits a byte, all but the last with the high bit
-    set.
+    """Encode a number as MIDI variable-length quantity: seven bits per byte, the high bit set in
+    all but the last.
     """
     parts = [number & 0x7F]
     while number := number >> 7:
@@ -186,7 +181,7 @@ def _variable(number: int) -> bytes:
 
 
 def wav_bytes(frames: Sequence[Frame], seconds: float) -> bytes:
-    """A WAV file, mono, 16 bits, of ``frames`` that last ``seconds`` each: every note a sum of
+    """Return a mono 16-bit WAV file of ``frames`` of ``seconds`` each, with notes as sums of
     sines.
     """
     sound = np.zeros(round(len(frames) * seconds * RATE) + round(RELEASE * RATE), np.float32)
@@ -199,7 +194,7 @@ def wav_bytes(frames: Sequence[Frame], seconds: float) -> bytes:
         pitch = 440 * 2 ** ((note - 69) / 12)  # hertz
         tone = np.zeros(length, np.float32)
         for harmonic, amplitude in enumerate(HARMONICS, 1):
-            if harmonic * pitch < RATE / 2:  # what is above would come back as another pitch
+            if harmonic * pitch < RATE / 2:  # higher harmonics would alias
                 tone += np.float32(amplitude) * np.sin(
                     np.float32(2 * np.pi * harmonic * pitch) * time
                 )

@@ -1,4 +1,4 @@
-"""Signals: whole numbers to model space and back, and WAV files in and out."""
+"""Convert signals to model space and back, and read and write WAV files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from genjax import checks
 from genjax.data.codecs import write_file
 from genjax.data.pictures import grid, png_bytes
 
-SCALE = 2**15  # int16 to [-1, 1)
+SCALE = 2**15  # maps int16 to [-1, 1)
 PAUSE = 0.2  # seconds between two samples in a file
 WIDTH, HEIGHT = 180, 56  # pixels of one waveform
-# the bytes' order in a WAV file, by how it starts
+# Byte order of a WAV file, by its first bytes.
 ORDERS = {b"RIFF": "<", b"RIFX": ">", b"RF64": "<", b"BW64": "<"}
 PCM, FLOAT, EXTENSIBLE = 1, 3, 0xFFFE  # codings
-GUIDS = {  # with which an extensible one names a coding
+GUIDS = {  # with these the extensible format names a coding
     "<": bytes.fromhex("0000 1000 8000 00aa 0038 9b71"),
     ">": bytes.fromhex("0000 0010 8000 00aa 0038 9b71"),
 }
@@ -42,18 +42,18 @@ OTHERS = {
     EXTENSIBLE: "an extensible format that it does not name",
 }
 NO_SIZE, NO_WIDE_SIZE = 2**32 - 1, 2**63
-# sizes that programs write to a pipe
+# Sizes that programs write to a pipe.
 UNKNOWN = (range(2**31 - 2**13, 2**31 + 1), range(2**32 - 2**13, 2**32))
 
 
 @checks.frozen
 class SignalCodec:
-    """Signals of 16-bit whole numbers to floats in [-1, 1), which is exact both ways.
+    """Converts 16-bit signals to floats in [-1, 1) and back, exactly.
 
     Attributes:
-      rate: of the samples, in Hz.
-      length: time steps of a signal.
-      channels: 1 for mono.
+      rate: sampling rate in Hz.
+      length: number of time steps of a signal.
+      channels: number of channels, 1 for mono.
     """
 
     rate: int
@@ -69,25 +69,22 @@ class SignalCodec:
 
     @property
     def levels(self) -> None:
-        return None  # of 65,536 values the density tells enough
+        return None  # with 65,536 values a density is good enough
 
     def encode(self, raw: np.ndarray) -> np.ndarray:
-        """int16 [..., T, C] to float32 in [-1, 1)."""
+        """Convert int16 [..., T, C] to float32 in [-1, 1)."""
         return raw.astype(np.float32) / np.float32(SCALE)
 
     def decode(self, samples: np.ndarray) -> np.ndarray:
-        """Floats [..., T, C], clipped to [-1, 1), to int16; what is not a number becomes
-        silence.
-        """
+        """Convert floats [..., T, C], clipped to [-1, 1), to int16; NaN becomes silence."""
         unit = np.clip(np.nan_to_num(np.asarray(samples, np.float32)), -1, 1)
         return np.minimum(np.rint(unit * SCALE), SCALE - 1).astype(np.int16)
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """A WAV file of samples [N, T, C], one after another, at ``stem`` + ".wav", and their
-        waveforms as a PNG.
+        """Write samples [N, T, C], one after another, as WAV, and their waveforms as PNG.
 
         Returns:
-          The WAV file's path.
+          The path of the WAV file.
         """
         raw = self.decode(samples)
         pause = np.zeros((round(PAUSE * self.rate), self.channels), np.int16)
@@ -98,10 +95,9 @@ class SignalCodec:
 
 
 def waveform(signal: np.ndarray) -> np.ndarray:
-    """The picture uint8 [56 C, 180] of a signal int16 [T, C], a channel below another, full scale
-    top to bottom.
+    """Draw a signal int16 [T, C] as an image uint8 [56 C, 180], one channel below another.
 
-    Each column of pixels is dark from the least to the greatest value of its stretch of time.
+    Each column of pixels is dark from the smallest to the largest value in its time interval.
     """
     edges = np.linspace(0, len(signal) - 1, WIDTH + 1)
     stretches = [signal[int(a) : int(np.ceil(b)) + 1] for a, b in itertools.pairwise(edges)]
@@ -118,7 +114,7 @@ def waveform(signal: np.ndarray) -> np.ndarray:
 
 
 def wav_bytes(raw: np.ndarray, rate: int) -> bytes:
-    """The WAV file, 16-bit PCM, of int16 [T, C]."""
+    """Encode int16 [T, C] as WAV file, 16-bit PCM."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(raw.shape[1])
@@ -129,12 +125,12 @@ def wav_bytes(raw: np.ndarray, rate: int) -> bytes:
 
 
 class Sound(NamedTuple):
-    """What a WAV file holds.
+    """The content of a WAV file.
 
     Attributes:
-      signal: int16 [T, C].
-      rate: in Hz.
-      clipped: values of floats that were beyond [-1, 1].
+      signal: samples int16 [T, C].
+      rate: sampling rate in Hz.
+      clipped: number of float values outside [-1, 1].
     """
 
     signal: np.ndarray
@@ -143,20 +139,20 @@ class Sound(NamedTuple):
 
 
 def read_wav(content: bytes) -> tuple[np.ndarray, int]:
-    """(int16 [T, C], rate in Hz) of a WAV file; see ``read_sound``."""
+    """Return the samples int16 [T, C] and the rate in Hz of a WAV file; see ``read_sound``."""
     return read_sound(content)[:2]
 
 
 def read_sound(content: bytes) -> Sound:
-    """A WAV file (RIFF, RIFX, RF64 or BW64) of PCM, of floats of 32 or 64 bits, or by A-law or
-    mu-law, in 16 bits.
+    """Read a WAV file (RIFF, RIFX, RF64 or BW64) of PCM, 32- or 64-bit floats, A-law or mu-law,
+    converted to 16 bits.
 
-    Of PCM with more bits the last ones are lost. Floats are rounded, with 1 as 32,768, and what is
-    beyond [-1, 1] is clipped. A file that does not know its length, as programs write them to a
-    pipe, is read to its end; what follows the sound of another is skipped.
+    PCM with more bits is truncated. Floats are scaled by 32,768, rounded and clipped to [-1, 1]. A
+    file without a length, as programs write to a pipe, is read to its end; other data after the
+    sound are skipped.
 
     Raises:
-      ValueError: the file is not a WAV, coded otherwise, without a rate, empty or cut off, or has
+      ValueError: the file is not WAV, has another coding, no rate or no sound, is cut off, or has
         floats that are not numbers; the message says which.
     """
     order = ORDERS.get(content[:4])
@@ -181,18 +177,18 @@ def read_sound(content: bytes) -> Sound:
     if coding == FLOAT:
         signal, clipped = _from_floats(raw.view(f"{order}f{width}")[..., 0])
         return Sound(signal, rate, clipped)
-    if width == 1:  # the one width without a sign
+    if width == 1:  # the only unsigned width
         return Sound((raw[..., 0].astype(np.int16) - 128) << 8, rate)
     top = raw[..., -2:] if order == "<" else raw[..., :2]
     return Sound(np.ascontiguousarray(top).view(f"{order}i2")[..., 0].astype(np.int16), rate)
 
 
 def _parts(content: bytes, order: str) -> tuple[bytes, int, int | None]:
-    """The format of a WAV file, where its samples start, and how many bytes they are; None for all
-    to its end.
+    """Return the format chunk of a WAV file, the offset of its samples, and their number of bytes;
+    None if they go on to the end.
 
     Raises:
-      ValueError: it has not both.
+      ValueError: the format or the samples are missing.
     """
     riff = struct.unpack(f"{order}I", content[4:8])[0]
     form, wide, at = b"", 0, 12
@@ -208,16 +204,14 @@ def _parts(content: bytes, order: str) -> tuple[bytes, int, int | None]:
                 raise ValueError("its format does not come before its samples")
             return form, start, _size(size, wide, riff, start, len(content) - start)
         at = start + size
-        # some programs leave the padding out
+        # Some programs omit the padding.
         if size % 2 and content[at : at + 4] not in (b"data", b"fmt "):
             at += 1
     raise ValueError("it is cut off: it ends before its samples")
 
 
 def _size(size: int, wide: int, riff: int, start: int, there: int) -> int | None:
-    """The bytes of the samples by the header, None if the program that wrote it did not know
-    them.
-    """
+    """Return the number of sample bytes by the header; None if its writer did not know it."""
     if size == NO_SIZE and 0 < wide < NO_WIDE_SIZE:
         return wide
     if size > there and any(size in sizes for sizes in UNKNOWN):
@@ -227,10 +221,10 @@ def _size(size: int, wide: int, riff: int, start: int, there: int) -> int | None
 
 
 def _form(form: bytes, order: str) -> tuple[int, int, int, int]:
-    """(coding, channels, rate in Hz, bytes of a value) of a WAV file's format.
+    """Return (coding, channels, rate in Hz, bytes per value) of a WAV file's format.
 
     Raises:
-      ValueError: it cannot be read; a coding is named.
+      ValueError: the format cannot be read; the message names an unknown coding.
     """
     if len(form) < 16:
         raise ValueError("its format is cut off")
@@ -243,9 +237,9 @@ def _form(form: bytes, order: str) -> tuple[int, int, int, int]:
             f"it is coded as {name}; PCM, floats, A-law and mu-law are read: convert it to PCM"
         )
     if not channels or not bits:
-        raise ValueError(f"it says that it has {channels} channels of {bits} bits")
+        raise ValueError(f"its header claims {channels} channels of {bits} bits")
     width = -(-bits // 8)
-    # of fewer bits than it takes room for
+    # Values may use fewer bits than they are stored in.
     if block % channels == 0 and block // channels in range(width, 9):
         width = block // channels
     if (
@@ -253,15 +247,15 @@ def _form(form: bytes, order: str) -> tuple[int, int, int, int]:
         or (coding in LAWS and bits != 8)
         or (coding == PCM and bits > 64)
     ):
-        raise ValueError(f"its values have {bits} bits, which no such WAV file has that is read")
+        raise ValueError(f"its values have {bits} bits, which cannot be read with this coding")
     return coding, channels, rate, width if coding == PCM else bits // 8
 
 
 def _from_floats(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """Floats [T, C] as int16, and how many are clipped.
+    """Convert floats [T, C] to int16; also return how many are clipped.
 
     Raises:
-      ValueError: some are not numbers.
+      ValueError: some are NaN.
     """
     if unknown := int(np.isnan(values).sum()):
         raise ValueError(f"{unknown:,} of its {values.size:,} values are not numbers (NaN)")
@@ -271,7 +265,7 @@ def _from_floats(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _a_law(code: np.ndarray) -> np.ndarray:
-    """What bytes [N] represent in 16 bits (ITU-T G.711)."""
+    """Decode A-law bytes [N] to 16 bits (ITU-T G.711)."""
     code = code ^ 0x55
     part, step = code >> 4 & 7, (code & 15) << 4
     size = np.where(part == 0, step + 8, step + 0x108 << np.maximum(part, 1) - 1)
@@ -279,7 +273,7 @@ def _a_law(code: np.ndarray) -> np.ndarray:
 
 
 def _mu_law(code: np.ndarray) -> np.ndarray:
-    """What bytes [N] represent in 16 bits (ITU-T G.711)."""
+    """Decode mu-law bytes [N] to 16 bits (ITU-T G.711)."""
     code = ~code & 0xFF
     size = (((code & 15) << 3) + 0x84 << (code >> 4 & 7)) - 0x84
     return np.where(code & 0x80, -size, size).astype(np.int16)
@@ -289,5 +283,5 @@ LAWS: Mapping[int, Callable[[np.ndarray], np.ndarray]] = {6: _a_law, 7: _mu_law}
 
 
 def pad_signal(signal: np.ndarray, length: int) -> np.ndarray:
-    """The first ``length`` steps of a signal [T, C], with silence after a shorter one."""
+    """Cut a signal [T, C] to ``length`` steps, or pad it with silence."""
     return np.pad(signal[:length], ((0, max(0, length - len(signal))), (0, 0)))

@@ -1,4 +1,4 @@
-"""Conversations that people wrote into one text: "Human: … Assistant: …"."""
+"""Split conversations that were written as one text: "Human: … Assistant: …"."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from genjax.data.chat.turns import Turn
 
 ASKS, ANSWERS = ("Human", "User"), ("Assistant",)
 NAMES = "|".join((*ASKS, *ANSWERS))
-# What is before a name: a mark of its own, an empty line as Anthropic has it, or a new line. The
-# first that a text is written in counts, so that a lone "Human:" within an answer stays in it.
+# What precedes a name: a special mark, an empty line as in Anthropic's format, or a new line. The
+# first of these that a text uses counts, so that "Human:" within an answer stays part of it.
 FORMS = tuple(
     re.compile(rf"(?:\A\s*{mark}|{before}{mark})({NAMES})[ \t]*:")
     for before, mark in ((r"\s*", r"\#{2,3}[ ]?"), (r"\n[ \t]*\n\s*", ""), (r"\n[ \t]*", ""))
@@ -17,14 +17,15 @@ FORMS = tuple(
 
 
 def split_dialogue(text: str, user: str, assistant: str) -> tuple[Turn, ...] | None:
-    """The turns of a text that begins with a name and has both sides; None of any other text.
+    """Return the turns of a text that begins with a name and has both sides; None for other texts.
 
-    What each side says is without the blanks around it. A last turn of the assistant's that is
-    empty, as at the end of a prompt, is left out.
+    Blanks around each turn are removed. An empty last turn of the assistant, as at the end of a
+    prompt, is left out.
 
     Args:
-      user: the role of whoever asks.
-      assistant: the role that answers.
+      text: the text to split.
+      user: role of the side that asks.
+      assistant: role of the side that answers.
     """
     for form in FORMS:
         found = list(form.finditer(text))

@@ -1,8 +1,8 @@
-"""Chat templates in Jinja, such as lie next to the tokenizers of other people's models.
+"""Chat templates in Jinja, as published with the tokenizers of other models.
 
-The tokens of a conversation are those of ``apply_chat_template`` of ``transformers``, except that
-what people write never becomes a special token. To tell their text from the template's, it is
-rendered a second time with private-use characters around what each message says.
+A conversation gets the same tokens as with ``apply_chat_template`` of ``transformers``, except that
+people's text never becomes a special token. To tell their text from the template's, the
+conversation is rendered a second time with private-use characters around each message.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from genjax.data.text.guarded import Span
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
-PLANES = (0xF0000, 0x100000)  # of private-use characters; one that no text uses marks messages
-GENERATION = 32_000  # the number whose marks are around ``{% generation %}`` blocks
-# Roles that templates know by convention; a template may write others only if it names them.
+PLANES = (0xF0000, 0x100000)  # planes of private-use characters; an unused one marks messages
+GENERATION = 32_000  # the number whose marks enclose ``{% generation %}`` blocks
+# Roles that templates know by convention; other roles must occur in the template's source.
 ROLES = frozenset({"system", "user", "assistant", "developer", "tool", "function", "ipython"})
 PROBE = (Turn("user", "a"), Turn("assistant", "b"))
 
@@ -35,9 +35,9 @@ class Rendered(NamedTuple):
     """A conversation as text.
 
     Attributes:
-      text: all of it.
-      said: of each message where it stands, without the blanks around it; none of an empty one.
-      generated: the ``{% generation %}`` blocks.
+      text: the whole text.
+      said: span of each message without surrounding blanks; None for an empty message.
+      generated: spans of the ``{% generation %}`` blocks.
     """
 
     text: str
@@ -46,22 +46,22 @@ class Rendered(NamedTuple):
 
     @property
     def people(self) -> list[Span]:
-        """What is not the template's, in order."""
+        """Spans that people wrote, in order."""
         return sorted(span for spans in self.said for span in spans)
 
 
 @dataclass(frozen=True)
 class JinjaTemplate:
-    """A chat template in Jinja, as a folder of Hugging Face's has it.
+    """A chat template in Jinja, as in a Hugging Face model folder.
 
-    It is rendered in Jinja's sandbox by a process that has bounds of time, memory and room.
+    It is rendered in Jinja's sandbox by a child process with limits on time, memory and output.
 
     Attributes:
-      source: the template.
+      source: source of the template.
       names: variables that it may read, such as ("bos_token", "<s>").
       stops: names of tokens that end an answer, besides the one that the template writes after it.
-      date: what ``strftime_now`` gives, in ISO 8601; it stays the same for all of a run.
-      file: where the template is from, for messages.
+      date: date that ``strftime_now`` returns, in ISO 8601; it is fixed for a run.
+      file: file of the template, for messages.
     """
 
     user: ClassVar[str] = "user"
@@ -74,28 +74,28 @@ class JinjaTemplate:
     file: str = field(default="the chat template", repr=False, compare=False)
 
     def text(self, turns: tuple[Turn, ...]) -> str:
-        """The text of a conversation.
+        """Return the text of a conversation.
 
         Raises:
-          UserError: the template refuses it, or does what it may not; its field is ``file``.
+          UserError: the template refuses it or does something forbidden; the field is ``file``.
         """
         return self._rendered(turns, ())[0].text
 
     def prompt(self, turns: tuple[Turn, ...]) -> str:
-        """The text that an answer to these turns follows; the same errors."""
+        """Return the prompt for an answer to these turns as text; errors are those of ``text``."""
         return self._rendered(turns, (), prompt=True)[0].text
 
     def prompt_tokens(self, codec: Component, turns: tuple[Turn, ...]) -> np.ndarray:
-        """The tokens [N] int32 of ``prompt``; the same errors."""
+        """Return the tokens [N] int32 of ``prompt``; errors are those of ``text``."""
         return self._encode(codec, self._rendered(turns, (), prompt=True)[0]).ids
 
     def conversation(self, codec: Component, turns: tuple[Turn, ...]) -> Conversation:
-        """Turns in tokens, of which answers and the special token after each are learned.
+        """Tokenise turns; answers and the special token after each are learned.
 
-        Where the template has ``{% generation %}`` blocks, these are learned instead.
+        If the template has ``{% generation %}`` blocks, these are learned instead.
 
         Raises:
-          UserError: see ``text``; or a prompt is not the same tokens with and without its answer.
+          UserError: see ``text``; or a prompt's tokens change when its answer follows.
         """
         answers = [i for i, turn in enumerate(turns) if turn.role == self.assistant and i]
         whole, *prompts = self._rendered(turns, [turns[:i] for i in answers])
@@ -121,23 +121,26 @@ class JinjaTemplate:
         return Conversation(found.ids, learned)
 
     def end(self, codec: Component) -> int | None:
-        """The special token that the template writes after an answer; None if it writes none."""
+        """Return the special token that the template writes after an answer; None if it has
+        none.
+        """
         return _end_of_turn(self, self._checked(codec))
 
     def ends(self, codec: Component) -> tuple[int, ...]:
-        """All tokens that end an answer, that of the template first."""
+        """Return all tokens that end an answer, the template's first."""
         named = (codec.token(name) for name in self.stops)
         found = (self.end(codec), *named)
         return tuple(dict.fromkeys(i for i in found if i is not None))
 
     def starts(self, codec: Component) -> bool:
-        """Whether what a conversation starts with is left to the codec."""
+        """Return False: the template itself writes the start of a conversation."""
         return False
 
     def _checked(self, codec: Component) -> Subwords:
         if not isinstance(codec, Subwords):
             raise UserError(
-                f"{self.file}: a chat template in Jinja needs Subwords, not {type(codec).__name__}",
+                f"{self.file}: codec must be Subwords for a chat template in Jinja, got "
+                f"{type(codec).__name__}",
                 "codec",
             )
         return codec
@@ -146,19 +149,19 @@ class JinjaTemplate:
         return guarded.encode(self._checked(codec), rendered.text, rendered.people)
 
     def _given(self, codec: Component, whole: Rendered, ids: np.ndarray, prompt: Rendered) -> int:
-        """The number of tokens of a prompt, which are the first ones of the conversation."""
+        """Return the number of prompt tokens, which begin the conversation."""
         found = self._encode(codec, prompt).ids
         if whole.text.startswith(prompt.text) and np.array_equal(found, ids[: len(found)]):
             return len(found)
         raise UserError(
-            f"{self.file}: a prompt is not the same tokens with and without its answer, which the "
-            "template or blanks at the beginning of the answer change",
+            f"{self.file}: the tokens of a prompt change when its answer follows, because of the "
+            "template or of blanks at the beginning of the answer",
             self.file,
         )
 
     @staticmethod
     def _end_after(found: guarded.Tokens, last: int, limit: int, end: int | None) -> int:
-        """The character after the ``end`` that follows on character ``last``, else ``last``."""
+        """Return the character after the ``end`` token that follows ``last``, else ``last``."""
         begin, after = found.offsets.T
         places = np.flatnonzero(found.special & (begin >= last) & (after <= limit))
         if len(places) and found.ids[places[0]] == end:
@@ -171,11 +174,13 @@ class JinjaTemplate:
         prompts: Sequence[tuple[Turn, ...]],
         prompt: bool = False,
     ) -> list[Rendered]:
-        """A conversation, and the prompts of answers in it, as text."""
+        """Render a conversation, and the prompts of the answers in it."""
         named = ROLES | set(re.findall(r"""["']([\w.-]+)["']""", self.source))
         for role, _ in turns:
             if role not in named:
-                raise UserError(f"{self.file}: the template names no role {role!r}", self.file)
+                raise UserError(
+                    f"{self.file}: the template does not name the role {role!r}", self.file
+                )
         base = _plane(self.source, turns)
         marks = (chr(base + 2 * GENERATION), chr(base + 2 * GENERATION + 1))
         jobs = [Job(_messages(turns), prompt), Job(_messages(turns, base), prompt, marks)]
@@ -187,8 +192,8 @@ class JinjaTemplate:
         found = [_parsed(text, base, len(turns)) for text in texts]
         if found[0] is None or found[0].text != plain or None in found:
             raise UserError(
-                f"{self.file}: the template changes or cuts what a message says, so that what "
-                "people wrote cannot be distinguished from what it writes itself",
+                f"{self.file}: the template changes or cuts the text of a message, so that "
+                "people's text cannot be told from its own",
                 self.file,
             )
         whole = found[0]
@@ -207,18 +212,18 @@ class JinjaTemplate:
 
 
 def _plane(source: str, turns: tuple[Turn, ...]) -> int:
-    """The first of private-use characters that neither a template nor a conversation has."""
+    """Return the first code point of a private-use plane that neither template nor turns use."""
     if len(turns) >= GENERATION:
-        raise UserError(f"a conversation must have fewer than {GENERATION:,} messages")
+        raise UserError(f"a conversation must have < {GENERATION:,} messages, got {len(turns):,}")
     whole = "".join((source, *(text for _, text in turns)))
     for base in PLANES:
         if not re.search(f"[{chr(base)}-{chr(base + 0xFFFF)}]", whole):
             return base
-    raise UserError("a conversation uses private-use characters of both planes: none is left")
+    raise UserError("a conversation must not use private-use characters of both planes")
 
 
 def _messages(turns: tuple[Turn, ...], base: int | None = None) -> list[dict[str, str]]:
-    """Turns as templates read them; given a base with marks around what each says."""
+    """Return turns as templates read them; with a ``base``, marks surround each content."""
     found = []
     for number, (role, text) in enumerate(turns):
         core = text.strip()
@@ -232,7 +237,7 @@ def _messages(turns: tuple[Turn, ...], base: int | None = None) -> list[dict[str
 
 
 def _parsed(marked: str, base: int, messages: int) -> Rendered | None:
-    """A text without its marks, and what stood between them; None if they are out of order."""
+    """Remove the marks from a text and return what they enclosed; None if they are out of order."""
     said: list[list[Span]] = [[] for _ in range(messages)]
     generated: list[Span] = []
     opened: dict[int, int] = {}
@@ -256,12 +261,12 @@ def _parsed(marked: str, base: int, messages: int) -> Rendered | None:
 
 
 def _with_blanks(whole: Rendered, bare: Rendered, turns: tuple[Turn, ...]) -> Rendered:
-    """With the blanks around what each message says, where the template keeps them.
+    """Extend the span of each message by its surrounding blanks, if the template keeps them.
 
     Args:
-      whole: the conversation.
-      bare: the same without these blanks.
-      turns: with them.
+      whole: the rendered conversation.
+      bare: the conversation rendered without these blanks.
+      turns: turns with these blanks.
     """
     order, gaps = _gaps(whole)
     other, bare_gaps = _gaps(bare)
@@ -287,7 +292,7 @@ def _with_blanks(whole: Rendered, bare: Rendered, turns: tuple[Turn, ...]) -> Re
 
 
 def _gaps(rendered: Rendered) -> tuple[list[tuple[Span, int]], list[str]]:
-    """What messages say with their numbers, in order, and the texts before, between and after."""
+    """Return the spans and numbers of the messages in order, and the texts around them."""
     order = sorted((span, i) for i, spans in enumerate(rendered.said) for span in spans)
     edges = [0, *itertools.chain(*(span for span, _ in order)), len(rendered.text)]
     return order, [rendered.text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
@@ -295,7 +300,7 @@ def _gaps(rendered: Rendered) -> tuple[list[tuple[Span, int]], list[str]]:
 
 @functools.lru_cache(maxsize=8)
 def _end_of_turn(template: JinjaTemplate, codec: Subwords) -> int | None:
-    """The first special token that a template writes after the last answer."""
+    """Return the first special token that a template writes after the last answer, or None."""
     rendered = template._rendered(PROBE, ())[0]
     found = guarded.encode(codec, rendered.text[rendered.said[1][0][1] :], ())
     special = found.ids[found.special].tolist()

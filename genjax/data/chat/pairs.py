@@ -1,4 +1,4 @@
-"""Records of two answers to one prompt, of which one is preferred, in the forms that are common."""
+"""Read preference records, two answers to one prompt, in the common forms."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ DIFFER = "pairs that answer different prompts skipped"
 
 
 class ChatPair(NamedTuple):
-    """Two answers to one prompt, ``chosen`` preferred to ``rejected``, as turns, and ``where`` a
-    person finds them.
-    """
+    """Two answers to one prompt, ``chosen`` and ``rejected``, as turns, and ``where`` they are."""
 
     prompt: tuple[Turn, ...]
     chosen: tuple[Turn, ...]
@@ -45,17 +43,17 @@ class ChatPair(NamedTuple):
 
 
 def read_pairs(path: Path, template: Template, joint: str, left: Counter[str]) -> list[ChatPair]:
-    """The pairs of a file.
+    """Read the pairs of a file.
 
     Args:
-      path: as ``read_records`` reads it.
-      template: whose roles the turns are of.
-      joint: what is between an instruction and its ``input``, where that is not empty.
-      left: counts what was changed or skipped.
+      path: path of a file or folder for ``read_records``.
+      template: template whose roles the turns have.
+      joint: text between an instruction and its ``input``, if that is not empty.
+      left: counts of what was changed or skipped.
 
     Raises:
-      UserError: the file is missing, damaged or empty, or a record lacks a field; the record is
-        named.
+      UserError: the file is missing, damaged or empty, or a record lacks a field; the message names
+        the record.
     """
     return parse_pairs(read_records(path, left), str(path), template, joint, left)
 
@@ -78,8 +76,8 @@ def parse_pairs(
         raise UserError(f"{title} holds no records", title)
     if not found:
         raise UserError(
-            f"the chosen and the rejected side of each of the {len(read):,} records of {title} "
-            "answer different prompts: both must begin with the same turns, or 'prompt' hold them",
+            f"chosen and rejected must answer the same prompt, but do not in any of the "
+            f"{len(read):,} records of {title}: begin both with the same turns, or give 'prompt'",
             title,
         )
     return found
@@ -88,17 +86,17 @@ def parse_pairs(
 def parse_pair(
     record: Any, where: str, template: Template, joint: str, left: Counter[str]
 ) -> ChatPair | None:
-    """The pair of a record; None, which is counted, where both sides have a prompt of their own.
+    """Return the pair of a record; None, which is counted, if the sides answer different prompts.
 
-    A side is a text, a message, messages, or a text of "Human:" and "Assistant:". The prompt is
-    beside them as a text or messages (``prompt``, ``instruction`` and perhaps ``input``,
-    ``question``, ``messages``, ``conversations``), or what both sides begin with.
+    A side is a text, a message, messages, or a text of "Human:" and "Assistant:". The prompt is a
+    separate text or messages (``prompt``, ``instruction`` and perhaps ``input``, ``question``,
+    ``messages``, ``conversations``), or what both sides begin with.
 
     Raises:
-      UserError: the record is not of that form; it is named.
+      UserError: the record has another form; the message names it.
     """
     if not isinstance(record, dict):
-        raise UserError(f"{where} is not a JSON object", where)
+        raise UserError(f"{where} must be a JSON object", where)
     names = [_side_name(record, side, where) for side in SIDES]
     before = _prompt(record, where, template, joint, left, tuple(names))
     last = template.assistant
@@ -136,7 +134,7 @@ def _side_name(record: dict[str, Any], side: str, where: str) -> str:
     there = ", ".join(map(str, itertools.islice(record, 8))) or "none"
     hint = ""
     if "completion" in record and "label" in record:
-        hint = ": answers with a label each are no pairs; write a good and a bad one to a prompt"
+        hint = ": single answers with labels are not pairs; give each prompt a good and a bad one"
     elif any(isinstance(value, list | dict) for value in record.values()) or "winner" in record:
         hint = ": write the better of two answers as 'chosen', the other as 'rejected'"
     raise UserError(f"{where} has no {side!r}; its fields are {there}{hint}", side)
@@ -150,11 +148,11 @@ def _prompt(
     left: Counter[str],
     names: tuple[str, ...],
 ) -> tuple[Turn, ...] | None:
-    """The turns that are beside both sides; None where there are none."""
+    """Return the turns of a separate prompt; None if there is none."""
     asked = pick({n: v for n, v in record.items() if v is not None}, ("prompt", *ASKED))
     form = next((form for form in FORMS if record.get(form) not in EMPTY), None)
     if asked is None and form is None and record.get("input") not in EMPTY:
-        asked = "input"  # with a system text, or the messages of OpenAI's form
+        asked = "input"  # OpenAI's form: a system text, or messages
     if asked == "input":
         system = read_system(record, where, left)
         pass_over(record, ("system", asked, *names), "a record", left)
@@ -171,7 +169,7 @@ def _prompt(
 
 
 def _without(before: tuple[Turn, ...], side: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """A side without the prompt, which some write in front of it once more."""
+    """Return a side without a repeated prompt at its beginning."""
     for turns in (before, tuple(turn for turn in before if turn.role != "system")):
         if turns and side[: len(turns)] == turns:
             return side[len(turns) :]
@@ -182,7 +180,7 @@ def _without(before: tuple[Turn, ...], side: tuple[Turn, ...]) -> tuple[Turn, ..
 
 
 def _shared(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """The turns that both begin with, without a last one of each."""
+    """Return the turns that both begin with, excluding the last turn of each."""
     pairs = itertools.takewhile(
         lambda pair: pair[0] == pair[1], zip(chosen[:-1], rejected[:-1], strict=False)
     )
@@ -190,7 +188,7 @@ def _shared(chosen: tuple[Turn, ...], rejected: tuple[Turn, ...]) -> tuple[Turn,
 
 
 def _texts(chosen: str, rejected: str, system: str, where: str, template: Template) -> ChatPair:
-    """A pair of plain texts that begin with the same words, which are the prompt.
+    """Return a pair of plain texts that begin with the same words, which are the prompt.
 
     Raises:
       UserError: they do not.
@@ -199,11 +197,11 @@ def _texts(chosen: str, rejected: str, system: str, where: str, template: Templa
         lambda both: both[0] == both[1], zip(chosen, rejected, strict=False)
     )
     same = "".join(letter for letter, _ in alike)
-    while same and not same[-1].isspace():  # of whole words
+    while same and not same[-1].isspace():  # whole words only
         same = same[:-1]
     if not same.strip():
         raise UserError(
-            f"{where} has no prompt: write it as 'prompt', or in front of both sides", "prompt"
+            f"{where} has no prompt: give it as 'prompt', or begin both sides with it", "prompt"
         )
     cut = len(same.rstrip())
     return ChatPair(

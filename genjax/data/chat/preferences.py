@@ -1,12 +1,12 @@
-"""Pairs of responses to a prompt, of which one is preferred to the other, as rows of tokens.
+"""Rows of tokens for preference pairs: two responses to a prompt, one preferred to the other.
 
-Batches hold, of ``chosen`` and of ``rejected`` alike,
+Batches hold, for ``rejected`` as for ``chosen``,
 
-  chosen_tokens [B, T] int32: the prompt as a chat template has it, the response, and the codec's
-    end.
+  chosen_tokens [B, T] int32: the prompt as rendered by a chat template, the response, and the
+    codec's end.
   chosen_mask [B, T] float32: 1 for a token, 0 for padding.
-  chosen_response [B, T] float32: 1 for a token of the response and for its end; of a response of
-    several turns, for those of the assistant's.
+  chosen_response [B, T] float32: 1 for the tokens of the response and its end; in a response of
+    several turns, only for the assistant's turns.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from genjax.errors import UserError
 
 Long = Literal["drop", "cut"]
 Equal = Literal["refuse", "drop"]
-LEAST = 0.5  # of the pairs that are left to train on
-ENOUGH = 0.95  # of them, which a length that messages propose keeps
+LEAST = 0.5  # smallest fraction of the pairs that must be left
+ENOUGH = 0.95  # fraction of the pairs kept by the length that messages propose
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,9 @@ class PreferenceRows:
 
     Attributes:
       length: tokens of a row, prompt and response together, T.
-      long: "drop" pairs that do not fit, or "cut" the beginning of their prompt, which keeps half
-        of the row, and then the end of their responses.
-      equal: "refuse" pairs of which both rows are the same, which teach nothing, or "drop" them.
+      long: what to do with pairs that do not fit: "drop" them, or "cut" the beginning of the prompt
+        down to half of the row, and then the end of the responses.
+      equal: what to do with pairs of equal rows, which teach nothing: "refuse" or "drop" them.
     """
 
     length: int
@@ -53,13 +53,13 @@ class PreferenceRows:
 
 @dataclass(frozen=True)
 class Side:
-    """One response to each prompt, in tokens.
+    """Tokens of one response to each prompt.
 
     Attributes:
-      tokens: of prompts and responses, one after another [N] int32.
-      learned: bool [N], those of the assistant's turns and the ends after them.
-      starts: where each begins, and N, [P + 1] int64.
-      prompts: how many of each are the prompt's [P] int64.
+      tokens: tokens of prompts and responses, one after another [N] int32.
+      learned: bool [N], whether a token is in an assistant's turn or ends one.
+      starts: index of the first token of each pair, then N, [P + 1] int64.
+      prompts: number of prompt tokens of each pair [P] int64.
     """
 
     tokens: np.ndarray
@@ -69,7 +69,7 @@ class Side:
 
     @classmethod
     def of(cls, answers: Sequence[tuple[Conversation, int]]) -> Side:
-        """The side of conversations and how many tokens of each are its prompt."""
+        """Return the side for conversations given with the lengths of their prompts."""
         return cls(
             np.concatenate([one.tokens for one, _ in answers]),
             np.concatenate([one.learned for one, _ in answers]),
@@ -79,20 +79,20 @@ class Side:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Tokens of each, [P] int64."""
+        """Number of tokens of each pair, [P] int64."""
         return np.diff(self.starts)
 
     def part(self, number: int, length: int) -> slice:
-        """Where the first ``length`` tokens of one are."""
+        """Return the slice of the first ``length`` tokens of a pair."""
         start = self.starts[number]
         return slice(start, min(self.starts[number + 1], start + length))
 
     def get_row(self, number: int, length: int) -> np.ndarray:
-        """The first ``length`` tokens [M] of one."""
+        """Return the first ``length`` tokens [M] of a pair."""
         return self.tokens[self.part(number, length)]
 
     def answers(self, number: int, length: int) -> np.ndarray:
-        """Which of these tokens are of its response, bool [M]."""
+        """Return which of these tokens belong to the response, bool [M]."""
         learned = self.learned[self.part(number, length)]
         return learned & (np.arange(len(learned)) >= self.prompts[number])
 
@@ -102,11 +102,11 @@ class PreferencePairs:
     """A split of pairs.
 
     Attributes:
-      chosen: what is preferred.
-      rejected: the other response to the same prompts.
-      rows: the pairs [N] that make up the split.
+      chosen: the preferred responses.
+      rejected: the other responses to the same prompts.
+      rows: indices of the pairs in the split, [N] int64.
       length: tokens of a row, T.
-      pad: the token that fills rows up.
+      pad: token that fills rows.
     """
 
     chosen: Side
@@ -141,8 +141,8 @@ class PreferencePairs:
 
 
 def pad_rows(rows: Sequence[np.ndarray], length: int, pad: int) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens [B, length] int32, 1 for each that is real [B, length] float32) of rows that are
-    no longer.
+    """Pad rows to [B, length] int32; the second result, float32, is 1 for tokens and 0 for
+    padding.
     """
     tokens, mask = (
         np.full((len(rows), length), pad, np.int32),
@@ -156,7 +156,7 @@ def pad_rows(rows: Sequence[np.ndarray], length: int, pad: int) -> tuple[np.ndar
 def encode_answer(
     codec: ChatCodec, prompt: tuple[Turn, ...], answer: tuple[Turn, ...], where: str
 ) -> tuple[Conversation, int]:
-    """A prompt and the answer to it in tokens, and how many of them are the prompt's.
+    """Tokenise a prompt with its answer; also return the number of prompt tokens.
 
     Raises:
       UserError: the answer is empty, or text is outside the vocabulary.
@@ -167,28 +167,32 @@ def encode_answer(
     if not said:
         return found, int(found.learned.argmax())
     before = conversation(codec, codec.template, prompt[: said[-1] + 1], where)
-    over = len(
-        before.truncate(len(before.tokens)).tokens
-    )  # where the last answer of the prompt ends
+    # The end of the last answer in the prompt.
+    over = len(before.truncate(len(before.tokens)).tokens)
     return found, over + int(found.learned[over:].argmax())
 
 
 def single_prompt(
     template: Template, prompt: str, response: str
 ) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    """A prompt and a response of one turn each."""
+    """Return a prompt and a response as one turn each."""
     return (Turn(template.user, prompt),), (Turn(template.assistant, response),)
 
 
 def fit_answer(
     codec: ChatCodec, answer: Conversation, prompt: int, room: int, longest: int | None = None
 ) -> tuple[Conversation, int]:
-    """An answer whose prompt has lost what leaves it no room in a row, and how many tokens are the
-    prompt's then.
+    """Cut the beginning of a prompt so that its answer fits into a row.
 
     Args:
-      prompt: tokens of the prompt.
-      longest: those of the longest answer to it; None for this one's.
+      codec: codec of the conversation.
+      answer: tokens of prompt and answer.
+      prompt: number of prompt tokens.
+      room: tokens of a row.
+      longest: tokens of the longest answer to the prompt; None for this one.
+
+    Returns:
+      The shortened conversation and its number of prompt tokens.
     """
     lead = starts_row(codec, answer)
     size = len(answer.tokens) - prompt if longest is None else longest
@@ -197,7 +201,7 @@ def fit_answer(
 
 
 def starts_row(codec: ChatCodec, answer: Conversation) -> bool:
-    """Whether the codec's start stands first."""
+    """Return whether the first token is the codec's start."""
     return codec.template.starts(codec.tokens) and answer.tokens[0] == codec.start
 
 
@@ -209,15 +213,19 @@ def preference_dataset(
     rows: PreferenceRows,
     cache: str | None,
 ) -> Dataset:
-    """The ``Dataset`` of pairs; a text codec without a vocabulary is fitted to those of "train".
+    """Return the ``Dataset`` of pairs; a text codec without a vocabulary is fitted to "train".
 
     Args:
-      parts: the numbers [N] of the pairs of each split.
-      cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax.
+      pairs: pairs of all splits.
+      parts: indices [N] of the pairs of each split.
+      codec: codec of the text.
+      template: chat template.
+      rows: layout of the rows.
+      cache: folder for a fitted codec; None for ~/.cache/genjax.
 
     Raises:
-      UserError: a response is empty, two rows are the same, most pairs would be dropped, or a
-        split has none left.
+      UserError: a response is empty, both rows of a pair are equal, most pairs would be dropped, or
+        a split has none left.
     """
     texts = {
         name: _texts([pairs[number] for number in numbers], template)
@@ -241,7 +249,7 @@ def preference_dataset(
         if not len(splits[name]):
             raise UserError(
                 f"none of the {len(numbers):,} pairs of {name} is left: hold out another part, or "
-                "give more length",
+                "increase length",
                 "length",
             )
     spec = Spec(
@@ -259,7 +267,7 @@ def preference_dataset(
 
 
 def _texts(pairs: Sequence[ChatPair], template: Template) -> StoredTexts:
-    """Both sides of pairs, as the template has them."""
+    """Return both sides of the pairs as rendered by the template."""
     documents = []
     for pair in pairs:
         for side, answer in zip(SIDES, (pair.chosen, pair.rejected), strict=True):
@@ -271,7 +279,7 @@ def _texts(pairs: Sequence[ChatPair], template: Template) -> StoredTexts:
 def _encode(
     pairs: Sequence[ChatPair], codec: ChatCodec, side: str
 ) -> list[tuple[Conversation, int]]:
-    """One side of pairs, and how many tokens of each are the prompt's."""
+    """Tokenise one side of the pairs; also return the number of prompt tokens of each."""
     return [
         encode_answer(
             codec,
@@ -290,7 +298,7 @@ def _where(pair: ChatPair, side: str) -> str:
 def _sides(
     answers: Mapping[str, list[tuple[Conversation, int]]], codec: ChatCodec, rows: PreferenceRows
 ) -> tuple[Side, Side]:
-    """(chosen, rejected), each prompt cut to the same tokens on both sides."""
+    """Return the chosen and the rejected side, with each prompt cut alike on both."""
     fitted: dict[str, list[tuple[Conversation, int]]] = {side: [] for side in SIDES}
     for both in zip(*(answers[side] for side in SIDES), strict=True):
         longest = max(len(one.tokens) - prompt for one, prompt in both)
@@ -302,7 +310,7 @@ def _sides(
 def _note_length(
     answers: Mapping[str, list[tuple[Conversation, int]]], over: np.ndarray, rows: PreferenceRows
 ) -> None:
-    """Say how many pairs are too long, and what becomes of them."""
+    """Print how many pairs are too long, and what happens to them."""
     counted = (
         f"{int(over.sum()):,} of {len(over):,} pairs are longer than {rows.length} tokens and are"
     )
@@ -322,13 +330,13 @@ def _note_length(
 
 
 def _check_left(kept: np.ndarray, sizes: np.ndarray, rows: PreferenceRows) -> None:
-    """Refuse to train on what is left where most pairs are dropped."""
+    """Refuse to train if most pairs would be dropped."""
     if kept.mean() >= LEAST:
         return
     over = int((sizes > rows.length).sum())
     why = [f"{over:,} are longer than {rows.length} tokens"] if over else []
     same = len(kept) - int(kept.sum()) - (over if rows.long == "drop" else 0)
-    why += [f"{same:,} are twice the same text in such rows"] if same else []
+    why += [f"{same:,} have the same text on both sides"] if same else []
     need = int(np.quantile(sizes, ENOUGH, method="higher"))
     cures = [f"length={need:,} keeps {ENOUGH:.0%} of them whole"] if over else []
     cures += ['long="cut" cuts them'] if over and rows.long == "drop" else []
@@ -347,7 +355,7 @@ def _different(
     rows: PreferenceRows,
     kept: np.ndarray,
 ) -> np.ndarray:
-    """Which pairs have two rows that differ, bool [P]; those that are not kept anyway do."""
+    """Return which pairs have two different rows, bool [P]; True for pairs that are not kept."""
     same = np.zeros(len(pairs), bool)
     for number in np.flatnonzero(kept).tolist():
         same[number] = np.array_equal(
@@ -355,8 +363,8 @@ def _different(
         )
     if same.any():
         line = (
-            f"{int(same.sum()):,} of {len(pairs):,} pairs are twice the same text in rows of "
-            f"{rows.length} tokens"
+            f"{int(same.sum()):,} of {len(pairs):,} pairs have the same text on both sides in rows "
+            f"of {rows.length} tokens"
         )
         if rows.equal == "refuse":
             raise UserError(

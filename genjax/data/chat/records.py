@@ -1,4 +1,4 @@
-"""Records of conversations, in the forms that are common, as turns."""
+"""Read records of conversations, in the common forms, as turns."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASKED = ("instruction", "prompt", "question", "query")
 BELOW = ("input", "context")
 ANSWERED = ("output", "completion", "response", "answer")
 PAIR = ("chosen", "rejected")
-EMPTY: tuple[Any, ...] = (None, [], "", {})  # values of a field that says nothing
+EMPTY: tuple[Any, ...] = (None, [], "", {})  # values of an empty field
 SIDES = {
     "human": "user",
     "prompter": "user",
@@ -36,22 +36,24 @@ SIDES = {
 def parse_turns(
     record: Any, where: str, template: Template, joint: str, left: Counter[str]
 ) -> tuple[Turn, ...]:
-    """The turns of a record: ``messages`` or ``conversations``; a question and an answer, each a
-    text or messages, such as ``instruction`` and ``output`` or ``prompt`` and ``completion``; or a
-    ``text`` of "Human:" and "Assistant:".
+    """Return the turns of a record in one of the known forms.
 
-    A ``system`` text may be next to each of them.
+    These are ``messages`` or ``conversations``; a question and an answer, each a text or messages,
+    such as ``instruction`` and ``output`` or ``prompt`` and ``completion``; and a ``text`` of
+    "Human:" and "Assistant:". Each may come with a ``system`` text.
 
     Args:
-      joint: what is between an instruction and its ``input``, where that is not empty.
-      left: counts what of a record and its messages is skipped, by its field, and texts that are
-        null.
+      record: record to read.
+      where: place of the record, for messages.
+      template: template whose roles the turns have.
+      joint: text between an instruction and its ``input``, if that is not empty.
+      left: counts of skipped fields, by name, and of texts that are null.
 
     Raises:
-      UserError: the record is none of these, or a field holds no text; it is named.
+      UserError: the record has another form, or a field is not a text; the message names it.
     """
     if not isinstance(record, dict):
-        raise UserError(f"{where} is not a JSON object", where)
+        raise UserError(f"{where} must be a JSON object", where)
     form = next((form for form in FORMS if record.get(form) not in EMPTY), None)
     asked, answer = pick(record, ASKED), pick(record, ANSWERED)
     if form is None and (asked is None or answer is None):
@@ -63,8 +65,8 @@ def parse_turns(
     if asked is not None and answer is not None:
         if isinstance(record.get("label"), bool):
             raise UserError(
-                f"{where} says by its label whether the answer is good: keep the records with "
-                "label true, without it",
+                f"{where} has a label that says whether the answer is good: keep only the records "
+                "with label true, and remove the label",
                 "label",
             )
         turns = read_question(record, asked, where, template, joint, left, (answer,))
@@ -79,25 +81,25 @@ def parse_turns(
 
 
 def pick(record: dict[str, Any], names: Sequence[str]) -> str | None:
-    """The first field of these names that says something, else the first that is there."""
+    """Return the first of these fields that is not empty, else the first that exists, or None."""
     full = (name for name in names if record.get(name) not in EMPTY)
     return next(full, None) or next((name for name in names if name in record), None)
 
 
 def _explain(record: dict[str, Any]) -> str:
-    """Why a record is no conversation, and what to do with one of its kind."""
+    """Say why a record is not a conversation, and what to do about it."""
     known = ", ".join(map(str, record)) or "none"
     if set(PAIR) & record.keys():
-        return "has two answers of which one is preferred: the source Preferences reads such"
+        return "has a chosen and a rejected answer: read such records with the source Preferences"
     if isinstance(record.get("text"), str):
         return (
-            "holds plain text without 'Human:' and 'Assistant:': the source TextTables reads such"
+            "has plain text without 'Human:' and 'Assistant:': read it with the source TextTables"
         )
     if isinstance(record.get("completions", record.get("responses")), list):
-        return f"has several answers, but learns one: write it as 'completion'; it has {known}"
+        return f"has several answers: give the one to learn as 'completion'; it has {known}"
     return (
-        f"has neither messages nor instruction and output, but {known}; prompt and completion, and "
-        "question and answer, are read, too"
+        f"must have messages, instruction and output, prompt and completion, or question and "
+        f"answer, got {known}"
     )
 
 
@@ -110,10 +112,15 @@ def read_question(
     left: Counter[str],
     others: tuple[str, ...],
 ) -> tuple[Turn, ...]:
-    """The turns before an answer: a system text, and a question with what is below it, or messages.
+    """Return the turns before an answer: a system text, and a question with its input, or messages.
 
     Args:
-      asked: the field of the question.
+      record: record to read.
+      asked: field of the question.
+      where: place of the record, for messages.
+      template: template whose roles the turns have.
+      joint: text between an instruction and its ``input``, if that is not empty.
+      left: counts of skipped fields.
       others: fields that are read elsewhere.
     """
     system = read_system(record, where, left)
@@ -132,9 +139,9 @@ def read_system(record: dict[str, Any], where: str, left: Counter[str]) -> str:
 
 
 def with_system(system: str, turns: tuple[Turn, ...], where: str) -> tuple[Turn, ...]:
-    """The turns with the system text that is beside them, which they may not have, too."""
+    """Put a separate system text before the turns, which must not have their own."""
     if system and any(role == "system" for role, _ in turns):
-        raise UserError(f"{where} has a system text and a message of the system", "system")
+        raise UserError(f"{where} must not have both 'system' and a system message", "system")
     return (Turn("system", system), *turns) if system else turns
 
 
@@ -146,8 +153,8 @@ def read_said(
     template: Template,
     left: Counter[str],
 ) -> tuple[Turn, ...]:
-    """What a field says, one turn or more: a text of ``role``, "Human:" and "Assistant:" in one
-    text, a message, or a list of messages, also as JSON.
+    """Return the turns in a field: a text of ``role``, a text of "Human:" and "Assistant:", a
+    message, or a list of messages, also as JSON.
 
     Raises:
       UserError: it is none of these.
@@ -166,8 +173,8 @@ def read_said(
         return read_messages(value, field, where, template, left)
     if isinstance(value, dict | list) and field in (*ANSWERED, *PAIR):
         raise UserError(
-            f"{where} holds {type(value).__name__} in {field!r}, neither a text nor messages of a "
-            "role and a content: write one answer there",
+            f"{field!r} of {where} must be a text or messages with role and content, got "
+            f"{type(value).__name__}",
             field,
         )
     text = get_text(record | {field: record.get(field)}, field, where, left=left)
@@ -176,8 +183,8 @@ def read_said(
 
 
 def strip_after(asked: Any, said: tuple[Turn, ...], template: Template) -> tuple[Turn, ...]:
-    """An answer to a prompt that is written as "Human: … Assistant:", without its name and the
-    blanks around it; any other as it is.
+    """Strip the name and the blanks from an answer to a prompt of the form "Human: … Assistant:";
+    return other answers unchanged.
     """
     if not isinstance(asked, str) or len(said) != 1:
         return said
@@ -190,16 +197,16 @@ def strip_after(asked: Any, said: tuple[Turn, ...], template: Template) -> tuple
 def read_messages(
     messages: Any, form: str, where: str, template: Template, left: Counter[str]
 ) -> tuple[Turn, ...]:
-    """The turns of a list of messages, each with a role and content or as of ShareGPT; in a table
-    as JSON.
+    """Return the turns of a list of messages with role and content, or as in ShareGPT; in a table
+    the list is JSON.
     """
     if isinstance(messages, str):
         try:
             messages = json.loads(messages)
         except (ValueError, RecursionError):
-            raise UserError(f"{where} has {form} that are not a list", form) from None
+            raise UserError(f"{form} of {where} must be a list", form) from None
     if not isinstance(messages, list):
-        raise UserError(f"{where} has {form} that are not a list", form)
+        raise UserError(f"{form} of {where} must be a list", form)
     turns = []
     for number, message in enumerate(messages, 1):
         place = f"message {number} of {where}"
@@ -209,7 +216,7 @@ def read_messages(
             or message.get(speaks) is None
             or message.get(says) is None
         ):
-            raise UserError(f"{place} has no {speaks} and {says}", form)
+            raise UserError(f"{place} must have {speaks} and {says}", form)
         role = get_text(message, speaks, place)
         role = SIDES.get(role.lower(), role)
         role = {"user": template.user, "assistant": template.assistant}.get(role.lower(), role)
@@ -219,7 +226,7 @@ def read_messages(
 
 
 def _names(message: Any, form: str) -> tuple[str, str]:
-    """The fields of a message that say who speaks and what."""
+    """Return the names of the fields for the role and the content of a message."""
     usual = FORMS.get(form, FORMS["messages"])
     known = (usual, *(names for names in FORMS.values() if names != usual))
     there = message.keys() if isinstance(message, dict) else set()
@@ -227,12 +234,12 @@ def _names(message: Any, form: str) -> tuple[str, str]:
 
 
 def _message_text(message: Any, says: str, place: str) -> str:
-    """The text of a message, which may be in parts."""
+    """Return the text of a message, which may consist of parts."""
     parts = message[says]
     if not isinstance(parts, list):
         return get_text(message, says, place)
     for part in parts:
         if not isinstance(part, dict) or not isinstance(part.get("text"), str):
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise UserError(f"{place} holds a part of {kind!r}, not of text", says)
+            raise UserError(f"{says} of {place} must consist of texts, got {kind!r}", says)
     return "".join(part["text"] for part in parts)

@@ -1,4 +1,4 @@
-"""Texts of chat templates in Jinja, rendered by a child process that has bounds."""
+"""Render chat templates in Jinja in a child process with limits."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Job(NamedTuple):
     """One text to render.
 
     Attributes:
-      messages: of ``role`` and ``content`` each.
-      prompt: whether the header of an answer ends it (add_generation_prompt).
-      marks: what is written before and after a ``{% generation %}`` block; None for nothing.
+      messages: messages, each with ``role`` and ``content``.
+      prompt: whether the text ends with the header of an answer (add_generation_prompt).
+      marks: texts written before and after a ``{% generation %}`` block; None for none.
     """
 
     messages: Sequence[Mapping[str, str]]
@@ -39,18 +39,18 @@ def render(
     jobs: Sequence[Job],
     file: str,
 ) -> list[str]:
-    """The text of each job by a template.
+    """Render each job with a template.
 
     Args:
-      source: the template.
+      source: source of the template.
       names: variables that it may read, such as ("bos_token", "<s>").
-      date: of ``strftime_now``, in ISO 8601.
-      jobs: what to render.
-      file: where the template is from, for messages.
+      date: date that ``strftime_now`` returns, in ISO 8601.
+      jobs: texts to render.
+      file: file of the template, for messages.
 
     Raises:
-      UserError: the template is not valid, refuses the messages, does what the sandbox does not
-        allow, or takes too much time, memory or room; its field is ``file``.
+      UserError: the template is invalid, refuses the messages, does something the sandbox forbids,
+        or takes too much time, memory or output; the field is ``file``.
     """
     listed = [job._asdict() for job in jobs]
     request = {"source": source, "names": list(names), "date": date, "jobs": listed}
@@ -62,7 +62,7 @@ def render(
 
 
 class _Worker:
-    """A child process, started when it is first needed and again after a template has ended it."""
+    """A child process, started when first needed and restarted after a template has ended it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -80,9 +80,8 @@ class _Worker:
                 answer = process.stdout.readline()
             except BrokenPipeError:
                 answer = ""
-            except (
-                BaseException
-            ):  # an interrupt: what would be read next is not an answer to the next
+            except BaseException:
+                # After an interrupt the next line read would answer the wrong question.
                 process.kill()
                 raise
             if answer.endswith("\n"):
@@ -102,14 +101,14 @@ class _Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="utf-8",
-            start_new_session=True,  # Ctrl-C is for this process alone
+            start_new_session=True,  # Ctrl-C should only reach the parent
         )
         weakref.finalize(self, _end, process)
         return process
 
 
 def _end(process: subprocess.Popen[str]) -> None:
-    """End a child process that nobody asks any more."""
+    """End a child process that is no longer needed."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
@@ -119,5 +118,5 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _worker(pid: int) -> _Worker:
-    """That of this process; a fork of it starts one of its own."""
+    """Return the child of this process; a forked process starts its own."""
     return _Worker()

@@ -1,4 +1,4 @@
-"""Conversations as rows of tokens: what the assistant says is predicted, all else is given."""
+"""Rows of tokens for conversations: the assistant's text is predicted, the rest is given."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LongChat = Literal["drop", "cut"]
 
 
 class Record(NamedTuple):
-    """A conversation as it was read: ``where``, for messages, and its ``turns``."""
+    """A conversation as read: its ``turns``, and ``where`` they are, for messages."""
 
     where: str
     turns: tuple[Turn, ...]
@@ -42,14 +42,15 @@ class Record(NamedTuple):
 class ChatLayout:
     """How conversations become rows.
 
-    A conversation that is longer than a row is dropped with long="drop", of which most may not be;
-    with "cut" the prompt of its first answer loses its beginning, where it fills more than half of
-    the row, and then the conversation its end.
+    With long="drop" conversations longer than a row are dropped, but an error is raised if most
+    are. With "cut" the prompt of the first answer loses its beginning, down to half of the row, and
+    then the conversation loses its end.
 
     Attributes:
-      length: predictions in a row, T.
-      packed: train on rows of several conversations, distinguished; held-out ones have a row each.
-      long: "drop" conversations of more than T + 1 tokens, or "cut" them.
+      length: number of predictions in a row, T.
+      packed: whether training rows hold several conversations, told apart by ``segment_ids``;
+        held-out conversations always have their own rows.
+      long: what to do with conversations of more than T + 1 tokens: "drop" or "cut" them.
     """
 
     length: int = 256
@@ -62,15 +63,15 @@ class ChatLayout:
     def select_fitting(
         self, records: Sequence[Record], codec: Component, template: Template, part: str
     ) -> dict[int, Conversation]:
-        """The conversations that have room, by the number of their record; what is left out or cut
-        is reported.
+        """Return the conversations that fit, by the index of their record, and print how many are
+        dropped or cut.
 
         Raises:
           UserError: most would be dropped.
         """
         room = self.length + 1
         if not records:
-            raise UserError(f"{part}: none is left, 0 of 0 conversations", part)
+            raise UserError(f"{part} must have a conversation, got none", part)
         chats = [conversation(codec, template, turns, where) for where, turns in records]
         sizes = np.array([len(chat.tokens) for chat in chats])
         over = int((sizes > room).sum())
@@ -103,7 +104,7 @@ class ChatLayout:
 def _fit(
     chat: Conversation, codec: Component, template: Template, room: int
 ) -> tuple[Conversation, int]:
-    """A conversation in so many tokens, and how many were taken from its beginning."""
+    """Cut a conversation to ``room`` tokens; also return how many its beginning lost."""
     if len(chat.tokens) <= room:
         return chat, 0
     first = int(chat.learned.argmax())
@@ -118,16 +119,16 @@ class ChatRows:
     """Rows of one or more conversations.
 
     Attributes:
-      tokens: of all conversations, one after another, [N] int32.
-      learned: bool [N].
-      starts: where each conversation starts, and N, [C + 1] int64.
-      members: the numbers of the conversations, row after row, [C] int64.
-      first: the first member of each row and their number, [R + 1] int64.
-      length: predictions in a row, T.
-      pad: fills rows up.
+      tokens: tokens of all conversations, one after another, [N] int32.
+      learned: bool [N], whether a token is predicted.
+      starts: index of the first token of each conversation, then N, [C + 1] int64.
+      members: indices of the conversations, row after row, [C] int64.
+      first: index in ``members`` where each row starts, then their number, [R + 1] int64.
+      length: number of predictions in a row, T.
+      pad: token that fills rows.
       packed: whether batches tell conversations apart.
-      answers: the first of each conversation, as it is written, [C].
-      asked: what the user says before it, [C].
+      answers: first answer of each conversation as text, [C].
+      asked: the user's text before that answer, [C].
     """
 
     tokens: np.ndarray
@@ -178,7 +179,7 @@ class ChatRows:
         return {name: array for name, array in batch.items() if name not in unpacked}
 
     def references(self) -> list[str]:
-        """The answers to the prompts of the rows, in their order, as they are written.
+        """Return the reference answer to the prompt of each row.
 
         Raises:
           UserError: a row has several prompts.
@@ -187,8 +188,8 @@ class ChatRows:
         return list(self.answers)
 
     def questions(self) -> list[str]:
-        """What the user says before the first answer of each row, as it is written; the same
-        errors.
+        """Return the user's text before the first answer of each row; errors as for
+        ``references``.
         """
         self._check_single()
         return list(self.asked)
@@ -196,8 +197,9 @@ class ChatRows:
     def _check_single(self) -> None:
         if len(self) != len(self.answers):
             raise UserError(
-                "rows of several conversations have no answer each: judge a held-out split, or "
-                "packed=False"
+                "packed must be False for reference answers: a row must hold one conversation, as "
+                "in held-out splits",
+                "packed",
             )
 
 
@@ -208,27 +210,25 @@ def chat_dataset(
     layout: ChatLayout,
     cache: str | None,
 ) -> Dataset:
-    """The ``Dataset`` of conversations. A codec without a vocabulary is fitted to the text of
-    "train".
+    """Return the ``Dataset`` of conversations; a codec without a vocabulary is fitted to "train".
 
-    Batches hold ``tokens`` int32 [B, T + 1], ``loss_mask`` float32 [B, T + 1], 1 for what the
-    assistant says and the end after it, and ``prefix_mask`` float32 [B, T + 1], 1 for the prompt of
-    the first answer. Packed ones have ``segment_ids`` and ``positions`` int32 [B, T + 1], too.
+    Batches hold ``tokens`` int32 [B, T + 1]; ``loss_mask`` float32 [B, T + 1], 1 for the
+    assistant's text and the end after it; and ``prefix_mask`` float32 [B, T + 1], 1 for the prompt
+    of the first answer. Packed rows also have ``segment_ids`` and ``positions`` int32 [B, T + 1].
 
     Raises:
-      UserError: a conversation without an answer, text outside the vocabulary, or a codec without
-        an end.
+      UserError: a conversation has no answer, text is outside the vocabulary, or the codec has no
+        end token.
     """
     texts = {part: _texts(part, records, template) for part, records in parts.items()}
     codec = fit_codec(codec, texts["train"], cache_folder(cache))
     if template.end(codec) is None:
         if codec.end is not None:
             raise UserError(
-                "the chat template must write a special token of the tokenizer after an answer: it "
-                "ends it"
+                "the chat template must write a special token of the tokenizer after an answer"
             )
         raise UserError(
-            "the codec of conversations needs a token for the end: it says when an answer is over"
+            "the codec must have an end token for conversations, which ends an answer", "codec"
         )
     splits = {
         part: _rows(part, records, codec, template, layout) for part, records in parts.items()
@@ -257,7 +257,7 @@ def chat_dataset(
 
 
 def _texts(part: str, records: Sequence[Record], template: Template) -> StoredTexts:
-    """The whole text of each conversation."""
+    """Return the full text of each conversation."""
     documents = tuple((where, whole_text(template, turns, where)) for where, turns in records)
     return StoredTexts(f"the conversations of {part}", documents)
 
@@ -289,11 +289,11 @@ def _rows(
 
 
 def _answer(turns: tuple[Turn, ...], template: Template) -> str:
-    """The first, which is that to the prompt of a row."""
+    """Return the first answer of a conversation."""
     return next(text for role, text in turns if role == template.assistant)
 
 
 def _question(turns: tuple[Turn, ...], template: Template) -> str:
-    """The last turn of the user's before the first answer; "" where there is none."""
+    """Return the user's last turn before the first answer; "" if there is none."""
     first = next(number for number, (role, _) in enumerate(turns) if role == template.assistant)
     return next((text for role, text in reversed(turns[:first]) if role == template.user), "")

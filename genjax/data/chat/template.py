@@ -1,4 +1,4 @@
-"""Conversations as text: what is before and after a turn says who speaks."""
+"""Chat templates: the text around a turn tells who speaks."""
 
 from __future__ import annotations
 
@@ -26,53 +26,56 @@ __all__ = [
 
 
 class Template(Protocol):
-    """What all chat templates promise: ``ChatTemplate`` and
+    """The contract of chat templates: ``ChatTemplate`` and
     ``genjax.data.chat.jinja.JinjaTemplate``.
     """
 
     @property
     def user(self) -> str:
-        """The role of the user, which a prompt is of."""
+        """The role of prompts."""
         ...
 
     @property
     def assistant(self) -> str:
-        """The role that is learned."""
+        """The role whose turns are learned."""
         ...
 
     def text(self, turns: tuple[Turn, ...]) -> str:
-        """The text of a conversation, special tokens by their names if it writes such."""
+        """Return the text of a conversation; special tokens of the template appear by name."""
         ...
 
     def conversation(self, codec: Component, turns: tuple[Turn, ...]) -> Conversation:
-        """A conversation that ends with an answer in tokens."""
+        """Tokenise a conversation that ends with an answer."""
         ...
 
     def prompt_tokens(self, codec: Component, turns: tuple[Turn, ...]) -> np.ndarray:
-        """The tokens [N] int32 that an answer to these turns follows, without the codec's start."""
+        """Return the prompt tokens [N] int32 for an answer to these turns, without the codec's
+        start.
+        """
         ...
 
     def starts(self, codec: Component) -> bool:
-        """Whether the codec's start is before a conversation."""
+        """Return whether the codec's start token begins a conversation."""
         ...
 
     def end(self, codec: Component) -> int | None:
-        """The token after each answer."""
+        """Return the token that the template writes after each answer."""
         ...
 
     def ends(self, codec: Component) -> tuple[int, ...]:
-        """All tokens that end an answer, ``end`` first."""
+        """Return all tokens that end an answer, ``end`` first."""
         ...
 
 
 @checks.frozen
 class ChatTemplate:
-    """What is around the turns of each role; the defaults are those of Alpaca (Taori et al., 2023).
+    """Writes fixed texts around the turns of each role; the defaults are those of Alpaca (Taori et
+    al., 2023).
 
     Attributes:
-      roles: of each its name, what is before a turn, and what after.
-      user: the role of the user, which a prompt is of.
-      assistant: the role that is learned; the codec's end is after each of its turns.
+      roles: name of each role, text before its turns, and text after them.
+      user: role of prompts.
+      assistant: role whose turns are learned; the codec's end follows each of them.
     """
 
     roles: tuple[tuple[str, str, str], ...] = (
@@ -86,7 +89,7 @@ class ChatTemplate:
     def __post_init__(self) -> None:
         names = [name for name, _, _ in self.roles]
         if len(set(names)) < len(names):
-            raise UserError(f"the roles of a chat template are distinct, unlike {', '.join(names)}")
+            raise UserError(f"roles must be distinct, got {', '.join(names)}", "roles")
         for role in (self.user, self.assistant):
             self._find_markers(role)
 
@@ -98,12 +101,12 @@ class ChatTemplate:
         raise UserError(f"the chat template has no role {role!r}; its roles are {names}")
 
     def render_pieces(self, turns: tuple[Turn, ...]) -> list[tuple[str, bool]]:
-        """Pieces of the text of a conversation, in order, and of each whether it is learned.
+        """Return the text of a conversation in pieces, each with whether it is learned.
 
-        All that is between two answers is one piece: tokens may go across the borders of turns.
+        The text between two answers is one piece, because tokens may cross the borders of turns.
 
         Raises:
-          UserError: a role that the template has no form of.
+          UserError: the template does not have a role.
         """
         found: list[tuple[str, bool]] = []
         given = ""
@@ -117,25 +120,24 @@ class ChatTemplate:
         return found if turns and turns[-1].role == self.assistant else [*found, (given, False)]
 
     def text(self, turns: tuple[Turn, ...]) -> str:
-        """The text of a conversation, without the codec's start and ends; the same errors."""
+        """Return the text of a conversation, without the codec's start and ends."""
         return "".join(text for text, _ in self.render_pieces(turns))
 
     def prompt(self, turns: tuple[Turn, ...]) -> str:
-        """The text that an answer to these turns follows."""
+        """Return the prompt for an answer to these turns as text."""
         return self.text((*turns, Turn(self.assistant, "")))
 
     def prompt_tokens(self, codec: Component, turns: tuple[Turn, ...]) -> np.ndarray:
-        """The tokens [N] int32 of ``prompt``."""
+        """Return the tokens [N] int32 of ``prompt``."""
         ids: np.ndarray = codec.encode(self.prompt(turns))
         return ids
 
     def conversation(self, codec: Component, turns: tuple[Turn, ...]) -> Conversation:
-        """Turns in tokens; each piece is encoded for itself, so that a prompt is the same with and
-        without its answer.
+        """Tokenise turns piece by piece, so that a prompt has the same tokens without its answer.
 
         Raises:
-          Unencodable: text outside the vocabulary.
-          UserError: a role that the template has no form of.
+          Unencodable: text is outside the vocabulary.
+          UserError: the template does not have a role.
         """
         lead, end = ([] if token is None else [token] for token in (codec.start, codec.end))
         parts, flags = [np.array(lead, np.int32)], [np.zeros(len(lead), bool)]
@@ -163,11 +165,11 @@ class ChatTemplate:
 
 @checks.frozen
 class ChatCodec(AroundText):
-    """A codec of text whose prompts are turns of a conversation.
+    """Wraps a text codec so that prompts become turns of a conversation.
 
     Attributes:
-      tokens: the codec of the text, of any kind.
-      template: what is around a prompt.
+      tokens: codec of the text.
+      template: chat template.
     """
 
     tokens: Component
@@ -179,12 +181,12 @@ class ChatCodec(AroundText):
 
     @property
     def target(self) -> Any:
-        """What answers are written in, as of a ``PairCodec``."""
+        """The codec of answers, as in a ``PairCodec``."""
         return self.tokens
 
     @property
     def end(self) -> int | None:
-        """What is after an answer; of a template that writes nothing there the codec's own."""
+        """The token after an answer: the template's, or the codec's if the template has none."""
         end = self.template.end(self.tokens)
         own: int | None = self.tokens.end
         return own if end is None else end
@@ -194,21 +196,21 @@ class ChatCodec(AroundText):
         return self.template.ends(self.tokens) or ends_of(self.tokens)
 
     def encode_prompt(self, text: str) -> np.ndarray:
-        """The tokens [N] of a turn of the user's and of what an answer follows, without the
-        codec's start.
+        """Return the prompt tokens [N] int32 for one turn of the user, without the codec's
+        start.
         """
         return self.template.prompt_tokens(self.tokens, (Turn(self.template.user, text),))
 
     def whole_prompt(self, text: str) -> np.ndarray:
-        """``encode_prompt`` with the codec's start before it, where the template leaves it to the
-        codec.
+        """Return the tokens of ``encode_prompt``, after the codec's start if the template needs
+        it.
         """
         lead = [self.tokens.start] if self.template.starts(self.tokens) else []
         return np.concatenate([np.array(lead, np.int32), self.encode_prompt(text)])
 
     def until_end(self, ids: np.ndarray) -> np.ndarray:
-        """The tokens [M] of a sample ids [N] without the ends after it; one within ends a turn
-        of its prompt.
+        """Return the tokens [M] of a sample ids [N] without the ends after it; an end inside it
+        belongs to a turn of its prompt.
         """
         return ids[: 1 + int(np.flatnonzero(~np.isin(ids, (*self.ends, NOTHING))).max(initial=-1))]
 
@@ -217,39 +219,38 @@ class ChatCodec(AroundText):
 
 
 def ends_of(codec: Component) -> tuple[int, ...]:
-    """All tokens that end a text by a codec; ``end`` first, none of a codec without one."""
+    """Return all tokens that end a text by a codec, ``end`` first; () for a codec without one."""
     if isinstance(codec, ChatCodec):
         return codec.ends
     return () if codec.end is None else (codec.end,)
 
 
 def before_end(codec: Component, ids: np.ndarray) -> np.ndarray:
-    """The tokens [M] of a sample ids [N] of any codec before its end."""
+    """Return the tokens [M] before the end of a sample ids [N], for any codec."""
     return codec.until_end(ids) if isinstance(codec, ChatCodec) else cut_at_end(ids, codec.end)
 
 
 def _check_said(template: Template, turns: tuple[Turn, ...], where: str) -> None:
-    """Refuse a conversation whose assistant says nothing, or not the last word, with a
-    ``UserError``.
-    """
+    """Raise ``UserError`` unless a conversation ends with an answer and no answer is empty."""
     if not turns or turns[-1].role != template.assistant:
         raise UserError(
-            f"{where} does not end with a turn of the {template.assistant}'s: there is no answer "
-            "to learn"
+            f"{where} must end with a turn of the {template.assistant}: there is no answer to learn"
         )
     if not all(text.strip() for role, text in turns if role == template.assistant):
         raise UserError(f"{where} has an empty response")
 
 
 def whole_text(template: Template, turns: tuple[Turn, ...], where: str) -> str:
-    """The text of a conversation that ends with an answer.
+    """Return the text of a conversation that ends with an answer.
 
     Args:
-      where: the record, for messages.
+      template: chat template.
+      turns: turns of the conversation.
+      where: place of the record, for messages.
 
     Raises:
-      UserError: the assistant says nothing, or not the last word, or the template has no form for
-        it.
+      UserError: the conversation does not end with an answer, an answer is empty, or the template
+        refuses it.
     """
     _check_said(template, turns, where)
     try:
@@ -261,15 +262,17 @@ def whole_text(template: Template, turns: tuple[Turn, ...], where: str) -> str:
 def conversation(
     codec: Component, template: Template, turns: tuple[Turn, ...], where: str
 ) -> Conversation:
-    """Turns in tokens, as the template has them.
+    """Tokenise turns by a template.
 
     Args:
-      codec: of the text, with a vocabulary.
-      where: the record, for messages.
+      codec: fitted codec of the text.
+      template: chat template.
+      turns: turns of the conversation.
+      where: place of the record, for messages.
 
     Raises:
-      UserError: the assistant says nothing, or not the last word, the template has no form for it,
-        or text is outside the vocabulary.
+      UserError: the conversation does not end with an answer, an answer is empty, the template
+        refuses it, or text is outside the vocabulary.
     """
     _check_said(template, turns, where)
     tokens = codec.tokens if isinstance(codec, ChatCodec) else codec

@@ -9,7 +9,7 @@ import numpy as np
 
 
 class Turn(NamedTuple):
-    """What one side says: ``role`` and ``text``."""
+    """One message of a conversation: its ``role`` and its ``text``."""
 
     role: str
     text: str
@@ -17,38 +17,39 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class Conversation:
-    """A conversation in tokens.
+    """A tokenised conversation.
 
     Attributes:
-      tokens: int32 [N], from the codec's start on where it has one.
-      learned: bool [N], the assistant's turns and the end after each of them.
+      tokens: tokens int32 [N], including the codec's start if it has one.
+      learned: bool [N], whether a token is in an assistant's turn or ends one.
     """
 
     tokens: np.ndarray
     learned: np.ndarray
 
     def truncate(self, room: int) -> Conversation:
-        """Up to the last token that is learned of the first ``room``, at least one of which is."""
+        """Keep the first ``room`` tokens up to the last learned one; at least one must be
+        learned.
+        """
         last = int(np.flatnonzero(self.learned[:room])[-1]) + 1
         return Conversation(self.tokens[:last], self.learned[:last])
 
     def shorten(self, skip: int, lead: bool) -> Conversation:
-        """Without so many tokens of its beginning; a ``lead``, the codec's start, stays first."""
+        """Drop ``skip`` tokens at the beginning; with ``lead`` the codec's start stays first."""
         kept = np.r_[: int(lead and skip > 0), skip + int(lead and skip > 0) : len(self.tokens)]
         return Conversation(self.tokens[kept], self.learned[kept])
 
 
 def excess(prompt: int, answer: int, room: int, lead: bool) -> int:
-    """How many tokens a prompt loses at its beginning so that an answer fits into a row after it.
+    """Return how many tokens to drop at the beginning of a prompt so that its answer fits in a row.
 
-    A prompt keeps half of the row at least, so that a long answer leaves it something; then the
-    answer loses its end.
+    A prompt keeps at least half of the row, even if the answer then loses its end.
 
     Args:
-      prompt: its tokens.
-      answer: those of the answer.
-      room: those of the row.
-      lead: whether the first token of the prompt is the codec's start, which stays.
+      prompt: number of tokens of the prompt.
+      answer: number of tokens of the answer.
+      room: number of tokens of a row.
+      lead: whether the prompt begins with the codec's start, which stays.
     """
     kept = max(room - answer, room // 2, int(lead))
     return max(prompt - kept, 0)

@@ -1,8 +1,8 @@
 """The child process that renders chat templates: JSON lines in, JSON lines out.
 
-A template is a program of whoever wrote it. It runs in Jinja's sandbox, and here, in a process of
-its own, its time, memory and output have bounds that no expression gets around. The file imports
-nothing of genjax, so that it starts in a fraction of a second.
+A template is a program by an unknown author. It runs in Jinja's sandbox, and this process limits
+its time, memory and output, which no expression can get around. The file imports nothing of genjax,
+so that it starts in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ import jinja2.nodes
 import jinja2.parser
 import jinja2.sandbox
 
-SECONDS = 1.0  # of the processor for one text; an ordinary one takes a thousandth of that
+SECONDS = 1.0  # of processor time for one text; an ordinary one takes a thousandth of that
 MEMORY = 2**30  # bytes of address space
 LONGEST = 2**23  # characters of one text
 
 
 class Generation(jinja2.ext.Extension):
-    """The block ``{% generation %}``: what the assistant generates, between two marks."""
+    """Parses ``{% generation %}`` blocks, which mark what the assistant generates."""
 
     tags = {"generation"}  # noqa: RUF012  (jinja2 declares it so)
 
@@ -45,7 +45,7 @@ class Generation(jinja2.ext.Extension):
 
 
 class Names(jinja2.utils.Namespace):
-    """A namespace without names that lead into Python."""
+    """A namespace that refuses names leading into Python."""
 
     def __init__(*args: Any, **names: Any) -> None:
         self, *given = args
@@ -60,12 +60,12 @@ class Names(jinja2.utils.Namespace):
 
 def _check_name(name: str) -> None:
     if str(name).startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"a name of a namespace starts with _: {name!r}")
+        raise jinja2.exceptions.SecurityError(f"a name must not start with _: {name!r}")
 
 
 @functools.lru_cache(maxsize=8)
 def compiled(source: str) -> jinja2.Template:
-    """The template, in the environment that ``transformers`` gives it."""
+    """Compile a template in the same environment as ``transformers``."""
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols]
     )
@@ -81,7 +81,7 @@ def to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    """JSON as it is written outside of HTML."""
+    """Format JSON without escapes for HTML."""
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,
@@ -92,19 +92,19 @@ def to_json(
 
 
 def refuse(message: str) -> None:
-    """What a template calls where it has no form for a conversation."""
+    """Raise the error of a template that refuses a conversation."""
     raise jinja2.exceptions.TemplateError(message)
 
 
 def now(date: str | None, form: str) -> str:
-    """The date that the template is rendered at, which stays the same for all of a run."""
+    """Return the fixed date of a run in the given format."""
     if date is None:
         refuse("it writes the date (strftime_now): give the template one, as date='2026-01-31'")
     return datetime.datetime.fromisoformat(str(date)).strftime(form)
 
 
 def rendered(request: dict[str, Any]) -> list[str]:
-    """The texts of the jobs of a request."""
+    """Render the jobs of a request."""
     signal.setitimer(signal.ITIMER_PROF, SECONDS)  # ends this process; constants are folded early
     template = compiled(request["source"])
     names = dict(request["names"]) | {"strftime_now": functools.partial(now, request["date"])}
@@ -129,7 +129,7 @@ def rendered(request: dict[str, Any]) -> list[str]:
 
 
 def reply(line: str) -> dict[str, Any]:
-    """What is answered to a line: the texts, or what is wrong with the template."""
+    """Answer a line of input with the rendered texts, or with what is wrong with the template."""
     try:
         return {"texts": rendered(json.loads(line))}
     except jinja2.exceptions.TemplateSyntaxError as error:
@@ -140,7 +140,7 @@ def reply(line: str) -> dict[str, Any]:
         reason = str(error) or type(error).__name__
     except MemoryError:
         reason = f"it takes more than {MEMORY:,} bytes of memory"
-    except Exception as error:  # whatever an expression of the template raises
+    except Exception as error:  # an expression of the template may raise anything
         reason = f"{type(error).__name__}: {error}"
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
@@ -148,9 +148,9 @@ def reply(line: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Answer line after line until the input ends."""
+    """Answer each line until the input ends."""
     for limit, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_CORE, 0)):
-        with contextlib.suppress(ValueError, OSError):  # a system without this limit
+        with contextlib.suppress(ValueError, OSError):  # the system may lack this limit
             resource.setrlimit(limit, (most, resource.getrlimit(limit)[1]))
     for line in sys.stdin:
         sys.stdout.write(json.dumps(reply(line)) + "\n")

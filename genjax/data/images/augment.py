@@ -1,11 +1,10 @@
-"""Image augmentations, for `Experiment.augment`: each is a frozen dataclass, called as
-`augment(key, batch) -> batch`.
+"""Image augmentations for `Experiment.augment`: frozen dataclasses, called as `augment(key, batch)
+-> batch`.
 
-A batch holds `image` [B, H, W, C] float32 in [-1, 1], and so does what comes back, with all other
-entries as they were. Every example gets its own draw. A strength of 0 (`prob`, `padding`,
-`degrees`, `size`, `alpha`, the four of `Color`) switches an augmentation off, on the command line
-too: `--augment.0.padding 0`. All run in the compiled step, in forms that are cheap on a CPU as
-well.
+A batch holds `image` [B, H, W, C] float32 in [-1, 1], which is replaced; all other entries are
+unchanged. Every example gets its own random draw. A strength of 0 (`prob`, `padding`, `degrees`,
+`size`, `alpha`, the four of `Color`) switches an augmentation off, also on the command line:
+`--augment.0.padding 0`. All run in the compiled step, in forms that are cheap even on a CPU.
 """
 
 from __future__ import annotations
@@ -28,25 +27,25 @@ RotateMode = Literal["edge", "constant"]
 
 
 class _PerImage:
-    """An augmentation that treats each image by itself."""
+    """An augmentation that changes each image independently."""
 
     @property
     def off(self) -> bool:
-        """Whether nothing is to be done."""
+        """Whether the augmentation is switched off."""
         raise NotImplementedError
 
     def check(self, height: int, width: int, channels: int) -> None:
-        """Refuse images of a shape that this augmentation does not fit."""
+        """Refuse image shapes that this augmentation cannot handle."""
 
     def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
-        """One image [H, W, C] to one of the same shape."""
+        """Augment one image [H, W, C]; the shape stays."""
         raise NotImplementedError
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """The batch with other images.
+        """Return the batch with augmented images.
 
         Raises:
-            UserError: for a batch without images, or with images of a shape that does not fit.
+            UserError: the batch has no images, or images of an unsuitable shape.
         """
         image = _get_image(self, batch)
         if self.off:
@@ -60,10 +59,10 @@ class _PerImage:
 
 @checks.frozen
 class Flip(_PerImage):
-    """Mirrors left and right.
+    """Mirrors images left to right.
 
     Attributes:
-        prob: Of an image to be mirrored.
+        prob: Probability of mirroring an image.
     """
 
     prob: float = 0.5
@@ -81,13 +80,13 @@ class Flip(_PerImage):
 
 @checks.frozen
 class Crop(_PerImage):
-    """Pads all four sides and cuts a picture of the old size out at a random place.
+    """Pads all four sides and crops the original size at a random position.
 
     Attributes:
-        padding: Pixels on each side, fewer than the picture has.
-        mode: What they hold: the picture mirrored at its outermost pixels, those pixels repeated,
-          or `fill`.
-        fill: In model space; -1 is black.
+        padding: Pixels added on each side, fewer than the image has.
+        mode: How they are filled: by reflection at the border pixels, by repeating them, or with
+          `fill`.
+        fill: Fill value in model space; -1 is black.
     """
 
     padding: int = 2
@@ -106,7 +105,9 @@ class Crop(_PerImage):
     def check(self, height: int, width: int, channels: int) -> None:
         if self.padding >= min(height, width):
             raise UserError(
-                f"Crop.padding {self.padding} is too much for images of {height}x{width} pixels"
+                f"Crop.padding must be < {min(height, width)} for images of {height}x{width} "
+                f"pixels, got {self.padding}",
+                "padding",
             )
 
     def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
@@ -117,12 +118,12 @@ class Crop(_PerImage):
 
 @checks.frozen
 class Rotate(_PerImage):
-    """Turns about the centre by an angle that is uniform between -degrees and degrees.
+    """Rotates about the centre by an angle that is uniform between -degrees and degrees.
 
     Attributes:
-        degrees: The largest angle, up to 180.
-        mode: What comes in from outside: the outermost pixels repeated, or `fill`.
-        fill: In model space; -1 is black.
+        degrees: Largest angle, up to 180.
+        mode: How the outside is filled: by repeating the border pixels, or with `fill`.
+        fill: Fill value in model space; -1 is black.
     """
 
     degrees: float = 10.0
@@ -151,44 +152,43 @@ class Rotate(_PerImage):
 def rotate_image(
     image: jax.Array, angle: jax.Array | float, mode: RotateMode = "edge", fill: float = -1.0
 ) -> jax.Array:
-    """An image [H, W, C] turned about its centre, counter-clockwise by `angle` in radians, between
-    pixels bilinear.
+    """Rotate an image [H, W, C] about its centre, counter-clockwise by `angle` in radians, with
+    bilinear interpolation.
 
-    `dm_pix.rotate` gives the same but interpolates between channels as well, and is 50 to 150 times
-    slower on a CPU.
+    `dm_pix.rotate` gives the same result, but also interpolates between channels and is 50 to 150
+    times slower on a CPU.
     """
     height, width, _ = image.shape
     y = jnp.arange(height)[:, None] - (height - 1) / 2  # [H, 1]
     x = jnp.arange(width)[None] - (width - 1) / 2  # [1, W]
     sin, cos = jnp.sin(angle), jnp.cos(angle)
-    if (
-        mode == "constant"
-    ):  # a border to repeat, which is cheaper than asking of each neighbour whether it is outside
+    if mode == "constant":
+        # Padding is cheaper than checking for each neighbour whether it is outside.
         image = jnp.pad(image, ((1, 1), (1, 1), (0, 0)), constant_values=fill)
     middle = (image.shape[0] - 1) / 2, (image.shape[1] - 1) / 2
     origin = [
         cos * y + sin * x + middle[0],
         cos * x - sin * y + middle[1],
-    ]  # of each pixel, 2 x [H, W]
+    ]  # source coordinates of each pixel, 2 x [H, W]
 
     def turn(channel: jax.Array) -> jax.Array:
         return jax.scipy.ndimage.map_coordinates(channel, origin, order=1, mode="nearest")
 
-    # The rounded weights of four neighbours need not add up to exactly 1.
+    # The weights of the four neighbours are rounded and may not add up to exactly 1.
     return jnp.clip(jax.vmap(turn, in_axes=-1, out_axes=-1)(image), -1, 1)
 
 
 @checks.frozen
 class Color(_PerImage):
-    """Changes colours in [0, 1], in the order of the fields; what leaves that range is clipped.
+    """Changes colours, scaled to [0, 1] and clipped, in the order of the fields.
 
     Attributes:
-        brightness: The largest amount that is added or taken away, up to 1.
-        contrast: Differences from the mean of each channel are multiplied by 1 - contrast to 1 +
+        brightness: Largest amount added or subtracted, up to 1.
+        contrast: Differences from each channel's mean are multiplied by 1 - contrast to 1 +
           contrast; up to 1.
-        saturation: That of HSV is multiplied by 1 - saturation to 1 + saturation, up to 1; of RGB
+        saturation: HSV saturation is multiplied by 1 - saturation to 1 + saturation; up to 1, RGB
           images only.
-        hue: The largest shift, in turns of the colour circle, up to 0.5; of RGB images only.
+        hue: Largest shift, in turns of the colour circle; up to 0.5, RGB images only.
     """
 
     brightness: float = 0.0
@@ -208,7 +208,8 @@ class Color(_PerImage):
         for name in ("saturation", "hue"):
             if getattr(self, name) and channels != 3:
                 raise UserError(
-                    f"Color.{name} is for images of 3 channels, not {channels}; 0 switches it off"
+                    f"Color.{name} must be 0 for images of {channels} channels, as it needs 3",
+                    name,
                 )
 
     def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
@@ -218,9 +219,8 @@ class Color(_PerImage):
             unit = dm_pix.random_brightness(keys[0], unit, self.brightness)
         if self.contrast:
             unit = dm_pix.random_contrast(keys[1], unit, 1 - self.contrast, 1 + self.contrast)
-        if (
-            self.saturation or self.hue
-        ):  # both in one passage to HSV, which costs more than all the rest
+        if self.saturation or self.hue:
+            # Saturation and hue share one conversion to HSV, the most expensive part.
             hue, saturation, value = jnp.moveaxis(dm_pix.rgb_to_hsv(jnp.clip(unit, 0, 1)), -1, 0)
             saturation *= jax.random.uniform(
                 keys[2], (), minval=1 - self.saturation, maxval=1 + self.saturation
@@ -232,13 +232,13 @@ class Color(_PerImage):
 
 @checks.frozen
 class Cutout(_PerImage):
-    """Blanks a square whose centre is any pixel, so that it is smaller at the borders
+    """Blanks a square around a random pixel; at the borders part of the square is outside
     (https://arxiv.org/abs/1708.04552).
 
     Attributes:
-        size: Pixels along a side, no more than the picture has.
-        fill: In model space; 0 is mid-grey.
-        prob: Of an image to lose a square.
+        size: Side of the square in pixels, at most that of the image.
+        fill: Fill value in model space; 0 is mid-grey.
+        prob: Probability of blanking a square in an image.
     """
 
     size: int = 8
@@ -257,7 +257,9 @@ class Cutout(_PerImage):
     def check(self, height: int, width: int, channels: int) -> None:
         if self.size > min(height, width):
             raise UserError(
-                f"Cutout.size {self.size} is too much for images of {height}x{width} pixels"
+                f"Cutout.size must be <= {min(height, width)} for images of {height}x{width} "
+                f"pixels, got {self.size}",
+                "size",
             )
 
     def augment_image(self, key: jax.Array, image: jax.Array) -> jax.Array:
@@ -270,7 +272,7 @@ class Cutout(_PerImage):
         )
 
     def _mask_side(self, key: jax.Array, length: int) -> jax.Array:
-        """Which of the pixels along one side, bool [length]."""
+        """Return which pixels along one side are blanked, bool [length]."""
         first = jax.random.randint(key, (), 0, length) - self.size // 2
         pixels = jnp.arange(length)
         return (pixels >= first) & (pixels < first + self.size)
@@ -278,17 +280,18 @@ class Cutout(_PerImage):
 
 @checks.frozen
 class Mixup:
-    """Mixes each image with that of another example, x + w (other - x) with 1 - w drawn from
-    Beta(alpha, alpha).
+    """Mixes each image with that of another example: x + w (other - x), where 1 - w is drawn from
+    Beta(alpha, alpha) (https://arxiv.org/abs/1710.09412).
 
-    The others are a permutation of the batch, on several devices of that of each device; every
-    example has its own w. A batch with `label` comes back with `other_label` [B] int32, that of the
-    other example, and `other_weight` [B] float32, the w. An example under mask 0 is mixed into no
-    other: that w is 0. https://arxiv.org/abs/1710.09412
+    The other examples are a permutation of the batch, or of each device's part of it; every example
+    has its own w. If the batch has `label`, two entries are added: `other_label` [B] int32, the
+    label of the other example, and `other_weight` [B] float32, its w. Where the other example has
+    mask 0, w is 0.
 
     Attributes:
-        alpha: Small for mixtures that are nearly one of the two. With 0 nothing is mixed; the two
-            entries are there all the same, the example's own label with weight 0.
+        alpha: Parameter of the Beta distribution; small values give mixtures close to one of the
+          two images. 0 mixes nothing, but still adds the two entries, with the example's own label
+          and weight 0.
     """
 
     alpha: float = 0.2
@@ -297,16 +300,16 @@ class Mixup:
         checks.at_least(self, 0, "alpha")
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
-        """The batch with mixed images and what was mixed.
+        """Return the batch with mixed images, other labels and weights.
 
         Raises:
-            UserError: for a batch without images, or one whose labels were mixed before.
+            UserError: the batch has no images, or its labels were mixed before.
         """
         image = _get_image(self, batch)
         if "other_label" in batch:
             raise UserError(
-                "Mixup found other_label in the batch: a second Mixup would lose the labels of the "
-                "first"
+                "augment must have at most one Mixup: a second would lose the labels of the first",
+                "augment",
             )
         size = len(image)
         other, weight = jnp.arange(size), jnp.zeros(size)
@@ -329,7 +332,7 @@ def _get_image(augmentation: Component, batch: Batch) -> jax.Array:
     if "image" not in batch:
         name = type(augmentation).__name__
         raise UserError(
-            f"{name} is for images, and a batch of these data holds "
+            f"{name} needs a batch with images, but these data have "
             f"{', '.join(sorted(batch)) or 'nothing'}"
         )
     return batch["image"]

@@ -1,4 +1,4 @@
-"""What files beside images say of them: diffusers' ``metadata.jsonl``, or a text for each."""
+"""Read captions and labels from files beside images: ``metadata.jsonl``, or a text per image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ from genjax.errors import UserError, unknown_name
 
 STEMS = ("metadata", "captions")
 KINDS = (".jsonl", ".csv", ".tsv", ".parquet")
-READ = (*(stem + kind for stem in STEMS for kind in KINDS), ".txt")  # what ``read_said`` opens
+READ = (
+    *(stem + kind for stem in STEMS for kind in KINDS),
+    ".txt",
+)  # files that ``read_said`` reads
 FILE = ("file_name", "filename", "file", "image", "image_path", "path")
 CAPTION = ("text", "caption", "prompt")
 LABEL = ("label", "class", "category")
@@ -25,14 +28,14 @@ AGAIN = "further captions of an image skipped"
 
 @dataclass(frozen=True)
 class Said:
-    """What is said of images, by their names.
+    """Captions and labels of images.
 
     Attributes:
-      captions: of those that have one.
-      labels: of those that have one.
-      others: by the images that records name as something else, such as a mask or a condition: the
-        image that they belong to, and the field.
-      left: counts what was skipped.
+      captions: caption of each image that has one, by name.
+      labels: label of each image that has one, by name.
+      others: for files that records name as a mask, condition or the like: the image that they
+        belong to, and the field that names them.
+      left: counts of what was skipped.
     """
 
     captions: Mapping[str, str]
@@ -42,19 +45,20 @@ class Said:
 
 
 def read_said(root: Path, names: Sequence[str], column: str | None) -> Said:
-    """What the files in the folders of images say of them.
+    """Read what the files in image folders say about the images.
 
-    Each folder from the root down may have one file of records, named ``metadata`` or
-    ``captions``, of a ``file_name`` below that folder, a ``text`` and perhaps a ``label``. Where no
-    folder has such, a text file beside an image that has its name is its caption.
+    Each folder from the root down may have one file of records, called ``metadata`` or
+    ``captions``, whose records have a ``file_name`` below that folder, a ``text`` and perhaps a
+    ``label``. If no folder has one, a text file with the name of an image is its caption.
 
     Args:
-      names: the paths of the images below the root.
-      column: the field of the captions; None takes ``text``, ``caption`` or ``prompt``.
+      root: folder of the images.
+      names: paths of the images below the root.
+      column: field of the captions; None for ``text``, ``caption`` or ``prompt``.
 
     Raises:
-      UserError: two such files in a folder, a record without a file or of one that is not there;
-        it is named.
+      UserError: a folder has two such files, or a record names no file or a missing one; the
+        message names it.
     """
     folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
     known = {spelt_alike(name): name for name in names}
@@ -104,7 +108,7 @@ def _record_files(root: Path, folder: str) -> list[tuple[str, Path]]:
 
 
 def _inside(value: Any, folder: str, known: Mapping[str, str]) -> str | None:
-    """The image that a value names, below a folder; None where it names none."""
+    """Return the image below a folder that a value names; None if it names none."""
     if not isinstance(value, str) or not value or len(value) > 4096:
         return None
     parts = PurePosixPath(folder, value.replace("\\", "/")).parts
@@ -114,9 +118,9 @@ def _inside(value: Any, folder: str, known: Mapping[str, str]) -> str | None:
 def _image(
     record: Any, where: str, folder: str, known: Mapping[str, str], root: Path
 ) -> tuple[str, str]:
-    """The image that a record is about, and the field that says so."""
+    """Return the image that a record describes, and the field that names it."""
     if not isinstance(record, dict):
-        raise UserError(f"{where} is not a JSON object", where)
+        raise UserError(f"{where} must be a JSON object", where)
     of = next((name for name in FILE if isinstance(record.get(name), str)), None)
     if of is None:
         there = ", ".join(map(str, record)) or "none"
@@ -124,8 +128,8 @@ def _image(
     found = _inside(record[of], folder, known)
     if found is None:
         raise UserError(
-            f"{where} names {record[of]!r}, which is no image of {root / folder}: write its path "
-            "below the folder of the file that names it, or remove the record",
+            f"{of} of {where} must be the path of an image below {root / folder}, got "
+            f"{record[of]!r}: correct it, or remove the record",
             of,
         )
     return found, of
@@ -147,7 +151,7 @@ def _caption(
 
 
 def _beside(root: Path, names: Sequence[str], left: Counter[str]) -> dict[str, str]:
-    """The texts of files that have the name of an image."""
+    """Return the captions in text files that have the name of an image."""
     found = {}
     for name in names:
         path = (root / name).with_suffix(".txt")

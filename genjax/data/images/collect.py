@@ -1,4 +1,4 @@
-"""What a folder of images holds: examples, their splits, and what is said of them."""
+"""Collect the images of a folder with their splits, masks, captions and labels."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from genjax.data.images.folders import Found, find_files, pair_masks
 from genjax.data.tally import format_counts
 from genjax.errors import UserError
 
-APART = "test_root/"  # before the names of a test folder of its own
+APART = "test_root/"  # precedes the names of files in a separate test folder
 KEEP, SKIP, APPLY = MASKS = ("keep", "skip", "apply")
 
 T = TypeVar("T")
@@ -26,15 +26,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Pictures:
-    """The examples of a folder.
+    """The images of a folder.
 
     Attributes:
-      found: their names and splits.
-      places: where each file is.
-      masks: where the masks are of those that have one.
-      captions: of those that have one.
-      labels: of those of which a record says one.
-      remarks: what was passed over.
+      found: names and splits.
+      places: path of each image.
+      masks: path of the mask of each image that has one.
+      captions: caption of each image that has one.
+      labels: label of each image whose record has one.
+      remarks: lines on what was skipped.
     """
 
     found: Found
@@ -45,15 +45,15 @@ class Pictures:
     remarks: tuple[str, ...] = ()
 
     def beside(self, test: Pictures) -> Pictures:
-        """These, and those of ``test`` as the test part.
+        """Add the images of ``test`` as the test split.
 
         Raises:
-          UserError: these have a test part already.
+          UserError: there is a test split already.
         """
         parts = self.found.parts or ("train",) * len(self.found.names)
         if "test" in parts:
             raise UserError(
-                "the root has a test folder, and test_root names another: leave one out",
+                "test_root must be None, as the root has a test folder: leave one of them out",
                 "test_root",
             )
         names = dict(zip(test.found.names, test.found.inside, strict=True))
@@ -79,17 +79,18 @@ class Pictures:
 def collect(
     root: Path, *, splits: bool, closed: bool, masks: str, caption: str | None, texts: bool
 ) -> Pictures:
-    """The images of a folder, without those that are masks or conditions of others.
+    """Collect the images of a folder, except those that are masks or conditions of others.
 
     Args:
-      splits: as of ``find_files``.
-      closed: as of ``find_files``.
-      masks: "keep" takes masks for images, too.
-      caption: as of ``read_said``.
+      root: the folder.
+      splits: whether folders may be splits.
+      closed: whether links that lead out of the root are skipped.
+      masks: "keep" treats masks as images.
+      caption: field of the captions, see ``read_said``.
       texts: whether captions are needed.
 
     Raises:
-      UserError: as of ``find_files`` and ``read_said``.
+      UserError: see ``find_files`` and ``read_said``.
     """
     found = find_files(
         root, suffixes(), "images", splits=splits, closed=closed, besides=READ if texts else ()
@@ -107,12 +108,10 @@ def collect(
     left["masks"] = len(set(masked.values()) - set(said.others))
     found = found.without(apart)
     if not found.names:
-        raise UserError(
-            f"{root} holds masks and conditions, but no images of which they are", str(root)
-        )
+        raise UserError(f"{root} holds masks and conditions, but not their images", str(root))
     remarks = [f"{root}: {line}" for line in (format_counts(said.left),) if line]
     if apart:
-        remarks.append(f"{root}: {len(apart):,} files are no examples: {format_counts(left)}")
+        remarks.append(f"{root}: {len(apart):,} files are not examples: {format_counts(left)}")
     for remark in remarks:
         note(remark)
     return Pictures(
@@ -130,8 +129,8 @@ class WithCondition:
     """A split with the embedded caption of each example.
 
     Attributes:
-      whole: the split of pictures and labels.
-      condition: float32 [N, D], zeros without a caption.
+      whole: split of images and labels.
+      condition: embedded captions float32 [N, D]; zeros without a caption.
     """
 
     whole: Split
@@ -151,16 +150,16 @@ class WithCondition:
 def embed_captions(
     names: tuple[str, ...], captions: Mapping[str, str], text: Component, root: str
 ) -> np.ndarray:
-    """The embedded caption [N, D] float32 of each image, zeros of those without one.
+    """Return the embedded caption [N, D] float32 of each image; zeros without a caption.
 
     Raises:
-      UserError: no image has one, or it has no words; the image is named.
+      UserError: no image has a caption, or a caption has no words; the message names the image.
     """
     missing = [name for name in names if name not in captions]
     if len(missing) == len(names):
         raise UserError(
-            f"no image of {root} has a caption: write metadata.jsonl beside them, of a file_name "
-            "and a text, or a text file of the same name beside each; text=None needs none",
+            f"no image of {root} has a caption: add metadata.jsonl with a file_name and a text "
+            "each, or a text file with the name of each image, or set text=None",
             "text",
         )
     if missing:

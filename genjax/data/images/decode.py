@@ -1,6 +1,4 @@
-"""Image files to arrays: whatever Pillow decodes by itself becomes grey or RGB uint8 of one
-size.
-"""
+"""Decode image files: whatever Pillow decodes on its own becomes grey or RGB uint8 of one size."""
 
 from __future__ import annotations
 
@@ -31,34 +29,34 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# of the largest image that is read, as in Pillow: a tiny file may declare any number
+# Pixels of the largest image that is read, as in Pillow: a tiny file may declare any number.
 PIXELS = 178_956_970
-# Pillow knows these without decoding them (BUFR, GRIB, HDF5, MPEG), draws them by another program
-# (EPS by Ghostscript, WMF by Windows), finds another file in them (IPTC) or reads numbers of 32
-# bits alone (SPIDER).
+# Pillow recognises these without decoding them (BUFR, GRIB, HDF5, MPEG), needs another program
+# (Ghostscript for EPS, Windows for WMF), finds another file in them (IPTC) or reads only 32-bit
+# numbers (SPIDER).
 NOT_DECODED = frozenset({"BUFR", "GRIB", "HDF5", "MPEG", "EPS", "WMF", "IPTC", "SPIDER"})
-# that a build of Pillow may lack
+# Decoders that a build of Pillow may lack.
 DECODERS = {"AVIF": "avif", "JPEG": "jpg", "JPEG2000": "jpg_2000", "WEBP": "webp"}
-# their first picture is the whole one; the others are views or layers of it
+# Formats whose first frame is the whole picture; the others are views or layers of it.
 PAGES = frozenset({"MPO", "PSD"})
 ROWS, BITS_PER_SAMPLE = 257, 258  # TIFF tags
-# formats whose readers may warn of a size that the file hides
+# Formats whose readers may warn of a size that the file hides.
 WARNING = frozenset({"GIF", "ICNS", "ICO"})
 LARGE = threading.Lock()
-# what Pillow's readers raise on a file of another format, and on EXIF data that are damaged
+# Errors of Pillow's readers on a file of another format, and on damaged EXIF data.
 OTHER_FORMAT = (SyntaxError, IndexError, TypeError, struct.error)
 NO_EXIF = (*OTHER_FORMAT, ValueError, KeyError, OSError, ZeroDivisionError)
-# of a JPEG's segment, not of a byte 255 or a restart in a scan
+# Marks a JPEG segment, not a byte 255 or a restart in a scan.
 MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
 
 
 class Header(NamedTuple):
-    """What a first look tells of an image file.
+    """What the header of an image file tells.
 
     Attributes:
-      size: (H, W) as ``decode`` gives it.
-      colour: whether it is in colour.
-      animated: whether it has more frames or pages than the first, which is read.
+      size: (H, W) of the result of ``decode``.
+      colour: whether the image is in colour.
+      animated: whether it has more than one frame or page; only the first is read.
     """
 
     size: tuple[int, int]
@@ -68,7 +66,7 @@ class Header(NamedTuple):
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """The formats that this Pillow decodes by itself, the usual ones first."""
+    """Return the formats that this Pillow decodes on its own, the common ones first."""
     Image.init()
     built = set(features.get_supported())
     found = (
@@ -82,7 +80,7 @@ def formats() -> tuple[str, ...]:
 
 @functools.cache
 def suffixes() -> frozenset[str]:
-    """The suffixes, in small letters, of the files that ``decode`` may read."""
+    """Return the suffixes, in lower case, of the files that ``decode`` may read."""
     known = {*formats(), "MPO"}  # several JPEGs in one file
     return frozenset(
         suffix for suffix, name in Image.registered_extensions().items() if name in known
@@ -90,20 +88,20 @@ def suffixes() -> frozenset[str]:
 
 
 def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.ndarray:
-    """The pixels uint8 [H, W, C] of an image file.
+    """Return the pixels uint8 [H, W, C] of an image file.
 
-    Turned upright as its EXIF tag says, transparency laid on white, 16 bits reduced to 8, the first
-    frame of an animation. ``size`` (H, W) resizes with antialiasing to cover it and cuts the middle
-    out.
+    The image is turned upright by its EXIF tag, put on a white background if transparent, and
+    reduced from 16 bits to 8; of an animation the first frame is read. If ``size`` (H, W) is given,
+    the image is resized with antialiasing to cover it, and its middle is cropped.
 
     Raises:
-      Exception: of many types, as Pillow's readers do; ValueError for too many pixels and numbers
-        of 32 bits.
+      Exception: of many types, from Pillow's readers; ValueError for too many pixels and for 32-bit
+        numbers.
     """
     image = _opened(content)
     turned = _may_be_turned(image, content)
     if image.mode == "L" and channels == 1 and size is None and not image.info and not turned:
-        # the bulk of small grey sets, at half the time
+        # A shortcut for small grey images, twice as fast.
         return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 1)
     _load(image)
     found = _eight_bits(image)
@@ -116,8 +114,8 @@ def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.nd
 
 
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The pixels uint8 [H, W, C] resized with antialiasing to cover ``size`` (H, W), the
-    middle cut out.
+    """Resize pixels uint8 [H, W, C] with antialiasing to cover ``size`` (H, W), and crop the
+    middle.
     """
     image = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
     resized = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
@@ -125,18 +123,18 @@ def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def header(content: bytes) -> Header:
-    """Look at an image file; PNG and JPEG without decoding their pixels.
+    """Read the header of an image file; pixels of PNG and JPEG are not decoded.
 
     Raises:
-      Exception: of many types, as Pillow's readers do, when the file is not a complete image.
+      Exception: of many types, from Pillow's readers, if the file is not a complete image.
     """
     image = _opened(content)
     with _quietly() if image.format in WARNING else contextlib.nullcontext():
-        # as Pillow's manual asks
+        # Pillow's manual requires this order.
         animated = image.format not in PAGES and bool(getattr(image, "is_animated", False))
     if image.format == "PNG":
         turned = _may_be_turned(image, content)
-        (_opened(content) if turned else image).verify()  # which nothing may come before
+        (_opened(content) if turned else image).verify()  # nothing may be read before
     else:
         turned = True
         if image.format not in ("JPEG", "MPO") or not _has_end(content):
@@ -149,28 +147,27 @@ def header(content: bytes) -> Header:
 
 
 def check_size(size: tuple[int, int] | None) -> None:
-    """Refuses what is no (height, width)."""
+    """Refuse a size that is not (height, width)."""
     if size is not None and (len(size) != 2 or min(size) < 1):
-        raise UserError(f"size is {size}; it must be (height, width) in pixels")
+        raise UserError(f"size must be (height, width) in pixels, got {size}", "size")
 
 
 def note(text: str) -> None:
-    """One line for the user."""
+    """Print one line for the user on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def _opened(content: bytes) -> Image.Image:
-    """``Image.open`` among ``formats`` alone, with a bound that names the size and without
-    warnings.
+    """Open an image in one of ``formats``, with a limit on its size and without warnings.
 
     Raises:
-      UnidentifiedImageError: none of them.
-      ValueError: too many pixels, or numbers of 32 bits.
+      UnidentifiedImageError: the file has another format.
+      ValueError: it has too many pixels, or 32-bit numbers.
     """
     for name in formats():
         factory, accept = Image.OPEN[name]
         known = accept is None or accept(content[:16])
-        if not known or isinstance(known, str):  # a text says that a decoder is missing
+        if not known or isinstance(known, str):  # Pillow returns a text if a decoder is missing
             continue
         try:
             with _quietly() if name in WARNING else contextlib.nullcontext():
@@ -182,9 +179,9 @@ def _opened(content: bytes) -> Image.Image:
         width, height = image.size
         if width * height > PIXELS:
             raise ValueError(
-                f"it has {height:,}x{width:,} pixels, more than the {PIXELS:,} that are read"
+                f"it has {height:,}x{width:,} pixels, more than the limit of {PIXELS:,}"
             )
-        # these hold 16 bits at most, which some versions of Pillow call "I"
+        # These hold at most 16 bits, although some versions of Pillow call their mode "I".
         sixteen = image.mode == "I" and image.format in ("PNG", "PPM")
         if image.mode in ("I", "F") and not sixteen:
             raise ValueError(f"its pixels are 32-bit numbers (mode {image.mode}), not 8- or 16-bit")
@@ -195,14 +192,14 @@ def _opened(content: bytes) -> Image.Image:
 
 
 def _uncovered(image: Image.Image) -> bool:
-    """Whether rows of a TIFF are in none of its strips; Pillow makes them black."""
+    """Return whether rows of a TIFF are in none of its strips; Pillow would make them black."""
     rows = image.tag_v2[ROWS]  # type: ignore[attr-defined]
     return bool(image.tile) and max(extent[3] for _, extent, *_ in image.tile) < rows  # type: ignore[attr-defined]
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey, RGB or another mode that Pillow converts to them, of a loaded image; nothing in it
-    is transparent.
+    """Return a loaded image with 8 bits and without transparency, in a mode that Pillow converts to
+    grey or RGB.
     """
     if image.mode == "I" or image.mode.startswith("I;16"):  # Pillow's own conversion clips
         bits = image.tag_v2.get(BITS_PER_SAMPLE, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
@@ -223,12 +220,12 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _may_be_turned(image: Image.Image, content: bytes) -> bool:
-    """Whether to ask for the orientation; asking a PNG for EXIF data may decode its pixels."""
+    """Return whether to read the orientation; reading EXIF data of a PNG may decode its pixels."""
     return image.format != "PNG" or "exif" in image.info or b"eXIf" in content
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF tag of an image, 1 where it has none that can be read."""
+    """Return the EXIF orientation of an image; 1 if it has none that can be read."""
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except NO_EXIF:
@@ -236,21 +233,21 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _has_end(content: bytes) -> bool:
-    """Whether the end of a JPEG's picture is there; what follows it, such as the film of a
-    motion photo, may.
+    """Return whether a JPEG is complete; more data, such as the film of a motion photo, may
+    follow.
     """
     at = 2
     while found := MARKER.search(content, at):
         at, marker = found.end(), found[1][0]
         if marker == 0xD9:
             return True
-        if marker not in (0x01, 0xD8):  # the rest tell how long they are
+        if marker not in (0x01, 0xD8):  # all other segments have a length
             at += max(2, int.from_bytes(content[at : at + 2], "big"))
     return False
 
 
 def _load(image: Image.Image) -> None:
-    """Decode an image, of those of which Pillow warns one at a time."""
+    """Decode an image; formats of which Pillow warns are decoded one at a time."""
     warned = (
         image.width * image.height > (Image.MAX_IMAGE_PIXELS or PIXELS) or image.format in WARNING
     )
@@ -263,12 +260,12 @@ def _load(image: Image.Image) -> None:
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without Pillow's warning of large images, which this module has a bound for."""
-    with LARGE, warnings.catch_warnings():  # not made for several threads
+    """Silence Pillow's warning of large images, for which this module has its own limit."""
+    with LARGE, warnings.catch_warnings():  # catch_warnings is not thread-safe
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
 
 
 def _cut(error: OSError) -> ValueError:
-    """An error of Pillow's readers in plain words, where it is that the file ends too early."""
+    """Return an error of Pillow's readers in plain words, if the file ends too early."""
     return ValueError("the file is cut off" if "truncated" in str(error).lower() else str(error))

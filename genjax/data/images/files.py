@@ -1,6 +1,4 @@
-"""What sources of files share: which files a folder holds, the labels that their folders are,
-the held-out ones.
-"""
+"""Shared by all sources of files: listing a folder, labels from folder names, held-out files."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.errors import UserError
 
-LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # with no use to anybody else
+LEFT_BY_SYSTEMS = frozenset({"__macosx", "thumbs.db", "desktop.ini"})  # ignored silently
 HIDDEN, BROKEN, LOOP, OUTSIDE = "hidden", "broken link", "looping link", "link that leads out"
 SPECIAL, UNREADABLE = "pipe, socket or device", "unreadable folder"
 MANY = "folder that has too many names"
@@ -30,15 +28,15 @@ PLURAL = {
     UNREADABLE: "unreadable folders",
     MANY: "folders that have too many names",
 }
-# under which links list one folder: folders that all link to each other have no end of names
+# Most names of one folder through links: folders that link to each other have infinitely many.
 MOST_NAMES = 100
-KINDS = 8  # that a line names; the rest is counted
+KINDS = 8  # kinds that a line names; the rest are summed
 MAGIC = re.compile(r"[*?\[]")
 
 
 def place_pattern(pattern: str) -> tuple[Path | None, str]:
-    """The folder and the pattern below it that an absolute pattern, such as "/data/*.txt" or
-    "~/books/**/*.txt", names; None and the pattern itself of others.
+    """Split an absolute pattern, such as "/data/*.txt" or "~/books/**/*.txt", into a folder and the
+    pattern below it; for a relative pattern return None and the pattern.
     """
     whole = os.path.expanduser(pattern)
     if not os.path.isabs(whole):
@@ -50,11 +48,11 @@ def place_pattern(pattern: str) -> tuple[Path | None, str]:
 
 
 class Entry(NamedTuple):
-    """A file below a folder, or what is skipped with all that may be in it.
+    """A file below a folder, or an entry that is skipped with all its content.
 
     Attributes:
-      name: its path below the folder, with "/" on every system.
-      fault: why it is skipped, such as "broken link"; "" where it can be read.
+      name: path below the folder, with "/" on every system.
+      fault: why the entry is skipped, such as "broken link"; "" if it can be read.
       linked: whether a link leads to it.
     """
 
@@ -64,18 +62,18 @@ class Entry(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What it is called where it is skipped: its fault, or else its suffix."""
+        """The kind reported for a skipped file: its fault, or else its suffix."""
         return self.fault or PurePosixPath(self.name).suffix.lower() or "without a suffix"
 
 
 class Fitting(NamedTuple):
-    """The files of a folder that fit a pattern.
+    """The files of a folder that match a pattern.
 
     Attributes:
-      names: their paths below the folder, sorted.
-      broken: those of links that fit and lead nowhere.
-      recased: those of files that would fit in other capitals.
-      others: all but ``names`` that lies where the pattern looks.
+      names: paths below the folder, sorted.
+      broken: paths of matching links that lead nowhere.
+      recased: paths that would match if case were ignored.
+      others: all other entries where the pattern looks.
     """
 
     names: list[str]
@@ -92,18 +90,17 @@ def entries(
     hidden: bool = False,
     closed: bool = False,
 ) -> Iterator[Entry]:
-    """The files below a folder, links followed, in no order.
+    """Yield the files below a folder in any order, following links.
 
-    A link back to a folder that it lies in ends there. A folder that several names lead to has its
-    files under each.
+    A link to one of its own parent folders is not followed. A folder reachable under several names
+    is listed under each.
 
     Args:
       root: the folder.
-      below: the folder in it where to start.
-      depth: folders down from there, itself among them; None for all.
-      hidden: whether to give files and folders whose name starts with "." as others.
-      closed: whether to pass over links that lead out of the root, such as one that a stranger has
-        packed.
+      below: folder inside it to start from.
+      depth: levels of folders to list, including the first; None for all.
+      hidden: whether to include files and folders whose name starts with ".".
+      closed: whether to skip links that lead out of the root, as in untrusted archives.
 
     Raises:
       UserError: a name is not in UTF-8.
@@ -126,7 +123,7 @@ def entries(
             link = entry.is_symlink()
             if entry.name.lower() in LEFT_BY_SYSTEMS or (entry.name.startswith(".") and not hidden):
                 yield Entry(name, HIDDEN)
-            elif link and not os.path.exists(entry.path):  # as where links lead to each other
+            elif link and not os.path.exists(entry.path):  # such as links to each other
                 yield Entry(name, BROKEN)
             elif closed and link and not Path(os.path.realpath(entry.path)).is_relative_to(home):
                 yield Entry(name, OUTSIDE)
@@ -152,30 +149,32 @@ def list_files(
     closed: bool = False,
     besides: Collection[str] = (),
 ) -> list[str]:
-    """The paths below ``root`` of its files with one of the suffixes, sorted, with "/" on every
-    system; no hidden ones.
+    """List the files below ``root`` that have one of the suffixes: sorted paths, with "/" on every
+    system, without hidden files.
 
-    One line says how many others there are, and of which kinds.
+    One line reports how many other files there are, and of which kinds.
 
     Args:
-      suffixes: in small letters; files may have them in capitals.
-      things: what the files are, for the message.
-      classes: whether the folders directly under the root are labels, none of which may be without
+      root: the folder.
+      suffixes: suffixes in lower case; case is ignored.
+      things: name of the files in messages, such as "images".
+      classes: whether the folders directly under the root are labels, each of which must have
         files.
       closed: whether links that lead out of the root are skipped.
-      besides: names and suffixes of files that are read besides, and are not counted as skipped.
+      besides: names and suffixes of further files that are read, so not counted as skipped.
 
     Raises:
-      UserError: no folder, none of such files, a label without any, or a name that is not in UTF-8.
+      UserError: the folder is missing, has no such file, has a label without files, or a name is
+        not in UTF-8.
     """
     if not root.is_dir():
         raise UserError(
-            f"{root} is no folder" if root.exists() else f"there is no folder {root}", str(root)
+            f"{root} is not a folder" if root.exists() else f"there is no folder {root}", str(root)
         )
     names: list[str] = []
     linked = False
     loops: set[str] = set()
-    # by the folder directly under the root
+    # By the folder directly under the root.
     passed: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for entry in entries(root, closed=closed):
         loops |= {entry.name} if entry.fault == LOOP else set()
@@ -196,8 +195,8 @@ def list_files(
     twice = len(names) - len({_identity(root / name) for name in names}) if linked else 0
     if twice:
         note(
-            f"{root}: links give {twice:,} files a second name; one of the two may be held out, "
-            "the other trained on"
+            f"{root}: links give {twice:,} files a second name; one name may be held out while "
+            "the other is trained on"
         )
     return sorted(names)
 
@@ -205,11 +204,13 @@ def list_files(
 def _check_classes(
     root: Path, things: str, passed: Mapping[str, Counter[str]], known: Collection[str]
 ) -> None:
-    """Refuse a class, which a folder directly under the root is, without a file to read.
+    """Refuse a class, a folder directly under the root, that has no readable file.
 
     Args:
-      passed: the kinds of files that were passed over, by such folder.
-      known: the folders that are not empty classes.
+      root: the folder.
+      things: name of the files in messages.
+      passed: kinds of skipped files in each class.
+      known: folders that are not empty classes.
     """
     there = {
         entry.name for entry in os.scandir(root) if entry.is_dir() and not _is_hidden(entry.name)
@@ -224,13 +225,13 @@ def _check_classes(
 
 
 def fitting(root: Path, pattern: str) -> Fitting:
-    """The files below a folder that fit a pattern such as "books/*.txt.gz" or "**/*.png", links
-    followed.
+    """Find the files below a folder that match a pattern such as "books/*.txt.gz" or "**/*.png",
+    following links.
 
-    Hidden ones fit where a part of the pattern starts with ".".
+    Hidden files match if a part of the pattern starts with ".".
 
     Raises:
-      ValueError: it is not a pattern.
+      ValueError: the pattern is not valid.
       UserError: a name is not in UTF-8.
     """
     from fsspec.utils import glob_translate
@@ -267,7 +268,7 @@ def fitting(root: Path, pattern: str) -> Fitting:
 
 
 def format_counts(counts: Mapping[str, int]) -> str:
-    """How many there are of each kind, the most first, such as "2 .txt, 1 broken link"."""
+    """Format counts of kinds, the most frequent first, such as "2 .txt, 1 broken link"."""
     order = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     shown = [
         f"{count:,} {PLURAL.get(kind, kind) if count > 1 else kind}"
@@ -280,18 +281,18 @@ def format_counts(counts: Mapping[str, int]) -> str:
 def note_passed_over(
     title: str, taken: int, counts: Mapping[str, int], recased: Collection[str] = ()
 ) -> None:
-    """One line about the files that are skipped, if any are.
+    """Print one line about skipped files, if there are any.
 
     Args:
-      title: whose files they are.
-      taken: files that are not skipped.
-      counts: of the others, by kind.
-      recased: of the others those that would fit the pattern in other capitals.
+      title: name of the folder or source.
+      taken: number of files that are not skipped.
+      counts: numbers of skipped files by kind.
+      recased: skipped files that would match if case were ignored.
     """
     over = sum(counts.values())
     if over:
         hint = (
-            f"; {len(recased):,} would fit in other capitals, such as {min(recased)}"
+            f"; {len(recased):,} would match in another case, such as {min(recased)}"
             if recased
             else ""
         )
@@ -299,8 +300,8 @@ def note_passed_over(
 
 
 def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
-    """(labels [N] int32, classes) where the folders directly under the root are classes, else
-    Nones.
+    """Return labels [N] int32 and the number of classes if the folders directly under the root are
+    classes, else None and None.
     """
     tops = [name.split("/")[0] if "/" in name else None for name in names]
     found = [spelt_alike(top) for top in tops if top is not None]
@@ -310,13 +311,14 @@ def folder_labels(names: Sequence[str]) -> tuple[np.ndarray | None, int | None]:
 
 
 def name_words(words: Sequence[str]) -> tuple[str, ...]:
-    """The words that ``number_words`` numbers, in the order of their numbers."""
+    """Return the distinct words in the order in which ``number_words`` numbers them."""
     return tuple(sorted(set(map(spelt_alike, words))))
 
 
 def number_words(words: Sequence[str]) -> tuple[np.ndarray, int]:
-    """(labels [N] int32, classes): the words' places in alphabetical order; accents spelled
-    otherwise are the same.
+    """Return labels [N] int32, the alphabetical positions of the words, and the number of classes.
+
+    Words that differ only in the Unicode spelling of accents are equal.
     """
     alike = [spelt_alike(word) for word in words]
     number = {word: i for i, word in enumerate(sorted(set(alike)))}
@@ -326,12 +328,12 @@ def number_words(words: Sequence[str]) -> tuple[np.ndarray, int]:
 def split_rows(
     root: str, names: Sequence[str], fraction: float, things: str
 ) -> dict[str, np.ndarray]:
-    """Rows [M] of "train" and, unless ``fraction`` is 0, of "test".
+    """Return the rows [M] of "train" and, unless ``fraction`` is 0, of "test".
 
-    The choice depends on each file's path below the root, so adding files moves no other.
+    The choice depends only on each file's path below the root, so adding files moves no other file.
 
     Raises:
-      UserError: a single file cannot be both.
+      UserError: there is only one file, which cannot be in both.
     """
     place = np.array([_hash_position(name) for name in names])  # [N] in [0, 1)
     if fraction == 0:
@@ -339,26 +341,24 @@ def split_rows(
     if len(names) < 2:
         raise UserError(f"{root} holds one usable {things}; test_fraction=0 trains on it alone")
     test = place < fraction
-    test[place.argmin()] = True  # of a few, too, there is one to test on
+    test[place.argmin()] = True  # at least one file is held out
     if test.all():
         test[place.argmax()] = False
     return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 
 
 def _hash_position(name: str) -> float:
-    """Where a file falls in [0, 1), by its path alone; accents spelled alike on every file
-    system.
-    """
+    """Map a path to [0, 1), the same on every file system."""
     return int(digest([spelt_alike(name).encode()])[:13], 16) / 16**13
 
 
 def spelt_alike(name: str) -> str:
-    """A name whose accents are spelled as on every other file system."""
+    """Return a name with its accents in the same Unicode spelling on every file system."""
     return unicodedata.normalize("NFC", name)
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    """What tells a folder from all others, whatever name leads to it."""
+    """Return what identifies a folder under any name."""
     found = path.stat()
     return found.st_dev, found.st_ino
 
@@ -368,8 +368,8 @@ def _is_hidden(name: str) -> bool:
 
 
 def _top(entry: Entry) -> str:
-    """The folder directly under the root that an entry is in, or that it would be; "" for a
-    file of the root.
+    """Return the folder directly under the root that contains an entry, or that the entry is; ""
+    for a file of the root.
     """
     top, _, rest = entry.name.partition("/")
     folder = entry.fault in (UNREADABLE, MANY) or (
@@ -379,10 +379,10 @@ def _top(entry: Entry) -> str:
 
 
 def check_name(path: str) -> None:
-    """Refuse a name that no text can hold, with a ``UserError``."""
+    """Raise ``UserError`` if a name is not in UTF-8."""
     try:
         path.encode()
     except UnicodeEncodeError as error:
         raise UserError(
-            f"the name of the file {path!r} is not in UTF-8: rename it", repr(path)
+            f"the name of the file {path!r} must be in UTF-8: rename it", repr(path)
         ) from error

@@ -1,4 +1,4 @@
-"""Folders as people arrange them: of splits, of classes, and of masks beside images."""
+"""Interpret folders as people arrange them: as splits, as classes, and as masks beside images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-IMAGES = ("images", "image", "imgs", "img")  # of a folder beside that of the masks
+IMAGES = ("images", "image", "imgs", "img")  # names of a folder beside the folder of masks
 MASKS = ("masks", "mask", "segmentations", "segmentation")
 MASK_NAME = re.compile(r"[ ._-]mask$", re.IGNORECASE)
 
@@ -43,10 +43,10 @@ class Found:
     """The files of a folder.
 
     Attributes:
-      names: their paths below the folder, with "/".
-      inside: their paths below the folder of their split, and below that of the images beside one
-        of masks.
-      parts: the split of each; None where the folder has none.
+      names: paths below the folder, with "/".
+      inside: paths below the folder of the split, and below the folder of images if masks lie
+        beside it.
+      parts: split of each file; None if the folder has no splits.
     """
 
     names: tuple[str, ...]
@@ -54,7 +54,7 @@ class Found:
     parts: tuple[str, ...] | None = None
 
     def without(self, left: Collection[str]) -> Found:
-        """The files but for some, such as masks."""
+        """Return the files except some, such as masks."""
         kept = [n for n, name in enumerate(self.names) if name not in left]
         inside = [self.inside[n] for n in kept]
         tops = {name.split("/")[0].lower() if "/" in name else "" for name in inside}
@@ -74,17 +74,21 @@ def find_files(
     closed: bool = False,
     besides: Collection[str] = (),
 ) -> Found:
-    """The files of a folder by ``list_files``, and their splits where the folders directly under
-    the root are called so, "train" among them.
+    """List the files of a folder, with their splits if the folders directly under the root are
+    named after splits, including "train".
 
     Args:
+      root: the folder.
+      suffixes: suffixes in lower case.
+      things: name of the files in messages.
       splits: whether folders may be splits.
-      classes: whether folders are labels, as of ``list_files``.
-      besides: as of ``list_files``.
+      classes: whether folders are labels, see ``list_files``.
+      closed: whether links that lead out of the root are skipped.
+      besides: further files that are read, see ``list_files``.
 
     Raises:
-      UserError: as of ``list_files``; or two folders are one split, or files lie beside those of
-        splits.
+      UserError: see ``list_files``; or two folders are the same split, or files lie outside the
+        folders of splits.
     """
     list_all = partial(list_files, closed=closed, besides=besides)
     folders = _split_folders(root) if splits else {}
@@ -99,13 +103,14 @@ def find_files(
         names = tuple(list_all(root, suffixes, things, classes=classes))
         return Found(names, names)
     others = _others(root, folders, suffixes)
-    if others and len(folders) == 1:  # a class that is called so, beside others
+    if others and len(folders) == 1:  # one of several classes has the name of a split
         names = tuple(list_all(root, suffixes, things, classes=classes))
         return Found(names, names)
     if others:
         raise UserError(
             f"{root} has the splits {' and '.join(sorted(folders))}, but {things} in "
-            f"{', '.join(others[:4])}, too: move them, or splits=False reads folders as classes",
+            f"{', '.join(others[:4])}, too: move them, or set splits=False to read the folders as "
+            "classes",
             "splits",
         )
     for part in sorted(set(folders.values())):
@@ -126,34 +131,33 @@ def find_files(
 
 
 def choose_rows(found: Found, root: str, fraction: float, things: str) -> dict[str, np.ndarray]:
-    """The rows [M] of each split; of files without splits, or of "train" alone, as of
-    ``split_rows``.
+    """Return the rows [M] of each split; without splits, or with only "train", by ``split_rows``.
 
     Raises:
-      UserError: a single file cannot be both, or none of "train" is left.
+      UserError: there is only one file, or no file of "train" is left.
     """
     if found.parts is None or set(found.parts) == {"train"}:
         return split_rows(root, found.names, fraction, things)
     parts = np.array(found.parts)
     if "train" not in found.parts:
-        raise UserError(f"no {things} of train of {root} can be used", root)
+        raise UserError(f"the split train of {root} has no usable {things}", root)
     return {name: np.flatnonzero(parts == name) for name in sorted(set(found.parts))}
 
 
 def _folders(root: Path) -> list[str]:
     if not root.is_dir():
-        return []  # which is refused where the files are listed
+        return []  # refused when the files are listed
     with os.scandir(root) as scan:
         return sorted(e.name for e in scan if not e.name.startswith(".") and e.is_dir())
 
 
 def _split_folders(root: Path) -> dict[str, str]:
-    """The split of each folder directly under the root that is called so."""
+    """Return the split of each folder directly under the root that is named after one."""
     return {n: SPLITS[n.lower()] for n in _folders(root) if n.lower() in SPLITS}
 
 
 def _others(root: Path, folders: Collection[str], suffixes: Collection[str]) -> list[str]:
-    """Where files with these suffixes lie beside folders."""
+    """Return the places of files with these suffixes outside the given folders."""
     inside = [
         name
         for name in _folders(root)
@@ -174,8 +178,8 @@ def _others(root: Path, folders: Collection[str], suffixes: Collection[str]) -> 
 
 
 def pair_masks(names: Sequence[str]) -> dict[str, str]:
-    """The image of each file that is the mask of one: "masks/a.png" that of "images/a.jpg" or
-    "a.jpg", "a_mask.png" that of "a.jpg".
+    """Return the image of each mask: "masks/a.png" is the mask of "images/a.jpg" or "a.jpg", and
+    "a_mask.png" that of "a.jpg".
     """
     by_stem = {spelt_alike(str(PurePosixPath(name).with_suffix(""))): name for name in names}
     found: dict[str, str] = {}
@@ -197,7 +201,7 @@ def pair_masks(names: Sequence[str]) -> dict[str, str]:
 
 
 def _other_cases(mask: str) -> Iterable[str]:
-    """What the folder beside one of masks may be called."""
+    """Return the names that the folder beside a folder of masks may have, in the same case."""
     if mask.isupper():
         return (name.upper() for name in IMAGES)
     return (name.title() for name in IMAGES) if mask[0].isupper() else IMAGES
@@ -205,21 +209,21 @@ def _other_cases(mask: str) -> Iterable[str]:
 
 @dataclass(frozen=True)
 class ClassNames:
-    """What classes are called, in the order of their labels.
+    """Names of classes, in the order of their labels.
 
     Attributes:
-      names: of the labels 0, 1, …
-      keys: of each what its folder is called; the name itself where the file says no other.
+      names: names of the labels 0, 1, …
+      keys: folder name of each class; the name itself if the file gives no other.
     """
 
     names: tuple[str, ...]
     keys: tuple[str, ...]
 
     def label(self, word: str) -> int:
-        """The label of a folder.
+        """Return the label of a folder.
 
         Raises:
-          UserError: no class is called so.
+          UserError: no class has that name.
         """
         alike = spelt_alike(word)
         for known in (self.keys, self.names):
@@ -231,14 +235,15 @@ class ClassNames:
 
 
 def read_class_names(path: str, root: Path) -> ClassNames:
-    """The names of classes in a file: a line each, perhaps with that of its folder and a blank
-    before it (as "n01440764 tench"), or a list or an object in JSON.
+    """Read the names of classes from a file: one per line, optionally after the folder's name and a
+    blank ("n01440764 tench"), or a list or an object in JSON.
 
     Args:
-      path: of the file, from the current folder or from the root.
+      path: path of the file, relative to the current folder or to the root.
+      root: folder of the images.
 
     Raises:
-      UserError: there is no such file, or it names no class, or one twice.
+      UserError: there is no such file, or it names no class, or a class twice.
     """
     place = next((p for p in (Path(path).expanduser(), root / path) if p.is_file()), None)
     if place is None:
@@ -266,7 +271,9 @@ def read_class_names(path: str, root: Path) -> ClassNames:
         if items and [key for key, _ in items] == [str(n) for n in range(len(items))]:
             items = [(name, name) for _, name in items]  # numbered lines
     else:
-        raise UserError(f"{place} holds neither a list nor an object of class names", "classes")
+        raise UserError(
+            f"{place} must hold a list or an object of class names (classes)", "classes"
+        )
     keys = tuple(spelt_alike(key) for key, _ in items)
     if not keys or len(set(keys)) < len(keys):
         twice = next((key for key, count in Counter(keys).items() if count > 1), None)
@@ -278,17 +285,18 @@ def read_class_names(path: str, root: Path) -> ClassNames:
 def label_files(
     found: Found, given: ClassNames | None, words: Mapping[str, str] | None = None
 ) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-    """(labels [N] int32, what they are called), or Nones where the files have no classes.
+    """Return labels [N] int32 and their names, or None and None if the files have no classes.
 
-    The folders directly under that of the split are classes, where all files of "train" lie in
-    such; of other splits, too, each in one of these.
+    The folders directly under the split's folder are classes if all files of "train" lie in such
+    folders; then the files of other splits must lie in these, too.
 
     Args:
-      given: the order of the classes; None for the alphabet.
-      words: the class of each file by its name, which counts instead of its folder.
+      found: files and splits.
+      given: names and order of the classes; None for alphabetical order.
+      words: class of each file by its name, which takes the place of its folder.
 
     Raises:
-      UserError: a split has other classes than "train", or none; a class without a name.
+      UserError: a split has classes that "train" does not have, or none; or a class has no name.
     """
     inside = found.inside
     parts = found.parts or ("train",) * len(inside)
@@ -302,8 +310,8 @@ def label_files(
     for name, top, part in zip(found.names, tops, parts, strict=True):
         if top is None:
             raise UserError(
-                f"{name} lies in no folder of a class, as the files of train do: move it into one, "
-                f"or the folder of {part} out of the root",
+                f"{name} must lie in the folder of a class, like the files of train: move it into "
+                f"one, or move the folder of {part} out of the root",
                 "root",
             )
     split = zip(tops, parts, strict=True)

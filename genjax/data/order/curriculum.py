@@ -1,14 +1,13 @@
-"""What changes about the data while a run learns: the batches of a step, or the order of the
-examples.
+"""Curricula change the data during training: the batches of a step, or the order of the examples.
 
-Learning what is easy first: Bengio et al., Curriculum Learning, ICML 2009. Competence: Platanios et
-al., arXiv 1903.09848. Noise levels: Kim et al., arXiv 2403.10348.
+Easy examples first: Bengio et al., Curriculum Learning, ICML 2009. Competence: Platanios et al.,
+arXiv 1903.09848. Noise levels: Kim et al., arXiv 2403.10348.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -20,63 +19,71 @@ from genjax.data.order.pacing import Pacing, RootPacing
 from genjax.data.stream import Order, indices, raw_bits
 from genjax.errors import UserError
 
-DRAWN = 2**63 + 2**33  # a Philox stream apart from the epochs, which count up from 0
+DRAWN = 2**63 + 2**33  # a Philox stream that the epochs, which count up from 0, never reach
 Easiness = Literal["easy_first", "hard_first"]
-OF_TOKENS = frozenset(
-    {"tokens", "loss_mask", "segment_ids", "positions", "prefix_mask"}
-)  # entries [B, T + 1] of a batch
+# Entries [B, T + 1] of a batch.
+OF_TOKENS = frozenset({"tokens", "loss_mask", "segment_ids", "positions", "prefix_mask"})
 
 
 class Curriculum(Protocol):
-    """Frozen dataclasses, as written in configs. Who inherits overrides what it changes: the rest
-    has defaults.
+    """Base class of curricula: frozen dataclasses, as written in configs. All methods have
+    defaults.
 
-    ``changes_batches`` says whether it changes what an example looks like, not only which ones
-    come. A curriculum that orders the examples has a ``score`` of ``genjax.data.order.difficulty``:
-    it is computed for each training example before the first step and kept with the run.
+    ``changes_batches`` says whether examples themselves change, not only their order. A curriculum
+    that orders the examples has a ``score`` of ``genjax.data.order.difficulty``, which is computed
+    for each training example before the first step and stored with the run.
     """
 
     changes_batches: ClassVar[bool] = True
 
     @property
     def starts(self) -> tuple[int, ...]:
-        """The first steps of the stages that differ in the shapes of batches; all are traced
-        before the first step.
+        """The first step of each stage with its own batch shapes; all stages are traced at the
+        start.
         """
         return (0,)
 
     @property
     def score(self) -> Any:
-        """What says how difficult an example is; None if the order is left alone."""
+        """The score of difficulty; None if the order stays."""
         return None
 
     def check(self, family: Component) -> None:
-        """Refuse a family that would not follow it, with a ``UserError``."""
+        """Raise ``UserError`` for a family that cannot follow the curriculum."""
 
     def __call__(self, step: int, batch: Batch) -> Batch:
-        """The batch of step ``step`` (the first is 0) on the host, before it is placed on the
-        devices.
-        """
+        """Return the batch for step ``step``, counted from 0, on the host."""
         return batch
 
     def make_order(self, scores: np.ndarray) -> Order:
-        """The order of training examples with these ``scores`` [N], requested where there is a
+        """Return the order of training examples with ``scores`` [N]; only called with a
         ``score``.
         """
         raise NotImplementedError
 
 
+@runtime_checkable
+class _HasDiffusion(Protocol):
+    diffusion: Component
+
+
+@runtime_checkable
+class _HasProcess(Protocol):
+    process: Component
+    weighting: str
+
+
 @checks.frozen
 class Resolutions(Curriculum):
-    """Images from low to high resolution, by the means of blocks of pixels.
+    """Trains on images of increasing resolution, made by averaging blocks of pixels.
 
-    Adds ``fade`` [B] to a batch: 0 at the first step of a stage, 1 after ``fade`` steps and in the
-    first stage.
+    Adds ``fade`` [B] to a batch: it rises from 0 to 1 over ``fade`` steps at the start of a stage,
+    and is 1 in the first stage.
 
     Attributes:
-      sizes: heights, rising; the last is that of the data.
+      sizes: increasing image heights, ending with that of the data.
       steps: lengths of all stages but the last, in steps.
-      fade: steps over which a new resolution fades in.
+      fade: number of steps over which a new resolution fades in.
     """
 
     sizes: tuple[int, ...] = (7, 14, 28)
@@ -93,13 +100,13 @@ class Resolutions(Curriculum):
         return tuple(sum(self.steps[:stage]) for stage in range(len(self.sizes)))
 
     def __call__(self, step: int, batch: Batch) -> Batch:
-        """The batch of step ``step`` (the first is 0), its images at the resolution of that stage.
+        """Return the batch with images at the resolution of step ``step``, counted from 0.
 
         Raises:
           UserError: a size does not divide that of the images.
         """
         if "image" not in batch:
-            raise UserError("a curriculum of resolutions is for images")
+            raise UserError("Resolutions needs a batch with images", "curriculum")
         image = batch["image"]
         stage = max(stage for stage, start in enumerate(self.starts) if step >= start)
         since = step - self.starts[stage]
@@ -107,12 +114,14 @@ class Resolutions(Curriculum):
         for size in self.sizes:
             if image.shape[1] % size or image.shape[2] * size % image.shape[1]:
                 raise UserError(
-                    f"images of {image.shape[1]}x{image.shape[2]} have no blocks that make {size} "
-                    "rows"
+                    f"sizes must divide the image size {image.shape[1]}x{image.shape[2]}, got "
+                    f"{size}",
+                    "sizes",
                 )
         if self.sizes[-1] != image.shape[1]:
             raise UserError(
-                f"the last size of the curriculum is that of the data, {image.shape[1]}"
+                f"sizes must end with {image.shape[1]}, the size of the data, got {self.sizes}",
+                "sizes",
             )
         block = image.shape[1] // self.sizes[stage]
         if block > 1:
@@ -125,14 +134,13 @@ class Resolutions(Curriculum):
 
 @checks.frozen
 class Lengths(Curriculum):
-    """Rows of tokens from short to long: a stage shows the beginnings of the rows
+    """Trains on rows of tokens of increasing length: a stage uses only the beginnings of the rows
     (https://arxiv.org/abs/2108.06084).
 
-    The start of a row for T predictions is one for fewer: tokens, what weighs them and what
-    tells documents apart are cut alike, so a step has as many rows in every stage.
+    All entries of a row are cut alike, so the number of rows in a batch is the same in every stage.
 
     Attributes:
-      lengths: predictions in a row, rising; the last is that of the data.
+      lengths: increasing numbers of predictions in a row, ending with that of the data.
       steps: lengths of all stages but the last, in steps.
     """
 
@@ -148,16 +156,19 @@ class Lengths(Curriculum):
         return tuple(sum(self.steps[:stage]) for stage in range(len(self.lengths)))
 
     def __call__(self, step: int, batch: Batch) -> Batch:
-        """The batch of step ``step`` (the first is 0), its rows as long as that stage has them.
+        """Return the batch with rows of the length of step ``step``, counted from 0.
 
         Raises:
           UserError: the batch has no tokens, or the last length is not that of its rows.
         """
         if "tokens" not in batch:
-            raise UserError("a curriculum of lengths is for tokens")
+            raise UserError("Lengths needs a batch with tokens", "curriculum")
         whole = batch["tokens"].shape[1]
         if self.lengths[-1] != whole - 1:
-            raise UserError(f"the last length of the curriculum is that of the data, {whole - 1}")
+            raise UserError(
+                f"lengths must end with {whole - 1}, the length of the data, got {self.lengths}",
+                "lengths",
+            )
         length = self.lengths[
             max(stage for stage, start in enumerate(self.starts) if step >= start)
         ]
@@ -166,15 +177,15 @@ class Lengths(Curriculum):
 
 @checks.frozen
 class NoiseLevels(Curriculum):
-    """A diffusion learns at some noise levels first, by default the noisy half, which are easier.
+    """Trains a diffusion on some noise levels first, by default on the noisy half, which is easier.
 
-    Adds ``logsnr`` [B, 2] float32 to a batch, the least and the largest log-SNR of the step. The
-    limits move on a line; ends that the process does not reach are not limits.
+    Adds ``logsnr`` [B, 2] float32 to a batch, the smallest and largest log-SNR of the step. Both
+    change linearly; a limit outside the range of the process has no effect.
 
     Attributes:
-      first: the least and the largest log-SNR at step 0.
-      last: those from ``steps`` on.
-      steps: over which they move.
+      first: smallest and largest log-SNR at step 0.
+      last: smallest and largest log-SNR from step ``steps`` on.
+      steps: number of steps over which they change.
     """
 
     first: tuple[float, float] = (-20.0, 0.0)
@@ -185,20 +196,23 @@ class NoiseLevels(Curriculum):
         for name, limits in (("first", self.first), ("last", self.last)):
             if len(limits) != 2 or not limits[0] < limits[1]:
                 raise UserError(
-                    f"curriculum.{name} is a least and a largest log-SNR, unlike {limits}"
+                    f"curriculum.{name} must be a smallest and a larger log-SNR, got {limits}",
+                    name,
                 )
         checks.at_least(self, 1, "steps")
 
     def check(self, family: Component) -> None:
-        within: Component = getattr(family, "diffusion", family)  # of a LatentDiffusion
-        if not hasattr(within, "process"):
+        within = family.diffusion if isinstance(family, _HasDiffusion) else family
+        if not isinstance(within, _HasProcess):
             raise UserError(
-                "a curriculum of noise levels is for a diffusion, not for a "
-                f"{type(family).__name__}"
+                f"curriculum NoiseLevels needs a diffusion, got {type(family).__name__}",
+                "curriculum",
             )
         if within.weighting == "likelihood":
             raise UserError(
-                'the bound of weighting="likelihood" is of all noise levels: no curriculum of them'
+                "curriculum NoiseLevels does not go with weighting='likelihood', whose bound needs "
+                "all noise levels",
+                "curriculum",
             )
 
     def __call__(self, step: int, batch: Batch) -> Batch:
@@ -209,18 +223,18 @@ class NoiseLevels(Curriculum):
 
 @checks.frozen
 class ByDifficulty(Curriculum):
-    """Examples are drawn evenly from the easiest share of them, which grows to the whole (arXiv
+    """Draws examples uniformly from the easiest fraction of them, which grows to 1 (arXiv
     1903.09848).
 
-    While the share is below 1, an example is drawn with replacement by a random word keyed by
-    (seed, position). From then on the order is that of a run without a curriculum at that position,
-    each example once an epoch.
+    While the fraction is below 1, examples are drawn with replacement, as a function of (seed,
+    position). Afterwards the order is that of a run without a curriculum at that position: each
+    example once per epoch.
 
     Attributes:
-      score: of ``genjax.data.order.difficulty``; equal scores keep the order of the split.
-      pacing: of ``genjax.data.order.pacing``, the share that may be drawn at a step; one that
-        starts at 1 leaves the order.
-      order: "easy_first", or "hard_first" for the share with the largest scores.
+      score: score of ``genjax.data.order.difficulty``; equal scores keep the order of the split.
+      pacing: pacing of ``genjax.data.order.pacing``, the fraction at each step; if it starts at 1,
+        the order is unchanged.
+      order: "easy_first", or "hard_first" to start with the largest scores.
     """
 
     changes_batches: ClassVar[bool] = False
@@ -239,8 +253,8 @@ class Paced:
     """The order of ``ByDifficulty``.
 
     Attributes:
-      ranking: the indices [N] int64, those that come first in front.
-      pacing: the share of them that may be drawn at a step.
+      ranking: indices [N] int64 of the examples, the first to be drawn in front.
+      pacing: fraction of them that may be drawn at a step.
     """
 
     ranking: np.ndarray
@@ -254,9 +268,8 @@ class Paced:
             return plain
         open_to = np.maximum(np.ceil(share * size), 1).astype(np.uint64)
         words = raw_bits(seed, DRAWN, count, first=position)
-        drawn = ((words >> np.uint64(32)) * open_to) >> np.uint64(
-            32
-        )  # the upper half of a word, scaled to the share
+        # The upper half of a random word, scaled to the number of examples in use.
+        drawn = ((words >> np.uint64(32)) * open_to) >> np.uint64(32)
         return np.where(share < 1, self.ranking[drawn.astype(np.int64)], plain)
 
 

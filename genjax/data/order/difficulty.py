@@ -1,6 +1,4 @@
-"""How difficult an example is: the scores by which ``ByDifficulty`` orders the training
-examples.
-"""
+"""Scores of difficulty, by which ``ByDifficulty`` orders the training examples."""
 
 from __future__ import annotations
 
@@ -16,47 +14,47 @@ from genjax.errors import UserError
 
 
 class Score(Protocol):
-    """Larger is more difficult.
+    """Base class of scores; larger means more difficult.
 
-    Frozen dataclasses, as written in configs; who inherits needs ``__call__`` alone.
+    Subclasses are frozen dataclasses, as written in configs, and only need ``__call__``.
     """
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """Directories of the runs whose losses it needs; none by default."""
+        """Directories of the runs whose losses the score needs; none by default."""
         return ()
 
     def __call__(self, batch: Batch, *losses: np.ndarray) -> np.ndarray:
-        """The scores [B] of a batch on the host.
+        """Return the scores [B] of a batch on the host.
 
         Args:
-          batch: as a split gives it.
-          losses: of each example [B] float32 under each of ``runs``.
+          batch: batch of a split.
+          losses: losses of the examples [B] float32 under each of ``runs``.
         """
         ...
 
 
 @dataclass(frozen=True)
 class TextLength(Score):
-    """Tokens that are predicted (``loss_mask``): long is difficult (Platanios et al., arXiv
-    1903.09848, 4.1).
+    """Scores a text by its number of predicted tokens (``loss_mask``): long texts are difficult
+    (Platanios et al., arXiv 1903.09848, 4.1).
     """
 
     def __call__(self, batch: Batch, *losses: np.ndarray) -> np.ndarray:
         if "loss_mask" not in batch:
             raise UserError(
-                "TextLength counts the tokens of a text, and these examples have no loss_mask"
+                "TextLength needs a batch with loss_mask, the mask of predicted tokens", "score"
             )
         return batch["loss_mask"].sum(1)
 
 
 @dataclass(frozen=True)
 class ReferenceLoss(Score):
-    """The loss under another run of the same data: what that one finds difficult (Hacohen &
-    Weinshall, 1904.03626).
+    """Scores an example by its loss under another run on the same data (Hacohen & Weinshall, arXiv
+    1904.03626).
 
     Attributes:
-      run: its directory; "runs/NAME" with NAME that of a config is trained first where it is
+      run: directory of that run; "runs/NAME" with the name of a config is trained first if it is
         missing.
     """
 
@@ -72,12 +70,12 @@ class ReferenceLoss(Score):
 
 @checks.frozen
 class ByFunction(Score):
-    """What a function of one's own says.
+    """Scores examples by the user's own function.
 
     Attributes:
-      function: of a batch of arrays [B, ...] by name, gives a number for each example [B]; defined
-        in the config or a module, so that a later run finds it. It should depend on each example
-        alone, not on those next to it.
+      function: function from a batch of arrays [B, ...] by name to scores [B]; it must be defined
+        in the config or in a module, so that a later run finds it. The score of an example should
+        not depend on the rest of the batch.
     """
 
     function: Callable[[Batch], np.ndarray]
@@ -85,7 +83,8 @@ class ByFunction(Score):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise UserError(
-                f"ByFunction holds a function from a config file, not {self.function!r}"
+                f"ByFunction.function must be a function from a config file, got {self.function!r}",
+                "function",
             )
 
     def __call__(self, batch: Batch, *losses: np.ndarray) -> np.ndarray:

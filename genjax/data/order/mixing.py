@@ -1,4 +1,4 @@
-"""In which order examples of several parts come, whose proportions change with the step."""
+"""The order of the examples of a mixture, whose proportions may change with the step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import numpy as np
 
 from genjax.data.stream import permutation, raw_bits
 
-UNIT = (
-    2**20
-)  # proportions are whole numbers of this many parts, so that counts are exact on every machine
-# Philox streams apart from the epochs, which count up from 0.
+# Proportions are multiples of 1 / UNIT, so that counts are exact on every machine.
+UNIT = 2**20
+# Philox streams that the epochs, which count up from 0, never reach.
 ARRANGED = 2**63 + 2**34
 SEEDS = ARRANGED + 1
 
@@ -23,7 +22,7 @@ def _order(seed: int, epoch: int, size: int) -> np.ndarray:
 
 
 def round_weights(weights: np.ndarray) -> np.ndarray:
-    """Weights [..., K], not negative, as whole numbers [..., K] int64 that add up to ``UNIT``."""
+    """Scale weights [..., K] >= 0 to whole numbers [..., K] int64 that add up to ``UNIT``."""
     edges = np.rint(np.cumsum(weights, -1) / np.sum(weights, -1, keepdims=True) * UNIT).astype(
         np.int64
     )
@@ -33,20 +32,20 @@ def round_weights(weights: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Blend:
-    """The order of a mixture: a pure function of (seed, position), whose cost does not grow with
-    the position.
+    """The order of a mixture: a pure function of (seed, position) whose cost does not grow with the
+    position.
 
-    Of the examples before any step each of K parts has its due, the sum of its proportions so far,
-    rounded: half an example off at most of two parts, one of up to four, and half of one more each
-    time that K doubles. For that the parts are halved again and again: of the m examples of a
-    group, as many are of its first half as this was due when the group was due m, rounded. When
-    that was is found by bisection in a table of sums for the steps in which proportions change, and
-    by a division after them. Within a step the parts come in random order. Each part is shuffled
-    again for each of its epochs, in which each of its examples comes once.
+    Before any step, each of K parts has had its share of the examples, the sum of its proportions
+    so far, up to rounding: the error is at most half an example for two parts, one for four, and
+    half an example more each time K doubles. To achieve this, the parts are divided into halves
+    recursively: when a group has had m examples, its first half has had the rounded share that was
+    due when the group's share was m. That moment is found by bisection in a table of sums while the
+    proportions change, and by a division afterwards. Within a step the parts are in random order.
+    Each part is reshuffled for each of its epochs, in which each of its examples occurs once.
 
     Attributes:
-      sizes: examples of each part, which stand end to end.
-      units: proportions [S + 1, K] int64 at the steps, each row adding up to ``UNIT``; the last
+      sizes: number of examples of each part; the parts are stored end to end.
+      units: proportions [S + 1, K] int64 at each step, each row adding up to ``UNIT``; the last row
         holds from step S on.
     """
 
@@ -76,7 +75,7 @@ class Blend:
         return result
 
     def count_before(self, positions: np.ndarray, batch_size: int) -> np.ndarray:
-        """How many of the examples before each of ``positions`` [N] are of each part: [N, K]
+        """Return how many examples of each part come before each of ``positions`` [N], [N, K]
         int64.
         """
         result = np.empty((len(positions), len(self.sizes)), np.int64)
@@ -96,8 +95,8 @@ class Blend:
     def _count_due(
         self, some: slice, group: slice, counts: np.ndarray, batch_size: int
     ) -> np.ndarray:
-        """How many examples [N] of the parts ``some`` of a group are due when this many [N] of
-        the whole group are.
+        """Return how many examples [N] of the parts ``some`` are due when ``counts`` [N] of their
+        group are.
         """
         due, of_some = (batch_size * self._sums[:, parts].sum(1) for parts in (group, some))
         rate, rate_of_some = (self.units[:, parts].sum(1) for parts in (group, some))
@@ -112,5 +111,5 @@ class Blend:
 
     @functools.cached_property
     def _sums(self) -> np.ndarray:
-        """``units`` [S + 1, K] of a position in each step, added up over the steps before it."""
+        """Proportions [S + 1, K] summed over the steps before each step, per position in a step."""
         return np.cumsum(self.units, 0) - self.units

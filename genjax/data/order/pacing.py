@@ -1,5 +1,5 @@
-"""How fast a curriculum widens: the share of the training examples, the easiest, that may be drawn
-at a step.
+"""Pacings of a curriculum: the fraction of the training examples, the easiest, that may be drawn at
+a step.
 
 Competence: Platanios et al., arXiv 1903.09848. Stairs: Bengio et al., Curriculum Learning, ICML
 2009.
@@ -16,25 +16,25 @@ from genjax.errors import UserError
 
 
 class Pacing(Protocol):
-    """A share that never falls; frozen dataclasses, as written in configs."""
+    """A fraction that never decreases; a frozen dataclass, as written in configs."""
 
     def __call__(self, step: np.ndarray) -> np.ndarray:
-        """The share in (0, 1], float64 of the shape of ``step`` [...], the first of which is 0.
+        """Return the fraction in (0, 1], float64, at each ``step`` [...], counted from 0.
 
-        Of operations alone that are exact to the last bit everywhere, so that the order is the same
-        on every machine.
+        It may only use operations that are exact to the last bit, so that the order is the same on
+        every machine.
         """
         ...
 
 
 @checks.frozen
 class StepPacing:
-    """Stairs of equal height and length.
+    """Raises the fraction in stairs of equal height and length.
 
     Attributes:
-      start: the share at step 0.
-      steps: from which on the share is 1.
-      stairs: rises up to there; with 1 the share is ``start`` until all at once it is 1.
+      start: fraction at step 0.
+      steps: step from which the fraction is 1.
+      stairs: number of rises; with 1 the fraction jumps from ``start`` to 1.
     """
 
     start: float = 0.1
@@ -54,11 +54,11 @@ class StepPacing:
 
 @checks.frozen
 class LinearPacing:
-    """A straight line.
+    """Raises the fraction linearly.
 
     Attributes:
-      start: the share at step 0.
-      steps: from which on the share is 1.
+      start: fraction at step 0.
+      steps: step from which the fraction is 1.
     """
 
     start: float = 0.1
@@ -73,12 +73,12 @@ class LinearPacing:
 
 @checks.frozen
 class RootPacing:
-    """sqrt(start^2 + (1 - start^2) step / steps): new examples come more slowly the more there are
-    already.
+    """Raises the fraction as sqrt(start^2 + (1 - start^2) step / steps): fast at first, then
+    slower.
 
     Attributes:
-      start: the share at step 0.
-      steps: from which on the share is 1.
+      start: fraction at step 0.
+      steps: step from which the fraction is 1.
     """
 
     start: float = 0.1
@@ -96,6 +96,6 @@ class RootPacing:
 
 def _check(start: float, steps: int) -> None:
     if not 0 < start <= 1:
-        raise UserError(f"pacing.start is a share above 0 and at most 1, not {start}")
+        raise UserError(f"pacing.start must be > 0 and <= 1, got {start}", "start")
     if not isinstance(steps, int) or steps < 1:
-        raise UserError(f"pacing.steps is a whole number of at least 1, not {steps}")
+        raise UserError(f"pacing.steps must be a whole number >= 1, got {steps}", "steps")

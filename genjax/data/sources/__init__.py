@@ -1,6 +1,4 @@
-"""Where examples come from: each source is a frozen dataclass whose ``open()`` gives a
-``Dataset``.
-"""
+"""Sources of examples: frozen dataclasses whose ``open()`` returns a ``Dataset``."""
 
 from genjax.data.sources.arithmetic import Arithmetic
 from genjax.data.sources.captioned import CaptionedShapes

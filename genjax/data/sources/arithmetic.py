@@ -1,6 +1,4 @@
-"""Sums, differences and products of whole numbers, written out: problems whose answers can be
-checked.
-"""
+"""Arithmetic problems as text, whose answers can be checked."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from genjax.errors import UserError, unknown_name
 
 OPERATIONS = {"+": operator.add, "-": operator.sub, "*": operator.mul}
 PROBLEM = re.compile(r"([0-9]+)([-+*])([0-9]+)=")
-MOST_DIGITS = 3  # all problems are listed
+MOST_DIGITS = 3  # all problems are enumerated, so there must not be too many
 MOST_OFF = 9
 CODEC = Characters("*+-0123456789=", delimiter=True)
 TEMPLATE = ChatTemplate((("user", "", "="), ("assistant", "", "")))
@@ -29,21 +27,21 @@ TEMPLATE = ChatTemplate((("user", "", "="), ("assistant", "", "")))
 
 @checks.frozen
 class Arithmetic:
-    """Problems such as "12+7=" and their answers, "19".
+    """Generates problems such as "12+7=" with answers such as "19".
 
-    The problems of an operation are all pairs of numbers of up to this many digits. Those of all
-    operations are shuffled; training problems are the first of them and test problems the last, so
-    that no problem comes twice. Problem i of a split and its answer depend on the seed and i alone,
-    besides the digits and operations. Test answers are all right.
+    Each operation is applied to all pairs of numbers of up to ``digits`` digits. The problems are
+    shuffled; the first ones are for training and the last ones for test, so that no problem occurs
+    twice. For given digits and operations, problem i of a split and its answer depend only on the
+    seed and i. Test answers are always right.
 
     Attributes:
-      digits: of the largest numbers, 1 to 3.
+      digits: digits of the largest numbers, 1 to 3.
       operations: some of "+", "-" and "*".
-      size: training problems.
-      test_size: test problems.
-      wrong: the probability that a training answer is wrong: it is off by 1 to 9, up or down, each
-        as likely. A model that imitates such answers perfectly is right with probability 1 - wrong.
-      seed: of the problems and of the wrong answers.
+      size: number of training problems.
+      test_size: number of test problems.
+      wrong: probability that a training answer is wrong, by 1 to 9 up or down, uniformly. A model
+        that imitates such answers perfectly is right with probability 1 - wrong.
+      seed: seed of the problems and of the wrong answers.
     """
 
     digits: int = 2
@@ -55,9 +53,12 @@ class Arithmetic:
 
     def __post_init__(self) -> None:
         if not 1 <= self.digits <= MOST_DIGITS:
-            raise UserError(f"digits are from 1 to {MOST_DIGITS}, not {self.digits}")
+            raise UserError(f"digits must be from 1 to {MOST_DIGITS}, got {self.digits}", "digits")
         if not self.operations or len(set(self.operations)) < len(self.operations):
-            raise UserError(f"operations are one or more, each once, not {self.operations!r}")
+            raise UserError(
+                f"operations must be distinct and at least one, got {self.operations!r}",
+                "operations",
+            )
         for name in self.operations:
             if name not in OPERATIONS:
                 raise unknown_name("operation", name, OPERATIONS)
@@ -66,21 +67,22 @@ class Arithmetic:
         checks.between(self, 0, 1, "wrong")
         if self.size + self.test_size > self.problems:
             raise UserError(
-                f"size and test_size must leave room: there are {self.problems:,} problems "
-                f"of {self.digits} digits and the operations {self.operations}, "
-                f"but {self.size:,} are to train and {self.test_size:,} to test; give a smaller "
-                "size or more digits"
+                f"size + test_size must be <= {self.problems:,}, the number of problems with "
+                f"{self.digits} digits and the operations {self.operations}, got {self.size:,} + "
+                f"{self.test_size:,}",
+                "size",
             )
 
     @property
     def problems(self) -> int:
-        """How many there are."""
+        """Number of all problems."""
         return len(self.operations) * 100**self.digits
 
     def open(self) -> Dataset:
-        """Batches as of ``chat_dataset``, a problem each: its prompt is the problem with "=", its
-        response the answer. The codec is a ``ChatCodec``, of which a person's prompt is a problem
-        without "=".
+        """Open the data set; batches are those of ``chat_dataset``, one problem per row.
+
+        The prompt is the problem with "=", the response its answer. The codec is a ``ChatCodec``,
+        to which people give a problem without "=".
         """
         parts = {
             split: [
@@ -92,14 +94,15 @@ class Arithmetic:
             ]
             for split in ("train", "test")
         }
+        # Each row holds a problem and its answer.
         longest = (
             2 * self.digits + 2,
             max(2 * self.digits, self.digits + 2),
-        )  # a problem and its answer
+        )
         return chat_dataset(parts, CODEC, TEMPLATE, ChatLayout(sum(longest) + 1), None)
 
     def make_examples(self, split: str) -> list[tuple[str, str]]:
-        """The problems of a split, without "=", and their answers, in their order."""
+        """Return the problems of a split, without "=", and their answers, in order."""
         counts = {"train": self.size, "test": self.test_size}
         if split not in counts:
             raise unknown_name("split", split, counts)
@@ -120,8 +123,8 @@ class Arithmetic:
 
 
 def correct(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-    """1 for each response that is the right answer to its problem, written as ``Arithmetic`` has
-    it, and 0 for others.
+    """Return 1 for each response that is the right answer to its problem, exactly as written by
+    ``Arithmetic``, and 0 for others.
 
     Raises:
       UserError: a prompt is not a problem.
@@ -135,6 +138,6 @@ def correct(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
 def _answer(prompt: str) -> str:
     found = PROBLEM.fullmatch(prompt)
     if found is None:
-        raise UserError(f"the prompt {prompt!r} is not a problem such as '12+7='")
+        raise UserError(f"prompts must be problems such as '12+7=', got {prompt!r}")
     a, sign, b = found.groups()
     return str(OPERATIONS[sign](int(a), int(b)))

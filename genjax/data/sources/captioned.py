@@ -1,4 +1,4 @@
-"""Generated pictures with captions: coloured shapes whose attributes are known exactly."""
+"""Generated pictures with captions: coloured shapes with exactly known attributes."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ PLACES = {  # (down, across) in [0, 1]
 }
 SIZES = {"small": 0.16, "large": 0.25}  # the radius over the side
 ATTRIBUTES = ("shape", "colour", "place", "size")
-SENTENCES = 5  # forms of ``write_captions``
-NAME_ALL = (0, 1, 2)  # of them, those that name all attributes
-FINER = 4  # points an axis at which each pixel's coverage is measured
-HELD_OUT = 5  # one combination in HELD_OUT is in the test split alone
+SENTENCES = 5  # sentences of ``write_captions``
+NAME_ALL = (0, 1, 2)  # the sentences that name all attributes
+FINER = 4  # points per axis at which each pixel's coverage is measured
+HELD_OUT = 5  # one combination in HELD_OUT occurs only in the test split
 
 
 class Scene(NamedTuple):
-    """What a picture shows.
+    """The content of a picture.
 
     Attributes:
-      shape: of ``SHAPES``.
-      colour: of ``COLOURS``.
-      place: of ``PLACES``.
-      size: of ``SIZES``.
-      shift: (down, across) in pixels, which no caption tells.
+      shape: one of ``SHAPES``.
+      colour: one of ``COLOURS``.
+      place: one of ``PLACES``.
+      size: one of ``SIZES``.
+      shift: (down, across) in pixels, which captions do not mention.
     """
 
     shape: str
@@ -67,19 +67,19 @@ COMBINATIONS = tuple(itertools.starmap(Scene, itertools.product(SHAPES, COLOURS,
 
 @checks.frozen
 class CaptionedShapes:
-    """Pictures of one shape on black and a sentence about each, drawn when opened.
+    """Generates pictures of one shape on black, with a sentence about each, when opened.
 
-    A picture has one of 240 combinations of shape, colour, place and size, and lies up to a pixel
-    next to its place. One combination in five occurs in the test split alone, though each two of
-    its attributes occur together in training: a model that draws them has understood the parts.
-    Example i of a split depends on the seed and i alone.
+    A picture has one of 240 combinations of shape, colour, place and size; the shape is shifted by
+    up to a pixel. One combination in five occurs only in the test split, although each two of its
+    attributes occur together in training: a model that draws them has learned the parts. Example i
+    of a split depends only on the seed and i.
 
     Attributes:
-      size: training pictures.
-      test_size: test pictures.
-      seed: of the pictures; a larger size keeps the pictures of a smaller one.
-      side: pixels.
-      text: how captions are embedded, such as ``HashedText``.
+      size: number of training pictures.
+      test_size: number of test pictures.
+      seed: seed of the pictures; a larger size keeps those of a smaller one.
+      side: height and width in pixels.
+      text: embedding of captions, such as ``HashedText``.
     """
 
     size: int = 8_000
@@ -99,8 +99,8 @@ class CaptionedShapes:
         )
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, side, side, 3], ``condition`` float32 [B, text.width],
-        the embedded caption, and ``label`` int32 [B], the shape.
+        """Open the data set; batches hold ``image`` float32 [B, side, side, 3], ``condition``
+        float32 [B, text.width], the embedded captions, and ``label`` int32 [B], the shapes.
         """
         codec = ImageCodec(self.side, self.side, 3)
         arrays, scenes, captions = {}, {}, {}
@@ -127,10 +127,11 @@ class CaptionedShapes:
     def make_examples(
         self, split: str, forms: Sequence[int] = range(SENTENCES)
     ) -> list[tuple[Scene, str]]:
-        """What each picture of a split shows, and its caption, in the split's order.
+        """Return the content and the caption of each picture of a split, in order.
 
         Args:
-          forms: the sentences of ``write_captions`` that captions are taken from.
+          split: "train" or "test".
+          forms: sentences of ``write_captions`` to choose captions from.
         """
         streams = {"train": (DRAW, self.size), "test": (DRAW + 1, self.test_size)}
         if split not in streams:
@@ -154,9 +155,9 @@ class Captioned:
     """A split with the embedded caption of each example.
 
     Attributes:
-      whole: the split of pictures and labels.
-      condition: float32 [N, D].
-      scenes: what each picture shows.
+      whole: split of pictures and labels.
+      condition: embedded captions float32 [N, D].
+      scenes: content of each picture.
     """
 
     whole: Component
@@ -175,7 +176,7 @@ class Captioned:
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether a combination of attributes is of the test split alone."""
+    """Return whether a combination of attributes occurs only in the test split."""
     places = (SHAPES, tuple(COLOURS), tuple(PLACES), tuple(SIZES))
     return (
         sum(names.index(name) for names, name in zip(places, scene[:4], strict=True)) % HELD_OUT
@@ -184,7 +185,7 @@ def is_held_out(scene: Scene) -> bool:
 
 
 def write_captions(scene: Scene) -> tuple[str, ...]:
-    """The sentences that describe a scene; the last two leave out its size."""
+    """Return the sentences that describe a scene; the last two do not mention its size."""
     shape, colour, place, size = scene[:4]
     return (
         f"a {size} {colour} {shape} {place}",
@@ -196,17 +197,15 @@ def write_captions(scene: Scene) -> tuple[str, ...]:
 
 
 def attributes(caption: str) -> dict[str, str]:
-    """The attributes that a sentence of ``write_captions`` names: "shape", "colour", "place" and,
-    if told, "size".
-
-    Empty for what is none of these sentences, to the letter.
+    """Return the attributes that a sentence of ``write_captions`` names: "shape", "colour", "place"
+    and perhaps "size"; {} for any other sentence.
     """
     return dict(_attributes().get(caption, {}))
 
 
 @functools.cache
 def _attributes() -> dict[str, dict[str, str]]:
-    """Of every sentence."""
+    """Return the attributes of every possible sentence."""
     found = {}
     for scene in COMBINATIONS:
         named = {name: getattr(scene, name) for name in ATTRIBUTES}
@@ -218,16 +217,16 @@ def _attributes() -> dict[str, dict[str, str]]:
 
 
 def render_scenes(scenes: Sequence[Scene], side: int = 16) -> np.ndarray:
-    """The pictures uint8 [N, side, side, 3] of scenes, each drawn once."""
+    """Draw scenes as uint8 [N, side, side, 3]; equal scenes are drawn once."""
     pictures = {scene: render(scene, side) for scene in set(scenes)}
     return np.stack([pictures[scene] for scene in scenes])
 
 
 def render(scene: Scene, side: int = 16) -> np.ndarray:
-    """The picture uint8 [side, side, 3] of a scene, its edges smooth.
+    """Draw a scene as uint8 [side, side, 3], with smooth edges.
 
     Raises:
-      UserError: an attribute that does not exist.
+      UserError: an attribute does not exist.
     """
     for name, known in (("colour", COLOURS), ("place", PLACES), ("size", SIZES)):
         if getattr(scene, name) not in known:
@@ -243,9 +242,7 @@ def render(scene: Scene, side: int = 16) -> np.ndarray:
 
 
 def _is_inside(shape: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Which points [N, 1], [1, N] lie within a shape of radius 1 about 0, y downwards: bool
-    [N, N].
-    """
+    """Return which points y [N, 1], x [1, N] lie in a shape of radius 1 around 0, bool [N, N]."""
     match shape:
         case "circle":
             return x**2 + y**2 <= 1

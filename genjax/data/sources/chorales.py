@@ -1,4 +1,4 @@
-"""Bach's chorales in equal steps."""
+"""Bach's chorales in equal time steps."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ PARTS = {"train": "train", "validation": "valid", "test": "test"}
 
 @checks.frozen
 class Chorales:
-    """The JSB chorales as tokens: 229 pieces to train on, 76 to validate and 77 to test on.
+    """Reads the JSB chorales as tokens: 229 pieces for training, 76 for validation, 77 for test.
 
-    The split is that of Boulanger-Lewandowski et al. (https://arxiv.org/abs/1206.6392). A
-    likelihood a step is the sum over all tokens of a piece but its end, over the number of
-    ``codec.step`` in it. Where others leave the first step out (a model of each step from the steps
-    before it), it is counted here.
+    The split is that of Boulanger-Lewandowski et al. (https://arxiv.org/abs/1206.6392). The
+    log-likelihood per step is the sum over all tokens of a piece except its end, divided by the
+    number of ``codec.step`` in it. It includes the first step, which others leave out (when each
+    step is modelled from the steps before it).
 
     Attributes:
-      root: the folder of jsb_quarter.json.gz or jsb_16th.json.gz; None takes the folder music of
-        $GENJAX_DATA; where that is not set, generated stand-ins are read.
-      resolution: "quarter", which published likelihoods are of, or "16th" notes.
+      root: folder of jsb_quarter.json.gz or jsb_16th.json.gz; None for the folder music of
+        $GENJAX_DATA, or generated stand-ins if that is not set.
+      resolution: "quarter", as in published likelihoods, or "16th" notes.
       layout: how pieces become rows; the longest has 789 tokens in quarters and 3,168 in 16ths.
-      quarters_per_minute: how fast samples are played.
+      quarters_per_minute: tempo at which samples are played.
     """
 
     root: str | None = None
@@ -52,7 +52,7 @@ class Chorales:
         checks.above(self, 0, "quarters_per_minute")
 
     def open(self) -> Dataset:
-        """Batches of ``tokens`` and what else the layout gives.
+        """Open the data set; batches hold ``tokens`` and the other entries of the layout.
 
         Raises:
           UserError: the file is missing or damaged.

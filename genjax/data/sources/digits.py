@@ -1,4 +1,4 @@
-"""scikit-learn's digits: real data that needs no download."""
+"""scikit-learn's digits: real images that need no download."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from genjax.data.dataset import Dataset
 from genjax.data.splits import HOLD_OUT, Arrays, array_fingerprint, dataset
 from genjax.data.stream import permutation
 
-TRAIN = 1_500  # of 1,797; the set has no published split by writer
+TRAIN = 1_500  # of 1,797 images; there is no published split by writer
 
 
 @dataclass(frozen=True)
 class Digits:
-    """1,797 handwritten digits of 8x8 pixels with 17 grey levels: 1,500 to train on and 297 to test
-    on.
+    """1,797 handwritten digits of 8x8 pixels with 17 grey levels: 1,500 for training, 297 for test.
 
-    The test set of UCI's "Optical Recognition of Handwritten Digits" as scikit-learn ships it, with
-    labels.
+    This is the test set of UCI's "Optical Recognition of Handwritten Digits", with labels, as
+    shipped with scikit-learn.
     """
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, 8, 8, 1] and ``label`` int32 [B]."""
+        """Open the data set; batches hold ``image`` float32 [B, 8, 8, 1] and ``label`` int32
+        [B].
+        """
         from sklearn.datasets import load_digits
 
         bunch = load_digits()

@@ -1,4 +1,4 @@
-"""A folder of image files."""
+"""Folders of image files."""
 
 from __future__ import annotations
 
@@ -31,48 +31,47 @@ from genjax.data.images.folders import Found, choose_rows, label_files, read_cla
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest
 from genjax.errors import UserError, unknown_name
 
-NAMED = 3  # bad files that a message names; the rest is counted
-NOTED = 20_000  # images whose decoding takes long enough to say so
+NAMED = 3  # bad files that a message names; the rest are counted
+NOTED = 20_000  # number of images from which decoding is announced
 
 T = TypeVar("T")
 
 
 @checks.frozen
 class ImageFolder:
-    """The images below a folder, of all formats that Pillow decodes by itself; of animations the
-    first frame.
+    """Reads the images below a folder, in all formats that Pillow decodes on its own; of animations
+    the first frame.
 
-    Linked folders are read like others. Hidden files and those of other kinds are skipped, and
-    one line counts them. Where every image lies in one of two or more folders directly under the
-    root, these folders are the labels, in alphabetical order; one without any image is refused.
-    Folders train, val (valid, validation, dev) and test directly under the root are splits, in
-    which the folders are the labels. ``metadata.jsonl``, ``.csv`` or ``.parquet`` or
-    ``captions.jsonl`` beside the images, of a ``file_name`` and a ``text`` each, gives their
-    captions, and by a ``label`` their classes; so does a text file with the name of each image.
-    Every file is read once when the source is opened, so a bad one is found before training starts.
+    Links to folders are followed. Hidden files and files of other kinds are skipped and counted in
+    one line. If every image is in one of at least two folders directly under the root, these
+    folders are the labels, in alphabetical order; a folder without images is refused. Folders
+    train, val (valid, validation, dev) and test directly under the root are splits, which contain
+    the folders of labels. Captions come from ``metadata.jsonl``, ``.csv`` or ``.parquet``, or from
+    ``captions.jsonl``, beside the images, with a ``file_name`` and a ``text`` each and perhaps a
+    ``label``; or from a text file with the name of each image. Every file is read once when the
+    source is opened, so that bad ones are found before training starts.
 
     Attributes:
-      root: the folder.
-      size: (height, width) that images are resized to, covering it, and cut to in the middle; None
-        asks that all have one size.
-      channels: 1 (grey) or 3 (RGB); None takes 3 if any image is in colour.
-      test_fraction: part of the images held out as "test"; 0 holds out none. The choice depends on
-        each image's path below the root, so adding images moves no other. Nothing is held out
-        where the root has a split for it.
-      on_error: "refuse" stops at unreadable or wrongly sized images, "skip" leaves them out with a
-        note.
-      memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as
+      root: folder of the images.
+      size: (height, width) to which images are resized and cropped in the middle; None requires
+        that all have one size.
+      channels: 1 (grey) or 3 (RGB); None for 3 if any image is in colour.
+      test_fraction: fraction of the images held out as "test"; 0 for none. The choice depends only
+        on each image's path below the root, so adding images moves no other image. It is unused if
+        the root has a test split.
+      on_error: what to do with unreadable or wrongly sized images: "refuse" or "skip" them.
+      memory_gb: up to this size the decoded images are held in memory; larger sets are decoded as
         needed.
-      closed: pass over links that lead out of the root, which a folder from somebody else may hold.
-      splits: whether folders called train, val and test are splits; else they are labels.
+      closed: whether links that lead out of the root are skipped, for folders from strangers.
+      splits: whether folders called train, val and test are splits; otherwise they are labels.
       test_root: another folder, whose images are the test split.
-      classes: a file with the names of the classes in their order, one a line or in JSON; folders
+      classes: file with the names of the classes in their order, one per line or in JSON; folders
         and labels have these names, or their numbers.
-      text: how captions are embedded, such as ``HashedText``; None leaves them out.
-      caption: the field of the captions; None takes text, caption or prompt.
-      masks: what becomes of masks, in a folder masks beside images, in files such as "a_mask.png",
-        or named by a record: "skip" leaves them out, "apply" lays white over what is outside of
-        them, "keep" takes them for images.
+      text: embedding of captions, such as ``HashedText``; None ignores captions.
+      caption: field of the captions; None for text, caption or prompt.
+      masks: what to do with masks in a folder masks beside images, in files such as "a_mask.png",
+        or named by a record: "skip" them, "apply" them by painting the outside white, or "keep"
+        them as images.
     """
 
     root: str
@@ -91,23 +90,27 @@ class ImageFolder:
 
     def __post_init__(self) -> None:
         if self.masks not in MASKS:
-            raise unknown_name("choice for masks", self.masks, MASKS)
+            raise unknown_name("masks", self.masks, MASKS)
         if self.caption is not None and self.text is None:
-            raise UserError("caption names the field of texts: give text, too", "text")
+            raise UserError("text must be given with caption, to embed the captions", "text")
         check_size(self.size)
         if self.channels not in (None, 1, 3):
-            raise UserError(f"channels is {self.channels}; it must be 1 (grey), 3 (RGB) or None")
+            raise UserError(
+                f"channels must be 1 (grey), 3 (RGB) or None, got {self.channels}", "channels"
+            )
         checks.share(self, "test_fraction")
         if self.on_error not in ("refuse", "skip"):
-            raise UserError(f"on_error is {self.on_error!r}; it must be 'refuse' or 'skip'")
+            raise UserError(
+                f"on_error must be 'refuse' or 'skip', got {self.on_error!r}", "on_error"
+            )
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, H, W, C], with labels ``label`` int32 [B], and with a
-        text ``condition`` float32 [B, text.width].
+        """Open the data set; batches hold ``image`` float32 [B, H, W, C], with labels ``label``
+        int32 [B], and with captions ``condition`` float32 [B, text.width].
 
         Raises:
-          UserError: no folder, no images, bad images that are not to be skipped, nothing left to
-            train on, splits of different classes, records of no image.
+          UserError: there is no folder or image, images are bad and not skipped, nothing is left to
+            train on, splits have different classes, or a record names no image.
         """
         root = Path(self.root).expanduser()
         pictures = self._collect(root)
@@ -151,7 +154,7 @@ class ImageFolder:
         )
 
     def open_as(self, spec: Spec, codec: Codec) -> Dataset:
-        """The images in the size and the colours of a run, where none are given here."""
+        """Open the images in the size and colours of a run, unless they are given here."""
         if not isinstance(codec, ImageCodec):
             raise UserError("the set does not fit the run, which has learned no images", "data")
         size = self.size or (codec.height, codec.width)
@@ -160,8 +163,8 @@ class ImageFolder:
     def _decode(
         self, files: list[File], pictures: Pictures, shape: tuple[int, int, int]
     ) -> tuple[list[File], np.ndarray | None]:
-        """The files that can be decoded, and their images uint8 [N, H, W, C] where memory may hold
-        them.
+        """Return the files that can be decoded, and their images uint8 [N, H, W, C] if they fit in
+        memory.
         """
         if len(files) * math.prod(shape) > self.memory_gb * 2**30:
             return files, None
@@ -174,7 +177,7 @@ class ImageFolder:
         return self._select_sound(decoded, pictures), images
 
     def _collect(self, root: Path) -> Pictures:
-        """The examples of the root and of ``test_root``."""
+        """Collect the images of the root and of ``test_root``."""
         apart = [] if self.test_root is None else [Path(self.test_root).expanduser()]
         both = [
             collect(
@@ -190,21 +193,21 @@ class ImageFolder:
         pictures = both[0].beside(both[1]) if len(both) > 1 else both[0]
         if pictures.captions and self.text is None:
             note(
-                f"{root}: {len(pictures.captions):,} images have captions, which are not read; "
-                "text=HashedText() reads them"
+                f"{root}: {len(pictures.captions):,} images have captions, which are ignored; "
+                "set text=HashedText() to use them"
             )
         if self.masks == APPLY:
             bare = [name for name in pictures.found.names if name not in pictures.masks]
             if bare:
                 raise UserError(
                     f"{len(bare):,} of {len(pictures.found.names):,} images of {root} have no "
-                    f"mask, {bare[0]} first; masks='skip' needs none",
+                    f"mask, {bare[0]} first; set masks='skip' to use none",
                     "masks",
                 )
         return pictures
 
     def _scan(self, pictures: Pictures) -> tuple[list[File], tuple[int, int]]:
-        """The files that can be used, and the size of their images."""
+        """Return the usable files and the size of their images."""
         masks = pictures.masks if self.masks == APPLY else {}
         files = [File(n, pictures.places[n], masks.get(n)) for n in pictures.found.names]
         scanned = _threads(_scan, files)
@@ -220,22 +223,22 @@ class ImageFolder:
     def _labels(
         self, pictures: Pictures, found: Found, root: Path
     ) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-        """(labels [N] int32, what they are called), or Nones."""
+        """Return labels [N] int32 and their names, or None and None."""
         given = None if self.classes is None else read_class_names(self.classes, root)
         words = pictures.labels if all(n in pictures.labels for n in found.names) else None
         if pictures.labels and words is None:
-            note(f"{root}: not every image has a label in the records, so they are not read")
+            note(f"{root}: not every image has a label in the records, so labels are ignored")
         return label_files(found, given, words)
 
     def _select_sound(self, files: Sequence[File], pictures: Pictures) -> list[File]:
-        """The files without an error, once those with one are refused or noted."""
+        """Return the files without errors; refuse or report the others."""
         bad = [f"{f.name} ({f.error})" for f in files if f.error]
         if bad:
             more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
             found = f"{len(bad):,} of {len(files):,} images in {self.root} cannot be used: "
             found += ", ".join(bad[:NAMED]) + more
             if self.on_error == "refuse":
-                raise UserError(f"{found}; on_error='skip' leaves them out")
+                raise UserError(f"{found}; set on_error='skip' to leave them out")
             if len(bad) == len(files):
                 raise UserError(found)
             _check_classes(self.root, files, pictures)
@@ -245,8 +248,8 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class File:
-    """What a first look tells of an image file: its path below the root, where it and its mask
-    are, its contents' hash, its faults.
+    """What is known of an image file before decoding: its path below the root, where it and its
+    mask are, its hash, its error.
     """
 
     name: str
@@ -264,7 +267,7 @@ class File:
 
 @dataclass(frozen=True)
 class FileReader:
-    """Rows [B] to images uint8 [B, H, W, C] and labels [B], read from the files when asked."""
+    """Reads rows [B] from files as images uint8 [B, H, W, C] and labels [B]."""
 
     files: Sequence[File]
     size: tuple[int, int]
@@ -301,15 +304,15 @@ def _scan(file: File) -> File:
 
 
 def _fill(images: np.ndarray, row: int, file: File) -> File:
-    """Decodes ``file`` into row ``row`` of images [N, H, W, C]; returns it, with its error if
-    any.
+    """Decode ``file`` into row ``row`` of images [N, H, W, C]; return it, with an error if that
+    failed.
     """
     height, width, channels = images.shape[1:]
     try:
         images[row] = decode(file.place.read_bytes(), (height, width), channels)
         if file.mask is not None:
             mask = decode(file.mask.read_bytes(), (height, width), 1).astype(np.float32)
-            share = mask / (255 if mask.max() > 1 else 1)  # some write 1 for what is inside
+            share = mask / (255 if mask.max() > 1 else 1)  # some masks use 1 instead of 255
             images[row] = np.rint(images[row] * share + 255 * (1 - share))
     except Exception as error:  # as above
         return file.with_error(_why(error))
@@ -317,7 +320,7 @@ def _fill(images: np.ndarray, row: int, file: File) -> File:
 
 
 def _check_classes(root: str, files: Sequence[File], pictures: Pictures) -> None:
-    """Refuse to leave out all images of a folder that is a label."""
+    """Refuse to skip all images of a class."""
     inside = dict(zip(pictures.found.names, pictures.found.inside, strict=True))
     if folder_labels([inside[f.name] for f in files])[0] is None:
         return
@@ -343,8 +346,8 @@ def _other_size(size: tuple[int, int], most: tuple[int, int]) -> str:
 
 
 def _threads(function: Callable[[T], File], items: Iterable[T]) -> list[File]:
-    """``function`` of every item, in order; reading, hashing and decoding let threads run side
-    by side.
+    """Apply ``function`` to every item in threads, in order: reading, hashing and decoding release
+    the GIL.
     """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         return list(pool.map(function, items))

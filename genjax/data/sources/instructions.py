@@ -1,4 +1,4 @@
-"""Instructions and the answers to them, and whole conversations, for supervised fine-tuning."""
+"""Instructions with answers, and whole conversations, for supervised fine-tuning."""
 
 from __future__ import annotations
 
@@ -27,33 +27,32 @@ from genjax.errors import UserError
 
 @checks.frozen
 class Instructions:
-    """Records in JSON, JSONL, CSV, TSV (plain or ".gz") or Parquet, to be answered as the assistant
-    does.
+    """Reads instructions or conversations from records in JSON, JSONL, CSV, TSV (plain or ".gz") or
+    Parquet.
 
-    A record is a question and its answer, or a conversation of which the assistant has the last
-    word. The former is that of Alpaca (Taori et al., 2023), ``instruction`` and ``output``, perhaps
-    an ``input``; ``prompt`` and ``completion`` of TRL, texts or messages; ``instruction``,
-    ``context`` and ``response``; or ``question`` and ``answer``. The latter is ``messages`` of a
-    ``role`` and a ``content`` each, ``conversations`` of ``from`` (human, gpt, system) and
-    ``value`` as of ShareGPT, or a ``text`` of "Human:" and "Assistant:". A ``system`` text may be
-    beside each of them.
+    A record is a question with its answer, or a conversation that ends with the assistant. The
+    former is Alpaca's ``instruction`` and ``output``, perhaps with an ``input`` (Taori et al.,
+    2023); ``prompt`` and ``completion`` as in TRL, texts or messages; ``instruction``, ``context``
+    and ``response``; or ``question`` and ``answer``. The latter is ``messages`` with ``role`` and
+    ``content``, ``conversations`` with ``from`` (human, gpt, system) and ``value`` as in ShareGPT,
+    or a ``text`` of "Human:" and "Assistant:". A ``system`` text is optional.
 
     Attributes:
-      root: the file, a folder with it, or one of Parquet shards; None takes the folder instruct of
-        $GENJAX_DATA; where that is not set, generated stand-ins are read.
-      name: of the file in its folder; one that holds no other needs none.
-      template: what is around what each side says; None takes that of the run or model that
-        training starts with, or Alpaca's where it has none.
-      joint: what is between an instruction and its input.
-      codec: without a vocabulary, it is fitted to the training text; it needs an end.
-      length: predictions in a row, T.
-      packed: train on rows of several conversations, distinguished; held-out ones have a row each.
-      long: "drop" conversations of more than T + 1 tokens, or "cut" the beginning of a prompt that
-        fills more than half of the row, and then the end. A set that would lose most of its
-        conversations is refused.
-      split: which records are held out.
-      cache: the folder where the codec is kept; None takes ~/.cache/genjax
-        ($XDG_CACHE_HOME/genjax).
+      root: a file, its folder, or a folder of Parquet shards; None for the folder instruct of
+        $GENJAX_DATA, or generated stand-ins if that is not set.
+      name: name of the file in its folder; not needed if the folder has only one.
+      template: chat template; None for that of the run or model that training starts from, or
+        Alpaca's if it has none.
+      joint: text between an instruction and its input.
+      codec: codec of the text, with an end; without a vocabulary it is fitted to the training text.
+      length: number of predictions in a row, T.
+      packed: whether training rows hold several conversations, told apart by ``segment_ids``;
+        held-out conversations always have their own rows.
+      long: what to do with conversations of more than T + 1 tokens: "drop" them, or "cut" the
+        beginning of the prompt down to half of the row, and then the end. A set that would lose
+        most of its conversations is refused.
+      split: how records are split.
+      cache: folder for the codec; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
     root: str | None = None
@@ -68,14 +67,14 @@ class Instructions:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        ChatLayout(self.length, self.packed, self.long)  # refuses what cannot be
+        ChatLayout(self.length, self.packed, self.long)  # checks these options
 
     def open(self) -> Dataset:
-        """Batches as of ``chat_dataset``.
+        """Open the data set; batches are those of ``chat_dataset``.
 
         Raises:
           UserError: the file is missing or damaged, or a record is not a conversation that ends
-            with an answer; the record is named.
+            with an answer; the message names the record.
         """
         folder = Path(part_folder("instruct", self.root))
         named = folder / self.name

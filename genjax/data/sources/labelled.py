@@ -19,14 +19,13 @@ from genjax.errors import UserError
 
 @checks.frozen
 class LabelledTexts:
-    """Texts of another source whose domain, the folder, file or column that it tells, is their
-    label.
+    """Labels the texts of another source by their domain: a folder, a file or a column.
 
-    Labels are the places of the domains among the sorted ones of the training text.
+    Labels are indices in the sorted domains of the training text.
 
     Attributes:
-      source: of texts, with a layout of one document a row (``Documents``).
-      size: training texts that have a label, evenly spaced over all; None for all of them.
+      source: source of texts, whose layout has one document per row (``Documents``).
+      size: number of training texts with a label, evenly spaced over all; None for all of them.
     """
 
     source: Component = TextFiles(layout=Documents())
@@ -36,12 +35,12 @@ class LabelledTexts:
         checks.at_least(self, 1, "size")
 
     def open(self) -> Dataset:
-        """Batches of the source's and ``label`` int32 [B].
+        """Open the data set; batches hold the entries of the source and ``label`` int32 [B].
 
         Raises:
-          UserError: the source names no domains, or one alone, or rows hold several documents; a
-            held-out text is of a domain that no training text is of; a folder of ``TextFiles`` has
-            none of the files that are read.
+          UserError: the source has fewer than two domains, or several documents in a row; a
+            held-out text has a domain without training texts; a folder of ``TextFiles`` has no
+            matching file.
         """
         if isinstance(self.source, TextFiles):
             self.source.check_domains()
@@ -49,24 +48,24 @@ class LabelledTexts:
         name = type(self.source).__name__
         if not isinstance(self.source.layout, Documents):
             raise UserError(
-                f"LabelledTexts needs one document a row: give {name} a layout Documents"
+                f"LabelledTexts needs one document per row: set layout=Documents() of {name}"
             )
         corpora = {part: split.corpus for part, split in inner.splits.items()}
         if any(corpus.domain is None for corpus in corpora.values()):
             raise UserError(
-                f"LabelledTexts needs the domain of each text, which {name} does not tell"
+                f"LabelledTexts needs the domain of each text, which {name} does not have"
             )
         domains = sorted(corpora["train"].domains)
         if len(domains) < 2:
             raise UserError(
-                f"LabelledTexts needs texts of two domains at least, not of {domains[0]!r} alone"
+                f"LabelledTexts needs texts of at least two domains, got only {domains[0]!r}"
             )
         splits = {}
         for part, split in inner.splits.items():
             strange = sorted(set(corpora[part].domains) - set(domains))
             if strange:
                 raise UserError(
-                    f"no training text is of the domain {strange[0]!r}, but one of {part} is"
+                    f"a text of {part} has the domain {strange[0]!r}, which no training text has"
                 )
             label = np.array([domains.index(domain) for domain in corpora[part].domains], np.int32)
             kept = _pick_rows(split, self.size if part == "train" else None)
@@ -87,12 +86,12 @@ class LabelledTexts:
 
 @dataclass(frozen=True)
 class LabelledRows:
-    """Rows of one document each with its label.
+    """Rows of one document with its label.
 
     Attributes:
-      rows: of tokens.
-      label: of each document [D] int32.
-      kept: the rows that make up the split [N] int64.
+      rows: rows of tokens.
+      label: label of each document [D] int32.
+      kept: indices of the rows in the split [N] int64.
     """
 
     rows: Rows
@@ -105,14 +104,14 @@ class LabelledRows:
 
     @property
     def corpus(self) -> Any:
-        """That the rows are of."""
+        """The corpus of the rows."""
         return self.rows.corpus
 
     def __len__(self) -> int:
         return len(self.kept)
 
     def documents(self, indices: np.ndarray) -> np.ndarray:
-        """The document [B, T + 1] int64 that each token is of, -1 for padding."""
+        """Return the document of each token, [B, T + 1] int64; -1 for padding."""
         return self.rows.documents(self.kept[indices])
 
     def batch(self, indices: np.ndarray) -> Batch:
@@ -122,7 +121,7 @@ class LabelledRows:
 
 
 def _pick_rows(rows: Rows, size: int | None) -> np.ndarray:
-    """The rows [N] of ``size`` documents evenly spaced over those that have any."""
+    """Return the rows [N] of ``size`` documents, evenly spaced over those with rows."""
     numbers = np.arange(len(rows))
     if size is None:
         return numbers

@@ -1,4 +1,4 @@
-"""A mixture of other sources, in proportions that may change while a run learns."""
+"""A mixture of other sources, in proportions that may change during training."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from genjax.schedules import Constant, Schedule
 
 @checks.frozen
 class Mixture:
-    """Examples of several sources of the same kind.
+    """Mixes the training examples of several sources.
 
-    Held-out splits are those of the sources end to end, so that each example counts once whatever
-    the weights.
+    The held-out splits of the sources are joined end to end, so that each example counts once,
+    whatever the weights.
 
     Attributes:
-      sources: whose examples have the same entries, shapes and codec.
-      weights: one schedule for each source, a function of the step; at every step they are divided
-        by their sum.
-      steps: from which on the weights stay as they are; schedules without a length of their own end
+      sources: sources whose examples have the same entries, shapes and codec.
+      weights: one schedule per source, a function of the step; at every step the weights are
+        divided by their sum.
+      steps: step from which the weights stay constant; schedules without a length of their own end
         here.
-      codec: of texts: reads those of sources whose own codec has no vocabulary; None takes that of
-        the first source. Without a vocabulary it is fitted to the first source.
+      codec: codec of text for sources whose own codec has no vocabulary; None for that of the first
+        source. Without a vocabulary it is fitted to the first source.
     """
 
     sources: tuple[Any, ...]
@@ -46,22 +46,22 @@ class Mixture:
     def __post_init__(self) -> None:
         if not self.sources or len(self.weights) != len(self.sources):
             raise UserError(
-                f"a mixture has a weight for each source, not {len(self.weights)} for "
-                f"{len(self.sources)}"
+                f"weights must have one schedule per source, got {len(self.weights)} for "
+                f"{len(self.sources)} sources",
+                "weights",
             )
         if not all(isinstance(weight, Schedule) for weight in self.weights):
             raise UserError(
-                "the weights of a mixture are schedules, such as Constant(0.5) for a number that "
-                "stays"
+                "weights must be schedules, such as Constant(0.5) for a constant", "weights"
             )
         checks.at_least(self, 1, "steps")
 
     def open(self) -> Dataset:
-        """Batches of what the sources give.
+        """Open the data set; batches hold the entries of the sources.
 
         Raises:
-          UserError: the sources differ in what they give or hold out, or a weight is negative, or
-            all are 0.
+          UserError: the sources differ in their entries or splits, a weight is negative, or all are
+            0.
         """
         units = round_weights(self._compute_weights())
         head, *others = self.sources
@@ -88,7 +88,7 @@ class Mixture:
         )
 
     def _compute_weights(self) -> np.ndarray:
-        """[steps + 1, K] float64."""
+        """Return the normalised weights [steps + 1, K] float64."""
         steps = jnp.arange(self.steps + 1)
         found = np.stack(
             [
@@ -101,18 +101,18 @@ class Mixture:
         if wrong.any():
             step = int(wrong.argmax())
             raise UserError(
-                f"weights of a mixture are not negative, not all 0; at step {step} they are "
-                f"{found[step]}"
+                f"weights must be >= 0 and not all 0, got {found[step]} at step {step}", "weights"
             )
         return found
 
 
 def _check_alike(first: Dataset, data: Dataset, number: int) -> None:
-    """Refuse the source ``number``, which does not fit the first of a mixture."""
+    """Refuse source ``number`` if it does not fit the first one."""
     if own_order(data.splits["train"]) is not None:
         raise UserError(
-            f"source {number} of a mixture is one itself: list its sources here, with weights of "
-            "their own"
+            f"sources must not contain a Mixture, got one as source {number}: list its sources "
+            "here, with their own weights",
+            "sources",
         )
     for field in dataclasses.fields(Spec):
         of_first, own = getattr(first.spec, field.name), getattr(data.spec, field.name)
@@ -132,11 +132,11 @@ def _check_alike(first: Dataset, data: Dataset, number: int) -> None:
 
 @dataclass(frozen=True)
 class EndToEnd:
-    """Splits end to end.
+    """Joins splits end to end.
 
     Attributes:
-      parts: with the same entries.
-      order: in which training examples come; None for each once an epoch.
+      parts: splits with the same entries.
+      order: order of training examples; None for each once per epoch.
     """
 
     parts: tuple[Split, ...]

@@ -1,4 +1,4 @@
-"""Pairs of sentences: one line of a file is the source of the same line of another."""
+"""Sentence pairs: each line of one file is the source of the same line of another."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ LongPair = Literal["drop", "cut"]
 
 @dataclass(frozen=True)
 class PairCodec(AroundText):
-    """The codecs of both sides. Samples are of the target's.
+    """The codecs of both sides of a pair. Samples belong to the target.
 
     Attributes:
-      source: of what is read.
-      target: of what is predicted.
+      source: codec of the text that is read.
+      target: codec of the text that is predicted.
     """
 
     source: Component
@@ -44,8 +44,8 @@ class PairCodec(AroundText):
         return self.target
 
     def encode_source(self, text: str, length: int) -> tuple[np.ndarray, np.ndarray]:
-        """``source_tokens`` [S] int32 and ``source_mask`` [S] float32 of a sentence, cut to
-        fit, as in a batch.
+        """Return ``source_tokens`` [S] int32 and ``source_mask`` [S] float32 of a sentence, cut to
+        fit.
         """
         ids = _add_boundaries(self.source, self.source.encode(text))
         return _pad_tokens(_truncate(ids, length, self.source), length, self.source.pad)
@@ -53,30 +53,32 @@ class PairCodec(AroundText):
 
 @checks.frozen
 class SentencePairs:
-    """Sentences and their translations, in files named part.language or part.language.gz with a
-    sentence a line.
+    """Reads sentences and their translations from files named part.language or part.language.gz,
+    one sentence per line.
 
-    The defaults are Multi30k from German to English (https://arxiv.org/abs/1605.00459), words in
-    lower case that come twice.
+    The defaults are Multi30k from German to English (https://arxiv.org/abs/1605.00459), with
+    lower-case words that occur at least twice.
 
     Attributes:
-      root: the folder; None takes multi30k/task1 of $GENJAX_DATA;
-        where that is not set, generated stand-ins are read.
-      source: the language that is read, as the files end.
-      target: the language that is predicted.
-      train: the name of the files to train on.
-      validation: the name of those to watch, None for none.
-      test: the name of those to judge on, None for none.
-      source_codec: without a vocabulary, it is fitted to the training sentences.
-      target_codec: without a vocabulary, it is fitted to the training sentences; it needs a start
-        and an end.
-      source_length: tokens in a row of the source, S, a start and an end included.
-      length: predictions in a row of the target, T.
-      long: "drop" pairs of which one side does not fit, or "cut" that side before its end.
-      packed: train on rows of as many pairs as both lengths hold, distinguished, which is as many
-        times as fast.
-      encoding: of the files.
-      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      root: folder of the files; None for multi30k/task1 of $GENJAX_DATA, or generated stand-ins if
+        that is not set.
+      source: language that is read, the suffix of its files.
+      target: language that is predicted.
+      train: name of the training files.
+      validation: name of the validation files; None for none.
+      test: name of the test files; None for none.
+      source_codec: codec of the source; without a vocabulary it is fitted to the training
+        sentences.
+      target_codec: codec of the target, with a start and an end; without a vocabulary it is fitted
+        to the training sentences.
+      source_length: tokens in a row of the source, S, including start and end.
+      length: number of predictions in a row of the target, T.
+      long: what to do with pairs that do not fit: "drop" them, or "cut" the long side before its
+        end.
+      packed: whether training rows hold several pairs, told apart by ``segment_ids``; this speeds
+        up training by the number of pairs in a row.
+      encoding: encoding of the files.
+      cache: folder for tokens; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
     root: str | None = None
@@ -98,10 +100,12 @@ class SentencePairs:
         checks.at_least(self, 2, "length", "source_length")
 
     def open(self) -> Dataset:
-        """Batches of ``source_tokens`` int32 and ``source_mask`` float32 [B, S], 1 for a token and
-        0 for padding, ``tokens`` int32 and ``loss_mask`` float32 [B, T + 1]. Packed ones have
-        ``source_segment_ids`` and ``source_positions`` [B, S], ``segment_ids`` and ``positions``
-        [B, T + 1], int32, too.
+        """Open the data set; batches hold ``source_tokens`` int32 [B, S], ``source_mask`` float32
+        [B, S], 1 for a token and 0 for padding, ``tokens`` int32 [B, T + 1] and ``loss_mask``
+        float32 [B, T + 1].
+
+        Packed rows also have ``source_segment_ids`` and ``source_positions`` int32 [B, S], and
+        ``segment_ids`` and ``positions`` int32 [B, T + 1].
 
         Raises:
           UserError: a file is missing, the two sides differ in length, or the target's codec has no
@@ -114,8 +118,8 @@ class SentencePairs:
         codec = PairCodec(*codecs)
         if codec.start is None or codec.end is None:
             raise UserError(
-                "the target's codec needs tokens for start and end: they tell when a translation "
-                "is over"
+                "target_codec must have start and end tokens: the end ends a translation",
+                "target_codec",
             )
         splits: dict[str, Pairs | PackedPairs] = {}
         left = Tally()
@@ -178,9 +182,7 @@ class SentencePairs:
 
 @dataclass(frozen=True)
 class Sentences:
-    """The lines of a file as documents, empty ones too, as they must keep step with those of
-    another file.
-    """
+    """The lines of a file as documents; empty lines count, to stay aligned with another file."""
 
     path: Path
     encoding: str
@@ -201,24 +203,26 @@ class Sentences:
 
     @property
     def empty(self) -> int:
-        """Lines without anything."""
+        """Number of empty lines."""
         return sum(not line.strip() for line in lines(self.path, self.encoding))
 
     def read_sentences(self) -> list[str]:
-        """All of them, as they are written."""
+        """Return all sentences as written."""
         return [line.rstrip("\r\n") for line in lines(self.path, self.encoding)]
 
 
 def sentence_files(
     root: str | None, names: Mapping[str, str | None], languages: Sequence[str], encoding: str
 ) -> dict[str, list[Sentences]]:
-    """The files name.language or name.language.gz of each part that has a name, in the order of the
-    languages.
+    """Return the files name.language or name.language.gz of each part that has a name, in the order
+    of the languages.
 
     Args:
-      root: their folder; None takes multi30k/task1 of $GENJAX_DATA;
-        where that is not set, generated stand-ins are read.
-      names: of the files of each part.
+      root: folder of the files; None for multi30k/task1 of $GENJAX_DATA, or generated stand-ins if
+        that is not set.
+      names: name of the files of each part.
+      languages: suffixes of the files.
+      encoding: encoding of the files.
 
     Raises:
       UserError: a file is missing.
@@ -247,7 +251,8 @@ def check_lines(texts: Sequence[Sentences], counts: Sequence[int]) -> None:
     """
     if counts[0] != counts[1]:
         raise UserError(
-            f"{texts[0].title} has {counts[0]:,} lines, {texts[1].title} {counts[1]:,}: no pairs"
+            f"{texts[0].title} and {texts[1].title} must have the same number of lines, got "
+            f"{counts[0]:,} and {counts[1]:,}"
         )
 
 
@@ -256,13 +261,13 @@ class Pairs:
     """A split of sentence pairs.
 
     Attributes:
-      source: the tokens of one side.
-      target: of the other.
-      codec: of both.
-      rows: the pairs [N] that make up the split.
+      source: tokens of the source sentences.
+      target: tokens of the target sentences.
+      codec: codec of both sides.
+      rows: indices of the pairs in the split [N].
       source_length: tokens in a row of the source, S.
-      length: predictions in a row of the target, T.
-      texts: the files, for what compares translations with the sentences as they are written.
+      length: number of predictions in a row of the target, T.
+      texts: files of both sides, for comparing translations with the written sentences.
     """
 
     source: Corpus
@@ -290,22 +295,20 @@ class Pairs:
             found["source_tokens"].append(tokens)
             found["source_mask"].append(real)
             tokens, real = _pad_tokens(target, self.length + 1, self.codec.pad)
-            real[0] = 0  # the start is given
+            real[0] = 0  # the start token is given
             found["tokens"].append(tokens)
             found["loss_mask"].append(real)
         return {name: np.stack(rows) for name, rows in found.items()}
 
     @property
     def sizes(self) -> np.ndarray:
-        """Tokens of both sides of each pair as written in its row [N, 2] int64."""
+        """Number of tokens on each side of each pair in a row [N, 2] int64."""
         source, target = (np.diff(side.starts)[self.rows] for side in (self.source, self.target))
         source = np.minimum(source + (self.codec.source.start is not None), self.source_length)
         return np.stack([source, np.minimum(target + 1, self.length + 1)], 1)
 
     def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """The tokens of both sides [M] and [N] of a pair as written in its row, between start
-        and end.
-        """
+        """Return the source tokens [M] and target tokens [N] of a pair, with start and end."""
         row = int(self.rows[number])
         source = _add_boundaries(self.codec.source, self.source.document(row), ended=True)
         target = _add_boundaries(self.codec.target, self.target.document(row), ended=True)
@@ -314,27 +317,29 @@ class Pairs:
         )
 
     def references(self) -> list[str]:
-        """The target sentences of the split, in its order, as they are written."""
+        """Return the target sentences of the split, in order, as written."""
         sentences = self.texts[1].read_sentences()
         return [sentences[row] for row in self.rows.tolist()]
 
 
 def _add_boundaries(codec: Component, ids: np.ndarray, ended: bool = False) -> np.ndarray:
-    """The tokens of a sentence between its start and its end, where the codec has these."""
+    """Add the codec's start and end, if it has them, to the tokens of a sentence."""
     before = [] if codec.start is None else [codec.start]
     after = [] if ended or codec.end is None else [codec.end]
     return np.concatenate([before, ids, after]).astype(np.int32)
 
 
 def _truncate(ids: np.ndarray, length: int, codec: Component) -> np.ndarray:
-    """At most ``length`` tokens, of which the last is the end where there is one."""
+    """Cut tokens to at most ``length``, keeping the end if there is one."""
     if len(ids) <= length:
         return ids
     return ids[:length] if codec.end is None else np.append(ids[: length - 1], np.int32(codec.end))
 
 
 def _pad_tokens(ids: np.ndarray, length: int, pad: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """(tokens [length] int32, 1 for each that is real [length] float32)."""
+    """Pad tokens to [length] int32; the second result, float32, is 1 for tokens and 0 for
+    padding.
+    """
     tokens = np.full(length, pad or 0, np.int32)
     tokens[: len(ids)] = ids
     return tokens, (np.arange(length) < len(ids)).astype(np.float32)

@@ -1,6 +1,4 @@
-"""Points in the plane from known distributions: the truth is a formula, so samples can be
-judged exactly.
-"""
+"""Points in the plane from known distributions, so that samples can be judged exactly."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, datas
 from genjax.data.stream import raw_bits
 from genjax.errors import UserError, unknown_name
 
-# name: (components, default noise); 1 component means that there is no label
+# Components and default noise of each distribution; with 1 component there are no labels.
 DISTRIBUTIONS = {
     "eight_gaussians": (8, 0.02),
     "twenty_five_gaussians": (25, 0.05),
@@ -26,7 +24,7 @@ DISTRIBUTIONS = {
 
 @checks.frozen
 class Points:
-    """Points in the plane, drawn when opened.
+    """Generates points in the plane when opened.
 
     With k the component, u, v uniform on [0, 1), e normal [2]:
 
@@ -42,12 +40,12 @@ class Points:
 
     Attributes:
       distribution: one of the names above.
-      size: training points.
-      test_size: test points.
-      seed: of the points; a larger size keeps the points of a smaller one.
-      noise: standard deviation of the noise, in the units of the points; None takes the one above.
-      standardise: give the model points of mean 0 and standard deviation 1; samples are mapped
-        back.
+      size: number of training points.
+      test_size: number of test points.
+      seed: seed of the points; a larger size keeps those of a smaller one.
+      noise: standard deviation of the noise, in the units of the points; None for the one above.
+      standardise: whether the model gets points of mean 0 and standard deviation 1; samples are
+        mapped back.
     """
 
     distribution: str = "eight_gaussians"
@@ -63,11 +61,11 @@ class Points:
         checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         if self.noise is not None and not 0 <= self.noise < float("inf"):
-            raise UserError(f"noise is {self.noise}; it must be 0 or more")
+            raise UserError(f"noise must be >= 0, got {self.noise}", "noise")
 
     def open(self) -> Dataset:
-        """Batches of ``points`` float32 [B, 2] and, where there are components, ``label``
-        int32 [B].
+        """Open the data set; batches hold ``points`` float32 [B, 2] and, if there are components,
+        ``label`` int32 [B].
         """
         train, train_label = self._draw(DRAW, self.size)
         test, test_label = self._draw(DRAW + 1, self.test_size)
@@ -75,7 +73,7 @@ class Points:
         if self.standardise:
             mean, scale = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
             if scale.min() == 0:
-                raise UserError(f"{self.size} training points are too few to standardise")
+                raise UserError(f"size must be larger to standardise, got {self.size}", "size")
             codec = PointsCodec(2, tuple(mean.tolist()), tuple(scale.tolist()))
         splits = {
             "train": Arrays("points", train, train_label, codec),
@@ -86,10 +84,11 @@ class Points:
         return dataset(splits, classes=classes, fingerprint=array_fingerprint(splits))
 
     def modes(self) -> tuple[np.ndarray, float]:
-        """The means [K, 2] of the Gaussians and their standard deviation, in the units of the data.
+        """Return the means [K, 2] of the Gaussians and their standard deviation, in the units of
+        the data.
 
         Raises:
-          UserError: for a distribution that is not a mixture of Gaussians.
+          UserError: the distribution is not a mixture of Gaussians.
         """
         components, noise = DISTRIBUTIONS[self.distribution]
         if not self.distribution.endswith("gaussians"):
@@ -98,14 +97,14 @@ class Points:
         return centres, noise if self.noise is None else self.noise
 
     def _draw(self, stream: int, count: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """``count`` points float32 [N, 2] and their components int32 [N], five random words a
-        point.
+        """Draw ``count`` points float32 [N, 2] and their components int32 [N], from five random
+        words each.
         """
         words = raw_bits(self.seed, stream, 5 * count).reshape(count, 5)
         uniform = (words >> np.uint64(11)) * 2.0**-53  # [N, 5] in [0, 1)
         components, noise = DISTRIBUTIONS[self.distribution]
         component = (uniform[:, 0] * components).astype(np.int32)
-        radius = np.sqrt(-2 * np.log1p(-uniform[:, 3]))  # Box-Muller: two normals of two uniforms
+        radius = np.sqrt(-2 * np.log1p(-uniform[:, 3]))  # Box-Muller: two normals from two uniforms
         angle = 2 * np.pi * uniform[:, 4]
         normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
         points = _curve(self.distribution, component, uniform[:, 1:3])
@@ -114,7 +113,7 @@ class Points:
 
 
 def _curve(distribution: str, k: np.ndarray, uniform: np.ndarray) -> np.ndarray:
-    """Points [N, 2] before the noise, of components k [N] and uniforms [N, 2]."""
+    """Return the points [N, 2] without noise, from components k [N] and uniform numbers [N, 2]."""
     u, v = uniform.T
     match distribution:
         case "eight_gaussians":

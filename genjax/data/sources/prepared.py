@@ -1,6 +1,4 @@
-"""Training sets that ``genjax data prepare`` made, read by name; synthetic ones only where a
-config requests them.
-"""
+"""Read training sets made by ``genjax data prepare``, by name; synthetic ones only on request."""
 
 from __future__ import annotations
 
@@ -32,20 +30,20 @@ from genjax.data.text.layouts import RandomWindows
 from genjax.errors import UserError, unknown_name
 from genjax.serial.json_text import parse
 
-FOLDER = "prepared"  # where sets stand by name
+FOLDER = "prepared"  # the folder of all prepared sets
 MANIFEST = "manifest.json"
-FORMAT = 1  # of the manifest
-TRAIN = "train"  # the split that there always is
-MIXED = 2**63 + 2**33  # Philox stream that says which synthetic records are taken
+FORMAT = 1  # version of the manifest
+TRAIN = "train"  # the split that every set has
+MIXED = 2**63 + 2**33  # Philox stream that chooses synthetic records
 
 
 @checks.frozen
 class Synthetic:
-    """Synthetic records among real ones, in training alone.
+    """Mixes synthetic records into the training split of a real set.
 
     Attributes:
-      name: of the set, or its folder.
-      share: of all training records.
+      name: name or folder of the synthetic set.
+      share: fraction of all training records that are synthetic.
     """
 
     name: str
@@ -57,15 +55,15 @@ class Synthetic:
 
 @checks.frozen
 class PreparedTexts:
-    """TextRows of a prepared set, in the splits that it has.
+    """Reads the texts of a prepared set, with its splits.
 
     Attributes:
-      name: of the set, prepared/NAME, or its folder.
-      column: that holds the text.
-      synthetic: records of a synthetic set that are mixed in; None for none.
-      codec: without a vocabulary, it is fitted to the training text.
+      name: name of the set below prepared/, or its folder.
+      column: column of the text.
+      synthetic: synthetic records to mix in; None for none.
+      codec: codec of the text; without a vocabulary it is fitted to the training text.
       layout: how documents become rows.
-      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      cache: folder for tokens; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
     name: str
@@ -76,10 +74,10 @@ class PreparedTexts:
     cache: str | None = None
 
     def open(self) -> Dataset:
-        """Batches of ``tokens`` and what else the layout gives.
+        """Open the data set; batches hold ``tokens`` and the other entries of the layout.
 
         Raises:
-          UserError: no such set, a damaged one, or a synthetic one instead of a real one.
+          UserError: the set is missing, damaged or synthetic.
         """
         real = Prepared.find(self.name, REAL)
         left = Tally()
@@ -98,14 +96,14 @@ class PreparedTexts:
 
 @checks.frozen
 class PreparedImages:
-    """Images of a prepared set, all of one size, in the splits that it has; kept in memory.
+    """Reads the images of a prepared set into memory, with its splits; all must have one size.
 
     Attributes:
-      name: of the set, prepared/NAME, or its folder.
-      column: that holds the image files.
-      label: the column of the classes; None for images without.
+      name: name of the set below prepared/, or its folder.
+      column: column of the image files.
+      label: column of the classes; None for images without.
       channels: 1 (grey) or 3 (RGB).
-      synthetic: records of a synthetic set that are mixed in; None for none.
+      synthetic: synthetic records to mix in; None for none.
     """
 
     name: str
@@ -116,14 +114,16 @@ class PreparedImages:
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 3):
-            raise UserError(f"channels is {self.channels}; it must be 1 (grey) or 3 (RGB)")
+            raise UserError(
+                f"channels must be 1 (grey) or 3 (RGB), got {self.channels}", "channels"
+            )
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
+        """Open the data set; batches hold ``image`` float32 [B, H, W, C] and, with labels,
+        ``label`` int32 [B].
 
         Raises:
-          UserError: no such set, a damaged one, images of several sizes, or a synthetic set instead
-            of a real one.
+          UserError: the set is missing, damaged or synthetic, or its images differ in size.
         """
         real = Prepared.find(self.name, REAL)
         records = {split: real.read_records(split, self._columns) for split in real.splits}
@@ -158,34 +158,36 @@ class PreparedImages:
         return [self.column] + ([] if self.label is None else [self.label])
 
     def _read_classes(self, records: Mapping[str, list[dict[str, Any]]]) -> list[str]:
-        """The class of each record, of one split after the other; none without labels."""
+        """Return the class of each record, one split after another; [] without labels."""
         if self.label is None:
             return []
         found = [row[self.label] for rows in records.values() for row in rows]
         if absent := sum(name is None for name in found):
             raise UserError(
-                f"{absent:,} images of {self.name} have no {self.label}: drop them by Missing as "
-                "it is made"
+                f"{absent:,} images of {self.name} have no {self.label}: prepare the set with the "
+                "stage Missing to drop them"
             )
         return [spelt_alike(str(name)) for name in found]
 
     def _check_labels(
         self, real: Mapping[str, list[dict[str, Any]]], made: list[dict[str, Any]]
     ) -> None:
-        """Refuse synthetic records of a class that no real one is of, with a ``UserError``."""
+        """Raise ``UserError`` if a synthetic record has a class that no real one has."""
         if self.label is not None:
             known = {str(row[self.label]) for rows in real.values() for row in rows}
             strange = sorted({str(row[self.label]) for row in made} - known)
             if strange:
                 raise UserError(
-                    f"a synthetic image is of class {strange[0]!r}, which no image of {self.name} "
-                    "is of"
+                    f"a synthetic image has the class {strange[0]!r}, which no image of "
+                    f"{self.name} has"
                 )
 
     def _read_images(self, split: str, rows: list[dict[str, Any]]) -> np.ndarray:
-        """The pixels uint8 [N, H, W, C]."""
+        """Decode the images of a split to uint8 [N, H, W, C]."""
         if not all(isinstance(row[self.column], bytes) for row in rows):
-            raise UserError(f"the column {self.column!r} of {self.name} holds no image files")
+            raise UserError(
+                f"the column {self.column!r} of {self.name} must hold image files", self.column
+            )
         found = []
         for number, row in enumerate(rows, 1):
             try:
@@ -194,25 +196,25 @@ class PreparedImages:
                 why = (str(error) or type(error).__name__).splitlines()[0]
                 raise UserError(
                     f"image {number:,} of {self.name}, {split}, cannot be decoded: {why}; prepare "
-                    "it by Images",
+                    "it with the stage Images",
                     self.column,
                 ) from error
         if len({image.shape for image in found}) != 1:
             raise UserError(
-                f"the images of {self.name}, {split}, are of several sizes: prepare them to one"
+                f"the images of {self.name}, {split}, must have one size: prepare them again"
             )
         return np.stack(found)
 
 
 @dataclass(frozen=True)
 class MixedTexts:
-    """Real texts, and behind them some of the synthetic ones, which a permutation chooses.
+    """Real texts, followed by some of the synthetic ones, chosen by a permutation.
 
     Attributes:
-      real: texts.
+      real: real texts.
       made: synthetic texts.
-      rows: how many synthetic ones there are.
-      how: the share that they make.
+      rows: number of synthetic texts in the set.
+      how: fraction of synthetic texts.
     """
 
     real: TextRows
@@ -231,9 +233,8 @@ class MixedTexts:
 
     def iterate_pieces(self) -> Iterator[Piece]:
         real = 0
-        for (
-            piece
-        ) in self.real.iterate_pieces():  # which skips empty ones: they are not part of the share
+        for piece in self.real.iterate_pieces():
+            # Empty texts are skipped, and do not count in the share.
             real += 1
             yield piece
         chosen = _chosen(self.how, real, self.rows)
@@ -243,10 +244,10 @@ class MixedTexts:
 
 
 def _read_manifest(folder: Path, name: str) -> dict[str, Any]:
-    """What the preparation of a set wrote down.
+    """Read the manifest of a prepared set.
 
     Raises:
-      UserError: there is none, or it is damaged or of another format.
+      UserError: the manifest is missing, damaged or of another format.
     """
     path = folder / MANIFEST
     try:
@@ -259,7 +260,7 @@ def _read_manifest(folder: Path, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
     if not isinstance(manifest, dict):
-        raise UserError(f"{path} is damaged: it is not a table of fields in JSON")
+        raise UserError(f"{path} is damaged: it is not a JSON object")
     if manifest.get("format") != FORMAT:
         raise UserError(f"{path} has format {manifest.get('format')}, this genjax reads {FORMAT}")
     if missing := {"name", "origin", "fingerprint", "shards"} - manifest.keys():
@@ -272,8 +273,8 @@ class Prepared:
     """A prepared set on disk.
 
     Attributes:
-      folder: that it is in.
-      manifest: what its preparation wrote down.
+      folder: folder of the set.
+      manifest: content of its manifest.
     """
 
     folder: Path
@@ -281,10 +282,10 @@ class Prepared:
 
     @classmethod
     def find(cls, name: str, kind: str) -> Prepared:
-        """The set of that name or folder, once its files are what its manifest says.
+        """Find a set by name or folder, and check its files against its manifest.
 
         Raises:
-          UserError: there is none, it is of the other kind, or its files have changed.
+          UserError: the set is missing, has the other kind, or its files have changed.
         """
         folder = Path(name).expanduser()
         if not (folder / MANIFEST).exists():
@@ -302,11 +303,11 @@ class Prepared:
 
     @property
     def splits(self) -> list[str]:
-        """Those that there are, "train" first."""
+        """The splits of the set, "train" first."""
         found = {shard["split"] for shard in self.manifest["shards"]}
         if TRAIN not in found:
             raise UserError(
-                f"{self.folder} has nothing to train on, but {', '.join(sorted(found))}"
+                f"{self.folder} must have a split {TRAIN}, but only has {', '.join(sorted(found))}"
             )
         return [TRAIN, *sorted(found - {TRAIN})]
 
@@ -324,7 +325,7 @@ class Prepared:
         return sum(shard["rows"] for shard in self.manifest["shards"] if shard["split"] == split)
 
     def list_paths(self, split: str) -> tuple[Path, ...]:
-        """The files of a split."""
+        """Return the files of a split."""
         return tuple(
             self.folder / shard["name"]
             for shard in self.manifest["shards"]
@@ -332,7 +333,7 @@ class Prepared:
         )
 
     def read_texts(self, split: str, column: str, left: Tally) -> TableTexts:
-        """The texts of a split; ``left`` counts those that are skipped."""
+        """Return the texts of a split; ``left`` counts skipped ones."""
         synthetic = self.manifest["origin"] == SYNTHETIC
         return TableTexts(
             self.folder,
@@ -344,7 +345,7 @@ class Prepared:
         )
 
     def read_records(self, split: str, columns: list[str]) -> list[dict[str, Any]]:
-        """Columns of the records of a split.
+        """Read columns of the records of a split.
 
         Raises:
           UserError: a column is missing, or a file of a real set is synthetic.
@@ -366,14 +367,14 @@ class Prepared:
 def _wrong_kind(name: str, origin: str) -> str:
     if origin == SYNTHETIC:
         return (
-            f"{name} is synthetic: mix it into a real set by synthetic=Synthetic({name!r}, "
+            f"{name} is synthetic: mix it into a real set with synthetic=Synthetic({name!r}, "
             "share=...)"
         )
-    return f"{name} is not a synthetic set: name it as the data themselves"
+    return f"{name} is not synthetic: use it as data, not in Synthetic"
 
 
 def _chosen(how: Synthetic, real: int, rows: int) -> set[int]:
-    """Which of the synthetic records, ``rows`` in all, make the share on top of ``real`` ones.
+    """Choose synthetic records, from ``rows``, so that they have their share besides ``real`` ones.
 
     Raises:
       UserError: there are too few.
@@ -381,8 +382,8 @@ def _chosen(how: Synthetic, real: int, rows: int) -> set[int]:
     count = round(real * how.share / (1 - how.share))
     if count > rows:
         raise UserError(
-            f"a share of {how.share:g} on top of {real:,} real records takes {count:,} synthetic "
-            "ones, "
-            f"but {how.name} has {rows:,}"
+            f"a share of {how.share:g} besides {real:,} real records needs {count:,} synthetic "
+            f"ones, but {how.name} has {rows:,}",
+            "share",
         )
     return set(permutation(0, MIXED, rows)[:count].tolist())

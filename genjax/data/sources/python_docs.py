@@ -1,4 +1,4 @@
-"""Text that ships with every Python: real prose and code that needs no download."""
+"""Text that ships with every Python: real prose and code without a download."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from genjax.errors import UserError
 
 @checks.frozen
 class PythonDocs:
-    """The chapters of Python's language reference that its ``help()`` shows, about half a million
+    """Reads the chapters of Python's language reference that ``help()`` shows, about half a million
     characters.
 
-    They are ``pydoc_data.topics`` of the Python that runs, in the order of their names. Each
-    release of Python has its own, so numbers compare within one release; 3.11.7 has 79 chapters of
-    464,970 characters, 103 distinct.
+    They are ``pydoc_data.topics`` of the running Python, sorted by name. Each release of Python has
+    its own, so numbers are only comparable within a release; 3.11.7 has 79 chapters with 464,970
+    characters, 103 of them distinct.
 
     Attributes:
-      codec: without a vocabulary, it is fitted to the training text.
+      codec: codec of the text; without a vocabulary it is fitted to the training text.
       layout: how documents become rows.
-      split: what is held out.
-      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      split: how documents are split.
+      cache: folder for tokens; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
     codec: Component = Characters(unknown="token")
@@ -38,10 +38,10 @@ class PythonDocs:
     cache: str | None = None
 
     def open(self) -> Dataset:
-        """Batches of ``tokens`` and what else the layout gives.
+        """Open the data set; batches hold ``tokens`` and the other entries of the layout.
 
         Raises:
-          UserError: this Python came without its documentation.
+          UserError: this Python lacks its documentation.
         """
         try:
             topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics

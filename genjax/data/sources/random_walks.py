@@ -1,7 +1,7 @@
-"""Random walks on a graph, and how near each comes to a shortest path: a reward whose best value is
-known.
+"""Random walks on a graph, rewarded by how close they come to a shortest path; the best possible
+reward is known.
 
-The task of trlX (Havrilla et al., 2023), after the illustration of Decision Transformers (Chen et
+This is the task of trlX (Havrilla et al., 2023), after an example in Decision Transformers (Chen et
 al., arXiv 2106.01345): imitation learns walks, and reinforcement learning finds the short ones.
 """
 
@@ -23,27 +23,26 @@ from genjax.errors import UserError
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 GOAL = 0
-TRIES = 10_000  # graphs that are drawn before it is given up
+TRIES = 10_000  # most graphs that are drawn
 
 
 @checks.frozen
 class RandomWalks:
-    """Walks on a directed graph, a letter for each node. A walk is over at the goal, node "a", or
-    cut.
+    """Generates walks on a directed graph, written as one letter per node. A walk ends at the goal,
+    node "a", or is cut.
 
-    From each node goes an edge to each other one with the same probability; graphs are drawn until
-    every node has one and reaches the goal in a walk that is not the longest. A step of a walk
-    takes one of the edges, each as likely. The first node is given, and stands alone as the prompt:
-    of the training walks it is random, of the test walks each node but the goal in turn. Walk i of
-    a split depends on the seed and i alone.
+    Each edge exists with the same probability; graphs are drawn until every node has an edge and
+    can reach the goal in a walk shorter than the longest. Each step of a walk takes a random edge.
+    The first node is given as the prompt: it is random in training walks, and each node except the
+    goal in turn in test walks. Walk i of a split depends only on the seed and i.
 
     Attributes:
-      nodes: of the graph.
-      edge_probability: of each edge.
-      size: training walks.
-      test_size: test walks.
-      longest: nodes of a walk, the first and the goal among them; a longer one is cut.
-      seed: of the graph and the walks.
+      nodes: number of nodes of the graph.
+      edge_probability: probability of each edge.
+      size: number of training walks.
+      test_size: number of test walks.
+      longest: most nodes of a walk, including the first and the goal; longer walks are cut.
+      seed: seed of the graph and the walks.
     """
 
     nodes: int = 21
@@ -55,19 +54,21 @@ class RandomWalks:
 
     def __post_init__(self) -> None:
         if not 2 <= self.nodes <= len(LETTERS):
-            raise UserError(f"nodes are letters, so from 2 to {len(LETTERS)}, not {self.nodes}")
+            raise UserError(f"nodes must be from 2 to {len(LETTERS)}, got {self.nodes}", "nodes")
         checks.numbers(self, ("edge_probability",), "above 0 and at most 1", lambda x: 0 < x <= 1)
         checks.between(self, 1, MOST_MADE, "size", "test_size")
         checks.at_least(self, 0, "seed")
         checks.at_least(self, 3, "longest")
 
     def open(self) -> Dataset:
-        """Batches of ``tokens`` int32 [B, longest + 2]: a delimiter, the nodes, and a delimiter
-        after the goal; with ``loss_mask`` and ``prefix_mask``, 1 for the delimiter and the first
-        node, which are given.
+        """Open the data set; batches hold ``tokens`` int32 [B, longest + 2], ``loss_mask`` and
+        ``prefix_mask``.
+
+        A row is a delimiter, the nodes, and a delimiter after the goal; ``prefix_mask`` is 1 for
+        the first delimiter and the first node, which are given.
 
         Raises:
-          UserError: no graph of so few edges was found.
+          UserError: no suitable graph was found.
         """
         codec = Characters(LETTERS[: self.nodes], delimiter=True)
         walks = {"train": self.make_walks("train"), "test": self.make_walks("test")}
@@ -88,7 +89,7 @@ class RandomWalks:
         return Dataset(splits, spec, codec, digest(contents))
 
     def make_walks(self, split: str) -> list[str]:
-        """The walks of "train" or "test", in their order."""
+        """Return the walks of "train" or "test", in their order."""
         edges = self.edges
         stream, count = (DRAW, self.size) if split == "train" else (DRAW + 1, self.test_size)
         words = raw_bits(self.seed, stream, count * self.longest).reshape(count, self.longest)
@@ -100,7 +101,7 @@ class RandomWalks:
         )
         found = []
         for start, steps in zip(starts.astype(int), uniform[:, 1:], strict=True):
-            walk = [int(start) + 1]  # any node but the goal
+            walk = [int(start) + 1]  # any node except the goal
             for step in steps:
                 after = np.flatnonzero(edges[walk[-1]])
                 walk.append(int(after[int(step * len(after))]))
@@ -111,15 +112,13 @@ class RandomWalks:
 
     @functools.cached_property
     def edges(self) -> np.ndarray:
-        """Whether an edge goes from a node to another, bool [nodes, nodes]; none goes from the
-        goal.
+        """Whether there is an edge from a node to another, bool [nodes, nodes]; the goal has none.
 
         Raises:
-          UserError: none was found on which every node reaches the goal.
+          UserError: no graph was found on which every node reaches the goal.
         """
-        random = np.random.RandomState(
-            self.seed
-        )  # which gives the graph of trlX's task for its seed
+        # This generator gives the graph of trlX's task for its seed.
+        random = np.random.RandomState(self.seed)
         for _ in range(TRIES):
             edges = random.rand(self.nodes, self.nodes) > 1 - self.edge_probability
             np.fill_diagonal(edges, False)
@@ -128,23 +127,25 @@ class RandomWalks:
             if whole and (_shortest(edges) < self.longest).all():
                 return edges
         raise UserError(
-            f"of {TRIES:,} graphs with an edge_probability of {self.edge_probability} none lets "
-            f"all of {self.nodes} "
-            f"nodes reach the goal within {self.longest - 1} nodes: raise it"
+            f"edge_probability must be larger than {self.edge_probability}: in none of {TRIES:,} "
+            f"graphs all {self.nodes} nodes reach the goal within {self.longest - 1} nodes",
+            "edge_probability",
         )
 
     @functools.cached_property
     def shortest(self) -> np.ndarray:
-        """Nodes on the shortest path from each node to the goal, both counted, int64 [nodes]."""
+        """Number of nodes on the shortest path from each node to the goal, including both, int64
+        [nodes].
+        """
         return _shortest(self.edges)
 
     def optimality(self, prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-        """How near each walk, a prompt and its response together, comes to a shortest path: from 0
+        """Return how close each walk, a prompt with its response, comes to a shortest path, from 0
         to 1.
 
-        A walk that reaches the goal as its n-th node has (longest - n) / (longest - the fewest
-        nodes possible); what comes after the goal does not count. A walk has 0 that takes an edge
-        that is not there, or never arrives.
+        A walk that reaches the goal at its n-th node scores (longest - n) / (longest - fewest
+        possible nodes); what follows the goal is ignored. A walk that takes a missing edge or never
+        arrives scores 0.
         """
         return [
             self._score_walk(prompt + response)
@@ -165,9 +166,7 @@ class RandomWalks:
 
 
 def optimality(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-    """``RandomWalks.optimality`` on the graph of the default source: a reward that a config
-    can name.
-    """
+    """Return ``RandomWalks.optimality`` for the default source; a config can name this reward."""
     return _default().optimality(prompts, responses)
 
 
@@ -181,8 +180,8 @@ class WalkRows:
     """Walks as rows of tokens.
 
     Attributes:
-      tokens: int32 [N, T].
-      lengths: tokens of each row, int64 [N].
+      tokens: padded tokens int32 [N, T].
+      lengths: number of tokens of each row, int64 [N].
     """
 
     tokens: np.ndarray
@@ -213,8 +212,8 @@ def _rows(walks: Sequence[str], codec: Characters, longest: int) -> WalkRows:
 
 
 def _shortest(edges: np.ndarray) -> np.ndarray:
-    """Nodes on the shortest path to the goal, int64; more than there are nodes where there is
-    no path.
+    """Return the number of nodes on the shortest path to the goal, int64; larger than the number of
+    nodes if there is no path.
     """
     found = np.full(len(edges), len(LETTERS) + 1)
     found[GOAL] = 1

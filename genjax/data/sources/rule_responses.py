@@ -1,5 +1,5 @@
-"""The generated responses of ``RulePreferences`` one at a time: what a language model learns
-before it is preferred.
+"""The generated responses of ``RulePreferences`` one at a time, to train a language model before it
+learns preferences.
 """
 
 from __future__ import annotations
@@ -25,23 +25,22 @@ Which = Literal["all", "chosen"]
 
 @checks.frozen
 class RuleResponses:
-    """Prompts and responses of the pairs of ``RulePreferences(size, test_size, seed)``.
+    """Generates the prompts and responses of ``RulePreferences(size, test_size, seed)``.
 
-    A prompt asks how a place was; a response praises and blames things there.
+    A prompt asks how a place was; a response praises and criticises things there.
 
     Attributes:
-      size: training pairs.
-      test_size: test pairs.
-      seed: of the pairs.
-      which: "all" responses, whose mean reward is 0, or those that are "chosen".
-      prompted: a prompt is given, and its response is learned; False for texts that are learned as
-        a whole.
-      template: what is around prompts and responses; None takes that of the run or model that
-        training starts with, or Alpaca's where it has none.
-      codec: of the text; without a vocabulary, it is fitted to the training texts.
-      length: predictions in a row, T; what is longer is dropped.
-      cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
-        ($XDG_CACHE_HOME/genjax).
+      size: number of training pairs.
+      test_size: number of test pairs.
+      seed: seed of the pairs.
+      which: "all" responses, whose mean reward is 0, or only the "chosen" ones.
+      prompted: whether prompts are given and responses are learned; if False, whole texts are
+        learned.
+      template: chat template; None for that of the run or model that training starts from, or
+        Alpaca's if it has none.
+      codec: codec of the text; without a vocabulary it is fitted to the training texts.
+      length: number of predictions in a row, T; longer texts are dropped.
+      cache: folder for a fitted codec; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
     size: int = 4_000
@@ -55,11 +54,13 @@ class RuleResponses:
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        RulePreferences(self.size, self.test_size, self.seed)  # refuses sizes that cannot be
+        RulePreferences(self.size, self.test_size, self.seed)  # checks these options
         checks.at_least(self, 1, "length")
 
     def open(self) -> Dataset:
-        """Batches as those of ``chat_dataset``, or, where nothing is given, of ``Documents``."""
+        """Open the data set; batches are those of ``chat_dataset``, or of ``Documents`` if not
+        prompted.
+        """
         template = self.template or ChatTemplate()
         parts = {split: self.make_records(split) for split in ("train", "test")}
         if self.prompted:
@@ -68,8 +69,8 @@ class RuleResponses:
         return text_dataset(texts, self.codec, Documents(self.length, long="drop"), self.cache)
 
     def make_records(self, split: str) -> list[Record]:
-        """The conversations of a split, in its order: of each pair the chosen response, then
-        the other.
+        """Return the conversations of a split in order: the chosen response of each pair, then the
+        other.
         """
         template = self.template or ChatTemplate()
         sides = SIDES if self.which == "all" else SIDES[:1]
@@ -89,5 +90,5 @@ class RuleResponses:
 
 
 def positivity(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-    """The ``rule_reward`` of each response: its positive words less its negative ones."""
+    """Return the ``rule_reward`` of each response: its positive words minus its negative ones."""
     return [float(rule_reward(response)) for response in responses]

@@ -1,4 +1,4 @@
-"""Generated pictures of coloured shapes, and the sentences about them as what is to be written."""
+"""Generated pictures of coloured shapes, with sentences about them for a captioner to write."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from genjax.errors import UserError
 
 @checks.frozen
 class ShapeCaptions:
-    """The pictures of ``CaptionedShapes``, each with a sentence about it in tokens.
+    """Pairs each picture of ``CaptionedShapes`` with a sentence about it in tokens.
 
     The test split shows combinations of attributes that training never does.
 
     Attributes:
-      size: training pictures.
-      test_size: test pictures.
-      seed: of the pictures; a larger size keeps the pictures of a smaller one.
-      side: pixels.
-      codec: of the sentences; without a vocabulary, it is fitted to those of training. It needs a
-        start and an end.
-      length: predictions in a row, T.
-      forms: the sentences of ``captions_of`` that are taken, by default those that name all four
+      size: number of training pictures.
+      test_size: number of test pictures.
+      seed: seed of the pictures; a larger size keeps those of a smaller one.
+      side: height and width in pixels.
+      codec: codec of the sentences, with a start and an end; without a vocabulary it is fitted to
+        the training sentences.
+      length: number of predictions in a row, T.
+      forms: which sentences of ``write_captions`` are used, by default those that name all four
         attributes.
     """
 
@@ -47,17 +47,17 @@ class ShapeCaptions:
         checks.at_least(self, 1, "length")
         if not self.forms or not set(self.forms) <= set(range(SENTENCES)):
             raise UserError(
-                f"forms are some of the sentences 0 to {SENTENCES - 1}, not {self.forms}"
+                f"forms must be some of 0 to {SENTENCES - 1}, got {self.forms}", "forms"
             )
-        self._make_pictures()  # refuses what is not a set of pictures
+        self._make_pictures()  # checks its options
 
     def _make_pictures(self) -> CaptionedShapes:
         return CaptionedShapes(self.size, self.test_size, self.seed, self.side)
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, side, side, 3], ``tokens`` int32 [B, T + 1], a caption
-        between its start and its end, and ``loss_mask`` float32 [B, T + 1], 0 at the start and at
-        padding.
+        """Open the data set; batches hold ``image`` float32 [B, side, side, 3], ``tokens`` int32
+        [B, T + 1], captions with start and end, and ``loss_mask`` float32 [B, T + 1], 0 at the
+        start and in padding.
 
         Raises:
           UserError: the codec has no start or end, or a caption does not fit into a row.
@@ -71,10 +71,7 @@ class ShapeCaptions:
             tokens = tokens.fit(caption for _, caption in examples["train"])
         codec = CaptionCodec(tokens, ImageCodec(self.side, self.side, 3))
         if codec.start is None or codec.end is None:
-            raise UserError(
-                "the codec of captions needs tokens for start and end: they tell when a caption is "
-                "over"
-            )
+            raise UserError("codec must have start and end tokens: the end ends a caption", "codec")
         splits = {split: self._split(part, codec) for split, part in examples.items()}
         token_bytes = codec.token_bytes
         spec = Spec(
@@ -96,10 +93,10 @@ class ShapeCaptions:
     ) -> PicturesWithCaptions:
         scenes = tuple(scene for scene, _ in examples)
         ids = {caption: codec.encode(caption).tolist() for _, caption in examples}
-        longest = 1 + max(map(len, ids.values()))  # with its end
+        longest = 1 + max(map(len, ids.values()))  # including the end
         if longest > self.length:
             raise UserError(
-                f"a caption takes {longest} predictions, more than length={self.length}"
+                f"length must be >= {longest} for the longest caption, got {self.length}", "length"
             )
         tokens = np.full((len(examples), self.length + 1), codec.pad or 0, np.int32)
         loss_mask = np.zeros(tokens.shape, np.float32)
@@ -116,13 +113,13 @@ class ShapeCaptions:
 
 @dataclass(frozen=True)
 class PicturesWithCaptions:
-    """A split of pictures with a caption each.
+    """A split of pictures with captions.
 
     Attributes:
-      pictures: the split of the pictures alone.
-      tokens: int32 [N, T + 1].
-      loss_mask: float32 [N, T + 1].
-      scenes: what each picture shows.
+      pictures: split of the pictures.
+      tokens: tokens of the captions int32 [N, T + 1].
+      loss_mask: 1 for predicted tokens, float32 [N, T + 1].
+      scenes: content of each picture.
     """
 
     pictures: Arrays

@@ -1,4 +1,4 @@
-"""Recorded sounds: a folder of WAV files, and the Free Spoken Digit Dataset."""
+"""Recorded sounds: folders of WAV files, and the Free Spoken Digit Dataset."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dat
 from genjax.errors import UserError
 
 SUFFIXES = frozenset({".wav", ".wave"})
-NAMED = 3  # bad files that a message names; the rest is counted
+NAMED = 3  # bad files that a message names; the rest are counted
 TEST_INDEX = 5  # recordings 0 to 4 of each speaker and digit are the published test set
 
 LabelKind = Literal["digit", "speaker"]
@@ -31,28 +31,27 @@ LabelKind = Literal["digit", "speaker"]
 
 @checks.frozen
 class WavFolder:
-    """The WAV files below a folder, as ``read_sound`` reads them, cut or padded with silence to one
+    """Reads the WAV files below a folder with ``read_sound``, cut or padded with silence to one
     length.
 
-    Every file is read once when the source is opened. One of another rate or number of channels is
-    refused by name, as are damaged ones: resampling is better done once, by a tool made for it.
-    Linked folders are read like others. Hidden files and those of other kinds are skipped, and one
-    line counts them.
+    Every file is read once when the source is opened. Damaged files, and files with another rate or
+    number of channels, are refused by name: resample them once with a suitable tool. Links to
+    folders are followed. Hidden files and files of other kinds are skipped and counted in one line.
 
     Attributes:
-      root: the folder; a relative one that is not there is looked for below $GENJAX_DATA.
-      rate: of all files, in Hz.
-      length: time steps of an example: the first ones of a longer file.
-      channels: of all files.
-      pattern: a regular expression whose first group, searched for in a file's path below the root,
-        is its label, such as "([^/_]+)_[^/]*$" for the name up to its first "_"; None takes the
-        folders directly under the root where there are two or more and every file lies in one.
-        Labels are numbered in alphabetical order. Folders train, val and test are splits, in which
-        the folders are the labels.
-      test_fraction: part of the files held out as "test"; 0 holds out none. The choice depends on
-        each file's path below the root, so adding files moves no other.
-      memory_gb: up to this size the sounds are kept in memory; beyond, they are read as needed.
-      closed: pass over links that lead out of the root, which a folder from somebody else may hold.
+      root: folder of the files; a relative one that does not exist is searched below $GENJAX_DATA.
+      rate: sampling rate of all files, in Hz.
+      length: time steps of an example; longer files are cut.
+      channels: number of channels of all files.
+      pattern: regular expression whose first group, matched in a file's path below the root, is its
+        label, such as "([^/_]+)_[^/]*$" for the name up to its first "_"; None for the folders
+        directly under the root, if there are at least two and every file is in one. Labels are
+        numbered alphabetically. Folders train, val and test are splits, which contain the folders
+        of labels.
+      test_fraction: fraction of the files held out as "test"; 0 for none. The choice depends only
+        on each file's path below the root, so adding files moves no other file.
+      memory_gb: up to this size the sounds are held in memory; larger sets are read as needed.
+      closed: whether links that lead out of the root are skipped, for folders from strangers.
     """
 
     root: str
@@ -71,19 +70,23 @@ class WavFolder:
             groups = None if self.pattern is None else re.compile(self.pattern).groups
         except re.error as error:
             raise UserError(
-                f"pattern {self.pattern!r} is not a regular expression: {error}"
+                f"pattern must be a regular expression, got {self.pattern!r}: {error}", "pattern"
             ) from None
         if groups == 0:
-            raise UserError(f"pattern {self.pattern!r} has no group ( ) that would be the label")
+            raise UserError(
+                f"pattern must have a group ( ) for the label, got {self.pattern!r}", "pattern"
+            )
 
     def codec(self) -> SignalCodec:
         return SignalCodec(self.rate, self.length, self.channels)
 
     def open(self) -> Dataset:
-        """Batches of ``signal`` float32 [B, T, C] and, with labels, ``label`` int32 [B].
+        """Open the data set; batches hold ``signal`` float32 [B, T, C] and, with labels, ``label``
+        int32 [B].
 
         Raises:
-          UserError: no folder, no WAV files, files that cannot be used, names without a label.
+          UserError: there is no folder or no WAV file, a file cannot be used, or a name has no
+            label.
         """
         root = _find_folder(self.root)
         found = find_files(
@@ -132,7 +135,7 @@ class WavFolder:
         )
 
     def _read_labels(self, found: Found) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
-        """(labels [N] int32, what they are called) or Nones."""
+        """Return labels [N] int32 and their names, or None and None."""
         if self.pattern is None:
             return label_files(found, None)
         matches = [re.search(self.pattern, name) for name in found.names]
@@ -145,7 +148,7 @@ class WavFolder:
 
 @dataclass(frozen=True)
 class WavReader:
-    """Rows [B] to signals int16 [B, T, C] and labels [B], read from the files when asked."""
+    """Reads rows [B] from files as signals int16 [B, T, C] and labels [B]."""
 
     root: str
     names: tuple[str, ...]
@@ -166,31 +169,34 @@ class WavReader:
         return signals, None if self.label is None else self.label[rows]
 
     def read_signal(self, content: bytes) -> Sound:
-        """The sound of a file, of the length of all.
+        """Return the sound of a file, cut or padded to the common length.
 
         Raises:
-          ValueError: it is not such a file as the others.
+          ValueError: its rate or number of channels differs, or it cannot be read.
         """
         sound = read_sound(content)
         if sound.rate != self.rate:
-            raise ValueError(f"its rate is {sound.rate:,} Hz, not {self.rate:,}; resample it first")
+            raise ValueError(
+                f"its rate must be {self.rate:,} Hz, got {sound.rate:,}; resample it first"
+            )
         if sound.signal.shape[1] != self.channels:
-            raise ValueError(f"its channels are {sound.signal.shape[1]}, not {self.channels}")
+            raise ValueError(f"its channels must be {self.channels}, got {sound.signal.shape[1]}")
         return sound._replace(signal=pad_signal(sound.signal, self.length))
 
 
 @checks.frozen
 class SpokenDigits:
-    """The Free Spoken Digit Dataset (Jackson et al., 2018): digits by six speakers, 8 kHz, mono.
+    """Reads the Free Spoken Digit Dataset (Jackson et al., 2018): digits by six speakers, 8 kHz,
+    mono.
 
-    50 recordings of each speaker and digit, of which the published test set is the first five; cut
-    or padded with silence to one length. From one file, ``fsdd.npz``, that holds ``audio`` int16
-    end to end, ``offsets``, ``label``, ``speaker``, ``index`` and ``sample_rate``.
+    There are 50 recordings of each speaker and digit, the first five of which are the published
+    test set; they are cut or padded with silence to one length. The file ``fsdd.npz`` holds
+    ``audio`` int16 end to end, ``offsets``, ``label``, ``speaker``, ``index`` and ``sample_rate``.
 
     Attributes:
-      root: the folder of ``fsdd.npz``; None takes $GENJAX_DATA/audio.
+      root: folder of ``fsdd.npz``; None for $GENJAX_DATA/audio.
       length: time steps of an example; 19 of 20 recordings are shorter than 5,300.
-      label: "digit" or "speaker".
+      label: what the labels are, "digit" or "speaker".
     """
 
     root: str | None = None
@@ -201,10 +207,10 @@ class SpokenDigits:
         checks.at_least(self, 1, "length")
 
     def open(self) -> Dataset:
-        """Batches of ``signal`` float32 [B, T, 1] and ``label`` int32 [B].
+        """Open the data set; batches hold ``signal`` float32 [B, T, 1] and ``label`` int32 [B].
 
         Raises:
-          UserError: no such file, or a damaged one.
+          UserError: the file is missing or damaged.
         """
         path = Path("$GENJAX_DATA/audio" if self.root is None else self.root) / "fsdd.npz"
         path = Path(os.path.expandvars(path)).expanduser()
@@ -235,7 +241,7 @@ class SpokenDigits:
 
 
 def _find_folder(root: str) -> Path:
-    """The folder, where it is not here that below $GENJAX_DATA."""
+    """Return the folder, or if it does not exist, the one below $GENJAX_DATA."""
     here, data = Path(root).expanduser(), os.environ.get("GENJAX_DATA")
     there = Path(data).expanduser() / root if data and not here.is_absolute() else here
     return there if there.is_dir() and not here.exists() else here

@@ -1,6 +1,4 @@
-"""Stacked MNIST: three random digits as the channels of one image, so that a thousand modes
-can be counted.
-"""
+"""Stacked MNIST: three random digits as the channels of one image, to count a thousand modes."""
 
 from __future__ import annotations
 
@@ -23,19 +21,19 @@ CHANNELS = 3
 
 @checks.frozen
 class Stacked:
-    """Images whose channels are three grey images of another source, drawn evenly and
-    independently.
+    """Combines three grey images of another source, drawn uniformly and independently, as the
+    channels of an image.
 
-    Metz et al., arXiv 1611.02163; the sizes are those of Lin et al. (PacGAN), arXiv 1712.04086.
-    With K classes there, channels of the labels a, b, c have the label a K^2 + b K + c, one of K^3:
-    the number that three digits write.
+    Metz et al., arXiv 1611.02163; the sizes are those of Lin et al. (PacGAN), arXiv 1712.04086. If
+    the source has K classes, channels with the labels a, b, c have the label a K^2 + b K + c, one
+    of K^3: for digits, the number that they write.
 
     Attributes:
-      source: of the grey images, with labels. "train" is drawn from its training images, every
-        other split from its own, so that no held-out image was trained on in any channel.
-      size: training examples.
-      test_size: examples of every other split.
-      seed: of the draws; a larger size keeps the examples of a smaller one.
+      source: source of the grey images, with labels. "train" is drawn from its training images,
+        every other split from its own, so that no held-out image is trained on in any channel.
+      size: number of training examples.
+      test_size: number of examples of every other split.
+      seed: seed of the draws; a larger size keeps the examples of a smaller one.
     """
 
     source: Component = TFDS(name="mnist")
@@ -48,10 +46,10 @@ class Stacked:
         checks.at_least(self, 0, "seed")
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, H, W, 3] and ``label`` int32 [B].
+        """Open the data set; batches hold ``image`` float32 [B, H, W, 3] and ``label`` int32 [B].
 
         Raises:
-          UserError: the inner source has no labels, or is not of grey images.
+          UserError: the inner source has no labels, or no grey images.
         """
         inner = self.source.open()
         name = type(self.source).__name__
@@ -63,9 +61,8 @@ class Stacked:
         if inner.spec.classes is None:
             raise UserError(f"Stacked needs labels, but {name} has none")
         splits = {}
-        for number, part in enumerate(
-            ("train", "test", "validation")
-        ):  # streams that no other split can move
+        for number, part in enumerate(("train", "test", "validation")):
+            # The streams do not depend on which other splits exist.
             if part in inner.splits:
                 if "label" not in inner.splits[part].batch(np.zeros(1, np.int64)):
                     raise UserError(
@@ -78,7 +75,7 @@ class Stacked:
         spec = Spec(
             entry="image",
             shape=(*inner.spec.shape[:2], CHANNELS),
-            mean=np.repeat(inner.spec.mean, CHANNELS, axis=-1),  # every channel is drawn evenly
+            mean=np.repeat(inner.spec.mean, CHANNELS, axis=-1),  # each channel is drawn uniformly
             classes=inner.spec.classes**CHANNELS,
             levels=inner.spec.levels,
         )
@@ -91,14 +88,14 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Triples:
-    """A split whose examples are put together when a batch of them is requested.
+    """A split whose examples are combined when a batch is requested.
 
     Attributes:
-      inner: the split of grey images.
-      classes: of its labels.
-      seed: of the draws.
-      stream: of the draws.
-      size: examples.
+      inner: split of grey images.
+      classes: number of its labels.
+      seed: seed of the draws.
+      stream: Philox stream of the draws.
+      size: number of examples.
     """
 
     inner: Split
@@ -116,7 +113,7 @@ class Triples:
 
     @functools.cached_property
     def rows(self) -> np.ndarray:
-        """The inner split's rows [N, 3] int64 of each example, three random words an example."""
+        """Rows of the inner split for each example [N, 3] int64, from three random words each."""
         words = raw_bits(self.seed, self.stream, CHANNELS * self.size)
         return (words % np.uint64(len(self.inner))).astype(np.int64).reshape(self.size, CHANNELS)
 

@@ -1,4 +1,4 @@
-"""Tables of numbers and categories: from files, and those that scikit-learn ships."""
+"""Tables of numbers and categories: from files, and those shipped with scikit-learn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from genjax.data.tables.types import NUMBER, Typed
 from genjax.data.tally import format_counts
 from genjax.errors import UserError, unknown_name
 
-# name: the column that is to be predicted
+# The column to predict of each table.
 TARGETS = {
     "breast_cancer": "diagnosis",
     "wine": "cultivar",
@@ -30,34 +30,32 @@ TARGETS = {
 
 @checks.frozen
 class Table:
-    """The rows of a CSV or TSV file, plain or (".gz") compressed by gzip, or of one of Parquet.
+    """Reads the rows of a CSV or TSV file, plain or compressed (".gz"), or of a Parquet file.
 
-    A column holds numbers where all its values are such, dates or times where all are ISO ones, and
-    categories otherwise; where most of them are numbers but not all, it must be said which. Ids,
-    free text, and numbers and dates in other forms are refused by name. What numbers are rounded to
-    is remembered, whole ones among them, and so is how dates are written. A missing value stays
-    one.
+    A column holds numbers if all its values are numbers, dates or times if all are in ISO form, and
+    categories otherwise; if most but not all are numbers, the user must say which it is. Ids, free
+    text, and numbers and dates in other forms are refused by name. Samples are written like the
+    data: numbers rounded alike, dates in the same form, and missing values missing.
 
     Attributes:
-      path: of the file.
-      target: the column that is to be predicted from the others, such as by ``TrainOnSynthetic``;
-        None for none.
+      path: path of the file.
+      target: column to predict from the others, for example by ``TrainOnSynthetic``; None for none.
       numeric: columns that must hold numbers.
-      categorical: columns that hold categories though they may look like numbers.
-      drop: columns that are left out, such as names and numbers of records.
-      missing: what cells without a value hold, besides blanks or nothing; blanks around it do not
-        count.
-      test_fraction: share of the rows that is held out; 0 trains on all.
-      seed: of the split, and of the search for the modes of numbers.
-      modes: of a column of numbers, at most.
-      encoding: of CSV and TSV.
-      root: the folder that ``path`` is below, where it may differ from machine to machine; None for
-        the current one.
-      in_range: hold the numbers of samples within the range of the training rows.
-      delimiter: between values; None for a tab in .tsv and a comma else.
-      quote: around values that hold the delimiter; "" for none. None takes none in .tsv, and double
-        quotes else.
-      escape: before a character that represents itself; None for none.
+      categorical: columns of categories, even if they look like numbers.
+      drop: columns to leave out, such as names and numbers of records.
+      missing: texts that stand for a missing value, besides blanks and the empty text; surrounding
+        blanks are ignored.
+      test_fraction: fraction of held-out rows; 0 trains on all.
+      seed: seed of the split and of the search for modes.
+      modes: most modes of a numeric column.
+      encoding: encoding of CSV and TSV.
+      root: folder to which ``path`` is relative, if it differs between machines; None for the
+        current one.
+      in_range: whether numbers of samples are clipped to the range of the training rows.
+      delimiter: character between values; None for a tab in .tsv and a comma otherwise.
+      quote: character around values that contain the delimiter; "" for none; None for none in .tsv
+        and double quotes otherwise.
+      escape: character that makes the next one literal; None for none.
     """
 
     path: str
@@ -81,7 +79,9 @@ class Table:
         check_dialect(self.delimiter, self.quote, self.escape)
 
     def open(self) -> Dataset:
-        """Batches of ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B, K]."""
+        """Open the data set; batches hold ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B,
+        K].
+        """
         table = self._read()
         if self.target is not None:
             table.check(self.target)
@@ -100,10 +100,10 @@ class Table:
         return dataclasses.replace(data, remarks=(*remarks, *data.remarks))
 
     def open_as(self, spec: Spec, codec: Component) -> Dataset:
-        """The rows by the codec of a run; columns are numbers or categories as they are there.
+        """Open the rows encoded by the codec of a run, with the column types of the run.
 
         Raises:
-          UserError: a column is missing, or holds what none of the run's training rows does.
+          UserError: a column is missing, or has a value that no training row of the run has.
         """
         if not isinstance(codec, TableCodec):
             raise UserError("the set does not fit the run, which has learned no table", "data")
@@ -113,7 +113,7 @@ class Table:
             table.check(name)
         extra = [name for name in table.columns if name not in known]
         if extra:
-            note(f"{table.title}: left out, as the run has no such columns: {', '.join(extra)}")
+            note(f"{table.title}: left out, as the run does not have them: {', '.join(extra)}")
         kept = {name: cells for name, cells in table.columns.items() if name in known}
         numbers, categories = (
             tuple(column.name for column in columns if column.name not in dated)
@@ -131,8 +131,8 @@ class Table:
 
 
 def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
-    """Say in one line what was skipped or taken for something else, if anything was; returns
-    the line.
+    """Print what was skipped or reinterpreted, if anything was, in one line; return the line, or
+    ().
     """
     found = [format_counts(table.left)] if format_counts(table.left) else []
     gone = {name: cells.count(None) for name, cells in table.columns.items()}
@@ -144,14 +144,10 @@ def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
         found.append(f"values are missing, {shown}")
     named = [name for name in table.columns if NUMBER.fullmatch(name)]
     if len(named) == len(table.columns):
-        found.append(
-            "the names of all columns are numbers: if they are values, the file lacks a header"
-        )
+        found.append("all column names are numbers: if they are values, the file lacks a header")
     alike = [f"{count:,} in {name!r}" for name, count in typed.alike.items() if count]
     if alike:
-        found.append(
-            f"categories differ from others in blanks and case alone, {', '.join(alike[:5])}"
-        )
+        found.append(f"categories differ only in blanks and case, {', '.join(alike[:5])}")
     if typed.dates:
         found.append("dates or times are " + ", ".join(repr(date.name) for date in typed.dates))
     if not found:
@@ -164,19 +160,18 @@ def _remarks(table: StoredTable, typed: Typed) -> tuple[str, ...]:
 
 @checks.frozen
 class EmbeddedTable:
-    """A table that scikit-learn ships, with what is to be predicted as its last column.
+    """Opens a table shipped with scikit-learn, with the column to predict last.
 
       breast_cancer: 569 tumours, 30 measures, ``diagnosis``: malignant or benign.
       wine: 178 wines, 13 measures, ``cultivar``: class_0, class_1 or class_2.
       iris: 150 flowers, 4 measures, ``species``: setosa, versicolor or virginica.
-      diabetes: 442 patients, 9 measures and the category ``sex``, ``progression``, which is a
-        number.
+      diabetes: 442 patients, 9 measures and the category ``sex``, ``progression``, a number.
 
     Attributes:
       name: one of the names above.
-      test_fraction: share of the rows that is held out.
-      seed: of the split, and of the search for the modes of numbers.
-      modes: of a column of numbers, at most.
+      test_fraction: fraction of held-out rows.
+      seed: seed of the split and of the search for modes.
+      modes: most modes of a numeric column.
     """
 
     name: str = "breast_cancer"
@@ -191,7 +186,9 @@ class EmbeddedTable:
         _check(self.test_fraction, self.modes)
 
     def open(self) -> Dataset:
-        """Batches of ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B, K]."""
+        """Open the data set; batches hold ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B,
+        K].
+        """
         return table_dataset(
             self._make_columns(),
             f"scikit-learn's {self.name}",
@@ -202,10 +199,10 @@ class EmbeddedTable:
         )
 
     def open_as(self, spec: Spec, codec: Component) -> Dataset:
-        """The rows by the codec of a run.
+        """Open the rows encoded by the codec of a run.
 
         Raises:
-          UserError: the run has learned another table.
+          UserError: the run was trained on another table.
         """
         if not isinstance(codec, TableCodec):
             raise UserError("the set does not fit the run, which has learned no table", "data")
@@ -230,8 +227,6 @@ class EmbeddedTable:
 
 def _check(test_fraction: float, modes: int) -> None:
     if not 0 <= test_fraction < 1:
-        raise UserError(
-            f"test_fraction is at least 0 and below 1, not {test_fraction}", "test_fraction"
-        )
+        raise UserError(f"test_fraction must be >= 0 and < 1, got {test_fraction}", "test_fraction")
     if modes < 1:
-        raise UserError(f"modes is at least 1, not {modes}", "modes")
+        raise UserError(f"modes must be >= 1, got {modes}", "modes")

@@ -1,4 +1,4 @@
-"""Text of one's own: files, and columns of tables."""
+"""The user's own text: files, and columns of tables."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from genjax.data.text.layouts import RandomWindows
 from genjax.data.text.splits import ByCharacters
 from genjax.errors import UserError
 
-DEFAULTS = ("*.txt", "*.jsonl")  # patterns that also take capitals: nobody wrote them
+DEFAULTS = ("*.txt", "*.jsonl")  # default patterns, for which case is ignored
 
 
 @checks.frozen
 class TextFiles:
-    """Text files, plain or (".gz") compressed by gzip; hidden ones are skipped.
+    """Reads text files, plain or compressed (".gz"); hidden files are skipped.
 
     Attributes:
-      root: a file or a folder; None takes the folder text of $GENJAX_DATA;
-        where that is not set, generated stand-ins are read.
-      pattern: which files of the folder, such as "books/*.txt.gz", "**/*.txt" or
-        "/data/*.txt"; the default takes ".TXT", too.
-      unit: what makes a document, "files", "lines", or "paragraphs" with an empty line between
-        them.
-      encoding: of the files.
-      codec: without a vocabulary, it is fitted to the training text.
+      root: a file or a folder; None for the folder text of $GENJAX_DATA, or generated stand-ins if
+        that is not set.
+      pattern: pattern of the files in the folder, such as "books/*.txt.gz", "**/*.txt" or
+        "/data/*.txt"; the default also matches ".TXT".
+      unit: what counts as a document: "files", "lines", or "paragraphs", which end at an empty
+        line.
+      encoding: encoding of the files.
+      codec: codec of the text; without a vocabulary it is fitted to the training text.
       layout: how documents become rows.
-      split: what is held out.
-      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      split: how documents are split.
+      cache: folder for tokens; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
     root: str | None = None
@@ -56,11 +56,11 @@ class TextFiles:
     cache: str | None = None
 
     def open(self) -> Dataset:
-        """Batches of ``tokens`` and what else the layout gives.
+        """Open the data set; batches hold ``tokens`` and the other entries of the layout.
 
         Raises:
-          UserError: no files, no text, a wrong encoding (file and byte are named), text outside the
-            vocabulary.
+          UserError: there are no files or no text, the encoding is wrong (the message names file
+            and byte), or text is outside the vocabulary.
         """
         folder, pattern = _locate(self.root, self.pattern)
         texts = FileTexts(folder, _files(folder, pattern), self.unit, self.encoding)
@@ -69,9 +69,7 @@ class TextFiles:
         )
 
     def check_domains(self) -> None:
-        """Refuse a folder directly below the root that is a domain but for its files, none of
-        which fits.
-        """
+        """Refuse a folder directly below the root, a domain, none of whose files match."""
         folder, pattern = _locate(self.root, self.pattern)
         if folder.is_file():
             return
@@ -85,34 +83,34 @@ class TextFiles:
             )
             if all("/" in name for name in found.names):
                 raise UserError(
-                    f"the domain {top!r} of {folder} has no file that fits {self.pattern!r}: "
-                    f"{what}; "
-                    "convert its files, or move the folder away",
+                    f"the domain {top!r} of {folder} has no file that matches {self.pattern!r}: "
+                    f"{what}; convert its files, or move the folder away",
                     "pattern",
                 )
 
 
 @checks.frozen
 class TextTables:
-    """A column of JSONL, CSV, TSV or Parquet files; each row is a document.
+    """Reads a column of JSONL, CSV, TSV or Parquet files; each row is a document.
 
     Attributes:
-      root: a file or a folder; None takes the folder text of $GENJAX_DATA;
-        where that is not set, generated stand-ins are read.
-      pattern: which files of the folder, such as "**/*.parquet"; all but Parquet may be compressed
-        (".jsonl.gz").
-      column: that holds the text.
-      encoding: of JSONL, CSV and TSV, and of bytes in Parquet.
-      codec: without a vocabulary, it is fitted to the training text.
+      root: a file or a folder; None for the folder text of $GENJAX_DATA, or generated stand-ins if
+        that is not set.
+      pattern: pattern of the files in the folder, such as "**/*.parquet"; all but Parquet may be
+        compressed (".jsonl.gz").
+      column: column of the text.
+      encoding: encoding of JSONL, CSV and TSV, and of bytes in Parquet.
+      codec: codec of the text; without a vocabulary it is fitted to the training text.
       layout: how documents become rows.
-      split: what is held out.
-      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
-      domain: the column that tells what kind of text it is, for ``DomainPerplexity``; None takes
-        the folder of the root that the file is in, or else the file.
-      delimiter: between values of CSV and TSV; None for a tab in .tsv and a comma else.
-      quote: around values of CSV and TSV that hold the delimiter; "" for none. None takes none in
-        .tsv, and double quotes else.
-      escape: before a character of CSV and TSV that represents itself; None for none.
+      split: how documents are split.
+      cache: folder for tokens; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      domain: column of the kind of text, for ``DomainPerplexity``; None for the folder of the file
+        directly below the root, or else the file.
+      delimiter: character between values of CSV and TSV; None for a tab in .tsv and a comma
+        otherwise.
+      quote: character around values of CSV and TSV that contain the delimiter; "" for none; None
+        for none in .tsv and double quotes otherwise.
+      escape: character of CSV and TSV that makes the next one literal; None for none.
     """
 
     root: str | None = None
@@ -132,11 +130,11 @@ class TextTables:
         check_dialect(self.delimiter, self.quote, self.escape)
 
     def open(self) -> Dataset:
-        """Batches of ``tokens`` and what else the layout gives.
+        """Open the data set; batches hold ``tokens`` and the other entries of the layout.
 
         Raises:
-          UserError: no files, a missing column, a damaged row, no text, text outside the
-            vocabulary.
+          UserError: there are no files or no text, a column is missing, a row is damaged, or text
+            is outside the vocabulary.
         """
         folder, pattern = _locate(self.root, self.pattern)
         paths = _files(folder, pattern)
@@ -158,25 +156,29 @@ class TextTables:
 
 
 def _locate(root: str | None, pattern: str) -> tuple[Path, str]:
-    """The folder of the texts and the pattern below it; an absolute pattern names its own."""
+    """Return the folder of the texts and the pattern below it; an absolute pattern has its own
+    folder.
+    """
     folder, below = place_pattern(pattern)
     return (Path(part_folder("text", root)), pattern) if folder is None else (folder, below)
 
 
 def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
-    """The file ``folder``, or the files of that folder that fit ``pattern``, sorted; links are
-    followed.
+    """Return the files of ``folder`` that match ``pattern``, sorted, following links; ``folder``
+    may also be a single file.
 
-    A default pattern takes capitals, too. One line counts the others that lie there.
+    A default pattern ignores case. One line reports how many other files there are.
     """
     if folder.is_file():
         return (folder,)
     if not folder.is_dir():
-        raise UserError(f"there is no file or folder {folder}")
+        raise UserError(f"there is no file or folder {folder}", str(folder))
     try:
         found = fitting(folder, pattern)
     except ValueError as error:
-        raise UserError(f"{pattern!r} is not a pattern for files of {folder}: {error}") from None
+        raise UserError(
+            f"pattern must be a pattern for files of {folder}, got {pattern!r}: {error}", "pattern"
+        ) from None
     names = sorted(found.names + found.recased) if pattern in DEFAULTS else found.names
     recased = () if pattern in DEFAULTS else found.recased
     if not names:
@@ -184,8 +186,8 @@ def _files(folder: Path, pattern: str) -> tuple[Path, ...]:
             {path.suffix for path in folder.iterdir() if path.suffix in (".txt", ".gz", *KINDS)}
         )
         hint = f"; it holds files that end in {', '.join(kinds)}" if kinds else ""
-        hint = f"; {recased[0]} would in other capitals" if recased else hint
-        raise UserError(f"no file of {folder} fits {pattern!r}{hint}", "pattern")
+        hint = f"; {recased[0]} would in another case" if recased else hint
+        raise UserError(f"no file of {folder} matches {pattern!r}{hint}", "pattern")
     counts = Counter(entry.kind for entry in found.others if entry.name not in set(names))
     note_passed_over(str(folder), len(names), counts, recased)
     return tuple(folder / name for name in names)

@@ -1,4 +1,4 @@
-"""Pairs of sentences as conversations, for a model that translates without an encoder."""
+"""Sentence pairs as conversations, for a model that translates without an encoder."""
 
 from __future__ import annotations
 
@@ -16,35 +16,34 @@ from genjax.data.tally import Tally
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
-PLACE = "{source}"  # where a prompt takes its sentence
+PLACE = "{source}"  # stands for the sentence in a prompt
 
 
 @checks.frozen
 class TextPairs:
-    """Sentences that are requested in another language, and their translations as the answers to
-    that.
+    """Turns sentence pairs into conversations: a request to translate, and the translation.
 
-    The files are those of ``SentencePairs``, which has an encoder read the source.
+    The files are those of ``SentencePairs``, in which an encoder reads the source.
 
     Attributes:
-      root: the folder; None takes multi30k/task1 of $GENJAX_DATA;
-        where that is not set, generated stand-ins are read.
-      source: the language that is read, as the files end.
-      target: the language that is predicted.
-      train: the name of the files to train on.
-      validation: the name of those to watch, None for none.
-      test: the name of those to judge on, None for none.
-      prompt: what is asked, with {source} instead of the sentence.
-      template: what is around what each side says; None takes that of the run or model that
-        training starts with, or Alpaca's where it has none.
-      codec: without a vocabulary, it is fitted to the training text; it needs an end.
-      length: predictions in a row, T, prompt and answer together.
-      packed: train on rows of several pairs, distinguished; held-out ones have a row each.
-      long: "drop" pairs of more than T + 1 tokens, or "cut" the end of the translation; a source
-        that leaves no room for one is dropped, or refused with "cut".
-      encoding: of the files.
-      cache: the folder where the codec is kept; None takes ~/.cache/genjax
-        ($XDG_CACHE_HOME/genjax).
+      root: folder of the files; None for multi30k/task1 of $GENJAX_DATA, or generated stand-ins if
+        that is not set.
+      source: language that is read, the suffix of its files.
+      target: language that is predicted.
+      train: name of the training files.
+      validation: name of the validation files; None for none.
+      test: name of the test files; None for none.
+      prompt: request, with {source} in place of the sentence.
+      template: chat template; None for that of the run or model that training starts from, or
+        Alpaca's if it has none.
+      codec: codec of the text, with an end; without a vocabulary it is fitted to the training text.
+      length: number of predictions in a row, T, prompt and answer together.
+      packed: whether training rows hold several pairs, told apart by ``segment_ids``; held-out
+        pairs always have their own rows.
+      long: what to do with pairs of more than T + 1 tokens: "drop" them, or "cut" the end of the
+        translation; a source that leaves no room for one is dropped, or refused with "cut".
+      encoding: encoding of the files.
+      cache: folder for the codec; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
     root: str | None = None
@@ -64,14 +63,11 @@ class TextPairs:
 
     def __post_init__(self) -> None:
         if PLACE not in self.prompt:
-            raise UserError(
-                f"the prompt of a translation says where its sentence stands, by {PLACE}: "
-                f"{self.prompt!r}"
-            )
-        ChatLayout(self.length, self.packed, self.long)  # refuses what cannot be
+            raise UserError(f"prompt must contain {PLACE}, got {self.prompt!r}", "prompt")
+        ChatLayout(self.length, self.packed, self.long)  # checks these options
 
     def open(self) -> Dataset:
-        """Batches as of ``chat_dataset``.
+        """Open the data set; batches are those of ``chat_dataset``.
 
         Raises:
           UserError: a file is missing, the two sides differ in length, or a sentence has no

@@ -1,4 +1,4 @@
-"""TensorFlow Datasets, read without TensorFlow."""
+"""Read TensorFlow Datasets without TensorFlow."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from genjax.serial import json_text, trust
 from genjax.serial.trust import Untrusted, exclude_current_folder
 
 CLASS_KEYS = ("type", "pythonClassName", "python_class_name")  # in a features.json
-NOTED = 20_000  # images whose decoding takes long enough to say so
+NOTED = 20_000  # number of images from which decoding is announced
 CHUNK = 1_024  # records read at once
 DEFAULT_TEST = (
     0.1  # of the training examples, for a set that has neither a test nor a validation split
@@ -42,23 +42,24 @@ DEFAULT_TEST = (
 
 @checks.frozen
 class TFDS:
-    """The images (and class labels) of a data set prepared by TensorFlow Datasets as array_record.
+    """Reads images, with class labels if there are any, of a set that TensorFlow Datasets has
+    prepared as array_record.
 
-    "test" is the set's own test split; where it has none, its validation split; where it has
-    neither, a fixed tenth of the training examples.
+    "test" is the set's own test split, or else its validation split, or else a fixed tenth of the
+    training examples.
 
     Attributes:
-      name: as TFDS spells it, with "/config" and ":version" if wanted.
-      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else
-        the folder that TFDS itself takes: $TFDS_DATA_DIR or ~/tensorflow_datasets. Where neither
-        has mnist, fashion_mnist or cifar10, generated stand-ins are drawn for them.
-      validation: training examples held out as "validation", the same ones in every run.
-      size: (height, width) that images are resized to, covering it, and cut to in the middle; None
-        asks that the set declares one size.
-      memory_gb: up to this size the decoded images are kept in memory; beyond, they are read as
+      name: name of the set in TFDS, optionally with "/config" and ":version".
+      root: folder of prepared sets; None for $GENJAX_DATA/tfds, or if GENJAX_DATA is not set, for
+        the default of TFDS: $TFDS_DATA_DIR or ~/tensorflow_datasets. If mnist, fashion_mnist or
+        cifar10 is in neither, generated stand-ins replace it.
+      validation: number of training examples held out as "validation", the same in every run.
+      size: (height, width) to which images are resized and cropped in the middle; None requires
+        that the set declares one size.
+      memory_gb: up to this size the decoded images are held in memory; larger sets are decoded as
         needed.
-      cache: keep images decoded for memory in ~/.cache/genjax ($XDG_CACHE_HOME/genjax), so that the
-        next start takes no time.
+      cache: whether images decoded into memory are also stored in ~/.cache/genjax
+        ($XDG_CACHE_HOME/genjax), so that the next start is fast.
     """
 
     name: str = "mnist"
@@ -73,11 +74,11 @@ class TFDS:
         checks.at_least(self, 0, "validation", "memory_gb")
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, H, W, C] and, with labels, ``label`` int32 [B].
+        """Open the data set; batches hold ``image`` float32 [B, H, W, C] and, with labels,
+        ``label`` int32 [B].
 
         Raises:
-          UserError: a name that does not exist, a set that is not prepared, damaged or without
-            images.
+          UserError: the set does not exist, is not prepared, is damaged or has no images.
         """
         root = data_folder("tfds", self.root)
         drawn = pictures(self.name) if root is None and not _is_in_default(self.name) else None
@@ -94,7 +95,10 @@ class TFDS:
                 f"{self.name} has no split named train; it has {', '.join(info.splits)}"
             )
         if self.validation and "validation" in names and "test" in names:
-            raise UserError(f"{self.name} has a validation split of its own; leave validation at 0")
+            raise UserError(
+                f"validation must be 0 for {self.name}, which has its own validation split",
+                "validation",
+            )
 
         fingerprint = hash_splits(info, names)
         counts = {name: info.splits[name].num_examples for name in names}
@@ -135,8 +139,8 @@ class TFDS:
         return dataset(whole, classes=10, fingerprint=array_fingerprint(splits))
 
     def _decode_split(self, reader: TfdsReader, count: int, key: str) -> Raw:
-        """All ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache if
-        there.
+        """Return all ``count`` images uint8 [N, H, W, C] and labels [N] of a split, from the cache
+        if possible.
         """
         path = cache_folder() / f"{digest([key.encode()])}.npz"
         if self.cache:
@@ -157,17 +161,17 @@ class TFDS:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with part.open("wb") as file:
                     np.savez(file, image=images, **({} if labels is None else {"label": labels}))  # type: ignore[arg-type]
-                part.replace(path)  # whole or not at all
-            except OSError:  # no room, or not ours to write: the cache only saves time
+                part.replace(path)  # so that the file is never incomplete
+            except OSError:  # no disk space, or no permission: the cache only saves time
                 part.unlink(missing_ok=True)
         return images, labels
 
 
 @dataclass(frozen=True)
 class TfdsReader:
-    """Rows [B] of a split to images uint8 [B, H, W, C] and labels [B] int32 or None."""
+    """Reads rows [B] of a split as images uint8 [B, H, W, C] and labels [B] int32 or None."""
 
-    records: Sequence[Any]  # a TFDS data source that leaves images as the bytes of their files
+    records: Sequence[Any]  # a TFDS data source that returns images as encoded files
     image: str
     label: str | None
     size: tuple[int, int] | None
@@ -200,16 +204,16 @@ class TfdsReader:
 
 
 def _is_in_default(name: str) -> bool:
-    """Whether TFDS's own folder holds a set of that name, in whatever state."""
+    """Return whether TFDS's own folder has a set of that name, complete or not."""
     own = os.environ.get("TFDS_DATA_DIR") or Path.home() / "tensorflow_datasets"
     return (Path(own) / re.split("[/:]", name)[0]).exists()
 
 
 def load_builder(name: str, root: str | None) -> Any:
-    """The TFDS builder of a prepared set; a ``root`` of None leaves the place to TFDS.
+    """Return the TFDS builder of a prepared set; if ``root`` is None, TFDS chooses the folder.
 
     Raises:
-      UserError: the set does not exist, is not prepared, or only TensorFlow reads it.
+      UserError: the set does not exist, is not prepared, or can only be read by TensorFlow.
     """
     try:
         import tensorflow_datasets as tfds
@@ -232,11 +236,12 @@ def load_builder(name: str, root: str | None) -> Any:
         AssertionError,
         RuntimeError,
         ValueError,
-    ) as error:  # a version or config that does not exist
+    ) as error:
+        # The version or config does not exist.
         raise UserError(f"TFDS cannot open {name}: {_first_line(error)}") from error
     except (UserError, MemoryError):
         raise
-    except Exception as error:  # of damaged files it raises almost anything
+    except Exception as error:  # damaged files raise almost anything
         raise UserError(
             f"{name} in {folder} is damaged, prepare it again ({_first_line(error)})", folder
         ) from error
@@ -247,7 +252,7 @@ def load_builder(name: str, root: str | None) -> Any:
     except NotImplementedError as error:
         kind = builder.info.file_format.value
         raise UserError(
-            f"{name} in {folder} is a {kind} copy, which only TensorFlow reads; "
+            f"{name} in {folder} is a {kind} copy, which only TensorFlow can read; "
             f"delete it or choose another root, then: {prepare}"
         ) from error
     except Exception as error:
@@ -258,11 +263,10 @@ def load_builder(name: str, root: str | None) -> Any:
 
 
 def _check_code(folder: Path) -> None:
-    """Refuse features of classes that are not TFDS's own: their modules are imported as a set is
-    opened.
+    """Refuse feature classes from outside TFDS, because opening a set imports their modules.
 
     Raises:
-      Untrusted: a features.json names one, and the user has not allowed its module.
+      Untrusted: a features.json names such a class, and the user does not trust its module.
       UserError: a features.json is damaged.
     """
     for path in sorted(folder.rglob("features.json")):
@@ -289,7 +293,7 @@ def _first_line(error: Exception) -> str:
 
 
 def features(info: Any) -> tuple[str, str | None]:
-    """The names of the image and of the class label, preferring the plain ones."""
+    """Return the names of the image and label features, preferring "image" and "label"."""
     import tensorflow_datasets as tfds
 
     def first(kind: type, plain: str) -> str | None:
@@ -305,23 +309,23 @@ def features(info: Any) -> tuple[str, str | None]:
 
 
 def _shape(info: Any, image: str, size: tuple[int, int] | None) -> tuple[int, int, int]:
-    """[H, W, C] of an image as it is given to the model."""
+    """Return [H, W, C] of the images that the model gets."""
     feature = info.features[image]
     height, width, channels = feature.shape
     if feature.np_dtype != np.uint8:
-        raise UserError(
-            f"{info.full_name} has images of {feature.np_dtype.__name__}; only uint8 ones are read"
-        )
+        raise UserError(f"{info.full_name} must have uint8 images, got {feature.np_dtype.__name__}")
     if size is None and None in (height, width):
         raise UserError(
-            f"the images of {info.full_name} differ in size; size=(height, width) resizes them"
+            f"the images of {info.full_name} differ in size; set size=(height, width) to resize "
+            "them",
+            "size",
         )
     return (*(size or (height, width)), 1 if channels == 1 else 3)
 
 
 def records(builder: Any, split: str, image: str) -> Sequence[Any]:
-    """The records of a split with the image still encoded: TFDS's own decoding takes twice the
-    time.
+    """Return the records of a split with images still encoded, as TFDS's decoding is half as
+    fast.
     """
     import tensorflow_datasets as tfds
 
@@ -329,7 +333,7 @@ def records(builder: Any, split: str, image: str) -> Sequence[Any]:
 
 
 def hash_splits(info: Any, splits: Sequence[str]) -> str:
-    """A hash of the prepared files of ``splits``.
+    """Return a hash of the prepared files of ``splits``.
 
     Raises:
       UserError: some are missing.
@@ -340,5 +344,5 @@ def hash_splits(info: Any, splits: Sequence[str]) -> str:
         )
     except OSError as error:
         raise UserError(
-            f"{info.full_name}: its files are not all there, prepare it again ({error})"
+            f"{info.full_name}: some of its files are missing, prepare it again ({error})"
         ) from error

@@ -1,4 +1,4 @@
-"""TextRows prepared by TensorFlow Datasets, read without TensorFlow."""
+"""Read texts prepared by TensorFlow Datasets without TensorFlow."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from genjax.errors import UserError, unknown_name
 
 @checks.frozen
 class TFDSText:
-    """A text feature of a data set prepared by TensorFlow Datasets as array_record; each example is
-    a document.
+    """Reads a text feature of a set that TensorFlow Datasets has prepared as array_record; each
+    example is a document.
 
-    The set's own splits "train", "validation" and "test" are taken.
+    The splits are the set's own "train", "validation" and "test".
 
     Attributes:
-      name: as TFDS spells it, with "/config" and ":version" if wanted.
-      root: the folder of prepared sets; None takes $GENJAX_DATA/tfds if GENJAX_DATA is set, else
-        TFDS's own folder.
-      feature: that holds the text; None takes the first one that does.
-      codec: without a vocabulary, it is fitted to the training text.
+      name: name of the set in TFDS, optionally with "/config" and ":version".
+      root: folder of prepared sets; None for $GENJAX_DATA/tfds, or for the default of TFDS if
+        GENJAX_DATA is not set.
+      feature: name of the text feature; None for the first text feature.
+      codec: codec of the text; without a vocabulary it is fitted to the training text.
       layout: how documents become rows.
-      split: what is held out of a set that has a training split alone; None holds out nothing.
-      cache: the folder where tokens are kept; None takes ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+      split: how to split a set that only has a training split; None holds out nothing.
+      cache: folder for tokens; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
     name: str = "tiny_shakespeare"
@@ -49,11 +49,10 @@ class TFDSText:
     cache: str | None = None
 
     def open(self) -> Dataset:
-        """Batches of ``tokens`` and what else the layout gives.
+        """Open the data set; batches hold ``tokens`` and the other entries of the layout.
 
         Raises:
-          UserError: a name that does not exist, a set that is not prepared, damaged or without
-            text.
+          UserError: the set does not exist, is not prepared, is damaged or has no text.
         """
         builder = load_builder(self.name, data_folder("tfds", self.root))
         names = [name for name in ("train", "validation", "test") if name in builder.info.splits]
@@ -69,7 +68,8 @@ class TFDSText:
         if self.split is not None:
             if len(parts) > 1:
                 raise UserError(
-                    f"{self.name} has splits of its own, {', '.join(parts)}; leave split at None"
+                    f"split must be None for {self.name}, which has its own: {', '.join(parts)}",
+                    "split",
                 )
             parts = dict(self.split.split(parts["train"]))
         return text_dataset(parts, self.codec, self.layout, self.cache, left, self.name)
@@ -120,7 +120,7 @@ class RecordTexts:
 
 
 def _feature(info: Any, wanted: str | None) -> str:
-    """The name of the text feature."""
+    """Return the name of the text feature."""
     import tensorflow_datasets as tfds
 
     texts = [name for name, feature in info.features.items() if type(feature) is tfds.features.Text]

@@ -1,8 +1,7 @@
-"""Rows of a table to model space and back: numbers by the mode that they belong to, categories by
-their place.
+"""The codec of tables: numbers are normalised within their mode, categories are numbered.
 
-The normalisation of CTGAN (Xu et al., arXiv 1907.00503), but that the mode of a number is the most
-probable one instead of a draw, so that a row is the same each time it is seen.
+This is the normalisation of CTGAN (Xu et al., arXiv 1907.00503), except that the mode of a number
+is the most probable one instead of a random draw, so that a row is always encoded alike.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ Columns = dict[
     str, np.ndarray
 ]  # numbers float64 [N], NaN where missing; categories str [N], None if missing
 
-WIDTH = 4.0  # standard deviations of a mode that a number of 1 represents
+WIDTH = 4.0  # standard deviations of a mode that are scaled to 1
 
 
 @checks.frozen
 class NumberColumn:
-    """A column of numbers as a mixture of Gaussians: a number is its mode and where it lies in
-    that.
+    """A column of numbers as a mixture of Gaussians: a number is encoded as its mode and its
+    position in that mode.
 
     Attributes:
-      name: of the column.
-      weights: of the modes.
-      means: of the modes.
-      stds: of the modes.
-      decimals: that numbers are rounded to when they are decoded, 0 for whole numbers; None leaves
-        them as they are.
-      missing: whether a number may be missing, which is a mode of its own, the last.
-      low: the smallest number that a sample may have, that of the training rows; None for any.
-      high: and the largest one.
+      name: name of the column.
+      weights: weights of the modes.
+      means: means of the modes.
+      stds: standard deviations of the modes.
+      decimals: decimals to which decoded numbers are rounded, 0 for whole numbers; None does not
+        round.
+      missing: whether numbers may be missing, which is an extra mode, the last.
+      low: smallest number of a sample, from the training rows; None for no limit.
+      high: largest number of a sample; None for no limit.
     """
 
     name: str
@@ -59,12 +58,10 @@ class NumberColumn:
     def __post_init__(self) -> None:
         if not len(self.weights) == len(self.means) == len(self.stds) >= 1:
             raise UserError(
-                f"weights, means and stds of {self.name!r} must be as many, and at least one"
+                f"weights, means and stds of {self.name!r} must have the same length, at least 1"
             )
         if min(self.weights) <= 0 or min(self.stds) <= 0:
-            raise UserError(
-                f"weights and standard deviations of the modes of {self.name!r} are above 0"
-            )
+            raise UserError(f"weights and stds of {self.name!r} must be > 0")
         if self.low is not None and self.high is not None and not self.low <= self.high:
             raise UserError(
                 f"low of {self.name!r} must be at most high, got {self.low} and {self.high}"
@@ -72,15 +69,15 @@ class NumberColumn:
 
     @property
     def size(self) -> int:
-        """How many modes there are."""
+        """Number of modes."""
         return len(self.means) + self.missing
 
     def encode(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers [N], NaN where missing, to where they lie in their mode float32 [N], and the mode
-        int32 [N].
+        """Encode numbers [N], NaN where missing: positions in the mode float32 [N], modes int32
+        [N].
 
         Raises:
-          UserError: a number is missing, which none is in the training rows.
+          UserError: a number is missing, but none is in the training rows.
         """
         absent = np.isnan(values)
         if absent.any() and not self.missing:
@@ -97,18 +94,18 @@ class NumberColumn:
         ).astype(np.int32)
 
     def decode(self, within: np.ndarray, mode: np.ndarray) -> np.ndarray:
-        """The inverse: numbers float64 [N]; what is not finite is missing."""
+        """Return the numbers float64 [N] of positions and modes; missing numbers are NaN."""
         absent = (mode == len(self.means)) | ~np.isfinite(within)
         chosen = np.where(absent, 0, mode)
         values = np.asarray(self.means)[chosen] + WIDTH * np.asarray(self.stds)[
             chosen
         ] * within.astype(np.float64)
         if self.decimals is not None:
-            values = np.round(values, self.decimals) + 0.0  # no negative zero
+            values = np.round(values, self.decimals) + 0.0  # avoids negative zero
         return np.where(absent, np.nan, values)
 
     def clip(self, values: np.ndarray) -> np.ndarray:
-        """Numbers [N], with those outside of the range at its nearer end."""
+        """Clip numbers [N] to the range of the column."""
         return (
             values
             if self.low is None and self.high is None
@@ -116,7 +113,7 @@ class NumberColumn:
         )
 
     def format(self, values: np.ndarray) -> list[str]:
-        """Numbers as written in a file, "" where one is missing."""
+        """Format numbers as in a file; "" where one is missing."""
         form = ".9g" if self.decimals is None else f".{self.decimals}f"
         return ["" if np.isnan(value) else format(value, form) for value in values]
 
@@ -126,9 +123,9 @@ class CategoryColumn:
     """A column of categories.
 
     Attributes:
-      name: of the column.
+      name: name of the column.
       values: the categories.
-      missing: whether one may be missing, which is a category of its own, the last.
+      missing: whether values may be missing, which is an extra category, the last.
     """
 
     name: str
@@ -138,20 +135,20 @@ class CategoryColumn:
     def __post_init__(self) -> None:
         if not self.values or len(set(self.values)) < len(self.values):
             raise UserError(
-                f"the categories of {self.name!r} differ, and there is one at least, not "
-                f"{self.values}"
+                f"values of {self.name!r} must be distinct and at least one, got {self.values}",
+                "values",
             )
 
     @property
     def size(self) -> int:
-        """How many categories there are."""
+        """Number of categories."""
         return len(self.values) + self.missing
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """Categories [N], None if missing, to their places int32 [N].
+        """Encode categories [N], None if missing, as their indices int32 [N].
 
         Raises:
-          UserError: one is none of the training rows.
+          UserError: a category is not in the training rows.
         """
         places: dict[str | None, int] = {value: place for place, value in enumerate(self.values)}
         if self.missing:
@@ -165,25 +162,25 @@ class CategoryColumn:
         return np.array([places[value] for value in values], np.int32)
 
     def decode(self, places: np.ndarray) -> np.ndarray:
-        """The inverse: object [N]."""
+        """Return the categories of indices [N], object [N], None if missing."""
         return np.array([*self.values, None], object)[places]
 
     def format(self, values: np.ndarray) -> list[str]:
-        """Categories as written in a file, "" where one is missing."""
+        """Format categories as in a file; "" where one is missing."""
         return ["" if value is None else value for value in values]
 
 
 @checks.frozen
 class TableCodec:
-    """Rows of a table as vectors [D]: where its numbers lie in their modes, then a one-hot block
-    each of the modes of every column of numbers and of the categories of every column of those.
+    """Encodes rows of a table as vectors [D]: the positions of the numbers in their modes, then a
+    one-hot block for the modes of each numeric column and for each column of categories.
 
     Attributes:
-      numbers: the columns of numbers.
-      categories: and those of categories.
-      order: the names of all, as written in the table.
-      target: the column that is to be predicted from the others; None for none.
-      dates: columns of a file that are kept as several, instead of the first of these.
+      numbers: numeric columns.
+      categories: columns of categories.
+      order: names of all columns in the order of the table.
+      target: column to predict from the others; None for none.
+      dates: date columns of the file, each of which is split into several numeric columns.
     """
 
     numbers: tuple[NumberColumn, ...]
@@ -194,9 +191,7 @@ class TableCodec:
 
     def __post_init__(self) -> None:
         if sorted(self.order) != sorted(column.name for column in self.columns):
-            raise UserError(
-                f"the order of the columns names each of them once, unlike {self.order}"
-            )
+            raise UserError(f"order must name each column once, got {self.order}", "order")
         if self.target is not None and self.target not in self.order:
             raise unknown_name("target column", self.target, self.order)
         for date in self.dates:
@@ -214,20 +209,20 @@ class TableCodec:
 
     @property
     def columns(self) -> tuple[NumberColumn | CategoryColumn, ...]:
-        """All of them, the numbers first."""
+        """All columns, the numeric ones first."""
         return (*self.numbers, *self.categories)
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """How many values each column of ``categorical`` takes."""
+        """Number of values of each column of ``categorical``."""
         return tuple(column.size for column in self.columns)
 
     def encode(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Columns [N] by name to ``numeric`` float32 [N, Kn], where each number lies in its mode,
-        and ``categorical`` int32 [N, K], the mode of each number and then the categories.
+        """Encode columns [N] by name as ``numeric`` float32 [N, Kn], positions in the modes, and
+        ``categorical`` int32 [N, K], the modes and then the categories.
 
         Raises:
-          UserError: a column is missing or unknown, or holds what none of the training rows does.
+          UserError: a column is missing or unknown, or has a value that no training row has.
         """
         for name in raw:
             if name not in self.order:
@@ -248,26 +243,26 @@ class TableCodec:
         }
 
     def decode(self, samples: np.ndarray) -> Columns:
-        """Samples [N, D] to columns in the order of the table; of a block the largest value counts.
+        """Decode samples [N, D] to columns in the order of the table; the largest value of a block
+        counts.
 
-        Numbers outside the range of a column are clipped to it, which ``decode_columns`` does not
-        do.
+        Unlike in ``decode_columns``, numbers are clipped to the range of their column.
         """
         numeric, hot = blocks(np.asarray(samples), self.sizes)
         columns = self.decode_columns(numeric, np.stack([block.argmax(-1) for block in hot], 1))
         return columns | {column.name: column.clip(columns[column.name]) for column in self.numbers}
 
     def _outside(self, samples: np.ndarray, columns: Columns) -> int:
-        """How many numbers of samples are others in the columns that ``decode`` has made of
-        them.
-        """
+        """Return how many numbers ``decode`` has clipped."""
         numeric, hot = blocks(samples, self.sizes)
         whole = self.decode_columns(numeric, np.stack([block.argmax(-1) for block in hot], 1))
         pairs = ((whole[column.name], columns[column.name]) for column in self.numbers)
         return sum(int(((a != b) & ~np.isnan(a)).sum()) for a, b in pairs)
 
     def decode_columns(self, numeric: np.ndarray, categorical: np.ndarray) -> Columns:
-        """The inverse of ``encode``, from ``numeric`` [N, Kn] and ``categorical`` [N, K]."""
+        """Return the columns of ``numeric`` [N, Kn] and ``categorical`` [N, K], inverting
+        ``encode``.
+        """
         places = categorical.T
         found = {
             column.name: column.decode(numeric[:, i], places[i])
@@ -278,17 +273,16 @@ class TableCodec:
         return {name: found[name] for name in self.order}
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """The decoded samples [N, D] at ``stem`` + ".csv", and a picture of each column's
-        distribution next to it.
+        """Write the decoded samples [N, D] as CSV, and a plot of each column's distribution.
 
         Returns:
-          The table's path.
+          The path of the table.
         """
         columns = self.decode(samples)
         if outside := self._outside(np.asarray(samples), columns):
             note(
-                f"{stem.name}.csv: {outside:,} numbers outside of the range of the training rows "
-                "are held at its end"
+                f"{stem.name}.csv: {outside:,} numbers are clipped to the range of the training "
+                "rows"
             )
         write_file(stem, ".png", png_bytes(marginals({"samples": columns})))
         cells = self.format(columns)
@@ -299,9 +293,7 @@ class TableCodec:
         return write_file(stem, ".csv", buffer.getvalue().encode())
 
     def format(self, columns: Columns) -> dict[str, list[str]]:
-        """The columns [N] of ``decode`` as those of a file, in its order: dates are put
-        together from their parts.
-        """
+        """Format the columns [N] of ``decode`` as in a file, with dates joined from their parts."""
         cells = {column.name: column.format(columns[column.name]) for column in self.columns}
         parts = {name for date in self.dates for name in date.parts.values()}
         whole = {date.name: date.format(columns) for date in self.dates}

@@ -1,5 +1,5 @@
-"""Columns of ISO dates and times as numbers: days, seconds and fractions, each of which
-float32 holds exactly.
+"""Convert ISO dates and times to numeric columns: days, seconds and fractions, each of which
+float32 represents exactly.
 """
 
 from __future__ import annotations
@@ -15,27 +15,26 @@ from genjax.errors import UserError
 CLOCK = r"([01]\d|2[0-3]):([0-5]\d)(?::([0-5]\d)(?:[.,](\d{1,9}))?)?"
 ZONE = r"(Z| ?UTC| ?[+-]\d\d(?::?\d\d)?)?"
 ISO = re.compile(rf"(\d{{4}}-\d\d-\d\d)(?:([T ]){CLOCK}{ZONE})?|{CLOCK}{ZONE}", re.ASCII)
-COMPACT = re.compile(
-    r"(?:1[89]|20|21)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re.ASCII
-)  # of three centuries
-MICRO = 6  # digits of a fraction in one number; those after them are another
+# Days in three centuries.
+COMPACT = re.compile(r"(?:1[89]|20|21)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", re.ASCII)
+MICRO = 6  # digits of a fraction in one number; further digits form another
 DAY = 86_400
 
 
 @checks.frozen
 class DateColumn:
-    """A column of dates, times or both, which is kept as a column of numbers for each of its parts.
+    """A column of dates, times or both, split into a numeric column for each part.
 
-    The first part has the name of the column. A zone that differs from row to row is a column of
+    The first part has the name of the column. A zone that differs between rows becomes a column of
     categories.
 
     Attributes:
-      name: of the column.
-      between: what is between date and time; "" for a date alone, None for a time alone.
-      seconds: whether a time is written with its seconds.
-      digits: after the decimal point of the seconds.
-      zone: of all times, as it is written; None if it differs from row to row.
-      compact: whether a date is written without hyphens.
+      name: name of the column.
+      between: text between date and time; "" for a date only, None for a time only.
+      seconds: whether times are written with seconds.
+      digits: number of digits after the decimal point of the seconds.
+      zone: zone of all times as written; None if it differs between rows.
+      compact: whether dates are written without hyphens.
     """
 
     name: str
@@ -47,7 +46,7 @@ class DateColumn:
 
     @property
     def parts(self) -> dict[str, str]:
-        """The name of the column that holds each part."""
+        """Name of the column of each part."""
         kinds = [] if self.between is None else ["day"]
         kinds += [] if self.between == "" else ["time"]
         kinds += ["fraction"] if self.digits else []
@@ -59,17 +58,14 @@ class DateColumn:
         }
 
     def format(self, columns: Mapping[str, np.ndarray]) -> list[str]:
-        """The dates [N] of the columns of their parts as written in a file, "" where one is
-        missing.
-        """
+        """Format the dates [N] of columns of parts as in the file; "" where one is missing."""
         values = {kind: columns[name] for kind, name in self.parts.items()}
         numbers = [part for kind, part in values.items() if kind != "zone"]
         gone = np.isnan(np.stack(numbers)).any(0)
         texts = [""] * len(gone)
         if "day" in values:
-            days = np.clip(
-                np.where(gone, 0, values["day"]), -719_162, 2_932_896
-            )  # the years 1 to 9999
+            # Python's dates have the years 1 to 9999.
+            days = np.clip(np.where(gone, 0, values["day"]), -719_162, 2_932_896)
             texts = np.datetime_as_string(np.rint(days).astype("datetime64[D]")).tolist()
             texts = [text.replace("-", "") for text in texts] if self.compact else texts
         if "time" in values:
@@ -115,16 +111,17 @@ class DateColumn:
 def dates(
     name: str, cells: Sequence[str | None], title: str
 ) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
-    """A column of ISO dates or times, and the columns of its parts; None if no cell is one.
+    """Parse a column of ISO dates or times; return it with the columns of its parts, or None if no
+    cell is one.
 
     Args:
-      name: of the column.
-      cells: None if one is missing.
-      title: what a person calls the table.
+      name: name of the column.
+      cells: cells of the column; None where one is missing.
+      title: name of the table in messages.
 
     Raises:
-      UserError: most of the cells are such but not all of them, one is not a day, or some have a
-        time and others have none.
+      UserError: most cells but not all are dates or times, a date does not exist, or only some
+        cells have a time.
     """
     forms = {cell: None if cell is None else ISO.fullmatch(cell.strip()) for cell in set(cells)}
     matches = [forms[cell] for cell in cells]
@@ -135,7 +132,7 @@ def dates(
     found = [None if match is None else parts_of[match] for match in matches]
     _check_one_form(name, cells, found, title)
     first = next(groups for groups in found if groups is not None)
-    # date, between, and then hour, minute, second, fraction, zone of whichever form it is
+    # Date, text between, then hour, minute, second, fraction and zone of the form that matched.
     times = [None if g is None else (g[2:7] if g[0] is not None else g[7:]) for g in found]
     zones = {time[4] or "" for time in times if time is not None}
     digits = max(len(time[3] or "") for time in times if time is not None)
@@ -173,14 +170,14 @@ def _check_one_form(
     found: Sequence[tuple[str | None, ...] | None],
     title: str,
 ) -> None:
-    """Refuse cells of which some are no dates, or some have a time or a date and others none."""
+    """Refuse cells if only some are dates, or only some have a time or a date."""
     known = sum(cell is not None for cell in cells)
     fitting = sum(groups is not None for groups in found)
     if fitting < known:
         row = next(i for i, cell in enumerate(cells) if cell is not None and found[i] is None)
         raise UserError(
             f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where {fitting:,} of "
-            f"{known:,} values are ISO dates or times: mend it, or list it in missing, or the "
+            f"{known:,} values are ISO dates or times: correct it, list it in missing, or list the "
             "column in categorical or drop",
             title,
         )
@@ -189,9 +186,8 @@ def _check_one_form(
     for row, form in enumerate(forms):
         if form not in (None, first):
             raise UserError(
-                f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, where others have a "
-                "date and a time, or one of the two: write all in one form, or leave the column "
-                "out (drop)",
+                f"row {row + 1:,} of {title} has {cells[row]!r} in {name!r}, but other rows have "
+                "another form of date and time: use one form, or leave the column out (drop)",
                 title,
             )
 
@@ -199,8 +195,8 @@ def _check_one_form(
 def compact_dates(
     name: str, cells: Sequence[str | None]
 ) -> tuple[DateColumn, dict[str, np.ndarray]] | None:
-    """A column of dates such as 20240229, as of ``dates``; None if one of the cells is none,
-    or all are the same.
+    """Parse a column of dates such as 20240229, like ``dates``; None if a cell is not one, or all
+    are equal.
     """
     if not all(COMPACT.fullmatch(cell.strip()) for cell in cells if cell is not None):
         return None
@@ -217,7 +213,7 @@ def compact_dates(
 
 
 def _count(time: Sequence[str | None], seconds: bool) -> int:
-    """Seconds since midnight, or minutes where no time has seconds."""
+    """Return the seconds since midnight, or the minutes if times have no seconds."""
     hour, minute, second = (int(part or 0) for part in time[:3])
     return (hour * 60 + minute) * 60 + second if seconds else hour * 60 + minute
 
@@ -228,7 +224,7 @@ def _numbers(times: Sequence[tuple[str | None, ...] | None], count: object) -> n
 
 
 def _days(name: str, days: Sequence[str | None], title: str) -> np.ndarray:
-    """Days since 1970-01-01 float64 [N]."""
+    """Return the days since 1970-01-01, float64 [N]."""
     try:
         if any(day is not None and day < "0001" for day in days):
             raise ValueError
@@ -236,9 +232,8 @@ def _days(name: str, days: Sequence[str | None], title: str) -> np.ndarray:
     except ValueError:
         row = next(i for i, day in enumerate(days) if day is not None and not _is_day(day))
         raise UserError(
-            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is not a day: fix it "
-            "or list it in "
-            "missing",
+            f"row {row + 1:,} of {title} has {days[row]!r} in {name!r}, which is not a date: "
+            "correct it, or list it in missing",
             title,
         ) from None
     return np.where(np.isnat(found), np.nan, found.astype(np.int64).astype(np.float64))

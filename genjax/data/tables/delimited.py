@@ -1,7 +1,7 @@
-"""The rows of CSV and TSV files: one reader for all that takes such files.
+"""Read the rows of CSV and TSV files; everything that reads such files uses this module.
 
-A row has as many values as the header has names. What breaks that rule is a fault of the row, which
-the caller refuses or sets aside; no row is cut or filled up.
+A row must have as many values as the header has names. Otherwise it has a fault, and the caller
+refuses it or sets it aside; no row is cut or padded.
 """
 
 from __future__ import annotations
@@ -23,12 +23,11 @@ OTHERS = {
     ";": "a semicolon",
     "\t": "a tab",
     "|": "a bar",
-}  # what may separate columns as well
+}  # other delimiters that are tried
 PACKED = frozenset({".gz", ".bz2", ".xz", ".lzma", ".zip", ".zst", ".lz4"})
 LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
-LONGEST = min(
-    sys.maxsize, 2**31 - 1
-)  # characters of a field; the csv module's own limit would refuse a long text
+# Longest field in characters; the csv module's own limit would refuse a long text.
+LONGEST = min(sys.maxsize, 2**31 - 1)
 
 
 @checks.frozen
@@ -36,12 +35,11 @@ class Dialect:
     """How rows are written.
 
     Attributes:
-      delimiter: between values, one character.
-      quote: around values that hold the delimiter, itself (twice) or a line end; "" where quotes
-        are letters as any other.
-      escape: before a character that represents itself; "" for none.
-      guessed: whether the delimiter was taken by the name of the file, so that another one is
-        looked for.
+      delimiter: character between values.
+      quote: character around values that contain the delimiter, the quote (doubled) or a line end;
+        "" if quotes are ordinary characters.
+      escape: character that makes the next one literal; "" for none.
+      guessed: whether the delimiter follows from the file name, so that it is checked.
     """
 
     delimiter: str = ","
@@ -53,11 +51,11 @@ class Dialect:
 def choose_dialect(
     name: str, delimiter: str | None, quote: str | None, escape: str | None
 ) -> Dialect:
-    """The dialect of a file by its name, where nothing else is given: tabs and no quotes in .tsv,
-    as that is written.
+    """Return the dialect of a file; what is None follows from its name: .tsv has tabs and no
+    quotes.
 
     Raises:
-      UserError: one of them is not a single character, or two of them are the same.
+      UserError: one of the characters is not a single one, or two of them are equal.
     """
     suffixes = [suffix.lower() for suffix in PurePath(name).suffixes]
     while suffixes and suffixes[-1] in PACKED:
@@ -74,7 +72,7 @@ def choose_dialect(
 
 
 def check_dialect(delimiter: str | None, quote: str | None, escape: str | None) -> None:
-    """Raises UserError where no rows can be written so."""
+    """Raise ``UserError`` if rows cannot be written in this way."""
     if delimiter is not None and (len(delimiter) != 1 or delimiter in "\r\n"):
         raise UserError(f"delimiter must be one character, got {delimiter!r}", "delimiter")
     for name, value in (("quote", quote), ("escape", escape)):
@@ -92,11 +90,11 @@ class Row(NamedTuple):
     """A row below the header.
 
     Attributes:
-      number: of the row, from 1; empty lines are not counted.
-      starts: the line that it starts at, from 1.
-      ends: and the one that it ends at.
-      cells: its values; fewer or more than there are names, or none, where it has a fault.
-      fault: what is wrong with it.
+      number: number of the row, from 1; empty lines are not counted.
+      starts: line on which the row starts, from 1.
+      ends: line on which it ends.
+      cells: values; their number may be wrong if the row has a fault.
+      fault: what is wrong with the row; None if nothing is.
     """
 
     number: int
@@ -107,12 +105,12 @@ class Row(NamedTuple):
 
 
 class DelimitedRows:
-    """The rows of a file, to be read once.
+    """The rows of a file, which can be read once.
 
     Attributes:
-      names: those of the columns, without the blanks around them.
-      empty: lines without anything, which have been skipped so far.
-      trimmed: rows so far whose blanks after delimiters were left out.
+      names: names of the columns, without surrounding blanks.
+      empty: number of empty lines skipped so far.
+      trimmed: number of rows so far whose blanks after delimiters were left out.
     """
 
     def __init__(
@@ -122,15 +120,16 @@ class DelimitedRows:
         dialect: Dialect,
         decode: Callable[[list[str]], list[str]] | None = None,
     ) -> None:
-        """Reads the header.
+        """Read the header.
 
         Args:
-          title: what a person calls the file.
-          lines: of it with their ends, split at line feeds.
-          decode: what is done to the values of a row; its ValueError is a fault of the row.
+          title: name of the file in messages.
+          lines: lines of the file, with their line feeds.
+          dialect: how the rows are written.
+          decode: function applied to the values of a row; its ValueError is a fault of the row.
 
         Raises:
-          ValueError: there is no header, or it does not name each column by a name of its own.
+          ValueError: there is no header, or its names are not distinct.
         """
         self.title = title
         self.empty = self.trimmed = 0
@@ -138,11 +137,11 @@ class DelimitedRows:
         self._dialect = dialect
         self._lines = _split(iter(lines), dialect.quote)
         self._pending: deque[str] = deque()
-        self._taken: list[str] = []  # the lines of the row that is read
+        self._taken: list[str] = []  # the lines of the current row
         self._line = 0
         self._blanks = False
-        self._odd = False  # whether a line of the row has blanks before a quote
-        self._null = False  # or a NUL character
+        self._odd = False  # whether the row has blanks before a quote
+        self._null = False  # whether the row has a NUL character
         quote, delimiter = re.escape(dialect.quote), re.escape(dialect.delimiter)
         self._spaced = (
             re.compile(rf"(?:^|{delimiter}) +{quote}")
@@ -195,20 +194,17 @@ class DelimitedRows:
                     "it"
                 )
             if names.index(name) != place - 1:
-                raise ValueError(f"{self.title} has two columns of the name {name!r}: rename one")
+                raise ValueError(f"{self.title} has two columns named {name!r}: rename one")
         if len(names) == 1 and self._dialect.guessed:
             self._check_delimiter()
-        if len(names) > 1 and all(
-            name[:1] == " " for name in given[1:]
-        ):  # "a, b": the blanks belong to the commas
+        if len(names) > 1 and all(name[:1] == " " for name in given[1:]):
+            # In "a, b" the blanks belong to the commas.
             self._blanks = True
             self._records = self._parse()
         return names
 
     def _check_delimiter(self) -> None:
-        """Refuse a header of one name that is one of several, and so is the row below it, by
-        another delimiter.
-        """
+        """Refuse a header of one column if another delimiter splits it and the first row alike."""
         header = self._taken[0]
         below = next(self._lines, None)
         if below is None:
@@ -221,13 +217,12 @@ class DelimitedRows:
             first, second = (len(_cells(line, other, quote)) for line in (header, below))
             if first == second > 1:
                 raise ValueError(
-                    f"the one column {header.strip()!r} of {self.title} would be {first} columns "
-                    f"by {called}: "
-                    f"if that separates them, give delimiter={other!r}"
+                    f"the single column {header.strip()!r} of {self.title} would be {first} "
+                    f"columns if split at {called}: if that is right, set delimiter={other!r}"
                 )
 
     def _parse(self) -> Iterator[tuple[int, list[str], str | None]]:
-        """The line each row starts at, its values as they stand, and what is wrong with it."""
+        """Yield the first line of each row, its raw values, and its fault or None."""
         if not self._dialect.quote and not self._dialect.escape:
             yield from self._parse_unquoted()
             return
@@ -245,16 +240,14 @@ class DelimitedRows:
                 return
             except csv.Error as error:
                 fault = _fault(error)
-            if (
-                self._odd and not self._blanks
-            ):  # 1, "a, b": read the row again without the blanks before quotes
+            if self._odd and not self._blanks:
+                # In 1, "a, b" there is a blank before a quote: read the row again without it.
                 self._line -= len(self._taken)
                 self._pending.extendleft(reversed(self._taken))
                 self._taken.clear()
                 try:
                     again = next(self._make_reader(True))
-                    # equal but for blanks: what looked like a quote after blanks stands within a
-                    # value
+                    # Only blanks differ: the quote after blanks is inside a value.
                     same = [cell.lstrip(" ") for cell in again] == [
                         cell.lstrip(" ") for cell in cells
                     ]
@@ -278,8 +271,8 @@ class DelimitedRows:
             self._taken.clear()
 
     def _make_reader(self, blanks: bool) -> Iterator[list[str]]:
-        """The csv module's reader of the lines that are left; ``blanks`` after a delimiter are
-        left out.
+        """Return a csv reader for the remaining lines; with ``blanks`` it skips those after a
+        delimiter.
         """
         dialect = self._dialect
         return csv.reader(
@@ -335,9 +328,7 @@ def _cells(line: str, delimiter: str, quote: str) -> list[str]:
 
 
 def _split(lines: Iterator[str], quote: str) -> Iterator[str]:
-    """The lines themselves; those of a file whose lines end in carriage returns alone are
-    split there.
-    """
+    """Yield the lines, split at carriage returns if the file has no other line ends."""
     first = next(lines, None)
     if first is None:
         return

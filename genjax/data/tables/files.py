@@ -1,4 +1,4 @@
-"""Tables of CSV and Parquet files as columns of text, and which of the columns hold numbers."""
+"""Read tables from CSV and Parquet files as columns of text, and convert them to numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from genjax.data.tables.types import Typed, Typing
 from genjax.data.tally import EMPTY_LINES, TRIMMED
 from genjax.errors import UserError, unknown_name
 
-ROWS = 10_000  # of a file that are taken apart at once
+ROWS = 10_000  # rows converted to columns at once
 MISSING = ("", "NA", "NaN", "nan", "NULL", "null")
 
 Cells = list[str | None]
@@ -29,13 +29,13 @@ Cells = list[str | None]
 
 @dataclass(frozen=True)
 class StoredTable:
-    """A table as it is stored.
+    """A table as stored.
 
     Attributes:
-      title: what a person calls it.
-      columns: the cells of each column in the order of the table, None if one is missing.
-      words: columns that hold no numbers, as their type says.
-      left: counts what was skipped and left out.
+      title: name of the table in messages.
+      columns: cells of each column in the order of the table; None where one is missing.
+      words: columns whose stored type is not numeric.
+      left: counts of what was skipped and left out.
     """
 
     title: str
@@ -46,21 +46,21 @@ class StoredTable:
     def convert_columns(
         self, numeric: Collection[str] = (), categorical: Collection[str] = ()
     ) -> Typed:
-        """The columns as numbers, dates or categories, all with one value at least.
+        """Convert the columns to numbers, dates or categories.
 
         Args:
           numeric: columns that must hold numbers.
-          categorical: columns that hold categories, whatever they look like.
+          categorical: columns of categories, whatever they look like.
 
         Raises:
-          UserError: an unknown column, one without values, or one that is none of these; row and
-            column are named.
+          UserError: a column is unknown, has no values, or none of these types; the message names
+            row and column.
         """
         for name in (*numeric, *categorical):
             self.check(name)
         for name in set(numeric) & set(categorical):
             raise UserError(
-                f"column {name!r} is listed in numeric and in categorical: take one", "categorical"
+                f"column {name!r} must not be in both numeric and categorical", "categorical"
             )
         typing = Typing(self.title, numeric, categorical, self.words)
         columns: Columns = {}
@@ -70,15 +70,15 @@ class StoredTable:
             for part in parts:
                 if part in columns or (part != name and part in self.columns):
                     raise UserError(
-                        f"{self.title} has a column {part!r}, as a part of {name!r} is called: "
-                        "rename it"
+                        f"{self.title} has a column {part!r}, the name of a part of the date "
+                        f"{name!r}: rename it"
                     )
             columns |= parts
             found += [] if date is None else [date]
         return Typed(columns, tuple(found))
 
     def check(self, name: str) -> None:
-        """Refuse the name of no column, with the nearest that there is."""
+        """Refuse the name of an unknown column, and suggest the closest one."""
         if name not in self.columns:
             raise UserError(f"{self.title}: {unknown_name('column', name, self.columns)}", "column")
 
@@ -86,33 +86,29 @@ class StoredTable:
 def read_table(
     path: Path, encoding: str, missing: Collection[str], drop: Collection[str], dialect: Dialect
 ) -> StoredTable:
-    """A CSV or TSV file, plain or compressed by gzip, or one of Parquet.
+    """Read a table from a CSV or TSV file, plain or compressed by gzip, or from Parquet.
 
     Args:
-      encoding: of CSV and TSV, and of bytes in Parquet.
-      missing: what cells without a value hold, besides blanks or nothing; blanks around it do not
-        count.
-      drop: columns that are left out.
-      dialect: of CSV and TSV.
+      path: path of the file.
+      encoding: encoding of CSV and TSV, and of bytes in Parquet.
+      missing: texts that stand for a missing value, besides blanks and the empty text; surrounding
+        blanks are ignored.
+      drop: columns to leave out.
+      dialect: how CSV and TSV are written.
 
     Raises:
-      UserError: the file is missing, damaged, synthetic or of another kind, a row is of the wrong
-        width, or a column of a type that is neither numbers nor categories; row and column are
-        named.
+      UserError: the file is missing, damaged, synthetic or of another kind, a row has the wrong
+        number of values, or the type of a column is neither numbers nor categories; the message
+        names row and column.
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}", str(path))
     of = detect_kind(path)
     if of not in ("csv", "parquet"):
-        raise UserError(
-            f"{path.name} is not a table of columns; known are .csv, .tsv, both also with .gz, and "
-            ".parquet"
-        )
+        raise UserError(f"{path.name} must end in .csv, .tsv, both also with .gz, or .parquet")
     table = _csv(path, encoding, drop, dialect) if of == "csv" else _parquet(path, encoding, drop)
     if not table.columns:
-        raise UserError(
-            f"{path.name} has no columns" + (" that are not left out (drop)" if drop else "")
-        )
+        raise UserError(f"{path.name} has no columns" + (" besides those in drop" if drop else ""))
     if not next(iter(table.columns.values())):
         raise UserError(f"{path.name} has no rows")
     empty = {"", *(marker.strip() for marker in missing)}
@@ -130,9 +126,8 @@ def _csv(path: Path, encoding: str, drop: Collection[str], dialect: Dialect) -> 
     _check_drop(names, path.name, drop)
     columns: list[Cells] = [[] for _ in names]
     whole = iterate_cells(rows)
-    while some := list(
-        itertools.islice(whole, ROWS)
-    ):  # a million rows at once keep the collector of garbage busy
+    while some := list(itertools.islice(whole, ROWS)):
+        # A million rows at once would slow down garbage collection.
         for column, cells in zip(columns, zip(*some, strict=True), strict=True):
             column.extend(cells)
     kept = {name: cells for name, cells in zip(names, columns, strict=True) if name not in drop}
@@ -144,9 +139,10 @@ def _parquet(path: Path, encoding: str, drop: Collection[str]) -> StoredTable:
     import pyarrow
     import pyarrow.parquet
 
+    # This imports pyarrow, which other kinds of files do not need.
     from genjax.data.text import (
         parquet as parquet_text,
-    )  # with pyarrow, which other files do without
+    )
 
     try:
         check_parquet(pyarrow.parquet.read_metadata(path), path.stat().st_size)
@@ -167,9 +163,8 @@ def _parquet(path: Path, encoding: str, drop: Collection[str]) -> StoredTable:
             else column
         )
         types = pyarrow.types
-        if types.is_floating(
-            column.type
-        ):  # of their own precision: the shortest text that gives them back
+        if types.is_floating(column.type):
+            # The shortest text that restores them in their own precision.
             columns[name] = _texts(None if np.isnan(x) else x for x in column.to_numpy())
         elif types.is_integer(column.type) or types.is_decimal(column.type):
             columns[name] = _texts(column.to_pylist())
@@ -184,22 +179,21 @@ def _parquet(path: Path, encoding: str, drop: Collection[str]) -> StoredTable:
         ):
             try:
                 columns[name] = parquet_text.moments(column)
-            except pyarrow.ArrowException as error:  # of a zone that does not exist
+            except pyarrow.ArrowException as error:  # such as an unknown time zone
                 reason = str(error).splitlines()[0]
                 raise UserError(
                     f"column {name!r} of {path.name} cannot be read: {reason}", name
                 ) from None
         else:
             raise UserError(
-                f"column {name!r} of {path.name} holds {column.type}, which are neither numbers "
-                "nor categories; "
-                "leave it out (drop)"
+                f"column {name!r} of {path.name} must hold numbers or categories, got "
+                f"{column.type}; leave it out (drop)"
             )
     return StoredTable(path.name, columns, frozenset(words))
 
 
 def _words(types: Any) -> tuple[Any, ...]:
-    """Which types of Parquet are those of categories."""
+    """Return the Parquet types of categories."""
     of_bytes = types.is_binary, types.is_large_binary, types.is_fixed_size_binary
     return types.is_string, types.is_large_string, types.is_string_view, types.is_boolean, *of_bytes
 
@@ -209,12 +203,12 @@ def _texts(values: Iterable[Any]) -> Cells:
 
 
 def _check_names(names: list[str], title: str, drop: Collection[str]) -> list[str]:
-    """The names of the columns, which must differ, as well without the blanks around them."""
+    """Return the names of the columns without surrounding blanks; they must be distinct."""
     for place, name in enumerate(names, 1):
         if not name.strip():
             raise UserError(f"column {place} of {title} has no name in the header")
         if [other.strip() for other in names].index(name.strip()) != place - 1:
-            raise UserError(f"{title} has two columns of the name {name!r}")
+            raise UserError(f"{title} has two columns named {name!r}")
     _check_drop(names, title, drop)
     return names
 

@@ -1,4 +1,4 @@
-"""The codec of a table, fitted on its training rows, and the data set that it opens to."""
+"""Fit the codec of a table to its training rows, and open the table as a data set."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from genjax.data.tables.codec import CategoryColumn, Columns, NumberColumn, Tabl
 from genjax.data.tables.dates import DateColumn
 from genjax.errors import UserError
 
-RARE = 0.005  # modes of less weight are left out, as CTGAN does
-DECIMALS = 9  # more than these are not rounding
-SEARCHED = 10_000  # numbers in which modes are searched; of more, this many quantiles are taken
+RARE = 0.005  # modes with less weight are dropped, as in CTGAN
+DECIMALS = 9  # numbers with more decimals do not count as rounded
+SEARCHED = 10_000  # most numbers used to fit modes; of a longer column, this many quantiles
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class TableRows:
     """A split of a table, in memory.
 
     Attributes:
-      numeric: where each number lies in its mode, float32 [N, Kn].
-      categorical: the mode of each number and then the categories, int32 [N, K].
+      numeric: position of each number in its mode, float32 [N, Kn].
+      categorical: mode of each number and then the categories, int32 [N, K].
     """
 
     numeric: np.ndarray
@@ -55,29 +55,29 @@ def table_dataset(
     dates: tuple[DateColumn, ...] = (),
     in_range: bool = True,
 ) -> Dataset:
-    """The data set of a table, whose codec is fitted on the rows of "train".
+    """Return the data set of a table, with a codec fitted to "train".
 
-    A held-out row with a category that no training row has, or without a value in a column that all
-    training rows have one in, is moved to the training rows: the first of each kind.
+    The training rows must cover every category, and a missing value in each column that has any: if
+    they do not, the first such held-out row is moved to them.
 
     Args:
-      columns: of one length, in the order of the table.
-      title: what a person calls it.
-      target: the column that is to be predicted from the others, if any.
-      test_fraction: of the rows, chosen by the seed; 0 trains on all.
-      seed: of the split, and of the search for modes.
-      modes: of a column of numbers, at most.
-      dates: columns of the table that are several of ``columns``.
-      in_range: whether numbers of samples are held within the range of the training rows.
+      columns: columns of equal length, in the order of the table.
+      title: name of the table in messages.
+      target: column to predict from the others, if any.
+      test_fraction: fraction of held-out rows, chosen by the seed; 0 trains on all.
+      seed: seed of the split and of the search for modes.
+      modes: most modes of a numeric column.
+      dates: date columns of the table, each of which is split into several of ``columns``.
+      in_range: whether numbers of samples are clipped to the range of the training rows.
 
     Raises:
-      UserError: too few rows, or only rows with a category of their own would be held out.
+      UserError: there are too few rows, or every held-out row has a category of its own.
     """
     rows = len(next(iter(columns.values())))
     count = max(1, round(rows * test_fraction)) if test_fraction else 0
     if rows - count < 2:
         raise UserError(
-            f"{title} has {rows:,} rows, of which {rows - count:,} are left to train on: too few"
+            f"{title} has too few rows: {rows:,}, of which {rows - count:,} are left for training"
         )
     shuffled = permutation(seed, HOLD_OUT, rows)
     parts = {"train": np.sort(shuffled[count:])} | (
@@ -106,10 +106,11 @@ def table_dataset(
 def encode_rows(
     columns: Columns, codec: TableCodec, spec: Spec, *, test_fraction: float, seed: int
 ) -> Dataset:
-    """The data set of a table by the codec of a run, which is not fitted to it.
+    """Return the data set of a table encoded by the codec of a run.
 
     Raises:
-      UserError: a column is missing, or holds what the run cannot encode; row and column are named.
+      UserError: a column is missing, or has a value that the run cannot encode; the message names
+        row and column.
     """
     encoded = codec.encode(columns)
     rows = len(encoded["numeric"])
@@ -128,10 +129,9 @@ def encode_rows(
 def _move_rows(
     columns: Columns, train: np.ndarray, test: np.ndarray, title: str
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The rows to train on and to judge by, so that each category is one of the former's; both
-    sorted.
+    """Move held-out rows so that the training rows cover all categories; return both, sorted.
 
-    What was moved is said, and returned as well.
+    The moves are printed, and returned as remarks.
     """
     moved: set[int] = set()
     named: list[str] = []
@@ -178,11 +178,10 @@ def fit_codec(
     dates: tuple[DateColumn, ...] = (),
     in_range: bool = True,
 ) -> TableCodec:
-    """The codec of a table, from its training rows ``train`` [M]; what numbers are rounded to is
-    seen in all.
+    """Fit the codec of a table to its training rows ``train`` [M], but decimals to all rows.
 
     Raises:
-      UserError: a column holds no value in any training row.
+      UserError: a column has no value in any training row.
     """
     numbers, categories = [], []
     progress = ReadProgress()
@@ -203,9 +202,8 @@ def _number_column(
     if not len(known):
         raise _empty(name)
     found = mixture(known, modes, seed)
-    used = np.unique(
-        NumberColumn(name, *found).encode(_quantiles(known))[1]
-    )  # a mode of no number would be learned in vain
+    # A mode without numbers would be useless.
+    used = np.unique(NumberColumn(name, *found).encode(_quantiles(known))[1])
     weights, means, stds = (tuple(part[i] for i in used) for part in found)
     limits = (float(known.min()), float(known.max())) if in_range else (None, None)
     return NumberColumn(name, weights, means, stds, rounded, len(known) < len(values), *limits)
@@ -225,15 +223,18 @@ def _empty(name: str) -> UserError:
 def mixture(
     values: np.ndarray, modes: int, seed: int
 ) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
-    """Weights, means and standard deviations of a variational mixture of at most this many
-    Gaussians.
+    """Fit a variational mixture of at most ``modes`` Gaussians.
 
-    The prior is that of CTGAN: a Dirichlet process that gives weight to as few of them as it can.
-    Of more than ``SEARCHED`` values it sees that many evenly spaced quantiles, smallest and largest
-    among them.
+    The prior is that of CTGAN, a Dirichlet process that prefers few Gaussians. If there are more
+    than ``SEARCHED`` values, it uses as many evenly spaced quantiles, including the extremes.
 
     Args:
-      values: [N], all finite.
+      values: finite numbers [N].
+      modes: largest number of Gaussians.
+      seed: seed of the search.
+
+    Returns:
+      Weights, means and standard deviations.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import BayesianGaussianMixture
@@ -249,12 +250,10 @@ def mixture(
         random_state=seed % 2**32,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", ConvergenceWarning
-        )  # the bound still creeps; the modes stand
-        model.fit(
-            ((_quantiles(values) - centre) / scale)[:, None]
-        )  # its floor under variances is one of standardised numbers
+        # The bound still changes slowly, but the modes have settled.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        # Its lower limit on variances assumes standardised numbers.
+        model.fit(((_quantiles(values) - centre) / scale)[:, None])
     chosen = model.weights_ >= min(RARE, model.weights_.max())
     weights = model.weights_[chosen] / model.weights_[chosen].sum()
     means = centre + scale * model.means_[chosen, 0]
@@ -269,7 +268,9 @@ def _quantiles(values: np.ndarray) -> np.ndarray:
 
 
 def decimals(values: np.ndarray) -> int | None:
-    """After how many decimals numbers [N] are rounded, 0 for whole ones; None if they are not."""
+    """Return the decimals to which numbers [N] are rounded, 0 for whole numbers; None if they are
+    not.
+    """
     return next(
         (
             places
@@ -281,8 +282,8 @@ def decimals(values: np.ndarray) -> int | None:
 
 
 def _fingerprint(columns: Columns, how: tuple[object, ...]) -> str:
-    """Of the values and how they are split and fitted, not of the fit, whose last bits depend
-    on the machine.
+    """Hash the values and the options of split and fit, not the fit itself, which depends on the
+    machine in its last bits.
     """
     parts = [repr(how).encode()]
     for name, values in columns.items():

@@ -1,6 +1,4 @@
-"""A picture of the distribution of each column of a table, of one set of rows or of several
-side by side.
-"""
+"""Plot the distribution of each column of a table, for one set of rows or several side by side."""
 
 from __future__ import annotations
 
@@ -15,17 +13,16 @@ from genjax.data.charts import figure_pixels, new_figure
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-PANELS = 36  # columns that are drawn
+PANELS = 36  # most columns that are drawn
 BINS = 30
-LONGEST = 12  # categories that are drawn, of which there are most, and characters of a name
+LONGEST = 12  # most categories that are drawn, and characters of a name
 
 
 def marginals(tables: Mapping[str, Mapping[str, np.ndarray]]) -> np.ndarray:
-    """A picture uint8 [H, W, 3] of the first ``PANELS`` columns of tables with the same columns.
+    """Plot the first ``PANELS`` columns of tables with the same columns, as uint8 [H, W, 3].
 
     Args:
-      tables: columns by name, of each set of rows by its name; numbers float64 [N], categories
-        object [N].
+      tables: columns by name for each set of rows; numbers float64 [N], categories object [N].
     """
     names = list(next(iter(tables.values())))[:PANELS]
     across = math.ceil(math.sqrt(len(names)))
@@ -72,7 +69,7 @@ def _bars(axes: Axes, columns: Mapping[str, np.ndarray]) -> None:
 
 
 def _shares(values: np.ndarray) -> dict[str, float]:
-    """The share of each category; a missing one is called so."""
+    """Return the share of each category; missing values are called "(missing)"."""
     words, counts = np.unique(
         ["(missing)" if value is None else str(value) for value in values], return_counts=True
     )

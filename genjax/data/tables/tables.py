@@ -1,4 +1,4 @@
-"""Documents that are in one column of JSONL, CSV or Parquet files."""
+"""Read documents from one column of JSONL, CSV or Parquet files."""
 
 from __future__ import annotations
 
@@ -33,27 +33,26 @@ KINDS = {
     ".tsv": "csv",
     ".parquet": "parquet",
 }
-ROWS = 1024  # of Parquet, read at once
+ROWS = 1024  # Parquet rows read at once
 
 
 @dataclass(frozen=True)
 class TableTexts:
-    """One document a row. Empty and missing ones are skipped.
+    """Takes each row as a document. Empty and missing documents are skipped.
 
-    Parquet may hold bytes, which are text in the encoding.
+    Bytes in Parquet are decoded like other texts.
 
     Attributes:
-      root: the folder that messages leave out of the paths.
-      paths: of the files; JSONL, CSV and TSV may be compressed by gzip.
-      column: that holds the text.
-      encoding: of JSONL, CSV and TSV, and of bytes in Parquet.
-      domain: the column that names the domain of a text; None takes the file's as ``FileTexts``
-        does.
-      synthetic: read Parquet files of synthetic records, too, which are refused else.
-      delimiter: between the values of CSV and TSV; None for what the suffix says.
-      quote: around values; "" for none, None for what the suffix says.
-      escape: before a character of CSV and TSV that represents itself.
-      left: counts what is skipped and changed.
+      root: folder that messages leave out of the paths.
+      paths: paths of the files; JSONL, CSV and TSV may be compressed by gzip.
+      column: column of the text.
+      encoding: encoding of JSONL, CSV and TSV, and of bytes in Parquet.
+      domain: column that names the domain of a text; None for the file's, as in ``FileTexts``.
+      synthetic: whether Parquet files of synthetic records are read; otherwise they are refused.
+      delimiter: character between values of CSV and TSV; None to follow the suffix.
+      quote: character around values; "" for none, None to follow the suffix.
+      escape: character of CSV and TSV that makes the next one literal.
+      left: counts of what is skipped or changed.
     """
 
     root: Path
@@ -82,11 +81,10 @@ class TableTexts:
         return digest([hash_user_files(self.paths).encode(), how.encode("utf-8", "surrogatepass")])
 
     def iterate_pieces(self) -> Iterator[Piece]:
-        """Read the texts, piece by piece.
+        """Yield the texts, piece by piece.
 
         Raises:
-          UserError: a file is damaged, has no such column, or something other than text in it, or
-            is synthetic.
+          UserError: a file is damaged or synthetic, or its column is missing or not text.
         """
         base = common_folder(self.paths)
         read = {"jsonl": self._read_jsonl, "csv": self._read_csv, "parquet": self._read_parquet}
@@ -126,7 +124,7 @@ class TableTexts:
         known: dict[str, None] = {}
         for where, row in json_records(path, self.encoding, left):
             if not isinstance(row, dict):
-                raise UserError(f"{where} is not a JSON object", self.column)
+                raise UserError(f"{where} must be a JSON object", self.column)
             known |= dict.fromkeys(row)
             yield (
                 where.removesuffix(f" of {path.name}"),
@@ -153,9 +151,10 @@ class TableTexts:
         import pyarrow
         import pyarrow.parquet
 
+        # This imports pyarrow, which other kinds of files do not need.
         from genjax.data.text import (
             parquet as parquet_text,
-        )  # with pyarrow, which other files do without
+        )
 
         try:
             file = pyarrow.parquet.ParquetFile(path)
@@ -184,10 +183,12 @@ class TableTexts:
 def text_rows(
     path: Path, name: str, encoding: str, dialect: Dialect, left: Counter[str] | None = None
 ) -> DelimitedRows:
-    """The rows of a CSV or TSV file, which messages call ``name``; ``left`` as of ``decoded``.
+    """Read the rows of a CSV or TSV file, which messages call ``name``.
+
+    ``left`` is as for ``decode_file``.
 
     Raises:
-      UserError: it has no header, or one that does not name each column by a name of its own.
+      UserError: the file has no header, or the names in it are not distinct.
     """
     try:
         return DelimitedRows(name, lines(path, encoding, left), dialect)
@@ -196,10 +197,10 @@ def text_rows(
 
 
 def iterate_cells(rows: DelimitedRows) -> Iterator[list[str]]:
-    """The values of each row.
+    """Yield the values of each row.
 
     Raises:
-      UserError: a row has a fault; file, row and line are named.
+      UserError: a row has a fault; the message names file, row and line.
     """
     for row in rows:
         if row.fault is None:
@@ -207,7 +208,7 @@ def iterate_cells(rows: DelimitedRows) -> Iterator[list[str]]:
         elif row.cells:
             raise UserError(
                 f"row {row.number:,} of {rows.title} (line {row.ends:,}) {row.fault}: "
-                "put a value that holds the delimiter in quotes, or name the delimiter",
+                "put values that contain the delimiter in quotes, or set the right delimiter",
                 rows.title,
             )
         else:
@@ -220,15 +221,14 @@ def iterate_cells(rows: DelimitedRows) -> Iterator[list[str]]:
 
 
 def detect_kind(path: Path) -> str:
-    """What kind of table a file is, by its suffix.
+    """Return the kind of a table file, by its suffix.
 
     Raises:
-      UserError: none that is known.
+      UserError: the suffix is unknown.
     """
     suffix = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     if suffix.lower() not in KINDS or (path.suffix == ".gz" and suffix.lower() == ".parquet"):
         raise UserError(
-            f"{path.name} is not a table; known are {', '.join(KINDS)}, all but the last also "
-            "with .gz"
+            f"{path.name} must end in {', '.join(KINDS)}, all but the last also with .gz"
         )
     return KINDS[suffix.lower()]

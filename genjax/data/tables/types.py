@@ -1,6 +1,4 @@
-"""What the columns of a table hold: numbers, dates or categories; what is none of these is
-refused by name.
-"""
+"""Detect whether a column of a table holds numbers, dates or categories; refuse other columns."""
 
 from __future__ import annotations
 
@@ -16,13 +14,13 @@ from genjax.data.tables.dates import ISO, DateColumn, compact_dates, dates
 from genjax.data.tables.units import read_numbers
 from genjax.errors import UserError
 
-# No leading zeros, as postal codes and other names made of digits have.
+# No leading zeros: those mark postal codes and other names made of digits.
 NUMBER = re.compile(r"[+-]?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
-LARGEST = 1e18  # whose square is a number of float32
-EXACT = 2**53  # whole numbers above it are not distinguished
+LARGEST = 1e18  # its square fits in float32
+EXACT = 2**53  # larger whole numbers are not distinguished
 INFINITE = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 WHOLE = re.compile(r"[+-]?\d+", re.ASCII)
-FEW = 20  # different values that may be categories, however few rows there are
+FEW = 20  # up to this many distinct values may be categories, however few rows there are
 
 DIGITS = r"[+-]?(?:\d{1,3}(?:[, '\u00a0\u202f]\d{3})+|\d{1,3}(?:\.\d{3})+(?=,)|\d+)(?:[.,]\d+)?"
 MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?"
@@ -46,11 +44,10 @@ FORMS = {
         re.IGNORECASE,
     ),
 }
-GLUED = re.compile(
-    rf"{DIGITS}[^\W\d_]{{1,12}}"
-)  # "12kg", but also "4WD": it depends on how many there are
+# "12kg", but also "4WD": the number of distinct values decides.
+GLUED = re.compile(rf"{DIGITS}[^\W\d_]{{1,12}}")
 CURES = {
-    "a date that is not ISO, such as 2023-04-23": "write it so",
+    "a date that is not ISO, such as 2023-04-23": "write it like this",
     "a number with a decimal comma": "write it with a point",
 }
 
@@ -59,11 +56,11 @@ Cells = Sequence[str | None]
 
 @dataclass(frozen=True)
 class Typed:
-    """The columns of a table by their types.
+    """The typed columns of a table.
 
     Attributes:
-      columns: of numbers and of categories, in the order of the table.
-      dates: those of which columns are parts.
+      columns: numeric columns and columns of categories, in the order of the table.
+      dates: date columns that were split into numeric columns.
     """
 
     columns: Columns
@@ -71,7 +68,7 @@ class Typed:
 
     @property
     def alike(self) -> dict[str, int]:
-        """How many categories of each column differ from others in blanks and case alone."""
+        """Number of categories of each column that differ from others only in blanks and case."""
         found = {}
         for name, cells in self.columns.items():
             if cells.dtype.kind != "f":
@@ -83,13 +80,13 @@ class Typed:
 
 
 class Typing:
-    """Finds what each column of a table holds.
+    """Detects the types of the columns of a table.
 
     Attributes:
-      title: what a person calls the table.
+      title: name of the table in messages.
       numeric: columns that must hold numbers.
-      categorical: columns that hold categories, whatever they look like.
-      words: columns that hold no numbers, as their type in the file says.
+      categorical: columns of categories, whatever they look like.
+      words: columns whose stored type is not numeric.
     """
 
     def __init__(
@@ -105,14 +102,18 @@ class Typing:
         self.words = frozenset(words)
 
     def of(self, name: str, cells: Cells) -> tuple[Columns, DateColumn | None]:
-        """The columns of numbers or categories that represent one of the table, and how, where it
-        is one of dates.
+        """Convert a column of the table to numeric columns or categories; dates give several.
 
         Args:
-          cells: [N], None if one is missing.
+          name: name of the column.
+          cells: cells [N]; None where one is missing.
+
+        Returns:
+          The columns by name, and how a date was split, or None.
 
         Raises:
-          UserError: no value is there, or what is there is neither; row and column are named.
+          UserError: the column has no value, or a value of another type; the message names row and
+            column.
         """
         known = [cell for cell in cells if cell is not None]
         if not known:
@@ -126,7 +127,7 @@ class Typing:
             return compact[1], compact[0]
         plain = read_numbers(cells)
         if plain is not None:
-            unit = f" of the unit {plain.unit!r}" if plain.unit else ""
+            unit = f" with the unit {plain.unit!r}" if plain.unit else ""
             note(f"{self.title}: column {name!r} holds numbers{unit}, such as {known[0]!r}")
             cells = plain.cells
             known = [cell for cell in cells if cell is not None]
@@ -166,8 +167,8 @@ class Typing:
         if (large := np.abs(values) > LARGEST).any():
             row = int(large.argmax())
             raise UserError(
-                f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: no number above "
-                f"{LARGEST:g}",
+                f"row {row + 1:,} of {self.title} has {cells[row]!r} in {name!r}: numbers must be "
+                f"<= {LARGEST:g}",
                 self.title,
             )
         for row in np.flatnonzero(np.abs(values) >= EXACT).tolist():
@@ -219,5 +220,5 @@ class Typing:
 
 
 def _form(cell: str) -> str | None:
-    """What a value is that is a number or a date in another form; None for anything else."""
+    """Describe a value that is a number or date in another form; None for other values."""
     return next((form for form, pattern in FORMS.items() if pattern.fullmatch(cell)), None)

@@ -1,4 +1,4 @@
-"""Numbers as people write them, with units and separators of thousands, as plain numbers."""
+"""Convert numbers with units and thousands separators to plain numbers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ ENGLISH = re.compile(r"\d+(?:\.\d+)?|\d{1,3}(?:[, '\u00a0\u202f]\d{3})+(?:\.\d+)
 EUROPEAN = re.compile(r"\d+(?:,\d+)?|\d{1,3}(?:[. '\u00a0\u202f]\d{3})+(?:,\d+)?")
 PLAIN = re.compile(r"\d+(?:\.\d+)?")
 SINGLE = re.compile(r"0\d+")  # a name made of digits, such as a postal code
-FEW = 20  # different values that are names rather than numbers, such as 2WD and 4WD
+FEW = 20  # up to this many distinct values may be names, such as 2WD and 4WD
 
 
 class Plain(NamedTuple):
     """A column of numbers.
 
     Attributes:
-      cells: plain numbers, None where one is missing.
-      unit: of all of them, "" for none.
+      cells: plain numbers; None where one is missing.
+      unit: unit of all numbers; "" for none.
     """
 
     cells: list[str | None]
@@ -33,10 +33,10 @@ class Plain(NamedTuple):
 
 
 def read_numbers(cells: Sequence[str | None]) -> Plain | None:
-    """The numbers of a column all of whose values are numbers of one unit, in one way of writing;
-    None of any other, and of one of plain numbers.
+    """Return the numbers of a column whose values all have the same unit and notation; None for
+    other columns and for plain numbers.
 
-    "1,234" is a thousand, as there is no way of writing with three decimals alone.
+    "1,234" is read as a thousand, because no notation always has exactly three decimals.
     """
     found = [None if cell is None else WRITTEN.fullmatch(cell.strip()) for cell in cells]
     known = [match for cell, match in zip(cells, found, strict=True) if cell is not None]

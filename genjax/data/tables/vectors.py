@@ -1,5 +1,5 @@
-"""A row of a table as one vector: its numbers within their modes, then a one-hot block a
-column of ``categorical``.
+"""Rows of a table as vectors: the numbers within their modes, then a one-hot block for each column
+of ``categorical``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from genjax.errors import UserError
 
 
 def constants(spec: Spec) -> dict[str, tuple[jax.Array, ...]]:
-    """What a family keeps of a table in its variables, {} of other data.
+    """Return what a family stores about a table in its variables; {} for other data.
 
-    ``shares`` has an array [C] for each column of ``categorical``: the share of each of its values
-    in training.
+    ``shares`` has an array [C] for each column of ``categorical``: the share of each value in the
+    training rows.
     """
     if spec.categories is None:
         return {}
@@ -27,27 +27,26 @@ def constants(spec: Spec) -> dict[str, tuple[jax.Array, ...]]:
 
 
 def categories(variables: Mapping[str, Any]) -> tuple[int, ...]:
-    """How many values each column of ``categorical`` takes, of a family that keeps ``constants`` of
-    its data.
+    """Return the number of values of each column of ``categorical``, from ``constants``.
 
     Raises:
-      UserError: it keeps none, as it does not model tables.
+      UserError: the family does not model tables, so it has no such constants.
     """
     if "shares" not in variables:
-        raise UserError("this family does not model tables; a VAE and a GAN do")
+        raise UserError("family must be a VAE or a GAN to model tables", "family")
     return tuple(len(share) for share in variables["shares"])
 
 
 def vector(numeric: jax.Array, categorical: jax.Array, sizes: Sequence[int]) -> jax.Array:
-    """Rows [B, D] of ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B, K], whose
-    columns take ``sizes``.
+    """Join ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B, K], whose columns have
+    ``sizes`` values, to rows [B, D].
     """
     hot = [jax.nn.one_hot(categorical[:, k], size) for k, size in enumerate(sizes)]
     return jnp.concatenate([numeric, *hot], axis=-1)
 
 
 def blocks(x: Any, sizes: Sequence[int]) -> tuple[Any, tuple[Any, ...]]:
-    """The numbers [..., Kn] of rows [..., D], and their block [..., C] of each column of
+    """Split rows [..., D] into numbers [..., Kn] and a block [..., C] for each column of
     ``categorical``.
     """
     ends = list(accumulate(sizes, initial=x.shape[-1] - sum(sizes)))
@@ -57,11 +56,11 @@ def blocks(x: Any, sizes: Sequence[int]) -> tuple[Any, tuple[Any, ...]]:
 def relax_outputs(
     key: jax.Array, x: jax.Array, sizes: Sequence[int], temperature: float
 ) -> jax.Array:
-    """Outputs [B, D] of a generator as rows: numbers by tanh, a block by a softmax with Gumbel
-    noise.
+    """Turn outputs [B, D] of a generator into rows: tanh for numbers, softmax with Gumbel noise for
+    blocks.
 
-    The largest value of such a block falls where a draw by its logits does, and it has a gradient
-    (Jang et al., arXiv 1611.01144); the lower the temperature, the nearer it is to a one-hot.
+    The largest entry of a block is distributed like a draw by its logits, and the block has a
+    gradient (Jang et al., arXiv 1611.01144); the lower the temperature, the closer to one-hot.
     """
     numbers, logits = blocks(x, sizes)
     keys = jax.random.split(key, max(len(logits), 1))

@@ -1,4 +1,4 @@
-"""Tokenizers whose special tokens have names that nobody can write."""
+"""Tokenizers whose special tokens are renamed, so that nobody can write them."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any, NamedTuple
 
 from genjax.errors import UserError
 
-BRACKETS = range(0xE000, 0xF8FF, 2)  # private-use characters; two of them are around an alias
-FLAGS = ("single_word", "lstrip", "rstrip", "normalized")  # how an added token is found in a text
+BRACKETS = range(0xE000, 0xF8FF, 2)  # private-use characters; two of them enclose an alias
+FLAGS = ("single_word", "lstrip", "rstrip", "normalized")  # how an added token is matched in a text
 
 
 class Guard(NamedTuple):
     """A tokenizer whose special tokens nobody can write.
 
     Attributes:
-      tokenizer: of ``tokenizers``.
-      ids: the ids of the original, where they differ.
-      control: the ids here of special tokens, but for what represents the unknown.
-      unknown: the id here of that, None if there is none.
+      tokenizer: a tokenizer of ``tokenizers``.
+      ids: original ids of the tokens whose ids differ.
+      control: ids of special tokens in this tokenizer, except the unknown token.
+      unknown: id of the unknown token in this tokenizer; None if there is none.
     """
 
     tokenizer: Any
@@ -29,13 +29,13 @@ class Guard(NamedTuple):
 
 
 def alias(first: int, number: int) -> str:
-    """The name of a token between two private-use characters."""
+    """Return a name for a token, enclosed in two private-use characters."""
     return f"{chr(first)}{number:x}{chr(first + 1)}"
 
 
 @functools.lru_cache(maxsize=4)
 def opened(tokenizer: str) -> Any:
-    """The tokenizer as others use it: with special tokens, its offsets those of all characters."""
+    """Load a tokenizer without its post-processor, truncation and padding."""
     from tokenizers import Tokenizer
 
     stored = json.loads(tokenizer)
@@ -47,14 +47,14 @@ def opened(tokenizer: str) -> Any:
 
 @functools.lru_cache(maxsize=4)
 def added(tokenizer: str) -> dict[int, Any]:
-    """The added tokens, special and other, by their ids."""
+    """Return the added tokens, special and other, by their ids."""
     found: dict[int, Any] = opened(tokenizer).get_added_tokens_decoder()
     return found
 
 
 @functools.lru_cache(maxsize=4)
 def unknown(tokenizer: str) -> int | None:
-    """The token that represents what the vocabulary cannot spell; None if there is none."""
+    """Return the id of the unknown token; None if there is none."""
     model = json.loads(tokenizer)["model"]
     if model.get("unk_id") is not None:  # Unigram's
         return int(model["unk_id"])
@@ -64,18 +64,19 @@ def unknown(tokenizer: str) -> int | None:
 
 @functools.lru_cache(maxsize=4)
 def special(tokenizer: str) -> tuple[int, ...]:
-    """The ids of special tokens, in order."""
+    """Return the ids of special tokens, in order."""
     return tuple(sorted(i for i, token in added(tokenizer).items() if token.special))
 
 
 def name(tokenizer: str, number: int) -> str:
-    """The name of a token."""
+    """Return the name of a token."""
     found: str = opened(tokenizer).id_to_token(int(number))
     return found
 
 
 def guarded(tokenizer: str, control: tuple[int, ...], text: str) -> tuple[Guard, int]:
-    """A tokenizer whose tokens ``control`` have aliases that a text lacks, and what starts them.
+    """Return a tokenizer whose ``control`` tokens have aliases that do not occur in a text, and the
+    character that starts them.
 
     Raises:
       UserError: the text holds all private-use characters.
@@ -83,13 +84,13 @@ def guarded(tokenizer: str, control: tuple[int, ...], text: str) -> tuple[Guard,
     free = (p for p in BRACKETS if chr(p) not in text and chr(p + 1) not in text)
     first = next(free, None)
     if first is None:
-        raise UserError("the text holds all private-use characters: none is left to mark it with")
+        raise UserError("the text must leave one private-use character free, but holds all of them")
     return _guarded(tokenizer, control, first), first
 
 
 @functools.lru_cache(maxsize=4)
 def _guarded(tokenizer: str, control: tuple[int, ...], first: int) -> Guard:
-    """A tokenizer whose tokens ``control`` have aliases, also in the vocabulary of its model."""
+    """Return a tokenizer whose ``control`` tokens have aliases, in its model's vocabulary, too."""
     from tokenizers import AddedToken, Tokenizer
 
     known = added(tokenizer)
@@ -114,7 +115,7 @@ def _guarded(tokenizer: str, control: tuple[int, ...], first: int) -> Guard:
 
 
 def _rename(model: dict[str, Any], alias: dict[str, str]) -> None:
-    """Give tokens of a model, as its JSON has it, other names."""
+    """Rename tokens in the JSON of a model."""
     if isinstance(model["vocab"], list):  # Unigram: pairs of a token and its score
         model["vocab"] = [[alias.get(name, name), score] for name, score in model["vocab"]]
         return

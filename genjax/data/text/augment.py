@@ -1,16 +1,15 @@
-"""Text augmentations, for `Experiment.augment`: each is a frozen dataclass, called as `augment(key,
-batch) -> batch`.
+"""Text augmentations for `Experiment.augment`: frozen dataclasses, called as `augment(key, batch)
+-> batch`.
 
-A batch holds `tokens` [B, T + 1] int32, `loss_mask` of that shape, of packed rows `segment_ids` and
-`positions`, and where there is a prefix `prefix_mask`.
+A batch holds `tokens` [B, T + 1] int32 and `loss_mask` of that shape; packed rows also have
+`segment_ids` and `positions`, and rows with a prefix `prefix_mask`.
 
-`TokenDropout` and `TokenSwaps` damage what the model reads and leave what it predicts: the batch
-comes back with `inputs` [B, T + 1] int32 next to `tokens`. A family reads `inputs` where there are
-such and predicts `tokens` always; else it would learn to write the damage. `Substitution` puts a
-text instead of another that is as good, so it changes `tokens` themselves, and must come before the
-other two.
+`TokenDropout` and `TokenSwaps` corrupt what the model reads, not what it predicts: they add
+`inputs` [B, T + 1] int32 to the batch. A family reads `inputs` if they exist and always predicts
+`tokens`; otherwise it would learn to write the corruption. `Substitution` replaces text by equally
+good text, so it changes `tokens` themselves, and must come before the other two.
 
-Padding stays as it is, and nothing crosses from one segment to another. A strength of 0 switches an
+Padding is unchanged, and nothing moves from one segment to another. A probability of 0 switches an
 augmentation off. All run in the compiled step.
 """
 
@@ -31,8 +30,8 @@ Table = tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
 
 
 def real_mask(batch: Batch) -> jax.Array:
-    """Which tokens are not padding, bool [B, T + 1]: those of a segment, or all up to the last
-    that is predicted.
+    """Return which tokens are not padding, bool [B, T + 1]: those of a segment, or all up to the
+    last predicted one.
     """
     if "segment_ids" in batch:
         return batch["segment_ids"] > 0
@@ -40,7 +39,7 @@ def real_mask(batch: Batch) -> jax.Array:
 
 
 def _segments(batch: Batch) -> jax.Array:
-    """[B, T + 1] int32, 0 for padding."""
+    """Return the segment of each token, [B, T + 1] int32; 0 for padding."""
     return batch.get("segment_ids", real_mask(batch).astype(jnp.int32))
 
 
@@ -48,7 +47,7 @@ def _get_tokens(augmentation: Component, batch: Batch) -> jax.Array:
     if "tokens" not in batch:
         name = type(augmentation).__name__
         raise UserError(
-            f"{name} is for tokens, and a batch of these data holds "
+            f"{name} needs a batch with tokens, but these data have "
             f"{', '.join(sorted(batch)) or 'nothing'}"
         )
     return batch["tokens"]
@@ -57,12 +56,13 @@ def _get_tokens(augmentation: Component, batch: Batch) -> jax.Array:
 def _check_prob(augmentation: Component) -> None:
     if not 0 <= augmentation.prob <= 1:
         raise UserError(
-            f"{type(augmentation).__name__}.prob is from 0 to 1, not {augmentation.prob}"
+            f"{type(augmentation).__name__}.prob must be from 0 to 1, got {augmentation.prob}",
+            "prob",
         )
 
 
 def _may_change(tokens: jax.Array, keep: tuple[int, ...]) -> jax.Array:
-    """Which of ``tokens`` are none of ``keep``, bool."""
+    """Return which ``tokens`` are not in ``keep``, bool of the same shape."""
     return ~jnp.isin(tokens, jnp.asarray(keep, jnp.int32))
 
 
@@ -72,9 +72,9 @@ class TokenDropout:
     https://arxiv.org/abs/1511.06349).
 
     Attributes:
-      replacement: the token that is put there, such as a codec's unknown or pad.
-      prob: of each token to be replaced.
-      keep: tokens that stay, such as start and end.
+      replacement: token to insert, such as a codec's unknown or padding token.
+      prob: probability of replacing a token.
+      keep: tokens that are never replaced, such as start and end.
     """
 
     replacement: int = 0
@@ -100,13 +100,12 @@ class TokenDropout:
 
 @checks.frozen
 class TokenSwaps:
-    """Swaps neighbours in what is read; no token takes part in two swaps.
+    """Swaps neighbouring tokens of the input; no token takes part in two swaps.
 
     Attributes:
-      prob: of each pair of neighbours to be swapped, where neither is swapped with its other
-        neighbour. Half of the pairs, those that start at an even place or those that start at an
-        odd one, are looked at in a row.
-      keep: tokens that stay, such as start and end.
+      prob: probability of swapping a candidate pair. The candidates in a row are the pairs that
+        start at even positions, or those that start at odd ones.
+      keep: tokens that are never swapped, such as start and end.
     """
 
     prob: float = 0.1
@@ -135,17 +134,16 @@ class TokenSwaps:
 
 @checks.frozen
 class Substitution:
-    """Replaces sequences of tokens by others, as a user's table of synonyms or paraphrases has
-    them.
+    """Replaces sequences of tokens by others, from a table of synonyms or paraphrases.
 
-    Where sequences of the table overlap in a text, the one that starts first is taken, of several
-    there the first in the table. A row keeps its length: what grows beyond it is cut off at its
-    end, and a row that shrinks is filled up with its padding, or with 0. What is put in weighs as
-    what it replaces; ``positions`` are counted again.
+    If matches overlap, the one that starts first is taken; if several start there, the first in the
+    table. Rows keep their length: a row that grows is cut off at its end, and one that shrinks is
+    filled with its padding, or with 0. Inserted tokens have the weight of those they replace;
+    ``positions`` are recomputed.
 
     Attributes:
-      table: pairs (tokens, tokens instead); ``encode_pairs`` makes them of texts.
-      prob: of each place to be replaced.
+      table: pairs (tokens, replacement tokens); ``encode_pairs`` makes them from texts.
+      prob: probability of replacing a match.
     """
 
     table: Table = ()
@@ -156,7 +154,7 @@ class Substitution:
         for pair in self.table:
             if len(pair) != 2 or not all(pair) or min(min(pair[0]), min(pair[1])) < 0:
                 raise UserError(
-                    f"Substitution.table holds pairs of sequences of tokens, unlike {pair}"
+                    f"Substitution.table must hold pairs of token sequences, got {pair}", "table"
                 )
 
     def __call__(self, key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
@@ -164,7 +162,7 @@ class Substitution:
         if self.prob == 0 or not self.table:
             return dict(batch)
         if "inputs" in batch:
-            raise UserError("Substitution comes before the augmentations that change inputs alone")
+            raise UserError("Substitution must come before TokenDropout and TokenSwaps", "augment")
         wanted = jax.random.bernoulli(key, self.prob, tokens.shape)
         entries = {
             name: batch[name]
@@ -174,9 +172,8 @@ class Substitution:
         size, emitted = self._emit(
             tokens, jnp.where(wanted, self._find_matches(tokens, _segments(batch)), -1), entries
         )
-        changed = jax.vmap(_scatter_tokens)(
-            jnp.where(real_mask(batch), size, 0), emitted
-        )  # padding is emitted nowhere
+        # Padding is not emitted.
+        changed = jax.vmap(_scatter_tokens)(jnp.where(real_mask(batch), size, 0), emitted)
         filled = jnp.arange(tokens.shape[1])[None] < jnp.where(real_mask(batch), size, 0).sum(
             1, keepdims=True
         )
@@ -187,7 +184,9 @@ class Substitution:
         return {**batch, **changed}
 
     def _find_matches(self, tokens: jax.Array, segments: jax.Array) -> jax.Array:
-        """Which pair of the table starts at each place, int32 [B, T + 1]; -1 for none."""
+        """Return which pair of the table matches at each position, int32 [B, T + 1]; -1 for
+        none.
+        """
         found, place = jnp.full(tokens.shape, -1), jnp.arange(tokens.shape[1])[None]
         for number, (old, _) in reversed(list(enumerate(self.table))):
             here = segments > 0
@@ -203,13 +202,15 @@ class Substitution:
     def _emit(
         self, tokens: jax.Array, found: jax.Array, entries: Batch
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """(how many tokens each place becomes [B, T + 1], they and their entries [B, T + 1, R])."""
+        """Return the number of tokens emitted at each position [B, T + 1], and these tokens with
+        their entries [B, T + 1, R].
+        """
         lengths = jnp.asarray([len(old) for old, _ in self.table])
 
         def step(
             left: jax.Array, number: jax.Array
         ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            """``left`` [B]: places that the sequence found before still covers."""
+            """Scan one position; ``left`` [B] counts positions that the last match still covers."""
             begins = (left == 0) & (number >= 0)
             covered = left > 0
             return jnp.where(begins, lengths[number] - 1, jnp.maximum(left - 1, 0)), (
@@ -221,9 +222,8 @@ class Substitution:
         begins, covered = begins.T, covered.T  # [B, T + 1]
         longest = max(len(new) for _, new in self.table)
         new = np.zeros((len(self.table), longest), np.int32)
-        origin = np.zeros(
-            (len(self.table), longest), np.int32
-        )  # which of the old tokens a new one weighs as
+        # The old token whose weight a new one takes.
+        origin = np.zeros((len(self.table), longest), np.int32)
         for number, (old, put) in enumerate(self.table):
             new[number, : len(put)] = put
             origin[number] = np.minimum(np.arange(longest), len(old) - 1)
@@ -242,7 +242,7 @@ class Substitution:
 
 
 def _scatter_tokens(size: jax.Array, emitted: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """One row: the ``size`` [L] first of each place's ``emitted`` [L, R], one after another,
+    """Concatenate the first ``size`` [L] tokens ``emitted`` [L, R] at each position of one row,
     [L].
     """
     length, most = emitted["tokens"].shape
@@ -255,7 +255,7 @@ def _scatter_tokens(size: jax.Array, emitted: dict[str, jax.Array]) -> dict[str,
 
 
 def _positions(segments: jax.Array) -> jax.Array:
-    """The place of each token in its segment, int32 [B, T + 1]; 0 in padding."""
+    """Return the position of each token in its segment, int32 [B, T + 1]; 0 in padding."""
     place = jnp.arange(segments.shape[1])[None]
     begins = segments != jnp.roll(segments, 1, 1).at[:, 0].set(-1)
     since = jax.lax.cummax(jnp.where(begins, place, 0), axis=1)
@@ -263,7 +263,7 @@ def _positions(segments: jax.Array) -> jax.Array:
 
 
 def encode_pairs(codec: Component, pairs: Iterable[tuple[str, str]]) -> Table:
-    """The table of ``Substitution`` of pairs (text, text instead); ``codec`` has its vocabulary."""
+    """Return the table of ``Substitution`` for pairs (text, replacement), by a fitted ``codec``."""
     return tuple(
         (tuple(codec.encode(old).tolist()), tuple(codec.encode(new).tolist())) for old, new in pairs
     )

@@ -1,4 +1,4 @@
-"""The codec of pictures with captions."""
+"""The codec of captions of pictures."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ from genjax.data.images.decode import decode, header
 from genjax.data.text.wrapped import AroundText
 from genjax.errors import UserError
 
-INLINE = "data:image/png;base64,"  # a picture that is written out (RFC 2397) starts like this
+INLINE = "data:image/png;base64,"  # how a picture that is written inline begins (RFC 2397)
 
 
 @dataclass(frozen=True)
 class CaptionCodec(AroundText):
-    """The codec of the captions, and that of the pictures that they are about. Samples are
-    captions.
+    """Holds the codecs of captions and of the pictures they describe. Samples are captions.
 
     Attributes:
-      tokens: of the captions.
-      image: of the pictures.
+      tokens: codec of the captions.
+      image: codec of the pictures.
     """
 
     tokens: Component
@@ -37,23 +36,18 @@ class CaptionCodec(AroundText):
         return self.tokens
 
     def load_picture(self, image: str) -> np.ndarray:
-        """The picture float32 [H, W, C] in model space of a file, or of one that is written out as
-        ``inline`` does.
+        """Load a picture float32 [H, W, C] in model space from a file or the result of ``inline``.
 
         Raises:
-          UserError: there is no such picture, or it is of another size than those of the data.
+          UserError: the picture cannot be read, or its size differs from the data's.
         """
-        name = (
-            "the picture that is written out"
-            if image.startswith(INLINE)
-            else f"the picture {image}"
-        )
+        name = "the inline picture" if image.startswith(INLINE) else f"the picture {image}"
         try:
             if image.startswith(INLINE):
                 content = base64.b64decode(image.removeprefix(INLINE), validate=True)
             else:
                 path = Path(image).expanduser()
-                # reading a pipe would wait for somebody to write
+                # Reading a pipe would wait for a writer.
                 if path.exists() and not path.is_file():
                     raise UserError(f"{name} is not a file", image)
                 content = path.read_bytes()
@@ -65,14 +59,12 @@ class CaptionCodec(AroundText):
             raise UserError(f"{name} is not a complete image: {error}") from None
         if (height, width) != (self.image.height, self.image.width):
             raise UserError(
-                f"{name} is of {height}x{width} pixels, but the model reads pictures of "
-                f"{self.image.height}x{self.image.width}: resize it first"
+                f"{name} must have {self.image.height}x{self.image.width} pixels, got "
+                f"{height}x{width}: resize it first"
             )
         return self.image.encode(decode(content, None, self.image.channels))
 
 
 def inline(content: bytes) -> str:
-    """A PNG file written out, for where a picture is to be kept with a config instead of being
-    named.
-    """
+    """Write a PNG file as text, so that a config can hold the picture instead of its path."""
     return INLINE + base64.b64encode(content).decode()

@@ -1,8 +1,8 @@
-"""Text to tokens and back. A codec without a vocabulary is fitted to the training text when a
-source is opened.
+"""Codecs that convert text to tokens and back. A codec without a vocabulary is fitted to the
+training text when a source is opened.
 
-``encode`` gives the tokens of a text alone; documents get their ``start`` and ``end`` where rows
-are made of them.
+``encode`` returns only the tokens of the text; ``start`` and ``end`` are added when documents
+become rows.
 """
 
 from __future__ import annotations
@@ -25,68 +25,66 @@ from genjax.machine import disk
 from genjax.serial.json_text import HALF
 
 OnUnknown = Literal["refuse", "token"]
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # what represents a token that no text is known of
-NOTHING = -1  # in a row of tokens, what follows a text that has stopped without a token for its end
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"  # shown for a token without known text
+NOTHING = -1  # fills a row of tokens after a text that stopped without an end token
 RULE = "\n" + "-" * 40 + "\n"  # between samples of several lines
 
 
 class TextCodec(Protocol):
-    """What all codecs of text promise. Ids of special tokens are None if the codec has none."""
+    """The contract of text codecs. The id of a special token is None if the codec has none."""
 
     @property
     def is_fitted(self) -> bool:
-        """Whether there is a vocabulary."""
+        """Whether the codec has a vocabulary."""
 
     @property
     def vocabulary(self) -> int:
-        """Tokens are 0 .. vocabulary - 1."""
+        """Number of tokens, which are 0 .. vocabulary - 1."""
 
     @property
     def start(self) -> int | None:
-        """Stands before a document that has a row, or a part of one, for itself."""
+        """The token before a document that has its own row or segment."""
 
     @property
     def end(self) -> int | None:
-        """Stands after every document."""
+        """The token after every document."""
 
     @property
     def pad(self) -> int | None:
-        """Fills rows up; 0 does where it is None, as padding never weighs anything."""
+        """The token that fills rows; if None, 0 does, as padding has no weight anyway."""
 
     @property
     def token_bytes(self) -> np.ndarray | None:
-        """Bytes of UTF-8 text [V] int32 that a token represents; None for a codec that loses
-        some of the text.
-        """
+        """Bytes of UTF-8 text that each token represents, [V] int32; None if the codec is lossy."""
 
     @property
     def unknown_token(self) -> int | None:
-        """Stands for what is outside the vocabulary; None if that is refused, or nothing is."""
+        """The token for text outside the vocabulary; None if such text is refused or impossible."""
 
     @property
     def one_spelling(self) -> bool:
-        """Whether a text is made of the same tokens wherever it stands, so that its tokens are
-        found where it is.
+        """Whether a text has the same tokens wherever it occurs, so that it can be found by
+        them.
         """
 
     @property
     def mask(self) -> int | None:
-        """Stands for a token that is to be found out."""
+        """The token that replaces one to be predicted."""
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """Of each token [V] uint8 which of ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` hold,
-        as one sum.
+        """Sum of the flags ``CONTINUES``, ``CONTINUED`` and ``SPECIAL`` of each token, [V]
+        uint8.
         """
 
     def fit(self, texts: Iterable[str]) -> Any:
-        """The codec with the vocabulary of ``texts``."""
+        """Return a codec with a vocabulary fitted to ``texts``."""
 
     def encode(self, text: str) -> np.ndarray:
-        """Tokens [N] int32.
+        """Return the tokens [N] int32 of a text.
 
         Raises:
-          Unencodable: for what is outside the vocabulary, unless a token represents that.
+          Unencodable: the text is outside the vocabulary, and there is no unknown token.
         """
 
     def decode(self, ids: np.ndarray) -> str: ...
@@ -97,7 +95,7 @@ class TextCodec(Protocol):
 
 
 class Unencodable(UserError):
-    """Text outside the vocabulary: ``what`` it is, at which character ``at`` of the text."""
+    """Text is outside the vocabulary: ``what``, at character ``at`` of the text."""
 
     def __init__(
         self, what: str, at: int, vocabulary: int, remedy: str, where: str = "the text"
@@ -110,13 +108,13 @@ class Unencodable(UserError):
         )
 
     def shift(self, offset: int, where: str) -> Unencodable:
-        """The same, said of a longer text in which this one starts at ``offset``."""
+        """Return the same error for a longer text in which this one starts at ``offset``."""
         what, vocabulary, remedy = self._parts
         return Unencodable(what, self.at + offset, vocabulary, remedy, where)
 
 
 class WritesText:
-    """What all codecs of text have in common."""
+    """The parts that all text codecs share."""
 
     @property
     def shown(self) -> int:
@@ -142,8 +140,8 @@ class WritesText:
         return cut_at_end(ids, self.end)
 
     def write(self: Any, samples: np.ndarray, stem: Path) -> Path:
-        """The texts of samples [N, T] at ``stem`` + ".txt", which is returned; each up to its
-        first ``end``.
+        """Write the texts of samples [N, T], each up to its first ``end``; return the file's
+        path.
         """
         path = stem.parent / f"{stem.name}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,8 +149,8 @@ class WritesText:
 
 
 def format_samples(codec: Component, samples: np.ndarray) -> str:
-    """What a file of samples [N, T] holds: each up to its first end, with rules between where
-    there are lines.
+    """Return samples [N, T] as one text: each up to its first end, with rules between samples of
+    several lines.
     """
     texts = [codec.decode(codec.until_end(row)) for row in np.asarray(samples)]
     between = RULE if any("\n" in text for text in texts) else "\n"
@@ -160,8 +158,9 @@ def format_samples(codec: Component, samples: np.ndarray) -> str:
 
 
 def cut_at_end(ids: np.ndarray, end: int | None) -> np.ndarray:
-    """The tokens [M] before the first ``end`` or ``NOTHING`` of ids [N]; an end at the very
-    start opens a document.
+    """Return the tokens [M] of ids [N] before the first ``end`` or ``NOTHING``.
+
+    An end token at the very start begins a document, and is kept.
     """
     over = ids[1:] == NOTHING
     if end is not None:
@@ -176,7 +175,7 @@ def require_vocabulary(codec: Component) -> None:
 
 
 def _code_points(text: str) -> np.ndarray:
-    """[N] uint32."""
+    """Return the code points [N] uint32 of a text."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
@@ -184,20 +183,19 @@ def check_ids(ids: np.ndarray, vocabulary: int) -> np.ndarray:
     ids = np.asarray(ids)
     if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
         raise UserError(
-            f"tokens are from 0 to {vocabulary - 1:,}, but there are some from {ids.min()} to "
-            f"{ids.max()}"
+            f"tokens must be from 0 to {vocabulary - 1:,}, got {ids.min()} to {ids.max()}"
         )
     return ids
 
 
 @checks.frozen
 class Characters(WritesText):
-    """A token for each character. Special tokens come first, the characters after them.
+    """Encodes each character as a token. Special tokens come before the characters.
 
     Attributes:
-      characters: sorted and distinct; empty takes those of the training text.
-      delimiter: one more token, 0, that is before and after every document.
-      unknown: "refuse" what is not a known character, or let a "token" of its own represent it.
+      characters: the known characters, sorted and distinct; if empty, those of the training text.
+      delimiter: whether a further token, 0, is placed before and after every document.
+      unknown: what to do with unknown characters: "refuse" them, or use a "token" for them.
     """
 
     characters: str = ""
@@ -207,7 +205,7 @@ class Characters(WritesText):
     def __post_init__(self) -> None:
         if list(self.characters) != sorted(set(self.characters)):
             raise UserError(
-                f"the characters of a codec are sorted and distinct, unlike {self.characters!r}"
+                f"characters must be sorted and distinct, got {self.characters!r}", "characters"
             )
 
     @property
@@ -248,7 +246,7 @@ class Characters(WritesText):
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """A word is of letters, digits and underscores."""
+        """Flags of each token [V] uint8; letters, digits and underscores make up words."""
         inside = [True] * (self.unknown == "token") + [
             is_word_character(character) for character in self.characters
         ]
@@ -271,7 +269,7 @@ class Characters(WritesText):
         if missing.any() and self.unknown == "refuse":
             at = int(missing.argmax())
             what = f"the character {text[at]!r} (U+{ord(text[at]):04X})"
-            raise Unencodable(what, at, self.vocabulary, "unknown='token' keeps a place for such")
+            raise Unencodable(what, at, self.vocabulary, "unknown='token' adds a token for it")
         return np.where(missing, self._first - 1, place + self._first).astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
@@ -286,10 +284,10 @@ class Characters(WritesText):
 
 @checks.frozen
 class Bytes(WritesText):
-    """The bytes of UTF-8: nothing is outside the vocabulary, nothing must be fitted.
+    """Encodes text as UTF-8 bytes: every text can be encoded, and nothing has to be fitted.
 
     Attributes:
-      delimiter: one more token, 256, that is before and after every document.
+      delimiter: whether a further token, 256, is placed before and after every document.
     """
 
     delimiter: bool = False
@@ -320,7 +318,9 @@ class Bytes(WritesText):
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """A word is of letters, digits and underscores, and of all bytes that are not ASCII."""
+        """Flags of each token [V] uint8; letters, digits, underscores and bytes beyond ASCII make
+        up words.
+        """
         kinds = [
             (i > 127 or is_word_character(chr(i))) * (CONTINUES + CONTINUED) for i in range(256)
         ]
@@ -330,11 +330,11 @@ class Bytes(WritesText):
         return self
 
     def encode(self, text: str) -> np.ndarray:
-        """Half of a surrogate pair, which is not a character, is read as U+FFFD."""
+        """Return the tokens [N] int32 of a text; half of a surrogate pair is read as U+FFFD."""
         return np.frombuffer(HALF.sub(REPLACEMENT, text).encode(), np.uint8).astype(np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        """What is not UTF-8, as samples may hold, becomes U+FFFD."""
+        """Return the text of tokens [N]; what is not UTF-8, as in some samples, becomes U+FFFD."""
         ids = check_ids(ids, self.vocabulary)
         return ids[ids < 256].astype(np.uint8).tobytes().decode("utf-8", "replace")
 
@@ -345,15 +345,14 @@ NAMED = 4
 
 @checks.frozen
 class Words(WritesText):
-    """A token for each word and mark of ``genjax.data.text.words.split_words``.
+    """Encodes each word and mark of ``genjax.data.text.words.split_words`` as a token.
 
-    0 pads, 1 is any unknown word, 2 starts, 3 ends.
+    Token 0 pads, 1 is any unknown word, 2 starts and 3 ends a document.
 
     Attributes:
-      words: the most frequent first, then in alphabetical order; empty takes those of the training
-        text.
-      min_frequency: how often a word must come there to be known.
-      lower: turn text to lower case first.
+      words: the known words, the most frequent first; if empty, those of the training text.
+      min_frequency: how often a word must occur in the training text to be known.
+      lower: whether text is turned to lower case first.
     """
 
     words: tuple[str, ...] = ()
@@ -363,7 +362,7 @@ class Words(WritesText):
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "min_frequency")
         if len(set(self.words)) != len(self.words):
-            raise UserError("the words of a codec are distinct")
+            raise UserError("words must be distinct", "words")
 
     @property
     def is_fitted(self) -> bool:
@@ -395,17 +394,17 @@ class Words(WritesText):
 
     @property
     def one_spelling(self) -> bool:
-        return False  # nor are the spaces between words tokens
+        return False  # spaces between words are not tokens
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """Each token is a word."""
+        """Flags of each token [V] uint8; each token is a word."""
         kinds = np.zeros(self.vocabulary, np.uint8)
         kinds[[PAD, START, END]] = SPECIAL
         return kinds
 
     def split(self, text: str) -> list[str]:
-        """The words and marks of a text."""
+        """Split a text into words and marks."""
         return split_words(text.lower() if self.lower else text)
 
     def fit(self, texts: Iterable[str]) -> Words:
@@ -415,7 +414,9 @@ class Words(WritesText):
         frequent = [word for word, count in counts.items() if count >= self.min_frequency]
         if counts and not frequent:
             raise UserError(
-                f"no word comes {self.min_frequency} times; min_frequency is too high for this text"
+                "min_frequency must not exceed the count of the commonest word, got "
+                f"{self.min_frequency}",
+                "min_frequency",
             )
         return dataclasses.replace(
             self, words=tuple(sorted(frequent, key=lambda word: (-counts[word], word)))
@@ -431,8 +432,8 @@ class Words(WritesText):
         return np.array([number.get(word, UNKNOWN) for word in self.split(text)], np.int32)
 
     def decode(self, ids: np.ndarray) -> str:
-        """Words with a space between, but for marks of a sentence and what else hugs a word;
-        "<unk>" for an unknown.
+        """Return the text of tokens [N], with spaces between words as written; "<unk>" if
+        unknown.
         """
         require_vocabulary(self)
         ids = check_ids(ids, self.vocabulary)

@@ -1,4 +1,4 @@
-"""Documents as tokens, made once and kept in a memory-mapped cache."""
+"""Tokenise documents once, and keep the tokens in a memory-mapped cache."""
 
 from __future__ import annotations
 
@@ -24,24 +24,22 @@ from genjax.data.text.documents import Piece, TextRows
 from genjax.errors import UserError
 from genjax.machine import disk
 
-FORMAT = (
-    3  # of the cache; raised when what an older genjax wrote is no longer what this one would write
-)
-NOTED = 20_000_000  # characters that take long enough to say so
+FORMAT = 3  # of the cache; raised when the cached content would change
+NOTED = 20_000_000  # characters that take long enough to report progress
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Documents as tokens, one after another, each with the codec's ``end`` where there is one.
+    """Tokens of documents, one after another, each followed by the codec's ``end`` if it has one.
 
     Attributes:
-      tokens: [N] uint16 or uint32, in memory or on disk.
-      starts: where each document starts, and N, [D + 1] int64.
-      text_characters: of the text that the tokens represent.
-      text_bytes: of it in UTF-8.
-      domain: each document's place in ``domains`` [D] int32; None if no source names it.
-      domains: names.
-      unknown: how many of the tokens represent what is outside the vocabulary.
+      tokens: tokens [N] uint16 or uint32, in memory or on disk.
+      starts: index of the first token of each document, then N, [D + 1] int64.
+      text_characters: number of characters of the text.
+      text_bytes: number of bytes of the text in UTF-8.
+      domain: index in ``domains`` of each document [D] int32; None if domains are unknown.
+      domains: names of the domains.
+      unknown: number of tokens outside the vocabulary.
     """
 
     tokens: np.ndarray
@@ -53,28 +51,28 @@ class Corpus:
     unknown: int = 0
 
     def __len__(self) -> int:
-        """Documents."""
+        """Return the number of documents."""
         return len(self.starts) - 1
 
     def document(self, number: int) -> np.ndarray:
-        """The tokens [M] int32 of a document."""
+        """Return the tokens [M] int32 of a document."""
         return self.tokens[self.starts[number] : self.starts[number + 1]].astype(np.int32)
 
     def documents(self, places: np.ndarray) -> np.ndarray:
-        """The documents int64 that the tokens at ``places`` are of, of the same shape."""
+        """Return the document int64 of each token at ``places``, in the same shape."""
         return np.searchsorted(self.starts, places, side="right") - 1
 
 
 def token_dtype(vocabulary: int) -> type[np.generic]:
-    """The smallest of the two dtypes that hold the tokens."""
+    """Return uint16 if it can hold the tokens, else uint32."""
     return np.uint16 if vocabulary <= 2**16 else np.uint32
 
 
 def fit_codec(codec: Component, texts: TextRows, cache: Path) -> Any:
-    """``codec`` with the vocabulary of ``texts``, from the cache if it was fitted to them before.
+    """Return ``codec`` fitted to ``texts``, from the cache if it was fitted to them before.
 
-    The cache also sees to it that one machine never fits twice: WordPiece and Unigram are not
-    trained to the same vocabulary each time.
+    The cache also keeps the vocabulary stable on one machine, because training WordPiece and
+    Unigram is not deterministic.
     """
     if codec.is_fitted:
         return codec
@@ -93,8 +91,8 @@ def fit_codec(codec: Component, texts: TextRows, cache: Path) -> Any:
         try:
             part.write_text(text, encoding="utf-8")
             try:
-                os.link(part, path)  # of several processes the first has the word
-            except OSError:  # or a file is there that is none, or there are no links on this disk
+                os.link(part, path)  # the first of several processes wins
+            except OSError:  # the path is taken by a damaged file, or the disk has no hard links
                 if _load_codec(path, codec) is None:
                     part.replace(path)
         finally:
@@ -117,19 +115,18 @@ def _load_codec(path: Path, codec: Component) -> Any:
 
 
 def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
-    """The tokens of ``texts``, from the cache if they were made before; text streams through, piece
-    by piece.
+    """Return the tokens of ``texts``, from the cache if possible; the text is streamed.
 
     Raises:
-      UserError: there is no text, text outside the vocabulary (the character and its document are
-        named), or no room.
+      UserError: there is no text, text outside the vocabulary (the message names the character and
+        its document), or no disk space.
     """
     folder = cache / f"tokens-{_key(texts, codec)}"
     if folder.exists():
         found = _load_corpus(folder)
         if found is not None:
             return found
-        note(f"the token cache {folder} is damaged or of another version: it is made again")
+        note(f"the token cache {folder} is damaged or of another version: writing it again")
     part = _part(folder)
     with _Writing(cache):
         part.mkdir()
@@ -140,13 +137,13 @@ def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
             try:
                 part.rename(folder)  # whole or not at all
             except OSError:
-                if _load_corpus(folder) is None:  # another process has not made the same meanwhile
+                if _load_corpus(folder) is None:  # no other process has written it meanwhile
                     raise
         finally:
             shutil.rmtree(part, ignore_errors=True)
     found = _load_corpus(folder)
     if found is None:
-        raise UserError(f"the token cache {folder} was changed while it was made; try again")
+        raise UserError(f"the token cache {folder} was changed while it was written; try again")
     return found
 
 
@@ -158,14 +155,12 @@ def _key(texts: TextRows, codec: Component) -> str:
 
 
 def _part(path: Path) -> Path:
-    """Where to write what becomes ``path``: no two processes, of several hosts either, write
-    at one place.
-    """
+    """Return a temporary path for writing ``path``, unique among all processes and hosts."""
     return path.with_name(f"{path.name}.{secrets.token_hex(4)}.part")
 
 
 class _Writing:
-    """Files being written to the cache: what goes wrong with the disk is said in one line."""
+    """Turns disk errors while writing to the cache into one clear line."""
 
     def __init__(self, cache: Path) -> None:
         self._cache = cache
@@ -182,7 +177,7 @@ class _Writing:
 
     def _explain_error(self, error: OSError) -> UserError:
         if (number := disk.full_disk_errno(error)) is not None:
-            kept = "the token cache is as it was: make room, or choose another folder as `cache`"
+            kept = "the token cache is unchanged: make room, or choose another folder as `cache`"
             return disk.refusal(self._cache, kept, number)
         why = f"({error.strerror or error}); choose another folder as `cache`"
         return UserError(f"cannot write the token cache in {self._cache} {why}", str(self._cache))
@@ -205,7 +200,7 @@ def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
     characters = text_bytes = unknown = 0
     end = [] if codec.end is None else [codec.end]
     with _GrowingArray(folder / "tokens.npy", np.dtype(token_dtype(codec.vocabulary))) as tokens:
-        within = 0  # characters of this document that are done
+        within = 0  # characters of this document encoded so far
         for text, document, ends, name in _log_progress(texts, "tokenising (once)"):
             if text:
                 if not within:
@@ -237,7 +232,7 @@ def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
 
 
 def _load_corpus(folder: Path) -> Corpus | None:
-    """The corpus in ``folder``; None if it is not whole, or of another version."""
+    """Return the corpus in ``folder``; None if it is incomplete or of another version."""
     try:
         header = json.loads((folder / "header.json").read_text(encoding="utf-8"))
         if header["format"] != FORMAT:
@@ -259,9 +254,7 @@ def _load_corpus(folder: Path) -> Corpus | None:
 
 
 class _GrowingArray:
-    """An .npy file [N] that is written from front to back; numpy's header leaves room for the
-    final N.
-    """
+    """An .npy file [N] that is written sequentially; numpy's header leaves room for the final N."""
 
     def __init__(self, path: Path, dtype: np.dtype) -> None:
         self._path, self._dtype, self._count = path, dtype, 0
@@ -283,12 +276,12 @@ class _GrowingArray:
             self._file.seek(0)
             assert self._write_header() == self._body, "the header has grown into the array"
             self._file.close()
-        else:  # what waits in the buffer may not find room, and is no longer of use
+        else:  # flushing the buffer might fail, and the file is discarded anyway
             with contextlib.suppress(OSError):
                 self._file.close()
 
     def _write_header(self) -> int:
-        """Writes the header; returns where it ends."""
+        """Write the header and return its length."""
         shape = {
             "descr": np.lib.format.dtype_to_descr(self._dtype),
             "fortran_order": False,

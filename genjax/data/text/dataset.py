@@ -1,4 +1,4 @@
-"""What every source of text does: fit the codec, tokenise, lay out."""
+"""The steps that all text sources share: fit the codec, tokenise, lay out rows."""
 
 from __future__ import annotations
 
@@ -15,28 +15,35 @@ from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.data.storage import cache_folder
 from genjax.data.tally import UNKNOWN_TOKENS, Tally
+from genjax.data.text.codec_parts import (
+    HasFile,
+    HasTokenBytes,
+    HasTokenKinds,
+    get_inner_codec,
+    get_mask,
+)
 from genjax.data.text.corpus import Corpus, fit_codec, tokenise
 from genjax.data.text.documents import TextRows
 from genjax.data.text.layouts import RowLayout
 
-MISSING = object()  # of a field that a source does not have
+MISSING = object()  # marks a field that a source does not have
 
 
 def get_tokenizer(codec: Component) -> Any:
-    """What makes the tokens of a codec, which may be one of conversations; not the file that
-    it was read from.
+    """Return the tokenizer inside a codec (a chat codec wraps one), without the name of its
+    file.
     """
-    tokens: Component = getattr(codec, "tokens", codec)
-    read = getattr(tokens, "file", None) is not None and tokens.is_fitted
+    tokens = get_inner_codec(codec)
+    read = isinstance(tokens, HasFile) and tokens.file is not None and tokens.is_fitted
     return dataclasses.replace(tokens, file=None) if read else tokens
 
 
 def set_codec(source: Component, codec: Component) -> Any:
-    """A source whose text, and that of sources within it, is read by ``codec`` unless its own has a
-    vocabulary.
+    """Return a source that reads text, also in nested sources, by ``codec`` unless its own codec is
+    fitted.
 
-    Conversations that no template is given for take that of ``codec``, where it has one. Pairs of
-    sentences take a codec of pairs, side by side.
+    Conversations without a template take the one of ``codec``, if it has one. Sentence pairs take
+    each side of a pair codec for the same side.
     """
     changed: dict[str, Any] = {}
     for side in ("source", "target"):
@@ -58,36 +65,36 @@ def set_codec(source: Component, codec: Component) -> Any:
 
 
 def note_template(codec: Component, other: Any, name: str) -> None:
-    """Say where data have another chat template than a run that they are for, or none.
+    """Print a note if the chat template of the data differs from that of a run.
 
     Args:
-      codec: of the data.
-      other: the codec of that run.
-      name: its directory.
+      codec: codec of the data.
+      other: codec of the run.
+      name: directory of the run.
     """
     if not isinstance(codec, ChatCodec):
         if isinstance(other, ChatCodec):
-            note(f"the chat template of {name} is not kept: the data are not conversations")
+            note(f"the chat template of {name} is not used: the data are not conversations")
         return
     alpaca = ", Alpaca's," if codec.template == ChatTemplate() else ""
     if not isinstance(other, ChatCodec):
-        note(f"{name} has no chat template: that of the data{alpaca} is used")
+        note(f"{name} has no chat template: the one of the data{alpaca} is used")
     elif other.template != codec.template:
-        note(f"the chat template of the data{alpaca} is used, not that of {name}, which differs")
+        note(f"the chat template of the data{alpaca} is used; that of {name} differs")
 
 
 def open_as(source: Component, codec: Component, base: str | None) -> Dataset:
-    """A source opened with the tokens and the chat template of another run, where it has none of
-    its own.
+    """Open a source with the tokens and the chat template of a run, unless it has its own.
 
     Args:
-      codec: of that run.
-      base: its directory, to note what is taken from it and what is not; None is silent.
+      source: source of text.
+      codec: codec of the run.
+      base: directory of the run, for notes on what is taken from it; None prints nothing.
     """
     spoken = set_codec(source, codec)
     found: Dataset = spoken.open()
     if base is not None and spoken is not source:
-        note(f"text is in the tokens of {base}")
+        note(f"text is encoded with the tokens of {base}")
     if base is not None:
         note_template(found.codec, codec, base)
     return found
@@ -101,15 +108,19 @@ def text_dataset(
     left: Tally | None = None,
     title: str = "the text",
 ) -> Dataset:
-    """The ``Dataset`` of documents, whose codec is fitted to "train". Its splits have the
-    ``corpus`` that they are of.
+    """Return the ``Dataset`` of documents, with the codec fitted to "train".
 
     Args:
-      left: what the reading of the documents counts; kept next to the tokens, and said each time.
-      title: what a person calls all documents.
+      parts: documents of each split.
+      codec: codec to fit.
+      layout: layout of the rows.
+      cache: folder of cached tokens; None for the default.
+      left: counts from reading the documents; they are stored with the tokens and printed each
+        time.
+      title: name of the documents in messages.
 
     Raises:
-      UserError: a part without text, or text outside the vocabulary.
+      UserError: a split has no text, or text is outside the vocabulary.
     """
     folder = cache_folder(cache)
     codec = fit_codec(codec, parts["train"], folder)
@@ -132,18 +143,15 @@ def token_dataset(
     contents: list[str],
     titles: Mapping[str, str],
 ) -> Dataset:
-    """The ``Dataset`` of documents that are tokens already; ``contents`` tell whether they
-    have changed.
-    """
+    """Return the ``Dataset`` of tokenised documents; ``contents`` enter its fingerprint."""
     splits = {
         name: (layout if name == "train" else layout.held_out).split(corpus, codec, titles[name])
         for name, corpus in corpora.items()
     }
     shape = (layout.length + 1,)
     mean = np.zeros(shape, np.float32)
-    token_bytes, token_kinds = (
-        getattr(codec, name, None) for name in ("token_bytes", "token_kinds")
-    )  # of text alone
+    token_bytes = codec.token_bytes if isinstance(codec, HasTokenBytes) else None
+    token_kinds = codec.token_kinds if isinstance(codec, HasTokenKinds) else None
     spec = Spec(
         "tokens",
         shape,
@@ -153,7 +161,7 @@ def token_dataset(
         prefixed=layout.prefixed,
         token_bytes=None if token_bytes is None else tuple(token_bytes.tolist()),
         token_kinds=None if token_kinds is None else tuple(token_kinds.tolist()),
-        mask_token=getattr(codec, "mask", None),
+        mask_token=get_mask(codec),
     )
     parts = (part.encode("utf-8", "surrogatepass") for part in (*contents, repr(codec)))
     return Dataset(splits, spec, codec, digest(parts))

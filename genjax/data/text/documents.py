@@ -1,5 +1,5 @@
-"""Documents as streams of text: read piece by piece, so that neither a document nor a corpus
-must fit in memory.
+"""Documents as streams of text, read piece by piece: neither a document nor a corpus has to fit in
+memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from genjax.data.storage import files_fingerprint
 from genjax.data.tally import EMPTY_LINES, MARKS, Tally
 from genjax.errors import UserError
 
-BLOCK = 2**20  # bytes read at once; a piece of text is about as long
+BLOCK = 2**20  # bytes read at once, and about the length of a piece
 BOM = "\ufeff"
 
 Unit = Literal["files", "lines", "paragraphs"]
@@ -31,10 +31,10 @@ class Piece(NamedTuple):
     """A part of a document.
 
     Attributes:
-      text: of it.
-      document: what a person finds the document by.
+      text: text of the part.
+      document: name by which a person finds the document.
       ends: whether it is the last part.
-      domain: what kind of text the document is, as its source tells it; "" where that is unknown.
+      domain: kind of text, as given by the source; "" if unknown.
     """
 
     text: str
@@ -44,16 +44,16 @@ class Piece(NamedTuple):
 
 
 class TextRows(Protocol):
-    """Documents in a fixed order, read again each time."""
+    """Documents in a fixed order, which every iteration reads again."""
 
     @property
     def title(self) -> str:
-        """What a person calls them."""
+        """Name of the documents in messages."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Of their contents."""
+        """Hash of their contents."""
         ...
 
     def iterate_pieces(self) -> Iterator[Piece]: ...
@@ -64,8 +64,8 @@ class StoredTexts:
     """Documents in memory, each a domain of its own.
 
     Attributes:
-      title: what a person calls them.
-      documents: their names and texts.
+      title: name of the documents in messages.
+      documents: names and texts.
     """
 
     title: str
@@ -86,18 +86,17 @@ class StoredTexts:
 
 @dataclass(frozen=True)
 class FileTexts:
-    """Text files, plain or (".gz") compressed by gzip; each one a document, or each line or
-    paragraph of it.
+    """Text files, plain or compressed (".gz"). Each file, line or paragraph is a document.
 
-    A paragraph is of lines without an empty one between them. The domain of a text is the folder
-    that its file is in, below the one that all have in common, or else the file.
+    A paragraph ends at an empty line. The domain of a document is the folder of its file directly
+    below the folder that all files share, or the file itself.
 
     Attributes:
-      root: the folder that messages leave out of the paths.
-      paths: of the files.
-      unit: what makes a document.
-      encoding: of the files; a byte order mark at the start is left out.
-      left: counts what is skipped and left out.
+      root: folder that messages leave out of the paths.
+      paths: paths of the files.
+      unit: what counts as a document.
+      encoding: encoding of the files; a byte order mark at the start is left out.
+      left: counts of what is skipped or left out.
     """
 
     root: Path
@@ -138,7 +137,7 @@ class FileTexts:
 
 
 def shorten_path(path: Path, root: Path) -> str:
-    """A path as messages name it."""
+    """Return a path as shown in messages."""
     return (
         path.relative_to(root).as_posix()
         if path.is_relative_to(root) and path != root
@@ -147,17 +146,17 @@ def shorten_path(path: Path, root: Path) -> str:
 
 
 def common_folder(paths: Iterable[Path]) -> Path:
-    """The folder deepest down that all files are in."""
+    """Return the deepest folder that contains all files."""
     return Path(os.path.commonpath([path.parent for path in paths]))
 
 
 def find_domain(path: Path, base: Path) -> str:
-    """The folder directly below the base that a file is in, or the name of the file."""
+    """Return the folder of a file directly below ``base``, or else the name of the file."""
     return path.relative_to(base).parts[0]
 
 
 def hash_user_files(paths: Iterable[Path]) -> str:
-    """``files_fingerprint``, for files that a user has named."""
+    """Return ``files_fingerprint``; a file that cannot be read is the user's mistake."""
     try:
         return files_fingerprint(paths)
     except OSError as error:
@@ -167,27 +166,31 @@ def hash_user_files(paths: Iterable[Path]) -> str:
 def decode_file(
     path: Path, encoding: str = "utf-8", left: Counter[str] | None = None
 ) -> Iterator[str]:
-    """The text of a file in parts of about ``BLOCK`` bytes.
+    """Yield the text of a file in parts of about ``BLOCK`` bytes.
 
     Args:
-      left: counts a byte order mark at its start, which is left out.
+      path: path of the file.
+      encoding: encoding of the file.
+      left: counts of what is left out: a byte order mark at the start.
 
     Raises:
-      UserError: the file cannot be read, or not in this encoding; the byte is named.
+      UserError: the file cannot be read or decoded; the message names the byte.
     """
     try:
         decoder = codecs.getincrementaldecoder(encoding)()
     except LookupError:
-        raise UserError(f"there is no encoding {encoding!r}; utf-8 and latin-1 are two") from None
+        raise UserError(
+            f"encoding must be one that Python knows, such as utf-8 or latin-1, got {encoding!r}",
+            "encoding",
+        ) from None
     read, last = 0, False
     try:
         with open_gzip(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
             while not last:
                 block = file.read(BLOCK)
                 last = not block
-                waiting = len(
-                    decoder.getstate()[0]
-                )  # bytes of a character that the block before cut in two
+                # Bytes of a character that began in the block before.
+                waiting = len(decoder.getstate()[0])
                 try:
                     text = decoder.decode(block, final=last)
                 except UnicodeDecodeError as error:
@@ -212,8 +215,8 @@ def decode_file(
 
 
 def _pieces(path: Path, encoding: str, left: Counter[str]) -> Iterator[str]:
-    """The text of a file in pieces that end after a line or before a space, where a subword
-    cannot be cut in two.
+    """Yield the text of a file in pieces that end after a line or before a space, so that no
+    subword is cut in two.
     """
     rest = ""
     for text in decode_file(path, encoding, left):
@@ -229,7 +232,7 @@ def _pieces(path: Path, encoding: str, left: Counter[str]) -> Iterator[str]:
 
 
 def _flag_last(items: Iterator[str]) -> Iterator[tuple[str, bool]]:
-    """Each item, and whether it is the last."""
+    """Yield each item and whether it is the last."""
     before = next(items, None)
     if before is None:
         return
@@ -240,14 +243,15 @@ def _flag_last(items: Iterator[str]) -> Iterator[tuple[str, bool]]:
 
 
 def lines(path: Path, encoding: str = "utf-8", left: Counter[str] | None = None) -> Iterator[str]:
-    """The lines of a file with their ends, split at line feeds alone; ``left`` as of
-    ``decode_file``.
+    """Return the lines of a file with their line feeds; no other character ends a line.
+
+    ``left`` is as for ``decode_file``.
     """
     return split_lines(decode_file(path, encoding, left))
 
 
 def split_lines(texts: Iterable[str]) -> Iterator[str]:
-    """The lines of a text that comes in parts, as ``lines`` has them."""
+    """Yield the lines of a text that comes in parts, as ``lines`` does."""
     rest = ""
     for text in texts:
         *whole, rest = (rest + text).split("\n")
@@ -260,10 +264,9 @@ def split_lines(texts: Iterable[str]) -> Iterator[str]:
 def _blocks(
     path: Path, encoding: str, single: bool, left: Counter[str]
 ) -> Iterator[tuple[int, str]]:
-    """Lines that are not empty, each by itself or with those next to it, and the number of each
-    from 1.
+    """Yield each line that is not empty, or each paragraph, with its number from 1.
 
-    Lines are counted with the empty ones, as an editor does.
+    Empty lines count in the numbers of lines, as in an editor.
     """
     together: list[str] = []
     paragraph = 0

@@ -1,4 +1,4 @@
-"""Tokens of a text of which people wrote parts: special tokens come from the other parts alone."""
+"""Encode a text that people wrote in part, so that their parts contain no special tokens."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from genjax.data.text import aliases
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 
-Span = tuple[int, int]  # of characters, the second one excluded
+Span = tuple[int, int]  # first character, and the one after the last
 
 
 class Tokens(NamedTuple):
-    """A text in tokens.
+    """A tokenised text.
 
     Attributes:
-      ids: int32 [N].
-      offsets: of each token the characters [N, 2] that it is of.
-      special: bool [N], whether it is a special token, or one of a template's own.
+      ids: token ids int32 [N].
+      offsets: span of characters of each token [N, 2].
+      special: bool [N], whether a token is special, or added by a template.
     """
 
     ids: np.ndarray
@@ -29,17 +29,15 @@ class Tokens(NamedTuple):
 
 
 def encode(codec: Subwords, text: str, people: Sequence[Span]) -> Tokens:
-    """The tokens of a text: those of the whole tokenizer, unless people write special ones.
-
-    Where they do, what they wrote is encoded as the letters that it is.
+    """Encode a text as usual, except that special tokens in people's parts become plain letters.
 
     Args:
-      codec: with a vocabulary.
-      text: template and people's parts together.
-      people: the spans of people's parts, in order and disjoint.
+      codec: fitted codec.
+      text: the whole text, the template's parts and people's.
+      people: spans of people's parts, in order and disjoint.
 
     Raises:
-      UserError: text outside the vocabulary, or that cannot be kept apart from the template's.
+      UserError: the text is outside the vocabulary, or the parts cannot be kept apart.
     """
     ids, places = codec.spell(aliases.opened(codec.tokenizer), text)
     offsets = _cores(text, places)
@@ -55,7 +53,7 @@ def encode(codec: Subwords, text: str, people: Sequence[Span]) -> Tokens:
 
 
 def _within(offsets: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
-    """Which tokens [N] share a character with one of the spans."""
+    """Return which tokens share a character with one of the spans, bool [N]."""
     found = np.zeros(len(offsets), bool)
     for first, last in spans:
         found |= overlaps(offsets, first, last)
@@ -63,9 +61,9 @@ def _within(offsets: np.ndarray, spans: Sequence[Span]) -> np.ndarray:
 
 
 def overlaps(offsets: np.ndarray, first: int, last: int) -> np.ndarray:
-    """Which tokens [N] of offsets [N, 2] are of characters from ``first`` to before ``last``.
+    """Return which tokens with ``offsets`` [N, 2] overlap the span from ``first`` to ``last``.
 
-    One of no character, as some tokenizers put before a word, is of the place where it stands.
+    An empty token, as some tokenizers put before a word, counts by its position.
     """
     begin, end = offsets.T
     empty = (begin == end) & (first <= begin) & (begin < last)
@@ -73,7 +71,9 @@ def overlaps(offsets: np.ndarray, first: int, last: int) -> np.ndarray:
 
 
 def _control(tokenizer: str, written: np.ndarray) -> tuple[int, ...]:
-    """The ids that people may not write: special tokens, and added ones that a template writes."""
+    """Return the ids that people may not write: special tokens, and added tokens that a template
+    writes.
+    """
     added = aliases.added(tokenizer)
     known = {i for i, token in added.items() if token.special}
     ours = set(written.tolist()) & added.keys()
@@ -81,7 +81,7 @@ def _control(tokenizer: str, written: np.ndarray) -> tuple[int, ...]:
 
 
 def _cores(text: str, offsets: Sequence[Span]) -> np.ndarray:
-    """Offsets [N, 2] without the blanks that some special tokens take from next to them."""
+    """Return offsets [N, 2] without the blanks that some special tokens absorb."""
     cores = np.array(offsets, np.int64).reshape(-1, 2)
     for number, (first, last) in enumerate(offsets):
         if last - first > 1 and (text[first].isspace() or text[last - 1].isspace()):
@@ -100,10 +100,9 @@ def _encode_apart(
     people: Sequence[Span],
     control: tuple[int, ...],
 ) -> Tokens:
-    """As ``encode``, by a tokenizer in which special tokens have names that nobody can write.
+    """Encode with a tokenizer whose special tokens have names that nobody can write.
 
-    The text is encoded as a whole, so that what surrounds a piece has the effect that it has in
-    any text.
+    The text is encoded as a whole, so that the text around a piece affects it as usual.
     """
     guard, first = aliases.guarded(codec.tokenizer, control, text)
     places = list(_written(codec, text, people, control))
@@ -130,7 +129,7 @@ def _encode_apart(
 def _written(
     codec: Subwords, text: str, people: Sequence[Span], control: tuple[int, ...]
 ) -> Iterator[tuple[int, int, int]]:
-    """The special tokens of the parts between people's: of each its id and its characters."""
+    """Yield the id and span of each special token in the parts that people did not write."""
     opened, unknown = aliases.opened(codec.tokenizer), aliases.unknown(codec.tokenizer)
     at = 0
     for begin, end in [*people, (len(text), len(text))]:

@@ -1,18 +1,18 @@
 """How documents become rows of tokens.
 
-A row for T predictions holds T + 1 tokens: it is read without its last token and predicts itself
-without its first.
+A row for T predictions holds T + 1 tokens: the model reads all but the last, and predicts all but
+the first.
 
 Batches hold
 
   tokens [B, T + 1] int32.
-  loss_mask [B, T + 1] float32: 1 for a token that is to be predicted from those before it in its
-    row, 0 for padding and for what has nothing before it, the first token of a row or of a
-    document. So the predictions of a row weigh loss_mask[:, 1:], and the column before is 0.
+  loss_mask [B, T + 1] float32: 1 for a token to predict from those before it; 0 for padding and for
+    the first token of a row or document, which has nothing before it. So predictions are weighted
+    by loss_mask[:, 1:], and column 0 is always 0.
   segment_ids [B, T + 1] int32, packed rows only: 1, 2, … for the documents of a row, 0 for padding.
-  positions [B, T + 1] int32, packed rows only: of a token within its document, or its piece of one.
-  prefix_mask [B, T + 1] float32, of ``Prefixed`` and of conversations: 1 for what is given, which
-    is not predicted.
+  positions [B, T + 1] int32, packed rows only: the position of a token in its document or piece.
+  prefix_mask [B, T + 1] float32, for ``Prefixed`` and for conversations: 1 for tokens that are
+    given and not predicted.
 """
 
 from __future__ import annotations
@@ -29,52 +29,53 @@ from genjax.data.text.codecs import TextCodec
 from genjax.data.text.corpus import Corpus
 from genjax.errors import UserError, unknown_name
 
-STARTS = 2**22  # windows whose order takes 32 MB
+STARTS = 2**22  # most windows of a set; their order takes 32 MB
 Long = Literal["split", "drop"]
 
 
 class RowLayout(Protocol):
-    """A choice of rows; frozen dataclasses, as written in configs."""
+    """How documents are laid out in rows; a frozen dataclass, as written in configs."""
 
     @property
     def length(self) -> int:
-        """Predictions in a row."""
+        """Number of predictions in a row, T."""
         ...
 
     @property
     def packed(self) -> bool:
-        """Whether rows hold several documents, distinguished."""
+        """Whether rows hold several documents that are told apart."""
         ...
 
     @property
     def prefixed(self) -> bool:
-        """Whether ``prefix_mask`` tells what is given and not predicted."""
+        """Whether ``prefix_mask`` marks tokens that are given and not predicted."""
         ...
 
     @property
     def held_out(self) -> RowLayout:
-        """How held-out text is laid out, so that each of its tokens is predicted once."""
+        """The layout of held-out text, which predicts each token once."""
         ...
 
-    def split(self, corpus: Corpus, codec: TextCodec, title: str = "the text") -> Split: ...
+    def split(self, corpus: Corpus, codec: TextCodec, title: str = "the text") -> Split:
+        """Return the rows of a corpus, which messages call ``title``."""
+        ...
 
 
 def _check_length(length: int) -> None:
     if not isinstance(length, int) or length < 1:
-        raise UserError(f"length is {length}; a row makes at least one prediction")
+        raise UserError(f"length must be >= 1, got {length}", "length")
 
 
 @checks.frozen
 class RandomWindows:
-    """Every window of T + 1 tokens is an example, so an epoch in shuffled order draws windows
+    """Takes every window of T + 1 tokens as an example, so that an epoch draws random windows
     without repetition.
 
-    Documents follow on each other. Of more than 2^22 windows those at every second, third, … token
-    are taken, so that there are no more, but none farther apart than T. Held-out text comes in
-    ``Blocks``.
+    Documents follow one another. If there are more than 2^22 windows, only those at every second,
+    third, … token are taken, but at most T tokens apart. Held-out text is laid out in ``Blocks``.
 
     Attributes:
-      length: predictions in a row, T.
+      length: number of predictions in a row, T.
     """
 
     length: int = 256
@@ -96,24 +97,23 @@ class RandomWindows:
         starts = len(corpus.tokens) - self.length
         if starts < 1:
             raise UserError(
-                f"{title} is of {len(corpus.tokens):,} tokens, too short for windows of "
-                f"{self.length + 1}"
+                f"length must be < {len(corpus.tokens):,}, the tokens of {title}, got "
+                f"{self.length:,}",
+                "length",
             )
-        stride = min(
-            -(-starts // STARTS), self.length
-        )  # no farther apart, so that no token is left out
+        # At most ``length`` tokens apart, so that no token is left out.
+        stride = min(-(-starts // STARTS), self.length)
         return Windows(corpus, self.length, stride, -(-starts // stride), codec.pad or 0)
 
 
 @checks.frozen
 class Blocks:
-    """Rows that predict T tokens after another: each but the very first is predicted once, the last
-    row is filled up.
+    """Cuts the text into consecutive rows of T predictions; the last row is padded.
 
-    Documents follow on each other.
+    Documents follow one another. Every token but the very first is predicted once.
 
     Attributes:
-      length: predictions in a row, T.
+      length: number of predictions in a row, T.
     """
 
     length: int = 256
@@ -134,7 +134,7 @@ class Blocks:
     def split(self, corpus: Corpus, codec: TextCodec, title: str = "the text") -> Windows:
         predictions = len(corpus.tokens) - 1
         if predictions < 1:
-            raise UserError(f"{title} is of one token: there is nothing to predict")
+            raise UserError(f"{title} must have at least 2 tokens, got {predictions + 1}")
         return Windows(
             corpus, self.length, self.length, -(-predictions // self.length), codec.pad or 0
         )
@@ -142,14 +142,14 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Windows:
-    """Rows of tokens that lie ``stride`` tokens apart.
+    """Rows of tokens that start ``stride`` tokens apart.
 
     Attributes:
-      corpus: whose tokens.
-      length: predictions in a row, T.
-      stride: tokens from the start of a row to that of the next.
-      count: rows.
-      pad: fills up what lies beyond the last token.
+      corpus: corpus of the tokens.
+      length: number of predictions in a row, T.
+      stride: tokens from the start of a row to the start of the next.
+      count: number of rows.
+      pad: token that fills positions beyond the end of the corpus.
     """
 
     corpus: Corpus
@@ -160,7 +160,7 @@ class Windows:
 
     @property
     def in_memory(self) -> bool:
-        return True  # or mapped, which needs no workers either
+        return True  # or memory-mapped, which needs no workers either
 
     def __len__(self) -> int:
         return self.count
@@ -174,20 +174,20 @@ class Windows:
         return {"tokens": np.where(inside, tokens, np.int32(self.pad)), "loss_mask": loss_mask}
 
     def documents(self, indices: np.ndarray) -> np.ndarray:
-        """The document [B, T + 1] int64 that each token is of, -1 for padding."""
+        """Return the document of each token, [B, T + 1] int64; -1 for padding."""
         place = np.asarray(indices, np.int64)[:, None] * self.stride + np.arange(self.length + 1)
         return np.where(place < len(self.corpus.tokens), self.corpus.documents(place), -1)
 
 
 @checks.frozen
 class Documents:
-    """One document a row, from ``start`` to ``end`` where the codec has these, filled up with
-    padding.
+    """Puts one document in a row, with the codec's ``start`` and ``end`` if it has them, and pads
+    the row.
 
     Attributes:
-      length: predictions in a row, T.
-      long: "split" what does not fit over several rows, each starting with the last token of that
-        before, or "drop" it.
+      length: number of predictions in a row, T.
+      long: what to do with a document that does not fit: "split" it over several rows, each
+        starting with the last token of the one before, or "drop" it.
     """
 
     length: int = 64
@@ -222,15 +222,15 @@ class Documents:
 
 @checks.frozen
 class Packed:
-    """Several documents a row, distinguished by ``segment_ids`` and ``positions``: no document is
-    predicted from another.
+    """Puts several documents in a row, told apart by ``segment_ids`` and ``positions``: no document
+    is predicted from another.
 
-    Documents are taken in their order, each into the row that it leaves the least room in.
+    Each document in turn goes to the row where it leaves the least room.
 
     Attributes:
-      length: predictions in a row that holds one document, T.
-      long: "split" what does not fit into pieces, each starting with the last token of that
-        before, or "drop" it.
+      length: number of predictions in a row that holds a single document, T.
+      long: what to do with a document that does not fit: "split" it into pieces, each starting with
+        the last token of the one before, or "drop" it.
     """
 
     length: int = 256
@@ -260,18 +260,17 @@ class Packed:
 
 def _check_long(long: str) -> None:
     if long not in get_args(Long):
-        raise unknown_name("choice for long documents", long, get_args(Long))
+        raise unknown_name("long", long, get_args(Long))
 
 
 @dataclass(frozen=True)
 class Runs:
-    """Runs of tokens that make one segment each.
+    """Runs of tokens, each of which becomes one segment.
 
     Attributes:
-      begin: index of the first token [P] int64; of a run that ``leads`` that of the start token put
-        before it.
-      size: tokens [P] int64, a start token included.
-      leads: bool [P], whether the codec's start token stands first.
+      begin: index of the first token [P] int64; if ``leads``, one less, for the start token.
+      size: number of tokens [P] int64, including a start token.
+      leads: bool [P], whether the run begins with the codec's start token.
     """
 
     begin: np.ndarray
@@ -285,7 +284,7 @@ class Runs:
 def pieces(
     corpus: Corpus, length: int, start: int | None, long: Long, title: str = "the text"
 ) -> Runs:
-    """The documents as runs of at most ``length`` + 1 tokens, in which each token is predicted
+    """Cut the documents into runs of at most ``length`` + 1 tokens, so that each token is predicted
     once.
 
     Raises:
@@ -293,7 +292,7 @@ def pieces(
     """
     lead = int(start is not None)
     size = np.diff(corpus.starts) + lead  # [D]
-    keep = size > 1  # one token alone has nothing to be predicted from
+    keep = size > 1  # a single token cannot be predicted from anything
     over = int((size > length + 1).sum())
     if over:
         fate = "are dropped" if long == "drop" else "are split"
@@ -309,7 +308,7 @@ def pieces(
             if over and long == "drop"
             else ""
         )
-        raise UserError(f"no document of {title} is left to predict{why}")
+        raise UserError(f"{title} has no document that can be predicted{why}")
     begin, size = np.asarray(corpus.starts[:-1])[keep] - lead, size[keep]
     parts = -(-(size - 1) // length)  # [D]
     document = np.repeat(np.arange(len(size)), parts)
@@ -319,12 +318,12 @@ def pieces(
 
 
 def best_fit(size: np.ndarray, room: int) -> np.ndarray:
-    """The row [P] int64 of each item of ``size`` [P]: the fullest that still has room for it,
-    else a new one.
+    """Return the row [P] int64 for each item of ``size`` [P]: the fullest row with enough room, or
+    a new one.
     """
     rows = np.empty(len(size), np.int64)
     by_space: list[list[int]] = [[] for _ in range(room + 1)]
-    spaces = 0  # bit s is set while some row has s free
+    spaces = 0  # bit s is set while some row has s tokens free
     count = 0
     for i, need in enumerate(size.tolist()):
         fitting = spaces >> need
@@ -347,13 +346,13 @@ class Rows:
     """Rows of one or more runs of tokens.
 
     Attributes:
-      corpus: whose tokens.
-      length: predictions in a full row, T.
-      runs: in the order of the rows.
-      first: the first run of each row and the number of runs, [R + 1] int64.
-      start: the token that leads documents.
-      pad: fills rows up.
-      packed: whether segments are distinguished.
+      corpus: corpus of the tokens.
+      length: number of predictions in a full row, T.
+      runs: runs in the order of the rows.
+      first: index of the first run of each row, then the number of runs, [R + 1] int64.
+      start: token that begins documents; None if there is none.
+      pad: token that fills rows.
+      packed: whether batches tell segments apart.
     """
 
     corpus: Corpus
@@ -374,7 +373,7 @@ class Rows:
     def batch(self, indices: np.ndarray) -> Batch:
         rows = np.asarray(indices, np.int64)
         count = self.first[rows + 1] - self.first[rows]  # runs of each row [B]
-        nth = _count_within(count)  # place of each run in its row [P]
+        nth = _count_within(count)  # position of each run in its row [P]
         run = np.repeat(self.first[rows], count) + nth
         size, row = self.runs.size[run], np.repeat(np.arange(len(rows)), count)
         position = _count_within(size)  # of each token in its run [N]
@@ -398,7 +397,7 @@ class Rows:
         return batch
 
     def documents(self, indices: np.ndarray) -> np.ndarray:
-        """The document [B, T + 1] int64 that each token is of, -1 for padding."""
+        """Return the document of each token, [B, T + 1] int64; -1 for padding."""
         found = np.full((len(indices), self.length + 1), -1)
         for row, number in enumerate(np.asarray(indices, np.int64).tolist()):
             runs = slice(self.first[number], self.first[number + 1])
@@ -409,5 +408,5 @@ class Rows:
 
 
 def _count_within(sizes: np.ndarray) -> np.ndarray:
-    """0, 1, … within each of groups of ``sizes`` [G], one group after another."""
+    """Return 0, 1, … within each group, one group of ``sizes`` [G] after another."""
     return np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)

@@ -1,4 +1,4 @@
-"""Several pairs of sentences a row, as sentences are short compared with the longest."""
+"""Rows of several sentence pairs, as most sentences are much shorter than the longest."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from genjax.data.dataset import Batch
 
-OPEN = 64  # rows that a pair is tried in
+OPEN = 64  # open rows that a pair may go to
 
 
 class PairRows(Protocol):
-    """What is packed: pairs of a source of at most S and a target of at most T + 1 tokens."""
+    """Pairs to pack: sources of at most S tokens and targets of at most T + 1."""
 
     @property
     def codec(self) -> Any: ...
@@ -26,20 +26,22 @@ class PairRows(Protocol):
 
     @property
     def sizes(self) -> np.ndarray:
-        """Tokens of both sides of each pair [N, 2]."""
+        """Number of tokens on each side of each pair [N, 2]."""
         ...
 
-    def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]: ...
+    def pair(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the source tokens [M] and target tokens [N] of a pair."""
+        ...
 
 
 @dataclass(frozen=True)
 class PackedPairs:
-    """Rows of pairs; a target reads its own source alone.
+    """Rows of pairs; a target attends only to its own source.
 
     Attributes:
-      pairs: all of them.
-      members: the numbers of the pairs, row after row, [N] int64.
-      first: the first member of each row and their number, [R + 1] int64.
+      pairs: all pairs.
+      members: indices of the pairs, row after row, [N] int64.
+      first: index in ``members`` where each row starts, then their number, [R + 1] int64.
     """
 
     pairs: PairRows
@@ -77,18 +79,18 @@ class PackedPairs:
                     batch[f"{prefix}segment_ids"][part] = segment
                     batch[f"{prefix}positions"][part] = np.arange(len(ids))
                     at[side] += len(ids)
-        real = (batch["segment_ids"] > 0) & (batch["positions"] > 0)  # the start of each is given
+        real = (batch["segment_ids"] > 0) & (batch["positions"] > 0)  # start tokens are given
         mask = (batch["source_segment_ids"] > 0).astype(np.float32)
         return batch | {"source_mask": mask, "loss_mask": real.astype(np.float32)}
 
 
 def pack_pairs(pairs: PairRows) -> PackedPairs:
-    """Each pair in the row that it leaves the least room in, of those opened last that have
+    """Put each pair in the row where it leaves the least room, among the last ``OPEN`` rows with
     room for both sides.
     """
     sizes = pairs.sizes
     rooms = np.zeros((OPEN, 2), np.int64)
-    rows = np.full(OPEN, -1)  # which one each of the open ones is
+    rows = np.full(OPEN, -1)  # the number of each open row
     row = np.empty(len(sizes), np.int64)
     count, none = 0, np.iinfo(np.int64).max
     for number, size in enumerate(sizes):
@@ -96,7 +98,7 @@ def pack_pairs(pairs: PairRows) -> PackedPairs:
         space = np.where(left.min(1) >= 0, left.sum(1), none)
         place = int(space.argmin())
         if space[place] == none:
-            place = count % OPEN  # instead of the oldest
+            place = count % OPEN  # replace the oldest
             rooms[place], rows[place] = (pairs.source_length, pairs.length + 1), count
             count += 1
         rooms[place] -= size

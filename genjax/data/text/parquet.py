@@ -1,6 +1,4 @@
-"""Values of Parquet columns of text, which other programs may have written as bytes, or as
-text that is not UTF-8.
-"""
+"""Read text columns of Parquet files, which may hold bytes, or text that is not UTF-8."""
 
 from __future__ import annotations
 
@@ -14,9 +12,9 @@ from genjax.errors import UserError
 
 
 def values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """The values of a column as Python has them; texts as bytes where some of them are not UTF-8.
+    """Return the values of a column as Python objects; texts as bytes if some are not UTF-8.
 
-    Dates and times that Python has no values of are texts.
+    Dates and times that Python cannot represent become texts.
     """
     if column.type == pa.time64("ns"):  # Python would drop the nanoseconds
         return list(column.cast(pa.string()).to_pylist())
@@ -31,7 +29,7 @@ def values(column: pa.Array | pa.ChunkedArray) -> list[Any]:
 
 
 def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The rows of a batch, its values as of ``values``."""
+    """Return the rows of a batch, with the values of ``values``."""
     columns = [values(column) for column in batch.columns]
     return [
         dict(zip(batch.schema.names, cells, strict=True)) for cells in zip(*columns, strict=True)
@@ -39,10 +37,10 @@ def rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def decoded(value: Any, encoding: str, where: str, field: str) -> Any:
-    """Text instead of bytes; other values as they are.
+    """Decode bytes; return other values unchanged.
 
     Raises:
-      UserError: the bytes are in another encoding, or there is none of that name.
+      UserError: the bytes have another encoding, or ``encoding`` is unknown.
     """
     if not isinstance(value, bytes):
         return value
@@ -54,12 +52,13 @@ def decoded(value: Any, encoding: str, where: str, field: str) -> Any:
         ) from None
     except LookupError:
         raise UserError(
-            f"there is no encoding {encoding!r}; utf-8 and latin-1 are two", "encoding"
+            f"encoding must be one that Python knows, such as utf-8 or latin-1, got {encoding!r}",
+            "encoding",
         ) from None
 
 
 def texts(cells: Iterable[Any], encoding: str, title: str, name: str) -> list[str | None]:
-    """The cells of a column of texts, those of bytes decoded; errors as of ``decoded``."""
+    """Return the cells of a text column, with bytes decoded; errors are those of ``decoded``."""
     return [
         None if cell is None else str(decoded(cell, encoding, f"row {row:,} of {title}", name))
         for row, cell in enumerate(cells, 1)
@@ -67,7 +66,7 @@ def texts(cells: Iterable[Any], encoding: str, title: str, name: str) -> list[st
 
 
 def moments(column: pa.ChunkedArray) -> list[str | None]:
-    """Dates and times as ISO texts, without a fraction of seconds where all of them are 0."""
+    """Format dates and times as ISO texts, without fractions of a second if all are 0."""
     found: list[str | None] = column.cast(pa.string()).to_pylist()
     parts = [None if text is None else text.partition(".") for text in found]
     ends = [None if part is None else part[2].lstrip("0") for part in parts]
@@ -77,7 +76,7 @@ def moments(column: pa.ChunkedArray) -> list[str | None]:
 
 
 def _of_bytes(kind: pa.DataType) -> pa.DataType:
-    """A type with bytes instead of texts, however deep they lie."""
+    """Return a type with bytes instead of texts at every level of nesting."""
     if types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return pa.large_binary()
     if types.is_large_list(kind):

@@ -1,5 +1,5 @@
-"""Rows whose first part is given and whose rest is predicted: for prefix LMs, and for
-prompts and answers.
+"""Rows whose first part is given and whose rest is predicted, for prefix LMs and for prompts with
+answers.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from genjax.errors import UserError
 
 @checks.frozen
 class Prefixed:
-    """The rows of another layout, each document of them with a prefix that is not predicted.
+    """Gives each document of another layout a prefix that is not predicted.
 
-    Without ``until`` a document of M tokens, or a row whose documents are not distinguished, is cut
-    at a random place: 1 to M - 1 tokens, each number as likely, are its prefix (Raffel et al.,
-    arXiv 1910.10683, section 3.2.3). The place is a function of ``seed`` and the row, the same in
-    every epoch; ``RandomWindows`` show each token in many rows.
+    Without ``until`` the prefix of a document of M tokens, or of a row that does not tell documents
+    apart, has a uniformly random length of 1 to M - 1 tokens (Raffel et al., arXiv 1910.10683,
+    section 3.2.3). The length is a function of ``seed`` and the row, the same in every epoch;
+    ``RandomWindows`` shows each token in many rows.
 
-    With ``until`` a document is a prompt and its answer: the prefix goes to the end of the first
-    such text. A document without it has no prefix.
+    With ``until`` a document is a prompt and its answer, and the prefix ends with the first
+    occurrence of that text. A document without it has no prefix.
 
     Attributes:
-      layout: of the rows; with ``until`` ``Documents`` or ``Packed``, with long="drop", as a part
-        of a document may be without its prompt.
-      until: text that a prompt ends with, such as a new line; None for random places.
-      seed: of the random places.
+      layout: layout of the rows; with ``until`` it must be ``Documents`` or ``Packed`` with
+        long="drop", because a part of a document may lack its prompt.
+      until: text that ends a prompt, such as a new line; None for random lengths.
+      seed: seed of the random lengths.
     """
 
     prefixed: ClassVar[bool] = True
@@ -46,16 +46,20 @@ class Prefixed:
     def __post_init__(self) -> None:
         if getattr(self.layout, "prefixed", True):
             raise UserError(
-                f"Prefixed.layout is RandomWindows, Blocks, Documents or Packed, not {self.layout}"
+                "Prefixed.layout must be RandomWindows, Blocks, Documents or Packed, got "
+                f"{self.layout}",
+                "layout",
             )
         checks.at_least(self, 0, "seed")
         if self.until == "":
-            raise UserError("Prefixed.until is a text, or None for random places")
+            raise UserError(f"Prefixed.until must be a text or None, got {self.until!r}", "until")
         if self.until is not None and not (
             isinstance(self.layout, Documents | Packed) and self.layout.long == "drop"
         ):
             raise UserError(
-                'Prefixed.until is for whole documents: Documents or Packed with long="drop"'
+                "Prefixed.layout must be Documents or Packed with long='drop' to use until, got "
+                f"{self.layout}",
+                "layout",
             )
 
     @property
@@ -71,7 +75,7 @@ class Prefixed:
         return Prefixed(self.layout.held_out, self.until, self.seed)
 
     def split(self, corpus: Corpus, codec: TextCodec, title: str = "the text") -> PrefixedRows:
-        """Cut rows with prefixes.
+        """Lay out rows with prefixes.
 
         Raises:
           UserError: ``until`` is outside the vocabulary, or in no document.
@@ -85,10 +89,10 @@ class PrefixedRows:
     """Rows with a ``prefix_mask``.
 
     Attributes:
-      corpus: whose tokens.
-      rows: without it.
-      ending: the tokens that a prefix ends with; () for random places.
-      seed: of these.
+      corpus: corpus of the tokens.
+      rows: rows of the layout, without prefixes.
+      ending: tokens that end a prefix; () for random lengths.
+      seed: seed of the random lengths.
     """
 
     corpus: Corpus
@@ -122,11 +126,11 @@ class PrefixedRows:
     def _draw_prefixes(
         self, indices: np.ndarray, segments: np.ndarray, rows: np.ndarray
     ) -> np.ndarray:
-        """Tokens of the prefix of each segment [B, S], with a column for padding."""
+        """Draw the prefix length of each segment [B, S], with a column for padding."""
         count = int(segments.max()) + 1
         tokens = np.zeros((len(segments), count), np.int64)
         np.add.at(tokens, (rows, segments), 1)
-        # A generator for each row: what a row is cut into does not depend on the others of its
+        # Each row has its own generator, so that its prefixes do not depend on the rest of the
         # batch.
         shares = [
             np.random.default_rng((self.seed, int(index))).random(segments.shape[1])
@@ -137,7 +141,7 @@ class PrefixedRows:
     def _find_prefixes(
         self, tokens: np.ndarray, segments: np.ndarray, positions: np.ndarray, rows: np.ndarray
     ) -> np.ndarray:
-        """The same, where a prefix is what the ending ends; 0 where there is none."""
+        """Return the prefix length of each segment [B, S], up to the ending; 0 without one."""
         last = len(self.ending) - 1
         found = segments > 0
         for back, token in enumerate(reversed(self.ending)):
@@ -150,27 +154,30 @@ class PrefixedRows:
 
 
 def _split_segments(batch: Batch) -> tuple[np.ndarray, np.ndarray]:
-    """The segment of each token, 0 for padding, and its place in it, int [B, T + 1]."""
+    """Return the segment of each token, 0 for padding, and its position there, int [B, T + 1]."""
     if "segment_ids" in batch:
         return batch["segment_ids"], batch["positions"]
-    real = (
-        np.cumsum(batch["loss_mask"][:, ::-1], 1)[:, ::-1] > 0
-    )  # up to the last token that is predicted
+    # Up to the last token that is predicted.
+    real = np.cumsum(batch["loss_mask"][:, ::-1], 1)[:, ::-1] > 0
     return real.astype(np.int32), np.broadcast_to(np.arange(real.shape[1]), real.shape)
 
 
 def _ending(until: str, corpus: Corpus, codec: TextCodec, title: str) -> tuple[int, ...]:
-    """The tokens of the text that ends a prompt; prints which documents have none."""
+    """Return the tokens of the text that ends a prompt; print how many documents lack it."""
     try:
         ending = tuple(codec.encode(until).tolist())
     except Unencodable as error:
         raise error.shift(0, "Prefixed.until") from None
     except TypeError:
         raise UserError(
-            f"Prefixed.until is text, which {type(codec).__name__} is not for"
+            f"Prefixed.until must be None for {type(codec).__name__}, which does not encode text",
+            "until",
         ) from None
     if not ending:
-        raise UserError(f"Prefixed.until is not a token by {type(codec).__name__}: {until!r}")
+        raise UserError(
+            f"Prefixed.until must be at least one token of {type(codec).__name__}, got {until!r}",
+            "until",
+        )
     begins = np.flatnonzero(corpus.tokens == ending[0])
     for ahead, token in enumerate(ending[1:], 1):
         begins = begins[begins + ahead < len(corpus.tokens)]
@@ -179,10 +186,12 @@ def _ending(until: str, corpus: Corpus, codec: TextCodec, title: str) -> tuple[i
     document = document[begins + len(ending) <= corpus.starts[document + 1]]
     without = len(corpus) - len(np.unique(document))
     if without == len(corpus):
-        raise UserError(f"no document of {title} holds {until!r} (Prefixed.until)")
+        raise UserError(
+            f"Prefixed.until must occur in a document of {title}, got {until!r}", "until"
+        )
     if without:
         note(
-            f"{title}: {without:,} of {len(corpus):,} documents are without {until!r}, and have no "
-            "prefix"
+            f"{title}: {without:,} of {len(corpus):,} documents do not contain {until!r} and have "
+            "no prefix"
         )
     return ending

@@ -20,16 +20,17 @@ PARQUET = ".parquet"
 
 
 def read_records(path: Path, left: Counter[str]) -> Iterator[tuple[str, Any]]:
-    """Where each record stands, and the record.
+    """Yield each record of a file or folder, preceded by its place.
 
     A file is JSON or a table with a header, plain or compressed (".gz"), or Parquet; a folder holds
     one such file, or the Parquet shards of one set, which are read in the order of their names.
 
     Args:
-      left: counts what was changed.
+      path: path of the file or folder.
+      left: counts of what was changed.
 
     Raises:
-      UserError: the file is missing, damaged, synthetic or of another kind, or the folder holds
+      UserError: the file is missing, damaged, synthetic or of an unknown kind, or the folder holds
         several sets.
     """
     for file in _files(path):
@@ -40,8 +41,8 @@ def read_records(path: Path, left: Counter[str]) -> Iterator[tuple[str, Any]]:
             yield from _table(file, left)
         elif file.is_file() and kind.lower() not in SUFFIXES:
             raise UserError(
-                f"{file.name} is not a file of records; known are "
-                f"{', '.join((*SUFFIXES, *TABLES))}, all also with .gz, and {PARQUET}",
+                f"{file.name} must end in {', '.join((*SUFFIXES, *TABLES))}, all also with .gz, or "
+                f"{PARQUET}",
                 str(file),
             )
         else:
@@ -63,9 +64,7 @@ def _files(path: Path) -> list[Path]:
     if len(found) == 1 or (found and len(shards) == 1 and "-of-" in found[0].name):
         return found
     names = ", ".join(file.name for file in found[:8]) or "none"
-    raise UserError(
-        f"{path} is a folder: give one of its files of records; it has {names}", str(path)
-    )
+    raise UserError(f"{path} is a folder: give one of its files; it has {names}", str(path))
 
 
 def _parquet(path: Path) -> Iterator[tuple[str, Any]]:

@@ -1,4 +1,4 @@
-"""Which part of the documents trains and which is held out."""
+"""Split documents into training and held-out parts."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from genjax.errors import UserError
 
 
 class TextSplit(Protocol):
-    """Parts of documents; frozen dataclasses, as written in configs."""
+    """How documents are split; a frozen dataclass, as written in configs."""
 
     def split(self, texts: TextRows) -> Mapping[str, TextRows]:
-        """Parts by name: "train", and "test" and "validation" if there are such.
+        """Return the parts by name: "train", and "test" and "validation" if they exist.
 
-        Reads nothing before the pieces are requested.
+        Nothing is read before the pieces are requested.
         """
         ...
 
@@ -34,19 +34,19 @@ class TextSplit(Protocol):
 def _check_fractions(test: float, validation: float) -> None:
     if not (test >= 0 <= validation and test + validation < 1):
         raise UserError(
-            f"test and validation are fractions that leave some to train on, not {test} and "
+            f"test and validation must be fractions >= 0 whose sum is < 1, got {test} and "
             f"{validation}"
         )
 
 
 @checks.frozen
 class ByCharacters:
-    """The first characters of all text train, the next are "validation", the last "test"; documents
-    are cut in two.
+    """Splits all text by characters: the first for training, the next for "validation", the last
+    for "test". A document may be cut in two.
 
     Attributes:
-      test: fraction of the characters; 0 holds out none.
-      validation: fraction of the characters.
+      test: fraction of the characters; 0 for no such part.
+      validation: fraction of the characters; 0 for no such part.
     """
 
     test: float = 0.1
@@ -61,7 +61,7 @@ class ByCharacters:
             "train": round(train, 12),
             "validation": round(seen, 12),
             "test": 1.0,
-        }  # 1 - 0.9 is not 0.1
+        }  # rounded, as 1 - 0.9 is not exactly 0.1
         found: dict[str, TextRows] = {}
         begin = 0.0
         for name, end in ends.items():
@@ -73,7 +73,7 @@ class ByCharacters:
 
 @dataclass(frozen=True)
 class Span:
-    """The characters from a fraction ``begin`` to a fraction ``end`` of all, rounded down."""
+    """The characters between two fractions, ``begin`` and ``end``, of all, rounded down."""
 
     texts: TextRows
     begin: float
@@ -104,12 +104,12 @@ class Span:
 
 @checks.frozen
 class ByDocuments:
-    """Whole documents by a permutation that the seed and their number decide.
+    """Splits whole documents at random. The choice depends on the seed and their number.
 
     Attributes:
-      test: fraction of the documents, at least one of them; 0 holds out none.
-      validation: fraction of the documents, at least one of them; 0 holds out none.
-      seed: of the permutation.
+      test: fraction of the documents, but at least one document; 0 for no such part.
+      validation: fraction of the documents, but at least one document; 0 for no such part.
+      seed: seed of the permutation.
     """
 
     test: float = 0.1
@@ -125,12 +125,12 @@ class ByDocuments:
         return {name: Chosen(texts, self, name) for name in names}
 
     def choose_documents(self, count: int, name: str) -> np.ndarray:
-        """Which of ``count`` documents are of that part, bool [D]."""
+        """Return which of ``count`` documents belong to a part, bool [D]."""
         sizes = [max(1, round(count * f)) if f else 0 for f in (self.test, self.validation)]
         if sum(sizes) >= count:
             raise UserError(
-                f"{count} documents are too few to hold out {sizes[0]} to test and {sizes[1]} to "
-                "validate"
+                f"{count} documents are too few to hold out {sizes[0]} for test and {sizes[1]} for "
+                "validation"
             )
         order = permutation(self.seed, HOLD_OUT, count)
         test, validation, train = np.split(order, np.cumsum(sizes))
@@ -171,12 +171,12 @@ class Chosen:
 
 @checks.frozen
 class ByFiles:
-    """Files that are given; all others train.
+    """Holds out the files that match a pattern; all others are for training.
 
     Attributes:
-      test: a pattern of paths below the root, such as "test/*.txt", or an absolute one; empty for
-        none.
-      validation: a pattern, too; a file that fits both is of "test".
+      test: pattern of paths below the root, such as "test/*.txt", or of absolute paths; empty for
+        no such part.
+      validation: another pattern; a file that matches both is in "test".
     """
 
     test: str = "test*"
@@ -184,7 +184,7 @@ class ByFiles:
 
     def split(self, texts: TextRows) -> Mapping[str, TextRows]:
         if not isinstance(texts, FileTexts | TableTexts):
-            raise UserError("ByFiles splits files, and these documents are none")
+            raise UserError("ByFiles can only split files, but these documents are not files")
         found: dict[str, list[Any]] = {"train": [], "validation": [], "test": []}
         for path in texts.paths:
             name = shorten_path(path, texts.root)
@@ -198,7 +198,9 @@ class ByFiles:
         for name, pattern in (("train", "*"), ("validation", self.validation), ("test", self.test)):
             if pattern and not found[name]:
                 raise UserError(
-                    f"none of the {len(texts.paths):,} files of {texts.root} is of {name} by {self}"
+                    f"{name} must match a file: none of the {len(texts.paths):,} files of "
+                    f"{texts.root} fits {self}",
+                    name,
                 )
         return {
             name: dataclasses.replace(texts, paths=tuple(paths))

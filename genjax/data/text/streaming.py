@@ -1,4 +1,4 @@
-"""Text that is shown while more of its tokens come."""
+"""Decode text for display while it is being generated."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from genjax.data.text.codecs import REPLACEMENT
 
 
 def decode_settled(codec: Component, ids: np.ndarray, stop: tuple[str, ...] = ()) -> str:
-    """The start of the text of tokens ids [N] that no later token changes.
+    """Return the part of the text of tokens ids [N] that no later token can change.
 
-    Left out are the bytes of a character that is not whole yet; of a codec whose tokens are not
-    spelled out one after another (words, WordPiece) the last word; and what may turn out to be the
-    start of a ``stop``.
+    It leaves out the bytes of an incomplete character; the last word, if the codec does not spell
+    tokens one after another (words, WordPiece); and what may be the start of a ``stop`` text.
     """
     text = codec.decode(ids)
     if codec.token_bytes is None:

@@ -1,6 +1,4 @@
-"""Subword tokens by Hugging Face's ``tokenizers``; the whole tokenizer is kept in the codec as
-its JSON.
-"""
+"""Subword tokens by Hugging Face's ``tokenizers``; the codec holds the whole tokenizer as JSON."""
 
 from __future__ import annotations
 
@@ -30,45 +28,46 @@ from genjax.serial import trust
 from genjax.serial.json_text import HALF
 
 SubwordModel = Literal["bpe", "wordpiece", "unigram"]
+# how tokenizers write space, new line, tab, return; and Unigram its space
 SPACES = (
     "Ġ",
     "Ċ",
     "ĉ",
     "č",
     "▁",
-)  # how tokenizers write space, new line, tab, return; and Unigram its space
+)
 NAMES = ("start_token", "end_token", "pad_token", "mask_token")  # fields that name special tokens
-UNKNOWN_WORD = "[UNK]"  # WordPiece's, as the other two are made of bytes and know every text
+UNKNOWN_WORD = "[UNK]"  # for WordPiece; the other two are made of bytes and can spell every text
 
 
 @checks.frozen
 class Subwords(WritesText):
-    """Pieces of words, learned from the training text or taken from a ``tokenizer.json``.
+    """Encodes text as subwords, learned from the training text or read from a ``tokenizer.json``.
 
     BPE (https://arxiv.org/abs/1508.07909) and Unigram (https://arxiv.org/abs/1804.10959) are
-    trained on bytes, as GPT-2's is: they give any text back as it was. WordPiece splits at spaces
-    and punctuation, as BERT's does: it gives words back, with one space between, and has a token
-    for what it cannot spell. A text that holds the name of a special token is encoded as the
-    letters of that name.
+    trained on bytes, like GPT-2's tokenizer, and decode to exactly the same text. WordPiece splits
+    at spaces and punctuation, like BERT's tokenizer: it decodes to words with single spaces
+    between, and has a token for what it cannot spell. The name of a special token in a text is
+    encoded as ordinary letters.
 
-    The library trains BPE to the same vocabulary each time, the other two only nearly so. What was
-    trained is cached, so that a run continues its own; to continue elsewhere, take the cache along
-    or name the tokenizer as ``file``.
+    Training BPE is deterministic; the library's training of the other two is only nearly so. The
+    trained tokenizer is cached, so that a run can be resumed; to resume elsewhere, copy the cache
+    or give the tokenizer as ``file``.
 
     Attributes:
       model: "bpe", "wordpiece" or "unigram"; unused with a ``file``.
-      size: the vocabulary to train, special tokens included; fewer where the text gives no more.
+      size: the vocabulary size to train, including special tokens; a short text may give fewer.
       special: the names of special tokens, which get the first ids; unused with a ``file``.
-      start_token: the special token before a document that has a row for itself, None for none.
-      end_token: the special token after every document, None for none.
-      pad_token: the special token that fills rows up, None for id 0.
-      mask_token: the special token that represents one to be found out, None for none.
-      unknown: "refuse" what the vocabulary cannot spell, or take the tokenizer's own "token" for
-        that.
-      file: a tokenizer.json of Hugging Face's to take instead of training; read once, when a source
+      start_token: the special token before a document that has its own row; None for none.
+      end_token: the special token after every document; None for none.
+      pad_token: the special token that fills rows; None for id 0.
+      mask_token: the special token that replaces a token to be predicted; None for none.
+      unknown: what to do with text that the vocabulary cannot spell: "refuse" it, or use the
+        tokenizer's unknown "token".
+      file: a Hugging Face tokenizer.json to use instead of training; it is read once, when a source
         is opened.
-      tokenizer: the JSON of a tokenizer that is trained or read already.
-      rows: tokens that a model was made for, where they are more than the tokenizer's; those
+      tokenizer: the JSON of a fitted tokenizer.
+      rows: the vocabulary size of a model, if larger than the tokenizer's; the extra tokens
         represent no text.
     """
 
@@ -82,9 +81,8 @@ class Subwords(WritesText):
     unknown: OnUnknown = "refuse"
     file: str | None = None
     tokenizer: str = ""
-    rows: int | None = dataclasses.field(
-        default=None, repr=False
-    )  # the text of a fitted codec names its tokens' cache
+    # The repr of a fitted codec is part of the key of the token cache.
+    rows: int | None = dataclasses.field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "rows", "size")
@@ -96,9 +94,7 @@ class Subwords(WritesText):
                     )
             least = len(self.special) + (1 if self.model == "wordpiece" else 256)
             if self.size <= least:
-                raise UserError(
-                    f"size is {self.size}; a {self.model} vocabulary needs more than {least}"
-                )
+                raise UserError(f"size must be > {least} for {self.model}, got {self.size}", "size")
 
     @property
     def is_fitted(self) -> bool:
@@ -106,9 +102,8 @@ class Subwords(WritesText):
 
     @property
     def vocabulary(self) -> int:
-        tokens = 1 + max(
-            self._loaded.get_vocab(with_added_tokens=True).values()
-        )  # ids may leave gaps
+        # There may be gaps between ids.
+        tokens = 1 + max(self._loaded.get_vocab(with_added_tokens=True).values())
         return max(tokens, self.rows or 0)
 
     @property
@@ -129,7 +124,7 @@ class Subwords(WritesText):
 
     @property
     def token_bytes(self) -> np.ndarray | None:
-        """Of a tokenizer of bytes alone: each letter of its tokens is one byte."""
+        """Bytes of each token; None unless each letter of the tokens is one byte."""
         decoder = json.loads(self.tokenizer).get("decoder") or {}
         if decoder.get("type") != "ByteLevel" or self._unknown_id is not None:
             return None
@@ -149,12 +144,13 @@ class Subwords(WritesText):
 
     @property
     def token_kinds(self) -> np.ndarray:
-        """By the letters of tokens: "##" continues a word in WordPiece, elsewhere a letter
-        that no space leads.
+        """Flags of each token [V] uint8, judged by its letters.
+
+        In WordPiece "##" continues a word; in the other models a letter without a space before it
+        does.
         """
-        kinds = np.full(
-            self.vocabulary, SPECIAL, np.uint8
-        )  # an id without a token is not text, either
+        # An id without a token is not text either.
+        kinds = np.full(self.vocabulary, SPECIAL, np.uint8)
         wordpiece = json.loads(self.tokenizer)["model"].get("type") == "WordPiece"
         added = self._loaded.get_added_tokens_decoder()
         for token, i in self._loaded.get_vocab(with_added_tokens=True).items():
@@ -171,7 +167,7 @@ class Subwords(WritesText):
         return kinds
 
     def fit(self, texts: Iterable[str]) -> Subwords:
-        """Reads ``file``, or trains on ``texts``, which stream through.
+        """Read ``file``, or train on ``texts``, which are streamed.
 
         Raises:
           UserError: the file is not a tokenizer, or lacks a special token.
@@ -202,26 +198,25 @@ class Subwords(WritesText):
         lost = aliases.unknown(self.tokenizer)
         if all(i == lost and text[a:b] != aliases.name(self.tokenizer, i) for i, (a, b) in forged):
             return ids
-        guard, _ = aliases.guarded(
-            self.tokenizer, special, text
-        )  # the model itself would spell it so
+        # The model itself would spell it like this.
+        guard, _ = aliases.guarded(self.tokenizer, special, text)
         raw, _ = self.spell(guard.tokenizer, text, guard.unknown)
         return np.array([guard.ids.get(i, i) for i in raw.tolist()], np.int32)
 
     def spell(
         self, tokenizer: Any, text: str, unknown_id: int | None = None
     ) -> tuple[np.ndarray, list[tuple[int, int]]]:
-        """The ids [N] int32 of a text, and of each the characters that it is of.
+        """Return the ids [N] int32 of a text, and the span of characters of each token.
 
         Args:
-          tokenizer: of ``tokenizers``; this codec's, or one of the same model.
-          text: all of which is in the tokens.
-          unknown_id: what represents the unknown there, where it differs.
+          tokenizer: a tokenizer of ``tokenizers``: this codec's, or one with the same model.
+          text: the text to encode.
+          unknown_id: id of the unknown token there, if it differs.
 
         Raises:
           Unencodable: the vocabulary cannot spell the text.
         """
-        text = HALF.sub(REPLACEMENT, text)  # which the library does not take
+        text = HALF.sub(REPLACEMENT, text)  # the library does not accept halves of pairs
         try:
             encoding = tokenizer.encode(text, add_special_tokens=False)
         except (KeyboardInterrupt, SystemExit):
@@ -236,7 +231,7 @@ class Subwords(WritesText):
                 f"{text[first:last]!r}",
                 first,
                 self.vocabulary,
-                "unknown='token' takes one for such",
+                "unknown='token' encodes it as unknown",
             )
         if self._drops_unknown:
             covered = np.array([character.isspace() for character in text], bool)
@@ -248,12 +243,12 @@ class Subwords(WritesText):
                     f"{text[first]!r}",
                     first,
                     self.vocabulary,
-                    "the tokenizer has no token for such",
+                    "the tokenizer has no token for it",
                 )
         return ids, encoding.offsets
 
     def decode(self, ids: np.ndarray) -> str:
-        """The text of all but the special tokens."""
+        """Return the text without the special tokens."""
         return self._loaded.decode(
             check_ids(ids, self.vocabulary).tolist(), skip_special_tokens=True
         )
@@ -268,17 +263,14 @@ class Subwords(WritesText):
             found = Tokenizer.from_str(self.tokenizer)
         except (KeyboardInterrupt, SystemExit):
             raise
-        except (
-            BaseException
-        ) as error:  # the library raises Exception itself, and panics are not even that
+        except BaseException as error:
+            # The library raises plain Exception, and its panics are not even that.
             raise UserError(
                 f"{self.file or 'the tokenizer'} is not a tokenizer.json: {error}", self.file
             ) from None
         found.no_truncation()
         found.no_padding()
-        found.encode_special_tokens = (
-            True  # a document that says "<|endoftext|>" does not end there
-        )
+        found.encode_special_tokens = True  # "<|endoftext|>" written in a document does not end it
         return found
 
     @functools.cached_property
@@ -291,8 +283,8 @@ class Subwords(WritesText):
 
     @functools.cached_property
     def _drops_unknown(self) -> bool:
-        """Whether the library leaves out, without a word, what the vocabulary cannot spell:
-        BPE of letters does.
+        """Whether the library silently drops what the vocabulary cannot spell, as character-level
+        BPE does.
         """
         stored = json.loads(self.tokenizer)
         model, decoder = stored["model"], stored.get("decoder") or {}
@@ -300,7 +292,7 @@ class Subwords(WritesText):
         return model.get("type") == "BPE" and self._unknown_id is None and not of_bytes
 
     def name(self, token: Any) -> str | None:
-        """The name of a token, None if there is no such."""
+        """Return the name of a token; None if there is no such token."""
         known = (
             isinstance(token, int) and not isinstance(token, bool) and 0 <= token < self.vocabulary
         )
@@ -308,7 +300,7 @@ class Subwords(WritesText):
         return found
 
     def token(self, name: str) -> int | None:
-        """The token of that name, None if there is none."""
+        """Return the id of a token by its name; None if there is no such token."""
         found: int | None = self._loaded.token_to_id(name)
         return found
 
@@ -317,12 +309,14 @@ class Subwords(WritesText):
             return None
         found = self._loaded.token_to_id(name)
         if found is None:
-            raise UserError(f"the tokenizer has no token {name!r}; name its own, or None")
+            raise UserError(
+                f"the tokenizer has no token {name!r}; give the name of one of its tokens, or None"
+            )
         return found
 
 
 def _train_tokenizer(model: str, size: int, special: tuple[str, ...], texts: Iterable[str]) -> Any:
-    """A tokenizer of ``tokenizers``, trained."""
+    """Train a tokenizer of ``tokenizers`` and return it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     common: dict[str, Any] = {"vocab_size": size, "show_progress": False}

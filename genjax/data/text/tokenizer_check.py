@@ -1,8 +1,8 @@
-"""Tries a tokenizer of unknown origin in a process of its own, with an end to time and memory.
+"""Try a tokenizer of unknown origin in a child process with limits on time and memory.
 
-The library's patterns can backtrack endless, its replacements multiply a text, and what it does
-not expect ends in a panic of Rust that writes pages to standard error. In a process of its own all
-of them are one line. A tokenizer that has passed is remembered by its checksum.
+The library's patterns can backtrack forever, its replacements can multiply a text, and unexpected
+input ends in a Rust panic that writes pages to standard error. In a child process each of these
+becomes one line. A tokenizer that has passed is remembered by its checksum.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from genjax.errors import UserError
 from genjax.serial import trust
 
 LARGEST = 256 * 2**20  # bytes of the file; those of the largest models have 40 MB
-MOST_ADDED = 20_000  # the library takes minutes for a million; models have hundreds
-HIGHEST = 10_000_000  # of an id; tables have a row for each up to it
+MOST_ADDED = 20_000  # added tokens; the library takes minutes for a million, models have hundreds
+HIGHEST = 10_000_000  # highest id; tables have a row for each id up to it
 SECONDS = 20.0
-MEMORY = 4 * 2**30  # bytes, and 100 for each of the file
-LETTERS = "aA0 \n.\u00e9\u4e2d"  # one of each kind
+MEMORY = 4 * 2**30  # bytes, plus 100 for each byte of the file
+LETTERS = "aA0 \n.\u00e9\u4e2d"  # one character of each kind
 TRY = """
 import json, sys
 try:
@@ -50,14 +50,14 @@ print("passed")
 
 
 def check(text: str, where: str) -> None:
-    """Refuse the JSON of a tokenizer that cannot be loaded and used within bounds.
+    """Refuse the JSON of a tokenizer that cannot be loaded and used within the limits.
 
     Args:
-      text: of a tokenizer.json.
-      where: the file, for messages and as the ``field`` of errors.
+      text: content of a tokenizer.json.
+      where: name of the file, for messages and the ``field`` of errors.
 
     Raises:
-      UserError: it is damaged, too large, too slow, or ends in a panic of the library.
+      UserError: the tokenizer is damaged, too large or too slow, or makes the library panic.
     """
     entry = entry_of(text)
     if trust.is_known(entry):
@@ -98,19 +98,19 @@ def check(text: str, where: str) -> None:
     if found.returncode or said != "passed":
         raise _refused(
             where,
-            said or f"it takes more than {room / 2**30:.0f} GB of memory, or ends the process",
+            said or f"it takes more than {room / 2**30:.0f} GB of memory, or crashes",
         )
     trust.remember([entry], quietly=True)
 
 
 def entry_of(text: str) -> str:
-    """The entry of a tokenizer among what is trusted."""
+    """Return the name under which a tokenizer is recorded as trusted."""
     return f"tokenizer {hashlib.sha256(text.encode()).hexdigest()}"
 
 
 def _texts(stored: dict[str, Any]) -> Iterator[str]:
-    """Short texts that the patterns of a tokenizer are likely to be slow at: repeated letters
-    of theirs.
+    """Yield short texts on which the patterns of a tokenizer are likely to be slow: repetitions of
+    their letters.
     """
     patterns = json.dumps(
         [stored.get("normalizer"), stored.get("pre_tokenizer")], ensure_ascii=False
@@ -124,7 +124,7 @@ def _texts(stored: dict[str, Any]) -> Iterator[str]:
 
 
 def _highest(stored: dict[str, Any]) -> int:
-    """The highest id of a token that a tokenizer names."""
+    """Return the highest token id in a tokenizer."""
     vocabulary = (stored.get("model") or {}).get("vocab")
     named = list(vocabulary.values()) if isinstance(vocabulary, dict) else []
     named += [

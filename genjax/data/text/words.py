@@ -1,13 +1,12 @@
 """What a word is, in every script: one definition for codecs, filters, and the comparison of texts.
 
-A word is a run of letters, digits and underscores. A mark (an accent, a vowel sign, a point,
-a variation selector) and a joiner belong to the character before them, a decimal point or a colon
-to the digits around it ("1.5", "12:30"). Every other visible character is a word of its own:
-currency signs, brackets, punctuation, an emoji with all that belongs to it; an operator of two
-characters ("!=") is one as well. After Unicode Standard Annex 29, without its dictionaries:
-``split_words`` keeps a run of a script that puts no spaces between words (Chinese, Japanese, Thai,
-Lao, Khmer, Burmese) in one piece, as it is written, and ``normalise_words`` takes each of its
-characters, with its marks, for a word.
+A word is a run of letters, digits and underscores. A mark (an accent, a vowel sign, a variation
+selector) and a joiner belong to the character before them; a decimal point or a colon belongs to
+the digits around it ("1.5", "12:30"). Every other visible character is a word of its own: a
+currency sign, a bracket, a punctuation mark, an emoji with its modifiers. So is an operator of two
+characters ("!="). This follows Unicode Standard Annex 29, without its dictionaries: in scripts that
+put no spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese) ``split_words`` keeps a
+whole run as one word, and ``normalise_words`` makes a word of each character with its marks.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ UNSPACED = (
     "\u3005-\u3007\u3040-\u312f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua000-\ua48f\uf900-\ufaff\uff66-\uff9f"
     "\U00016fe0-\U00018dff\U0001b000-\U0001b2ff\U00020000-\U0003ffff"
 )
-WITHIN = "\u00b7\u0387\u055a-\u055c\u055e\u055f\u05f3\u05f4\u2027"  # between the letters of a word
+WITHIN = "\u00b7\u0387\u055a-\u055c\u055e\u055f\u05f3\u05f4\u2027"  # may stand between letters
 POINTS = ".,:\u066b\u066c\uff0c\uff0e\uff1a"  # between the digits of a number
-FLAG = "\U0001f1e6-\U0001f1ff"  # two of them are a flag
+FLAG = "\U0001f1e6-\U0001f1ff"  # two of them make a flag
 SKIN = "\U0001f3fb-\U0001f3ff"
-# What nobody sees: break opportunities, direction marks, the byte order mark. Joiners are seen, in
-# what they join.
+# Invisible characters: break opportunities, direction marks, the byte order mark. Joiners are not
+# among them: they change what they join.
 INVISIBLE = (
     "\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufeff"
 )
-QUOTES = "「」『』｢｣﹁﹂﹃﹄〝〞〟"  # quotation marks that are brackets to Unicode
+QUOTES = "「」『』｢｣﹁﹂﹃﹄〝〞〟"  # quotation marks that Unicode classes as brackets
 APOSTROPHE = str.maketrans("\u2018\u2019\u02bc", "'''")
 SIGNS = (
     "§¶†‡•※‰‱′″‴‵‶‷‸⁂⁎⁑⁕⁗⁁⁓٪٭؉؊"  # punctuation to Unicode, but with a meaning as an operator has it
@@ -42,36 +41,35 @@ SIGNS += "\ufe5f\ufe60\ufe61\ufe68\ufe6a\ufe6b\u2027\u203b"
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, as it is written, in their order; white space alone is left out.
+    """Return the words of a text as written, in order, without white space.
 
-    A clitic after an apostrophe is a word that starts with it: "isn't" is "isn" and "'t".
+    An apostrophe begins a word: "isn't" is split into "isn" and "'t".
     """
     return _word_pattern(text.isascii()).findall(text)
 
 
 def word_pattern() -> str:
-    """The pattern of a word, for engines of regular expressions other than Python's, too."""
+    """Return a regular expression for a word that engines other than Python's also accept."""
     return _word_pattern(False).pattern
 
 
 def normalise_words(text: str) -> list[str]:
-    """The words by which texts are compared: equal ones for texts that differ in nothing but what
-    may differ.
+    """Return the words by which texts are compared, without differences that do not matter.
 
-    Case, white space, the ways in which Unicode spells a letter, invisible characters and the marks
-    of a sentence do not count: commas, semicolons and dashes (U+2014) anywhere, full stops, colons,
-    exclamation and question marks and quotation marks at the ends of what white space separates,
-    and those of other scripts. Everything else does: operators, signs, brackets, decimal points, a
-    hyphen, an apostrophe within a word, and what marks a number ("5!").
+    These are case, white space, Unicode spellings of a letter, invisible characters and
+    punctuation: commas, semicolons and dashes (U+2014) anywhere; full stops, colons, exclamation,
+    question and quotation marks at the ends of what white space separates; and their counterparts
+    in other scripts. Everything else matters: operators, signs, brackets, decimal points, hyphens,
+    an apostrophe within a word, and marks after a number ("5!").
     """
     return normalise_text(text).split()
 
 
 def normalise_text(text: str) -> str:
-    """``normalise_words`` with single spaces between."""
+    """Return the words of ``normalise_words`` with single spaces between."""
     folded = _fold(text)
     if folded.isascii():
-        # The commonest marks at once, as most of a text then needs no second look.
+        # Strip the commonest marks first, as most words then need no further check.
         chunks = folded.replace(", ", " ").replace(". ", " ").split()
         if "".join(chunks).isalnum():
             return " ".join(chunks)
@@ -82,26 +80,23 @@ def normalise_text(text: str) -> str:
 
 
 def word_count(text: str) -> int:
-    """How many words white space separates; of a script without spaces each character, with
-    its marks, is one.
-    """
+    """Return the number of words; in scripts without spaces each character counts as a word."""
     if text.isascii():
         return len(text.split())
     return sum(len(_unspaced_pattern().findall(chunk)) for chunk in text.split())
 
 
 def is_word_character(character: str) -> bool:
-    """Whether a word may be made of such characters: letters, digits, underscores, marks and
-    joiners.
+    """Return whether a character may be part of a word: a letter, digit, underscore, mark or
+    joiner.
     """
     return _inside_pattern().match(character) is not None
 
 
 def phrases(listed: Iterable[str]) -> re.Pattern[str]:
-    """A pattern for texts after ``normalise_spelling``: whole words, or phrases of several, in any
-    case and spelling of an accent.
+    """Return a pattern that finds listed words and phrases in texts after ``normalise_spelling``.
 
-    Where a phrase starts or ends with a script without spaces, it may be next to other characters.
+    Only whole words match; but a phrase in a script without spaces may touch other characters.
     """
     found = sorted({normalise_spelling(phrase) for phrase in listed}, key=len, reverse=True)
     unspaced = re.compile(f"[{UNSPACED}]")
@@ -115,20 +110,20 @@ def phrases(listed: Iterable[str]) -> re.Pattern[str]:
 
 
 def normalise_spelling(text: str) -> str:
-    """A text in one spelling: Unicode NFC, case folded, without invisible characters."""
+    """Return a text in one spelling: Unicode NFC, case folded, without invisible characters."""
     return " ".join(_fold(text).split())
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Words with a space between, but for marks of a sentence, brackets, clitics, and hyphens
-    between letters.
+    """Join words with spaces, except around punctuation, brackets, clitics and hyphens between
+    letters.
     """
     return "".join(_space_words(words))
 
 
 def _space_words(words: Iterable[str]) -> Iterator[str]:
     glued, quoted, before = True, False, ""
-    low: list[str] = []  # German quotation marks, which close by what opens others
+    low: list[str] = []  # German quotation marks; their closing mark opens others
     waiting = ""
     for word in words:
         hyphen = waiting and before and before[-1].isalpha() and word[:1].isalpha()
@@ -156,7 +151,7 @@ _HYPHENS = ("-", "\u2010", "\u2011")
 
 
 def _glue(word: str) -> tuple[bool, bool]:
-    """Whether no space parts a word from the one before, and from the one after."""
+    """Return whether a word is attached to the word before, and to the word after."""
     if len(word) > 1 and word[0] in "'\u2019" and is_word_character(word[1]):
         return True, False
     if word == "\u05be":  # joins Hebrew words
@@ -174,7 +169,7 @@ def _glue(word: str) -> tuple[bool, bool]:
 
 
 def _fold(text: str) -> str:
-    """A text without case, invisible characters and ways to spell a letter."""
+    """Remove differences of case and Unicode spelling, and invisible characters."""
     if text.isascii():
         return text.lower()
     text = unicodedata.normalize("NFC", text).casefold().translate(APOSTROPHE)
@@ -183,18 +178,16 @@ def _fold(text: str) -> str:
 
 @functools.lru_cache(2**16)
 def _normalise_chunk(chunk: str) -> str:
-    """The words of what white space separates from others, to compare it by, with spaces
-    between.
-    """
+    """Return the words to compare of a chunk between white space, with spaces between."""
     core = chunk.rstrip(_ending())
-    if re.search(r"(?<!\w)\d+$", core):  # 5! is not a 5, and 6' no 6
+    if re.search(r"(?<!\w)\d+$", core):  # "5!" is not "5", and "6'" is not "6"
         core += re.match(r"[!'\"]*", chunk[len(core) :])[0]  # type: ignore[index]
     core = core.lstrip(_beginning_marks())
     words: list[str] = []
     for word in split_words(core):
         if _is_dropped(word):
             continue
-        if word[0] == "'" and len(word) > 1 and words:  # it's is one word here
+        if word[0] == "'" and len(word) > 1 and words:  # "it's" is one word here
             words[-1] += word
         else:
             words += _unspaced_pattern().findall(word)
@@ -202,7 +195,7 @@ def _normalise_chunk(chunk: str) -> str:
 
 
 def _is_dropped(word: str) -> bool:
-    """Whether a character is a mark of a sentence wherever it stands."""
+    """Return whether a character is punctuation wherever it stands."""
     if word in ",;\u2014\u2015" or word in QUOTES:
         return True
     kind = unicodedata.category(word[0])
@@ -213,18 +206,18 @@ def _is_dropped(word: str) -> bool:
 
 @functools.cache
 def _ending() -> str:
-    """Marks that may go from the end of a word."""
+    """Return the marks that are dropped at the end of a word."""
     return ".,:;!?\"'`" + _list_characters("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
 
 
 @functools.cache
 def _beginning_marks() -> str:
-    """Marks that may go from the start of a word."""
+    """Return the marks that are dropped at the start of a word."""
     return "\"'`" + _list_characters("Po", "Pi", "Pf") + "\u2014\u2015„‚" + QUOTES
 
 
 def _list_characters(*kinds: str) -> str:
-    """Characters beyond ASCII of some categories, without those that have a meaning of their
+    """List the non-ASCII characters of some categories, except those with a meaning of their
     own.
     """
     every = (chr(i) for i in range(128, 0x1E960))
@@ -233,8 +226,8 @@ def _list_characters(*kinds: str) -> str:
 
 @functools.cache
 def _extending() -> str:
-    """A class of the characters that belong to the one before: marks, joiners and other
-    formats, tones of skin.
+    """Return a pattern for characters that belong to the one before: marks, joiners and other
+    format characters, skin tones.
     """
     found: list[list[int]] = []
     for code in (*range(0x300, 0x1E960), *range(0xE0000, 0xE0200), 0xAD):
@@ -263,15 +256,13 @@ def _invisible() -> re.Pattern[str]:
 
 @functools.cache
 def _unspaced_pattern() -> re.Pattern[str]:
-    """A character of a script without spaces and its marks, or all up to the next one."""
+    """Return a pattern for a character of a script without spaces, or for all up to the next."""
     return re.compile(rf"[{UNSPACED}][{_extending()}]*|[^{UNSPACED}]+")
 
 
 @functools.cache
 def _word_pattern(ascii_only: bool) -> re.Pattern[str]:
-    """A word of a text; one of ASCII alone has a pattern of its own, which is several times as
-    fast.
-    """
+    """Return the pattern of a word; ASCII text has its own, which is several times as fast."""
     word, within, flag, after = r"\w", "", "", ""
     if not ascii_only:
         extend, word = f"[{_extending()}]*", f"[{_classes()}]"

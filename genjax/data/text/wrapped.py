@@ -1,4 +1,4 @@
-"""What the codecs have in common that add something to the codec of a text."""
+"""Base class of codecs that wrap a text codec."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 
 class AroundText:
-    """All that must do with tokens is that of the codec ``text``."""
+    """Delegates everything about tokens to the codec ``text``."""
 
     @property
     def text(self) -> Any:
-        """The codec that texts are written in."""
+        """The wrapped text codec."""
         raise NotImplementedError
 
     @property

@@ -19,7 +19,7 @@ from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Part, Subject
 from genjax.evaluation.text.drawn import cut_at_end
-from genjax.families.autoregressive.captioner import Captioner, captions
+from genjax.families.autoregressive.captioner import Captioner, caption_images
 from genjax.family import Batch, State
 
 COLUMNS, LINE = 4, 22  # pictures in a row, and letters in a line beneath one
@@ -101,7 +101,7 @@ def get_scenes(part: Part) -> list[Scene]:
 
 
 def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) -> np.ndarray:
-    """One picture of images uint8 [N, H, W, 3], a text above each, in red where it is not
+    """Return one picture of images uint8 [N, H, W, 3], a text above each, in red where it is not
     ``right`` [N].
     """
     columns = min(COLUMNS, len(images))
@@ -119,4 +119,4 @@ def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) 
 def _caption_batch(
     family: Captioner, state: State, batch: Batch, key: jax.Array, start: int, end: int
 ) -> jax.Array:
-    return captions(family, state, batch["image"], start, end)
+    return caption_images(family, state, batch["image"], start, end)

@@ -110,7 +110,7 @@ class PromptAgreement(Evaluator):
         )
 
     def _draw_samples(self, subject: Subject, prompts: Sequence[str]) -> np.ndarray:
-        """One [N, H, W, C] of each prompt, by one compiled function."""
+        """Return one [N, H, W, C] of each prompt, by one compiled function."""
         family, state = subject.model.family, subject.model.state
         conditions = np.stack([family.text.embed(prompt) for prompt in prompts])
         draw = subject.layout.compile_evaluation(sample_conditions, static_argnums=(0, 4))
@@ -137,8 +137,8 @@ def make_prompts(group: str, count: int) -> list[str]:
 
 
 def match_attributes(prompts: Sequence[str], scenes: Sequence[Scene]) -> np.ndarray:
-    """Whether each scene has each of ``ATTRIBUTES`` as its prompt names it: float64 [N, 4] of 0 and
-    1, NaN where the prompt does not name it.
+    """Return whether each scene has each of ``ATTRIBUTES`` as its prompt names it: float64 [N, 4]
+    of 0 and 1, NaN where the prompt does not name it.
     """
     named = [attributes(prompt) for prompt in prompts]
     return np.array(
@@ -153,8 +153,8 @@ def match_attributes(prompts: Sequence[str], scenes: Sequence[Scene]) -> np.ndar
 
 
 def find_scenes(pictures: np.ndarray) -> list[Scene]:
-    """The scenes, of all combinations and shifts, whose pictures are nearest to pictures uint8
-    [N, side, side, 3].
+    """Return the scenes, of all combinations and shifts, whose pictures are nearest to pictures
+    uint8 [N, side, side, 3].
     """
     scenes = [scene._replace(shift=shift) for scene in COMBINATIONS for shift in SHIFTS]
     # Whole numbers in float64: squared distances, less the picture's own square, are exact.

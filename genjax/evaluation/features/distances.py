@@ -23,8 +23,8 @@ SPARE = 8  # neighbours beyond the k-th that are looked at, as rounding may swap
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """The squared Fréchet distance of Gaussians fitted to features [N, F] and [M, F] (Heusel et
-    al., arXiv 1706.08500).
+    """Return the squared Fréchet distance of Gaussians fitted to features [N, F] and [M, F] (Heusel
+    et al., arXiv 1706.08500).
 
     On Inception's features it is the FID. Its bias falls with N and M: only numbers at equal sizes
     compare.
@@ -52,8 +52,8 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
-    """The squared 2-Wasserstein distance of two Gaussians with means [F] and covariances [F, F],
-    singular or not.
+    """Return the squared 2-Wasserstein distance of two Gaussians with means [F] and covariances [F,
+    F], singular or not.
 
     With covariances L L^T and R R^T the trace of the root of L^T R R^T L is the sum of the singular
     values of L^T R, which loses no digits, as a root of an eigenvalue near 0 would.
@@ -67,7 +67,7 @@ def frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """L [F, rank] with L L^T the covariance [F, F]."""
+    """Return L [F, rank] with L L^T the covariance [F, F]."""
     values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
     kept = values > len(values) * np.finfo(np.float64).eps * max(
         values[-1], 0
@@ -78,8 +78,8 @@ def _factor(covariance: np.ndarray) -> np.ndarray:
 def kernel_distance(
     a: np.ndarray, b: np.ndarray, subset: int = 1000, subsets: int = 100, seed: int = 0
 ) -> tuple[float, float]:
-    """The kernel distance of features [N, F] and [M, F] (KID; Binkowski et al., arXiv 1801.01401),
-    without bias.
+    """Return the kernel distance of features [N, F] and [M, F] (KID; Binkowski et al., arXiv
+    1801.01401), without bias.
 
     The mean of ``mmd`` over ``subsets`` draws of ``subset`` rows without repetition from each set,
     and its standard error. The draws share rows: where subsets x subset is far above N the error is
@@ -106,8 +106,8 @@ def kernel_distance(
 
 
 def mmd(a: np.ndarray, b: np.ndarray) -> float:
-    """The unbiased estimate of MMD^2 with the kernel (x.y / F + 1)^3 from features [N, F] and [M,
-    F].
+    """Return the unbiased estimate of MMD^2 with the kernel (x.y / F + 1)^3 from features [N, F]
+    and [M, F].
 
     Below 0 by chance where the laws are alike.
 
@@ -123,7 +123,7 @@ def _mmd(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _kernel(a: np.ndarray, b: np.ndarray, same: bool = False) -> float:
-    """The mean kernel over all pairs of rows, without those of a row with itself where the
+    """Return the mean kernel over all pairs of rows, without those of a row with itself where the
     sets are the ``same``.
     """
     total = 0.0
@@ -136,7 +136,7 @@ def _kernel(a: np.ndarray, b: np.ndarray, same: bool = False) -> float:
 
 
 def _products(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Inner products of the rows of a [N, F] with those of b [M, F]: row numbers [C] and
+    """Yield inner products of the rows of a [N, F] with those of b [M, F]: row numbers [C] and
     products [C, M], float64.
     """
     columns = jnp.asarray(b, jnp.float32).T
@@ -190,7 +190,7 @@ def manifold(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Manifold:
 
 
 def _radii(points: np.ndarray, k: int) -> np.ndarray:
-    """Distances [N] of points [N, F] to their k-th neighbours, none of them its own."""
+    """Return distances [N] of points [N, F] to their k-th neighbours, none of them its own."""
     count = min(k + SPARE, len(points) - 1)
     found = []
     for rows, squared, _ in _iterate_distances(points, points):
@@ -243,7 +243,7 @@ def _are_within(near: _Near, radius: np.ndarray, a: np.ndarray, b: np.ndarray) -
 
 
 def mean_pairwise_distance(x: np.ndarray, pairs: int = 20_000, seed: int = 0) -> float:
-    """The mean Euclidean distance of two different rows of features [N, F].
+    """Return the mean Euclidean distance of two different rows of features [N, F].
 
     Over all pairs, or ``pairs`` drawn with repetition where there are more.
 
@@ -264,7 +264,7 @@ def mean_pairwise_distance(x: np.ndarray, pairs: int = 20_000, seed: int = 0) ->
 
 
 def _distances(a: np.ndarray, b: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Euclidean distances [P] of a[rows] to b[columns], by subtraction in float64: exactly 0
+    """Return Euclidean distances [P] of a[rows] to b[columns], by subtraction in float64: exactly 0
     for equal points.
     """
     found = np.empty(len(rows))

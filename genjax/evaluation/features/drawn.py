@@ -16,12 +16,12 @@ BLOCK = 4096  # images of the data that are held as floats at once
 
 
 def sample_images(subject: Subject, count: int) -> np.ndarray:
-    """Samples [N, H, W, C] clipped to [-1, 1], as whoever opens them sees them."""
+    """Return samples [N, H, W, C] clipped to [-1, 1], as whoever opens them sees them."""
     return np.clip(subject.draw_samples(count), -1, 1)
 
 
 def sample_features(subject: Subject, features: str, count: int) -> np.ndarray:
-    """Features [N, F] of ``sample_images`` in the space named ``features``."""
+    """Return features [N, F] of ``sample_images`` in the space named ``features``."""
     space = feature_space(subject, features)
     return subject.compute_once(
         ("features of samples", features, count), lambda: space(sample_images(subject, count))
@@ -29,7 +29,7 @@ def sample_features(subject: Subject, features: str, count: int) -> np.ndarray:
 
 
 def data_part(subject: Subject, split: str, limit: int | None) -> Part:
-    """A split, or ``limit`` images evenly spaced over it.
+    """Return a split, or ``limit`` images evenly spaced over it.
 
     Raises:
       UserError: the data have no such split.
@@ -40,7 +40,7 @@ def data_part(subject: Subject, split: str, limit: int | None) -> Part:
 
 
 def data_features(subject: Subject, features: str, split: str, limit: int | None) -> np.ndarray:
-    """Features [N, F] of ``data_part`` in the space named ``features``.
+    """Return features [N, F] of ``data_part`` in the space named ``features``.
 
     Raises:
       UserError: the data have no such split.

@@ -47,32 +47,32 @@ class FeatureSpace:
         return np.concatenate([self._pad_chunk(part) for part in parts])
 
     def _pad_chunk(self, images: np.ndarray) -> np.ndarray:
-        """All chunks have one shape, so that one compilation serves them."""
+        """Return all chunks have one shape, so that one compilation serves them."""
         missing = (-len(images)) % self.chunk
         filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
         return np.asarray(self.extract(filled))[: len(images)]
 
 
 def list_runs(features: str) -> tuple[str, ...]:
-    """The runs behind a named space: none for pixels and Inception."""
+    """Return the runs behind a named space: none for pixels and Inception."""
     return () if features == PIXELS or is_inception(features) else (features,)
 
 
 def is_inception(features: str) -> bool:
-    """Whether a space is Inception's, of the published weights or of a file."""
+    """Return whether a space is Inception's, of the published weights or of a file."""
     return features.partition(":")[0] == INCEPTION
 
 
 def label(features: str) -> str:
-    """The space in the name of a score: "pixels", "inception", or the base name of the run
+    """Return the space in the name of a score: "pixels", "inception", or the base name of the run
     directory.
     """
     return INCEPTION if is_inception(features) else Path(features).name
 
 
 def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> int | None:
-    """The number of features in the space named ``features`` of data like ``spec``; None of a run
-    not in ``others``.
+    """Return the number of features in the space named ``features`` of data like ``spec``; None of
+    a run not in ``others``.
 
     Inception's weights are read, and downloaded if need be, so that no training ends at a damaged
     file.
@@ -107,7 +107,7 @@ def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> in
 
 
 def feature_space(subject: Subject, features: str) -> FeatureSpace:
-    """The space named ``features``, made once for all that look at the subject.
+    """Return the space named ``features``, made once for all that look at the subject.
 
     Raises:
       UserError: as ``check_features``.
@@ -160,7 +160,7 @@ def _describe_resize(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:
 
 
 def resize_images(images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Images [N, H, W, C] at the resolution and the channels of ``shape`` (H', W', C'),
+    """Return images [N, H, W, C] at the resolution and the channels of ``shape`` (H', W', C'),
     bilinearly resized.
     """
     height, width, channels = shape
@@ -184,7 +184,7 @@ def _features(
 def find_nearest(
     queries: np.ndarray, points: np.ndarray, count: int, chunk: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Euclidean distances [Q, count] to the nearest ``points`` [N, F] of ``queries`` [Q, F],
+    """Return Euclidean distances [Q, count] to the nearest ``points`` [N, F] of ``queries`` [Q, F],
     and their indices.
     """
     known = jnp.asarray(points)

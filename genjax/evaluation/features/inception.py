@@ -62,7 +62,7 @@ class Fork(NamedTuple):
 
 
 def _chain(prefix: str, *convs: tuple[Any, ...]) -> tuple[Conv, ...]:
-    """Convolutions named ``prefix``_1 and so on, each what follows the name in ``Conv``."""
+    """Return convolutions named ``prefix``_1 and so on, each what follows the name in ``Conv``."""
     return tuple(Conv(f"{prefix}_{number}", *conv) for number, conv in enumerate(convs, 1))
 
 
@@ -71,7 +71,7 @@ def _pool_branch(name: str, width: int, kind: str = "mean") -> tuple[Any, ...]:
 
 
 def _small(name: str, pool: int) -> Fork:
-    """5x5 and two 3x3, at 35x35."""
+    """Return 5x5 and two 3x3, at 35x35."""
     five = _chain(f"{name}.branch5x5", (48,), (64, (5, 5)))
     double = _chain(f"{name}.branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3)))
     return Fork(((Conv(f"{name}.branch1x1", 64),), five, double, _pool_branch(name, pool)))
@@ -84,7 +84,7 @@ def _build_to_17x17(name: str) -> Fork:
 
 
 def _build_17x17(name: str, width: int) -> Fork:
-    """7x7 as 1x7 and 7x1, at 17x17."""
+    """Return 7x7 as 1x7 and 7x1, at 17x17."""
     seven = _chain(f"{name}.branch7x7", (width,), (width, (1, 7)), (192, (7, 1)))
     twice = ((width, (7, 1)), (width, (1, 7)), (width, (7, 1)), (192, (1, 7)))
     double = _chain(f"{name}.branch7x7dbl", (width,), *twice)
@@ -101,7 +101,7 @@ def _build_to_8x8(name: str) -> Fork:
 
 
 def _wide(name: str, pool: str) -> Fork:
-    """3x3 as 1x3 next to 3x1, at 8x8."""
+    """Return 3x3 as 1x3 next to 3x1, at 8x8."""
 
     def split(stem: str) -> Fork:
         return Fork(((Conv(f"{stem}a", 384, (1, 3)),), (Conv(f"{stem}b", 384, (3, 1)),)))
@@ -206,7 +206,7 @@ def _pool(pool: Pool, x: jax.Array) -> jax.Array:
 
 
 def shapes() -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor of the network by its name in torch, convolutions [out, in,
+    """Return the shape of every tensor of the network by its name in torch, convolutions [out, in,
     height, width].
     """
     found: dict[str, tuple[int, ...]] = {}
@@ -227,7 +227,8 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def load(path: str | Path) -> dict[str, np.ndarray]:
-    """The network's tensors, float32, from a ``.safetensors``, ``.npz`` or PyTorch's ``.pth`` file.
+    """Return the network's tensors, float32, from a ``.safetensors``, ``.npz`` or PyTorch's
+    ``.pth`` file.
 
     Their names are torch's, as in ``pytorch-fid``. The classifier's head and counters of batches
     are not read.
@@ -269,7 +270,9 @@ def _is_needed(name: str) -> bool:
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
-    """The length of a JSON header in 8 bytes, the header, and the tensors one after the other."""
+    """Return the length of a JSON header in 8 bytes, the header, and the tensors one after the
+    other.
+    """
     kinds: dict[str, Any] = {
         "F64": np.float64,
         "F32": np.float32,
@@ -319,8 +322,8 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def weights(path: str | None = None) -> Path:
-    """A file of weights: ``path`` itself, or the published one in ~/.cache/genjax, downloaded once
-    (95 MB).
+    """Return a file of weights: ``path`` itself, or the published one in ~/.cache/genjax,
+    downloaded once (95 MB).
 
     Raises:
       UserError: it cannot be downloaded, or is not what was published.

@@ -14,8 +14,8 @@ from genjax.family import State
 
 
 def class_probabilities(subject: Subject, run: str, images: np.ndarray) -> np.ndarray:
-    """p(class | image) of images [N, H, W, C] in [-1, 1] by the classifier of a run: [N, K], rows
-    add up to 1.
+    """Return p(class | image) of images [N, H, W, C] in [-1, 1] by the classifier of a run: [N, K],
+    rows add up to 1.
 
     Images are brought to the resolution and the channels of the classifier's own data, as for its
     features.

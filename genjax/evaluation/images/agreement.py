@@ -14,7 +14,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.images.bias import TICKED, count_classes, sample_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
-from genjax.family import is_conditional, require_samples
+from genjax.family import TextConditional, is_conditional, require_samples
 
 FOUND = 0.1  # of an even share of the samples; a good classifier's slips are fewer
 WRITTEN = 12  # classes up to which each share of the picture is written out
@@ -79,8 +79,8 @@ class LabelAgreement(Evaluator):
 def check_labels(
     evaluator: str, family: Component, spec: Spec, run: str, others: Mapping[str, Model]
 ) -> int:
-    """The number of labels that samples can be requested, if a classifier's run can tell whether
-    they are those.
+    """Return the number of labels that samples can be requested, if a classifier's run can tell
+    whether they are those.
 
     Raises:
       UserError: the model draws no samples, or not of all labels in turn, or the classifier knows
@@ -93,7 +93,7 @@ def check_labels(
             f"{type(family).__name__} "
             "is not"
         )
-    if getattr(family, "text", None) is not None:
+    if isinstance(family, TextConditional) and family.text is not None:
         raise UserError(
             f"{evaluator} needs a model of labels alone: one of labels and text is given both "
             "or neither"
@@ -121,7 +121,7 @@ def confusion(asked: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
 
 
 def _picture(table: np.ndarray, title: str) -> np.ndarray:
-    """The shares of each row of a confusion [K, K]."""
+    """Return the shares of each row of a confusion [K, K]."""
     classes = len(table)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     side = float(np.clip(0.45 * classes + 2, 4.5, 9))

@@ -170,8 +170,8 @@ class Shares(NamedTuple):
 def compare(
     counts: np.ndarray, of_data: np.ndarray, confidence: float, exact: bool = False
 ) -> Shares:
-    """Shares of labels counted among samples [K] and among data [K], with intervals that hold for
-    all K at once.
+    """Return shares of labels counted among samples [K] and among data [K], with intervals that
+    hold for all K at once.
 
     Each is a Wilson interval of 1927, those of the differences are Newcombe's hybrid of two such
     (1998, his method 10); K of them share the error 1 - ``confidence`` evenly.
@@ -189,7 +189,7 @@ def compare(
 
 
 def wilson(count: np.ndarray, total: int, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Shares count / total [K] and the ends of their score intervals (Wilson, 1927) at ``z``
+    """Return shares count / total [K] and the ends of their score intervals (Wilson, 1927) at ``z``
     standard deviations.
     """
     share = count / total
@@ -204,7 +204,7 @@ def wilson(count: np.ndarray, total: int, z: float) -> tuple[np.ndarray, np.ndar
 
 
 def quantile(confidence: float, classes: int) -> float:
-    """Standard deviations on either side of an interval, so that one for each class together
+    """Return standard deviations on either side of an interval, so that one for each class together
     have ``confidence``.
     """
     intervals = classes if classes > 2 else 1  # of two classes one share is all there is to know
@@ -219,7 +219,7 @@ def fewest(confidence: float, classes: int) -> int:
 
 
 def fair_distance(shares: np.ndarray, samples: int, data: int | None) -> float:
-    """About the total variation distance between two draws of the same shares [K].
+    """Return about the total variation distance between two draws of the same shares [K].
 
     Args:
       data: examples in the second draw; None for the shares themselves.
@@ -229,7 +229,7 @@ def fair_distance(shares: np.ndarray, samples: int, data: int | None) -> float:
 
 
 def make_remarks(found: Shares) -> tuple[str, ...]:
-    """A sentence for each flagged label, the farthest off first; the last one counts those
+    """Return a sentence for each flagged label, the farthest off first; the last one counts those
     that are left out.
     """
     gap = np.abs(found.share - found.of_data)
@@ -268,7 +268,7 @@ def count_classes(evaluator: str, run: str, others: Mapping[str, Model]) -> int 
 
 
 def sample_classes(subject: Subject, run: str, samples: int) -> np.ndarray:
-    """The classes [N] that the classifier of ``run`` takes the samples for."""
+    """Return the classes [N] that the classifier of ``run`` takes the samples for."""
     return subject.compute_once(
         ("classes of samples", run, samples),
         lambda: class_probabilities(subject, run, sample_images(subject, samples)).argmax(-1),
@@ -276,7 +276,7 @@ def sample_classes(subject: Subject, run: str, samples: int) -> np.ndarray:
 
 
 def data_classes(subject: Subject, run: str, limit: int) -> np.ndarray:
-    """The classes [N] that the classifier of ``run`` takes images of the judged split for,
+    """Return the classes [N] that the classifier of ``run`` takes images of the judged split for,
     ``limit`` at most.
     """
     part = subject.select_part(limit)

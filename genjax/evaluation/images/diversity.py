@@ -106,8 +106,8 @@ class Diversity(Evaluator):
 
 
 def class_entropy(probabilities: np.ndarray) -> float:
-    """Entropy in nats of the mean of class probabilities [N, K]: 0 for one class alone, log K
-    for all alike.
+    """Return entropy in nats of the mean of class probabilities [N, K]: 0 for one class alone, log
+    K for all alike.
     """
     mean = probabilities.mean(0, dtype=np.float64)
     return float(-(mean * np.log(np.where(mean > 0, mean, 1))).sum())

@@ -106,8 +106,8 @@ class GuidanceCurve(Evaluator):
 
 
 def mean_label_distance(features: np.ndarray, label: np.ndarray) -> float:
-    """The mean Euclidean distance of two rows of features [N, F] of one label [N], the mean over
-    labels of two rows or more.
+    """Return the mean Euclidean distance of two rows of features [N, F] of one label [N], the mean
+    over labels of two rows or more.
     """
     groups = [features[label == value] for value in np.unique(label)]
     return float(np.mean([mean_pairwise_distance(group) for group in groups if len(group) > 1]))
@@ -116,7 +116,7 @@ def mean_label_distance(features: np.ndarray, label: np.ndarray) -> float:
 def _picture(
     scales: Sequence[float], agreement: Sequence[float], diversity: Sequence[float]
 ) -> np.ndarray:
-    """Both over the scale."""
+    """Return both over the scale."""
     figure = new_figure(6, 3.8)
     left = figure.add_subplot()
     right = left.twinx()

@@ -84,7 +84,7 @@ class Inpainting(Evaluator):
 
 
 def make_mask(region: Region, height: int, width: int) -> np.ndarray:
-    """1 where a pixel is known and 0 in the region that is missing, float32 [1, H, W, 1]."""
+    """Return 1 where a pixel is known and 0 in the region that is missing, float32 [1, H, W, 1]."""
     across, down = slice(None), slice(None)
     missing = {
         "left": (down, slice(width // 2)),

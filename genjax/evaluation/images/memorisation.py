@@ -180,7 +180,7 @@ class Near(NamedTuple):
 
 
 def find_near(queries: np.ndarray, train: np.ndarray) -> Near:
-    """The nearest of features [M, F], no two of which are equal, for queries [Q, F].
+    """Return the nearest of features [M, F], no two of which are equal, for queries [Q, F].
 
     Raises:
       UserError: fewer than 2 training images.
@@ -242,7 +242,7 @@ def threshold(held_out: np.ndarray, false_alarms: float) -> Threshold:
 
 
 def distinct(features: np.ndarray) -> np.ndarray:
-    """The numbers of the rows of features [N, F] that equal no earlier one, in order."""
+    """Return the numbers of the rows of features [N, F] that equal no earlier one, in order."""
     first: dict[bytes, int] = {}
     for number, row in enumerate(features):
         first.setdefault(hashlib.blake2b(row.tobytes()).digest(), number)

@@ -155,7 +155,7 @@ class StackedModes(Evaluator):
         )
 
     def _classify_modes(self, subject: Subject, images: np.ndarray, classes: int) -> np.ndarray:
-        """The modes [N] of images [N, H, W, 3]."""
+        """Return the modes [N] of images [N, H, W, 3]."""
         single = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)  # [N * 3, H, W, 1]
         found = (
             class_probabilities(subject, self.classifier, single)
@@ -166,8 +166,8 @@ class StackedModes(Evaluator):
 
 
 def find_nearest_centre(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The number [N] of the centre of [K, D] nearest to each point of [N, D], and the distance
-    [N] to it.
+    """Return the number [N] of the centre of [K, D] nearest to each point of [N, D], and the
+    distance [N] to it.
     """
     blocks = np.array_split(points, -(-len(points) // BLOCK))
     distance = np.concatenate(
@@ -178,7 +178,7 @@ def find_nearest_centre(points: np.ndarray, centres: np.ndarray) -> tuple[np.nda
 
 
 def kl_to_uniform(counts: np.ndarray) -> float:
-    """KL(counts / their sum || uniform over all K) of counts [K] in nats: 0 when even, log K
+    """Return KL(counts / their sum || uniform over all K) of counts [K] in nats: 0 when even, log K
     with a single one.
     """
     share = counts[counts > 0] / counts.sum()
@@ -211,7 +211,7 @@ def make_remarks(counts: np.ndarray, samples: int) -> tuple[str, ...]:
 def _plane(
     points: np.ndarray, good: np.ndarray, centres: np.ndarray, counts: np.ndarray, radius: float
 ) -> np.ndarray:
-    """Samples [N, 2] over circles around the centres; samples far outside are counted, not
+    """Return samples [N, 2] over circles around the centres; samples far outside are counted, not
     shown.
     """
     low, high = centres.min(0), centres.max(0)
@@ -244,8 +244,8 @@ def _plane(
 
 
 def _ranks(counts: np.ndarray) -> np.ndarray:
-    """Samples of each mode, the most frequent mode first, compared with what fair samples would
-    give.
+    """Return samples of each mode, the most frequent mode first, compared with what fair samples
+    would give.
     """
     found, fair = int((counts > 0).sum()), counts.sum() / len(counts)
     figure = new_figure(6, 3.6)

@@ -29,34 +29,6 @@ SUBSETS = 100  # draws of the kernel distance
 DENSE, PRECISE, THIN = 3.0, 0.98, 0.01  # beyond which scores come with a caution
 
 
-def caution(shares: distances.Manifold, suffix: str) -> tuple[str, ...]:
-    """What scores say of the measurement rather than of the samples.
-
-    Args:
-      shares: of samples and of real images.
-      suffix: of the names of the scores.
-    """
-    found = []
-    if shares.density > DENSE:
-        found.append(
-            f"density_{suffix} {shares.density:.3g} is above {DENSE:g}: of real images it is near "
-            "1, so the samples crowd where these features are dense, as blurred or constant images "
-            "do; look at the samples before you quote precision and density"
-        )
-    if shares.precision > PRECISE and shares.recall < shares.precision / 2:
-        found.append(
-            f"precision_{suffix} {shares.precision:.3g} with recall_{suffix} {shares.recall:.3g} "
-            "may be the score of blurred means or of a few images drawn again and again: it says "
-            "nothing of sharpness"
-        )
-    if shares.coverage < THIN and shares.precision < THIN:
-        found.append(
-            f"precision_{suffix} and coverage_{suffix} are both near 0: the samples lie outside of "
-            "the real images, or are scaled otherwise than they"
-        )
-    return tuple(found)
-
-
 @checks.frozen
 class SampleQuality(Evaluator):
     """Samples against reference images, in pixels or in the features of a network.
@@ -142,7 +114,32 @@ class SampleQuality(Evaluator):
             f"{real.shape[1]} + 1)^3, "
             f"{SUBSETS} subsets of {self.kernel_subset:,}; manifolds of {count:,} each, k {self.k}"
         )
-        return Findings(numbers, protocol=protocol, remarks=caution(shares, suffix))
+        return Findings(numbers, protocol=protocol)
+
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        suffix, names = label(self.features), ("precision", "recall", "density", "coverage")
+        if not {f"{name}_{suffix}" for name in names} <= set(numbers):
+            return ()
+        precision, recall, density, coverage = (numbers[f"{name}_{suffix}"] for name in names)
+        found = []
+        if density > DENSE:
+            found.append(
+                f"density_{suffix} {density:.3g} is above {DENSE:g}: of real images it is near 1, "
+                "so the samples crowd where these features are dense, as blurred or constant "
+                "images do; look at the samples before you quote precision and density"
+            )
+        if precision > PRECISE and recall < precision / 2:
+            found.append(
+                f"precision_{suffix} {precision:.3g} with recall_{suffix} {recall:.3g} may be the "
+                "score of blurred means or of a few images drawn again and again: it says nothing "
+                "of sharpness"
+            )
+        if coverage < THIN and precision < THIN:
+            found.append(
+                f"precision_{suffix} and coverage_{suffix} are both near 0: the samples lie "
+                "outside of the real images, or are scaled otherwise than they"
+            )
+        return tuple(found)
 
     def _refuse_fewer(self, count: int, what: str) -> None:
         """Refuse a number of images that a kernel distance or a manifold cannot be had from."""

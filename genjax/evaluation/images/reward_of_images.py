@@ -69,7 +69,7 @@ class RewardOfImages(Evaluator):
 def requested_labels(
     family: Component, spec: Spec, options: Component, count: int
 ) -> np.ndarray | None:
-    """The labels requested of the first ``count`` samples, int64 [N]; None without labels.
+    """Return the labels requested of the first ``count`` samples, int64 [N]; None without labels.
 
     Args:
       family: that draws them.

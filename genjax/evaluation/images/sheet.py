@@ -125,7 +125,7 @@ def _report(
     found: Shares | None,
     text: Mapping[str, str],
 ) -> np.ndarray:
-    """Two grids side by side, of one height, over the histogram where there is one."""
+    """Return two grids side by side, of one height, over the histogram where there is one."""
     aspects = [picture.shape[1] / picture.shape[0] for picture in (images, pairs)]
     height = min(SIDE, WIDTH / sum(aspects))
     width = max(height * sum(aspects) + 0.5, 7.0)

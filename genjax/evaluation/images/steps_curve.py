@@ -129,7 +129,7 @@ class StepsCurve(Evaluator):
 
 
 def set_steps(sampler: Denoising, steps: int) -> Denoising:
-    """The sampler with this many steps.
+    """Return the sampler with this many steps.
 
     Raises:
       UserError: the solver chooses its steps itself, or needs more than these.
@@ -149,7 +149,7 @@ def _picture(
     frechets: Sequence[float],
     features: str,
 ) -> np.ndarray:
-    """Kernel distances with two standard errors, and Fréchet distances where there are any,
+    """Return kernel distances with two standard errors, and Fréchet distances where there are any,
     over log steps.
     """
     figure = new_figure(6, 3.8)

@@ -100,8 +100,8 @@ class Reliability(NamedTuple):
 
 
 def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int) -> Reliability:
-    """Examples by their confidence [N] in (0, 1]; bin m of M holds those in (m / M, (m + 1) /
-    M].
+    """Return examples by their confidence [N] in (0, 1]; bin m of M holds those in (m / M, (m + 1)
+    / M].
     """
     number = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
     count = np.bincount(number, minlength=bins)
@@ -110,22 +110,22 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int) -> Relia
 
 
 def brier(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """The mean Brier score of probabilities [N, K], over all classes."""
+    """Return the mean Brier score of probabilities [N, K], over all classes."""
     return float(np.square(probabilities - np.eye(probabilities.shape[-1])[label]).sum(-1).mean())
 
 
 def nll(log_p: np.ndarray, label: np.ndarray) -> float:
-    """The mean of -log p(label) under log-probabilities [N, K]."""
+    """Return the mean of -log p(label) under log-probabilities [N, K]."""
     return float(-log_p[np.arange(len(label)), label].mean(dtype=np.float64))
 
 
 def confusion_matrix(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """Examples by label (row) and prediction (column), [K, K]."""
+    """Return examples by label (row) and prediction (column), [K, K]."""
     return np.bincount(label * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
 def surest_mistakes(log_p: np.ndarray, label: np.ndarray, num: int) -> np.ndarray:
-    """Numbers of the wrongly classified examples with the highest confidence, the most
+    """Return numbers of the wrongly classified examples with the highest confidence, the most
     confident first; at most ``num``.
     """
     wrong = np.flatnonzero(log_p.argmax(-1) != label)
@@ -133,7 +133,7 @@ def surest_mistakes(log_p: np.ndarray, label: np.ndarray, num: int) -> np.ndarra
 
 
 def predictions(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
-    """Log-probabilities [N, K] and labels [N] of the whole split."""
+    """Return log-probabilities [N, K] and labels [N] of the whole split."""
     log_p, label = subject.collect(_predict)
     return log_p, label
 
@@ -145,7 +145,9 @@ def _predict(
 
 
 def _diagram(table: Reliability) -> np.ndarray:
-    """The reliability diagram: accuracy over confidence, and below it where the examples lie."""
+    """Return the reliability diagram: accuracy over confidence, and below it where the examples
+    lie.
+    """
     bins = len(table.examples)
     left, width = np.arange(bins) / bins, 1 / bins
     figure = new_figure(4.5, 5.5)
@@ -174,7 +176,7 @@ def _diagram(table: Reliability) -> np.ndarray:
 
 
 def _matrix(counts: np.ndarray) -> np.ndarray:
-    """Colours are shares of each label's examples; the numbers are counts."""
+    """Return colours are shares of each label's examples; the numbers are counts."""
     classes = len(counts)
     side = float(np.clip(0.45 * classes + 1.5, 4, 12))
     figure = new_figure(side, side, dpi=110)
@@ -199,7 +201,7 @@ def _matrix(counts: np.ndarray) -> np.ndarray:
 
 
 def _mistakes(images: np.ndarray, label: np.ndarray, log_p: np.ndarray) -> np.ndarray:
-    """Images [N, H, W, C] under what they are, what they were taken for, and how surely."""
+    """Return images [N, H, W, C] under what they are, what they were taken for, and how surely."""
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(1.3 * columns, 1.6 * rows, dpi=110)

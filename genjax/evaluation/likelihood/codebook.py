@@ -49,7 +49,8 @@ class CodebookUsage(Evaluator):
 
 
 def _codes(family: vqvae.VQVAE, state: State, batch: Batch, key: jax.Array) -> jax.Array:
-    return vqvae.codes(family, state, family.likelihood.prepare(key, select_modelled(batch)))
+    x = family.likelihood.prepare(key, select_modelled(batch))
+    return vqvae.encode_to_codes(family, state, x)
 
 
 def _histogram(counts: np.ndarray) -> np.ndarray:

@@ -130,7 +130,7 @@ def _nll(
     rtol: float,
     atol: float,
 ) -> jax.Array:
-    """-log p [B] in nats, of raw values where they have levels."""
+    """Return -log p [B] in nats, of raw values where they have levels."""
     x = select_modelled(batch)
     noise_key, probe_key = jax.random.split(key)
     volume = 0.0

@@ -128,7 +128,7 @@ def _means(family: VAE, state: State, batch: Batch, key: jax.Array) -> jax.Array
 
 
 def _decode(family: VAE, state: State, z: jax.Array) -> jax.Array:
-    """The mean image at z1."""
+    """Return the mean image at z1."""
     label = jnp.zeros(len(z), jnp.int32)
     return family.likelihood.of(state.variables).mean(
         family.decode(state.params, state.variables, z, label)
@@ -136,8 +136,8 @@ def _decode(family: VAE, state: State, z: jax.Array) -> jax.Array:
 
 
 def _plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A centre [Z] and two orthonormal directions [2, Z] of z [N, Z]: the axes themselves, or
-    principal components.
+    """Return a centre [Z] and two orthonormal directions [2, Z] of z [N, Z]: the axes themselves,
+    or principal components.
     """
     if z.shape[1] == 2:
         return np.zeros(2), np.eye(2)

@@ -85,13 +85,13 @@ class TransportDistance(Evaluator):
 
 
 def name_solver(solver: Sampler) -> str:
-    """The solver in the name of a number."""
+    """Return the solver in the name of a number."""
     steps = f"_{solver.steps}" if isinstance(solver, Walk) else ""
     return type(solver).__name__.lower() + steps
 
 
 def squared_w2(a: np.ndarray, b: np.ndarray) -> float:
-    """Least mean squared distance over all pairings of points [N, D] with points [N, D]."""
+    """Return least mean squared distance over all pairings of points [N, D] with points [N, D]."""
     a, b = a.astype(np.float64), b.astype(np.float64)
     cost = np.square(a).sum(-1)[:, None] + np.square(b).sum(-1)[None] - 2 * a @ b.T
     return float(np.maximum(cost[linear_sum_assignment(cost)], 0).mean())

@@ -31,7 +31,9 @@ class TabularCorrelations(Evaluator):
 
     Numbers: ``correlation_difference``, the mean absolute difference over all pairs;
     ``correlation_difference_max``; ``correlation_difference_train``, the mean one of the training
-    rows: what the size of the split leaves to chance.
+    rows: what the size of the split leaves to chance. A column that does not vary is correlated
+    with none: ``constant_columns`` counts those of the samples alone, ``constant_columns_held_out``
+    those of the split.
 
     Attributes:
       samples: that are drawn.
@@ -50,15 +52,19 @@ class TabularCorrelations(Evaluator):
             raise UserError(f"{name} needs a table of at least 2 columns")
 
     def __call__(self, subject: Subject) -> Findings:
-        data = associations(data_columns(subject, subject.split))
-        samples = associations(sample_columns(subject, self.samples))
+        real = data_columns(subject, subject.split)
+        drawn = sample_columns(subject, self.samples)
+        data, samples = associations(real), associations(drawn)
         train = associations(data_columns(subject, "train"))
         pairs = np.triu_indices(len(data), 1)
+        constant = [find_constant(columns) for columns in (real, drawn)]
         apart = np.abs(samples - data)[pairs]
         numbers = {
             "correlation_difference": float(apart.mean()),
             "correlation_difference_max": float(apart.max()),
             "correlation_difference_train": float(np.abs(train - data)[pairs].mean()),
+            "constant_columns": float(len(constant[1] - constant[0])),
+            "constant_columns_held_out": float(len(constant[0])),
         }
         return Findings(
             numbers,
@@ -71,10 +77,26 @@ class TabularCorrelations(Evaluator):
             f"{subject.split}",
         )
 
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        return tuple(
+            f"{numbers[name]:.0f} columns of {whose} do not vary: their correlations are undefined "
+            "and count as 0"
+            for name, whose in (
+                ("constant_columns", "the samples"),
+                ("constant_columns_held_out", "the split"),
+            )
+            if numbers.get(name)
+        )
+
+
+def find_constant(columns: Mapping[str, np.ndarray]) -> set[str]:
+    """The names of the columns with less than two known values."""
+    return {name for name, x in columns.items() if len(np.unique(x[_is_known(x)])) < 2}
+
 
 def associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The association of each pair of columns, [K, K], 1 with itself and 0 with one that does
-    not vary.
+    """Return the association of each pair of columns, [K, K], 1 with itself and 0 with one that
+    does not vary.
     """
     values = [x if x.dtype.kind == "f" else encode_categories(x) for x in columns.values()]
     found = np.eye(len(values))
@@ -103,7 +125,9 @@ def _is_known(values: np.ndarray) -> np.ndarray:
 
 
 def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
-    """The root of the share of the variance of numbers [N] that lies between categories [N]."""
+    """Return the root of the share of the variance of numbers [N] that lies between categories
+    [N].
+    """
     place = np.unique(categories, return_inverse=True)[1]
     counts = np.bincount(place)
     means = np.bincount(place, numbers) / counts
@@ -112,8 +136,8 @@ def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
-    """Cramér's V of categories [N] and [N], each of at least two values: 0 where independent, 1
-    where one tells the other.
+    """Return Cramér's V of categories [N] and [N], each of at least two values: 0 where
+    independent, 1 where one tells the other.
     """
     first, second = (np.unique(x, return_inverse=True)[1] for x in (a, b))
     rows, across = first.max() + 1, second.max() + 1

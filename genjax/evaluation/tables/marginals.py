@@ -75,7 +75,7 @@ def column_distances(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -
 
 
 def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
-    """The largest difference of the distribution functions of numbers [N] and [M]; NaN is
+    """Return the largest difference of the distribution functions of numbers [N] and [M]; NaN is
     below all.
     """
     a, b = (np.sort(np.where(np.isnan(x), -np.inf, x)) for x in (a, b))
@@ -88,7 +88,9 @@ def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """Half the sum of the differences of the shares of each value, of strings [N] and [M]."""
+    """Return half the sum of the differences of the shares of each value, of strings [N] and
+    [M].
+    """
     values = np.unique(np.concatenate([a, b]))
     shares = [
         np.bincount(np.searchsorted(values, x), minlength=len(values)) / len(x) for x in (a, b)

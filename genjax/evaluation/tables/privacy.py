@@ -88,7 +88,7 @@ class TabularPrivacy(Evaluator):
 
 
 def coordinates(codec: Component, columns: Columns, train: Columns) -> np.ndarray:
-    """Rows float32 [N, F] whose Euclidean distance is that of ``TabularPrivacy``, scaled by
+    """Return rows float32 [N, F] whose Euclidean distance is that of ``TabularPrivacy``, scaled by
     the training rows.
     """
     found = []
@@ -105,7 +105,7 @@ def coordinates(codec: Component, columns: Columns, train: Columns) -> np.ndarra
 
 
 def copied_share(codec: Component, rows: Columns, train: Columns) -> float:
-    """The share of rows that equal a training row in every column as it is written."""
+    """Return the share of rows that equal a training row in every column as it is written."""
     known = set(_format_rows(codec, train))
     written = _format_rows(codec, rows)
     return sum(row in known for row in written) / len(written)

@@ -24,7 +24,7 @@ def check_table(evaluator: str, family: Component, spec: Spec) -> None:
 
 
 def data_columns(subject: Subject, split: str, limit: int | None = None) -> Columns:
-    """Columns of a split, or of ``limit`` rows evenly spaced over it.
+    """Return columns of a split, or of ``limit`` rows evenly spaced over it.
 
     Raises:
       UserError: the data have no such split.
@@ -37,19 +37,19 @@ def data_columns(subject: Subject, split: str, limit: int | None = None) -> Colu
 
 
 def sample_columns(subject: Subject, count: int) -> Columns:
-    """Columns of this many samples, decoded once for all evaluators."""
+    """Return columns of this many samples, decoded once for all evaluators."""
     return subject.compute_once(
         ("columns", count), lambda: _codec(subject).decode(subject.draw_samples(count))
     )
 
 
 def column_label(name: str) -> str:
-    """A column in the name of a number."""
+    """Return a column in the name of a number."""
     return "_".join(name.split())
 
 
 def encode_categories(values: np.ndarray) -> np.ndarray:
-    """Categories [N], None among them, as strings, for numpy to count and compare."""
+    """Return categories [N], None among them, as strings, for numpy to count and compare."""
     return np.array(["(missing)" if value is None else f"={value}" for value in values])
 
 

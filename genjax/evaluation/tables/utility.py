@@ -24,6 +24,8 @@ Learner = Literal["logistic_regression", "decision_tree", "random_forest", "near
 
 # Of a target of categories, each a mean over learners; of one of numbers, R2 alone.
 MEASURES = ("accuracy", "balanced_accuracy", "f1", "auc")
+NOTICEABLE = 0.05  # how far beyond its limit a score comes with a caution
+SURE = 0.9999  # R2 of a target that another column gives away
 SKEWED = 0.8  # share of the commonest value from which accuracy says little
 
 
@@ -118,6 +120,28 @@ class TrainOnSynthetic(Evaluator):
                 numbers[f"trtr_{name}"] = float(known[i])
         return numbers
 
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        found = []
+        drawn, real = numbers.get("tstr_auc", 0.5), numbers.get("trtr_auc", 0.5)
+        if drawn < 0.5 - NOTICEABLE and real > 0.5 + NOTICEABLE:
+            found.append(
+                f"tstr_auc {drawn:.3g} is below 0.5, which guessing reaches, and trtr_auc is "
+                f"{real:.3g}: the target may stand for its opposite in the samples"
+            )
+        for name in ("auc", "accuracy", "balanced_accuracy", "f1", "r2"):
+            if numbers.get(f"tstr_{name}", 0.0) > numbers.get(f"trtr_{name}", 1.0) + NOTICEABLE:
+                found.append(
+                    f"tstr_{name} {numbers[f'tstr_{name}']:.3g} is above that from real rows, "
+                    f"{numbers[f'trtr_{name}']:.3g}: samples hold no more than what the model has "
+                    "learned from those; the split may be small, or rows of it were trained on"
+                )
+        if numbers.get("trtr_auc") == 1 or numbers.get("trtr_r2", 0.0) > SURE:
+            found.append(
+                "real rows predict the target without a mistake: a column may be its copy, and "
+                "then utility says nothing of the others"
+            )
+        return tuple(found)
+
 
 def _remarks(codec: Component, numbers: Mapping[str, float], split: str) -> Iterator[str]:
     """What a reader of one of the numbers alone would miss."""
@@ -193,8 +217,8 @@ def _score_numbers(guess: np.ndarray, wanted: np.ndarray) -> Scores:
 
 
 def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Features float64 [N, F], NaN where a number is missing, and targets [N] of the rows that have
-    one: codes of categories, or numbers as float64.
+    """Return features float64 [N, F], NaN where a number is missing, and targets [N] of the rows
+    that have one: codes of categories, or numbers as float64.
 
     Raises:
       UserError: the table has no target.
@@ -221,8 +245,8 @@ def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.nda
 
 
 def _classifier(name: Learner) -> Any:
-    """A classifier after missing numbers are filled in and marked, and all are standardised, by
-    the rows it learns from.
+    """Return a classifier after missing numbers are filled in and marked, and all are standardised,
+    by the rows it learns from.
     """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression

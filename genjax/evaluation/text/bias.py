@@ -179,7 +179,7 @@ class Sentence(NamedTuple):
 def encode_pair(
     codec: Component, template: str, pair: tuple[str, str]
 ) -> tuple[Sentence, Sentence]:
-    """The template with either word of a pair.
+    """Return the template with either word of a pair.
 
     The tokens that follow the words are the same in both: where a codec makes one token of the end
     of a word and what follows, it counts as a part of the word.
@@ -251,8 +251,8 @@ class Gap(NamedTuple):
 
 
 def bootstrap_gap(gaps: np.ndarray, error: float, resamples: int) -> Gap:
-    """The mean of gaps [A, B] and its percentile interval of confidence 1 - ``error``, rows and
-    columns drawn again independently of each other; the same at each call.
+    """Return the mean of gaps [A, B] and its percentile interval of confidence 1 - ``error``, rows
+    and columns drawn again independently of each other; the same at each call.
     """
     draw = np.random.default_rng(0)
     rows, columns = (draw.multinomial(n, np.full(n, 1 / n), resamples) / n for n in gaps.shape)
@@ -264,7 +264,7 @@ def bootstrap_gap(gaps: np.ndarray, error: float, resamples: int) -> Gap:
 def _log_likelihood(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> jax.Array:
-    """log p [B] of the tokens that weigh, in nats."""
+    """Return log p [B] of the tokens that weigh, in nats."""
     found = family.predict(state.params, batch)
     return -(found.nll * found.weight).sum(1)
 
@@ -282,7 +282,7 @@ def _remark(probe: Probe, gap: Gap) -> str:
 def _picture(
     names: Sequence[str], found: Sequence[Gap], flagged: Sequence[bool], threshold: float
 ) -> np.ndarray:
-    """Gaps with their intervals; flagged ones are red."""
+    """Return gaps with their intervals; flagged ones are red."""
     figure = new_figure(6, 1.2 + 0.35 * len(names))
     axes = figure.add_subplot()
     axes.axvspan(-threshold, threshold, color="0.92")

@@ -24,6 +24,7 @@ from genjax.evaluation.text.ngrams import distinct, repetition, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import Family
 
+ALIKE = 0.95  # of self-BLEU, whose largest value is 1
 COLLAPSED = 0.5  # the ratio of distinct-n below which a remark is made
 REPEATING = 0.2  # how much more of a sample's n-grams may stand earlier in it
 Unit = Literal["words", "tokens"]
@@ -89,6 +90,17 @@ class TextDiversity(Evaluator):
             make_remarks(drawn, held_out),
         )
 
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        found = []
+        for suffix, whose in (("", "the samples"), ("_held_out", "the held-out rows")):
+            alike = numbers.get(f"self_bleu{suffix}", 0.0)
+            if alike > ALIKE:
+                found.append(
+                    f"self_bleu{suffix} {alike:.3g}: {whose} are nearly one text, so that no other "
+                    "number of them says anything of a text"
+                )
+        return tuple(found)
+
 
 class Varied(NamedTuple):
     """How varied some texts are.
@@ -144,7 +156,9 @@ def make_remarks(drawn: Varied, held_out: Varied) -> tuple[str, ...]:
 
 
 def _picture(drawn: Varied, held_out: Varied) -> np.ndarray:
-    """Bars of distinct-n and self-BLEU on the left, the texts by their repetition on the right."""
+    """Return bars of distinct-n and self-BLEU on the left, the texts by their repetition on the
+    right.
+    """
     figure = new_figure(8, 3.4)
     left, right = figure.subplots(1, 2)
     at = np.arange(len(drawn.distinct) + 1)

@@ -103,8 +103,8 @@ class Interval(NamedTuple):
 
 
 def ratio_interval(total: np.ndarray, weight: np.ndarray, z: float) -> Interval:
-    """sum(total) / sum(weight) of independent rows [N] and its normal interval of ``z`` standard
-    errors; rows of weight 0 are none.
+    """Return sum(total) / sum(weight) of independent rows [N] and its normal interval of ``z``
+    standard errors; rows of weight 0 are none.
     """
     total, weight = total[weight > 0], weight[weight > 0]
     rows, value = len(weight), total.sum() / weight.sum()
@@ -118,8 +118,8 @@ def ratio_interval(total: np.ndarray, weight: np.ndarray, z: float) -> Interval:
 def make_remarks(
     names: Sequence[str], total: np.ndarray, weight: np.ndarray, z: float
 ) -> tuple[str, ...]:
-    """A sentence for each domain whose interval lies above that of all others together; arrays
-    are [K, N].
+    """Return a sentence for each domain whose interval lies above that of all others together;
+    arrays are [K, N].
     """
     remarks = []
     for number, name in enumerate(names):
@@ -139,7 +139,7 @@ def make_remarks(
 def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """-log p, weight and bytes [B, T] of what is predicted, all of them 0 where it does not
+    """Return -log p, weight and bytes [B, T] of what is predicted, all of them 0 where it does not
     count.
     """
     found = family.predict(state.params, batch)
@@ -152,8 +152,8 @@ def _predict(
 def _select_domains(
     names: Sequence[str], domain: np.ndarray, shown: int
 ) -> tuple[list[str], np.ndarray]:
-    """The names of the ``shown`` domains with most tokens, and each token's place among these [N,
-    T], -1 for none.
+    """Return the names of the ``shown`` domains with most tokens, and each token's place among
+    these [N, T], -1 for none.
 
     Further ones are the last place together.
     """
@@ -167,7 +167,7 @@ def _select_domains(
 
 
 def _picture(names: Sequence[str], losses: Sequence[Interval]) -> np.ndarray:
-    """Perplexities with their intervals, the hardest domain on top."""
+    """Return perplexities with their intervals, the hardest domain on top."""
     order = sorted(range(len(names)), key=lambda i: losses[i].value)
     figure = new_figure(6, 1.2 + 0.3 * len(names))
     axes = figure.add_subplot()

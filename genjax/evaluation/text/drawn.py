@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from genjax.data.dataset import Spec
+from genjax.data.text.codec_parts import HasEnd
 from genjax.data.text.codecs import NOTHING, Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
@@ -25,14 +26,15 @@ def draw_texts(subject: Subject, count: int) -> list[np.ndarray]:
 
 
 def data_texts(subject: Subject, count: int, split: str | None = None) -> list[np.ndarray]:
-    """The predicted tokens of ``count`` rows evenly spaced over a split, by default the judged one;
-    before their end, and of the first document of a packed row alone.
+    """Return the predicted tokens of ``count`` rows evenly spaced over a split, by default the
+    judged one; before their end, and of the first document of a packed row alone.
     """
     batch = subject.take_examples(count, split)
     real = batch["loss_mask"] > 0
     if "segment_ids" in batch:
         real &= batch["segment_ids"] == 1
-    end = getattr(subject.model.codec, "end", None)
+    codec = subject.model.codec
+    end = codec.end if isinstance(codec, HasEnd) else None
     ends = () if end is None else (end,)
     return [
         cut_at_end(row[mask].astype(np.int64), ends)
@@ -67,7 +69,7 @@ def check_texts(evaluator: str, spec: Spec) -> None:
 
 
 def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Texts as arrays of words, a number for each: those that the codec's text splits into.
+    """Return texts as arrays of words, a number for each: those that the codec's text splits into.
 
     Raises:
       UserError: the tokens represent no text.
@@ -85,6 +87,6 @@ def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def cut_at_end(row: np.ndarray, ends: Sequence[int]) -> np.ndarray:
-    """The tokens [M] of row [T] before the first of ``ends``."""
+    """Return the tokens [M] of row [T] before the first of ``ends``."""
     stops = np.flatnonzero(np.isin(row, ends))
     return row[: stops[0]] if len(stops) else row

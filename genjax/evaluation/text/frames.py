@@ -56,7 +56,7 @@ class FrameLikelihood(Evaluator):
 
 
 def _mean(nll: np.ndarray, counts: np.ndarray, step: np.ndarray) -> float:
-    """Sum of the tokens [N, T] that count, over the steps that end in them."""
+    """Return sum of the tokens [N, T] that count, over the steps that end in them."""
     frames = int((step & counts).sum())
     return float(np.sum(nll, where=counts, dtype=np.float64) / frames) if frames else float("nan")
 
@@ -64,7 +64,9 @@ def _mean(nll: np.ndarray, counts: np.ndarray, step: np.ndarray) -> float:
 def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """-log p, the token and the number of its piece, 0 where nothing is predicted; all [B, T]."""
+    """Return -log p, the token and the number of its piece, 0 where nothing is predicted; all [B,
+    T].
+    """
     found = family.predict(state.params, batch)
     piece = batch["segment_ids"][:, 1:] if "segment_ids" in batch else 1
     return found.nll, batch["tokens"][:, 1:], (piece * (found.weight > 0)).astype(np.int32)

@@ -197,7 +197,7 @@ class Extraction(NamedTuple):
 
 
 def extraction(subject: Subject, split: str, limit: int, prefix: int, size: int) -> Extraction:
-    """The model's most likely continuations of ``limit`` rows evenly spaced over a split.
+    """Return the model's most likely continuations of ``limit`` rows evenly spaced over a split.
 
     Rows whose first document has fewer than ``prefix`` + ``size`` tokens are left out.
     """
@@ -208,7 +208,9 @@ def extraction(subject: Subject, split: str, limit: int, prefix: int, size: int)
 
 
 def least_excess(train: np.ndarray, held_out: np.ndarray) -> float:
-    """The lower end of the interval of the difference of two shares, of flags [N] and [M] bool."""
+    """Return the lower end of the interval of the difference of two shares, of flags [N] and [M]
+    bool.
+    """
     z = quantile(CONFIDENCE, 2)
     (one, low, _), (other, _, high) = (
         wilson(np.array(x.sum()), len(x), z) for x in (train, held_out)
@@ -223,7 +225,7 @@ def overlap_threshold(held_out: np.ndarray, false_alarms: float) -> Threshold:
 
 
 def get_corpus(subject: Subject, split: str) -> np.ndarray:
-    """All tokens [M] of a split, one document after another, in memory or on disk.
+    """Return all tokens [M] of a split, one document after another, in memory or on disk.
 
     Raises:
       UserError: the split has none.
@@ -237,8 +239,8 @@ def get_corpus(subject: Subject, split: str) -> np.ndarray:
 def _continue_rows(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array, prefix: int, size: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Likeliest and true continuations int32 [B, M], and whether the row has all these tokens,
-    bool [B].
+    """Return likeliest and true continuations int32 [B, M], and whether the row has all these
+    tokens, bool [B].
     """
     tokens = batch["tokens"]
     whole = (batch["loss_mask"][:, 1 : prefix + size] > 0).all(1)
@@ -255,7 +257,7 @@ def _continue_rows(
 
 
 def _quote(subject: Subject, tokens: np.ndarray) -> str:
-    """A passage as text, where the codec has such."""
+    """Return a passage as text, where the codec has such."""
     text = subject.model.codec.decode(tokens)
     if not isinstance(text, str):
         return f"the tokens {' '.join(map(str, tokens[:20]))}"
@@ -265,7 +267,7 @@ def _quote(subject: Subject, tokens: np.ndarray) -> str:
 def _picture(
     one: np.ndarray, other: np.ndarray, size: str, what: str, name: str = "samples"
 ) -> np.ndarray:
-    """The share of texts with at least this many tokens, of both sides."""
+    """Return the share of texts with at least this many tokens, of both sides."""
     figure = new_figure(5.5, 3.4)
     axes = figure.add_subplot()
     for values, colour, label in ((other, "0.5", "held out"), (one, "tab:blue", name)):

@@ -24,7 +24,7 @@ class Grams(NamedTuple):
 
 
 def grams(texts: Sequence[np.ndarray], n: int) -> Grams:
-    """The n-grams of texts in their order; those of shorter texts are none."""
+    """Return the n-grams of texts in their order; those of shorter texts are none."""
     sizes = np.array([len(text) for text in texts], np.int64)
     tokens = np.concatenate([*texts, np.empty(0, np.int64)]).astype(np.int64)
     text = np.repeat(np.arange(len(texts)), sizes)
@@ -51,7 +51,7 @@ def distinct(texts: Sequence[np.ndarray], n: int) -> float:
 
 
 def repetition(texts: Sequence[np.ndarray], n: int) -> np.ndarray:
-    """The share of each text's n-grams that stand earlier in it [N], NaN of texts too short
+    """Return the share of each text's n-grams that stand earlier in it [N], NaN of texts too short
     (Welleck et al., arXiv 1908.04319).
     """
     text, gram = grams(texts, n)
@@ -62,8 +62,8 @@ def repetition(texts: Sequence[np.ndarray], n: int) -> np.ndarray:
 
 
 def self_bleu(texts: Sequence[np.ndarray], n: int = 4) -> np.ndarray:
-    """BLEU of each text against all others [N], from 0 to 1 (Zhu et al., arXiv 1802.01886): 1 for
-    one text again and again.
+    """Return BLEU of each text against all others [N], from 0 to 1 (Zhu et al., arXiv 1802.01886):
+    1 for one text again and again.
 
     It is sacreBLEU's of a sentence, in orders up to ``n``, with an effective order and a floor of
     0.1.
@@ -107,7 +107,7 @@ def _matches(text: np.ndarray, gram: np.ndarray, count: int) -> np.ndarray:
 
 
 def _closest(sizes: np.ndarray) -> np.ndarray:
-    """The size [N] of another text that is closest to each, the shorter one of two."""
+    """Return the size [N] of another text that is closest to each, the shorter one of two."""
     ordered = np.sort(sizes)
     place = np.searchsorted(ordered, sizes)  # of its own size, or of another text's that equals it
     lower = ordered[np.maximum(place - 1, 0)]

@@ -78,12 +78,12 @@ class _Sums(NamedTuple):
     back: np.ndarray
 
     def hash_windows(self, length: int) -> np.ndarray:
-        """The hashes [T + 1 - length] uint64."""
+        """Return the hashes [T + 1 - length] uint64."""
         return (self.total[length:] - self.total[:-length]) * self.back[:-length]
 
 
 def _powers(count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first powers of the base and of its inverse, [count + 1] each."""
+    """Return the first powers of the base and of its inverse, [count + 1] each."""
     both = (np.full(count + 1, base, np.uint64) for base in (BASE, INVERSE))
     first, second = (np.multiply.accumulate(x) for x in both)
     return first, second
@@ -118,7 +118,7 @@ def _find_windows(
 
 
 def _slot(hashes: np.ndarray) -> np.ndarray:
-    """A place in the table [...], of the highest bits: the lowest ones of such a polynomial
+    """Return a place in the table [...], of the highest bits: the lowest ones of such a polynomial
     tell little.
     """
     return ((hashes * SPREAD) >> np.uint64(64 - BITS)).astype(np.int64)

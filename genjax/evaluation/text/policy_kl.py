@@ -88,7 +88,7 @@ class PolicyKL(Evaluator):
 
 
 def _prefixes(batch: Mapping[str, Any]) -> Any:
-    """1 for the tokens of the prompts, [B, T]."""
+    """Return 1 for the tokens of the prompts, [B, T]."""
     return batch["chosen_mask"] - batch["chosen_response"]
 
 

@@ -61,8 +61,8 @@ class LossByPosition(Evaluator):
 def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """-log p, weight and position [B, T] of what is predicted; positions start at 0, with one
-    token before.
+    """Return -log p, weight and position [B, T] of what is predicted; positions start at 0, with
+    one token before.
     """
     found = family.predict(state.params, batch)
     positions = (
@@ -78,7 +78,7 @@ def _count_positions(tokens: jax.Array) -> jax.Array:
 
 
 def _picture(tokens: np.ndarray, loss: np.ndarray, mean: float) -> np.ndarray:
-    """The loss over the number of tokens before, and its mean over all predictions."""
+    """Return the loss over the number of tokens before, and its mean over all predictions."""
     figure = new_figure(6, 3.8)
     axes = figure.add_subplot()
     axes.plot(tokens, loss, color="tab:blue")

@@ -69,6 +69,25 @@ class PreferenceQuality(Evaluator):
             "tokens of the response",
         )
 
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        accuracy, error = (
+            numbers.get("preference_accuracy", 0.5),
+            numbers.get("preference_error", 0),
+        )
+        longer, found = numbers.get("longer_wins", 0.5), []
+        if accuracy + 2 * error < 0.5:
+            found.append(
+                f"preference_accuracy {accuracy:.3g} is below 0.5, which guessing reaches: chosen "
+                "and rejected may have changed places in this set"
+            )
+        if accuracy == 1 or longer in (0, 1):
+            found.append(
+                f"preference_accuracy {accuracy:.3g}, and {longer:.3g} of the chosen "
+                "responses are the longer ones: something on the surface, such as length or "
+                "a mark, may tell the chosen ones"
+            )
+        return tuple(found)
+
 
 class Judged(NamedTuple):
     """Rewards and lengths of both responses of each pair, [N].
@@ -95,7 +114,7 @@ class Judged(NamedTuple):
         return self.chosen_length - self.rejected_length
 
     def to_metrics(self) -> dict[str, float]:
-        """All but the calibration; no accuracy where there are no such pairs."""
+        """Return all but the calibration; no accuracy where there are no such pairs."""
         right = _score_sign(self.margin)
         accuracy = float(right.mean())
         found = {
@@ -118,7 +137,9 @@ class Judged(NamedTuple):
         return found
 
     def bin_calibration(self, bins: int) -> Reliability:
-        """Pairs by the probability that the response with the higher reward is the chosen one."""
+        """Return pairs by the probability that the response with the higher reward is the chosen
+        one.
+        """
         return reliability(1 / (1 + np.exp(-np.abs(self.margin))), _score_sign(self.margin), bins)
 
 
@@ -129,7 +150,7 @@ def cosine(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _score_sign(difference: np.ndarray) -> np.ndarray:
-    """1 where it is above 0, 1/2 where it is 0."""
+    """Return 1 where it is above 0, 1/2 where it is 0."""
     return (np.sign(difference) + 1) / 2
 
 

@@ -67,7 +67,7 @@ class PseudoPerplexity(Evaluator):
 
 
 def unigram_nll(split: Split, special: np.ndarray) -> tuple[float, int]:
-    """The entropy in nats of how often each token of a split is there, ``special`` [V] ones
+    """Return the entropy in nats of how often each token of a split is there, ``special`` [V] ones
     aside, and their number.
     """
     counts = np.zeros(len(special), np.int64)

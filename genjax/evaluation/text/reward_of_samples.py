@@ -96,7 +96,7 @@ def _draw_responses(
     longest: int,
     end: int | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Prompts [B, longest] and responses [B, steps], each with what of it is real."""
+    """Return prompts [B, longest] and responses [B, steps], each with what of it is real."""
     prompts, asked = extract_prompts(batch["tokens"], batch["prefix_mask"], longest)
     # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
     asked = asked.at[:, -1].set(True)

@@ -70,8 +70,8 @@ class SentenceNeighbours(Evaluator):
 def same_kind_share(
     embedded: np.ndarray, kind: np.ndarray, near: np.ndarray
 ) -> tuple[float, float]:
-    """The share of rows [N, C] whose nearest other is of the same kind [N], and that of one drawn
-    evenly.
+    """Return the share of rows [N, C] whose nearest other is of the same kind [N], and that of one
+    drawn evenly.
 
     ``near`` [N, N] bool are pairs that do not count, a row with itself among them.
     """

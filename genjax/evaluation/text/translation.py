@@ -12,6 +12,7 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import HasReferences, Spec
+from genjax.data.text.codec_parts import HasTarget
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
@@ -23,6 +24,7 @@ from genjax.family import Batch, Family, State
 from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 WORDS = Words()
+PERFECT, READABLE, WORTHLESS = 99.0, 40.0, 0.5  # BLEU, chrF, BLEU that come with a caution
 
 
 @checks.frozen
@@ -84,7 +86,7 @@ class TranslationQuality(Evaluator):
             )
         translations = [cut_at_end(row, (codec.end,)) for row in written]
         splitter = _splitter(codec)
-        lower = bool(getattr(splitter, "lower", False)) and splitter is not WORDS
+        lower = splitter.lower and splitter is not WORDS
         scores, signature = corpus_scores(
             [codec.decode(row) for row in translations], references, lower
         )
@@ -97,6 +99,26 @@ class TranslationQuality(Evaluator):
             f"bleu_tokenised: words of {type(splitter).__name__}, no smoothing",
         )
 
+    def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
+        bleu, chrf = numbers.get("bleu", READABLE), numbers.get("chrf", 0.0)
+        if bleu > PERFECT:
+            return (
+                f"bleu {bleu:.4g}: the translations are the references to the letter; the model "
+                "may have learned from this set, or a source may hold its own translation",
+            )
+        if bleu < WORTHLESS and chrf > READABLE:
+            return (
+                f"bleu {bleu:.3g} with chrf {chrf:.3g}: characters agree where words do not; the "
+                "references may be of another tokenisation, of one word each, or of a script "
+                "without spaces",
+            )
+        if bleu < WORTHLESS:
+            return (
+                f"bleu {bleu:.3g}: hardly four words in a row agree; the translations may be "
+                "empty, in another language, or the references those of other sentences",
+            )
+        return ()
+
 
 def translate(
     family: Autoregressive,
@@ -107,7 +129,7 @@ def translate(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which
+    """Return greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which
     ``source_mask`` [B, S] tells; ended ones are filled up with ``end``.
     """
     starts = jnp.full((len(source), 1), start, jnp.int32)
@@ -128,7 +150,7 @@ def answer(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which
+    """Return greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which
     ``prefix_mask`` [B, T + 1] tells; ended ones are filled up with ``end``.
 
     Args:
@@ -160,7 +182,9 @@ def corpus_scores(
 def tokenised_bleu(
     translations: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
 ) -> float:
-    """BLEU of texts that are words already, orders up to 4, without smoothing; from 0 to 100."""
+    """Return BLEU of texts that are words already, orders up to 4, without smoothing; from 0 to
+    100.
+    """
     metric = _sacrebleu().BLEU(tokenize="none", smooth_method="none", force=True)
     one, other = ([" ".join(words) for words in texts] for texts in (translations, references))
     return float(metric.corpus_score(one, [other]).score)
@@ -192,12 +216,12 @@ def _answer_batch(
 
 def _splitter(codec: Component) -> Words:
     """What splits the target's text into words: its own codec, where that is one of words."""
-    target = getattr(codec, "target", codec)
+    target = codec.target if isinstance(codec, HasTarget) else codec
     return target if isinstance(target, Words) else WORDS
 
 
 def _words(codec: Component, row: np.ndarray) -> list[str]:
-    """The words of a translation [T]: a token each where the codec is of words."""
+    """Return the words of a translation [T]: a token each where the codec is of words."""
     splitter = _splitter(codec)
     if splitter is WORDS:
         return WORDS.split(codec.decode(row))

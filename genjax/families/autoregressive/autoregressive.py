@@ -1,8 +1,7 @@
-"""Autoregressive models of tokens: each is predicted from those before it, and texts are drawn
-token by token.
+"""Autoregressive language models: each token is predicted from those before it.
 
-GPT: Radford et al., 2018 and 2019. From one sequence to another by an encoder and a decoder:
-Vaswani et al., arXiv 1706.03762. The z-loss: Chowdhery et al., arXiv 2204.02311.
+GPT: Radford et al., 2018 and 2019. Encoder-decoder models: Vaswani et al., arXiv 1706.03762. The
+z-loss: Chowdhery et al., arXiv 2204.02311.
 """
 
 from __future__ import annotations
@@ -25,8 +24,8 @@ from genjax.families.autoregressive.generation import (
     TokenReader,
     align_prompts,
     check_stream,
+    draw_texts,
     stream_texts,
-    texts,
 )
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
 from genjax.family import (
@@ -47,7 +46,7 @@ from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
 
-LEAST_GAIN = 0.005  # nats a token; a decoder that reads gains more by what it is to write about
+LEAST_GAIN = 0.005  # nats per token; a decoder that attends to its source gains more
 
 
 @runtime_checkable
@@ -62,12 +61,12 @@ class Attends(Protocol):
 
 
 class Predictions(NamedTuple):
-    """How well each token of a batch was predicted; all float32 [B, T].
+    """Scores of the predictions of a batch, float32 [B, T] each.
 
     Attributes:
-      nll: -log p(token | those before it) in nats.
-      log_total: logarithm of the sum of exponentials of the logits.
-      weight: 1 for a token that counts, 0 for another.
+      nll: -log p(token | earlier tokens) in nats.
+      log_total: log-sum-exp of the logits.
+      weight: 1 for tokens that count, else 0.
     """
 
     nll: jax.Array
@@ -77,26 +76,23 @@ class Predictions(NamedTuple):
 
 @checks.frozen
 class Autoregressive(Family):
-    """Next-token prediction. Its ``loss`` is in nats per token: the sum over target tokens over
-    their number.
+    """A language model trained on next-token prediction; ``loss`` is in nats per target token.
 
-    Where the data's codec says how many bytes a token represents, ``bits_per_byte`` is next to it
-    when held-out text is judged: what lets models of different vocabularies be compared.
+    If the codec knows how many bytes a token represents, evaluation also reports ``bits_per_byte``,
+    which compares models with different vocabularies.
 
-    Data with a source have an encoder of the same hyper-parameters read it, which the decoder
-    attends to. Data with a prefix (layout ``Prefixed``) have what follows it predicted alone.
+    If the data have a source, an encoder with the same hyper-parameters reads it and the decoder
+    attends to it. If they have a prefix (layout ``Prefixed``), only what follows it is predicted.
 
     Attributes:
-      net: ``Transformer``, ``NgramMLP``, or ``Bigram`` for the floor.
-      chunk: tokens whose logits are in memory at once; rows of more tokens in all are done in
-        several parts.
-      z_loss: weight of the squared logarithm of the sum of the exponentials of a token's logits,
-        which is added to the loss in training, to hold logits in the range that bfloat16 tells
-        apart.
-      sampler: how texts are drawn.
-      prefix_lm: tokens of the prefix see one another both ways, as an encoder's do (Raffel et al.,
-        arXiv 1910.10683, section 3.2.1); of a sample the prompt is the prefix, past the context
-        what is read again.
+      net: ``Transformer``, ``NgramMLP``, or ``Bigram`` as the baseline.
+      chunk: tokens whose logits are in memory at once.
+      z_loss: weight of the squared log-sum-exp of the logits, added to the loss in training to keep
+        logits in the precise range of bfloat16.
+      sampler: decoding options.
+      prefix_lm: whether tokens of the prefix see one another in both directions, as in an encoder
+        (Raffel et al., arXiv 1910.10683, section 3.2.1). In sampling the prefix is the prompt or,
+        past the context, the tokens that are re-encoded.
     """
 
     net: Component = Transformer()
@@ -111,15 +107,19 @@ class Autoregressive(Family):
         checks.at_least(self, 1, "chunk")
         checks.at_least(self, 0, "z_loss")
         if isinstance(self.net, Attends) and not self.net.causal:
-            raise UserError("an autoregressive model is causal: it would see what it is to predict")
+            raise UserError(
+                "net.causal must be True: an autoregressive model must not see what it predicts",
+                "net.causal",
+            )
         if self.prefix_lm and not isinstance(self.net, Attends):
             raise UserError(
-                f"prefix_lm needs a net with attention; a {type(self.net).__name__} has none of it"
+                f"prefix_lm needs a net with attention, got a {type(self.net).__name__}",
+                "prefix_lm",
             )
         if self.prefix_lm and self.net.attention == "cudnn":
             raise UserError(
-                'attention="cudnn" knows no prefix_lm; use "xla" or "blocked" '
-                "(family.net.attention)"
+                'net.attention must be "xla" or "blocked" with prefix_lm, got "cudnn"',
+                "net.attention",
             )
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
@@ -131,11 +131,13 @@ class Autoregressive(Family):
         assert spec.source_vocabulary is not None
         if not isinstance(self.net, Attends):
             raise UserError(
-                f"these data have a source, which a {type(self.net).__name__} does not read"
+                f"net must be a Transformer for data with a source, got {type(self.net).__name__}",
+                "net",
             )
         if self.sampler.source is None and not self.sampler.source_tokens:
             raise UserError(
-                "these data have a source: samples need one, too (family.sampler.source)"
+                "family.sampler.source is needed for samples, as these data have a source",
+                "family.sampler.source",
             )
         one, two = jax.random.split(key)
         encoder, decoder = (
@@ -149,25 +151,25 @@ class Autoregressive(Family):
         }, variables
 
     def _check(self, spec: Spec) -> None:
-        """Refuse data that it does not model, with a ``UserError``."""
+        """Refuse data that this family does not model, with a ``UserError``."""
         if spec.vocabulary is None:
-            raise UserError(
-                f"an autoregressive model is of tokens, but the data are of {spec.entry}"
-            )
+            raise UserError(f"an autoregressive model needs tokens, but the data are {spec.entry}")
         length = spec.shape[0] - 1
         if max(length, spec.source_length or 0) > self.net.context:
             raise UserError(
-                f"the rows of the data make {length} predictions"
-                + (f" of {spec.source_length} source tokens" if spec.source_length else "")
-                + f", more than the context of {self.net.context} (family.net.context)"
+                "family.net.context must be >= "
+                f"{max(length, spec.source_length or 0)}, as the rows have {length} predictions"
+                + (f" and {spec.source_length} source tokens" if spec.source_length else "")
+                + f", got {self.net.context}",
+                "family.net.context",
             )
         if self.prefix_lm and not spec.prefixed:
             raise UserError(
-                "prefix_lm needs data that tell what the prefix is: a layout Prefixed(...)"
+                "prefix_lm needs data with a prefix: a layout Prefixed(...)", "prefix_lm"
             )
 
     def _make_constants(self, spec: Spec) -> dict[str, jax.Array]:
-        """What is kept of the data next to the parameters."""
+        """Return the variables that depend on the data."""
         return (
             {}
             if spec.token_bytes is None
@@ -209,23 +211,25 @@ class Autoregressive(Family):
         return metrics
 
     def list_read(self, batch: Batch) -> tuple[str, ...]:
-        """The entries of a batch that the decoder attends to, none in a model without encoder."""
+        """Return the names of the batch entries that the decoder attends to; none without an
+        encoder.
+        """
         return tuple(name for name in batch if name.startswith("source_"))
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """A decoder that does as well with what belongs to another text."""
+        """Report a decoder that predicts just as well with the source of another example."""
         gain = numbers.get("reading_gain", math.inf)
         if not gain < LEAST_GAIN:
             return {}
         return {
-            "reading_gain": "the decoder ignores what it is to write about: with that of another "
-            f"example its loss rises by {gain:.2g} nats a token only; train longer, raise the "
-            "learning rate, or see whether pairs belong together"
+            "reading_gain": "the decoder ignores its source: with that of another example its loss "
+            f"rises by only {gain:.2g} nats per token; train longer, raise the learning rate, or "
+            "check that pairs belong together"
         }
 
     def _measure_reading(self, params: Params, batch: Batch, read: Batch, loss: Mean) -> Mean:
-        """How much the loss rises where each text is predicted from what its neighbour was written
-        about.
+        """Measure how much the loss rises if each text is predicted from the source of its
+        neighbour.
         """
         place = jnp.arange(len(batch["mask"]))
         after = jnp.where(place + 1 < batch["mask"].sum(), place + 1, 0)
@@ -235,14 +239,14 @@ class Autoregressive(Family):
     def sample(
         self, state: State, key: jax.Array, n: int, options: Decoding | Request
     ) -> jax.Array:
-        """Texts [n, T] int32 from the first token of their prompt on, ended ones filled up with
-        their end.
+        """Draw texts, int32 [n, T], prompts included; finished ones are padded with their end
+        token.
 
-        T is the length of the longest prompt and ``options.steps``. Without an end, what follows a
-        shorter text is ``text_codecs.NOTHING``.
+        T is the length of the longest prompt plus ``options.steps``. If there is no end token, the
+        padding is ``genjax.data.text.codecs.NOTHING``.
 
         Raises:
-          UserError: a prompt longer than the context, or of tokens outside the vocabulary.
+          UserError: a prompt is longer than the context, or has tokens outside the vocabulary.
         """
         request = options.to_request()
         draft = (
@@ -252,11 +256,11 @@ class Autoregressive(Family):
         )
         given = find_input(state, "prompt")
         prompts = None if given is None else align_prompts(given)
-        return texts(self.make_reader(state, request), request, key, n, draft, prompts)
+        return draw_texts(self.make_reader(state, request), request, key, n, draft, prompts)
 
     def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
-        """The tokens of a source, of a model that reads one; else those of a prompt, each of which
-        has at least one.
+        """Describe the input: source tokens if the model reads a source, else prompt tokens, at
+        least one.
         """
         context, decoding = self.net.context, options.to_request().decoding
         if "encoder" in state.params:
@@ -266,7 +270,7 @@ class Autoregressive(Family):
         return {"prompt": ((max(room, 1),), np.int32)}
 
     def make_reader(self, state: State, request: Request) -> TokenReader:
-        """The model as it reads a request, or the sources that are given with the state."""
+        """Return the model as a reader of a request, or of the sources given with the state."""
         source = find_input(state, "source")
         if source is None:
             return self.reader(state.params, request)
@@ -282,7 +286,7 @@ class Autoregressive(Family):
         codec: Component,
         show: Callable[[str], None],
     ) -> np.ndarray:
-        """``sample`` on the host, showing the first text as it is drawn."""
+        """Draw as ``sample`` does, but on the host, showing the first text as it is drawn."""
         request = options.to_request()
         check_stream(request, codec)
         first = jax.jit(
@@ -300,10 +304,10 @@ class Autoregressive(Family):
         )
 
     def reader(self, params: Params, request: Request) -> TokenReader:
-        """The model as it reads a request.
+        """Return the model as a reader of a request.
 
         Raises:
-          UserError: it cannot: see ``Request.check``.
+          UserError: the request does not fit the model, see ``Request.check``.
         """
         known = self._count_tokens(params["encoder"]) if "encoder" in params else None
         request.check(self._count_tokens(params), self.net.context, known)
@@ -315,11 +319,11 @@ class Autoregressive(Family):
     def read_rows(
         self, params: Params, source: jax.Array | None = None, source_mask: jax.Array | None = None
     ) -> TokenReader:
-        """The model as it reads rows of tokens.
+        """Return the model as a reader of rows of tokens.
 
         Args:
-          source: int32 [B, S] or [1, S], of a model that reads one.
-          source_mask: of the same shape, 0 where it is padding.
+          source: int32 [B, S] or [1, S], for a model with an encoder.
+          source_mask: mask of the same shape, 0 at padding.
         """
         if "encoder" not in params:
             return self._make_reader(params)
@@ -327,18 +331,18 @@ class Autoregressive(Family):
             "a model with an encoder reads a source"
         )
         return self._make_reader(
-            params, (self._read(params["encoder"], source, source_mask), source_mask)
+            params, (self._encode_source(params["encoder"], source, source_mask), source_mask)
         )
 
     def _make_reader(
         self, params: Params, memory: tuple[jax.Array, jax.Array] | None = None
     ) -> TokenReader:
-        """The model as it reads rows of tokens, with ``memory`` if it has an encoder: features
-        [B, S, C] or [1, S, C] and a mask [B, S] or [1, S], 0 where they are padding.
+        """Build the reader of rows of tokens. With an encoder, ``memory`` is features [B, S, C] or
+        [1, S, C] and a mask [B, S] or [1, S], 0 at padding.
         """
         reads = memory is not None
         net, decoder = self._choose_net(reads), params["decoder"] if reads else params
-        # Token by token a loop over layers is slow.
+        # A loop over layers is slow for single tokens.
         if isinstance(net, Attends) and net.scan_layers:
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
         module = net.module(self._count_tokens(params))
@@ -347,7 +351,7 @@ class Autoregressive(Family):
             tokens: jax.Array, mask: jax.Array, cache: Any, last: int
         ) -> tuple[jax.Array, Any]:
             options = {}
-            if self.prefix_lm and tokens.shape[1] > 1:  # the prompt is what finds the cache empty
+            if self.prefix_lm and tokens.shape[1] > 1:  # an empty cache means a prompt
                 options["prefix"] = mask & (cache.lengths == 0)[:, None]
             hidden, cache = module.apply(
                 {"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **options
@@ -358,9 +362,8 @@ class Autoregressive(Family):
             if memory is None:
                 return net.new_cache(rows, room)
             features, real = (jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in memory)
-            nothing = jnp.zeros(
-                (rows, 1), jnp.int32
-            )  # padding, which leaves the memory alone in the cache
+            # Padding, so that only the memory enters the cache.
+            nothing = jnp.zeros((rows, 1), jnp.int32)
             cache = net.new_cache(rows, room, features.shape[1])
             return module.apply(
                 {"params": decoder}, nothing, None, nothing, Memory(features, real), cache=cache
@@ -369,7 +372,7 @@ class Autoregressive(Family):
         return TokenReader(model, new_cache, self.net.context)
 
     def predict(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Predictions:
-        """Of the tokens 1 to T of each row from those before them; a key says training."""
+        """Predict tokens 1 to T of each row from those before them; a key means training."""
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
         options: dict[str, Component] = {
@@ -377,7 +380,7 @@ class Autoregressive(Family):
         }
         if self.prefix_lm:
             options["prefix"] = batch["prefix_mask"][:, :-1] > 0
-            weight = weight * (1 - batch["prefix_mask"][:, 1:])  # seen before it would be predicted
+            weight = weight * (1 - batch["prefix_mask"][:, 1:])  # the prefix is input only
         decoder, reads = params, "encoder" in params
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
@@ -394,20 +397,19 @@ class Autoregressive(Family):
             kernel,
             targets,
             bias=bias,
-            weights=weight.reshape(-1)
-            if len(targets) > self.chunk
-            else None,  # to sort a few rows pays nothing
+            # Sorting out tokens without weight does not pay for a single chunk.
+            weights=weight.reshape(-1) if len(targets) > self.chunk else None,
             softcap=self.net.logit_softcap,
             chunk=self.chunk,
         )
         return Predictions(nll.reshape(weight.shape), log_total.reshape(weight.shape), weight)
 
     def _choose_net(self, reads: bool) -> Any:
-        """The hyper-parameters of what predicts, which may read a source."""
+        """Return the hyper-parameters of the decoder, with cross-attention if it reads a source."""
         return dataclasses.replace(self.net, cross_attention=True) if reads else self.net
 
     def _make_encoder(self, vocabulary: int) -> Any:
-        """What reads the source; it has no head."""
+        """Build the encoder of the source, without a head."""
         biases = tuple(bias for bias in self.net.biases if bias != "head")
         net = dataclasses.replace(
             self.net, causal=False, cross_attention=False, tied=True, biases=biases
@@ -417,14 +419,14 @@ class Autoregressive(Family):
     def _encode_memory(
         self, params: Params, batch: Batch, key: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
-        """What an encoder of these parameters tells the decoder: features [B, S, C], and a mask [B,
-        S] that numbers the segments that they are for, 0 for padding; a key says training.
+        """Encode the source: features [B, S, C], and a mask [B, S] with the segment of each, 0 for
+        padding; a key means training.
         """
         mask = batch.get("source_segment_ids", batch["source_mask"])
         places = batch.get("source_positions")
-        return self._read(params, batch["source_tokens"], mask, key, places), mask
+        return self._encode_source(params, batch["source_tokens"], mask, key, places), mask
 
-    def _read(
+    def _encode_source(
         self,
         params: Params,
         tokens: jax.Array,
@@ -432,8 +434,8 @@ class Autoregressive(Family):
         key: jax.Array | None = None,
         positions: jax.Array | None = None,
     ) -> jax.Array:
-        """Features [B, S, C] of source tokens int32 [B, S], of which mask [B, S] numbers the
-        real ones' segments.
+        """Return features [B, S, C] of source tokens int32 [B, S]; the mask [B, S] has their
+        segments, 0 for padding.
         """
         segments = mask.astype(jnp.int32)
         module = self._make_encoder(self._count_tokens(params))

@@ -1,6 +1,6 @@
-"""Captioners: an encoder reads an image, and a decoder writes what it shows, token by token.
+"""Image captioners: an encoder reads an image, and a decoder writes the caption.
 
-Vinyals et al., arXiv 1411.4555; attending to the places of the image: Xu et al., arXiv 1502.03044.
+Vinyals et al., arXiv 1411.4555; with attention to places of the image: Xu et al., arXiv 1502.03044.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from genjax.samplers.tokens.decoding import Prompts, TokenSampler, generate
 
 @checks.frozen
 class CaptionDecoding(Decoding):
-    """How captions are drawn, and of which picture.
+    """Decoding options of captions, with the picture to describe.
 
     Attributes:
-      image: the picture's file, or the picture itself as ``genjax.data.text.captions.inline``
-        writes it out.
+      image: file of the picture, or the picture as a string from
+          ``genjax.data.text.captions.inline``.
     """
 
     image: str | None = None
@@ -45,11 +45,11 @@ class CaptionDecoding(Decoding):
 
 @dataclass(frozen=True)
 class Picture:
-    """An image that can be distinguished from others, as what is compiled for it must be.
+    """A hashable image, so that it can be a static argument of compiled functions.
 
     Attributes:
       shape: [H, W, C].
-      pixels: float32 in model space, as bytes.
+      pixels: bytes of the float32 values in model space.
     """
 
     shape: tuple[int, ...]
@@ -57,21 +57,21 @@ class Picture:
 
     @classmethod
     def of(cls, image: np.ndarray) -> Picture:
-        """Of an image [H, W, C]."""
+        """Wrap an image [H, W, C]."""
         return cls(image.shape, np.ascontiguousarray(image, np.float32).tobytes())
 
     @property
     def image(self) -> np.ndarray:
-        """float32 [H, W, C]."""
+        """The image, float32 [H, W, C]."""
         return np.frombuffer(self.pixels, np.float32).reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class CaptionRequest(Request):
-    """A request whose texts are about a picture.
+    """A request for captions of a picture.
 
     Attributes:
-      picture: as the encoder reads it; None if none was named.
+      picture: picture in model space; None if none was given.
     """
 
     picture: Picture | None = None
@@ -79,16 +79,15 @@ class CaptionRequest(Request):
 
 @checks.frozen
 class Captioner(Autoregressive):
-    """Next-token prediction of the captions of images. Its ``loss`` is in nats per token, as that
-    of ``Autoregressive``.
+    """A captioner, trained on next-token prediction; ``loss`` is in nats per token.
 
-    The data have an ``image`` next to their ``tokens``. The parameters of the encoder lie under
-    "encoder", those of the net, which attends to its features in every block, under "decoder".
+    The data have an ``image`` next to their ``tokens``. Parameters of the encoder are under
+    "encoder"; those of the net, which attends to the image in every block, under "decoder".
 
     Attributes:
-      net: a ``Transformer``, which writes.
-      sampler: how captions are drawn, and of which picture.
-      encoder: what reads the images.
+      net: ``Transformer`` that writes the caption.
+      sampler: decoding options, with the picture to describe.
+      encoder: network that reads the images.
     """
 
     net: Component = Transformer(layers=2, heads=4, width=128, context=64)
@@ -99,22 +98,21 @@ class Captioner(Autoregressive):
         super().__post_init__()
         if not isinstance(self.net, Attends):
             raise UserError(
-                f"a captioner's net attends to an image, which a {type(self.net).__name__} does not"
+                f"net must be a Transformer in a captioner, got a {type(self.net).__name__}", "net"
             )
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         self._check(spec)
         if spec.image is None:
-            raise UserError(
-                "a captioner writes of images, but these data have none with their tokens"
-            )
+            raise UserError("a captioner needs images, but these data have only tokens")
         if spec.packed:
             raise UserError(
-                "a row of a captioner holds one caption, about its image: no packed rows"
+                "a captioner needs one caption per row, about its image, but these data are packed"
             )
         if self.sampler.image is None:
             raise UserError(
-                "captions are of a picture: samples need one, too (family.sampler.image)"
+                "family.sampler.image is needed for samples: a caption is about a picture",
+                "family.sampler.image",
             )
         assert spec.vocabulary is not None
         one, two = jax.random.split(key)
@@ -128,8 +126,9 @@ class Captioner(Autoregressive):
             "encoder": params["params"],
             "decoder": decoded["params"],
         }, self._make_constants(spec) | {
+            # Keeps the shape of images.
             "blank": jnp.zeros(spec.image)
-        }  # its shape is what the encoder reads
+        }
 
     def list_read(self, batch: Batch) -> tuple[str, ...]:
         return ("image",)
@@ -139,7 +138,7 @@ class Captioner(Autoregressive):
         return self.read_images(params, jnp.asarray(_get_picture(request).image)[None])
 
     def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
-        """The picture, in model space."""
+        """Describe the input: a picture in model space."""
         return {"image": (state.variables["blank"].shape, np.float32)}
 
     def make_reader(self, state: State, request: Request) -> TokenReader:
@@ -149,8 +148,8 @@ class Captioner(Autoregressive):
         return self.read_images(state.params, images)
 
     def read_images(self, params: Params, images: jax.Array) -> TokenReader:
-        """The model as it reads rows of tokens about images [B, H, W, C], or about one [1, H,
-        W, C].
+        """Return the model as a reader of rows of tokens about images [B, H, W, C], or about one
+        [1, H, W, C].
         """
         return self._make_reader(
             params, self._encode_memory(params["encoder"], {"image": images}, None)
@@ -165,7 +164,7 @@ class Captioner(Autoregressive):
         return features, jnp.ones(features.shape[:2], jnp.int32)
 
 
-def captions(
+def caption_images(
     family: Captioner,
     state: State,
     images: jax.Array,
@@ -174,23 +173,23 @@ def captions(
     options: TokenSampler | None = None,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    """A caption [B, steps] int32 of each of images [B, H, W, C] in model space, ended ones filled
-    up with ``end``.
+    """Write a caption for each of images [B, H, W, C] in model space: int32 [B, steps], padded with
+    ``end``.
 
     Args:
-      start: the token that starts a caption.
-      end: the one that ends it.
-      options: how tokens are drawn; by default the most likely, as many as the context has room
-        for.
-      key: of what is drawn.
+      start: token that starts a caption.
+      end: token that ends a caption.
+      options: decoding options; by default greedy, up to the whole context.
+      key: random key.
 
     Raises:
-      UserError: images of another shape than it has learned, or more steps than the context.
+      UserError: images have another shape than in training, or ``options.steps`` exceeds the
+          context.
     """
     known = state.variables["blank"].shape
     if images.shape[1:] != known:
         raise UserError(
-            f"the model reads images of shape {list(known)}, not {list(images.shape[1:])}"
+            f"images must have shape {list(known)}, got {list(images.shape[1:])}", "images"
         )
     options = options or TokenSampler(family.net.context, temperature=0.0)
     key = jax.random.key(0) if key is None else key
@@ -202,8 +201,8 @@ def captions(
 
 
 def _get_picture(request: Request) -> Picture:
-    """The picture of a request, which must have one."""
+    """Return the picture of a request, which must have one."""
     picture = request.picture if isinstance(request, CaptionRequest) else None
     if picture is None:
-        raise UserError("captions are of a picture: name its file (sampler.image)")
+        raise UserError("sampler.image is needed: name the file of the picture", "sampler.image")
     return picture

@@ -1,8 +1,7 @@
-"""The prior of a VQ-VAE: an autoregressive model of the codes of a trained one, which then draws
-images.
+"""The prior of a trained VQ-VAE: an autoregressive model of its codes, from which images are drawn.
 
-van den Oord et al., arXiv 1711.00937 (section 3.3); by a Transformer as in Esser et al., arXiv
-2012.09841. Guidance of the codes' logits by the label: Gafni et al., arXiv 2203.13131.
+van den Oord et al., arXiv 1711.00937 (section 3.3); with a Transformer: Esser et al., arXiv
+2012.09841. Classifier-free guidance of the logits: Gafni et al., arXiv 2203.13131.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +20,8 @@ from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion import conditioning
-from genjax.families.likelihoods import DiscretizedLogistic
-from genjax.families.vqvae import VQVAE, codes, decode_codes
+from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic
+from genjax.families.vqvae import VQVAE, decode_codes, encode_to_codes
 from genjax.family import (
     Batch,
     Inputs,
@@ -46,17 +45,17 @@ AUTOENCODER = "autoencoder"
 
 @checks.frozen
 class CodeSampler:
-    """How the codes of an image are drawn, one after another.
+    """Sampling options of the codes of an image.
 
     Attributes:
-      temperature: logits are divided by it; 0 takes the most likely code.
-      top_k: of the k most likely codes only; None for all.
-      top_p: of the fewest most likely codes that hold this much probability; None for all.
-      guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples
-        that are likelier to be what the label says and less diverse; others than 1 and 0 ask the
-        network twice for each code.
-      label: of a class-conditional model: this one, by number or name; None for all in turn, again
-        in every 256 samples.
+      temperature: divisor of the logits; 0 takes the most likely code.
+      top_k: number of most likely codes to draw from; None for all.
+      top_p: probability of the smallest set of most likely codes to draw from; None for all.
+      guidance_scale: 1 for the conditional model, 0 for the unconditional one; above 1, samples
+        follow the label more closely and are less diverse. Values other than 0 and 1 evaluate the
+        network twice per code.
+      label: label to draw in a class-conditional model, by number or name; None draws all in turn,
+        starting over every 256 samples.
     """
 
     temperature: float = 1.0
@@ -65,14 +64,12 @@ class CodeSampler:
     guidance_scale: float = 1.0
     label: int | str | None = None
 
-    key_numbers: ClassVar[tuple[str, ...]] = ("bits_per_dim",)
-
     def __post_init__(self) -> None:
         self.tokens(1)
         checks.at_least(self, 0, "guidance_scale")
 
     def tokens(self, steps: int) -> TokenSampler:
-        """The same for this many codes."""
+        """Return the options for drawing this many codes."""
         return TokenSampler(steps, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
 
 
@@ -80,22 +77,22 @@ class CodeSampler:
 class CodePrior(Continued):
     """A Transformer that predicts each code of an image from those before it, in raster order.
 
-    The autoencoder stays as its own run left it. An image of h x w codes is read as a start token,
-    or its label as one, and all codes but the last.
+    The autoencoder is frozen. The input for an image of h x w codes is a start token, or its label
+    as one, and all codes but the last.
 
-    Of its metrics, ``loss`` is in nats a code; ``code_bits_per_dim`` is what the codes of an image
-    cost together, in bits over its pixels and channels: a rate, without what the decoder leaves
-    out. Where the likelihood of the autoencoder is of stored values (``DiscretizedLogistic``, or
-    ``Bernoulli`` of binary images), ``bits_per_dim`` is the bound on the image itself, -log
-    p(codes) - log p(x | codes).
+    Among its metrics, ``loss`` is in nats per code. ``code_bits_per_dim`` is -log p of all codes of
+    an image, in bits over its pixels and channels: a rate that ignores the decoder's error. If the
+    autoencoder's likelihood is of stored values (``DiscretizedLogistic``, or ``Bernoulli`` of
+    binary images), ``bits_per_dim`` is the bound on the image itself, -log p(codes) - log p(x |
+    codes).
 
     Attributes:
-      autoencoder: the run directory of a ``VQVAE`` of the same data.
-      net: a causal ``Transformer``, whose context holds all codes of an image.
-      conditional: the start token is the label.
-      drop_label: share of labels hidden in training, so that it learns the unconditional model,
-        too.
-      sampler: how samples are drawn.
+      autoencoder: run directory of a ``VQVAE`` of the same data.
+      net: causal ``Transformer`` whose context holds all codes of an image.
+      conditional: whether the start token is the label.
+      drop_label: share of labels hidden in training, so that the net also learns the unconditional
+          model.
+      sampler: sampling options.
     """
 
     autoencoder: Component = "runs/vqvae_mnist"
@@ -107,7 +104,7 @@ class CodePrior(Continued):
     def __post_init__(self) -> None:
         if not self.net.causal or self.net.cross_attention:
             raise UserError(
-                "the net of a CodePrior is causal and reads no memory (cross_attention)"
+                "net.causal must be True and net.cross_attention False in a CodePrior", "net.causal"
             )
         checks.share(self, "drop_label")
         self.check_sampler(self.sampler)
@@ -120,7 +117,8 @@ class CodePrior(Continued):
         run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
         if not isinstance(family, VQVAE):
             raise UserError(
-                f"the run {run_dir} is a {type(family).__name__}; codes are those of a VQVAE"
+                f"autoencoder must be a run of a VQVAE, but {run_dir} is a {type(family).__name__}",
+                "autoencoder",
             )
         others[AUTOENCODER].check(spec)
         return dataclasses.replace(self, autoencoder=family)
@@ -133,7 +131,7 @@ class CodePrior(Continued):
         )
 
     def check_sampler(self, options: CodeSampler) -> None:
-        """Refuse a sampler that this model cannot follow, with a ``UserError``."""
+        """Refuse sampling options that this model does not support, with a ``UserError``."""
         conditioning.check_guidance(options.guidance_scale, self.conditional, self.drop_label)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
@@ -147,8 +145,8 @@ class CodePrior(Continued):
         length = math.prod(jax.eval_shape(outputs).shape[1:3])
         if length > self.net.context:
             raise UserError(
-                f"an image is {length} codes, more than the context of {self.net.context} "
-                "(family.net.context)"
+                f"family.net.context must be >= {length} (codes per image), got {self.net.context}",
+                "family.net.context",
             )
         starts = 1
         if self.conditional:
@@ -192,7 +190,9 @@ class CodePrior(Continued):
         rate, mask, bits = nll.sum(-1), batch["mask"], math.prod(x.shape[1:]) * math.log(2)
         metrics = {"loss": _per_code(nll, mask), "code_bits_per_dim": Mean.of(rate / bits, mask)}
         likelihood = self.autoencoder.likelihood
-        if isinstance(likelihood, DiscretizedLogistic) or getattr(likelihood, "binarize", False):
+        if isinstance(likelihood, DiscretizedLogistic) or (
+            isinstance(likelihood, Bernoulli) and likelihood.binarize
+        ):
             params, variables = (
                 state.frozen[AUTOENCODER][name] for name in ("params", "variables")
             )
@@ -202,7 +202,7 @@ class CodePrior(Continued):
         return metrics
 
     def sample(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
-        """The means [n, H, W, C] of p(x | codes) for codes that are drawn."""
+        """Draw codes and return the means [n, H, W, C] of p(x | codes)."""
         grid = self.draw_codes(state, key, n, options)
         return decode_codes(self.autoencoder, _autoencoder_state(state), grid)
 
@@ -210,10 +210,10 @@ class CodePrior(Continued):
         return conditioning.describe_label(self.conditional)
 
     def draw_codes(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
-        """int32 [n, h, w], all in one compiled loop with a cache.
+        """Draw codes, int32 [n, h, w], in one compiled loop with a cache.
 
         Raises:
-          UserError: for guidance or a label that does not fit the model.
+          UserError: the guidance or the label does not fit the model.
         """
         self.check_sampler(options)
         classes = self._count_classes(state.params)
@@ -223,7 +223,7 @@ class CodePrior(Continued):
         twice = options.guidance_scale not in (0, 1)
         rows, columns = self._find_grid(state)
         net, params = self.net, state.params
-        if net.scan_layers:  # code by code a loop over layers is slow
+        if net.scan_layers:  # a loop over layers is slow for single codes
             net, params = dataclasses.replace(net, scan_layers=False), unstack_layers(params)
         known = self.autoencoder.codes
         module: Any = net.module(len(params["embedding"]))
@@ -231,7 +231,7 @@ class CodePrior(Continued):
         def model(
             tokens: jax.Array, mask: jax.Array, cache: Any, last: int
         ) -> tuple[jax.Array, Any]:
-            if twice:  # the same codes after the start without a label
+            if twice:  # the same codes again, after the start token of a hidden label
                 tokens = jnp.concatenate(
                     [tokens, jnp.where(tokens < known, tokens, known + classes)]
                 )
@@ -257,8 +257,8 @@ class CodePrior(Continued):
         label: jax.Array | None,
         key: jax.Array | None = None,
     ) -> jax.Array:
-        """-log p(code | those before it, label) [B, N] in nats of codes int32 [B, N]; a key
-        says training.
+        """Return -log p(code | earlier codes, label) [B, N] in nats of codes int32 [B, N]; a key
+        means training.
         """
         inputs = jnp.concatenate([self._make_start_tokens(label, len(codes)), codes[:, :-1]], 1)
         module: Any = self.net.module(len(params["embedding"]))
@@ -271,27 +271,29 @@ class CodePrior(Continued):
         return -jnp.take_along_axis(log_prob, codes[..., None], -1)[..., 0]
 
     def _make_start_tokens(self, label: jax.Array | None, n: int) -> jax.Array:
-        """The start tokens int32 [n, 1], which come after the codes in the vocabulary."""
+        """Return the start tokens int32 [n, 1], which come after the codes in the vocabulary."""
         start = jnp.zeros(n, jnp.int32) if label is None else label.astype(jnp.int32)
         return self.autoencoder.codes + start[:, None]
 
     def _encode_codes(
         self, state: State, batch: Batch, key: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """What the autoencoder sees of a batch [B, H, W, C], and its codes int32 [B, h, w]."""
+        """Return the autoencoder's input [B, H, W, C] for a batch, and its codes int32 [B, h,
+        w].
+        """
         x = self.autoencoder.likelihood.prepare(key, select_modelled(batch))
-        return x, codes(self.autoencoder, _autoencoder_state(state), x)
+        return x, encode_to_codes(self.autoencoder, _autoencoder_state(state), x)
 
     def _find_grid(self, state: State) -> tuple[int, int]:
-        """Rows and columns of an image's codes."""
+        """Return the rows and columns of the grid of codes."""
         params, variables = (state.frozen[AUTOENCODER][name] for name in ("params", "variables"))
         image = jax.ShapeDtypeStruct((1, *variables["mean"].shape), jnp.float32)
         rows, columns = jax.eval_shape(self.autoencoder.encode, params, variables, image).shape[1:3]
         return rows, columns
 
     def _count_classes(self, params: Params) -> int:
-        """How many labels it is conditioned on; the token after theirs is that of a hidden one;
-        0 for an unconditional model.
+        """Count the labels, 0 in an unconditional model; the token after theirs is that of a hidden
+        label.
         """
         if not self.conditional:
             return 0
@@ -299,10 +301,10 @@ class CodePrior(Continued):
 
 
 def _per_code(nll: jax.Array, mask: jax.Array) -> Mean:
-    """The mean over the codes of nll [B, N]; mask [B]."""
+    """Return the mean over the codes of nll [B, N]; mask [B]."""
     return Mean.of(nll, jnp.broadcast_to(mask[:, None], nll.shape))
 
 
 def _autoencoder_state(state: State) -> State:
-    """The state of the autoencoder."""
+    """Return the state of the autoencoder."""
     return state.replace(**state.frozen[AUTOENCODER])

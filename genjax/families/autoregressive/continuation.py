@@ -1,6 +1,4 @@
-"""Rows of tokens continued side by side, each from a prompt and, where the model reads one, a
-source of its own.
-"""
+"""Continues a batch of prompts, each with its own source if the model reads one."""
 
 from __future__ import annotations
 
@@ -21,18 +19,18 @@ def continue_prompts(
     pad: int = 0,
     source: tuple[jax.Array, jax.Array] | None = None,
 ) -> Drawing:
-    """What is drawn after each prompt, in one compiled loop until all rows have met a stop or have
-    ``options.steps``.
+    """Continue each prompt, in one compiled loop, until all rows have a stop or ``options.steps``
+    tokens.
 
     Args:
-      prompts: what the rows begin with.
-      stops: sequences of tokens that end a row.
-      pad: what stands behind the end of a row.
-      source: of a model with an encoder its tokens int32 [B, S], and a mask [B, S], 0 where they
-        are padding.
+      prompts: prompts of the rows.
+      stops: token sequences that end a row.
+      pad: token after the end of a row.
+      source: source tokens int32 [B, S] of a model with an encoder, and a mask [B, S], 0 at
+          padding.
 
     Raises:
-      UserError: prompt and new tokens together are more than the context and the token after it.
+      UserError: prompt and new tokens together exceed the context by more than one.
     """
     reader = family.read_rows(params, *(source or ()))
     rows, length = prompts.tokens.shape

@@ -1,5 +1,5 @@
-"""Texts from models of tokens that are trained: by the loop, by beams, with a draft, or a
-token at a time.
+"""Draws texts from trained language models: in a loop, by beam search, with a draft model, or as a
+stream.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from genjax.checks import Component
 from genjax.data.chat.template import before_end
+from genjax.data.text.codec_parts import HasTokenBytes
 from genjax.data.text.streaming import decode_settled
 from genjax.errors import UserError
 from genjax.families.autoregressive.request import MOST_PROMPTS, Decoding, Request
@@ -24,21 +25,21 @@ from genjax.samplers.tokens.decoding import (
     Sliding,
     TokenModel,
     advance,
-    begin,
     generate,
     pad_prompts,
+    start,
 )
 from genjax.samplers.tokens.speculative import Speculator, speculate
 
 
 @dataclass(frozen=True)
 class TokenReader:
-    """A trained model as decoding reads with it.
+    """A trained model as decoding uses it.
 
     Attributes:
-      model: logits with a cache.
-      new_cache: numbers of rows and of tokens that each has room for to an empty cache.
-      context: the most tokens that it reads.
+      model: model with a cache.
+      new_cache: function of the number of rows and of tokens per row that creates an empty cache.
+      context: maximum number of tokens.
     """
 
     model: TokenModel
@@ -48,13 +49,13 @@ class TokenReader:
 
 @dataclass(frozen=True)
 class DrawLoop:
-    """What the plain loop works on, one call or a call a token.
+    """Plain decoding, in one call or a call per token.
 
     Attributes:
-      reader: of the texts.
-      request: prompts, stops and how texts are drawn.
-      rows: texts.
-      prompts: of each row instead of the request's, see ``align_prompts``.
+      reader: model.
+      request: prompts, stops and decoding options.
+      rows: number of texts.
+      prompts: prompt of each row, instead of the request's; see ``align_prompts``.
     """
 
     reader: TokenReader
@@ -64,25 +65,23 @@ class DrawLoop:
 
     @property
     def sliding(self) -> Sliding | None:
-        """How texts continue past the context; None if the longest prompt and all steps fit in
-        it.
-        """
+        """How texts continue past the context; None if the longest prompt and all steps fit."""
         context = self.reader.context
         if _room(self.request, self.prompts) <= context:
             return None
         return Sliding(context, max(context // 2, 1), lambda cache, tokens: cache.rewind(tokens))
 
     def draw_all(self, key: jax.Array) -> jax.Array:
-        """All in one compiled loop, as ``texts`` gives them."""
+        """Draw all texts in one compiled loop, in the form of ``draw_texts``."""
         drawing = generate(*self._make_arguments(key), self.request.all_stops, sliding=self.sliding)
         return join_rows(self.request, drawing.tokens, drawing.lengths, self.prompts)
 
     def draw_first(self, key: jax.Array) -> Drawing:
-        """The first token of each."""
-        return begin(*self._make_arguments(key), self.request.all_stops)
+        """Draw the first token of each text."""
+        return start(*self._make_arguments(key), self.request.all_stops)
 
     def draw_next(self, drawing: Drawing) -> Drawing:
-        """One more of each."""
+        """Draw one more token of each text."""
         return advance(
             self.reader.model, drawing, self.request.decoding, self.request.all_stops, self.sliding
         )
@@ -90,14 +89,14 @@ class DrawLoop:
     def _make_arguments(
         self, key: jax.Array
     ) -> tuple[TokenModel, Any, Prompts, Decoding, jax.Array]:
-        """What ``generate`` and ``begin`` start from."""
+        """Return the first arguments of ``generate`` and ``start``."""
         prompts = self.prompts or Prompts(*repeat_prompts(self.request, self.rows))
         room = min(_room(self.request, self.prompts), self.reader.context)
         cache = self.reader.new_cache(self.rows, room)
         return self.reader.model, cache, prompts, self.request.decoding, key
 
 
-def texts(
+def draw_texts(
     reader: TokenReader,
     request: Request,
     key: jax.Array,
@@ -105,19 +104,19 @@ def texts(
     draft: TokenReader | None = None,
     prompts: Prompts | None = None,
 ) -> jax.Array:
-    """``n`` texts [n, P + steps] int32, P the length of the longest prompt; each followed by
-    ``request.fill``.
+    """Draw ``n`` texts, int32 [n, P + steps], padded with ``request.fill``; P is the length of the
+    longest prompt.
 
     Args:
-      reader: of the texts.
-      request: how they are drawn, and what they start with.
-      key: of the draws.
-      n: texts.
-      draft: what guesses tokens ahead; None for nothing.
-      prompts: of each text instead of the request's, see ``align_prompts``.
+      reader: model.
+      request: prompts and decoding options.
+      key: random key.
+      n: number of texts.
+      draft: model that guesses tokens ahead; None for none.
+      prompts: prompt of each text, instead of the request's; see ``align_prompts``.
 
     Raises:
-      UserError: a beam search, or a draft, whose texts would be longer than the context.
+      UserError: a beam search, or a draft, would exceed the context.
     """
     decoding = request.decoding
     if decoding.beams > 1:
@@ -141,9 +140,7 @@ def texts(
 
 
 def align_prompts(given: jax.Array) -> Prompts:
-    """Prompts int32 [B, P] that are filled up with -1, with their padding before them, and which
-    tokens are theirs, bool [B, P].
-    """
+    """Turn prompts int32 [B, P] padded with -1 on the right into left-padded ones."""
     width = given.shape[1]
     places = jnp.arange(width)[None] - (width - (given >= 0).sum(1))[:, None]
     tokens = jnp.take_along_axis(given, jnp.maximum(places, 0), 1)
@@ -151,7 +148,9 @@ def align_prompts(given: jax.Array) -> Prompts:
 
 
 def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]:
-    """The prompts in turn, int32 and bool [rows, P], left-padded to the longest of all."""
+    """Repeat the prompts in turn, left-padded to the longest: tokens int32 [rows, P] and mask bool
+    [rows, P].
+    """
     prompts, mask = map(np.asarray, pad_prompts(request.prompts))
     turn = np.arange(rows) % len(prompts)
     return prompts[turn], mask[turn]
@@ -160,14 +159,15 @@ def repeat_prompts(request: Request, rows: int) -> tuple[np.ndarray, np.ndarray]
 def join_rows(
     request: Request, tokens: jax.Array, lengths: jax.Array, prompts: Prompts | None = None
 ) -> jax.Array:
-    """Prompts and what follows them [n, P + N], each text at the start of its row,
-    ``request.fill`` after it.
+    """Join prompts and new tokens to texts [n, P + N], each at the start of its row, padded with
+    ``request.fill``.
 
     Args:
-      request: what was requested.
-      tokens: int32 [n, N], drawn.
-      lengths: int32 [n], of them; sequences of ``request.stops`` at the end are taken away.
-      prompts: of each row instead of the request's, see ``align_prompts``.
+      request: request that was drawn.
+      tokens: int32 [n, N], new tokens.
+      lengths: int32 [n], number of new tokens; sequences of ``request.stops`` at the end are
+          removed.
+      prompts: prompt of each row, instead of the request's; see ``align_prompts``.
     """
     before, mask = prompts or repeat_prompts(request, len(tokens))
     cut = jnp.zeros_like(lengths)
@@ -191,8 +191,8 @@ def join_rows(
 def _beams(
     reader: TokenReader, request: Request, n: int, given: Prompts | None = None
 ) -> jax.Array:
-    """Of each prompt the best text, then of each the second, and after the last beam the best
-    again; of a row of its own the best.
+    """Return the best text of each prompt, then the second of each and so on, starting over after
+    the last beam. With ``given`` prompts it is the best text of each.
     """
     decoding, count = request.decoding, n if given else min(n, len(request.prompts))
     search = BeamSearch(decoding.steps, decoding.beams, decoding.length_penalty)
@@ -213,7 +213,7 @@ def _beams(
 
 
 def _room(request: Request, prompts: Prompts | None = None) -> int:
-    """Tokens that are read: all but the last drawn."""
+    """Return the number of tokens that the model reads: all but the last one drawn."""
     longest = prompts[0].shape[1] if prompts else max(map(len, request.prompts))
     return longest + request.decoding.steps - 1
 
@@ -224,23 +224,20 @@ def _check_room(
     over = _room(request, prompts) + ahead - context
     if over > 0:
         most = request.decoding.steps - over
-        cure = f"sampler.steps at most {most:,}" if most > 0 else "a shorter prompt"
-        raise UserError(f"{who} stays within the context of {context:,} tokens: {cure}")
+        cure = f"set sampler.steps to at most {most:,}" if most > 0 else "shorten the prompt"
+        raise UserError(f"{who} must stay within the context of {context:,} tokens: {cure}")
 
 
 def check_stream(request: Request, codec: Component) -> None:
-    """Refuse a stream of what is not drawn in order.
+    """Refuse requests that cannot be streamed.
 
     Raises:
-      UserError: for what cannot be shown as it is drawn.
+      UserError: there are beams or a draft, or the codec is not one of text.
     """
     if request.decoding.beams > 1 or request.draft is not None:
-        raise UserError(
-            "texts are streamed as they are drawn one token after another: leave beams and draft "
-            "out"
-        )
-    if not hasattr(codec, "token_bytes"):
-        raise UserError(f"a stream is of text, which {type(codec).__name__} is not for")
+        raise UserError("a stream draws one token after another: leave beams and draft out")
+    if not isinstance(codec, HasTokenBytes):
+        raise UserError(f"a stream needs a text codec, got a {type(codec).__name__}")
 
 
 def stream_texts(
@@ -250,18 +247,17 @@ def stream_texts(
     codec: Component,
     show: Callable[[str], None],
 ) -> np.ndarray:
-    """The same texts [n, P + steps] as of one compiled loop; the first is shown as it is drawn.
+    """Draw the same texts [n, P + steps] as one compiled loop, and show the first as it is drawn.
 
-    What is shown is the start of that text as a file would hold it; the little that later
-    tokens could have changed is left out. Drawing ends early when every text has come to a ``stop``
-    that is found in the text.
+    Characters that later tokens may still change are held back. Drawing ends early when every text
+    has a ``stop``.
 
     Args:
-      first: compiled, draws the first token of each.
-      following: compiled, draws one more; it may reuse the memory of what it is given.
-      request: prompts, stops and how texts are drawn.
-      codec: of the run.
-      show: takes the pieces of the first text, its prompt among them.
+      first: compiled function that draws the first token of each text.
+      following: compiled function that draws one more; it may reuse the memory of its argument.
+      request: prompts, stops and decoding options.
+      codec: codec of the run.
+      show: callback that gets the pieces of the first text, including its prompt.
     """
     join = jax.jit(lambda tokens, lengths: join_rows(request, tokens, lengths))
     prompts = [len(request.prompts[i % len(request.prompts)]) for i in range(MOST_PROMPTS)]

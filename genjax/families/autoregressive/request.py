@@ -1,4 +1,4 @@
-"""What a person asks of a model of tokens, and the same as the model reads it."""
+"""Requests to a language model: as a person writes them, and in tokens."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.chat.template import ChatCodec, before_end, ends_of
+from genjax.data.text.codec_parts import HasSource
 from genjax.data.text.codecs import NOTHING, Unencodable
 from genjax.errors import UserError
 from genjax.family import Trained
 from genjax.samplers.tokens.decoding import Stops, TokenSampler
 
 DRAFT = "draft"
-MOST_PROMPTS = 256  # as many texts as are drawn at once
+MOST_PROMPTS = 256  # the number of texts drawn at once
 
 
 @runtime_checkable
@@ -30,33 +31,31 @@ class ReadsTokens(Protocol):
 
 @checks.frozen
 class Decoding(TokenSampler):
-    """How texts are drawn and what they start with.
+    """Prompts and decoding options of texts.
 
-    A text may be longer than the model's context: whenever the context is full, its last half is
-    read again, so that each token depends on the last context / 2 to context tokens. Beams and
-    drafts stay within the context.
+    A text may be longer than the model's context: when the context is full, decoding re-encodes its
+    last half and continues, so each token depends on the last context / 2 to context tokens. Beams
+    and drafts must stay within the context.
 
     Attributes:
-      prompt: what all texts start with; a model of documents starts a new one with it. Of a model
-        that reads a source or a picture it is the start of the answer, not what is read.
-      prompts: several of them instead, of any lengths; texts take them in turn, again in every 256
-        texts, and of more prompts than texts the first are taken.
-      source: of a model from one sequence to another: what is translated.
-      stop: texts end before the first of these that they come to after their prompt. Where a text
-        has several spellings in tokens (subwords, words) it is found in the text: what was drawn is
-        cut there.
-      beams: above 1, nothing is drawn: the most likely texts that a beam search of this width
-        finds, best first, and then again; it takes temperature 1 and no filters, and ``ends`` alone
-        end its texts.
-      length_penalty: of the beam search, see ``BeamSearch``.
-      draft: the directory of a smaller run with the same codec, which guesses tokens ahead for this
-        one to judge all at once: the same distribution, often sooner (speculative decoding, arXiv
-        2211.17192). One text is drawn after another. What is drawn during training and for
-        evaluators does without.
-      draft_tokens: guesses at once.
-      tokens: the prompt as tokens, instead; () takes ``prompt``.
-      source_tokens: the source as tokens, instead; () takes ``source``.
-      ends: tokens that end a text; () takes the codec's own.
+      prompt: text that all samples start with. In a model that reads a source or a picture it is
+        the start of the output, not the source.
+      prompts: several prompts instead, of any lengths; texts take them in turn, starting over every
+        256 texts.
+      source: source text of an encoder-decoder model, such as the sentence to translate.
+      stop: strings before which a text ends, if they occur after its prompt. If a text has several
+        spellings in tokens (subwords, words), the decoded text is searched and cut there.
+      beams: above 1, width of a beam search that returns the most likely texts, best first, instead
+        of drawing; it needs temperature 1 and no filters, and only ``ends`` end its texts.
+      length_penalty: length penalty of the beam search, see ``BeamSearch``.
+      draft: run directory of a smaller model with the same codec, which guesses tokens that this
+        model checks all at once (speculative decoding, arXiv 2211.17192): the same distribution,
+        often faster. Texts are drawn one after another. It is not used during training and in
+        evaluation.
+      draft_tokens: number of tokens guessed at once.
+      tokens: prompt as tokens; () uses ``prompt``.
+      source_tokens: source as tokens; () uses ``source``.
+      ends: tokens that end a text; () uses the codec's own.
     """
 
     prompt: str = ""
@@ -74,24 +73,29 @@ class Decoding(TokenSampler):
     def __post_init__(self) -> None:
         super().__post_init__()
         if bool(self.prompt) + bool(self.prompts) + bool(self.tokens) > 1:
-            raise UserError("a prompt is text, several texts or tokens, not both")
+            raise UserError(
+                "prompt, prompts and tokens exclude one another: give one of them", "prompt"
+            )
         if len(self.prompts) > MOST_PROMPTS:
             raise UserError(
-                f"at most {MOST_PROMPTS} prompts are taken at once, not {len(self.prompts):,}"
+                f"prompts must have at most {MOST_PROMPTS} entries, got {len(self.prompts):,}",
+                "prompts",
             )
         if self.source is not None and self.source_tokens:
-            raise UserError("a source is text or tokens, not both")
+            raise UserError(
+                "source and source_tokens exclude one another: give one of them", "source"
+            )
         if not all(self.stop):
-            raise UserError("a stop is a text of at least one character")
+            raise UserError("stop must have at least one character in each string", "stop")
         checks.between(self, 1, 10_000, "beams", "draft_tokens")
         checks.at_least(self, 0, "length_penalty")
         if self.draft is not None and self.repetition_penalty != 1:
-            raise UserError("speculative decoding (draft) knows no repetition_penalty")
+            raise UserError("repetition_penalty must be 1 with a draft", "repetition_penalty")
         if self.beams > 1:
             self._check_beams()
 
     def _check_beams(self) -> None:
-        """Refuse what a beam search would leave out without a word."""
+        """Refuse options that a beam search would silently ignore."""
         plain = {
             "repetition_penalty": 1.0,
             "temperature": 1.0,
@@ -102,25 +106,24 @@ class Decoding(TokenSampler):
         for name, value in (plain | {"draft": None, "stop": ()}).items():
             if getattr(self, name) != value:
                 raise UserError(
-                    f"a beam search (beams) takes {name}={value}, not {getattr(self, name)}"
+                    f"{name} must be {value} in a beam search (beams), got {getattr(self, name)}",
+                    name,
                 )
 
     def with_prompts(self, prompts: tuple[str, ...]) -> Decoding:
-        """With these prompts, one or several, instead of its own."""
+        """Return the options with these prompts, one or several, instead."""
         one, several = (prompts[0], ()) if len(prompts) == 1 else ("", prompts)
         return dataclasses.replace(self, prompt=one, prompts=several, tokens=())
 
     def to_request(self) -> Request:
-        """What is asked where all of it is in tokens already; a text without a prompt starts with
+        """Return the request, if all of it is in tokens already; without a prompt, texts start with
         token 0.
 
         Raises:
-          UserError: there are texts, which ``encode`` makes tokens of.
+          UserError: there are texts, which must be encoded first (``encode``).
         """
         if self.prompt or self.prompts or self.source is not None or self.stop:
-            raise UserError(
-                "a model of tokens reads no text: options.encode(codec) makes tokens of it"
-            )
+            raise UserError("texts must be encoded first: options.encode(codec)")
         return Request(self, (self.tokens or (0,),), self.source_tokens, self.ends)
 
     @property
@@ -128,24 +131,26 @@ class Decoding(TokenSampler):
         return {} if self.draft is None else {DRAFT: self.draft}
 
     def encode(self, codec: Component, others: Mapping[str, Trained]) -> Request:
-        """With the texts as tokens by the codec of a run.
+        """Encode the texts as tokens with the codec of a run.
 
-        A text without a prompt starts with the codec's start, else with a new line, else with token
+        Without a prompt, texts start with the codec's start token, or else a newline, or else token
         0.
 
         Args:
-          codec: of the run.
-          others: the run of ``draft`` under the role "draft"; without it a draft is done without.
+          codec: codec of the run.
+          others: run of ``draft`` under the role "draft"; without it no draft is used.
 
         Raises:
-          UserError: for what is outside the codec's vocabulary.
+          UserError: a text is outside the codec's vocabulary.
         """
         prompts = tuple(_prompt(codec, text) for text in self.prompts or (self.prompt,))
         stops = tuple(_tokens(codec.encode, codec, stop, "the stop") for stop in self.stop)
         draft = others.get(DRAFT)
         if draft is not None and not isinstance(draft.family, ReadsTokens):
             kind = type(draft.family).__name__
-            raise UserError(f"the run {draft.run_dir} is a {kind}, which guesses no tokens")
+            raise UserError(
+                f"draft must be a language model, but {draft.run_dir} is a {kind}", "draft"
+            )
         return Request(
             self,
             (self.tokens,) if self.tokens else prompts,
@@ -158,15 +163,15 @@ class Decoding(TokenSampler):
 
 @dataclass(frozen=True)
 class Request:
-    """A request to a model of tokens, in tokens.
+    """A request to a language model, in tokens.
 
     Attributes:
-      decoding: how texts are drawn.
-      prompts: one or several.
-      source: of a model from one sequence to another.
+      decoding: decoding options.
+      prompts: one or several prompts.
+      source: source of an encoder-decoder model.
       ends: tokens that end a text.
-      stops: sequences of tokens that end a text before themselves.
-      draft: the family of a run that guesses; its arrays are in ``State.frozen["draft"]``.
+      stops: token sequences before which a text ends.
+      draft: family of the draft model; its arrays are in ``State.frozen["draft"]``.
     """
 
     decoding: Decoding
@@ -178,52 +183,53 @@ class Request:
 
     @property
     def all_stops(self) -> Stops:
-        """What ends a text, the ends as sequences of one."""
+        """All token sequences that end a text."""
         return (*((end,) for end in self.ends), *self.stops)
 
     @property
     def fill(self) -> int:
-        """What is after a text in its row: its end, or ``NOTHING`` of a model without one."""
+        """The padding after a text: its end token, or ``NOTHING`` if there is none."""
         return self.ends[0] if self.ends else NOTHING
 
     def to_request(self) -> Request:
         return self
 
     def get_prompt(self, number: int) -> tuple[int, ...]:
-        """What a sample starts with; chunks of ``MOST_PROMPTS`` start with the first prompt
-        again.
+        """Return the prompt of a sample; chunks of ``MOST_PROMPTS`` start over with the first
+        prompt.
         """
         return self.prompts[number % MOST_PROMPTS % len(self.prompts)]
 
     def check(self, vocabulary: int, context: int, source_vocabulary: int | None) -> None:
-        """Refuse a request that the model cannot follow.
+        """Refuse a request that does not fit the model.
 
         Raises:
-          UserError: a text that is longer than the context, or holds a token outside the
-            vocabulary; a source that the model does not read, or none that it does.
+          UserError: a text is longer than the context, or has a token outside the vocabulary; the
+              source is missing, or the model does not read one.
         """
         asked = [("prompt", prompt, vocabulary) for prompt in self.prompts]
         asked += [("end", self.ends, vocabulary), ("source", self.source, source_vocabulary or 0)]
         for name, tokens, known in asked:
             if tokens and not known:
-                raise UserError("this model reads no source: leave sampler.source out")
+                raise UserError(
+                    "this model reads no source: leave sampler.source out", "sampler.source"
+                )
             if not all(0 <= token < known for token in tokens):
                 raise UserError(
-                    f"the {name} holds a token outside the model's vocabulary of {known:,}"
+                    f"the {name} has a token outside the model's vocabulary of {known:,}"
                 )
             if len(tokens) > context:
                 raise UserError(
-                    f"the {name} is of {len(tokens):,} tokens, more than the context of {context:,}"
+                    f"the {name} must have <= {context:,} tokens (context), got {len(tokens):,}"
                 )
         if source_vocabulary is not None and not self.source:
-            raise UserError("this model writes what a source says: give one (sampler.source)")
+            raise UserError("sampler.source is needed: this model reads a source", "sampler.source")
 
     def decode(self, samples: np.ndarray, codec: Component) -> np.ndarray:
-        """Rows [N, T] whose texts end before their first ``stop``, where this could not be decided
-        from their tokens.
+        """Cut texts [N, T] before their first ``stop``, if stops must be found in decoded text.
 
-        What a token across the cut says before it is spelled again; where it cannot be, it is left
-        out.
+        The part before the cut of a token across it is re-encoded, or dropped if that is
+        impossible.
         """
         if not self._needs_text(codec):
             return samples
@@ -238,8 +244,8 @@ class Request:
         return filled
 
     def cut_row(self, ids: np.ndarray, prompt: int, codec: Component) -> tuple[np.ndarray, bool]:
-        """The tokens [M] of a text ids [N] before the first ``stop`` in the text after ``prompt``
-        tokens, and whether there is one.
+        """Return the tokens [M] of a text ``ids`` [N] before the first ``stop`` after its
+        ``prompt`` tokens, and whether there is one.
         """
         if not self._needs_text(codec):
             return ids, False
@@ -249,16 +255,15 @@ class Request:
             return ids, False
         text = text[: min(found)]
         low, high = prompt, len(ids)
-        while low < high:  # as many tokens as say no more than the text
+        while low < high:  # the most tokens whose text is not longer than the cut one
             middle = (low + high + 1) // 2
             low, high = (
                 (middle, high)
                 if len(codec.decode(ids[:middle])) <= len(text)
                 else (low, middle - 1)
             )
-        while low > prompt and not text.startswith(
-            codec.decode(ids[:low])
-        ):  # such as a part of a character
+        # A token may hold only part of a character.
+        while low > prompt and not text.startswith(codec.decode(ids[:low])):
             low -= 1
         try:
             spelt = np.concatenate(
@@ -269,14 +274,12 @@ class Request:
         return (spelt if codec.decode(spelt) == text else ids[:low]), True
 
     def _needs_text(self, codec: Component) -> bool:
-        """Whether stops are not found by their tokens."""
+        """Return whether stops must be found in the decoded text."""
         return bool(self.decoding.stop) and not codec.one_spelling
 
 
 def _prompt(codec: Component, text: str) -> tuple[int, ...]:
-    """The tokens that a text starts with, the codec's start before them; of a codec of
-    conversations a turn.
-    """
+    """Encode a prompt, after the codec's start token; a chat codec makes it a turn."""
     if text and isinstance(codec, ChatCodec):
         return _tokens(codec.whole_prompt, codec, text, "the prompt")
     lead = () if codec.start is None else (codec.start,)
@@ -292,19 +295,19 @@ def _tokens(
         raise error.shift(0, where) from None
     except TypeError:
         raise UserError(
-            f"{where} is text, which {type(codec).__name__} is not for: give tokens"
+            f"{where} must be tokens, as a {type(codec).__name__} does not encode text"
         ) from None
 
 
 def encode_source(codec: Component, text: str) -> tuple[int, ...]:
-    """The tokens of a source between start and end, as the codec of pairs has them.
+    """Encode a source, between start and end tokens, with the codec of pairs.
 
     Raises:
-      UserError: the data have no source, or the text holds what its codec does not know.
+      UserError: the data have no source, or the text is outside the codec's vocabulary.
     """
-    reader = getattr(codec, "source", None)
-    if reader is None:
-        raise UserError("these data have no source: leave sampler.source out")
+    if not isinstance(codec, HasSource):
+        raise UserError("these data have no source: leave sampler.source out", "sampler.source")
+    reader = codec.source
     before = () if reader.start is None else (reader.start,)
     after = () if reader.end is None else (reader.end,)
     return (*before, *_tokens(reader.encode, reader, text, "the source"), *after)

@@ -1,4 +1,4 @@
-"""What a trained diffusion does besides drawing samples: fill in, show prompts, weigh data."""
+"""Other uses of a trained diffusion: inpainting, samples of given conditions, likelihoods."""
 
 from __future__ import annotations
 
@@ -19,12 +19,11 @@ def fill_in(
     mask: jax.Array,
     options: Denoising,
 ) -> jax.Array:
-    """Samples [B, ...] that agree with ``image`` [B, ...] where ``mask`` is 1, there exactly
-    (inpainting).
+    """Inpaint: draw samples [B, ...] that equal ``image`` [B, ...] where ``mask`` is 1.
 
     Raises:
-      UserError: the mask does not fit the image, the image not the model, or the sampler not the
-        model.
+      UserError: the mask does not fit the image, or the image or the sampler does not fit the
+          model.
     """
     shape = state.variables["mean"].shape
     if image.shape[1:] != shape:
@@ -43,11 +42,11 @@ def fill_in(
 def sample_conditions(
     family: Diffusion, state: State, key: jax.Array, conditions: jax.Array, options: Denoising
 ) -> jax.Array:
-    """A sample [N, ...] of each of N prompts, embedded as ``conditions`` [N, D]; ``options.prompt``
-    does not count.
+    """Draw a sample [N, ...] for each of N prompts, embedded as ``conditions`` [N, D];
+    ``options.prompt`` is ignored.
 
     Raises:
-      UserError: the model is not one of text alone, or its texts are of another width.
+      UserError: the model is not conditioned on text alone, or its embeddings have another width.
     """
     if family.text is None or family.conditional or family.text.width != conditions.shape[-1]:
         raise UserError(
@@ -67,10 +66,10 @@ def log_prob(
     rtol: float,
     atol: float,
 ) -> jax.Array:
-    """log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see
+    """Return log p(x) [B] in nats of x [B, ...] by the probability-flow ODE; see
     ``genjax.samplers.log_density``.
 
-    Of a model of labels or text that of the unconditional one.
+    For a conditional model it is that of the unconditional one.
 
     Raises:
       UserError: the model's noise is not Gaussian.

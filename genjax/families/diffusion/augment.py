@@ -1,4 +1,4 @@
-"""Augmentation that a generative model gets as a condition, so that its samples show none.
+"""Non-leaking augmentation: the model gets it as a condition, so that samples do not show it.
 
 Karras et al., arXiv 2206.00364, appendix F.2.
 """
@@ -12,20 +12,19 @@ from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 
-# flips, the cosine and sine of the turn away from none, two shifts, and whether anything was done
+# Two flips, 1 - cosine and sine of the rotation, two shifts, and whether anything was done.
 SIZE = 7
 
 
 @checks.frozen
 class NonLeaking:
-    """Mirrors, quarter turns and shifts of images, each with a probability; what was done goes to
-    the network.
+    """Random flips, quarter turns and shifts of images, which the network gets as a condition.
 
-    All are exact, without interpolation; a shift fills its border with the nearest pixels.
+    All are exact, without interpolation; shifts repeat the border pixels.
 
     Attributes:
-      prob: of each of the three; 0 for no augmentation.
-      shift: pixels, at most, in each direction.
+      prob: probability of each of the three; 0 for no augmentation.
+      shift: largest shift in each direction, in pixels.
     """
 
     prob: float = 0.0
@@ -37,24 +36,24 @@ class NonLeaking:
 
     @property
     def size(self) -> int:
-        """How many numbers describe the augmentation of an image; 0 without augmentation."""
+        """The number of conditions per image; 0 without augmentation."""
         return SIZE if self.prob else 0
 
     def check(self, spec: Spec) -> None:
-        """Refuse data that it cannot augment."""
+        """Refuse data that cannot be augmented, with a ``UserError``."""
         if self.prob and (spec.entry != "image" or spec.shape[0] != spec.shape[1]):
             raise UserError(
-                f"augment mirrors and turns square images, not {spec.entry} of shape {spec.shape}"
+                f"augment needs square images, got {spec.entry} of shape {spec.shape}", "augment"
             )
 
     def make_null(self, n: int) -> jax.Array | None:
-        """The conditions of ``n`` images that are not augmented, [n, size]; None without
+        """Return the conditions [n, size] of ``n`` unaugmented images; None without
         augmentation.
         """
         return jnp.zeros((n, SIZE)) if self.prob else None
 
     def __call__(self, key: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array | None]:
-        """Images [B, H, H, C] and what was done to each, [B, size]."""
+        """Augment images [B, H, H, C]; return them and their conditions [B, size]."""
         if not self.prob:
             return x, None
         return jax.vmap(self._augment_image)(jax.random.split(key, len(x)), x)

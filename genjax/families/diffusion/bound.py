@@ -1,5 +1,5 @@
-"""The variational bound of a diffusion, and a noise schedule that it trains (Kingma et al.,
-arXiv 2107.00630).
+"""The variational bound of a diffusion, and learned noise schedules (Kingma et al., arXiv
+2107.00630).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from genjax.family import Params
 from genjax.nets.monotone import MonotoneSchedule
 from genjax.samplers.diffusion.processes import Process
 
-ENDS = ("start", "gap")  # the parameters of a schedule that are its two ends
+ENDS = ("start", "gap")  # the parameters that set the two ends of a schedule
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class NoiseSchedule(Process):
     params: Params
 
     def gamma(self, t: jax.Array) -> jax.Array:
-        """gamma [...] at t [...]."""
+        """Return gamma [...] at t [...]."""
         gamma: jax.Array = self.module.apply({"params": self.params}, t)  # type: ignore[assignment]
         return gamma
 
@@ -36,18 +36,18 @@ class NoiseSchedule(Process):
         return alpha_sigma(self.gamma(t))
 
     def clock(self, t: jax.Array) -> jax.Array:
-        """How far gamma is on its way [...]."""
+        """Return the relative progress of gamma from gamma(0) to gamma(1), in [0, 1]: [...]."""
         first, last = self.gamma(jnp.zeros(())), self.gamma(jnp.ones(()))
         return (self.gamma(t) - first) / (last - first)
 
 
 @checks.frozen
 class Learned:
-    """A monotone network gives gamma = -log SNR over time. Its ends lower the bound, all between
-    them its variance.
+    """A learned process: a monotone network gives gamma = -log SNR over time. Its ends are trained
+    to lower the bound, the rest to lower its variance.
 
     Attributes:
-      width: hidden units.
+      width: hidden units of the network.
       gamma_min: gamma(0) before training.
       gamma_max: gamma(1) before training.
     """
@@ -64,24 +64,24 @@ class Learned:
         return self._make_module().init(key, jnp.zeros(()))["params"]
 
     def bind(self, params: Params) -> NoiseSchedule:
-        """The process with these parameters."""
+        """Return the process with these parameters."""
         return NoiseSchedule(self._make_module(), params)
 
     def _make_module(self) -> MonotoneSchedule:
         return MonotoneSchedule(self.gamma_min, self.gamma_max, self.width)
 
-    def least_variance(
+    def compute_low_variance_loss(
         self,
         loss: Callable[[Params, jax.Array, jax.Array, jax.Array], jax.Array],
         net: Params,
         params: Params,
         t: jax.Array,
     ) -> jax.Array:
-        """``loss(net, gamma [B], dgamma/dt [B], clock [B])`` [B] at times t [B], its gradients as
-        in the paper.
+        """Compute ``loss(net, gamma [B], dgamma/dt [B], clock [B])`` [B] at times t [B], with the
+        paper's gradients.
 
-        The network and the schedule's ends get those of the loss; the rest of the schedule, which
-        does not change its mean, those of its square, from the same backward pass.
+        The network and the schedule's ends get the gradients of the loss. The rest of the schedule,
+        which does not change the mean loss, gets those of its square, from the same backward pass.
         """
 
         def with_gradients_to(ends: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -91,11 +91,11 @@ class Learned:
             schedule = self.bind(held)
             return *jax.jvp(schedule.gamma, (t,), (jnp.ones_like(t),)), schedule.clock(t)
 
-        return _least_variance(loss, net, with_gradients_to(True), with_gradients_to(False))
+        return _apply_loss(loss, net, with_gradients_to(True), with_gradients_to(False))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _least_variance(loss: Any, net: Params, ends: Any, rest: Any) -> jax.Array:
+def _apply_loss(loss: Any, net: Params, ends: Any, rest: Any) -> jax.Array:
     return loss(net, *ends)
 
 
@@ -107,22 +107,22 @@ def _forward(loss: Any, net: Params, ends: Any, rest: Any) -> tuple[jax.Array, A
 def _backward(loss: Any, saved: Any, g: jax.Array) -> tuple[Params, Any, Any]:
     value, pull_back = saved
     net, *schedule = pull_back(g)
-    # The square's gradient is 2 L dL; in units of the mean loss, so that it is of the size of the
+    # The gradient of the square is 2 L dL, divided by the mean loss to match the scale of the
     # others.
     scale = 2 * value / jnp.maximum(jnp.abs(value).mean(), 1e-12)
     return net, tuple(schedule), tuple(scale * s for s in schedule)
 
 
-_least_variance.defvjp(_forward, _backward)
+_apply_loss.defvjp(_forward, _backward)
 
 
 def alpha_sigma(gamma: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """alpha and sigma [...] at gamma [...], with alpha^2 + sigma^2 = 1."""
+    """Return alpha and sigma [...] at gamma [...], with alpha^2 + sigma^2 = 1."""
     return jnp.sqrt(jax.nn.sigmoid(-gamma)), jnp.sqrt(jax.nn.sigmoid(gamma))
 
 
 def prior_kl(process: Process, x0: jax.Array) -> jax.Array:
-    """KL(q(x_1 | x0) || N(0, sigma(1)^2)) [B] in nats: samplers start from this Gaussian."""
+    """Return KL(q(x_1 | x0) || N(0, sigma(1)^2)) [B] in nats; samplers start from that Gaussian."""
     alpha, sigma = process.alpha_sigma(jnp.ones(()))
     return 0.5 * jnp.square(alpha / sigma * x0).reshape(len(x0), -1).sum(-1)
 
@@ -130,13 +130,13 @@ def prior_kl(process: Process, x0: jax.Array) -> jax.Array:
 def reconstruction(
     process: Process, x0: jax.Array, noise: jax.Array, values: jax.Array | None
 ) -> jax.Array:
-    """-log p(x0 | x_t) [B] in nats at the process's first time.
+    """Return -log p(x0 | x_t) [B] in nats at the smallest time of the process.
 
     Args:
-      noise: unit noise [B, ...] of x_t.
-      values: the levels [K] that entries of x0 take, whose probabilities go with N(x_t; alpha
-        value, sigma^2); None for continuous data, whose density is N(x0; x_t / alpha, (sigma /
-        alpha)^2).
+      noise: unit noise of x_t, [B, ...].
+      values: levels [K] of the entries of x0, with probabilities proportional to N(x_t; alpha
+          value, sigma^2); None for continuous data, with density N(x0; x_t / alpha, (sigma /
+          alpha)^2).
     """
     alpha, sigma = process.alpha_sigma(jnp.full((), process.t_min))
     if values is None:
@@ -144,7 +144,7 @@ def reconstruction(
         return nll.reshape(len(x0), -1).sum(-1)
 
     def row(pair: tuple[jax.Array, jax.Array]) -> jax.Array:
-        # From the true level on: away = (value - x0) alpha / sigma, so that small differences stay
+        # Relative to the true level, (value - x0) alpha / sigma, so that small differences stay
         # exact.
         x, e = (a.reshape(-1, 1) for a in pair)
         away = (values[None] - x) * (alpha / sigma)

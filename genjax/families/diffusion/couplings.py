@@ -1,7 +1,6 @@
-"""What noise a process ends in, and which noise is paired with which example.
+"""The noise that a process ends in, and its pairing with examples.
 
-Pairs of least total squared distance (minibatch optimal transport): Pooladian et al., arXiv
-2304.14772, and Tong et al., arXiv 2302.00482.
+Minibatch optimal transport: Pooladian et al., arXiv 2304.14772, and Tong et al., arXiv 2302.00482.
 """
 
 from __future__ import annotations
@@ -27,23 +26,24 @@ class NormalNoise:
 
     @property
     def gaussian(self) -> bool:
-        """Whether what is known of unit Gaussian noise holds: noise on the way, a bound, a
-        density.
+        """Whether it is unit Gaussian noise, as stochastic samplers, the bound and densities
+        need.
         """
         return True
 
     def draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Noise of a shape [B, ...]."""
+        """Draw noise of a shape [B, ...]."""
         return jax.random.normal(key, shape)
 
 
 @checks.frozen
 class Ring:
-    """Eight equal Gaussians on a circle in the plane: a start for flows between two distributions.
+    """Noise from eight equal Gaussians on a circle in the plane, for flows between two
+    distributions.
 
     Attributes:
-      radius: of the circle.
-      std: of each Gaussian, in both directions.
+      radius: radius of the circle.
+      std: standard deviation of each Gaussian.
     """
 
     radius: float = 5.0
@@ -57,9 +57,9 @@ class Ring:
         return False
 
     def draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        """Points [B, 2]."""
+        """Draw points [B, 2]."""
         if shape[1:] != (2,):
-            raise UserError(f"a ring lies in the plane, but the data have shape {shape[1:]}")
+            raise UserError(f"a Ring needs data of shape (2,), got {shape[1:]}")
         which, around = jax.random.split(key)
         angle = math.pi / 4 * jax.random.randint(which, shape[:1], 0, 8)
         centre = self.radius * jnp.stack([jnp.cos(angle), jnp.sin(angle)], -1)
@@ -67,16 +67,16 @@ class Ring:
 
 
 def pair_noise(coupling: Coupling, x0: jax.Array, noise: jax.Array) -> jax.Array:
-    """The noise [B, ...] in the order of its examples x0 [B, ...].
+    """Reorder the noise [B, ...] to pair it with examples x0 [B, ...].
 
-    "independent" leaves it as it was drawn; "optimal" makes the pairs of least total squared
-    distance in the batch of each device, on the host by scipy: about 25 ms for 256 points of the
-    plane, and over a second for 1,024.
+    "independent" leaves the order; "optimal" minimises the total squared distance within the batch
+    of each device, on the host by scipy: about 25 ms for 256 points of the plane, and over a second
+    for 1,024.
     """
     if coupling == "independent":
         return noise
     rows = len(x0)
-    # |a - b|^2 but for what is the same in all assignments.
+    # |a - b|^2 without the terms that are the same for all assignments.
     cost = -jnp.dot(x0.reshape(rows, -1), noise.reshape(rows, -1).T, precision="highest")
     chosen = jax.ShapeDtypeStruct((rows,), jnp.int32)
     order = jax.pure_callback(

@@ -1,4 +1,4 @@
-"""Diffusion and flow matching: a network learns to undo noise, and samplers draw data with it.
+"""Diffusion and flow matching: a network learns to denoise, and samplers draw data with it.
 
 Noise prediction: Ho et al., arXiv 2006.11239. v: Salimans & Ho, arXiv 2202.00512. EDM: Karras et
 al., arXiv 2206.00364. Flow matching and rectified flow: Lipman et al., arXiv 2210.02747; Liu et
@@ -55,17 +55,17 @@ from genjax.samplers.diffusion.processes import (
 
 @checks.frozen
 class Denoising:
-    """Draws from noise.
+    """Sampling options of a diffusion.
 
     Attributes:
-      solver: of ``genjax.samplers``, with its number of steps.
-      guidance_scale: 1 for the conditional model, 0 for the unconditional one, above 1 for samples
-        that are likelier to be what the label or the prompt says and less diverse.
-      label: of a class-conditional model: this one, by number or name; None for all in turn, again
-        in every 256 samples.
-      clip: hold every estimate of clean data within [-1, 1]; for images and signals.
-      prompt: of a model of text: what samples show; None for the unconditional model. A model of
-        labels and text has learned both together, so it is given both or neither.
+      solver: sampler from ``genjax.samplers``, with its number of steps.
+      guidance_scale: 1 for the conditional model, 0 for the unconditional one; above 1, samples
+        follow the label or prompt more closely and are less diverse.
+      label: label to draw in a class-conditional model, by number or name; None draws all in turn,
+        starting over every 256 samples.
+      clip: whether to clip every estimate of the clean data to [-1, 1]; for images and signals.
+      prompt: prompt of a text-conditional model; None for the unconditional model. A model of
+        labels and text needs both or neither.
     """
 
     solver: Any = DDIM(50)
@@ -78,9 +78,9 @@ class Denoising:
         checks.at_least(self, 0, "guidance_scale")
 
     def with_prompts(self, prompts: tuple[str, ...]) -> Denoising:
-        """With this prompt; it takes one alone."""
+        """Return the options with this prompt, of which there must be exactly one."""
         if len(prompts) != 1:
-            raise UserError(f"a diffusion takes one prompt, not {len(prompts)}")
+            raise UserError(f"prompt must be a single text, got {len(prompts)}", "prompt")
         return dataclasses.replace(self, prompt=prompts[0])
 
 
@@ -88,32 +88,32 @@ class Denoising:
 class Diffusion(Family):
     """A network that predicts clean data from noisy data, x_t = alpha(t) x0 + sigma(t) noise.
 
-    Its ``loss`` is the mean over an example's entries of the weighted squared error. With weighting
-    "likelihood" it is the negative bound on log p(x) in nats, with ``bits_per_dim`` and the bound's
-    three terms next to it: of the probabilities of raw pixel values where the data have such
-    levels, otherwise of the density.
+    Its ``loss`` is the weighted squared error, averaged over an example's entries. With weighting
+    "likelihood" it is the negative bound on log p(x) in nats, reported with its three terms and in
+    ``bits_per_dim``: of the probabilities of raw pixel values if the data have levels, else of the
+    density.
 
     Attributes:
-      net: ``UNet`` or ``DiT``; for signals ``UNet``, for points ``ResidualMLP``.
-      process: ``Linear``, ``VPCosine``, ``EDM``, ``Straight`` or ``Learned``.
+      net: ``UNet`` or ``DiT`` for images, ``UNet`` for signals, ``ResidualMLP`` for points.
+      process: ``VPLinear``, ``VPCosine``, ``EDM``, ``Straight`` or ``Learned``.
       target: what the network predicts, "noise", "x0", "v" or "velocity".
       weighting: "simple", "min_snr", "edm" or "likelihood".
-      gamma: the largest SNR that "min_snr" weighs with.
+      gamma: upper limit on the SNR in the weighting "min_snr".
       data_std: standard deviation of the data, for the target v and EDM's weighting.
-      width: of the vector by which the network gets time, label and augmentation.
-      time_frequency: the highest frequency of the features of time that the network sees, in
-        radians over the whole of t: low ones make what it predicts smooth in time.
-      fourier: powers n of features sin(2^n pi x), cos(2^n pi x) that the network sees next to x
-        (arXiv 2107.00630, C); fine detail for likelihoods.
-      conditional: the network sees the label.
-      drop_label: share of labels, and of texts with them, hidden from it in training, so that it
-        learns the unconditional model, too.
-      text: how a prompt is embedded, such as ``HashedText``, as the data's own texts are; the
-        network sees an example's ``condition``. None for a model without text.
-      noise: what the process ends in, ``NormalNoise`` or ``Ring``.
-      coupling: which noise goes with which example, "independent" or "optimal".
-      augment: transformations that the network gets as a condition, so that samples show none.
-      sampler: how samples are drawn.
+      width: width of the vector that embeds time, label, text and augmentation.
+      time_frequency: highest frequency of the time features, in radians per unit of t; low ones
+        make predictions smooth in time.
+      fourier: exponents n of the features sin(2^n pi x), cos(2^n pi x) added to the input (arXiv
+        2107.00630, C), for fine detail in likelihoods.
+      conditional: whether the network sees the label.
+      drop_label: share of examples whose label and text are hidden in training, so that the network
+        also learns the unconditional model.
+      text: embedding of prompts, such as ``HashedText``, the same as for the data's ``condition``;
+        None for a model without text.
+      noise: noise that the process ends in, ``NormalNoise`` or ``Ring``.
+      coupling: pairing of noise and examples, "independent" or "optimal".
+      augment: augmentation that the network gets as a condition, so that samples do not show it.
+      sampler: sampling options.
     """
 
     net: Component = UNet()
@@ -142,23 +142,24 @@ class Diffusion(Family):
         plain = self.noise.gaussian and self.coupling == "independent"
         if self.learned and (self.weighting != "likelihood" or self.target != "noise"):
             raise UserError(
-                'a Learned process is trained by its bound: target="noise", weighting="likelihood"'
+                'process=Learned() needs target="noise" and weighting="likelihood"', "process"
             )
         if self.weighting == "likelihood" and not plain:
             raise UserError(
-                "the bound is of independent Gaussian noise: not with another noise or coupling"
+                'weighting="likelihood" needs NormalNoise and the "independent" coupling',
+                "weighting",
             )
         self.check_sampler(self.sampler)
 
     def check_sampler(self, options: Denoising) -> None:
-        """Refuse a sampler that this model cannot follow, with a ``UserError``."""
+        """Refuse sampling options that this model does not support, with a ``UserError``."""
         if options.solver.stochastic and not (
             self.noise.gaussian and self.coupling == "independent"
         ):
             raise UserError(
-                f"{type(options.solver).__name__} adds Gaussian noise on the way, which does not "
-                "fit this noise or "
-                "coupling: take Euler, Heun, DPMSolver, Adaptive or DDIM with eta 0"
+                "solver must be deterministic (Euler, Heun, DPMSolver, Adaptive or DDIM with eta=0)"
+                f" with this noise or coupling, got {type(options.solver).__name__}",
+                "solver",
             )
         conditioning.check(options, self.conditional, self.text, self.drop_label)
 
@@ -179,11 +180,11 @@ class Diffusion(Family):
         return "a time and noise for each example"
 
     def bind_process(self, params: Params) -> Process:
-        """The process, a learned one with its parameters."""
+        """Return the process, a learned one with its parameters."""
         return self.process.bind(params["schedule"]) if self.learned and params else self.process
 
     def make_parametrization(self, params: Params) -> Parametrization:
-        """What the network predicts of the process."""
+        """Return the parametrization of the process by the network."""
         return Parametrization(self.bind_process(params), self.target, self.data_std)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
@@ -192,17 +193,19 @@ class Diffusion(Family):
         if self.text is not None and spec.condition != self.text.width:
             has = "no condition" if spec.condition is None else f"a condition of {spec.condition}"
             raise UserError(
-                f"family.text embeds in {self.text.width} numbers, but the data have {has}"
+                f"family.text must embed in the width of the data's conditions: it has "
+                f"{self.text.width} numbers, but the data have {has}",
+                "family.text",
             )
         if self.sampler.clip and spec.entry not in ("image", "signal"):
             raise UserError(
-                "sampler.clip holds images and signals within [-1, 1]; other data have no such "
-                "limits"
+                f"sampler.clip must be False for {spec.entry} data, which may leave [-1, 1]",
+                "sampler.clip",
             )
         self.augment.check(spec)
         net_key, schedule_key, noise_key = jax.random.split(key, 3)
         x = select_modelled(example)
-        self.noise.draw(noise_key, x.shape)  # refuses data that it does not fit
+        self.noise.draw(noise_key, x.shape)  # refuses data of the wrong shape
         classes = (spec.classes or 0) if self.conditional else 0
         label = jnp.zeros(1, jnp.int32) if classes else None
         inputs = self._make_inputs(label, self.augment.make_null(1))
@@ -238,7 +241,7 @@ class Diffusion(Family):
     def draw_from_noise(
         self, state: State, key: jax.Array, n: int, options: Any, text: jax.Array | None = None
     ) -> jax.Array:
-        """Samples from noise; ``text`` is that of ``denoise``."""
+        """Draw samples [n, ...] from noise; ``text`` is that of ``denoise``."""
         start, way = jax.random.split(key)
         process, shape = self.bind_process(state.params), (n, *state.variables["mean"].shape)
         x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
@@ -250,11 +253,11 @@ class Diffusion(Family):
     def denoise(
         self, state: State, n: int, options: Denoising, text: jax.Array | None = None
     ) -> Denoise:
-        """The posterior mean as samplers take it, for ``n`` samples; ``text`` [n, D], embedded, in
-        the prompt's place.
+        """Return the posterior mean, as samplers call it, for ``n`` samples; embedded ``text`` [n,
+        D] replaces the prompt.
 
         Raises:
-          UserError: for a sampler, guidance or label that does not fit the model.
+          UserError: the sampler, guidance or label does not fit the model.
         """
         self.check_sampler(options)
         label = conditioning.choose_labels(
@@ -293,9 +296,9 @@ class Diffusion(Family):
         text: jax.Array | None = None,
         logsnr: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
-        """``loss`` of each example and of a bound its parts, each [B].
+        """Return the ``loss`` of each example and, of the bound, its terms in nats, each [B].
 
-        ``text`` [B, D], ``logsnr`` [2] of ``times``.
+        ``text`` is [B, D]; ``logsnr`` [2] limits the log-SNR of the times drawn.
         """
         keys = jax.random.split(key, 6)
         noise = pair_noise(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
@@ -318,7 +321,9 @@ class Diffusion(Family):
                 output = self._apply_net(net, params, noisy, clock, inputs, inner)
                 return 0.5 * rate * _sum_examples(jnp.square(output - noise))
 
-            diffusion = self.process.least_variance(at, params["net"], params["schedule"], t)
+            diffusion = self.process.compute_low_variance_loss(
+                at, params["net"], params["schedule"], t
+            )
         else:
             output = self.predict(params, diffuse(process, x0, noise, t), t, inputs, inner)
             error = _sum_examples(jnp.square(output - parametrization.value(x0, noise, t)))
@@ -340,9 +345,11 @@ class Diffusion(Family):
     def predict(
         self, params: Params, x: jax.Array, t: jax.Array, inputs: Any, key: jax.Array | None = None
     ) -> jax.Array:
-        """What the network predicts [B, ...] of x_t [B, ...] at t [B]; a key says training."""
+        """Return the network's prediction [B, ...] for x_t [B, ...] at t [B]; a key means
+        training.
+        """
         process = self.bind_process(params)
-        if self.target == "v":  # v turns with x_t at unit scale: EDM's c_in
+        if self.target == "v":  # scale x_t to unit variance: EDM's c_in
             alpha, sigma = process.alpha_sigma(_expand_dims(t, x))
             x = x * jax.lax.rsqrt(jnp.square(alpha * self.data_std) + jnp.square(sigma))
         return self._apply_net(params["net"], params, x, process.clock(t), inputs, key)
@@ -356,7 +363,7 @@ class Diffusion(Family):
         inputs: Any,
         key: jax.Array | None,
     ) -> jax.Array:
-        """With the network's parameters apart from the others."""
+        """Apply the network, with its parameters ``net`` separate from all ``params``."""
         rngs = {} if key is None else {"dropout": key}
         module = self._make_module(x.shape[1:], self._count_classes(params))
         seen = self._featurise(x)
@@ -368,9 +375,8 @@ class Diffusion(Family):
     ) -> Metrics:
         label = labels(batch) if self.conditional else None
         text = conditions(batch) if self.text is not None else None
-        logsnr = (
-            batch["logsnr"][0] if "logsnr" in batch else None
-        )  # of a curriculum, alike in all rows
+        # From a curriculum; the same in all rows.
+        logsnr = batch["logsnr"][0] if "logsnr" in batch else None
         terms = self.compute_terms(
             params, variables, select_modelled(batch), label, key, train, text, logsnr
         )
@@ -383,27 +389,27 @@ class Diffusion(Family):
         return Denoiser(self.net.denoiser(seen), self.width, classes, *settings)
 
     def _featurise(self, x: jax.Array) -> jax.Array:
-        """x [..., C] with its Fourier features after it, [..., C (1 + 2 F)]."""
+        """Append the Fourier features of x [..., C] to it: [..., C (1 + 2 F)]."""
         angles = [2**n * math.pi * x for n in self.fourier]
         return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
 
     def _make_inputs(
         self, label: jax.Array | None, augmented: jax.Array | None, text: jax.Array | None = None
     ) -> dict[str, Any]:
-        """The conditions of the network apart from the time, as keyword arguments."""
+        """Return the network's conditions other than time, as keyword arguments."""
         given = {"label": label, "text": text, "augment": augmented}
         return {name: value for name, value in given.items() if value is not None}
 
     def _count_classes(self, params: Params) -> int:
-        """The number of labels, which is the null label."""
+        """Return the number of labels, which is also the null label."""
         return len(params["net"]["label"]["embedding"]) - 1 if self.conditional else 0
 
 
 def _expand_dims(a: jax.Array, x: jax.Array) -> jax.Array:
-    """a [B] with axes of length 1 after it, so that it broadcasts with x [B, ...]."""
+    """Append axes of length 1 to a [B], so that it broadcasts with x [B, ...]."""
     return a.reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _sum_examples(x: jax.Array) -> jax.Array:
-    """[B, ...] -> [B]."""
+    """Sum x [B, ...] over the entries of each example: [B]."""
     return x.reshape(len(x), -1).sum(-1)

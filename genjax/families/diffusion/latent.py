@@ -34,35 +34,36 @@ AUTOENCODER = "autoencoder"
 
 @runtime_checkable
 class Autoencoder(Protocol):
-    """What diffusion needs of a ``VAE`` or ``VQVAE``."""
+    """What a latent diffusion needs from a ``VAE`` or ``VQVAE``."""
 
     def to_latents(
         self, params: Params, variables: Variables, x: jax.Array, key: jax.Array
     ) -> jax.Array:
-        """Latents [B, ...] of x [B, ...], drawn where they are random."""
+        """Return latents [B, ...] of x [B, ...], drawn if they are random."""
         ...
 
     def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
-        """The mean [B, ...] of what latents [B, ...] represent."""
+        """Decode latents [B, ...] to the mean of p(x | z), [B, ...]."""
         ...
 
     def latent_moments(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
-        """Mean and standard deviation of latents, as they broadcast with them."""
+        """Return the mean and standard deviation of latents, in a shape that broadcasts with
+        them.
+        """
         ...
 
 
 @checks.frozen
 class LatentDiffusion(Continued):
-    """A diffusion of the standardised latents of an autoencoder, which stays as its own run left
-    it.
+    """A diffusion over the standardised latents of a trained, frozen autoencoder.
 
-    Latents of a VQ-VAE are those before it quantises; samples are quantised when they are decoded.
-    The metrics are those of the diffusion, per entry of the latents.
+    Latents of a VQ-VAE are taken before quantisation; samples are quantised when decoded. Metrics
+    are those of the diffusion, per entry of the latents.
 
     Attributes:
-      autoencoder: the run directory of a ``VAE`` or ``VQVAE`` of the same data.
-      diffusion: of the latents, with a network for their shape: a grid [h, w, D] is an image to it,
-        a vector points.
+      autoencoder: run directory of a ``VAE`` or ``VQVAE`` of the same data.
+      diffusion: diffusion over the latents, with a network for their shape: images for a grid [h,
+          w, D], points for a vector.
     """
 
     autoencoder: Component = "runs/vqvae_mnist"
@@ -71,12 +72,14 @@ class LatentDiffusion(Continued):
     def __post_init__(self) -> None:
         if self.diffusion.sampler.clip:
             raise UserError(
-                "sampler.clip holds images within [-1, 1], and latents have no such limits"
+                "sampler.clip must be False for latents, which are not limited to [-1, 1]",
+                "sampler.clip",
             )
         if self.diffusion.augment.size:
             raise UserError(
-                "diffusion.augment turns images, not their latents; augment the autoencoder's "
-                "training"
+                "diffusion.augment must be off: it is for images, not latents; augment the "
+                "autoencoder's training",
+                "diffusion.augment",
             )
 
     @property
@@ -87,20 +90,21 @@ class LatentDiffusion(Continued):
         run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
         if not isinstance(family, Autoencoder):
             raise UserError(
-                f"the run {run_dir} is a {type(family).__name__}; latents are those of a VAE or "
-                "VQVAE"
+                f"autoencoder must be a run of a VAE or VQVAE, but {run_dir} is a "
+                f"{type(family).__name__}",
+                "autoencoder",
             )
         if is_conditional(family):
             raise UserError(
-                f"the autoencoder {run_dir} needs labels for its latents (conditional); take one "
-                "without"
+                f"autoencoder must not be conditional, but the latents of {run_dir} need labels",
+                "autoencoder",
             )
         others[AUTOENCODER].check(spec)
         return dataclasses.replace(self, autoencoder=family)
 
     @property
     def sampler(self) -> Denoising:
-        """How samples are drawn."""
+        """The sampling options of the diffusion."""
         return self.diffusion.sampler
 
     @property
@@ -110,7 +114,7 @@ class LatentDiffusion(Continued):
 
     @property
     def text(self) -> Any:
-        """What embeds the captions that the network sees; None for none."""
+        """The embedding of captions; None for a model without text."""
         return self.diffusion.text
 
     @property
@@ -122,10 +126,11 @@ class LatentDiffusion(Continued):
         return f"of standardised latents; {self.diffusion.protocol}"
 
     def check_sampler(self, options: Denoising) -> None:
-        """Refuse a sampler that this model cannot follow, with a ``UserError``."""
+        """Refuse sampling options that this model does not support, with a ``UserError``."""
         if options.clip:
             raise UserError(
-                "sampler.clip holds images within [-1, 1], and latents have no such limits"
+                "sampler.clip must be False for latents, which are not limited to [-1, 1]",
+                "sampler.clip",
             )
         self.diffusion.check_sampler(options)
 
@@ -169,7 +174,7 @@ class LatentDiffusion(Continued):
         return self.diffusion.describe_inputs(state, options)
 
     def _encode_batch(self, state: State, batch: Batch, key: jax.Array) -> Batch:
-        """The batch with standardised latents instead of what they represent."""
+        """Replace the data in the batch by their standardised latents."""
         frozen = state.frozen[AUTOENCODER]
         mean, deviation = self.autoencoder.latent_moments(frozen["variables"])
         z = self.autoencoder.to_latents(
@@ -185,5 +190,5 @@ class LatentDiffusion(Continued):
 
 
 def _entry(ndim: int) -> str:
-    """What a batch of latents of this many axes is to a diffusion."""
+    """Return the entry of a batch that holds latents with this many axes."""
     return "image" if ndim == 4 else "points"

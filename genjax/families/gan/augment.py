@@ -1,7 +1,6 @@
-"""Augmentations between data and discriminator, through which the generator's gradient passes.
+"""Differentiable augmentation in front of the discriminator.
 
-Zhao et al., arXiv 2006.10738; with a probability that follows the discriminator Karras et al.,
-arXiv 2006.06676.
+Zhao et al., arXiv 2006.10738; with an adaptive probability: Karras et al., arXiv 2006.06676.
 """
 
 from __future__ import annotations
@@ -20,16 +19,16 @@ Transform = Literal["flip", "rotation", "translation", "cutout", "color"]
 
 @checks.frozen
 class DiscriminatorAugment:
-    """What real and generated images go through before the discriminator sees them.
+    """Augmentation of real and generated images before the discriminator sees them.
 
     Attributes:
-      policy: transforms in their order, each of "flip" (left and right), "rotation" (by right
-        angles), "translation" (up to an eighth of the image), "cutout" (half of a side) and "color"
-        (brightness, contrast, saturation); none for nothing.
-      prob: of each transform and image; where it adapts, the one to start with.
-      target: adapts: the probability rises while the mean sign of the discriminator on real images
-        is above this, and falls below it; 0.6 in the paper. None keeps ``prob``.
-      images: that training sees while an adapting probability goes from 0 to 1.
+      policy: transforms, in order: "flip" (horizontal), "rotation" (by right angles), "translation"
+        (up to an eighth of the image), "cutout" (half of a side) and "color" (brightness, contrast,
+        saturation); empty for none.
+      prob: probability of each transform for each image; the initial one if it adapts.
+      target: mean sign of the discriminator on real images above which the probability rises, and
+        below which it falls; 0.6 in the paper. None keeps ``prob`` fixed.
+      images: number of images over which an adaptive probability can go from 0 to 1.
     """
 
     policy: tuple[Transform, ...] = ()
@@ -44,15 +43,16 @@ class DiscriminatorAugment:
         checks.between(self, 0, 1, "prob")
         if self.target is not None and not (self.policy and -1 < self.target < 1):
             raise UserError(
-                "augment.target is between -1 and 1, and needs a policy whose probability adapts"
+                f"augment.target must be between -1 and 1 and needs a policy, got {self.target}",
+                "augment.target",
             )
         checks.at_least(self, 1, "images")
 
     def __call__(self, key: jax.Array, images: jax.Array, prob: jax.Array | float) -> jax.Array:
-        """Images [B, H, W, C], each transform on each image with probability ``prob``."""
+        """Apply each transform to each of images [B, H, W, C] with probability ``prob``."""
         if self.policy and images.ndim != 4:
             raise UserError(
-                "augment.policy is for images; other data cannot be flipped or cut out so"
+                "augment.policy must be empty for data other than images", "augment.policy"
             )
         for number, name in enumerate(self.policy):
             whether, draw = jax.random.split(jax.random.fold_in(key, number))
@@ -62,9 +62,7 @@ class DiscriminatorAugment:
         return images
 
     def adapt(self, prob: jax.Array, sign: jax.Array, images: int) -> jax.Array:
-        """The probability after ``images`` more, on which the discriminator's mean sign was
-        ``sign``.
-        """
+        """Return the probability after ``images`` more images with a mean sign of ``sign``."""
         if self.target is None:
             return prob
         return jnp.clip(prob + jnp.sign(sign - self.target) * images / self.images, 0, 1)
@@ -74,16 +72,16 @@ def _flip(key: jax.Array, image: jax.Array) -> jax.Array:
     return image[:, ::-1]
 
 
-def _rotation(key: jax.Array, image: jax.Array) -> jax.Array:
-    """By 90, 180 or 270 degrees; of images that are not square by 180."""
+def _rotate(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Rotate by 90, 180 or 270 degrees; by 180 if the image is not square."""
     if image.shape[0] != image.shape[1]:
         return jnp.rot90(image, 2)
     turns = [lambda x, k=k: jnp.rot90(x, k) for k in (1, 2, 3)]
     return jax.lax.switch(jax.random.randint(key, (), 0, 3), turns, image)
 
 
-def _translation(key: jax.Array, image: jax.Array) -> jax.Array:
-    """Whole pixels, grey where nothing comes in."""
+def _translate(key: jax.Array, image: jax.Array) -> jax.Array:
+    """Shift by whole pixels, filling with grey."""
     height, width, _ = image.shape
     reach = jnp.array([height, width]) // 8
     down, right = jax.random.randint(key, (2,), -reach, reach + 1)
@@ -93,7 +91,7 @@ def _translation(key: jax.Array, image: jax.Array) -> jax.Array:
     return jnp.where(inside[..., None], moved, 0.0)
 
 
-def _cutout(key: jax.Array, image: jax.Array) -> jax.Array:
+def _cut_out(key: jax.Array, image: jax.Array) -> jax.Array:
     height, width, _ = image.shape
     row, column = jax.random.randint(key, (2,), 0, jnp.array([height, width]))
     rows = jnp.abs(jnp.arange(height) - row) < height / 4
@@ -101,7 +99,7 @@ def _cutout(key: jax.Array, image: jax.Array) -> jax.Array:
     return jnp.where((rows[:, None] & columns[None])[..., None], 0.0, image)
 
 
-def _color(key: jax.Array, image: jax.Array) -> jax.Array:
+def _change_color(key: jax.Array, image: jax.Array) -> jax.Array:
     brightness, saturation, contrast = jax.random.uniform(key, (3,))
     image = image + brightness - 0.5
     if image.shape[-1] > 1:
@@ -113,8 +111,8 @@ def _color(key: jax.Array, image: jax.Array) -> jax.Array:
 
 _TRANSFORMS: dict[Transform, Callable[[jax.Array, jax.Array], jax.Array]] = {
     "flip": _flip,
-    "rotation": _rotation,
-    "translation": _translation,
-    "cutout": _cutout,
-    "color": _color,
+    "rotation": _rotate,
+    "translation": _translate,
+    "cutout": _cut_out,
+    "color": _change_color,
 }

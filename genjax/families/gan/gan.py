@@ -1,11 +1,11 @@
-"""Generative adversarial networks (Goodfellow et al., arXiv 1406.2661), with the losses and cures
-that followed.
+"""Generative adversarial networks (Goodfellow et al., arXiv 1406.2661), with later losses and
+regularisation.
 
 Losses and penalties: ``genjax.families.gan.losses``. R1 and R2: Mescheder et al., arXiv 1801.04406,
 lazily as in Karras et al., arXiv 1912.04958. Projection of labels: Miyato & Koyama, arXiv
 1802.05637. Packing: Lin et al., arXiv 1712.04086. Minibatch standard deviation and growing
 resolution: Karras et al., arXiv 1710.10196. Rows of tables: Xu et al., arXiv 1907.00503, without
-their vector of conditions.
+their conditional vector.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from genjax.families.diffusion.conditioning import describe_label
 from genjax.families.gan import losses as adversarial
 from genjax.families.gan.augment import DiscriminatorAugment
 from genjax.families.gan.losses import GANLoss
-from genjax.families.gan.players import NORMALISED, Nets, Normalised, row_key
+from genjax.families.gan.players import NORMALISED, Nets, Normalised, derive_category_key
 from genjax.family import (
     Batch,
     Family,
@@ -45,18 +45,20 @@ from genjax.nets.gan.progressive import Progressive
 from genjax.nets.mlp import MLPBackbone
 from genjax.optim import Rules
 
-LEAST_SPREAD = 0.02  # of fakes over real examples; below it the generator counts as constant
+LEAST_SPREAD = (
+    0.02  # spread of fakes over that of real examples; below it the generator has collapsed
+)
 
 
 @checks.frozen
 class LatentSampler:
-    """Draws from the generator.
+    """Sampling options of a GAN.
 
     Attributes:
-      truncation: latents beyond this many standard deviations are drawn again; None draws from the
-        whole normal.
-      label: of a class-conditional model: this one, by number or name; None for all in turn, again
-        in every 256 samples.
+      truncation: number of standard deviations at which the normal latents are truncated; None for
+        none.
+      label: label to draw in a class-conditional model, by number or name; None draws all in turn,
+        starting over every 256 samples.
     """
 
     truncation: float | None = None
@@ -68,41 +70,41 @@ class LatentSampler:
 
 @checks.frozen
 class GAN(Family):
-    """Two players: a generator of samples from Gaussian latents, and a discriminator that tells
-    them from data.
+    """A generator of samples from Gaussian latents, and a discriminator that tells them from real
+    data.
 
-    ``Experiment.optimizer`` is ``Players``, an optimizer for each. Of its metrics ``loss`` is the
-    generator's; ``accuracy_real`` and ``accuracy_fake`` are the discriminator's (of a loss without
-    a boundary the share of pairs that it puts in order), ``penalty`` what regularises it;
-    ``oscillation`` and ``fake_spread`` are explained in ``genjax.families.gan.losses``. Batch
-    normalisation and ``minibatch_std`` couple rows: microbatches then differ from the whole batch.
+    ``Experiment.optimizer`` is ``Players``, an optimizer for each. Among the metrics, ``loss`` is
+    the generator's; ``accuracy_real`` and ``accuracy_fake`` are the discriminator's (for a loss
+    without a decision boundary, the share of pairs in the right order), and ``penalty`` is its
+    regularisation. For ``oscillation`` and ``fake_spread`` see ``genjax.families.gan.losses``.
+    Batch norm and ``minibatch_std`` couple the rows of a batch, so microbatches differ from the
+    whole batch.
 
     Attributes:
-      latent_dim: latent variables.
+      latent_dim: number of latents.
       generator: ``MLPGenerator``, ``ConvGenerator``, ``ResNetGenerator`` or ``Progressive``.
       discriminator: ``MLPBackbone``, ``MaxoutBackbone``, ``ConvBackbone``, ``ResNetDiscriminator``
         or ``Progressive``.
       loss: "non_saturating", "minimax", "wasserstein", "hinge", "least_squares" or "relativistic".
-      label_smoothing: real examples are to be called real with one minus this; for the first two
-        losses.
-      gradient_penalty: weight of (slope - 1)^2 between real and fake, for the Wasserstein loss; 10
-        in the paper.
-      weight_clip: the discriminator's parameters are cut to plus and minus this, for the
-        Wasserstein loss.
-      r1: weight of half the squared slope at real examples.
-      r2: and at fakes.
-      penalty_every: steps from one penalty to the next, which counts as many times; the same in
-        expectation.
-      spectral_norm: which nets have their matrices divided by their largest singular value.
-      minibatch_std: the discriminator sees how much its features vary over the batch.
-      pack: examples that the discriminator judges as one.
-      conditional: both players see the label.
-      augment: what images go through before the discriminator.
-      init_std: all matrices start as normals of this standard deviation; None leaves that to the
-        nets.
-      temperature: of the softmax by which the categories of a table are drawn; the lower, the
-        harder.
-      sampler: how samples are drawn.
+      label_smoothing: amount by which the target of real examples is lowered from 1, for the first
+        two losses.
+      gradient_penalty: weight of (gradient norm - 1)^2 between real and fake, for the Wasserstein
+        loss; 10 in the paper.
+      weight_clip: limit to which the discriminator's parameters are clipped, for the Wasserstein
+        loss.
+      r1: weight of half the squared gradient norm at real examples.
+      r2: the same at fakes.
+      penalty_every: interval between penalties, in steps; each is multiplied by it.
+      spectral_norm: nets whose matrices are divided by their largest singular value.
+      minibatch_std: whether the discriminator sees how much its features vary over the batch.
+      pack: number of examples that the discriminator judges together.
+      conditional: whether both players see the label.
+      augment: augmentation in front of the discriminator.
+      init_std: standard deviation of the initial weights of all matrices; None for the defaults of
+        the nets.
+      temperature: temperature of the Gumbel-softmax that draws the categories of a table; lower is
+        closer to one-hot.
+      sampler: sampling options.
     """
 
     latent_dim: int = 64
@@ -143,30 +145,31 @@ class GAN(Family):
         checks.above(self, 0, "temperature")
         if self.pack > 1 and (self.conditional or self.nets.progressive):
             raise UserError(
-                "pack above 1 judges examples together: not with labels or a growing resolution"
+                f"pack must be 1 with labels or a growing resolution, got {self.pack}", "pack"
             )
         if self.nets.progressive != isinstance(self.discriminator, Progressive):
             raise UserError(
-                "a growing resolution needs Progressive for both, generator and discriminator"
+                "generator and discriminator must both be Progressive, or neither", "generator"
             )
         self._check_loss()
 
     def _check_loss(self) -> None:
         wasserstein = self.loss == "wasserstein"
         if self.label_smoothing and self.loss not in ("non_saturating", "minimax"):
-            raise UserError(f"label_smoothing is for a cross-entropy, not for the {self.loss} loss")
+            raise UserError(
+                f"label_smoothing must be 0 for the {self.loss} loss", "label_smoothing"
+            )
         if self.gradient_penalty and not wasserstein:
             raise UserError(
-                "gradient_penalty holds the slope of a Wasserstein critic at 1; for the "
-                f"{self.loss} loss take r1 or r2"
+                f"gradient_penalty must be 0 for the {self.loss} loss: use r1 or r2",
+                "gradient_penalty",
             )
         if self.weight_clip is not None and not wasserstein:
-            raise UserError(
-                f"weight_clip bounds a Wasserstein critic; it does not fit the {self.loss} loss"
-            )
+            raise UserError(f"weight_clip must be None for the {self.loss} loss", "weight_clip")
         if self.weight_clip is not None and self.gradient_penalty:
             raise UserError(
-                "weight_clip and gradient_penalty bound the same slope: take one of them"
+                "weight_clip and gradient_penalty exclude one another: set one of them",
+                "weight_clip",
             )
         bounded = (
             self.gradient_penalty
@@ -177,20 +180,24 @@ class GAN(Family):
         )
         if wasserstein and not bounded:
             raise UserError(
-                "a Wasserstein critic is unbounded: give gradient_penalty, weight_clip, r1, r2 or "
-                "spectral_norm"
+                'loss="wasserstein" needs gradient_penalty, weight_clip, r1, r2 or spectral_norm',
+                "loss",
             )
         if self.penalty_every > 1 and not self._penalised:
-            raise UserError("penalty_every above 1 needs a penalty: gradient_penalty, r1 or r2")
+            raise UserError(
+                "penalty_every must be 1 without a penalty (gradient_penalty, r1 or r2), got "
+                f"{self.penalty_every}",
+                "penalty_every",
+            )
         if self.augment.target is not None and not adversarial.has_boundary(self.loss):
             raise UserError(
-                f"augment.target needs logits whose sign says real or fake, unlike the {self.loss} "
-                "loss"
+                f"augment.target must be None for the {self.loss} loss, which has no boundary",
+                "augment.target",
             )
 
     @property
     def nets(self) -> Nets:
-        """What the players compute."""
+        """The networks of both players."""
         return Nets(
             self.latent_dim,
             self.generator,
@@ -207,13 +214,13 @@ class GAN(Family):
         return bool(self.gradient_penalty or self.r1 or self.r2)
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """Fakes that hardly differ: the generator makes one example of all latents."""
+        """Report fakes that hardly differ: the generator maps all latents to one example."""
         spread = numbers.get("fake_spread", math.inf)
         if not spread < LEAST_SPREAD:
             return {}
         return {
             "fake_spread": "the generator has collapsed: its examples vary "
-            f"{100 * spread:.2g} % as much as the real ones, so all latents give nearly one "
+            f"{100 * spread:.2g} % as much as the real ones, so all latents give nearly the same "
             "example; lower the learning rates, or regularise the discriminator (r1, "
             "spectral_norm, pack)"
         }
@@ -232,15 +239,18 @@ class GAN(Family):
         params, variables = self.nets.init(key, example, spec, self.init_std)
         if self._penalised and variables["batch_stats"]["discriminator"]:
             raise UserError(
-                "a penalty on each example's slope needs a discriminator without batch "
-                "normalisation"
+                "a gradient penalty (gradient_penalty, r1 or r2) needs a discriminator without "
+                "batch norm"
             )
-        game = {"augment_prob": jnp.float32(self.augment.prob), "gauges": adversarial.no_gauges()}
+        game = {
+            "augment_prob": jnp.float32(self.augment.prob),
+            "gauges": adversarial.start_gauges(),
+        }
         return params, variables | game
 
     def eval_state(self, state: State) -> State:
-        """Averaged parameters get batch statistics of their own: the moving ones belong to the
-        live parameters.
+        """Return the state for evaluation. Averaged parameters get batch statistics of their own,
+        as the moving ones fit only the live parameters.
         """
         state = super().eval_state(state)
         if state.ema is None or not state.variables["batch_stats"]["generator"]:
@@ -255,17 +265,17 @@ class GAN(Family):
                 "a GAN has two players: optimizer=Players(generator=..., discriminator=...)"
             )
         if self.conditional and "other_label" in batch:
-            raise UserError("a class-conditional GAN takes one label an example: no Mixup")
+            raise UserError("a class-conditional GAN takes one label per example: no Mixup")
         state = state.replace(variables=self.nets.set_stage(state.variables, batch))
-        shares = self._split_batch(batch, optimizer["discriminator"].repeats)
+        shares = self.nets.split_batch(batch, optimizer["discriminator"].repeats)
         state, critic = self._discriminator_steps(state, shares, optimizer, axis)
 
         last = jax.tree.map(lambda x: x[-1], shares)
-        # The generator answers for the very fakes that the discriminator saw last; XLA makes them
+        # The generator is trained on the fakes that the discriminator saw last; XLA computes them
         # once.
         key = jax.random.fold_in(state.step_key, len(shares["mask"]) - 1)
-        judge = optimizer["discriminator"].cast_params(state.params["discriminator"])
-        loss = functools.partial(self._generator_loss, judge, axis)
+        discriminator = optimizer["discriminator"].cast_params(state.params["discriminator"])
+        loss = functools.partial(self._generator_loss, discriminator, axis)
         state, metrics = gradient_step(
             loss, optimizer, state, last, key, part="generator", axis=axis
         )
@@ -274,10 +284,10 @@ class GAN(Family):
         real, fake = critic["accuracy_real"].value, critic["accuracy_fake"].value
         gauges, prob = state.variables["gauges"], state.variables["augment_prob"]
         moving = adversarial.update_gauges(gauges, logit, square, real, fake)
-        # The augmentation follows the sign of real logits, of the packs of all devices.
+        # The augmentation adapts to the sign of real logits, over all devices.
         rows = batch["mask"].size * (1 if axis is None else jax.lax.axis_size(axis))
         updated = moving, self.augment.adapt(prob, 2 * real - 1, rows)
-        moving, prob = jax.tree.map(  # a step that is not finite tells nothing
+        moving, prob = jax.tree.map(  # skipped steps do not count
             lambda new, old: jnp.where(critic["skipped"].sum > 0, old, new), updated, (gauges, prob)
         )
         changed = state.variables | {"gauges": moving, "augment_prob": prob}
@@ -331,10 +341,10 @@ class GAN(Family):
     def _discriminator_steps(
         self, state: State, shares: Batch, optimizer: Rules, axis: str | None
     ) -> tuple[State, Metrics]:
-        """An update on each share [R, B, ...] of the batch, and the sums of their metrics."""
-        maker = optimizer["generator"].cast_params(state.params["generator"])
+        """Update the discriminator on each share [R, B, ...] of the batch, and sum the metrics."""
+        generator = optimizer["generator"].cast_params(state.params["generator"])
         due = state.step % self.penalty_every == 0
-        loss = functools.partial(self._discriminator_loss, maker, due, axis)
+        loss = functools.partial(self._discriminator_loss, generator, due, axis)
 
         def one(state: State, piece: Any) -> tuple[State, Metrics]:
             share, number = piece
@@ -357,7 +367,7 @@ class GAN(Family):
 
     def _discriminator_loss(
         self,
-        maker: Params,
+        generator: Params,
         due: jax.Array,
         axis: str | None,
         params: Params,
@@ -365,24 +375,26 @@ class GAN(Family):
         batch: Batch,
         key: jax.Array,
     ) -> tuple[Metrics, Variables]:
-        """``maker``: the generator's parameters; ``due``: whether a penalty is."""
+        """Compute the discriminator's loss; ``generator`` is the generator's parameters, ``due``
+        whether a penalty is.
+        """
         keys = jax.random.split(key, 5)
         x, label, mask = select_modelled(batch, variables), self._get_label(batch), batch["mask"]
-        maker, _ = self.nets.normalise("generator", maker, variables, False)
-        z, drawn = self.nets.draw_latents(keys[0], len(x)), row_key(keys[0])
+        generator, _ = self.nets.normalise("generator", generator, variables, False)
+        z, drawn = self.nets.draw_latents(keys[0], len(x)), derive_category_key(keys[0])
         fake, _ = self.nets.generate(
-            maker, variables, z, label, x.shape, axis, key=drawn, train=True
+            generator, variables, z, label, x.shape, axis, key=drawn, train=True
         )
         x, fake = (
             self.augment(k, each, variables["augment_prob"])
             for k, each in ((keys[1], x), (keys[2], fake))
         )
         params, variables = self.nets.normalise("discriminator", params, variables, True)
-        judge = functools.partial(
+        discriminator = functools.partial(
             self.nets.discriminate, params, label=label, mask=mask, axis=axis, key=keys[3]
         )
-        real_logits, variables = judge(variables, x)
-        fake_logits, variables = judge(variables, fake)
+        real_logits, variables = discriminator(variables, x)
+        fake_logits, variables = discriminator(variables, fake)
 
         packs = self.nets.pack_mask(mask)
         losses = adversarial.discriminator_loss(
@@ -399,7 +411,7 @@ class GAN(Family):
 
             def penalty() -> jax.Array:
                 return self.penalty_every * self._penalty(
-                    lambda x: judge(variables, x)[0], x, fake, keys[4]
+                    lambda x: discriminator(variables, x)[0], x, fake, keys[4]
                 )
 
             penalties = jax.lax.cond(due, penalty, lambda: jnp.zeros_like(losses))
@@ -414,7 +426,7 @@ class GAN(Family):
         fake: jax.Array,
         key: jax.Array,
     ) -> jax.Array:
-        """What is added to the discriminator's loss, for each pack [B / pack]."""
+        """Return the penalty on the discriminator's loss, for each pack: [B / pack]."""
         total = jnp.zeros(len(real) // self.pack)
         slope = functools.partial(adversarial.squared_gradient_norm, critic, pack=self.pack)
         if self.gradient_penalty:
@@ -427,26 +439,32 @@ class GAN(Family):
 
     def _generator_loss(
         self,
-        judge: Params,
+        discriminator: Params,
         axis: str | None,
         params: Params,
         variables: Variables,
         batch: Batch,
         key: jax.Array,
     ) -> tuple[Metrics, Variables]:
-        """``judge``: the discriminator's parameters, which see these fakes with the statistics
-        of this batch.
+        """Compute the generator's loss; ``discriminator`` is the discriminator's parameters,
+        applied with the statistics of this batch.
         """
         keys = jax.random.split(key, 5)  # as the discriminator's loss does
         x, label, mask = select_modelled(batch, variables), self._get_label(batch), batch["mask"]
         params, variables = self.nets.normalise("generator", params, variables, True)
-        z, drawn = self.nets.draw_latents(keys[0], len(x)), row_key(keys[0])
+        z, drawn = self.nets.draw_latents(keys[0], len(x)), derive_category_key(keys[0])
         fake, variables = self.nets.generate(
             params, variables, z, label, x.shape, axis, key=drawn, train=True
         )
-        judge, _ = self.nets.normalise("discriminator", judge, variables, False)
+        discriminator, _ = self.nets.normalise("discriminator", discriminator, variables, False)
         logits = functools.partial(
-            self.nets.discriminate, judge, variables, label=label, mask=mask, axis=axis, key=keys[3]
+            self.nets.discriminate,
+            discriminator,
+            variables,
+            label=label,
+            mask=mask,
+            axis=axis,
+            key=keys[3],
         )
         fake_logits, _ = logits(self.augment(keys[2], fake, variables["augment_prob"]))
         real_logits = fake_logits
@@ -458,19 +476,6 @@ class GAN(Family):
             spread = jax.lax.stop_gradient(adversarial.measure_spread(fake, x, axis))
             metrics["spread"] = Mean(spread, jnp.ones(()))
         return metrics, variables
-
-    def _split_batch(self, batch: Batch, repeats: int) -> Batch:
-        """The batch in one part for each step of the discriminator, [R, B / R, ...]."""
-        rows = len(batch["mask"])
-        if rows % (repeats * self.pack):
-            raise UserError(
-                f"a device's {rows} examples do not divide into {repeats} discriminator step(s) of "
-                f"packs of {self.pack}"
-            )
-        # Row i goes to part i % R: a sharded batch stays where it is.
-        return jax.tree.map(
-            lambda x: jnp.moveaxis(x.reshape(-1, repeats, *x.shape[1:]), 1, 0), dict(batch)
-        )
 
     def _get_label(self, batch: Batch) -> jax.Array | None:
         return labels(batch) if self.conditional else None

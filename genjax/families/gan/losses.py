@@ -1,5 +1,4 @@
-"""The losses of two players, [B] in and [B] out, the slope of a critic for penalties, and gauges of
-a game.
+"""Adversarial losses ([B] in and [B] out), gradient penalties, and gauges of training.
 
 Minimax and non-saturating: Goodfellow et al., arXiv 1406.2661. Wasserstein: Arjovsky et al., arXiv
 1701.07875. Least squares: Mao et al., arXiv 1611.04076. Hinge: Lim & Ye, arXiv 1705.02894.
@@ -17,7 +16,7 @@ import jax.numpy as jnp
 
 Gauges = Mapping[str, jax.Array]
 GAUGED = ("logit", "swing", "variance", "real", "fake", "weight")
-MEMORY = 0.99  # what the gauges keep of themselves in a step: they look back about 100 steps
+MEMORY = 0.99  # decay of the gauges per step: they average about 100 steps
 
 GANLoss = Literal[
     "non_saturating", "minimax", "wasserstein", "hinge", "least_squares", "relativistic"
@@ -27,10 +26,10 @@ GANLoss = Literal[
 def discriminator_loss(
     loss: GANLoss, real: jax.Array, fake: jax.Array, smoothing: float = 0.0
 ) -> jax.Array:
-    """What the discriminator pays for its logits on a real and a fake example each.
+    """Return the discriminator's loss for its logits on real and on fake examples.
 
     ``smoothing`` lowers the target of real examples to 1 - smoothing (one-sided: Salimans et al.,
-    arXiv 1606.03498); it is for the two losses of cross-entropy.
+    arXiv 1606.03498); it is for the two cross-entropy losses.
     """
     match loss:
         case "non_saturating" | "minimax":
@@ -50,8 +49,8 @@ def discriminator_loss(
 
 
 def generator_loss(loss: GANLoss, fake: jax.Array, real: jax.Array) -> jax.Array:
-    """What the generator pays for the discriminator's logits on its fakes; only the
-    relativistic loss looks at real.
+    """Return the generator's loss for the discriminator's logits on fakes; only the relativistic
+    loss uses ``real``.
     """
     match loss:
         case "non_saturating":
@@ -67,16 +66,16 @@ def generator_loss(loss: GANLoss, fake: jax.Array, real: jax.Array) -> jax.Array
 
 
 def has_boundary(loss: GANLoss) -> bool:
-    """Whether a logit by itself says real or fake; otherwise only the difference of two means
-    anything.
+    """Return whether a single logit says real or fake; if not, only differences of logits have a
+    meaning.
     """
     return loss not in ("wasserstein", "relativistic")
 
 
 def hits(loss: GANLoss, real: jax.Array, fake: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Whether the discriminator is right, 0 or 1, about each real and each fake example.
+    """Return 1 where the discriminator is right, else 0, for each real and each fake example.
 
-    Without a boundary that is whether it puts them in order, for both alike.
+    Without a boundary, both are 1 where the real logit exceeds the fake one.
     """
     if not has_boundary(loss):
         ordered = (real > fake).astype(jnp.float32)
@@ -102,8 +101,8 @@ def measure_spread(fake: jax.Array, real: jax.Array, axis: str | None = None) ->
 def squared_gradient_norm(
     critic: Callable[[jax.Array], jax.Array], x: jax.Array, pack: int = 1
 ) -> jax.Array:
-    """Squared norm [B / pack] of the gradient of each logit with respect to the examples x [B, ...]
-    that it judges.
+    """Return the squared norm [B / pack] of the gradient of each logit with respect to its examples
+    x [B, ...].
 
     ``critic`` packs row i with rows i + B / pack, i + 2 B / pack, ...
     """
@@ -112,39 +111,39 @@ def squared_gradient_norm(
 
 
 def gradient_penalty(squared_slope: jax.Array) -> jax.Array:
-    """(slope - 1)^2, the gradient penalty (Gulrajani et al., arXiv 1704.00028)."""
-    return jnp.square(jnp.sqrt(squared_slope + 1e-12) - 1)  # a root has no slope of its own at 0
+    """Return (slope - 1)^2, the gradient penalty (Gulrajani et al., arXiv 1704.00028)."""
+    return jnp.square(jnp.sqrt(squared_slope + 1e-12) - 1)  # the root has no gradient at 0
 
 
 def interpolate(key: jax.Array, real: jax.Array, fake: jax.Array, pack: int = 1) -> jax.Array:
-    """A random point on the line from each fake [B, ...] to its real example, the same share
-    for all of a pack.
+    """Draw a point on the line from each fake [B, ...] to its real example, at the same fraction
+    within a pack.
     """
     share = jax.random.uniform(key, (real.shape[0] // pack, *(1,) * (real.ndim - 1)))
     return fake + jnp.concatenate([share] * pack) * (real - fake)
 
 
-def no_gauges() -> Gauges:
-    """Before the first step."""
+def start_gauges() -> Gauges:
+    """Return the gauges before the first step."""
     return {name: jnp.zeros(()) for name in GAUGED}
 
 
 def update_gauges(
     gauges: Gauges, logit: jax.Array, square: jax.Array, real: jax.Array, fake: jax.Array
 ) -> Gauges:
-    """Moving averages after one more step.
+    """Update the moving averages by one step.
 
     Args:
-      logit: the mean of the discriminator's logits on fakes.
-      square: the mean of their squares.
-      real: its accuracy on real examples.
-      fake: and on fakes.
+      logit: mean of the discriminator's logits on fakes.
+      square: mean of their squares.
+      real: accuracy on real examples.
+      fake: accuracy on fakes.
     """
     weight = MEMORY * gauges["weight"] + (1 - MEMORY)
     away = logit - gauges["logit"]
     mean = gauges["logit"] + (1 - MEMORY) / weight * away
-    # From the old and the new mean, as Welford did: exactly 0 while nothing swings, however large
-    # the logits are.
+    # Welford's formula, from the old and the new mean: exactly 0 for constant logits, however
+    # large.
     now = {
         "swing": away * (logit - mean),
         "variance": square - jnp.square(logit),
@@ -156,19 +155,19 @@ def update_gauges(
 
 
 def accuracies(gauges: Gauges) -> tuple[jax.Array, jax.Array]:
-    """The discriminator's accuracy on real examples and on fakes, over the last steps; 0
-    before the first.
+    """Return the discriminator's accuracy on real examples and on fakes over recent steps; 0 before
+    the first.
     """
     weight = jnp.maximum(gauges["weight"], 1e-12)
     return gauges["real"] / weight, gauges["fake"] / weight
 
 
 def oscillation(gauges: Gauges) -> jax.Array:
-    """How far the mean logit on fakes swings from step to step, in standard deviations of logits
-    within a batch.
+    """Measure how far the mean logit on fakes swings between steps, in standard deviations of
+    logits within a batch.
 
-    Where two players chase each other around an equilibrium, the verdict on all fakes turns as one:
-    well above 1. A game that holds still swings by no more than the error of a batch's mean, 1 /
+    If the players chase each other around an equilibrium, the logits of all fakes change together
+    and this is well above 1. In stable training it is about the error of a batch's mean, 1 /
     sqrt(B).
     """
     return jnp.sqrt(jnp.maximum(gauges["swing"], 0) / jnp.maximum(gauges["variance"], 1e-12))

@@ -1,6 +1,4 @@
-"""What the two players of an adversarial game compute; how they learn is in
-``genjax.families.gan.gan``.
-"""
+"""The networks of generator and discriminator; ``genjax.families.gan.gan`` trains them."""
 
 from __future__ import annotations
 
@@ -29,13 +27,13 @@ NORMALISED: dict[Normalised, tuple[str, ...]] = {
     "discriminator": ("discriminator",),
     "both": ("discriminator", "generator"),
 }
-STANDING = 512  # latents whose statistics stand in for the moving ones of averaged parameters
+STANDING = 512  # latents used to measure the batch statistics of averaged parameters
 
 
 @dataclass(frozen=True)
 class Nets:
-    """Generator and discriminator as functions of parameters and variables; see ``GAN`` for
-    the fields.
+    """Generator and discriminator as functions of parameters and variables. For the fields see
+    ``GAN``.
     """
 
     latent_dim: int
@@ -55,9 +53,7 @@ class Nets:
     def init(
         self, key: jax.Array, example: Batch, spec: Spec, std: float | None
     ) -> tuple[Params, Variables]:
-        """Parameters and variables of both; ``std`` that of all matrices, None for what the
-        nets choose.
-        """
+        """Initialise parameters and variables of both; ``std`` is ``GAN.init_std``."""
         classes = (spec.classes or 0) if self.conditional else 0
         keys = iter(jax.random.split(key, 6))
         z = jnp.zeros((1, self.latent_dim * (2 if classes else 1)))
@@ -79,7 +75,7 @@ class Nets:
             "discriminator": params["discriminator"],
         }
         vectors = {
-            part: spectral.vectors(matrices[part], next(keys))
+            part: spectral.draw_vectors(matrices[part], next(keys))
             for part in NORMALISED[self.spectral_norm]
         }
         stats = {
@@ -103,9 +99,10 @@ class Nets:
         key: jax.Array,
         train: bool,
     ) -> tuple[jax.Array, Any]:
-        """Fakes [B, ...] of a ``shape`` and the variables with the generator's new statistics.
+        """Generate fakes of a ``shape`` [B, ...]; also return the variables with updated batch
+        statistics.
 
-        The ``key`` draws the categories of a table; other fakes depend on ``z`` alone.
+        The ``key`` draws the categories of a table; other data depend on ``z`` alone.
         """
         full = variables["mean"].shape
         if label is not None:
@@ -139,8 +136,8 @@ class Nets:
         axis: str | None = None,
         key: jax.Array | None = None,
     ) -> tuple[jax.Array, Any]:
-        """Of packs [B / pack], and the variables with the discriminator's new statistics; a
-        key says training.
+        """Return the logits of packs, [B / pack], and the variables with updated batch statistics;
+        a key means training.
         """
         packed = jnp.concatenate(jnp.split(x, self.pack), axis=-1)
         classes = len(params["label"]["embedding"]) if self.conditional else 0
@@ -166,7 +163,7 @@ class Nets:
         label: jax.Array | None,
         truncation: float | None,
     ) -> jax.Array:
-        """``n`` samples at the resolution of the data."""
+        """Draw ``n`` samples at the resolution of the data."""
         z, full = self.draw_latents(key, n, truncation), state.variables["mean"].shape
         params, variables = self.normalise(
             "generator", state.params["generator"], state.variables, False
@@ -174,7 +171,7 @@ class Nets:
 
         def at(size: tuple[int, ...]) -> jax.Array:
             x, _ = self.generate(
-                params, variables, z, label, (n, *size), key=row_key(key), train=False
+                params, variables, z, label, (n, *size), key=derive_category_key(key), train=False
             )
             return x
 
@@ -194,13 +191,29 @@ class Nets:
         return choose_labels(label, n, classes, state)
 
     def pack_mask(self, mask: jax.Array) -> jax.Array:
-        """1 where all examples of a pack are real, [B / pack]."""
+        """Return 1 where no example of a pack is padding, else 0: [B / pack]."""
         return mask.reshape(self.pack, -1).min(0)
+
+    def split_batch(self, batch: Batch, repeats: int) -> Batch:
+        """Split the batch into a part for each discriminator step, [R, B / R, ...]."""
+        rows = len(batch["mask"])
+        if rows % (repeats * self.pack):
+            raise UserError(
+                f"pack must divide the {rows} examples of a device in {repeats} discriminator "
+                f"step(s), got {self.pack}",
+                "pack",
+            )
+        # Row i goes to part i % R, so that a sharded batch does not move.
+        return jax.tree.map(
+            lambda x: jnp.moveaxis(x.reshape(-1, repeats, *x.shape[1:]), 1, 0), dict(batch)
+        )
 
     def normalise(
         self, part: str, params: Params, variables: Variables, iterate: bool
     ) -> tuple[Params, Variables]:
-        """A player's parameters as it uses them, and the variables with new singular vectors."""
+        """Apply spectral norm to a player's parameters, if requested; also return the updated
+        variables.
+        """
         if part not in NORMALISED[self.spectral_norm]:
             return params, variables
         matrices = params["net"] if part == "generator" else params
@@ -209,32 +222,34 @@ class Nets:
         return params, variables | {"spectral": variables["spectral"] | {part: vectors}}
 
     def set_stage(self, variables: Variables, batch: Batch) -> Any:
-        """The variables at the stage that the batch's resolution tells."""
+        """Set the stage in the variables to that of the batch's resolution."""
         shape, full = select_modelled(batch, variables).shape[1:], variables["mean"].shape
         sizes = self.generator.sizes(full) if self.progressive else (full[:2],)
         if shape[:2] not in sizes:
             reached = ", ".join("x".join(map(str, size)) for size in sizes)
-            raise UserError(f"the generator makes {reached}, not {'x'.join(map(str, shape[:2]))}")
+            raise UserError(
+                f"the resolution must be {reached}, got {'x'.join(map(str, shape[:2]))}"
+            )
         if not self.progressive:
             return variables
         fade = batch["fade"].max() if "fade" in batch else jnp.ones(())
         return variables | {"stage": jnp.int32(sizes.index(shape[:2])), "fade": fade}
 
     def resize_to_stage(
-        self, state: State, x: jax.Array, judged: Callable[[jax.Array], jax.Array]
+        self, state: State, x: jax.Array, judge: Callable[[jax.Array], jax.Array]
     ) -> jax.Array:
-        """``judged`` of images [B, H, W, C] brought down to the resolution that training has
+        """Apply ``judge`` to images [B, H, W, C], reduced to the resolution that training has
         reached.
         """
         if not self.progressive:
-            return judged(x)
+            return judge(x)
         count = len(self.generator.sizes(state.variables["mean"].shape))
-        stages = [lambda x, times=count - 1 - i: judged(downsample(x, times)) for i in range(count)]
+        stages = [lambda x, times=count - 1 - i: judge(downsample(x, times)) for i in range(count)]
         return jax.lax.switch(state.variables["stage"], stages, x)
 
     def measure_statistics(self, state: State) -> Any:
-        """Variables whose generator statistics are those of these parameters, measured over a
-        batch of latents.
+        """Measure the batch statistics of the generator over a batch of latents; return the updated
+        variables.
         """
         stats = state.variables["batch_stats"]["generator"]
         label = self.choose_label(state, STANDING, None)
@@ -263,8 +278,8 @@ class Nets:
         return Discriminator(backbone, classes, self.minibatch_std, axis)
 
 
-def row_key(key: jax.Array) -> jax.Array:
-    """For the categories of the fakes whose latents are drawn by ``key``."""
+def derive_category_key(key: jax.Array) -> jax.Array:
+    """Derive the key that draws the categories of fakes from that of their latents."""
     return jax.random.fold_in(key, 0)
 
 
@@ -274,7 +289,7 @@ def _set_stats(variables: Variables, part: str, changed: Any) -> Any:
 
 
 def _redraw_matrices(params: Params, key: jax.Array, std: float) -> Params:
-    """All matrices drawn again from normals."""
+    """Redraw all matrices from normals."""
     leaves, structure = jax.tree.flatten(params)
     keys = jax.random.split(key, len(leaves))
     drawn = [

@@ -1,4 +1,4 @@
-"""Attention between all places of a map or sequence, in a form that is fast on every platform."""
+"""Attention over all positions of a map or sequence, fast on every platform."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from jax import lax
 from genjax.errors import UserError
 from genjax.nets.conv.conv import Form, resolve_form
 
-SCORES = 2**17  # of a block: 512 kB in float32, which stay in a core's cache
+SCORES = 2**17  # scores of a block: 512 kB in float32, which fit in a core's cache
 
 
 def attention(query: jax.Array, key: jax.Array, value: jax.Array, form: Form = "auto") -> jax.Array:
-    """Softmax attention, scores scaled by 1/sqrt(D): [B, T, H, D], [B, S, H, D], [B, S, H, D] ->
-    [B, T, H, D].
+    """Apply softmax attention, scores scaled by 1/sqrt(D): [B, T, H, D], [B, S, H, D], [B, S, H, D]
+    -> [B, T, H, D].
 
-    On a CPU (`form="matmul"`) scores are worked through a few heads at a time and recomputed for
-    the gradient, as those of a batch leave the cache: forward and backward of 16 x 256 tokens x 16
-    heads x 8 take on one core 82 ms of CPU time, in eager PyTorch 77.
+    On a CPU (`form="matmul"`) scores are computed a few heads at a time and again for the gradient,
+    as those of a whole batch do not fit in the cache. Forward and backward of 16 x 256 tokens x 16
+    heads x 8 take 82 ms of CPU time on one core, 77 in eager PyTorch.
     """
     if resolve_form(form) == "lax":
         return jax.nn.dot_product_attention(query, key, value)
@@ -37,7 +37,7 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, form: Form = "
 
 
 def _blocks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
-    """`f` over as many of the leading axis [N, ...] as keep their scores in cache."""
+    """Map `f` over blocks of the leading axis [N, ...] whose scores fit in the cache."""
     n, tokens, keys = len(arrays[0]), arrays[0].shape[1], arrays[1].shape[1]
     size = max(m for m in range(1, n + 1) if n % m == 0 and (m == 1 or m * tokens * keys <= SCORES))
     out = lax.map(lambda block: f(*block), tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays))
@@ -45,7 +45,7 @@ def _blocks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 
 def _forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The mixed values [N, T, D] and the logarithm of the sum of exponentials [N, T, 1]."""
+    """Return the attended values [N, T, D] and the log-sum-exp of the scores [N, T, 1]."""
     scores = jnp.einsum("ntd,nsd->nts", q, k)
     top = scores.max(-1, keepdims=True)
     weights = jnp.exp(scores - top)
@@ -56,21 +56,19 @@ def _forward(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.A
 def _backward(
     q: jax.Array, k: jax.Array, v: jax.Array, out: jax.Array, log_total: jax.Array, g: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Gradients [N, T, D], and for keys and values [N, D, S]."""
+    """Return the gradients of queries [N, T, D], and of keys and values [N, D, S]."""
     weights = jnp.exp(jnp.einsum("ntd,nsd->nts", q, k) - log_total)
     slope = weights * (jnp.einsum("ntd,nsd->nts", g, v) - (g * out).sum(-1, keepdims=True))
-    weights, slope = lax.optimization_barrier(
-        (weights, slope)
-    )  # each is made once, for two readers
-    # The small matrix on the left, as XLA's product with a transposed [T, S] takes ten times
-    # longer.
+    # Each is used twice; the barrier keeps XLA from computing it twice.
+    weights, slope = lax.optimization_barrier((weights, slope))
+    # The small matrix comes first: XLA takes ten times longer to multiply by a transposed [T, S].
     dk, dv = jnp.einsum("ntd,nts->nds", q, slope), jnp.einsum("ntd,nts->nds", g, weights)
     return jnp.einsum("nts,nsd->ntd", slope, k), dk, dv
 
 
 @jax.custom_vjp
 def _attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-    """[N, T, D], [N, S, D], [N, S, D] -> [N, T, D]; reverse mode only."""
+    """Map [N, T, D], [N, S, D], [N, S, D] to [N, T, D]; reverse mode only."""
     return _blocks(_forward, q, k, v)[0]
 
 
@@ -85,11 +83,8 @@ def _attention_bwd(
     saved: tuple[jax.Array, ...], g: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     dq, dk, dv = _blocks(_backward, *saved, g)
-    return (
-        dq,
-        dk.swapaxes(1, 2),
-        dv.swapaxes(1, 2),
-    )  # not inside, where XLA would undo the order of the products
+    # Transposed out here: within a block XLA would undo the order of the products.
+    return dq, dk.swapaxes(1, 2), dv.swapaxes(1, 2)
 
 
 _attention.defvjp(_attention_fwd, _attention_bwd)
@@ -98,7 +93,7 @@ _attention.defvjp(_attention_fwd, _attention_bwd)
 class FlatDense(nn.Module):
     """A Dense over the last axis, computed on flat rows: [..., C] -> [..., features].
 
-    A Dense over several batch axes is far slower backward on a CPU.
+    On a CPU the gradient of a Dense over several batch axes is far slower.
     """
 
     features: int
@@ -115,9 +110,9 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al., arXiv 1706.03762): [B, T, C] -> the same.
 
     Attributes:
-        heads: Divides C.
-        zero: The last projection starts at 0, for a residual branch.
-        form: Of the attention, see `attention`.
+        heads: Number of heads; divides C.
+        zero: Whether the last projection starts at 0, as a residual branch should.
+        form: Implementation, see `attention`.
     """
 
     heads: int
@@ -135,6 +130,6 @@ class SelfAttention(nn.Module):
 
 
 def check_heads(width: int, heads: int) -> None:
-    """Refuse heads that do not share a width evenly."""
+    """Refuse a number of heads that does not divide the width."""
     if heads < 1 or width % heads:
         raise UserError(f"heads must be a divisor of {width} (width), got {heads}", "heads")

@@ -1,4 +1,4 @@
-"""Strided and transposed convolutions that are fast on every platform, and the coder made of
+"""Strided and transposed convolutions, fast on every platform, and the encoder and decoder made of
 them.
 """
 
@@ -24,19 +24,19 @@ _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def resolve_form(form: Form) -> Form:
-    """The form of a convolution for the target platform: XLA's own, or on a CPU gradients by matrix
+    """Return how gradients are computed on the target platform: by XLA, or on a CPU by matrix
     products.
     """
     if form != "auto":
         return form
-    # A step of a convolutional VAE (28x28, batch 128, 2 cores) compared with eager PyTorch: matmul
-    # 1.03, four parity convolutions for the transposed one 1.34; XLA's own transposed form was
-    # about 2.3 in an earlier run.
+    # Time of a convolutional VAE's step over eager PyTorch's (28x28, batch 128, 2 cores): matmul
+    # 1.03, four parity convolutions for the transposed one 1.34, XLA's own transposed form about
+    # 2.3.
     return "matmul" if target_platform() == "cpu" else "lax"
 
 
 def down_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Convolution of stride 2: [B, H, W, C], [K, K, C, F] (K even) -> [B, ceil(H/2), ceil(W/2), F].
+    """Convolve with stride 2: [B, H, W, C], [K, K, C, F] (K even) -> [B, ceil(H/2), ceil(W/2), F].
 
     Padding is K/2 - 1 on each side, and one more at the end of an odd axis.
     """
@@ -46,26 +46,26 @@ def down_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Transposed convolution of stride 2: [B, h, w, C], [K, K, C, F] (K even) -> [B, 2h, 2w, F].
+    """Apply a transposed convolution of stride 2: [B, h, w, C], [K, K, C, F] (K even) -> [B, 2h,
+    2w, F].
 
     As in `lax.conv_transpose` the kernel is not flipped; PyTorch's ConvTranspose2d(K, 2, K/2 - 1)
-    has it flipped in both spatial axes.
+    flips it in both spatial axes.
     """
     pad = kernel.shape[0] // 2
     return lax.conv_transpose(x, kernel, (2, 2), [(pad, pad)] * 2, dimension_numbers=_LAYOUT)
 
 
 def _windows(x: jax.Array, size: int) -> jax.Array:
-    """The windows that `down_lax` sees: [B, H, W, C] -> [B, h, w, K*K*C], taps ordered as in
+    """Return the windows that `down_lax` sees: [B, H, W, C] -> [B, h, w, K*K*C], taps ordered as in
     `_flat`.
     """
     t, p = size // 2, size // 2 - 1
     x = jnp.pad(x, ((0, 0), (p, p + x.shape[1] % 2), (p, p + x.shape[2] % 2), (0, 0)))
     b, height, width, c = x.shape
     x = x.reshape(b, height // 2, 2, width // 2, 2, c).transpose(0, 1, 3, 2, 4, 5)
-    x = x.reshape(
-        b, height // 2, width // 2, 4 * c
-    )  # each 2x2 block is one pixel, and the stride is one
+    # Each 2x2 block becomes one pixel, which makes the stride 1.
+    x = x.reshape(b, height // 2, width // 2, 4 * c)
     h, w = height // 2 - p, width // 2 - p
     return jnp.stack([x[:, i : i + h, j : j + w] for i in range(t) for j in range(t)], 3).reshape(
         b, h, w, -1
@@ -73,27 +73,30 @@ def _windows(x: jax.Array, size: int) -> jax.Array:
 
 
 def _flat(kernel: jax.Array) -> jax.Array:
-    """[K, K, C, F] -> [K*K*C, F], in the order of `_windows`."""
+    """Map [K, K, C, F] -> [K*K*C, F], in the order of `_windows`."""
     t, (c, f) = kernel.shape[0] // 2, kernel.shape[2:]
     return kernel.reshape(t, 2, t, 2, c, f).transpose(0, 2, 1, 3, 4, 5).reshape(-1, f)
 
 
 def _chunks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
-    """`f` over at most 32 rows at a time, its results stacked: [B, ...] -> [chunks, ...].
+    """Map `f` over at most 32 rows at a time and stack the results: [B, ...] -> [chunks, ...].
 
-    The windows of a whole batch (K*K/4 times its input) leave the cache, and past 32 MB are mapped
-    again in every step.
+    The windows of a whole batch (K*K/4 times its input) do not fit in the cache, and from 32 MB on
+    the memory is mapped again in every step.
     """
     batch = arrays[0].shape[0]
     rows = max(d for d in range(1, 33) if batch % d == 0)
     rows = rows if rows >= 8 else batch  # a prime batch
     pieces = tuple(a.reshape(-1, rows, *a.shape[1:]) for a in arrays)
-    unroll = batch // rows <= 4  # few: out of a loop XLA makes what is requested twice once
+    # Outside a loop XLA computes common subexpressions once.
+    unroll = batch // rows <= 4
     return lax.scan(lambda _, a: (None, f(*a)), None, pieces, unroll=unroll)[1]
 
 
 def _input_gradient(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax.Array:
-    """Gradient of `down_lax` for its input: [B, h, w, F] -> [B, H, W, C], overlaps added."""
+    """Return the gradient of `down_lax` for its input: [B, h, w, F] -> [B, H, W, C], overlaps
+    added.
+    """
     c = kernel.shape[2]
 
     def rows(g: jax.Array) -> jax.Array:
@@ -105,40 +108,40 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax
 
 
 def _weight(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
-    """Gradient of `down_lax` for its kernel: [B, H, W, C], [B, h, w, F] -> [K, K, C, F]."""
+    """Return the gradient of `down_lax` for its kernel: [B, H, W, C], [B, h, w, F] -> [K, K, C,
+    F].
+    """
     return _kernel(_chunks(lambda x, g: _correlate(g, _windows(x, size)), x, g).sum(0), size)
 
 
 def _correlate(g: jax.Array, windows: jax.Array) -> jax.Array:
-    """[B, h, w, F], [B, h, w, K*K*C] -> [F, K*K*C], summed over all pixels.
+    """Map [B, h, w, F], [B, h, w, K*K*C] -> [F, K*K*C], summed over all pixels.
 
-    This way around: a product that sums over rows turns its first factor, and g is the smaller.
+    In this order, as a product that sums over rows transposes its first factor, and g is smaller.
     """
     return g.reshape(-1, g.shape[-1]).T @ windows.reshape(-1, windows.shape[-1])
 
 
 def _kernel(flat: jax.Array, size: int) -> jax.Array:
-    """[F, K*K*C], in the order of `_windows`, -> [K, K, C, F]."""
+    """Map [F, K*K*C], in the order of `_windows`, -> [K, K, C, F]."""
     t, f = size // 2, flat.shape[0]
     return flat.reshape(f, t, t, 2, 2, -1).transpose(1, 3, 2, 4, 5, 0).reshape(size, size, -1, f)
 
 
 def _adjoint(kernel: jax.Array) -> jax.Array:
-    """The kernel whose strided convolution is the transpose of this transposed one, and the
-    reverse.
-    """
+    """Return the kernel of the adjoint: strided for a transposed convolution, and the reverse."""
     return jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
 
 
 @jax.custom_vjp
 def down_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`down_lax` with gradients by matrix products; reverse mode only."""
+    """Compute `down_lax`, its gradients by matrix products; reverse mode only."""
     return down_lax(x, kernel)
 
 
 @jax.custom_vjp
 def up_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`up_lax` as the input gradient of a strided convolution; reverse mode only."""
+    """Compute `up_lax` as the input gradient of a strided convolution; reverse mode only."""
     return _input_gradient(x, _adjoint(kernel), (2 * x.shape[1], 2 * x.shape[2]))
 
 
@@ -167,10 +170,10 @@ class _Conv(nn.Module):
     features: int
     kernel: int = 4
     form: Form = "auto"
-    taps = 1.0  # the part of the kernel that reaches one output
+    taps = 1.0  # the share of the kernel that reaches one output
 
-    def make_parameters(self, x: jax.Array) -> list[jax.Array]:
-        """Input, kernel [K, K, C, F] and bias [F], in their common type."""
+    def create_parameters(self, x: jax.Array) -> list[jax.Array]:
+        """Return the input, kernel [K, K, C, F] and bias [F], in their common dtype."""
         shape = (self.kernel, self.kernel, x.shape[-1], self.features)
         init = nn.initializers.variance_scaling(1 / self.taps, "fan_in", "truncated_normal")
         kernel = self.param("kernel", init, shape)
@@ -185,7 +188,7 @@ class DownConv(_Conv):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, kernel, bias = self.make_parameters(x)
+        x, kernel, bias = self.create_parameters(x)
         return (down_lax if resolve_form(self.form) == "lax" else down_matmul)(x, kernel) + bias[
             None, None, None
         ]
@@ -200,7 +203,7 @@ class UpConv(_Conv):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        x, kernel, bias = self.make_parameters(x)
+        x, kernel, bias = self.create_parameters(x)
         return (up_lax if resolve_form(self.form) == "lax" else up_matmul)(x, kernel) + bias[
             None, None, None
         ]
@@ -234,7 +237,7 @@ class ConvDecoder(nn.Module):
     """
 
     shape: tuple[int, ...]
-    channels: tuple[int, ...]  # as in the encoder; used in reverse
+    channels: tuple[int, ...]  # in the encoder's order
     kernel: int = 4
     dense: int = 0
     activation: Activation = "relu"
@@ -256,23 +259,23 @@ class ConvDecoder(nn.Module):
 
 
 def stage_sizes(shape: tuple[int, ...], stages: int) -> list[tuple[int, int]]:
-    """(H, W) before each stage and after the last, halved and rounded up.
+    """Return (H, W) before each stage and after the last, halved and rounded up.
 
     Raises:
         UserError: the shape is not [H, W, C], or a stage would get a single pixel.
     """
     if len(shape) != 3 or math.prod(shape) == 0:
         raise UserError(
-            f"a convolutional net needs images [H, W, C], not shape {tuple(shape)}: take one of "
-            "perceptrons"
+            f"a convolutional net needs images [H, W, C], got shape {tuple(shape)}: use an MLP"
         )
     sizes = [(shape[0], shape[1])]
     for stage in range(stages):
         h, w = sizes[-1]
         if h == w == 1:
             raise UserError(
-                f"{shape[0]}x{shape[1]} is one pixel after {stage} stages; give at most {stage} "
-                "channels"
+                f"channels must have at most {stage} entries, as {shape[0]}x{shape[1]} is one "
+                f"pixel after {stage} stages, got {stages}",
+                "channels",
             )
         sizes.append(((h + 1) // 2, (w + 1) // 2))
     return sizes
@@ -285,8 +288,8 @@ class ConvCoder:
     Attributes:
         channels: Channels of the encoder's stages, each halving the resolution; the decoder
           reverses them.
-        kernel: Size of the kernels, even.
-        dense: Width of a dense layer next to the latent space, 0 for none.
+        kernel: Kernel size, even.
+        dense: Width of a dense layer next to the latents, 0 for none.
         activation: Activation after each hidden layer.
     """
 
@@ -297,18 +300,18 @@ class ConvCoder:
 
     def __post_init__(self) -> None:
         if self.kernel < 2 or self.kernel % 2:
-            raise UserError(f"kernel must be even, not {self.kernel}")
+            raise UserError(f"kernel must be even and >= 2, got {self.kernel}", "kernel")
         checks.some(self, "channels")
         checks.at_least(self, 1, "channels")
         checks.at_least(self, 0, "dense")
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
-        """[B, H, W, C] -> [B, outputs]."""
+        """Build the network: [B, H, W, C] -> [B, outputs]."""
         return ConvEncoder(self.channels, outputs, self.kernel, self.dense, self.activation)
 
     def decoder(self, shape: tuple[int, ...], outputs_per_dim: int = 1) -> nn.Module:
-        """[B, Z] -> [B, H, W, C * outputs_per_dim]."""
+        """Build the network: [B, Z] -> [B, H, W, C * outputs_per_dim]."""
         stage_sizes(shape, len(self.channels))
         shape = (*shape[:-1], shape[-1] * outputs_per_dim)
         return ConvDecoder(shape, self.channels, self.kernel, self.dense, self.activation)

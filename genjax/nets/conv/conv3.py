@@ -1,5 +1,5 @@
-"""Convolutions of three taps an axis over any number of spatial axes, with gradients fast on
-every platform.
+"""3-tap convolutions over any number of spatial axes, with gradients that are fast on every
+platform.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from jax import lax
 
 from genjax.nets.conv.conv import Form, resolve_form
 
-WINDOWS = 2**19  # numbers in the windows of a block: 2 MB in float32, which stay in cache
-CHANNELS = 32  # in and out, from which on Eigen's convolution pays
+WINDOWS = 2**19  # numbers in the windows of a block: 2 MB in float32, which fit in the cache
+CHANNELS = 32  # from this many in and out, Eigen's convolution is faster
 
 
 def conv_lax(x: jax.Array, kernel: jax.Array, padding: int, extra: int = 0) -> jax.Array:
-    """Convolution of stride 1: [B, *S, C], [K, ..., C, F] -> [B, *(S + 2 padding - K + 1), F],
-    zeros around.
+    """Convolve with stride 1: [B, *S, C], [K, ..., C, F] -> [B, *(S + 2 padding - K + 1), F], zeros
+    around.
 
-    With `extra` zeros more at the end of the first spatial axis, whose outputs are cut off again.
+    `extra` more zeros pad the end of the first spatial axis; their outputs are cut off.
     """
     axes = "HWD"[: x.ndim - 2]
     layout = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
@@ -34,12 +34,12 @@ def conv_lax(x: jax.Array, kernel: jax.Array, padding: int, extra: int = 0) -> j
 
 
 def _conv_cpu(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
-    """`conv_lax` in the form that a CPU's cores share.
+    """Compute `conv_lax` in a form that uses all cores of a CPU.
 
-    XLA leaves a 2-D convolution whose output is larger than its input to Eigen, which splits it
-    over places, and others to YNNPACK, which splits over channels and so runs 64 of them on one
-    core: 64 to 64 at 32x32, 16 images, take 13 ms on two cores and 7 this way. With few channels,
-    or on small maps, YNNPACK is the faster.
+    XLA gives a 2-D convolution whose output is larger than its input to Eigen, which splits it over
+    places, and others to YNNPACK, which splits over channels and so runs 64 of them on one core: 64
+    to 64 channels at 32x32, 16 images, take 13 ms on two cores there and 7 with Eigen. With few
+    channels, or on small maps, YNNPACK is faster.
     """
     extra = max(0, kernel.shape[0] - 2 * padding)
     few = min(kernel.shape[-2:]) < CHANNELS or x.shape[1] < 8 * extra
@@ -47,8 +47,8 @@ def _conv_cpu(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
 
 
 def _windows(x: jax.Array, taps: int, size: tuple[int, ...], *, mirrored: bool) -> jax.Array:
-    """What each output place of a convolution sees: [B, *S, C] -> [B * prod(size), taps^n *
-    C], padded already.
+    """Return the windows of the padded x, one per output: [B, *S, C] -> [B * prod(size), taps^n *
+    C].
     """
     starts = itertools.product(range(taps)[:: -1 if mirrored else 1], repeat=len(size))
     shifted = [
@@ -59,9 +59,9 @@ def _windows(x: jax.Array, taps: int, size: tuple[int, ...], *, mirrored: bool) 
 
 
 def _weight(x: jax.Array, g: jax.Array, taps: int, padding: int) -> jax.Array:
-    """Gradient of `conv_lax` for its kernel: [B, *S, C], [B, *S', F] -> [K, ..., C, F].
+    """Return the gradient of `conv_lax` for its kernel: [B, *S, C], [B, *S', F] -> [K, ..., C, F].
 
-    Windows are taken of whichever side has fewer channels, a few images at a time.
+    Windows are made of the side with fewer channels, a few images at a time.
     """
     axes, c, f = x.ndim - 2, x.shape[-1], g.shape[-1]
     of_g = f <= c
@@ -74,7 +74,7 @@ def _weight(x: jax.Array, g: jax.Array, taps: int, padding: int) -> jax.Array:
     )
 
     def add(total: jax.Array, start: jax.Array) -> tuple[jax.Array, None]:
-        # Slices of the whole arrays, as XLA makes scanned ones again in a layout of their own.
+        # Sliced from the whole arrays, as XLA would copy scanned ones to another layout.
         some_x, some_g = (lax.dynamic_slice_in_dim(a, start, rows) for a in (x, g))
         if of_g:
             left, right = (
@@ -97,7 +97,7 @@ def _weight(x: jax.Array, g: jax.Array, taps: int, padding: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv_matmul(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
-    """`conv_lax` with the kernel's gradient by matrix products; reverse mode only."""
+    """Compute `conv_lax`, its kernel's gradient by matrix products; reverse mode only."""
     return _conv_cpu(x, kernel, padding)
 
 
@@ -111,7 +111,7 @@ def _conv_bwd(
     padding: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    # The gradient for the input is a convolution with the kernel mirrored, which XLA does well.
+    # The input gradient is a convolution with the mirrored kernel, at which XLA is fast.
     mirrored = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
     return _conv_cpu(g, mirrored, kernel.shape[0] - 1 - padding), _weight(
         x, g, kernel.shape[0], padding
@@ -122,22 +122,22 @@ conv_matmul.defvjp(_conv_fwd, _conv_bwd)
 
 
 def double_size(x: jax.Array) -> jax.Array:
-    """Each place twice along every spatial axis: [B, *S, C] -> [B, *2S, C]."""
+    """Repeat each place twice along every spatial axis: [B, *S, C] -> [B, *2S, C]."""
     for axis in range(1, x.ndim - 1):
         x = x.repeat(2, axis)
     return x
 
 
 def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Nearest up-sampling, then a convolution: [B, *S, C], [3, ..., C, F] -> [B, *2S, F]."""
+    """Upsample by nearest neighbour, then convolve: [B, *S, C], [3, ..., C, F] -> [B, *2S, F]."""
     return conv_lax(double_size(x), kernel, 1)
 
 
 def up_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """`up_lax` in half of its products (in 2-D): convolutions of two taps, one for each parity of
+    """Compute `up_lax` with half its products (in 2-D): a two-tap convolution for each parity of
     the outputs.
 
-    Of three taps on doubled places two always see the same place, so their kernels add up.
+    Two of three taps on a doubled map always see the same place, so their weights add up.
     """
     axes, f = x.ndim - 2, kernel.shape[-1]
     for axis in range(axes):
@@ -146,9 +146,8 @@ def up_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
             jnp.concatenate([first, middle + last], axis),
             jnp.concatenate([first + middle, last], axis),
         )
-        kernel = jnp.concatenate(
-            [even, odd], -1
-        )  # outputs: parities of later axes before those of earlier ones
+        # Outputs are ordered by the parities of later axes first.
+        kernel = jnp.concatenate([even, odd], -1)
     y = conv_matmul(x, kernel, 1)  # [B, *(S + 1), 2^n * F]
     for axis in range(axes, 0, -1):
         y = y.reshape(*y.shape[:-1], 2, -1)
@@ -164,13 +163,13 @@ def up_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 class Conv3(nn.Module):
-    """Convolution of three taps an axis, of the same size: [B, *S, C] -> [B, *S, features].
+    """Convolution with three taps an axis: [B, *S, C] -> [B, *S, features].
 
     Attributes:
-        features: Of the output.
-        zero: The kernel starts at 0.
-        up: Nearest up-sampling comes first, and the size doubles.
-        form: XLA's own, or with gradients by matrix products.
+        features: Output channels.
+        zero: Whether the kernel starts at 0.
+        up: Whether nearest-neighbour upsampling comes first, which doubles the size.
+        form: XLA's own gradients, or matrix products.
     """
 
     features: int

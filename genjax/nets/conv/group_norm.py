@@ -1,6 +1,4 @@
-"""Group normalisation, modulation and activation as one multiplication and one addition an
-element.
-"""
+"""Group normalisation and FiLM as one multiplication and one addition per element."""
 
 from __future__ import annotations
 
@@ -16,15 +14,15 @@ EPSILON = 1e-5
 
 
 def choose_groups(channels: int) -> int:
-    """At most 32 groups, of two channels or more."""
+    """Return the number of groups: at most 32, each of two channels or more."""
     return math.gcd(32, max(1, channels // 2))
 
 
 def prevent_fusion(x: jax.Array) -> jax.Array:
-    """`x` [B, C], on a CPU as a product with the identity, which XLA does not fuse into what reads
-    it.
+    """Return `x` [B, C], on a CPU multiplied by the identity, which XLA does not fuse with later
+    operations.
 
-    Otherwise it works out all that led to `x` again for every place that `x` is broadcast to.
+    Otherwise XLA recomputes `x` for every place that it is broadcast to.
     """
     if target_platform() != "cpu":
         return x
@@ -34,11 +32,11 @@ def prevent_fusion(x: jax.Array) -> jax.Array:
 class GroupNorm(nn.Module):
     """Group normalisation (Wu & He, arXiv 1803.08494), modulated: [B, ..., C] -> the same.
 
-    `(1 + scale) * normalised + shift` is FiLM (Perez et al., arXiv 1709.07871). Means over places
-    come first and those over a group's channels after, on [B, C] alone; statistics are float32.
+    `(1 + scale) * normalised + shift` is FiLM (Perez et al., arXiv 1709.07871). Means are taken
+    over places first, then over a group's channels on [B, C] alone; statistics are float32.
 
     Attributes:
-        silu: Whether the activation follows.
+        silu: Whether SiLU follows.
     """
 
     silu: bool = True
@@ -47,7 +45,7 @@ class GroupNorm(nn.Module):
     def __call__(
         self, x: jax.Array, scale: jax.Array | None = None, shift: jax.Array | None = None
     ) -> jax.Array:
-        """`scale`, `shift` [B, C]: by example; none by default."""
+        """Normalise x; `scale` and `shift` [B, C] modulate each example, if given."""
         b, channels = len(x), x.shape[-1]
         groups = choose_groups(channels)
         gain = self.param("scale", nn.initializers.ones, (channels,)).astype(jnp.float32)[None]

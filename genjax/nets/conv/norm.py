@@ -1,6 +1,4 @@
-"""Normalisation over a batch, with statistics that are right under masks and over several
-devices.
-"""
+"""Batch normalisation with exact statistics for masked batches on several devices."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy, arXiv 1502.03167) over all axes but the last: [B, ...,
     C] -> the same.
 
-    Unlike `nn.BatchNorm` it counts rows, so that a mapped batch has the statistics of the whole one
-    however its masks lie. Statistics are float32 whatever the input is. `batch_stats` holds `mean`
-    and `var` [C], moving averages; `var` is unbiased, as PyTorch keeps it.
+    Unlike `nn.BatchNorm` it counts rows, so that a batch spread over devices has the statistics of
+    the whole batch wherever its masked rows are. Statistics are always float32. `batch_stats` holds
+    `mean` and `var` [C], moving averages; `var` is unbiased, as PyTorch keeps it.
 
     Attributes:
-        axis: Mapped axis over whose devices the batch is spread; None for none.
-        momentum: What the moving averages keep of themselves in a step.
+        axis: Mapped axis over whose devices the batch is spread, if any.
+        momentum: Decay of the moving averages.
         epsilon: Added to the variance.
     """
 
@@ -35,7 +33,9 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
-        """`mask` [B]: rows that count in the statistics of a training step; all by default."""
+        """Normalise x; `mask` [B] selects the rows in the statistics of a training step, all by
+        default.
+        """
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -65,7 +65,7 @@ class BatchNorm(nn.Module):
     def _normalise(
         self, x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
     ) -> jax.Array:
-        """One multiplication and one addition an element, in the type of `x`."""
+        """Normalise by one multiplication and one addition per element, in the dtype of `x`."""
         factor = scale.astype(jnp.float32) * jax.lax.rsqrt(var + self.epsilon)  # [C]
         offset = bias.astype(jnp.float32) - mean * factor
         axes = (1,) * (x.ndim - 1)
@@ -75,11 +75,10 @@ class BatchNorm(nn.Module):
 
 
 def measure_batch_stats(apply_to_zeros: Callable[[Stats], Stats], stats: Stats) -> Stats:
-    """The statistics of one batch instead of moving averages, for parameters that the averages do
-    not belong to.
+    """Return the statistics of one batch, for parameters that the moving averages do not fit.
 
     Args:
-        apply_to_zeros: `batch_stats` to those after one training pass over the batch.
+        apply_to_zeros: one training pass over the batch, from `batch_stats` to the updated ones.
         stats: `batch_stats` of the same shapes.
     """
     after = apply_to_zeros(jax.tree.map(jnp.zeros_like, stats))

@@ -1,6 +1,4 @@
-"""A residual network (He et al., arXiv 1512.03385) in a small and fast shape, as a backbone
-that gives features.
-"""
+"""A small, fast residual network (He et al., arXiv 1512.03385) as a backbone."""
 
 from __future__ import annotations
 
@@ -35,8 +33,8 @@ class Normalised(nn.Module):
 
 
 class ResNetBackbone(nn.Module):
-    """Images to features: [B, H, W, C] -> [B, channels[-1]], not `pooled` [B, h, w,
-    channels[-1]].
+    """Images to features: [B, H, W, C] -> [B, channels[-1]], or [B, h, w, channels[-1]] without
+    `pooled`.
     """
 
     channels: tuple[int, ...]
@@ -50,13 +48,13 @@ class ResNetBackbone(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
-        """`mask` [B]: rows that count in batch statistics."""
+        """Return the features; `mask` [B] selects the rows in batch statistics."""
 
         def normalised(x: jax.Array, name: str) -> jax.Array:
             return Normalised(self.norm, self.groups, self.axis, name=name)(x, mask, train=train)
 
         def conv(x: jax.Array, features: int, name: str) -> jax.Array:
-            bias = self.norm == "none"  # a normalisation brings its own
+            bias = self.norm == "none"  # a norm has its own bias
             return nn.Conv(
                 features, (3, 3), use_bias=bias, kernel_init=nn.initializers.he_normal(), name=name
             )(x)
@@ -79,19 +77,18 @@ class ResNetBackbone(nn.Module):
 
 @checks.frozen
 class ResNet:
-    """Stages that halve an image, each followed by residual blocks of two 3x3 convolutions; then
-    the mean over it.
+    """Stages that halve the image, each followed by residual blocks of two 3x3 convolutions; then
+    mean pooling.
 
-    Stages halve by 4x4 convolutions of stride 2, which cost less than half of a 3x3 one with
-    pooling after it and have fast gradients on every platform.
+    Stages halve by 4x4 convolutions of stride 2, which cost less than half as much as a 3x3 one
+    with pooling and have fast gradients on every platform.
 
     Attributes:
-        channels: Of each stage; the last is the number of features.
-        blocks: Residual blocks of each stage, as many numbers as there are channels.
-        activation: After each normalisation.
-        norm: "batch", whose statistics are the whole batch's on any number of devices, "group" or
-          "none".
-        groups: Of group normalisation; divides all channels.
+        channels: Channels of each stage; the last is the number of features.
+        blocks: Residual blocks of each stage; one number for each of `channels`.
+        activation: Activation after each norm.
+        norm: "batch" (of the whole batch on any number of devices), "group" or "none".
+        groups: Groups of group normalisation; divides all channels.
         stem: Channels of a 3x3 convolution at full resolution before the stages; 0 for none.
     """
 
@@ -118,27 +115,29 @@ class ResNet:
         widths = (self.stem, *self.channels)
         if self.norm == "group" and any(width % self.groups for width in widths):
             raise UserError(
-                f"groups divides all channels, but {self.groups} does not divide {widths}"
+                f"groups must divide all channels, {widths}, got {self.groups}", "groups"
             )
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, H, W, C] -> [B, channels[-1]]; `axis` is the mapped one that batch statistics
-        span.
+        """Build the network: [B, H, W, C] -> [B, channels[-1]]; `axis` is the mapped axis that
+        batch statistics span.
         """
         return ResNetBackbone(
             self.channels, self.blocks, self.activation, self.norm, self.groups, self.stem, axis
         )
 
     def grid(self) -> nn.Module:
-        """[B, H, W, C] -> [B, h, w, channels[-1]], with the parameters of `backbone`.
+        """Build the network: [B, H, W, C] -> [B, h, w, channels[-1]], with the parameters of
+        `backbone`.
 
         Raises:
-            UserError: it has batch statistics, which are a classifier's.
+            UserError: `norm` is "batch": only a classifier keeps batch statistics.
         """
         if self.norm == "batch":
             raise UserError(
-                'a ResNet that gives a grid of features keeps no batch statistics: norm="group" or '
-                '"none"'
+                'norm must be "group" or "none" for a grid of features, which keeps no batch '
+                'statistics, got "batch"',
+                "norm",
             )
         settings = self.channels, self.blocks, self.activation, self.norm, self.groups, self.stem
         return ResNetBackbone(*settings, pooled=False)

@@ -1,6 +1,4 @@
-"""Encoder and decoder between images and grids of vectors: strided convolutions and residual
-blocks.
-"""
+"""Convolutional encoder and decoder between images and grids of vectors."""
 
 from __future__ import annotations
 
@@ -20,14 +18,14 @@ class PixelDense(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        # Flat, as a Dense over several batch axes is far slower backward on a CPU.
+        # Flat, because on a CPU the gradient of a Dense over several batch axes is far slower.
         y = nn.Dense(self.features, name="dense")(x.reshape(-1, x.shape[-1]))
         return y.reshape(*x.shape[:-1], self.features)
 
 
 class SpatialBlock(nn.Module):
-    """x + 1x1(3x3(x)), an activation before each convolution (He et al., arXiv 1603.05027): the
-    shape stays.
+    """x + 1x1(3x3(x)), an activation before each convolution (He et al., arXiv 1603.05027): [B, H,
+    W, C] -> the same.
 
     The 3x3 convolution has a quarter of the channels, as in the VQ-VAE of DeepMind's Sonnet.
     """
@@ -69,7 +67,7 @@ class SpatialDecoder(nn.Module):
     """
 
     shape: tuple[int, ...]
-    channels: tuple[int, ...]  # as in the encoder; used in reverse
+    channels: tuple[int, ...]  # in the encoder's order
     residual_blocks: int = 2
     kernel: int = 4
     activation: Activation = "relu"
@@ -93,15 +91,15 @@ class SpatialDecoder(nn.Module):
 
 @checks.frozen
 class SpatialCoder:
-    """Encoder to a grid of vectors and decoder from it, for images of any resolution.
+    """An encoder to a grid of vectors and a decoder from it, for images of any resolution.
 
     The networks of the VQ-VAE (van den Oord et al., arXiv 1711.00937, section 4.1); no batch norm.
 
     Attributes:
         channels: Channels of the encoder's stages, each halving the resolution; the decoder
           reverses them.
-        residual_blocks: Blocks at the grid's resolution, on each side.
-        kernel: Size of the strided kernels, even.
+        residual_blocks: Residual blocks at the grid's resolution, in each network.
+        kernel: Kernel size of the strided convolutions, even.
         activation: Activation before each hidden layer.
     """
 
@@ -120,13 +118,13 @@ class SpatialCoder:
         check_activation(self.activation)
 
     def encoder(self, outputs: int) -> nn.Module:
-        """[B, H, W, C] -> [B, h, w, outputs]."""
+        """Build the network: [B, H, W, C] -> [B, h, w, outputs]."""
         return SpatialEncoder(
             self.channels, outputs, self.residual_blocks, self.kernel, self.activation
         )
 
     def decoder(self, shape: tuple[int, ...], outputs_per_dim: int = 1) -> nn.Module:
-        """[B, h, w, D] -> [B, H, W, C * outputs_per_dim]."""
+        """Build the network: [B, h, w, D] -> [B, H, W, C * outputs_per_dim]."""
         stage_sizes(shape, len(self.channels))
         shape = (*shape[:-1], shape[-1] * outputs_per_dim)
         return SpatialDecoder(

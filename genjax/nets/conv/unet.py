@@ -14,11 +14,11 @@ from genjax.nets.conv.group_norm import GroupNorm
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions added to the input, the second starts at 0: [B, *S, C], [B, E] -> [B, *S,
-    features].
+    """Two convolutions added to the input, the second initialised to 0: [B, *S, C], [B, E] -> [B,
+    *S, features].
 
-    The vector scales and shifts what the second normalisation gives, as in arXiv 2105.05233
-    (section 3.1).
+    The vector scales and shifts the output of the second norm, as in arXiv 2105.05233 (section
+    3.1).
     """
 
     features: int
@@ -37,7 +37,9 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over all places, added to the input, starts at 0: [B, *S, C] -> the same."""
+    """Self-attention over all places, added to the input and initialised to 0: [B, *S, C] -> the
+    same.
+    """
 
     head_dim: int
 
@@ -51,8 +53,8 @@ class AttentionBlock(nn.Module):
 
 
 class Halve(nn.Module):
-    """A linear map of each block of 2 places an axis: [B, *S, C] -> [B, *ceil(S / 2),
-    features]; odd ones get zeros.
+    """A linear map of each block of 2 places an axis: [B, *S, C] -> [B, *ceil(S / 2), features];
+    odd sizes are padded with a zero.
     """
 
     features: int
@@ -68,7 +70,7 @@ class Halve(nn.Module):
 
 
 class UNetDenoiser(nn.Module):
-    """[B, *S, C], [B, E] -> [B, *S, C]."""
+    """The network of `UNet`: [B, *S, C], [B, E] -> [B, *S, C]."""
 
     channels: tuple[int, ...]
     blocks: int
@@ -112,17 +114,17 @@ class UNet:
     """The U-Net of diffusion models (Ho et al., arXiv 2006.11239; Dhariwal & Nichol, arXiv
     2105.05233).
 
-    Residual blocks at each resolution, halved between the stages and doubled on the way back, where
-    each block sees what the way down gave at its place. For images [H, W, C] and signals [T, C] of
-    any size; its output starts at 0.
+    Residual blocks at each resolution, which is halved on the way down and doubled on the way up,
+    with skip connections between the two. For images [H, W, C] and signals [T, C] of any size; the
+    output starts at 0.
 
     Attributes:
-        channels: Of the stages, each of half the resolution of that before; sizes are rounded up.
-        blocks: Residual blocks of a stage on the way down; there is one more on the way up.
-        attention: Sizes of maps (heights, or lengths of signals) with self-attention after each
-            block; the smallest map always has it once, in the middle.
-        head_dim: Channels of an attention head; divides the channels where there is attention.
-        dropout: Share of the activations inside a block that a training step drops.
+        channels: Channels of the stages, each at half the resolution of the one before, rounded up.
+        blocks: Residual blocks per stage on the way down; there is one more on the way up.
+        attention: Resolutions (heights, or lengths of signals) with self-attention after each
+            block; the lowest always has it once, in the middle.
+        head_dim: Channels per attention head; divides the channels where there is attention.
+        dropout: Share of the activations inside a block dropped in training.
     """
 
     channels: tuple[int, ...] = (64, 128, 128)
@@ -145,32 +147,35 @@ class UNet:
             )
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
-        """`module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape].
+        """Build the network: `module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape].
 
         Raises:
-            UserError: the shape is not [H, W, C] or [T, C], too small for its stages, or has no map
-                of a size in `attention`.
+            UserError: the shape is not [H, W, C] or [T, C], or too small for the stages; no stage
+                has a resolution in `attention`.
         """
         if len(shape) not in (2, 3) or min(shape) < 1:
             raise UserError(
-                f"a UNet needs images [H, W, C] or signals [T, C], not shape {tuple(shape)}"
+                f"a UNet needs images [H, W, C] or signals [T, C], got shape {tuple(shape)}"
             )
         sizes = [shape[:-1]]
         for stage in range(1, len(self.channels)):
             if max(sizes[-1]) == 1:
                 raise UserError(
-                    f"a map of {shape[:-1]} is one place after {stage - 1} halvings; give fewer "
-                    "channels"
+                    f"channels must have at most {stage} entries for a size of {shape[:-1]}, got "
+                    f"{len(self.channels)}"
                 )
             sizes.append(tuple((size + 1) // 2 for size in sizes[-1]))
         heights = [size[0] for size in sizes]
         if missing := set(self.attention) - set(heights):
             raise UserError(
-                f"no map has the size {min(missing)} that attention requests, only {heights}"
+                f"attention must be among the resolutions {heights}, got {min(missing)}",
+                "attention",
             )
         for height, channels in zip(heights, self.channels, strict=True):
             if height in self.attention and channels % self.head_dim:
                 raise UserError(
-                    f"head_dim divides channels with attention, but {self.head_dim} not {channels}"
+                    f"head_dim must be a divisor of {channels} (channels with attention), got "
+                    f"{self.head_dim}",
+                    "head_dim",
                 )
         return UNetDenoiser(self.channels, self.blocks, self.attention, self.head_dim, self.dropout)

@@ -1,6 +1,4 @@
-"""A backbone that judges: one logit an example, with labels by projection and a look at the
-whole batch.
-"""
+"""A discriminator on top of a backbone: one logit per example, with labels by projection."""
 
 from __future__ import annotations
 
@@ -12,7 +10,9 @@ import jax.numpy as jnp
 
 
 class Discriminator(nn.Module):
-    """A backbone and a linear head; labels by projection: [B, ...] -> logits [B]."""
+    """A backbone and a linear head, with labels by projection (arXiv 1802.05637): [B, ...] ->
+    logits [B].
+    """
 
     backbone: nn.Module
     classes: int = 0
@@ -43,8 +43,8 @@ class Discriminator(nn.Module):
 
 
 def _batch_std(features: jax.Array, mask: jax.Array | None, axis: str | None) -> jax.Array:
-    """The standard deviation over the whole batch, averaged over features [B, F]: the same
-    number for all, [B, 1].
+    """Return the standard deviation over the whole batch, averaged over features [B, F]: one
+    number, repeated to [B, 1].
     """
     rows = jnp.ones(len(features), features.dtype) if mask is None else mask.astype(features.dtype)
     sums = rows.sum(), rows @ features, rows @ jnp.square(features)

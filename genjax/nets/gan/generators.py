@@ -1,8 +1,8 @@
-"""Generators and discriminators: perceptrons, and the convolutions of DCGAN (Radford et al., arXiv
+"""Generators and discriminators: MLPs, and the convolutions of DCGAN (Radford et al., arXiv
 1511.06434).
 
-A generator maps z [B, Z] to outputs [B, *shape] without a last activation; a discriminator is a
-backbone, [B, *shape] to features [B, F].
+A generator maps z [B, Z] to outputs [B, *shape] without a final activation; a discriminator is a
+backbone that maps [B, *shape] to features [B, F].
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from genjax.nets.mlp import Activation, activate, check_activation
 
 
 class MLPGeneratorNet(nn.Module):
-    """Dense layers, normalised over the batch: [B, Z] -> [B, *shape]."""
+    """Dense layers, optionally with batch norm: [B, Z] -> [B, *shape]."""
 
     shape: tuple[int, ...]
     hidden: tuple[int, ...]
@@ -40,12 +40,12 @@ class MLPGeneratorNet(nn.Module):
 
 @checks.frozen
 class MLPGenerator:
-    """A perceptron, for data of any shape.
+    """An MLP generator, for data of any shape.
 
     Attributes:
-        hidden: Widths.
-        activation: After each hidden layer.
-        batch_norm: Whether hidden layers are normalised over the batch.
+        hidden: Widths of the hidden layers.
+        activation: Activation after each hidden layer.
+        batch_norm: Whether hidden layers have batch norm.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -57,12 +57,14 @@ class MLPGenerator:
         check_activation(self.activation)
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """[B, Z] -> [B, *shape]; `axis` is the mapped one that batch statistics span."""
+        """Build the network: [B, Z] -> [B, *shape]; `axis` is the mapped axis that batch statistics
+        span.
+        """
         return MLPGeneratorNet(shape, self.hidden, self.activation, self.batch_norm, axis)
 
 
 class MaxoutFeatures(nn.Module):
-    """Layers whose units are the largest of several linear pieces: [B, ...] -> [B, hidden[-1]]."""
+    """Layers whose units are the maximum of several linear pieces: [B, ...] -> [B, hidden[-1]]."""
 
     hidden: tuple[int, ...]
     pieces: int
@@ -82,7 +84,7 @@ class MaxoutBackbone:
 
     Attributes:
         hidden: Widths; the last is the number of features.
-        pieces: Linear pieces of each unit.
+        pieces: Linear pieces per unit.
     """
 
     hidden: tuple[int, ...] = (200, 200, 200)
@@ -94,12 +96,12 @@ class MaxoutBackbone:
         checks.at_least(self, 2, "pieces")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, *shape] -> [B, hidden[-1]]."""
+        """Build the network: [B, *shape] -> [B, hidden[-1]]."""
         return MaxoutFeatures(self.hidden, self.pieces)
 
 
 class ConvGeneratorNet(nn.Module):
-    """Dense, then transposed convolutions of stride 2, cropped to the sizes that they must reach.
+    """A dense layer, then transposed convolutions of stride 2, cropped to the sizes of the stages.
 
     [B, Z] -> [B, H, W, C].
     """
@@ -132,14 +134,14 @@ class ConvGeneratorNet(nn.Module):
 
 @checks.frozen
 class ConvGenerator:
-    """Transposed convolutions, for images of any resolution.
+    """A convolutional generator, for images of any resolution.
 
     Attributes:
-        channels: Of the smallest map and of those after it, each of twice the resolution; the last
-            transposed convolution gives the image, unless there is a head.
-        kernel: Size of the transposed kernels, even.
-        batch_norm: Whether all maps but the image are normalised over the batch.
-        head: Size of the kernel of a convolution at full resolution after the last map; 0 for none.
+        channels: Channels of the maps, from the smallest, each of twice the resolution of the one
+            before; the last transposed convolution outputs the image, unless there is a head.
+        kernel: Kernel size of the transposed convolutions, even.
+        batch_norm: Whether all maps but the image have batch norm.
+        head: Kernel size of a last convolution at full resolution; 0 for none.
     """
 
     channels: tuple[int, ...] = (256, 128)
@@ -151,11 +153,13 @@ class ConvGenerator:
         checks.some(self, "channels")
         checks.at_least(self, 1, "channels")
         if self.kernel < 2 or self.kernel % 2:
-            raise UserError(f"kernel must be even, not {self.kernel}")
+            raise UserError(f"kernel must be even and >= 2, got {self.kernel}", "kernel")
         checks.at_least(self, 0, "head")
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """[B, Z] -> [B, H, W, C]; `axis` is the mapped one that batch statistics span."""
+        """Build the network: [B, Z] -> [B, H, W, C]; `axis` is the mapped axis that batch
+        statistics span.
+        """
         return ConvGeneratorNet(shape, self.channels, self.kernel, self.batch_norm, self.head, axis)
 
 
@@ -174,7 +178,7 @@ class ConvFeatures(nn.Module):
         stage_sizes(x.shape[1:], len(self.channels))
         for i, features in enumerate(self.channels):
             x = DownConv(features, self.kernel, name=f"down_{i}")(x)
-            if self.batch_norm and i:  # not on what sees the data, as in the paper
+            if self.batch_norm and i:  # not on the first layer, as in the paper
                 x = BatchNorm(self.axis, name=f"norm_{i}")(x, mask, train=train)
             x = nn.Dropout(self.dropout, deterministic=not train)(activate(self.activation, x))
         return x.reshape(x.shape[0], -1)
@@ -182,14 +186,14 @@ class ConvFeatures(nn.Module):
 
 @checks.frozen
 class ConvBackbone:
-    """Strided convolutions, for images of any resolution.
+    """A backbone of strided convolutions, for images of any resolution.
 
     Attributes:
-        channels: Of the stages, each halving the resolution.
-        kernel: Size of the kernels, even.
-        activation: After each stage.
-        batch_norm: Whether all stages but the first are normalised over the batch.
-        dropout: Share of each stage's outputs that a training step drops.
+        channels: Channels of the stages, each halving the resolution.
+        kernel: Kernel size, even.
+        activation: Activation after each stage.
+        batch_norm: Whether all stages but the first have batch norm.
+        dropout: Share of each stage's outputs dropped in training.
     """
 
     channels: tuple[int, ...] = (64, 128)
@@ -202,12 +206,14 @@ class ConvBackbone:
         checks.some(self, "channels")
         checks.at_least(self, 1, "channels")
         if self.kernel < 2 or self.kernel % 2:
-            raise UserError(f"kernel must be even, not {self.kernel}")
+            raise UserError(f"kernel must be even and >= 2, got {self.kernel}", "kernel")
         check_activation(self.activation)
         checks.share(self, "dropout")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, H, W, C] -> [B, F]; `axis` is the mapped one that batch statistics span."""
+        """Build the network: [B, H, W, C] -> [B, F]; `axis` is the mapped axis that batch
+        statistics span.
+        """
         return ConvFeatures(
             self.channels, self.kernel, self.activation, self.batch_norm, self.dropout, axis
         )

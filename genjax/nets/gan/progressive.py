@@ -14,20 +14,20 @@ from genjax.nets.mlp import activate
 
 
 def double_size(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Each pixel as a 2x2 block, cropped: [B, h, w, C] -> [B, *size, C]."""
+    """Repeat each pixel as a 2x2 block, and crop: [B, h, w, C] -> [B, *size, C]."""
     return x.repeat(2, axis=1).repeat(2, axis=2)[:, : size[0], : size[1]]
 
 
 def upsample(x: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
-    """Images of the first size doubled up to the last."""
+    """Double images of the first size until they have the last."""
     for size in sizes[1:]:
         x = double_size(x, size)
     return x
 
 
 def downsample(x: jax.Array, times: int) -> jax.Array:
-    """Images halved this many times, by the means of 2x2 blocks; blocks over an odd edge count
-    the pixels they have.
+    """Halve images this many times by the means of 2x2 blocks; at an odd edge, of the pixels that
+    exist.
     """
     for _ in range(times):
         x = nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
@@ -39,11 +39,11 @@ def _pixel_norm(x: jax.Array) -> jax.Array:
 
 
 class ProgressiveGeneratorNet(nn.Module):
-    """[B, Z] -> images [B, *sizes[stage], C] of one stage, the new resolution mixed in by
-    `fade`.
+    """[B, Z] -> images [B, *sizes[stage], C] of one stage; `fade` in [0, 1] blends in the new
+    resolution.
     """
 
-    sizes: tuple[tuple[int, int], ...]  # of the stages, low to high
+    sizes: tuple[tuple[int, int], ...]  # (H, W) of the stages, low to high
     image_channels: int
     channels: tuple[int, ...]
 
@@ -70,9 +70,7 @@ class ProgressiveGeneratorNet(nn.Module):
 
 
 class ProgressiveFeatures(nn.Module):
-    """[B, h, w, C] of any stage -> features [B, F]; `fade` mixes the way through the newest
-    layer with the older.
-    """
+    """[B, h, w, C] of any stage -> features [B, F]; `fade` in [0, 1] blends in the newest layer."""
 
     channels: tuple[int, ...]  # of the stages, low to high
     sizes: tuple[tuple[int, int], ...]
@@ -105,10 +103,11 @@ class ProgressiveFeatures(nn.Module):
 
 @checks.frozen
 class Progressive:
-    """Both players of a game whose resolution grows: each stage doubles that of the one before.
+    """A generator and a discriminator whose resolution grows: each stage doubles that of the one
+    before.
 
     Attributes:
-        channels: Of the stages, from the lowest resolution to that of the data.
+        channels: Channels of the stages, from the lowest resolution to that of the data.
     """
 
     channels: tuple[int, ...] = (128, 64, 32)
@@ -118,13 +117,13 @@ class Progressive:
         checks.at_least(self, 1, "channels")
 
     def sizes(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-        """(H, W) of the stages, from the lowest to that of data of `shape` [H, W, C]."""
+        """Return (H, W) of the stages, from the lowest to that of data of `shape` [H, W, C]."""
         return tuple(reversed(stage_sizes(shape, len(self.channels) - 1)))
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """[B, Z] -> images of a stage; `shape` is that of the data."""
+        """Build the network: [B, Z] -> images of a stage; `shape` is that of the data."""
         return ProgressiveGeneratorNet(self.sizes(shape), shape[-1], self.channels)
 
     def features(self, shape: tuple[int, ...]) -> nn.Module:
-        """Images of a stage -> [B, F]; `shape` is that of the data."""
+        """Build the backbone: images of a stage -> [B, F]; `shape` is that of the data."""
         return ProgressiveFeatures(self.channels, self.sizes(shape))

@@ -16,20 +16,20 @@ from genjax.nets.conv.norm import BatchNorm
 
 
 class SpatialAttention(nn.Module):
-    """Attention over all places of a map, added to it with a weight that starts at 0: [B, H,
-    W, C] -> the same.
+    """Self-attention over all places, added to the input with a weight that starts at 0: [B, H, W,
+    C] -> the same.
     """
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         b, h, w, c = x.shape
-        flat = x.reshape(-1, c)  # matrix products want flat inputs
+        flat = x.reshape(-1, c)  # matrix products are fastest on flat inputs
 
         def projected(features: int, name: str) -> jax.Array:
             return nn.Dense(features, use_bias=False, name=name)(flat).reshape(b, h, w, features)
 
         query = projected(max(c // 8, 1), "query").reshape(b, h * w, -1)
-        # Keys and values at half the resolution: a quarter of the scores.
+        # Keys and values at half the resolution need a quarter of the scores.
         key = _max_pool(projected(max(c // 8, 1), "key")).reshape(b, -1, query.shape[-1])
         value = _max_pool(projected(max(c // 2, 1), "value")).reshape(b, -1, max(c // 2, 1))
         weights = jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", query, key))
@@ -43,7 +43,7 @@ def _max_pool(x: jax.Array) -> jax.Array:
 
 
 def _mean_pool(x: jax.Array) -> jax.Array:
-    """The mean of each 2x2 block; blocks over an odd edge count the pixels they have."""
+    """Average each 2x2 block; at an odd edge, the pixels that exist."""
     return nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
 
 
@@ -75,7 +75,7 @@ class ResNetGeneratorNet(nn.Module):
             y = _double_size(active(x, f"norm_{i}a"))[:, :h, :w]
             y = _conv(features, 3, f"conv_{i}a")(y)
             y = _conv(features, 3, f"conv_{i}b")(active(y, f"norm_{i}b"))
-            # A 1x1 convolution and doubling commute, and this order costs a quarter.
+            # A 1x1 convolution and doubling commute; this order costs a quarter.
             x = y + _double_size(_conv(features, 1, f"short_{i}")(x))[:, :h, :w]
             if h in self.attention:
                 x = SpatialAttention(name=f"attention_{i}")(x)
@@ -87,8 +87,9 @@ class ResNetGenerator:
     """Residual blocks that double the resolution.
 
     Attributes:
-        channels: Of the smallest map, and of those after it, each of twice the resolution.
-        attention: Resolutions (heights) after which self-attention follows.
+        channels: Channels of the maps, from the smallest, each of twice the resolution of the one
+            before.
+        attention: Resolutions (heights) with self-attention after the block.
     """
 
     channels: tuple[int, ...] = (256, 256, 256, 256)
@@ -98,7 +99,9 @@ class ResNetGenerator:
         _check(self.channels)
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """[B, Z] -> [B, H, W, C]; `axis` is the mapped one that batch statistics span."""
+        """Build the network: [B, Z] -> [B, H, W, C]; `axis` is the mapped axis that batch
+        statistics span.
+        """
         reached = [h for h, _ in stage_sizes(shape, len(self.channels) - 1)][:-1]
         _check_attention(self.attention, reached)
         return ResNetGeneratorNet(shape, self.channels, self.attention, axis)
@@ -116,7 +119,7 @@ class ResNetDiscriminatorNet(nn.Module):
         reached = [h for h, _ in stage_sizes(x.shape[1:], self.halved)][1:]
         _check_attention(self.attention, reached)
         for i, features in enumerate(self.channels):
-            y = x if i == 0 else nn.relu(x)  # data are not activations
+            y = x if i == 0 else nn.relu(x)  # no activation on the data
             y = _conv(features, 3, f"conv_{i}b")(nn.relu(_conv(features, 3, f"conv_{i}a")(y)))
             if i < self.halved:
                 x = _mean_pool(y) + _conv(features, 1, f"short_{i}")(_mean_pool(x))
@@ -132,10 +135,9 @@ class ResNetDiscriminator:
     """Residual blocks, the first of which halve the resolution; then the sum over the map.
 
     Attributes:
-        channels: Of the blocks; the last is the number of features.
-        halved: Blocks that halve the resolution, the first ones.
-        attention: Resolutions (heights) after which self-attention follows, among those that are
-          halved to.
+        channels: Channels of the blocks; the last is the number of features.
+        halved: How many of the first blocks halve the resolution.
+        attention: Resolutions (heights) with self-attention after the block that halves to it.
     """
 
     channels: tuple[int, ...] = (128, 128, 128, 128)
@@ -146,22 +148,23 @@ class ResNetDiscriminator:
         _check(self.channels)
         if not 0 <= self.halved <= len(self.channels):
             raise UserError(
-                f"halved is from 0 to the number of blocks, {len(self.channels)}, not {self.halved}"
+                f"halved must be from 0 to {len(self.channels)} (blocks), got {self.halved}",
+                "halved",
             )
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """[B, H, W, C] -> [B, channels[-1]]."""
+        """Build the network: [B, H, W, C] -> [B, channels[-1]]."""
         return ResNetDiscriminatorNet(self.channels, self.halved, self.attention)
 
 
 def _check(channels: tuple[int, ...]) -> None:
     if not channels or min(channels) < 1:
-        raise UserError(f"a residual network needs 1 or more channels, not {channels}")
+        raise UserError(f"channels must be one or more numbers >= 1, got {channels}", "channels")
 
 
 def _check_attention(attention: tuple[int, ...], reached: list[int]) -> None:
     for size in attention:
         if size not in reached:
             raise UserError(
-                f"attention at resolution {size}, but the blocks of this net reach {reached}"
+                f"attention must be among the resolutions {reached}, got {size}", "attention"
             )

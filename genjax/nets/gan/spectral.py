@@ -1,6 +1,4 @@
-"""Spectral normalisation (Miyato et al., arXiv 1802.05957) of whole parameter trees, for any
-network.
-"""
+"""Spectral normalisation (Miyato et al., arXiv 1802.05957) of the parameters of any network."""
 
 from __future__ import annotations
 
@@ -15,10 +13,8 @@ Params = Any
 Vectors = dict[str, jax.Array]
 
 
-def vectors(params: Params, key: jax.Array) -> Vectors:
-    """A random unit vector [out] by path for each parameter with two or more axes, the last of
-    them ``out``.
-    """
+def draw_vectors(params: Params, key: jax.Array) -> Vectors:
+    """Draw a unit vector [out] for each parameter [..., out] with two or more axes, by path."""
     matrices = [(path, leaf) for path, leaf in trees.named_leaves(params) if leaf.ndim >= 2]
     keys = jax.random.split(key, len(matrices))
     return {
@@ -28,11 +24,11 @@ def vectors(params: Params, key: jax.Array) -> Vectors:
 
 
 def normalise(params: Params, vectors: Vectors, iterate: bool) -> tuple[Params, Vectors]:
-    """The parameters, each matrix divided by its largest singular value, and the vectors that
-    estimate it.
+    """Divide each matrix by its largest singular value; return the parameters and the updated
+    vectors.
 
-    A kernel [..., out] is the matrix [prod(...), out]. With ``iterate`` the vectors make one step
-    of the power iteration first; they carry no gradient, the singular value does.
+    A kernel [..., out] is the matrix [prod(...), out]. With ``iterate`` the vectors take one step
+    of power iteration first. They carry no gradient; the singular value does.
     """
     moved = dict(vectors)
 

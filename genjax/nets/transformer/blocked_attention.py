@@ -1,8 +1,8 @@
-"""Attention whose scores are made a block at a time and again for the gradient: memory grows with
-T, not with T^2.
+"""Attention that computes its scores block by block, and again for the gradient: memory grows with
+T, not T^2.
 
-The running maximum and sum are those of Milakov & Gimelshein (arXiv 1805.02867); the gradient from
-the kept logarithm of the sums that of Dao et al. (arXiv 2205.14135).
+The running maximum and sum follow Milakov & Gimelshein (arXiv 1805.02867), the gradient from the
+stored log-sum-exp Dao et al. (arXiv 2205.14135).
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-HIDDEN = -1e30  # finite, so that a query that sees nothing gives no NaN
-BLOCK = 128  # queries, and keys, of a block
+HIDDEN = -1e30  # finite, so that a query that sees no key does not give NaN
+BLOCK = 128  # queries, and keys, per block
 Segments = tuple[jax.Array, jax.Array] | None
 Prefix = tuple[jax.Array, jax.Array] | None
 
 
 @dataclass(frozen=True)
 class Rule:
-    """How scores are made of queries and keys, and which of them count.
+    """How scores are computed, and which keys each query sees.
 
     Attributes:
-        scale: Factor of the scores.
-        causal: A query sees keys up to its own place.
-        window: It sees keys less than this many places away; None for all.
+        scale: Factor on the scores.
+        causal: Whether a query sees only keys up to its own position.
+        window: A query sees keys less than this many positions away; None for all.
         softcap: Scores are softcap * tanh(scores / softcap) (Gemma 2, arXiv 2408.00118); None for
-          no bound.
+            none.
     """
 
     scale: float
@@ -39,15 +39,15 @@ class Rule:
     softcap: float | None = None
 
 
-def visible(
+def make_mask(
     rule: Rule, rows: jax.Array, columns: jax.Array, segments: Segments, prefix: Prefix = None
 ) -> jax.Array | None:
-    """bool [B or 1, T, S]: whether the query at place rows[i] sees the key at columns[j]; None if
-    all see all.
+    """Return the mask, bool [B or 1, T, S]: whether the query at position rows[i] sees the key at
+    columns[j]. It is None if every query sees every key.
 
-    `rows` [T] or [B, T], `columns` [S]; of `segments` [B, T] and [B, S] only equal ones see one
-    another. Tokens of a `prefix`, where [B, T] and [B, S] are true, see one another however they
-    stand.
+    `rows` is [T] or [B, T], `columns` [S]. Tokens see only equal `segments` ([B, T] and [B, S]).
+    Tokens of a `prefix`, where bools [B, T] and [B, S] are true, see one another in both
+    directions.
     """
     rows = jnp.atleast_2d(rows)[:, :, None]
     before = rows - columns[None, None]
@@ -72,18 +72,17 @@ def attend_blocked(
     segments: Segments = None,
     prefix: Prefix = None,
 ) -> jax.Array:
-    """As `token_attention.attend`: [B, H, T, D], [B, K, S, D], [B, K, S, D] -> [B, H, T, D];
-    reverse mode only.
+    """Compute `token_attention.attend` block by block: [B, H, T, D], [B, K, S, D], [B, K, S, D] ->
+    [B, H, T, D]; reverse mode only.
 
-    With a prefix all blocks are worked through, which a causal rule alone spares half of.
+    A causal rule skips half of the blocks; with a prefix all are computed.
     """
     b, h, t, d = query.shape
     kv, s = key.shape[1:3]
     block = min(BLOCK, max(t, s))
     rows, columns = -t % block, -s % block
-    if (
-        segments is None and columns and not rule.causal
-    ):  # what is padded to whole blocks is a segment of its own
+    if segments is None and columns and not rule.causal:
+        # Padding to whole blocks is a segment of its own.
         segments = jnp.ones((b, t), jnp.int32), jnp.ones((b, s), jnp.int32)
     if segments is not None:
         segments = (
@@ -112,8 +111,8 @@ def _scores(
     segments: Segments,
     prefix: Prefix,
 ) -> Any:
-    """Capped scores [B, K, G, c, c] of query block i and key block j before masking, and the
-    mask [B|1, 1, 1, c, c].
+    """Return capped, unmasked scores [B, K, G, c, c] of query block i and key block j, and their
+    mask [B or 1, 1, 1, c, c].
     """
     scores = rule.scale * jnp.einsum("bkgtd,bksd->bkgts", q, k, preferred_element_type=jnp.float32)
     if rule.softcap is not None:
@@ -123,16 +122,17 @@ def _scores(
         None if pair is None else (_slice(pair[0], i, block, 1), _slice(pair[1], j, block, 1))
         for pair in (segments, prefix)
     )
-    mask = visible(rule, i * block + places, j * block + places, segments, prefix)
+    mask = make_mask(rule, i * block + places, j * block + places, segments, prefix)
     return scores, None if mask is None else mask[:, None, None]
 
 
 def _range(
     rule: Rule, block: int, i: Any, blocks: int, *, of_queries: bool, both_ways: bool
 ) -> tuple[Any, Any]:
-    """First and last-plus-one key block that query block i sees; `of_queries` swaps the two.
+    """Return the range [first, last) of key blocks that query block i sees; `of_queries` swaps the
+    two.
 
-    `both_ways`: a prefix may make a causal rule see what comes after.
+    `both_ways`: a prefix may let a causal rule see later tokens.
     """
     first: Any = 0
     last: Any = blocks
@@ -160,7 +160,9 @@ def _attend(
     segments: Segments,
     prefix: Prefix,
 ) -> jax.Array:
-    """[B, K, G, T, D], [B, K, S, D], [B, K, S, D] -> [B, K, G, T, D]; T and S whole blocks."""
+    """Map [B, K, G, T, D], [B, K, S, D], [B, K, S, D] to [B, K, G, T, D]; T and S are whole
+    blocks.
+    """
     return _forward(rule, block, q, k, v, segments, prefix)[0]
 
 
@@ -173,7 +175,9 @@ def _forward(
     segments: Segments,
     prefix: Prefix,
 ) -> tuple[jax.Array, jax.Array]:
-    """The mixed values and the logarithm of the sum of exponentials [B, K, G, T, 1]."""
+    """Return the attended values [B, K, G, T, D] and the log-sum-exp of the scores [B, K, G, T,
+    1].
+    """
 
     def row(i: jax.Array) -> tuple[jax.Array, jax.Array]:
         q_i = _slice(q, i, block, 3)

@@ -9,16 +9,15 @@ import jax.numpy as jnp
 
 
 class LayerCache(NamedTuple):
-    """What one layer keeps; entry s of the slots is the token at position s of its row.
+    """The keys and values of one layer; slot s holds the token at position s of its row.
 
-    Rows and heads are one axis: an array that products with it had to reshape, XLA would write
-    twice.
+    Rows and heads share one axis: XLA would write an array twice if attention had to reshape it.
 
     Attributes:
-        keys: [B*K, S, D], rotated.
+        keys: [B*K, S, D], after the rotary positions.
         values: [B*K, S, D].
         memory_keys: [B*K, M, D] of cross-attention; None without it.
-        memory_values: The same.
+        memory_values: [B*K, M, D], likewise.
     """
 
     keys: jax.Array
@@ -28,12 +27,12 @@ class LayerCache(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What cross-attention reads.
+    """The features that cross-attention reads.
 
     Attributes:
         features: [B, M, C].
-        mask: [B, M], 0 where it is padding; None if all of it is real. With segment ids and no
-            cache int32, the segment that each part of the memory is for.
+        mask: [B, M], 0 at padding; None if there is none. For packed rows without a cache, int32:
+            the segment that reads each feature.
     """
 
     features: jax.Array
@@ -41,12 +40,13 @@ class Memory(NamedTuple):
 
 
 class Cache(NamedTuple):
-    """The layers' caches, and how far each row is.
+    """The layers' caches and the length of each row.
 
     Attributes:
-        layers: A tuple of `LayerCache`, or one with a leading axis L where layers are scanned.
-        lengths: int32 [B], tokens of each row so far, which is the position of its next one.
-        memory_mask: bool [B, M], where the memory is real; None without cross-attention.
+        layers: A `LayerCache` per layer, or a single one with a leading axis L where layers are
+            scanned.
+        lengths: int32 [B], tokens in each row, which is the position of the next one.
+        memory_mask: bool [B, M], False at padding; None without cross-attention.
     """
 
     layers: Any
@@ -55,13 +55,13 @@ class Cache(NamedTuple):
 
     @property
     def capacity(self) -> int:
-        """Tokens that a row has room for."""
+        """The number of tokens that fit in a row."""
         return (self.layers if isinstance(self.layers, LayerCache) else self.layers[0]).keys.shape[
             -2
         ]
 
     def take(self, rows: jax.Array) -> Cache:
-        """The rows [N], in this order and as often as they are named: what a beam search does."""
+        """Return the given rows [N], in this order and possibly repeated, as beam search needs."""
         batch = len(self.lengths)
 
         def taken(a: jax.Array) -> jax.Array:  # [..., B*K, S, D]
@@ -73,19 +73,37 @@ class Cache(NamedTuple):
         mask = None if self.memory_mask is None else self.memory_mask[rows]
         return Cache(layers, self.lengths[rows], mask)
 
-    def rewind(self, tokens: jax.Array) -> Cache:
-        """Without the last `tokens` [B] of each row: what is in the slots past its end is
-        never read.
+    def put(self, rows: jax.Array, other: Cache) -> Cache:
+        """With the rows [N] of `other` in the places `rows` [N]; a place past the last row is
+        dropped. Both have the same capacity.
         """
+        batch, count = len(self.lengths), len(other.lengths)
+
+        def placed(a: jax.Array, b: jax.Array) -> jax.Array:  # [..., B*K, S, D]
+            *first, heads, slots, width = a.shape
+            parts = a.reshape(*first, batch, heads // batch, slots, width)
+            new = b.reshape(*first, count, heads // batch, slots, width)
+            index = (slice(None),) * len(first) + (rows,)
+            return parts.at[index].set(new.astype(a.dtype), mode="drop").reshape(a.shape)
+
+        layers = jax.tree.map(placed, self.layers, other.layers)
+        lengths = self.lengths.at[rows].set(other.lengths, mode="drop")
+        mask = self.memory_mask
+        if mask is not None and other.memory_mask is not None:
+            mask = mask.at[rows].set(other.memory_mask, mode="drop")
+        return Cache(layers, lengths, mask)
+
+    def rewind(self, tokens: jax.Array) -> Cache:
+        """Drop the last `tokens` [B] of each row; slots past the end of a row are never read."""
         return self._replace(lengths=self.lengths - tokens)
 
 
 def write(cache: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
-    """`new` [B, K, T, D] put into `cache` [B*K, S, D] at `slots` [B, T], those that are not slot
-    are dropped.
+    """Write `new` [B, K, T, D] into `cache` [B*K, S, D] at `slots` [B, T]; slots out of range are
+    dropped.
 
-    A single token is not: past the end of a row nothing is read, and without the choice XLA writes
-    it in place.
+    A single token is clipped to the last slot instead: nothing past the end of a row is read, and
+    XLA can write it in place.
     """
     b, kv, t, d = new.shape
     new = new.astype(cache.dtype).reshape(b * kv, t, d)

@@ -13,22 +13,22 @@ from genjax.nets.conv.attention import FlatDense, SelfAttention, check_heads
 
 
 def patchify(x: jax.Array, patch: int) -> jax.Array:
-    """Squares of an image, row by row: [B, H, W, C] -> [B, H/P * W/P, P * P * C]."""
+    """Split an image into square patches, row by row: [B, H, W, C] -> [B, H/P * W/P, P * P * C]."""
     b, h, w, c = x.shape
     x = x.reshape(b, h // patch, patch, w // patch, patch, c).swapaxes(2, 3)
     return x.reshape(b, (h // patch) * (w // patch), patch * patch * c)
 
 
 def unpatchify(tokens: jax.Array, patch: int, shape: tuple[int, ...]) -> jax.Array:
-    """The inverse of `patchify`: [B, T, P * P * C] -> [B, *shape]."""
+    """Invert `patchify`: [B, T, P * P * C] -> [B, *shape]."""
     h, w, c = shape
     x = tokens.reshape(len(tokens), h // patch, w // patch, patch, patch, c).swapaxes(2, 3)
     return x.reshape(len(tokens), h, w, c)
 
 
-def positions(h: int, w: int, width: int) -> np.ndarray:
-    """Sines and cosines of the row and of the column: float32 [h * w, width], half of the
-    width for each.
+def encode_positions(h: int, w: int, width: int) -> np.ndarray:
+    """Return sines and cosines of the row and of the column, half of the width for each: float32 [h
+    * w, width].
     """
     frequencies = 10_000.0 ** (-np.arange(width // 4) / (width // 4))
     row, column = np.meshgrid(np.arange(h), np.arange(w), indexing="ij")
@@ -37,14 +37,14 @@ def positions(h: int, w: int, width: int) -> np.ndarray:
 
 
 def _modulate(x: jax.Array, shift: jax.Array, scale: jax.Array) -> jax.Array:
-    """[B, T, D] normalised over D, then scaled and shifted by [B, D]."""
+    """Normalise [B, T, D] over D, then scale and shift it by [B, D]."""
     x = nn.LayerNorm(use_bias=False, use_scale=False, epsilon=1e-6, dtype=x.dtype)(x)
     return x * (1 + scale)[:, None] + shift[:, None]
 
 
 class DiTBlock(nn.Module):
-    """Attention and a perceptron, each gated by the vector, the gates start at 0: [B, T, D],
-    [B, E] -> [B, T, D].
+    """Attention and an MLP, each gated by the vector; the gates start at 0: [B, T, D], [B, E] ->
+    [B, T, D].
     """
 
     heads: int
@@ -62,7 +62,7 @@ class DiTBlock(nn.Module):
 
 
 class DiTDenoiser(nn.Module):
-    """[B, *shape], [B, E] -> [B, *shape]."""
+    """The network of `DiT`: [B, *shape], [B, E] -> [B, *shape]."""
 
     shape: tuple[int, ...]
     patch: int
@@ -73,10 +73,15 @@ class DiTDenoiser(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, vector: jax.Array, *, train: bool) -> jax.Array:
-        """`train` changes nothing: there is no dropout."""
+        """Return the prediction; `train` is ignored, as there is no dropout."""
         h, w, c = self.shape
         y = FlatDense(self.width, name="stem")(patchify(x, self.patch))
-        y = y + jnp.asarray(positions(h // self.patch, w // self.patch, self.width), y.dtype)[None]
+        y = (
+            y
+            + jnp.asarray(encode_positions(h // self.patch, w // self.patch, self.width), y.dtype)[
+                None
+            ]
+        )
         for i in range(self.depth):
             y = DiTBlock(self.heads, self.ratio, name=f"block_{i}")(y, vector)
         shift, scale = jnp.split(
@@ -92,10 +97,10 @@ class DiT:
 
     Attributes:
         patch: Side of the square patches; divides height and width.
-        width: Of a token; a multiple of 4, and of the heads.
-        depth: Blocks.
-        heads: Of the attention.
-        ratio: Width of a block's hidden layer over `width`.
+        width: Token width; a multiple of 4 and of `heads`.
+        depth: Number of blocks.
+        heads: Attention heads.
+        ratio: Width of the MLP's hidden layer over `width`.
     """
 
     patch: int = 2
@@ -109,20 +114,20 @@ class DiT:
         checks.depth(self, "depth")
         if self.width % 4:
             raise UserError(
-                f"the width of a DiT is a multiple of 4 for its positions, not {self.width}"
+                f"width must be a multiple of 4 (for its positions), got {self.width}", "width"
             )
         check_heads(self.width, self.heads)
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
-        """`module(x [B, H, W, C], vector [B, E], train=...)` -> [B, H, W, C].
+        """Build the network: `module(x [B, H, W, C], vector [B, E], train=...)` -> [B, H, W, C].
 
         Raises:
-            UserError: the shape is not [H, W, C] with height and width in whole patches.
+            UserError: the shape is not [H, W, C], or not whole patches.
         """
         if len(shape) != 3 or min(shape) < 1:
-            raise UserError(f"a DiT needs images [H, W, C], not shape {tuple(shape)}")
+            raise UserError(f"a DiT needs images [H, W, C], got shape {tuple(shape)}")
         if shape[0] % self.patch or shape[1] % self.patch:
             raise UserError(
-                f"patches of {self.patch} do not divide an image of {shape[0]}x{shape[1]}"
+                f"patch must divide the image size {shape[0]}x{shape[1]}, got {self.patch}", "patch"
             )
         return DiTDenoiser(shape, self.patch, self.width, self.depth, self.heads, self.ratio)

@@ -1,4 +1,4 @@
-"""The perceptron of a transformer's block, plain or gated."""
+"""The feed-forward layer of a transformer block, plain or gated."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ GATED = ("swiglu", "geglu")
 
 
 def check_activation(name: str) -> None:
-    """Refuse the name of no activation, with the nearest that there is."""
+    """Refuse an unknown activation, and suggest the nearest name."""
     if name not in get_args(Activation):
         raise unknown_name("activation", name, get_args(Activation))
 
 
 def activate(name: Activation, x: jax.Array) -> jax.Array:
-    """The function alone, of a gated form that of its gate; the shape stays.
+    """Apply the activation elementwise; for a gated form, that of its gate.
 
-    "gelu" is exact, "gelu_tanh" its approximation (GPT-2's); "relu2" the square of relu (So et al.,
-    arXiv 2109.08668).
+    "gelu" is exact and "gelu_tanh" is GPT-2's approximation; "relu2" is the square of relu (So et
+    al., arXiv 2109.08668).
     """
     match name:
         case "relu2":
@@ -40,17 +40,17 @@ def activate(name: Activation, x: jax.Array) -> jax.Array:
 
 
 class FeedForward(nn.Module):
-    """Two matrices with an activation between: [N, D] -> the same, on flat rows.
+    """Two dense layers with an activation in between, on flat rows: [N, D] -> the same.
 
     A gated form (Shazeer, arXiv 2002.05202) multiplies the activated `gate` by `up`, a third
     matrix.
 
     Attributes:
-        hidden: Width between.
-        activation: See `activate`.
-        bias: Whether each matrix has one.
-        kernel_init: Of `gate` and `up`.
-        last_init: Of `down`.
+        hidden: Width of the hidden layer.
+        activation: Activation, see `activate`.
+        bias: Whether each layer has a bias.
+        kernel_init: Initializer of `gate` and `up`.
+        last_init: Initializer of `down`.
     """
 
     hidden: int

@@ -1,7 +1,7 @@
-"""Images as a sequence of features, a place each: what a decoder of text attends to.
+"""Encodes an image as a sequence of features for a text decoder to attend to.
 
-Patches through a transformer: Dosovitskiy et al., arXiv 2010.11929. Convolutional features of
-places: Xu et al., arXiv 1502.03044.
+A transformer over patches: Dosovitskiy et al., arXiv 2010.11929. Attention to convolutional
+features: Xu et al., arXiv 1502.03044.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import jax.numpy as jnp
 from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.conv.attention import FlatDense, SelfAttention, check_heads
-from genjax.nets.transformer.dit import patchify, positions
+from genjax.nets.transformer.dit import encode_positions, patchify
 
 
 class PatchGrid(nn.Module):
-    """Squares of an image: [B, H, W, C] -> [B, H/P, W/P, P * P * C]; it has no parameters."""
+    """The network of `Patches`, without parameters: [B, H, W, C] -> [B, H/P, W/P, P * P * C]."""
 
     side: int
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """`train` changes nothing."""
+        """Return the patches; `train` is ignored."""
         b, h, w, _ = x.shape
         if h % self.side or w % self.side:
-            raise UserError(f"patches of {self.side} do not divide an image of {h}x{w}")
+            raise UserError(f"side must divide the image size {h}x{w}, got {self.side}", "side")
         return patchify(x, self.side).reshape(b, h // self.side, w // self.side, -1)
 
 
 @checks.frozen
 class Patches:
-    """Squares of an image as they are, for the projection of an `ImageEncoder`.
+    """Raw square patches of an image, for the projection of an `ImageEncoder`.
 
     Attributes:
-        side: Of the squares; divides height and width.
+        side: Side of a patch in pixels; divides height and width.
     """
 
     side: int = 4
@@ -46,14 +46,12 @@ class Patches:
         checks.at_least(self, 1, "side")
 
     def grid(self) -> nn.Module:
-        """[B, H, W, C] -> [B, H/P, W/P, P * P * C]."""
+        """Build the network: [B, H, W, C] -> [B, H/P, W/P, P * P * C]."""
         return PatchGrid(self.side)
 
 
 class EncoderBlock(nn.Module):
-    """Attention and a perceptron, each normalised before and added to what it read: [B, S, C]
-    -> the same.
-    """
+    """A pre-norm block of self-attention and an MLP: [B, S, C] -> the same."""
 
     heads: int
     ratio: int
@@ -69,7 +67,9 @@ class EncoderBlock(nn.Module):
 
 
 class PlaceEncoder(nn.Module):
-    """[B, H, W, C] -> [B, S, width], a feature a place, row by row."""
+    """The network of `ImageEncoder`: [B, H, W, C] -> [B, S, width], a feature per place, row by
+    row.
+    """
 
     backbone: nn.Module
     width: int
@@ -82,7 +82,7 @@ class PlaceEncoder(nn.Module):
         grid = self.backbone(x, train=train)
         b, h, w, _ = grid.shape
         y = FlatDense(self.width, name="projection")(grid.reshape(b, h * w, -1))
-        y = y + jnp.asarray(positions(h, w, self.width), y.dtype)[None]
+        y = y + jnp.asarray(encode_positions(h, w, self.width), y.dtype)[None]
         for i in range(self.depth):
             y = EncoderBlock(self.heads, self.ratio, name=f"block_{i}")(y)
         return nn.LayerNorm(dtype=y.dtype, name="norm")(y)
@@ -90,19 +90,19 @@ class PlaceEncoder(nn.Module):
 
 @checks.frozen
 class ImageEncoder:
-    """Features of the places of an image: a grid, projected, with embeddings of the positions, then
-    blocks of attention.
+    """Features of the places of an image: a projected grid plus position encodings, then
+    transformer blocks.
 
-    With `Patches` it is a vision transformer. With a `ResNet` the grid is that of a classifier's
-    backbone before its pooling, whose parameters fit in: `StartFrom(run, (("^backbone/",
+    With `Patches` it is a vision transformer. With a `ResNet` the grid is a classifier's backbone
+    before pooling, whose parameters can be loaded: `StartFrom(run, (("^backbone/",
     "encoder/backbone/"),))`.
 
     Attributes:
-        backbone: What makes the grid, `Patches` or a `ResNet` without batch normalisation.
-        width: Of a feature; a multiple of 4, and of the heads.
-        depth: Blocks; 0 for none.
-        heads: Of the attention.
-        ratio: Width of a block's hidden layer over `width`.
+        backbone: Network that makes the grid: `Patches`, or a `ResNet` without batch norm.
+        width: Feature width; a multiple of 4 and of `heads`.
+        depth: Number of blocks; 0 for none.
+        heads: Attention heads.
+        ratio: Width of the MLP's hidden layer over `width`.
     """
 
     backbone: Any = Patches()
@@ -117,19 +117,18 @@ class ImageEncoder:
         checks.depth(self, "depth")
         if self.width % 4:
             raise UserError(
-                "the width of an image encoder is a multiple of 4 for its positions, not "
-                f"{self.width}"
+                f"width must be a multiple of 4 (for its positions), got {self.width}", "width"
             )
         check_heads(self.width, self.heads)
-        self.backbone.grid()  # refuses a backbone that gives none
+        self.backbone.grid()  # refuses a backbone that has no grid
 
     def module(self, shape: tuple[int, ...]) -> nn.Module:
-        """`module(x [B, *shape], train=...)` -> [B, S, width]; it refuses images that the backbone
-        does not fit.
+        """Build the network: `module(x [B, *shape], train=...)` -> [B, S, width].
 
         Raises:
-            UserError: the shape is not [H, W, C].
+            UserError: the shape is not [H, W, C]; later, from the network: images that the backbone
+                does not fit.
         """
         if len(shape) != 3 or min(shape) < 1:
-            raise UserError(f"an image encoder needs images [H, W, C], not shape {tuple(shape)}")
+            raise UserError(f"an image encoder needs images [H, W, C], got shape {tuple(shape)}")
         return PlaceEncoder(self.backbone.grid(), self.width, self.depth, self.heads, self.ratio)

@@ -1,4 +1,4 @@
-"""Where a token stands: sinusoids added to it, or its queries and keys turned by an angle."""
+"""Position encodings: sinusoids added to tokens, or queries and keys rotated by an angle."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 from genjax import checks
 
 
-def sinusoids(positions: jax.Array, width: int) -> jax.Array:
-    """Sines, then cosines, of wavelengths from 2 pi to 20,000 pi (arXiv 1706.03762): [..., T]
-    -> [..., T, width].
+def encode_sinusoids(positions: jax.Array, width: int) -> jax.Array:
+    """Return sines, then cosines, with wavelengths from 2 pi to 20,000 pi (arXiv 1706.03762): [...,
+    T] -> [..., T, width].
     """
     frequencies = jnp.asarray(10_000.0 ** (-np.arange(width // 2) / (width // 2)), jnp.float32)
     angles = positions[..., None].astype(jnp.float32) * frequencies.reshape(
@@ -24,17 +24,18 @@ def sinusoids(positions: jax.Array, width: int) -> jax.Array:
 
 @checks.frozen
 class Rotary:
-    """Rotary positions (Su et al., arXiv 2104.09864), entry i of a head paired with entry i + D/2.
+    """Rotary positions (Su et al., arXiv 2104.09864), with entry i of a head paired with entry i +
+    D/2.
 
     Attributes:
-        base: The slowest pair turns by base^(2/D - 1) a token.
-        factor: By how much the context is stretched; 1 for not. All angles shrink by it (position
-            interpolation, Chen et al., arXiv 2306.15595), unless `trained` is given.
-        trained: The context before stretching. With it only slow pairs shrink: those that turn
-            fewer than `low` times in it by the whole factor, those that turn more than `high` times
-            not at all (Llama 3, arXiv 2407.21783).
-        low: See `trained`.
-        high: See `trained`.
+        base: The slowest pair turns by base^(2/D - 1) radians per token.
+        factor: Factor by which the context is stretched; 1 for none. All angles shrink by it
+            (position interpolation, Chen et al., arXiv 2306.15595), unless `trained` is given.
+        trained: Context before stretching, in tokens. With it only the angles of slow pairs shrink:
+            those that turn fewer than `low` times in it by the whole factor, those that turn more
+            than `high` times not at all (Llama 3, arXiv 2407.21783).
+        low: Turns, see `trained`.
+        high: Turns, see `trained`.
     """
 
     base: float = 10_000.0
@@ -51,7 +52,7 @@ class Rotary:
         checks.ordered(self, "low", "high", strictly=True)
 
     def frequencies(self, head_width: int) -> np.ndarray:
-        """Radians a token of each pair: float64 [head_width / 2]."""
+        """Return the radians per token of each pair: float64 [head_width / 2]."""
         plain = self.base ** (-2 * np.arange(head_width // 2) / head_width)
         if self.trained is None:
             return plain / self.factor
@@ -62,8 +63,8 @@ class Rotary:
     def make_table(
         self, positions: jax.Array | np.ndarray, head_width: int
     ) -> tuple[jax.Array, jax.Array]:
-        """Cosines and sines of the angles at positions [B, T]: float32 [B, 1, T, D/2] each,
-        for all heads.
+        """Return cosines and sines of the angles at positions [B, T], for all heads: float32 [B, 1,
+        T, D/2] each.
         """
         frequencies = self.frequencies(head_width)[None, None]
         if isinstance(positions, np.ndarray):  # known while tracing: constants
@@ -75,7 +76,7 @@ class Rotary:
 
 
 def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Heads [B, H, T, D] turned by the angles of `Rotary.make_table`."""
+    """Rotate heads [B, H, T, D] by the angles of `Rotary.make_table`."""
     cos, sin = (part.astype(x.dtype) for part in table)
     a, b = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)

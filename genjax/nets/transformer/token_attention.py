@@ -1,6 +1,4 @@
-"""Attention between tokens: causal or not, within segments, within a window, of grouped heads,
-from a cache.
-"""
+"""Attention between tokens: causal or not, with segments, a window, grouped heads and a cache."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from genjax.nets.transformer.blocked_attention import (
     Rule,
     Segments,
     attend_blocked,
-    visible,
+    make_mask,
 )
 from genjax.nets.transformer.cache import LayerCache, write
 from genjax.nets.transformer.positions import rotate
@@ -27,18 +25,18 @@ from genjax.nets.transformer.positions import rotate
 Implementation = Literal["xla", "blocked", "cudnn"]
 
 
-class RelationScene(NamedTuple):
-    """What all layers share in one call.
+class SharedInputs(NamedTuple):
+    """The inputs that all layers share in one call.
 
     Attributes:
-        table: Cosines and sines of rotary positions; None for others.
-        mask: bool [B, T, S], what of the cache each query sees; None without a cache.
-        slots: int32 [B, T], where in the cache the tokens go; None without a cache.
-        segments: int32 [B, T]; None for one segment a row.
-        prefix: bool [B, T], tokens that see one another both ways; None for none.
-        memory: [B, M, C], or None if there is none or the cache has its keys and values.
-        memory_mask: [B, M], the segment that reads each part, 0 for padding; of bools, True is
-            segment 1. None if all of it is real.
+        table: Cosines and sines of rotary positions; None for other positions.
+        mask: bool [B, T, S], the slots of the cache that each query sees; None without a cache.
+        slots: int32 [B, T], the slots of the cache for the tokens; None without a cache.
+        segments: int32 [B, T]; None for one segment per row.
+        prefix: bool [B, T], tokens that see one another in both directions; None for none.
+        memory: [B, M, C]; None if there is none or its keys and values are in the cache.
+        memory_mask: [B, M], the segment that reads each feature, 0 for padding; a bool True is
+            segment 1. None if there is no padding.
     """
 
     table: tuple[jax.Array, jax.Array] | None
@@ -60,19 +58,20 @@ def attend(
     prefix: Prefix = None,
     implementation: Implementation = "xla",
 ) -> jax.Array:
-    """Softmax attention [B, H, T, D] of queries [B, H, T, D] to keys and values [B, K, S, D].
+    """Apply softmax attention: queries [B, H, T, D], keys and values [B, K, S, D] -> [B, H, T, D].
 
     Head h reads key h // (H / K) (grouped queries, Ainslie et al., arXiv 2305.13245).
 
     Args:
-        rule: Its scale, and what each query sees.
-        segments: int32 [B, T] of queries and [B, S] of keys: only equal ones see one another.
-        prefix: bool [B, T] of queries and [B, S] of keys: where both are true a causal rule is off.
-        implementation: "xla" holds all scores [B, H, T, S]; "blocked" holds those of one block, and
-            memory grows with T alone; "cudnn" is a GPU's fused kernel.
+        rule: Scale of the scores, and which keys each query sees.
+        segments: int32 [B, T] of queries and [B, S] of keys: tokens see only equal segments.
+        prefix: bool [B, T] of queries and [B, S] of keys: where both are true, the causal rule is
+            off.
+        implementation: "xla" holds all scores [B, H, T, S]; "blocked" holds those of one block, so
+            memory grows with T, not T^2; "cudnn" is the fused kernel of a GPU.
 
     Raises:
-        UserError: "cudnn" would silently ignore what is requested.
+        UserError: "cudnn" does not support what is requested.
     """
     if implementation == "cudnn":
         return _cudnn(query, key, value, rule, segments, prefix)
@@ -80,7 +79,7 @@ def attend(
         return attend_blocked(query, key, value, rule, segments, prefix)
     t, s = query.shape[2], key.shape[2]
     return attend_xla(
-        query, key, value, rule, visible(rule, jnp.arange(t), jnp.arange(s), segments, prefix)
+        query, key, value, rule, make_mask(rule, jnp.arange(t), jnp.arange(s), segments, prefix)
     )
 
 
@@ -92,12 +91,12 @@ def attend_xla(
     mask: jax.Array | None,
     dropout: nn.Module | None = None,
 ) -> jax.Array:
-    """As `attend`, with a mask of bools [B or 1, T, S] in the rule's place; `dropout` acts on
+    """Compute `attend` with a mask, bool [B or 1, T, S], instead of the rule's; `dropout` acts on
     the weights.
     """
     b, h, t, d = query.shape
     kv, s = key.shape[1:3]
-    # Heads of a group are rows of one product. Scaled queries cost less than scaled scores.
+    # Heads of a group are rows of one product. Scaling queries costs less than scaling scores.
     grouped = (query * rule.scale).reshape(b, kv, (h // kv) * t, d)
     scores = jnp.einsum("bktd,bksd->bkts", grouped, key, preferred_element_type=jnp.float32)
     if rule.softcap is not None:
@@ -121,24 +120,28 @@ def _cudnn(
 ) -> jax.Array:
     if prefix is not None:
         raise UserError(
-            'attention="cudnn" knows no prefix that is read both ways; use "xla" or "blocked"'
+            'attention must be "xla" or "blocked" for a bidirectional prefix, got "cudnn"',
+            "attention",
         )
     if segments is not None:
         raise UserError(
-            'attention="cudnn" knows no segment ids or padding; use "xla" or "blocked" for packed '
-            "rows"
+            'attention must be "xla" or "blocked" for packed or padded rows, got "cudnn"',
+            "attention",
         )
     if rule.softcap is not None:
-        raise UserError('attention="cudnn" knows no soft-cap; use "xla" or "blocked"')
+        raise UserError(
+            'attention must be "xla" or "blocked" with a soft-cap, got "cudnn"', "attention"
+        )
     if query.dtype not in (jnp.bfloat16, jnp.float16) or query.shape[-1] % 8:
         raise UserError(
-            'attention="cudnn" needs precision="bfloat16" and heads a multiple of 8 wide, '
-            f"not {query.dtype} and {query.shape[-1]}"
+            'attention="cudnn" needs precision="bfloat16" and a head width divisible by 8, '
+            f"got {query.dtype} and {query.shape[-1]}",
+            "attention",
         )
     if target_platform() != "gpu":
         raise UserError(
-            f'attention="cudnn" needs a GPU, and the target is {target_platform()}; use "xla" or '
-            '"blocked"'
+            f'attention must be "xla" or "blocked" on a {target_platform()}, got "cudnn"',
+            "attention",
         )
     window = (
         None if rule.window is None else (rule.window - 1, 0 if rule.causal else rule.window - 1)
@@ -156,26 +159,26 @@ def _cudnn(
 
 
 class TokenAttention(nn.Module):
-    """Attention of tokens to themselves, or with `cross` to a memory: [B, T, C] -> the same.
+    """Self-attention, or with `cross` attention to a memory: [B, T, C] -> the same.
 
-    Matrix products are on flat rows, as XLA's CPU back end is far slower on others. Queries, keys
-    and values have a matrix each: joined ones took no less time in training, and three times as
-    long for one token.
+    Matrix products are on flat rows, as XLA is far slower on others on a CPU. Queries, keys and
+    values have a matrix each: a joint one is no faster in training, and three times slower for a
+    single token.
 
     Attributes:
-        heads: H.
-        kv_heads: K; divides H.
-        head_width: D.
-        rule: What each query sees, and the scale.
-        implementation: See `attend`; calls with a cache, or that drop weights, use "xla".
-        bias: Of the matrices of queries, keys and values.
-        last_bias: Of the matrix that mixes the heads.
+        heads: Query heads, H.
+        kv_heads: Key and value heads, K; divides H.
+        head_width: Width of a head, D.
+        rule: Scale of the scores, and which keys each query sees.
+        implementation: See `attend`; with a cache or attention dropout it is always "xla".
+        bias: Whether the projections of queries, keys and values have biases.
+        last_bias: Whether the output projection has a bias.
         qk_norm: Epsilon of an RMS norm of each query and key (Dehghani et al., arXiv 2302.05442);
           None for none.
-        dropout: Share of the attention's weights that a training step drops.
-        kernel_init: Of the matrices.
-        last_init: Of the one that mixes the heads.
-        cross: Whether keys and values are a memory's.
+        dropout: Share of the attention weights dropped in training.
+        kernel_init: Initializer of the projections.
+        last_init: Initializer of the output projection.
+        cross: Whether keys and values come from a memory.
     """
 
     heads: int
@@ -193,15 +196,15 @@ class TokenAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, cache: LayerCache | None, scene: RelationScene, train: bool
+        self, x: jax.Array, cache: LayerCache | None, shared: SharedInputs, train: bool
     ) -> tuple[jax.Array, LayerCache | None]:
-        """The output, and the cache with the tokens in it."""
+        """Return the output and the updated cache."""
         b, t, c = x.shape
         query = self._project_heads(x, self.heads, "query")
         if self.cross:
-            mixed, cache = self._attend_cross(query, cache, scene, train)
+            mixed, cache = self._attend_cross(query, cache, shared, train)
         else:
-            mixed, cache = self._attend_self(x, query, cache, scene, train)
+            mixed, cache = self._attend_self(x, query, cache, shared, train)
         flat = mixed.swapaxes(1, 2).reshape(b * t, -1)
         out = nn.Dense(c, self.last_bias, dtype=x.dtype, kernel_init=self.last_init, name="mix")(
             flat
@@ -209,7 +212,7 @@ class TokenAttention(nn.Module):
         return out.reshape(b, t, c), cache
 
     def _project_heads(self, x: jax.Array, heads: int, name: str) -> jax.Array:
-        """[B, T, C] -> [B, heads, T, D]."""
+        """Project [B, T, C] to heads [B, heads, T, D]."""
         b, t, c = x.shape
         dense = nn.Dense(
             heads * self.head_width,
@@ -228,33 +231,33 @@ class TokenAttention(nn.Module):
         x: jax.Array,
         query: jax.Array,
         cache: LayerCache | None,
-        scene: RelationScene,
+        shared: SharedInputs,
         train: bool,
     ) -> tuple[jax.Array, LayerCache | None]:
         key, value = (self._project_heads(x, self.kv_heads, name) for name in ("key", "value"))
-        if scene.table is not None:
-            query, key = rotate(query, scene.table), rotate(key, scene.table)
+        if shared.table is not None:
+            query, key = rotate(query, shared.table), rotate(key, shared.table)
         if cache is None:
-            segments = None if scene.segments is None else (scene.segments, scene.segments)
-            prefix = None if scene.prefix is None else (scene.prefix, scene.prefix)
+            segments = None if shared.segments is None else (shared.segments, shared.segments)
+            prefix = None if shared.prefix is None else (shared.prefix, shared.prefix)
             return self._attend(query, key, value, self.rule, segments, train, prefix), None
-        assert scene.slots is not None
-        key, value = write(cache.keys, key, scene.slots), write(cache.values, value, scene.slots)
+        assert shared.slots is not None
+        key, value = write(cache.keys, key, shared.slots), write(cache.values, value, shared.slots)
         cache = cache._replace(keys=key, values=value)
         return attend_xla(
-            query, self._read_cache(key, x), self._read_cache(value, x), self.rule, scene.mask
+            query, self._read_cache(key, x), self._read_cache(value, x), self.rule, shared.mask
         ), cache
 
     def _read_cache(self, array: jax.Array, x: jax.Array) -> jax.Array:
-        """Of a cache, as attention reads it: [B*K, S, D] -> [B, K, S, D]."""
+        """Reshape an array of the cache for attention: [B*K, S, D] -> [B, K, S, D]."""
         return array.astype(x.dtype).reshape(len(x), self.kv_heads, *array.shape[1:])
 
     def _attend_cross(
-        self, query: jax.Array, cache: LayerCache | None, scene: RelationScene, train: bool
+        self, query: jax.Array, cache: LayerCache | None, shared: SharedInputs, train: bool
     ) -> tuple[jax.Array, LayerCache | None]:
-        if scene.memory is not None:
+        if shared.memory is not None:
             key, value = (
-                self._project_heads(scene.memory, self.kv_heads, name) for name in ("key", "value")
+                self._project_heads(shared.memory, self.kv_heads, name) for name in ("key", "value")
             )
             if cache is not None:
                 assert cache.memory_keys is not None and cache.memory_values is not None
@@ -273,11 +276,11 @@ class TokenAttention(nn.Module):
             )
         rule = dataclasses.replace(self.rule, causal=False, window=None)
         segments = None
-        if scene.memory_mask is not None:
+        if shared.memory_mask is not None:
             ones = jnp.ones((query.shape[0], query.shape[2]), jnp.int32)
             segments = (
-                ones if scene.segments is None else scene.segments,
-                scene.memory_mask.astype(jnp.int32),
+                ones if shared.segments is None else shared.segments,
+                shared.memory_mask.astype(jnp.int32),
             )
         if cache is None:
             return self._attend(query, key, value, rule, segments, train), None
@@ -298,6 +301,8 @@ class TokenAttention(nn.Module):
             return attend(
                 query, key, value, rule, segments=segments, prefix=prefix, implementation=form
             )
-        mask = visible(rule, jnp.arange(query.shape[2]), jnp.arange(key.shape[2]), segments, prefix)
+        mask = make_mask(
+            rule, jnp.arange(query.shape[2]), jnp.arange(key.shape[2]), segments, prefix
+        )
         dropout = nn.Dropout(self.dropout, deterministic=False, name="dropout")
         return attend_xla(query, key, value, rule, mask, dropout)

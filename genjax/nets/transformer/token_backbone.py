@@ -1,4 +1,4 @@
-"""A Transformer as what a classifier of texts depends on."""
+"""A Transformer as the backbone of a text classifier."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Pool = Literal["mean", "first", "last"]
 
 
 class PooledTokens(nn.Module):
-    """Tokens int32 [B, T], -1 for padding, to features [B, C]."""
+    """Pooled features of tokens: int32 [B, T], -1 for padding -> [B, C]."""
 
     net: Transformer
     vocabulary: int
@@ -42,11 +42,11 @@ class PooledTokens(nn.Module):
 
 @checks.frozen
 class TokenBackbone:
-    """The last features of a Transformer, one vector a text.
+    """The pooled last features of a Transformer: one vector per text.
 
     Attributes:
-        net: The Transformer; what it has of a head is left out.
-        pool: The "mean" over a text's tokens, or the features of its "first" or its "last".
+        net: Transformer; its head is left out.
+        pool: "mean" over the tokens of a text, or the features of its "first" or "last" token.
     """
 
     reads_tokens: ClassVar[bool] = True
@@ -56,16 +56,20 @@ class TokenBackbone:
 
     def __post_init__(self) -> None:
         if self.net.cross_attention:
-            raise UserError("a classifier reads nothing besides its text: no cross_attention")
+            raise UserError(
+                "cross_attention must be False: a classifier reads only its text", "cross_attention"
+            )
         if self.net.causal and self.pool == "first":
             raise UserError(
-                'the first token of a causal net has seen no other: pool is "mean" or "last"'
+                'pool must be "mean" or "last" for a causal net, whose first token sees no other, '
+                'got "first"',
+                "pool",
             )
 
     def backbone(self, axis: str | None = None, vocabulary: int | None = None) -> nn.Module:
-        """[B, T] -> [B, width]; its parameters lie under `tokens`."""
+        """Build the network: [B, T] -> [B, width]; its parameters are under `tokens`."""
         if vocabulary is None:
-            raise UserError("TokenBackbone reads tokens, which these data do not have")
+            raise UserError("a TokenBackbone needs tokens, which these data do not have")
         biases = tuple(bias for bias in self.net.biases if bias != "head")
         net = dataclasses.replace(self.net, tied=True, head_transform=False, biases=biases)
         return PooledTokens(net, vocabulary, self.pool)

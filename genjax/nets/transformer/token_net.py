@@ -1,5 +1,5 @@
-"""The Transformer's network (Vaswani et al., arXiv 1706.03762), from tokens to features and
-from those to logits.
+"""The network of the Transformer (Vaswani et al., arXiv 1706.03762): tokens to features to
+logits.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.errors import UserError
-from genjax.nets.transformer.blocked_attention import visible
+from genjax.nets.transformer.blocked_attention import make_mask
 from genjax.nets.transformer.cache import Cache, LayerCache, Memory
 from genjax.nets.transformer.feed_forward import FeedForward, activate
-from genjax.nets.transformer.positions import sinusoids
-from genjax.nets.transformer.token_attention import RelationScene, TokenAttention
+from genjax.nets.transformer.positions import encode_sinusoids
+from genjax.nets.transformer.token_attention import SharedInputs, TokenAttention
 
-Net = Any  # a `Transformer`, which is above: its `module` makes what is here
+Net = Any  # a `Transformer`; its module imports this one
 
 
 def _norm(net: Net, dtype: Any, name: str | None = None) -> nn.Module:
-    """[..., C] -> the same; statistics are float32."""
+    """Build the norm: [..., C] -> the same; statistics are float32."""
     if net.norm == "rms":
         return nn.RMSNorm(net.norm_epsilon, dtype=dtype, name=name)
     return nn.LayerNorm(net.norm_epsilon, dtype=dtype, use_bias="norm" in net.biases, name=name)
 
 
 class Block(nn.Module):
-    """Attention, cross-attention if any, and the perceptron, each added to what it read: [B,
-    T, C] -> the same.
+    """A residual block of attention, optional cross-attention and feed-forward: [B, T, C] -> the
+    same.
     """
 
     net: Net
@@ -39,9 +39,9 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, cache: LayerCache | None, scene: RelationScene
+        self, x: jax.Array, cache: LayerCache | None, shared: SharedInputs
     ) -> tuple[jax.Array, LayerCache | None]:
-        """The output, and the cache with the tokens in it."""
+        """Return the output and the updated cache."""
         net = self.net
         init = nn.initializers.normal(net.init_std * net.shrink**0.5)
         last = nn.initializers.normal(net.init_std * net.shrink**0.5 / (2 * net.layers) ** 0.5)
@@ -69,7 +69,7 @@ class Block(nn.Module):
                 cross,
                 name="cross" if cross else "attention",
             )
-            y, cache = attend(y, cache, scene, self.train)
+            y, cache = attend(y, cache, shared, self.train)
             return y
 
         def feed_forward(y: jax.Array) -> jax.Array:
@@ -86,11 +86,11 @@ class Block(nn.Module):
 
 
 class TokenNet(nn.Module):
-    """A Transformer over tokens 0 to vocabulary - 1; `Transformer.module` makes it.
+    """A Transformer over tokens 0 to vocabulary - 1, built by `Transformer.module`.
 
     Attributes:
-        net: Its hyper-parameters, a `Transformer`.
-        vocabulary: Tokens that there are.
+        net: Hyper-parameters, a `Transformer`.
+        vocabulary: Number of tokens, V.
     """
 
     net: Net
@@ -99,7 +99,7 @@ class TokenNet(nn.Module):
     def setup(self) -> None:
         net = self.net
         if self.vocabulary < 1:
-            raise UserError(f"a vocabulary has at least 1 token, not {self.vocabulary}")
+            raise UserError(f"vocabulary must be >= 1, got {self.vocabulary}", "vocabulary")
         init = nn.initializers.normal(net.init_std)
         self.embedding = self.param("embedding", init, (self.vocabulary, net.width))
         dtype = self.embedding.dtype
@@ -137,43 +137,43 @@ class TokenNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Cache | None]:
-        """Features of each token [B, T, C], and the cache with the tokens in it.
+        """Return the features [B, T, C] of each token and the updated cache.
 
         Args:
-            tokens: int32 [B, T]; one that is not in the vocabulary gives NaN.
-            positions: int32 [B, T]; by default they count from 0, with a cache from the length of
-              each row.
-            segment_ids: int32 [B, T], tokens of different segments do not see each other, 0 for
-                padding; with a cache only what is 0 counts: those tokens are not kept, wherever in
-                the row they stand.
-            memory: For cross-attention; None when the cache has it from an earlier call.
-            cache: Of `Transformer.new_cache`, of enough capacity: tokens past it are lost.
-            types: int32 [B, T], kinds of tokens; all 0 by default.
-            prefix: bool [B, T], tokens that see one another both ways within their segment (prefix
-                LM: Raffel et al., arXiv 1910.10683, section 3.2.1); with a cache those of one call.
-            train: Whether dropout (of the rng "dropout") acts.
+            tokens: int32 [B, T]; a token outside the vocabulary gives NaN.
+            positions: int32 [B, T]; by default they count from 0, or with a cache from the length
+                of each row.
+            segment_ids: int32 [B, T], 0 for padding; tokens of different segments do not see each
+                other. With a cache only the zeros matter: padding is not stored.
+            memory: Input of cross-attention; None when the cache has it from an earlier call.
+            cache: Cache from `Transformer.new_cache`; tokens past its capacity are lost.
+            types: int32 [B, T], token types; all 0 by default.
+            prefix: bool [B, T], tokens that see one another in both directions within their segment
+                (prefix LM: Raffel et al., arXiv 1910.10683, section 3.2.1); with a cache, within
+                one call.
+            train: Whether dropout, of the rng "dropout", is on.
 
         Raises:
-            UserError: more tokens than the context; a memory that the model does not read, or that
-              it lacks.
+            UserError: more tokens than the context; a memory that is missing or that the model does
+                not read.
         """
         net = self.net
         self._check_call(tokens.shape[1], memory, cache)
         places: jax.Array | np.ndarray
         if cache is not None:
-            scene, places, cache = self._make_scene(
+            shared, places, cache = self._share_inputs(
                 tokens, positions, segment_ids, memory, cache, prefix
             )
         else:
             counted = np.arange(tokens.shape[1], dtype=np.int32)[None]
             places = counted if positions is None else positions
             read = (None, None) if memory is None else memory
-            scene = RelationScene(None, None, None, segment_ids, prefix, *read)
+            shared = SharedInputs(None, None, None, segment_ids, prefix, *read)
         if net.positions == "rotary":
-            scene = scene._replace(table=net.rotary.make_table(places, net.head_size))
+            shared = shared._replace(table=net.rotary.make_table(places, net.head_size))
         x = self._embed(tokens, places, types)
         x = nn.Dropout(net.dropout, deterministic=not train, name="embedding_dropout")(x)
-        x, layers = self._apply_blocks(x, None if cache is None else cache.layers, scene, train)
+        x, layers = self._apply_blocks(x, None if cache is None else cache.layers, shared, train)
         if net.norm_first:
             x = self.final_norm(x)
         if self.is_initializing():
@@ -183,17 +183,22 @@ class TokenNet(nn.Module):
     def _check_call(self, count: int, memory: Memory | None, cache: Cache | None) -> None:
         net = self.net
         if count > net.context:
-            raise UserError(f"{count} tokens are more than the context of {net.context}")
+            raise UserError(
+                f"a sequence must have at most {net.context} tokens (context), got {count}",
+                "context",
+            )
         if net.cross_attention and memory is None and cache is None:
             raise UserError("a transformer with cross-attention needs a memory to read")
         if not net.cross_attention and memory is not None:
-            raise UserError("this transformer reads no memory; set cross_attention")
+            raise UserError(
+                "cross_attention must be True for a transformer that reads a memory",
+                "cross_attention",
+            )
 
     def head(self, hidden: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
-        """What logits are made of: rows [..., C], kernel [V, C] and bias [V] or None; logits = rows
-        kernel^T + bias.
+        """Return rows [..., C], kernel [V, C] and bias [V] or None: logits = rows kernel^T + bias.
 
-        The soft-cap comes after. For a loss that makes logits a chunk at a time.
+        The soft-cap comes after that. For losses that compute logits chunk by chunk.
         """
         net = self.net
         rows = hidden
@@ -206,7 +211,7 @@ class TokenNet(nn.Module):
         return rows, kernel, self.head_bias if "head" in net.biases else None
 
     def logits(self, hidden: jax.Array) -> jax.Array:
-        """Features [..., C] to logits [..., V] in float32."""
+        """Map features [..., C] to float32 logits [..., V]."""
         rows, kernel, bias = self.head(hidden)
         flat = rows.reshape(-1, rows.shape[-1])
         out = jnp.einsum("nd,vd->nv", flat, kernel, preferred_element_type=jnp.float32)
@@ -226,13 +231,13 @@ class TokenNet(nn.Module):
             table = self.position_embedding
             x = x + (table[None, : tokens.shape[1]] if counted else table[places])
         elif net.positions == "sinusoidal":
-            x = x + sinusoids(jnp.asarray(places), net.width).astype(x.dtype)
+            x = x + encode_sinusoids(jnp.asarray(places), net.width).astype(x.dtype)
         if net.token_types:
             kinds = jnp.zeros_like(tokens) if types is None else types
             x = x + self.type_embedding[kinds]
         return self.embedding_norm(x) if net.norm_embeddings else x
 
-    def _make_scene(
+    def _share_inputs(
         self,
         tokens: jax.Array,
         positions: jax.Array | None,
@@ -240,13 +245,14 @@ class TokenNet(nn.Module):
         memory: Memory | None,
         cache: Cache,
         prefix: jax.Array | None,
-    ) -> tuple[RelationScene, jax.Array, Cache]:
-        """What the layers need to know, positions [B, T], and the cache with its new lengths."""
+    ) -> tuple[SharedInputs, jax.Array, Cache]:
+        """Return the layers' shared inputs, positions [B, T], and the cache with its new
+        lengths.
+        """
         real = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
         order = cache.lengths[:, None] + jnp.cumsum(real, 1, dtype=jnp.int32) - 1
-        several = (
-            tokens.shape[1] > 1
-        )  # of which padding goes nowhere; a single one past the row's end
+        # Padding among several tokens is dropped; a single one goes past the end of its row.
+        several = tokens.shape[1] > 1
         slots = jnp.where(real, order, cache.capacity) if several else cache.lengths[:, None]
         both_ways = None
         if prefix is not None and several:
@@ -257,18 +263,18 @@ class TokenNet(nn.Module):
                 .set(prefix, mode="drop")
             )
             both_ways = prefix, kept
-        mask = visible(self.net.rule, order, jnp.arange(cache.capacity), None, both_ways)
+        mask = make_mask(self.net.rule, order, jnp.arange(cache.capacity), None, both_ways)
         features = None
         if memory is not None:
             features, given = memory
             real_memory = jnp.ones(features.shape[:2], bool) if given is None else given > 0
             cache = cache._replace(memory_mask=real_memory)
-        scene = RelationScene(None, mask, slots, None, None, features, cache.memory_mask)
+        shared = SharedInputs(None, mask, slots, None, None, features, cache.memory_mask)
         cache = cache._replace(lengths=cache.lengths + real.sum(1, dtype=jnp.int32))
-        return scene, jnp.maximum(order, 0) if positions is None else positions, cache
+        return shared, jnp.maximum(order, 0) if positions is None else positions, cache
 
     def _apply_blocks(
-        self, x: jax.Array, caches: Any, scene: RelationScene, train: bool
+        self, x: jax.Array, caches: Any, shared: SharedInputs, train: bool
     ) -> tuple[jax.Array, Any]:
         net = self.net
         block: Any = Block
@@ -287,19 +293,19 @@ class TokenNet(nn.Module):
                 in_axes=(0, nn.broadcast),
                 length=net.layers,
             )
-            return scanned(net, train, name="layers")(x, caches, scene)
+            return scanned(net, train, name="layers")(x, caches, shared)
         after = []
         for i in range(net.layers):
             x, cache = block(net, train, name=f"layer_{i}")(
-                x, None if caches is None else caches[i], scene
+                x, None if caches is None else caches[i], shared
             )
             after.append(cache)
         return x, tuple(after)
 
 
 def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Parameters with layers side by side (`layer_0`, ...) as those of `scan_layers`
-    (`layers`, a leading axis L).
+    """Stack the parameters of layers `layer_0`, ... as `scan_layers` has them: `layers`, with a
+    leading axis L.
     """
     names = sorted(
         (name for name in params if name.startswith("layer_")), key=lambda name: int(name[6:])
@@ -309,9 +315,7 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of `stacked`: what generates fast, with a `Transformer` whose `scan_layers`
-    is off.
-    """
+    """Invert `stack_layers`: without `scan_layers` a Transformer generates faster."""
     layers = params["layers"]
     count = len(jax.tree.leaves(layers)[0])
     parts = {f"layer_{i}": jax.tree.map(lambda a, i=i: a[i], layers) for i in range(count)}

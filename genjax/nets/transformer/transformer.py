@@ -1,4 +1,4 @@
-"""The Transformer over tokens as hyper-parameters: decoder, encoder, or one that reads a memory."""
+"""Hyper-parameters of a Transformer over tokens: decoder, encoder, or one with cross-attention."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ Bias = Literal["attention", "mix", "feed_forward", "norm", "head"]
 
 @checks.frozen
 class MuP:
-    """Maximal update parametrization: what is tuned at one width holds at others (Yang et al.,
-    arXiv 2203.03466).
+    """Maximal update parametrization: hyper-parameters tuned at one width hold at others (Yang et
+    al., arXiv 2203.03466).
 
-    Beside the model of the base width (their table 8) matrices of the blocks start with deviations
-    smaller by sqrt(base / width), and Adam's learning rate of them is base / width times as high:
-    give `Transformer.rates()` to the optimizer's `rates`. Logits are multiplied by base / width,
-    scores of heads D wide by sqrt(base D) / D instead of 1 / sqrt(D). Embeddings, biases and norms
-    stay as they are.
+    Compared with the base model (their table 8), the blocks' matrices start with standard
+    deviations smaller by sqrt(base / width), and their learning rate in Adam is base / width times
+    as high: pass `Transformer.rates()` as the optimizer's `rates`. Logits are multiplied by base /
+    width; attention scores of heads with width D by sqrt(base D) / D instead of 1 / sqrt(D).
+    Embeddings, biases and norms do not change.
 
     Attributes:
-        width: Of the model that was tuned; one of this width is the ordinary one.
-        head_width: Of its heads.
+        width: Base width, at which the hyper-parameters were tuned.
+        head_width: Head width of the base model.
     """
 
     width: int = 128
@@ -47,49 +47,50 @@ class MuP:
 
 @checks.frozen
 class Transformer:
-    """Blocks of attention and a perceptron over embedded tokens; the defaults are GPT-2's.
+    """Blocks of attention and feed-forward over embedded tokens; the defaults are GPT-2's.
 
     Attributes:
-        layers: Blocks.
-        heads: Of the attention.
-        width: Of a token.
-        context: The longest sequence, longer ones are refused; rows of the table of learned
-          positions.
-        kv_heads: Heads of keys and values, shared by groups of queries; None for `heads`, 1 for
+        layers: Number of blocks.
+        heads: Attention heads.
+        width: Token width.
+        context: Longest sequence, in tokens; also the number of learned positions.
+        kv_heads: Key and value heads, shared by groups of query heads; None for `heads`, 1 for
           multi-query attention.
-        head_width: None for width / heads.
-        hidden: Width within the perceptron; None for 4 width, gated 8/3 width rounded up to a
-          multiple of 8.
-        positions: How a token's position is encoded.
-        rotary: Of rotary positions.
+        head_width: Width of a head; None for width / heads.
+        hidden: Feed-forward width; None for 4 width, or if gated 8/3 width rounded up to a multiple
+          of 8.
+        positions: How positions are encoded.
+        rotary: Options of rotary positions.
         norm: Layer norm or, without a mean, RMS norm (Zhang & Sennrich, arXiv 1910.07467).
-        norm_first: Before each branch and once at the end (pre-norm), or after each sum (post-norm,
-          BERT's).
-        norm_embeddings: One after the embeddings, too (BERT's).
+        norm_first: Whether the norm is before each branch and once at the end (pre-norm), or after
+          each sum (post-norm, as in BERT).
+        norm_embeddings: Whether a norm follows the embeddings (as in BERT).
         norm_epsilon: Added to the variance.
-        activation: Of the perceptron.
-        biases: Where there are biases: in the matrices of queries, keys and values ("attention"),
-            in the one that mixes heads, in the perceptron, in layer norms, in the head.
-        qk_norm: RMS norm of queries and keys (arXiv 2302.05442).
-        causal: Whether a token sees those before it and itself alone.
-        window: It sees tokens less than this many places away; None for all.
-        cross_attention: Whether each block reads a memory, too.
-        attention_softcap: Bound of the scores by tanh (arXiv 2408.00118); None for none.
-        logit_softcap: Of the logits.
-        tied: The head is the table of embeddings (Press & Wolf, arXiv 1608.05859).
-        head_transform: A matrix, activation and norm before the head (BERT's).
-        token_types: Kinds of tokens with an embedding each (BERT's two sentences); 0 for none.
-        dropout: Share that a training step drops of the embeddings and of each branch.
-        attention_dropout: Of the attention's weights; such steps compute attention by "xla".
-        attention: "xla", "blocked" (memory grows with the length, not its square) or "cudnn" (a
-            GPU's kernel in bfloat16; refuses packed rows and soft-caps). With a cache always "xla".
-        scan_layers: One compiled block for all layers, their parameters stacked; it compiles faster
-            and, token by token, runs slower: see `token_net.unstacked`.
-        remat: What the forward pass of a block makes again for the gradient: nothing, all but
-            matrix products, or everything.
-        init_std: Deviation of the first weights, that of each branch's last matrix over sqrt(2
-          layers).
-        mup: Width-independent hyper-parameters; None for the standard parametrization.
+        activation: Activation of the feed-forward layers.
+        biases: Which layers have biases: the projections of queries, keys and values ("attention"),
+          the output projection of attention ("mix"), feed-forward, layer norms, the head.
+        qk_norm: Whether queries and keys get an RMS norm (arXiv 2302.05442).
+        causal: Whether a token sees only itself and earlier tokens.
+        window: A token sees others less than this many positions away; None for all.
+        cross_attention: Whether each block also attends to a memory.
+        attention_softcap: Bound on the scores, by tanh (arXiv 2408.00118); None for none.
+        logit_softcap: The same for the logits.
+        tied: Whether the head shares the embedding table (Press & Wolf, arXiv 1608.05859).
+        head_transform: Whether a dense layer, activation and norm precede the head (as in BERT).
+        token_types: Number of token types with an embedding each (the two sentences of BERT); 0 for
+          none.
+        dropout: Share of the embeddings and of each branch dropped in training.
+        attention_dropout: Share of the attention weights dropped in training, which then uses
+          "xla".
+        attention: "xla", "blocked" (memory grows with the length, not its square) or "cudnn" (a GPU
+          kernel in bfloat16, without packed rows or soft-caps). With a cache always "xla".
+        scan_layers: Whether one compiled block, with stacked parameters, serves all layers. It
+          compiles faster but generates slower: see `token_net.unstack_layers`.
+        remat: What the gradient of a block recomputes: "nothing", everything but matrix "products",
+          or "everything".
+        init_std: Standard deviation of the initial weights; that of each branch's last matrix is
+          divided by sqrt(2 layers).
+        mup: Maximal update parametrization; None for the standard one.
     """
 
     layers: int = 12
@@ -152,54 +153,57 @@ class Transformer:
         odd = {"rotary": self.head_size % 2, "sinusoidal": self.width % 2}
         if odd.get(self.positions):
             raise UserError(
-                f"{self.positions} positions come in pairs of entries: their width is even, not odd"
+                f"width must be even per head for {self.positions} positions, got {self.width} "
+                f"with {self.heads} heads",
+                "width",
             )
         checks.share(self, "dropout", "attention_dropout")
         checks.above(self, 0, "attention_softcap", "logit_softcap")
         if self.attention == "cudnn" and (self.attention_softcap or self.attention_dropout):
             raise UserError(
-                'attention="cudnn" knows neither attention_softcap nor attention_dropout'
+                'attention must be "xla" or "blocked" with attention_softcap or attention_dropout, '
+                'got "cudnn"',
+                "attention",
             )
         checks.at_least(self, 0, "token_types")
         checks.above(self, 0, "init_std", "norm_epsilon")
 
     @property
     def keys_of_heads(self) -> int:
-        """Heads of keys and values."""
+        """The number of key and value heads."""
         return self.heads if self.kv_heads is None else self.kv_heads
 
     @property
     def head_size(self) -> int:
-        """Width of a head."""
+        """The width of a head."""
         return self.width // self.heads if self.head_width is None else self.head_width
 
     @property
     def hidden_width(self) -> int:
-        """Width within the perceptron."""
+        """The width of the feed-forward layers."""
         if self.hidden is not None:
             return self.hidden
         return -(-8 * self.width // 24) * 8 if self.activation in GATED else 4 * self.width
 
     @property
     def shrink(self) -> float:
-        """muP's base / width; 1 in the standard parametrization."""
+        """The ratio base / width of muP; 1 in the standard parametrization."""
         return 1.0 if self.mup is None else self.mup.width / self.width
 
     @property
     def rule(self) -> Rule:
-        """Of the attention."""
+        """The scale and visibility rule of the attention."""
         base = self.head_size if self.mup is None else self.mup.head_width
         return Rule(base**0.5 / self.head_size, self.causal, self.window, self.attention_softcap)
 
     def module(self, vocabulary: int) -> TokenNet:
-        """The network over tokens 0 to vocabulary - 1."""
+        """Build the network over tokens 0 to vocabulary - 1."""
         return TokenNet(self, vocabulary)
 
     def rates(self) -> tuple[tuple[str, float], ...]:
-        """For an Adam's `rates`: what muP multiplies the learning rate of the blocks' matrices by.
+        """Return the factors on the blocks' learning rates in muP, for the `rates` of Adam.
 
-        The same for a model whose parts, such as encoder and decoder, are all of these
-        hyper-parameters.
+        They also fit a model of several such parts, as an encoder and a decoder.
         """
         blocks = (r"(^|/)layers?(_\d+)?/.*kernel", self.shrink)
         return (
@@ -209,22 +213,22 @@ class Transformer:
     def new_cache(
         self, batch: int, capacity: int, memory: int = 0, dtype: Any = jnp.float32
     ) -> Cache:
-        """An empty cache for `capacity` tokens a row, and for memories [batch, memory, C] with
-        cross-attention.
+        """Create an empty cache for `capacity` tokens per row and, with cross-attention, memories
+        [batch, memory, C].
 
         Raises:
-            UserError: it is longer than the context, or the model is not causal.
+            UserError: the capacity exceeds the context; the model is not causal.
         """
         if not self.causal:
             raise UserError(
-                "a cache needs causal attention: earlier tokens would have to see later ones"
+                "causal must be True for a cache: earlier tokens must not see later ones", "causal"
             )
         if capacity > self.context:
-            raise UserError(f"{capacity} tokens are more than the context of {self.context}")
-        if self.cross_attention and memory < 1:
             raise UserError(
-                "a cache of a model with cross-attention needs the length of its memory"
+                f"capacity must be <= {self.context} (context), got {capacity}", "capacity"
             )
+        if self.cross_attention and memory < 1:
+            raise UserError(f"memory must be >= 1 with cross_attention, got {memory}", "memory")
 
         def zeros(slots: int) -> jax.Array:
             shape = (batch * self.keys_of_heads, slots, self.head_size)

@@ -1,4 +1,4 @@
-"""The probability-flow ODE by a solver that chooses its steps."""
+"""Samples by the probability-flow ODE, with adaptive steps."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ class Adaptive(Sampler):
     """Dormand and Prince's method of order 5 with error control, on dx/dt from t = 1 to the
     process's ``t_min`` (arXiv 2011.13456, section 4.3), then one jump to the clean data.
 
-    The jump misses the ODE's own end by about half (sigma / (alpha s))^2 of the data's deviation s:
-    1e-6 s for ``Straight``, where the ODE's velocity is (x - x0) / t and cannot be had at t = 0. A
-    batch takes its steps together, as many as its hardest example needs. Where ``max_steps`` are
-    too few all samples are NaN.
+    The jump misses the ODE's own end by about half (sigma / (alpha s))^2 of the data's standard
+    deviation s: 1e-6 s for ``Straight``, where the velocity (x - x0) / t is undefined at t = 0. A
+    batch takes its steps together, as many as its hardest example needs. All samples are NaN if
+    that is more than ``max_steps``.
 
     Attributes:
-      rtol: of each example, the root mean square of a step's error over its entries is at most atol
-        + rtol |x|.
-      atol: see rtol.
-      max_steps: accepted and refused ones together, of six evaluations each.
+      rtol: relative tolerance: the root mean square error of a step, over the entries of each
+          example, is at most atol + rtol |x|.
+      atol: absolute tolerance, see rtol.
+      max_steps: limit on accepted and rejected steps together, of six evaluations each.
     """
 
     rtol: float = 1e-5
@@ -42,15 +42,15 @@ class Adaptive(Sampler):
     def __call__(
         self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
     ) -> jax.Array:
-        def field(t: jax.Array, x: jax.Array) -> jax.Array:
+        def ode(t: jax.Array, x: jax.Array) -> jax.Array:
             return velocity(process, denoise(x, t), x, t)
 
-        x = solve(field, x, 1.0, process.t_min, self.rtol, self.atol, self.max_steps)
+        x = solve(ode, x, 1.0, process.t_min, self.rtol, self.atol, self.max_steps)
         return denoise(x, jnp.asarray(process.t_min, x.dtype)).astype(x.dtype)
 
 
 def solve(
-    field: Callable[[jax.Array, Any], Any],
+    ode: Callable[[jax.Array, Any], Any],
     start: Any,
     t0: float,
     t1: float,
@@ -58,15 +58,15 @@ def solve(
     atol: float,
     max_steps: int,
 ) -> Any:
-    """``start``, arrays [B, ...], carried along ``field(t, arrays)`` from t0 to t1; NaN where the
-    steps are too few.
+    """Integrate d(arrays)/dt = ``ode(t, arrays)`` from ``start``, arrays [B, ...], at t0 to t1; NaN
+    if the steps are too few.
 
-    The tolerances hold for each example and array, see ``Adaptive``.
+    The tolerances hold for each example of each array; see ``Adaptive``.
     """
-    import diffrax  # slow to import, and most samplers do without
+    import diffrax  # slow to import, and most samplers do not need it
 
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(lambda t, y, _: field(jnp.asarray(t), y)),
+        diffrax.ODETerm(lambda t, y, _: ode(jnp.asarray(t), y)),
         diffrax.Dopri5(),
         t0,
         t1,
@@ -82,7 +82,7 @@ def solve(
 
 
 def _worst(arrays: Any) -> jax.Array:
-    """The greatest root mean square [] that an example has in an array [B, ...]."""
+    """Return the largest root mean square [] of an example in any of the arrays [B, ...]."""
     each = [
         jnp.sqrt(jnp.square(a).reshape(len(a), -1).mean(-1)).max() for a in jax.tree.leaves(arrays)
     ]
@@ -90,7 +90,7 @@ def _worst(arrays: Any) -> jax.Array:
 
 
 def check_tolerance(rtol: float, atol: float) -> None:
-    """Refuse negative tolerances, and both 0."""
+    """Refuse negative tolerances, and two zeros."""
     if not (rtol >= 0 and atol >= 0 and rtol + atol > 0):
         raise UserError(
             f"rtol and atol must be at least 0 and not both 0, got {rtol} and {atol}", "rtol"

@@ -1,4 +1,4 @@
-"""Stochastic samplers: each step forgets part of its noise and draws it again.
+"""Stochastic samplers: each step replaces part of the noise by fresh noise.
 
 They step to x' = alpha' x0 + sqrt(sigma'^2 - c^2) noise + c fresh. The posterior q(x' | x, x0) of
 any process has c^2 = (sigma^2 - (alpha / alpha')^2 sigma'^2) sigma'^2 / sigma^2.
@@ -23,8 +23,8 @@ class DDIM(Walk):
     """Denoising diffusion implicit models (arXiv 2010.02502, eq. 12 and 16).
 
     Attributes:
-      eta: times the posterior's standard deviation is the noise that is drawn again; 0 is
-        deterministic, 1 ``DDPM``.
+      eta: standard deviation of the fresh noise over that of the posterior; 0 is deterministic, 1
+          is ``DDPM``.
     """
 
     eta: float = 0.0
@@ -53,9 +53,9 @@ class DDPM(Walk):
     2).
 
     Attributes:
-      variance: "small" for that of q(x' | x, x0), which is right for data that are a point, or
-        "large" for that of q(x | x'), sigma^2 - (alpha / alpha')^2 sigma'^2 (their beta_t), right
-        for data of unit variance. The last step, to the clean data, adds none.
+      variance: variance of the noise of a step: "small" for that of q(x' | x, x0), which is optimal
+          if the data are one point, or "large" for that of q(x | x'), sigma^2 - (alpha / alpha')^2
+          sigma'^2 (their beta_t), optimal for data of unit variance. The last step adds no noise.
     """
 
     steps: int = 1000
@@ -85,29 +85,29 @@ class Ancestral(DDIM):
     """Euler's ancestral sampler of the k-diffusion library, over s = sigma / alpha.
 
     An Euler step of x / alpha to s_down, then fresh noise s_up of eta times the posterior's
-    standard deviation, with s_up^2 + s_down^2 = s'^2. Written in x it is the step of ``DDIM`` with
-    the same eta.
+    standard deviation, with s_up^2 + s_down^2 = s'^2. In terms of x this is the step of ``DDIM``
+    with the same eta.
     """
 
     eta: float = 1.0
 
 
 def _forward_variance(here: Step) -> jax.Array:
-    """That of q(x | x') [], x' the end of the step."""
+    """Return the variance [] of q(x | x'), where x' is the end of the step."""
     variance = jnp.square(here.sigma) - jnp.square(here.alpha / here.next_alpha * here.next_sigma)
-    return jnp.maximum(variance, 0)  # it may round to less
+    return jnp.maximum(variance, 0)  # rounding may make it negative
 
 
 def _posterior_variance(here: Step) -> jax.Array:
-    """That of q(x' | x, x0) []; 0 where the step ends in the clean data."""
+    """Return the variance [] of q(x' | x, x0); 0 where the step ends at the clean data."""
     return _forward_variance(here) * jnp.square(here.next_sigma / here.sigma)
 
 
 def _renoise(
     here: Step, x0: jax.Array, x: jax.Array, forgotten: jax.Array, fresh: jax.Array, key: jax.Array
 ) -> jax.Array:
-    """x' [B, ...] that keeps all its noise but ``forgotten`` [], and gets ``fresh`` [] of new
-    noise.
+    """Return x' [B, ...] with noise of deviation ``forgotten`` [] removed and of ``fresh`` []
+    added.
     """
     kept = jnp.sqrt(jnp.maximum(jnp.square(here.next_sigma) - jnp.square(forgotten), 0))
     drawn = jax.random.normal(jax.random.fold_in(key, here.number), x.shape, x.dtype)

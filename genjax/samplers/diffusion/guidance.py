@@ -1,4 +1,4 @@
-"""Posterior means made of others: guided by a condition, or by pixels that are known."""
+"""Posterior means guided by a condition, or by known pixels."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from genjax.samplers.diffusion.steps import Denoise
 
 
 def guide(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise:
-    """Classifier-free guidance (arXiv 2207.12598): unconditional + scale (conditional -
+    """Apply classifier-free guidance (arXiv 2207.12598): unconditional + scale (conditional -
     unconditional).
 
-    Scale 1 is the conditional alone and 0 the unconditional, either evaluated alone; above 1
-    samples are driven to what the condition makes likelier. It is the paper's 1 + w. Guidance in x0
-    is the same as in the noise.
+    ``scale`` is the guidance scale, the paper's 1 + w. At 1 only the conditional mean is evaluated,
+    at 0 only the unconditional one; above 1, samples follow the condition more closely. Guiding x0
+    is the same as guiding the noise.
     """
     if scale == 1:
         return conditional
@@ -29,17 +29,17 @@ def guide(conditional: Denoise, unconditional: Denoise, scale: float) -> Denoise
 
 
 def fix_known(denoise: Denoise, image: jax.Array, mask: jax.Array) -> Denoise:
-    """Inpainting: the estimate with the known pixels of ``image`` put in at every evaluation.
+    """Inpaint: replace the known pixels of every estimate by those of ``image``.
 
-    A sampler's jump to the clean data returns them exactly.
+    The last step of a sampler returns the known pixels exactly.
 
     Args:
-      image: of the samples' shape [B, ...].
-      mask: 1 = known, 0 = to be filled in; as many axes as the image, each of its length or 1.
+      image: known image, in the shape of the samples [B, ...].
+      mask: 1 = known, 0 = to be filled in; broadcasts with the image, with as many axes.
 
     Raises:
-      UserError: the mask does not fit the image, or, as soon as it is sampled, the image not the
-        samples.
+      UserError: the mask does not fit the image, or, when sampling, the image does not fit the
+          samples.
     """
     if mask.ndim != image.ndim or any(
         m not in (1, n) for m, n in zip(mask.shape, image.shape, strict=True)

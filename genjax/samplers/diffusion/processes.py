@@ -1,8 +1,7 @@
-"""Diffusion processes x_t = alpha(t) x0 + sigma(t) noise, and what a network may be trained to
-predict of them.
+"""Diffusion processes x_t = alpha(t) x0 + sigma(t) noise, and the targets a network may predict.
 
-Times t lie in [0, 1]: 0 is the data, 1 is noise. alpha never rises, sigma rises, and SNR = alpha^2
-/ sigma^2 falls.
+Times t are in [0, 1]: 0 is the data, 1 is noise. alpha never increases, sigma increases, and SNR =
+alpha^2 / sigma^2 decreases.
 """
 
 from __future__ import annotations
@@ -22,33 +21,33 @@ Weighting = Literal["simple", "min_snr", "edm", "likelihood"]
 
 
 class Process(Protocol):
-    """How data turn to noise. Who inherits needs ``alpha_sigma`` alone: the rest has defaults."""
+    """How data turn into noise. A subclass needs only ``alpha_sigma``: the rest has defaults."""
 
     @property
     def t_min(self) -> float:
-        """The time nearest to the data that is trained or evaluated; above 0 where sigma(0) = 0, as
-        nothing can be divided by it.
+        """The smallest time used in training and sampling; above 0 where sigma(0) = 0, to avoid
+        division by 0.
         """
         return 0.0
 
     def alpha_sigma(self, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Scale of the data and standard deviation of the noise at times t [...], each of t's
-        shape.
+        """Return the scale of the data and the standard deviation of the noise at times t [...], in
+        t's shape.
         """
         raise NotImplementedError
 
     def quantile(self, share: jax.Array) -> jax.Array:
-        """The time [...] below which a share [...] lies of those to train at; they are uniform
-        by default.
+        """Return the quantile [...], for shares [...] in [0, 1], of the training times; uniform by
+        default.
         """
         return self.t_min + (1 - self.t_min) * share
 
     def draw_times(self, key: jax.Array, n: int, logsnr: jax.Array | None = None) -> jax.Array:
-        """Times [n] to train at, spread evenly: one in each n-th part of them (arXiv 2107.00630,
-        I.1).
+        """Draw stratified training times [n]: one in each n-th of their distribution (arXiv
+        2107.00630, I.1).
 
         Args:
-          logsnr: the least and the largest log-SNR [2] of a time; None for no limits.
+          logsnr: smallest and largest log-SNR [2] of a time; None for no limits.
         """
         share = _stratify(key, n)
         if logsnr is not None:
@@ -57,53 +56,53 @@ class Process(Protocol):
         return self.quantile(share)
 
     def density(self, t: jax.Array) -> jax.Array:
-        """That of ``times`` at t [...]: a mean of values / density over them is the integral
-        of the values over t.
+        """Return the density of training times at t [...]: the mean of values / density over
+        training times is the integral of the values over t.
         """
         return jnp.full_like(t, 1 / (1 - self.t_min))
 
     def clock(self, t: jax.Array) -> jax.Array:
-        """The time t [...] as a network takes it, within [0, 1]."""
+        """Return the time t [...] as the network gets it, in [0, 1]."""
         return t
 
     def grid(self, n: int) -> jax.Array:
-        """Falling times [n] where samplers evaluate, from 1 on in steps of 1/n; the clean end is
-        not among them.
+        """Return the falling times [n] at which samplers evaluate: from 1 in steps of 1/n, without
+        the clean end.
 
-        Where 1/n is below ``t_min``, the steps are so much shorter that the last time is ``t_min``.
+        If 1/n is below ``t_min``, steps are shorter so that the last time is ``t_min``.
         """
         return jnp.linspace(1.0, max(1 / n, self.t_min), n)
 
     def _shares(self, logsnr: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Of the times to train at the shares [] before the largest and before the least log-SNR,
-        by bisection.
+        """Find by bisection the shares [] of training times before the largest and the smallest
+        log-SNR.
 
-        Limits that the process does not reach give 0 and 1 exactly, so that they change nothing.
+        Limits that the process does not reach give exactly 0 and 1, and so change nothing.
         """
 
-        def halved(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             low, high = ends
             middle = (low + high) / 2
             alpha, sigma = self.alpha_sigma(self.quantile(middle))
             before = jnp.square(alpha) > jnp.exp(logsnr) * jnp.square(sigma)
             return jnp.where(before, middle, low), jnp.where(before, high, middle)
 
-        low, high = jax.lax.fori_loop(0, 24, halved, (jnp.zeros(2), jnp.ones(2)))
+        low, high = jax.lax.fori_loop(0, 24, halve, (jnp.zeros(2), jnp.ones(2)))
         return low[1], high[0]
 
 
 @checks.frozen
 class VPLinear(Process):
-    """DDPM's noise in continuous time: d log alpha^2 / dt = -beta(t), which rises on a line (arXiv
+    """DDPM's process in continuous time: d log alpha^2 / dt = -beta(t) with a linear beta (arXiv
     2011.13456, eq. 33).
 
-    Variance preserving: alpha^2 + sigma^2 = 1. Times keep to [t_min, 1]; the default is the first
-    of DDPM's 1,000 steps, where sigma is 0.01.
+    Variance preserving: alpha^2 + sigma^2 = 1. Times are in [t_min, 1]; the default ``t_min`` is
+    the first of DDPM's 1,000 timesteps, where sigma is 0.01.
 
     Attributes:
-      beta_min: at t = 0.
-      beta_max: at t = 1.
-      t_min: the time nearest to the data.
+      beta_min: beta at t = 0.
+      beta_max: beta at t = 1.
+      t_min: smallest time.
     """
 
     beta_min: float = 0.1
@@ -122,17 +121,17 @@ class VPLinear(Process):
 
 @checks.frozen
 class VPCosine(Process):
-    """Log-SNR -2 log tan(pi t / 2) + shift (arXiv 2102.09672), held within limits (arXiv
-    2301.11093).
+    """A cosine process: log-SNR -2 log tan(pi t / 2) + shift (arXiv 2102.09672), within limits
+    (arXiv 2301.11093).
 
-    Variance preserving. The angle pi t / 2 runs over the part of a quarter turn in which the
-    log-SNR is within the limits, so that it reaches them at t = 0 and 1 and is flat nowhere;
-    sigma(0) = alpha(1) = 0.007 by default.
+    Variance preserving. The angle pi t / 2 covers the part of a quarter turn in which the log-SNR
+    is within the limits, so that it reaches them at t = 0 and 1 and is never constant; sigma(0) =
+    alpha(1) = 0.007 by default.
 
     Attributes:
-      logsnr_max: the limits are -logsnr_max and logsnr_max.
-      shift: added to the log-SNR; below 0, such as 2 log(64 / side), for large images (arXiv
-        2301.11093).
+      logsnr_max: upper limit; the lower one is -logsnr_max.
+      shift: offset of the log-SNR; below 0, such as 2 log(64 / side), for large images (arXiv
+          2301.11093).
     """
 
     logsnr_max: float = 10.0
@@ -152,16 +151,16 @@ class VPCosine(Process):
 
 @checks.frozen
 class EDM(Process):
-    """Noise alone is added, alpha = 1 (Karras et al., arXiv 2206.00364). Uniform t are the paper's
-    sampling grid.
+    """A variance-exploding process, alpha = 1 (Karras et al., arXiv 2206.00364). Uniform t give the
+    paper's sampling grid.
 
     Attributes:
-      sigma_min: at t = 0.
-      sigma_max: at t = 1.
-      rho: sigma^(1 / rho) is a line over t.
-      mean: of log sigma in training, where it is normal, cut off at the log of sigma_min and
-        sigma_max.
-      std: of log sigma in training.
+      sigma_min: sigma at t = 0.
+      sigma_max: sigma at t = 1.
+      rho: exponent: sigma^(1 / rho) is linear in t.
+      mean: mean of log sigma in training, which is normal, truncated at the log of sigma_min and
+          sigma_max.
+      std: standard deviation of log sigma in training.
     """
 
     sigma_min: float = 0.002
@@ -194,12 +193,12 @@ class EDM(Process):
         return jnp.linspace(1.0, 0.0, n)
 
     def _root(self, t: jax.Array) -> jax.Array:
-        """sigma^(1 / rho) [...]."""
+        """Return sigma^(1 / rho) [...]."""
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return low + t * (high - low)
 
     def _tails(self) -> tuple[jax.Array, jax.Array]:
-        """How much of the normal lies below sigma_min and sigma_max, each []."""
+        """Return the shares of the normal below sigma_min and sigma_max, each []."""
         ends = jnp.log(jnp.asarray([self.sigma_min, self.sigma_max]))
         least, most = ndtr((ends - self.mean) / self.std)
         return least, most
@@ -209,11 +208,10 @@ class EDM(Process):
 class Straight(Process):
     """x_t = (1 - t) x0 + t noise: rectified flow, flow matching (arXiv 2209.03003, 2210.02747).
 
-    alpha(1) = 0, so that nothing is known of x0 from x_1 and its noise: do not predict the noise
-    with it.
+    As alpha(1) = 0, x_1 and its noise say nothing about x0, so the noise cannot be the target.
 
     Attributes:
-      t_min: the time nearest to the data.
+      t_min: smallest time.
     """
 
     t_min: float = 1e-3
@@ -227,9 +225,10 @@ class Straight(Process):
 
 @checks.frozen
 class Parametrization:
-    """What a network predicts of a process, and the ways from there to x0 and back.
+    """What a network predicts, and the conversions to x0 and back.
 
-    Times are [B] with arrays [B, ...], or [] with arrays of any shape; all arrays keep theirs.
+    Times are [B] with arrays [B, ...], or [] with arrays of any shape; results have the shape of
+    the arrays.
 
     With s = data_std, n = sqrt(alpha^2 s^2 + sigma^2), a = alpha s / n and b = sigma / n the
     targets are
@@ -241,7 +240,7 @@ class Parametrization:
 
     Attributes:
       process: the process.
-      target: one of these.
+      target: target of the network, see above.
       data_std: standard deviation of the data, for v and for the weighting of EDM.
     """
 
@@ -253,12 +252,13 @@ class Parametrization:
         checks.above(self, 0, "data_std")
         if self.target == "noise" and isinstance(self.process, Straight):
             raise UserError(
-                "at t = 1 a Straight process is noise alone, which says nothing about x0: predict "
-                "another target"
+                'target must not be "noise" with a Straight process, which is all noise at t = 1: '
+                'choose "v", "velocity" or "x0"',
+                "target",
             )
 
     def value(self, x0: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-        """The target, of x0's shape."""
+        """Return the target, of x0's shape."""
         match self.target:
             case "noise":
                 return noise
@@ -272,7 +272,7 @@ class Parametrization:
                 return alpha_rate * x0 + sigma_rate * noise
 
     def x0(self, output: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-        """The data that a prediction ``output`` at x_t represents, of x's shape."""
+        """Return the estimate of x0 that the network's ``output`` at x_t implies, of x's shape."""
         t = _expand_dims(t, x)
         match self.target:
             case "noise":
@@ -288,7 +288,7 @@ class Parametrization:
                 return (sigma * output - sigma_rate * x) / (sigma * alpha_rate - sigma_rate * alpha)
 
     def x0_gain(self, t: jax.Array) -> jax.Array:
-        """k [...] of t's shape: the squared error of x0 is k times that of the target."""
+        """Return k, of t's shape: the squared error of x0 is k times that of the target."""
         alpha, sigma, alpha_rate, sigma_rate = rates(self.process, t)
         match self.target:
             case "noise":
@@ -301,15 +301,14 @@ class Parametrization:
                 return jnp.square(sigma / (sigma * alpha_rate - sigma_rate * alpha))
 
     def weight(self, t: jax.Array, weighting: Weighting, gamma: float = 5.0) -> jax.Array:
-        """Weight [...], of t's shape, on the target's squared error at times drawn by
+        """Return the weight, of t's shape, of the target's squared error at times from
         ``process.draw_times``.
 
-        simple: 1 on the target's own error. The others weigh the error of x0 whatever the
-          target:
-        min_snr: min(SNR, gamma) (arXiv 2303.09556); edm: n^2 / (sigma s)^2, with alpha = 1 (sigma^2
-        + s^2) / (sigma s)^2 (arXiv 2206.00364); likelihood: -1/2 dSNR/dt, so that the mean loss is
-        the bound's diffusion term in nats (arXiv 2107.00630,
-          eq. 17), over the density of the times: in the mean it counts all t in [0, 1] alike.
+        "simple" is 1. The others weight the error of x0, whatever the target: "min_snr" by min(SNR,
+        gamma) (arXiv 2303.09556); "edm" by n^2 / (sigma s)^2, which for alpha = 1 is (sigma^2 +
+        s^2) / (sigma s)^2 (arXiv 2206.00364); "likelihood" by -1/2 dSNR/dt over the density of the
+        times, so that the mean loss is the bound's diffusion term in nats (arXiv 2107.00630, eq.
+        17).
         """
         alpha, sigma, alpha_rate, sigma_rate = rates(self.process, t)
         match weighting:
@@ -331,14 +330,14 @@ class Parametrization:
         return on_x0 * self.x0_gain(t)
 
     def _rotation(self, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """a, b and n [...] of t's shape."""
+        """Return a, b and n, of t's shape."""
         alpha, sigma = self.process.alpha_sigma(t)
         n = jnp.sqrt(jnp.square(alpha * self.data_std) + jnp.square(sigma))
         return alpha * self.data_std / n, sigma / n, n
 
 
 def rates(process: Process, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """alpha, sigma, alpha' and sigma' at times t [...], each of t's shape; derivatives by t."""
+    """Return alpha, sigma and their derivatives alpha' and sigma' at times t, each of t's shape."""
     (alpha, sigma), (alpha_rate, sigma_rate) = jax.jvp(
         process.alpha_sigma, (t,), (jnp.ones_like(t),)
     )
@@ -346,19 +345,19 @@ def rates(process: Process, t: jax.Array) -> tuple[jax.Array, jax.Array, jax.Arr
 
 
 def diffuse(process: Process, x0: jax.Array, noise: jax.Array, t: jax.Array) -> jax.Array:
-    """x_t [B, ...] of data and unit noise [B, ...] at times [B] or []."""
+    """Mix data and unit noise [B, ...] to x_t [B, ...] at times [B] or []."""
     alpha, sigma = process.alpha_sigma(_expand_dims(t, x0))
     return alpha * x0 + sigma * noise
 
 
 def compute_noise(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-    """The unit noise of x_t [B, ...], given its data [B, ...]."""
+    """Return the unit noise of x_t [B, ...], given its data [B, ...]."""
     alpha, sigma = process.alpha_sigma(_expand_dims(t, x))
     return (x - alpha * x0) / sigma
 
 
 def velocity(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax.Array:
-    """dx_t / dt [B, ...], given x_t and its data; with x0 = E[x0 | x_t] that of the
+    """Return dx_t / dt [B, ...], given x_t and its data; x0 = E[x0 | x_t] gives the
     probability-flow ODE.
     """
     alpha, sigma, alpha_rate, sigma_rate = rates(process, _expand_dims(t, x))
@@ -366,16 +365,16 @@ def velocity(process: Process, x0: jax.Array, x: jax.Array, t: jax.Array) -> jax
 
 
 def _stratify(key: jax.Array, n: int) -> jax.Array:
-    """(i + u) / n for i < n and one u in [0, 1): [n]."""
+    """Return (i + u) / n for i < n and one u in [0, 1): [n]."""
     return (jnp.arange(n) + jax.random.uniform(key)) / n
 
 
 def _expand_dims(t: jax.Array, x: jax.Array) -> jax.Array:
-    """t [B] or [] with axes of length 1 after it, so that it broadcasts with x [B, ...]."""
+    """Append axes of length 1 to t [B] or [], so that it broadcasts with x [B, ...]."""
     t = jnp.asarray(t)
     return t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 
 def _check_t_min(t_min: float) -> None:
     if not 0 < t_min < 1:
-        raise UserError(f"t_min lies between 0 and 1, but {t_min} does not")
+        raise UserError(f"t_min must be > 0 and < 1, got {t_min}", "t_min")

@@ -1,4 +1,4 @@
-"""Deterministic solvers of the probability-flow ODE in a fixed number of steps.
+"""Solvers of the probability-flow ODE with a fixed number of steps.
 
 The ODE is dx = x0 dalpha + noise dsigma, with x0 the posterior mean and noise = (x - alpha x0) /
 sigma.
@@ -16,11 +16,11 @@ from genjax.samplers.diffusion.steps import Denoise, Step, Walk, walk
 
 @checks.frozen
 class Euler(Walk):
-    """First order: x0 and noise are held over a step, x' = alpha' x0 + sigma' noise.
+    """First order: x0 and noise are constant over a step, x' = alpha' x0 + sigma' noise.
 
-    That is x + (t' - t) velocity with ``Straight``, x + (sigma' - sigma) noise with ``EDM`` (arXiv
-    2206.00364), and with every process Euler's step of x / alpha over sigma / alpha, which is
-    ``DDIM`` without noise.
+    That is x + (t' - t) velocity with ``Straight`` and x + (sigma' - sigma) noise with ``EDM``
+    (arXiv 2206.00364). With every process it is the Euler step of x / alpha over sigma / alpha,
+    which is ``DDIM`` without noise.
     """
 
     def __call__(
@@ -34,12 +34,12 @@ class Euler(Walk):
 
 @checks.frozen
 class Heun(Walk):
-    """Second order (arXiv 2206.00364, algorithm 1): the trapezoidal rule, with Euler's step for the
-    far end.
+    """Second order (arXiv 2206.00364, algorithm 1): the trapezoidal rule, with an Euler step to
+    find the far end.
 
-    x' = x + (alpha' - alpha) mean x0 + (sigma' - sigma) mean noise, the means over both ends: the
-    paper's with ``EDM``, x + (t' - t) mean velocity with ``Straight``. The last step is Euler's, so
-    that n steps evaluate 2n - 1 times.
+    x' = x + (alpha' - alpha) mean x0 + (sigma' - sigma) mean noise, with means over both ends. This
+    is the paper's with ``EDM``, and x + (t' - t) mean velocity with ``Straight``. The last step is
+    an Euler step, so n steps need 2n - 1 evaluations.
     """
 
     def __call__(
@@ -49,25 +49,25 @@ class Heun(Walk):
             x0 = denoise(x, here.t)
             ahead = _step_deterministic(here, x0, x)
 
-            def corrected() -> jax.Array:
+            def correct() -> jax.Array:
                 next_x0 = denoise(ahead, here.next_t)
                 noise = here.noise(x0, x) + here.next_noise(next_x0, ahead)
                 by_alpha = 0.5 * (here.next_alpha - here.alpha) * (x0 + next_x0)
                 return x + by_alpha + 0.5 * (here.next_sigma - here.sigma) * noise
 
-            return jax.lax.cond(here.last, lambda: ahead, corrected)
+            return jax.lax.cond(here.last, lambda: ahead, correct)
 
         return walk(step, process, self.steps, x)
 
 
 @checks.frozen
 class DPMSolver(Walk):
-    """DPM-Solver++(2M), second order with one evaluation a step (arXiv 2211.01095, algorithm 2).
+    """DPM-Solver++(2M): second order with one evaluation per step (arXiv 2211.01095, algorithm 2).
 
     Over lambda = log(alpha / sigma), x0 is extrapolated from the last two evaluations to the middle
-    of the step; the first step and the last hold it. The order shows where steps shrink in lambda
-    as their number grows, as with ``EDM``; with grids even in t, those next to 0 and 1 do not, and
-    the error falls somewhat slower.
+    of the step; in the first and last step it is constant. The order is reached where all steps
+    shrink in lambda as their number grows, as with ``EDM``; on grids even in t, those next to 0 and
+    1 do not, and the error falls somewhat more slowly.
     """
 
     def __call__(
@@ -80,7 +80,7 @@ class DPMSolver(Walk):
             x0 = denoise(x, here.t).astype(x.dtype)
             length = jnp.log(here.next_alpha / here.alpha) - jnp.log(here.next_sigma / here.sigma)
             held = here.last | (here.number == 0)
-            # An infinite length, from alpha = 0 or to sigma = 0, has no ratio.
+            # The ratio is undefined for an infinite length, from alpha = 0 or to sigma = 0.
             ratio = jnp.where(held, 0.0, length / jnp.where(held, 1.0, length_before))
             middle = x0 + 0.5 * ratio * (x0 - before)
             shrink = here.next_sigma / here.sigma

@@ -1,6 +1,4 @@
-"""What samplers share: the form of a sampler, and the walk over a process's grid from noise to
-data.
-"""
+"""The interface of samplers, and the loop over a process's grid from noise to data."""
 
 from __future__ import annotations
 
@@ -21,36 +19,36 @@ Denoise = Callable[[jax.Array, jax.Array], jax.Array]
 
 @dataclass(frozen=True)
 class Sampler:
-    """Draws data from noise through the posterior mean alone."""
+    """Turns noise into data, using only the posterior mean."""
 
     @property
     def stochastic(self) -> bool:
-        """Whether it adds noise on the way; otherwise the sample is a function of the first x."""
+        """Whether sampling adds noise; if not, the sample is a function of the initial x."""
         return False
 
     def __call__(
         self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
     ) -> jax.Array:
-        """Samples x0 [B, ...].
+        """Return samples x0 [B, ...].
 
         Args:
           denoise: the posterior mean.
-          process: whose ``grid`` it walks.
-          x: x_1 [B, ...], such as sigma(1) times unit noise; of the type of float that times have,
-            float32.
-          key: for the noise on the way, if any.
+          process: diffusion process, whose ``grid`` has the timesteps.
+          x: initial x_1 [B, ...], such as sigma(1) times unit noise; float32, as the times.
+          key: random key of the noise that is added, if any.
         """
         raise NotImplementedError
 
 
 @checks.frozen
 class Walk(Sampler):
-    """A sampler of this many steps; the last one goes from the end of the grid to the clean data.
+    """A sampler with a fixed number of steps; the last goes from the end of the grid to the clean
+    data.
 
     Attributes:
-      steps: their number.
+      steps: number of steps.
 
-    ``least`` is the smallest number that it can walk.
+    ``least`` is the smallest number of steps.
     """
 
     least: ClassVar[int] = 1
@@ -62,11 +60,11 @@ class Walk(Sampler):
 
 
 class Step(NamedTuple):
-    """One step down the grid, each []: where it starts, and alpha and sigma where it ends.
+    """One step down the grid, all []: t, alpha and sigma at its start and at its end (``next_``).
 
     Attributes:
-      number: from 0 on.
-      last: it ends at the clean data, alpha 1 and sigma 0; ``next_t`` is then ``t`` itself.
+      number: number of the step, from 0.
+      last: whether it ends at the clean data, alpha 1 and sigma 0; then ``next_t`` is ``t``.
     """
 
     number: jax.Array
@@ -79,18 +77,16 @@ class Step(NamedTuple):
     next_sigma: jax.Array
 
     def noise(self, x0: jax.Array, x: jax.Array) -> jax.Array:
-        """The unit noise of x [B, ...] at the start, given its data."""
+        """Return the unit noise of x [B, ...] at the start, given its data."""
         return (x - self.alpha * x0) / self.sigma
 
     def next_noise(self, x0: jax.Array, x: jax.Array) -> jax.Array:
-        """The unit noise of x [B, ...] at the end, which must not be the clean one."""
+        """Return the unit noise of x [B, ...] at the end, which must not be the clean data."""
         return (x - self.next_alpha * x0) / self.next_sigma
 
 
 def walk(step: Callable[[T, Step], T], process: Process, steps: int, start: T) -> T:
-    """Carry ``start`` through ``step`` over the grid, in one scan, so that the network is
-    traced once.
-    """
+    """Apply ``step`` over the whole grid in one scan, so that the network is traced once."""
     t = process.grid(steps)
     alpha, sigma = process.alpha_sigma(t)
     number = jnp.arange(steps)

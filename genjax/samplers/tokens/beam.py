@@ -1,4 +1,4 @@
-"""Beam search: the most likely continuations that a bounded list of candidates finds."""
+"""Beam search: the most likely continuations, found with a bounded list of candidates."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from genjax.samplers.tokens.decoding import Prompts, TokenModel
 
 @checks.frozen
 class BeamSearch:
-    """Keep the most likely unfinished beginnings, and the best finished texts.
+    """Beam search: keep the most likely unfinished texts and the best finished ones.
 
     Attributes:
-      steps: the most new tokens.
-      width: beginnings kept.
-      length_penalty: alpha of a text's score log p / ((5 + length) / 6)^alpha (Wu et al., arXiv
-        1609.08144); above 0 longer ones gain.
+      steps: maximum number of new tokens.
+      width: unfinished texts kept per row.
+      length_penalty: alpha in the score log p / ((5 + length) / 6)^alpha (Wu et al., arXiv
+          1609.08144); above 0 it favours longer texts.
     """
 
     steps: int = 64
@@ -34,17 +34,17 @@ class BeamSearch:
         checks.at_least(self, 0, "length_penalty")
 
     def score(self, log_prob: jax.Array, length: jax.Array | int) -> jax.Array:
-        """What texts are ranked by."""
+        """Return the score that texts are ranked by, of ``log_prob``'s shape."""
         return log_prob / ((5 + jnp.asarray(length, jnp.float32)) / 6) ** self.length_penalty
 
 
 class Beams(NamedTuple):
-    """Texts found for each row, best first.
+    """The finished texts of each row, best first.
 
     Attributes:
       tokens: int32 [B, W, N], ``pad`` after the end.
-      lengths: int32 [B, W], the stop token included; 0 where fewer were found.
-      scores: float32 [B, W], -inf where fewer were found.
+      lengths: int32 [B, W], with the stop token; 0 where fewer texts were found.
+      scores: float32 [B, W]; -inf where fewer texts were found.
     """
 
     tokens: jax.Array
@@ -54,8 +54,8 @@ class Beams(NamedTuple):
 
 class _Search(NamedTuple):
     live: jax.Array  # int32 [B, W, N]
-    log_probs: jax.Array  # float32 [B, W] of the live ones
-    logits: jax.Array  # float32 [B, W, V] of what follows them
+    log_probs: jax.Array  # float32 [B, W]
+    logits: jax.Array  # float32 [B, W, V], of the next token
     found: Beams
     step: jax.Array
     cache: Any
@@ -70,16 +70,17 @@ def beam_search(
     stops: tuple[int, ...] = (),
     pad: int = 0,
 ) -> Beams:
-    """The best texts of each row; those that met no stop within the steps count as they are.
+    """Return the best texts of each row; a text without a stop token counts once it has all its
+    steps.
 
     Args:
-      model: logits with a cache.
-      take: cache and row numbers [N] to the cache of those rows.
-      cache: empty, of B rows, with room for prompt and new tokens.
-      prompts: what the rows begin with.
-      search: its options.
+      model: model with a cache.
+      take: function of a cache and row numbers [N] that returns the cache of those rows.
+      cache: empty cache of B rows, with room for prompt and new tokens.
+      prompts: prompts of the rows.
+      search: options.
       stops: tokens that end a text.
-      pad: what stands behind the end of a text.
+      pad: token after the end of a text.
     """
     b, width, steps = len(prompts.tokens), search.width, search.steps
     tokens, mask = map(jnp.asarray, prompts)
@@ -88,14 +89,14 @@ def beam_search(
     searcher = _Searcher(model, take, search, is_stop if stops else None)
     pads = jnp.full((b, width, steps), pad, jnp.int32)
     none = Beams(pads, jnp.zeros((b, width), jnp.int32), jnp.full((b, width), -jnp.inf))
-    only = jnp.full((b, width), -jnp.inf).at[:, 0].set(0.0)  # the first step has one beginning
+    only = jnp.full((b, width), -jnp.inf).at[:, 0].set(0.0)  # all beams start as one
     cache = take(cache, jnp.repeat(jnp.arange(b), width))
     logits = jnp.repeat(logits, width, 1)
     state = _Search(pads, only, logits, none, jnp.zeros((), jnp.int32), cache)
     state = jax.lax.while_loop(searcher.can_improve, searcher.advance, state)
     state, _, _ = searcher.extend(state)
     lengths = jnp.broadcast_to(state.step, (b, width))
-    # A search that ended early has found better texts than these beginnings.
+    # A search that ended early has found better texts than the live ones.
     unfinished = jnp.where(state.step == steps, search.score(state.log_probs, steps), -jnp.inf)
     return _keep_best(state.found, Beams(state.live, lengths, unfinished))
 
@@ -108,14 +109,14 @@ class _Searcher:
     is_stop: jax.Array | None  # bool [V]; None if no token ends a text
 
     def can_improve(self, state: _Search) -> jax.Array:
-        """Whether a live beam may still come to be better than the worst text found."""
-        # No probability rises and no length is past the last, so that this is the most a live beam
-        # can come to.
+        """Return whether a live beam may still beat the worst text found."""
+        # Probabilities only fall and no text is longer than this, so it bounds the score of a live
+        # beam.
         hope = self.search.score(state.log_probs[:, 0], self.search.steps)
         return (state.step < self.search.steps - 1) & (hope > state.found.scores[:, -1]).any()
 
     def advance(self, state: _Search) -> _Search:
-        """One more token for each live beam, and the logits after it."""
+        """Append a token to each live beam, and compute the logits after it."""
         b, width = state.log_probs.shape
         state, parents, token = self.extend(state)
         cache = self.take(state.cache, (jnp.arange(b)[:, None] * width + parents).reshape(-1))
@@ -123,8 +124,8 @@ class _Searcher:
         return state._replace(logits=logits.reshape(b, width, -1), cache=cache)
 
     def extend(self, state: _Search) -> tuple[_Search, jax.Array, jax.Array]:
-        """One more token for each beam: the state, and of the new live beams which they
-        continue and with what.
+        """Append a token to each beam; also return the parent beam [B, W] and the token [B, W] of
+        each new one.
         """
         after = state.log_probs[..., None] + jax.nn.log_softmax(state.logits)  # [B, W, V]
         vocabulary, width = after.shape[-1], self.search.width
@@ -147,7 +148,7 @@ class _Searcher:
 
 
 def _append(state: _Search, which: jax.Array) -> jax.Array:
-    """Live texts with one token more [B, M, N], of ``which`` [B, M] of all W * V."""
+    """Append tokens to live texts: [B, M, N], for ``which`` [B, M] among W * V beams and tokens."""
     vocabulary = state.logits.shape[-1]
     tokens = state.live[jnp.arange(len(which))[:, None], which // vocabulary]
     return jax.lax.dynamic_update_slice_in_dim(
@@ -156,7 +157,7 @@ def _append(state: _Search, which: jax.Array) -> jax.Array:
 
 
 def _keep_best(found: Beams, new: Beams) -> Beams:
-    """The best W of those found and new ones [B, M, N], [B, M], [B, M]."""
+    """Return the best W of the found texts and new ones [B, M, N], [B, M], [B, M]."""
     tokens, lengths, scores = (jnp.concatenate(pair, 1) for pair in zip(found, new, strict=True))
     top, which = jax.lax.top_k(scores, found.scores.shape[1])
     rows = jnp.arange(len(which))[:, None]

@@ -1,6 +1,4 @@
-"""Tokens drawn one after another from a model with a cache, in one compiled loop or a step at
-a time.
-"""
+"""Autoregressive decoding with a cache, in one compiled loop or a step at a time."""
 
 from __future__ import annotations
 
@@ -16,11 +14,11 @@ from genjax.errors import UserError
 
 Stops = tuple[tuple[int, ...], ...]
 
-MOST_TOKENS = 1_000_000  # of a text
+MOST_TOKENS = 1_000_000  # in a text
 
 
 class Prompts(NamedTuple):
-    """What rows begin with, side by side; see ``pad_prompts``.
+    """The prompts of a batch, left-padded to one length; see ``pad_prompts``.
 
     Attributes:
       tokens: int32 [B, T], left-padded.
@@ -32,32 +30,33 @@ class Prompts(NamedTuple):
 
 
 class TokenModel(Protocol):
-    """What a decoder knows of a network."""
+    """A network as a decoder calls it."""
 
     def __call__(
         self, tokens: jax.Array, mask: jax.Array, cache: Any, last: int
     ) -> tuple[jax.Array, Any]:
-        """Logits [B, last, V] after each of the last tokens, and the cache with the tokens in it.
+        """Return logits [B, last, V] after each of the last tokens, and the updated cache.
 
         Args:
-          tokens: int32 [B, T], those that come next in each row.
-          mask: bool [B, T], False for padding, which is not to be kept.
-          cache: of the tokens before.
-          last: how many of the T are requested.
+          tokens: int32 [B, T], next tokens of each row.
+          mask: bool [B, T], False for padding, which must not enter the cache.
+          cache: cache of the earlier tokens.
+          last: number of positions whose logits are needed, counted from the end.
         """
         ...
 
 
 class Sliding(NamedTuple):
-    """How a row continues once its cache is full: its last tokens are read again into the emptied
+    """How a row continues once its cache is full: its last tokens are re-encoded into an empty
     cache.
 
-    So a token depends on the ``keep`` to ``room`` tokens before it, and on nothing but its own row.
+    So a token depends on the ``keep`` to ``room`` tokens before it in its own row.
 
     Attributes:
-      room: tokens that the cache holds of a row.
-      keep: tokens that are read again, the one that found no room among them; 1 to ``room``.
-      rewind: cache and tokens [B] to the cache without this many of the last ones of each row.
+      room: tokens per row that fit in the cache.
+      keep: tokens that are re-encoded, including the one that did not fit; 1 to ``room``.
+      rewind: function of a cache and counts [B] that drops that many of the last tokens of each
+          row.
     """
 
     room: int
@@ -67,19 +66,18 @@ class Sliding(NamedTuple):
 
 @checks.frozen
 class TokenSampler:
-    """How a token is drawn from logits; filters act in the order of the fields, each on what the
-    one before left.
+    """How a token is drawn from logits; filters are applied in the order of the fields.
 
     Attributes:
-      steps: the most tokens that are drawn.
-      repetition_penalty: logits of tokens seen, in the prompt too, are divided by it where
-        positive, multiplied where negative (Keskar et al., arXiv 1909.05858); 1 for none.
-      temperature: logits are divided by it; 0 takes the most likely token.
-      top_k: of the k most likely tokens only (Fan et al., arXiv 1805.04833); None for all.
-      top_p: of the fewest most likely tokens that hold this much probability (Holtzman et al.,
-        arXiv 1904.09751).
-      min_p: of tokens at least this times as likely as the most likely (Nguyen et al., arXiv
-        2407.01082).
+      steps: maximum number of new tokens.
+      repetition_penalty: factor for tokens already in the prompt or the text: positive logits are
+        divided by it, negative ones multiplied (Keskar et al., arXiv 1909.05858); 1 for none.
+      temperature: divisor of the logits; 0 takes the most likely token.
+      top_k: number of most likely tokens to draw from (Fan et al., arXiv 1805.04833); None for all.
+      top_p: probability of the smallest set of most likely tokens to draw from (Holtzman et al.,
+        arXiv 1904.09751); None for all.
+      min_p: smallest probability of a token, relative to the most likely one (Nguyen et al., arXiv
+        2407.01082); None for no limit.
     """
 
     steps: int = 256
@@ -97,16 +95,15 @@ class TokenSampler:
         checks.numbers(self, ("top_p", "min_p"), "above 0 and at most 1", lambda x: 0 < x <= 1)
 
     def filter_logits(self, logits: jax.Array, seen: jax.Array | None = None) -> jax.Array:
-        """Logits [..., V] of the distribution that is drawn from, -inf for what is not; ``seen`` is
-        bool [..., V].
+        """Return the filtered logits [..., V], -inf for removed tokens; ``seen`` is bool [..., V].
 
-        Tokens as likely as the last one kept are kept, too.
+        Ties with the last token kept are kept, too.
         """
         if seen is not None:
-            punished = jnp.where(
+            penalised = jnp.where(
                 logits > 0, logits / self.repetition_penalty, logits * self.repetition_penalty
             )
-            logits = jnp.where(seen, punished, logits)
+            logits = jnp.where(seen, penalised, logits)
         if self.temperature == 0:
             best = jnp.argmax(logits, -1, keepdims=True)
             places = jnp.arange(logits.shape[-1]).reshape((1,) * (logits.ndim - 1) + (-1,))
@@ -127,20 +124,20 @@ class TokenSampler:
 
 
 class Drawing(NamedTuple):
-    """Rows of which some tokens are drawn.
+    """The state of decoding: the tokens drawn so far in each row.
 
     Attributes:
-      tokens: int32 [B, N], ``pad`` where none is drawn.
-      log_probs: float32 [B, N], of each token under the model itself, before filters; 0 where none
-        is drawn.
-      lengths: int32 [B], tokens drawn, what stopped a row included.
+      tokens: int32 [B, N], ``pad`` where nothing is drawn yet.
+      log_probs: float32 [B, N] of each token under the model, before filters, in nats; 0 where
+          nothing is drawn.
+      lengths: int32 [B], number of tokens drawn, with the stop.
       done: bool [B], whether a stop was drawn.
-      step: int32 [], the longest length.
-      seen: bool [B, V], tokens that the penalty is for; None without one.
-      cache: the model's, without the last token.
-      held: int32 [B], tokens of each row in the cache.
+      step: int32 [], largest length.
+      seen: bool [B, V], tokens that the repetition penalty applies to; None without one.
+      cache: the model's cache, without the last token.
+      held: int32 [B], number of tokens of each row in the cache.
       prompts: int32 [B, T].
-      key: of the draws.
+      key: random key.
     """
 
     tokens: jax.Array
@@ -156,13 +153,13 @@ class Drawing(NamedTuple):
 
 
 def pad_prompts(prompts: Sequence[Sequence[int]], pad: int = 0) -> Prompts:
-    """Put prompts side by side, with padding before the shorter ones; arrays of NumPy.
+    """Left-pad prompts to the same length, as NumPy arrays.
 
     Raises:
-      UserError: there is none, or one is empty: a model starts from at least one token.
+      UserError: there is no prompt, or an empty one: a model needs at least one token.
     """
     if not prompts or not all(len(prompt) for prompt in prompts):
-        raise UserError("every prompt has at least one token, such as the one that starts a text")
+        raise UserError("a prompt must have at least one token, such as the one that starts a text")
     longest = max(len(prompt) for prompt in prompts)
     tokens, mask = (
         np.full((len(prompts), longest), pad, np.int32),
@@ -173,7 +170,7 @@ def pad_prompts(prompts: Sequence[Sequence[int]], pad: int = 0) -> Prompts:
     return Prompts(tokens, mask)
 
 
-def begin(
+def start(
     model: TokenModel,
     cache: Any,
     prompts: Prompts,
@@ -182,7 +179,9 @@ def begin(
     stops: Stops = (),
     pad: int = 0,
 ) -> Drawing:
-    """Read the prompts and draw the first token of each row; arguments as in ``generate``."""
+    """Encode the prompts and draw the first token of each row; the arguments are those of
+    ``generate``.
+    """
     check_stops(stops)
     given, mask = map(jnp.asarray, prompts)
     b = len(given)
@@ -217,7 +216,7 @@ def advance(
     stops: Stops = (),
     sliding: Sliding | None = None,
 ) -> Drawing:
-    """Draw one more token of each row that is not done; compiled by itself it serves a stream."""
+    """Draw one more token in each row that is not done; compile it on its own to stream."""
     last = jax.lax.dynamic_slice_in_dim(drawing.tokens, drawing.step - 1, 1, 1)
     going = ~drawing.done
     if sliding is None:
@@ -230,8 +229,8 @@ def advance(
     def read(cache: Any) -> tuple[jax.Array, Any]:
         return model(last, going[:, None], cache, 1)
 
-    def read_anew(cache: Any) -> tuple[jax.Array, Any]:
-        """Of full rows the last tokens, of others the last one."""
+    def reencode(cache: Any) -> tuple[jax.Array, Any]:
+        """Read the last ``keep`` tokens of full rows, and the last one of others."""
         text = jnp.concatenate([drawing.prompts, drawing.tokens], 1)
         tokens = jax.lax.dynamic_slice_in_dim(
             text, drawing.prompts.shape[1] + drawing.step - keep, keep, 1
@@ -239,7 +238,7 @@ def advance(
         mask = going[:, None] & (full[:, None] | (jnp.arange(keep) == keep - 1)[None])
         return model(tokens, mask, rewind(cache, jnp.where(full, drawing.held, 0)), 1)
 
-    logits, cache = jax.lax.cond(full.any(), read_anew, read, drawing.cache)
+    logits, cache = jax.lax.cond(full.any(), reencode, read, drawing.cache)
     drawing = drawing._replace(cache=cache, held=jnp.where(full, keep, drawing.held + going))
     return _draw_token(drawing, logits[:, 0], sampler, stops)
 
@@ -254,28 +253,26 @@ def generate(
     pad: int = 0,
     sliding: Sliding | None = None,
 ) -> Drawing:
-    """Draw until every row has met a stop or has ``sampler.steps`` tokens.
+    """Draw until every row has a stop or ``sampler.steps`` tokens.
 
     Args:
-      model: logits with a cache.
-      cache: empty, with room for the prompt and, unless it slides, the new tokens.
-      prompts: what the rows begin with.
-      sampler: its options.
-      key: of the draws.
-      stops: sequences of tokens that end a row once its new tokens end with one; single tokens are
-        sequences of one.
-      pad: what stands behind the end of a row.
-      sliding: what is done when the cache is full; None if all tokens have room.
+      model: model with a cache.
+      cache: empty cache, with room for the prompt and, without ``sliding``, the new tokens.
+      prompts: prompts of the rows.
+      sampler: options.
+      key: random key.
+      stops: token sequences; a row ends once its new tokens end with one of them.
+      pad: token after the end of a row.
+      sliding: what to do when the cache is full; None if all tokens fit.
     """
-    drawing = begin(model, cache, prompts, sampler, key, stops, pad)
+    drawing = start(model, cache, prompts, sampler, key, stops, pad)
     going = lambda d: (d.step < sampler.steps) & ~d.done.all()  # noqa: E731
     plain = lambda d: advance(model, d, sampler, stops)  # noqa: E731
     if sliding is None:
         return jax.lax.while_loop(going, plain, drawing)
 
     def until_full(drawing: Drawing) -> Drawing:
-        # The choice of what to read stands outside of the inner loop: XLA copies a cache that a
-        # branch may change.
+        # The branch is outside the inner loop: XLA copies a cache that a branch may change.
         drawing = advance(model, drawing, sampler, stops, sliding)
         return jax.lax.while_loop(lambda d: going(d) & ~_is_full(d, sliding).any(), plain, drawing)
 
@@ -283,19 +280,20 @@ def generate(
 
 
 def _is_full(drawing: Drawing, sliding: Sliding) -> jax.Array:
-    """bool [B]: rows that continue and have no room for one more token."""
+    """Return bool [B]: unfinished rows whose cache has no room for another token."""
     return ~drawing.done & (drawing.held >= sliding.room)
 
 
 def check_stops(stops: Stops) -> None:
+    """Refuse empty stop sequences."""
     if not all(len(stop) for stop in stops):
-        raise UserError("a stop sequence has at least one token")
+        raise UserError("stops must have at least one token each, got an empty one", "stops")
 
 
 def _draw_token(
     drawing: Drawing, logits: jax.Array, sampler: TokenSampler, stops: Stops
 ) -> Drawing:
-    """With one more token a row, from logits [B, V]."""
+    """Draw another token in each row from logits [B, V]."""
     filtered = sampler.filter_logits(logits, drawing.seen)
     if sampler.temperature == 0:
         token = jnp.argmax(filtered, -1).astype(jnp.int32)

@@ -1,4 +1,4 @@
-"""Speculative decoding: a small model guesses ahead, a large one judges all guesses at once
+"""Speculative decoding: a small model guesses ahead, and a large one checks all guesses at once
 (arXiv 2211.17192).
 """
 
@@ -17,13 +17,13 @@ from genjax.samplers.tokens.decoding import Prompts, Stops, TokenModel, TokenSam
 
 
 class Speculated(NamedTuple):
-    """What ``speculate`` has drawn.
+    """The tokens drawn by ``speculate``.
 
     Attributes:
       tokens: int32 [B, N], ``pad`` after the end.
-      lengths: int32 [B], the stop included.
-      rounds: int32 [B], calls of the large model after the prompt; without guesses there would
-        be length - 1.
+      lengths: int32 [B], with the stop.
+      rounds: int32 [B], calls of the large model after the prompt; without guesses it would take
+          length - 1.
     """
 
     tokens: jax.Array
@@ -43,17 +43,17 @@ class _Round(NamedTuple):
 def accept_guesses(
     key: jax.Array, guesses: jax.Array, draft: jax.Array, target: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Count the accepted guesses [] and draw the token after them [], so that all tokens are
-    distributed as the target's own draws.
+    """Count the accepted guesses [] and draw the token after them []; all tokens are then
+    distributed as if the target had drawn them.
 
     A guess x is accepted with probability min(1, p(x) / q(x)). The first rejected guess is replaced
     by a token drawn from the positive part of p - q; if none is rejected, one more is drawn from p.
 
     Args:
-      key: of the draws.
+      key: random key.
       guesses: int32 [A], drawn from ``draft``.
-      draft: q [A, V], probabilities.
-      target: p [A + 1, V].
+      draft: probabilities q [A, V] of the draft.
+      target: probabilities p [A + 1, V] of the target.
     """
     ahead = len(guesses)
     coins, last = jax.random.split(key)
@@ -62,26 +62,27 @@ def accept_guesses(
     accepted = jax.random.uniform(coins, (ahead,)) * q < p
     count = jnp.cumprod(accepted.astype(jnp.int32)).sum()
     rest = jnp.maximum(target - jnp.pad(draft, ((0, 1), (0, 0))), 0)[count]
-    # Rounding alone can leave nothing where both are equal; the target itself is then as good.
+    # If both are equal up to rounding, nothing may be left; then draw from the target itself.
     rest = jnp.where(rest.sum() > 0, rest, target[count])
     return count, jax.random.categorical(last, jnp.log(rest)).astype(jnp.int32)
 
 
 @dataclass(frozen=True)
 class Speculator:
-    """A large model and a small one that guesses ahead of it.
+    """A large model and a small one that guesses for it.
 
     Attributes:
-      target: the model whose draws are wanted.
-      draft: a faster one over the same tokens.
-      rewind: cache and tokens [1] to the cache without this many of the last ones.
-      sampler: its options act on both models; no repetition penalty.
-      ahead: guesses of a round.
-      stops: sequences of tokens that end a row.
-      pad: what stands behind the end of a row.
+      target: large model, whose distribution is sampled.
+      draft: faster model with the same vocabulary.
+      rewind: function of a cache and a count [1] that drops that many of the last tokens.
+      sampler: options, for both models; without a repetition penalty.
+      ahead: guesses per round.
+      stops: token sequences that end a row.
+      pad: token after the end of a row.
 
     Raises:
-      UserError: a repetition penalty, which would differ from guess to guess; less than one guess.
+      UserError: there is a repetition penalty, which would differ between guesses; ``ahead`` is
+          below 1.
     """
 
     target: TokenModel
@@ -108,7 +109,7 @@ class Speculator:
     def draw_row(
         self, prompt: Prompts, key: jax.Array, target_cache: Any, draft_cache: Any
     ) -> Speculated:
-        """Draw what follows the prompt of one row, [N]."""
+        """Draw the continuation [N] of the prompt of one row."""
         size, steps = self.sampler.steps + self.ahead + 1, self.sampler.steps
         tokens, real = map(jnp.asarray, prompt)
         logits, target_cache = self.target(tokens, real, target_cache, 1)
@@ -121,19 +122,19 @@ class Speculator:
         done = self._find_ends(tokens, one).any()
         state = _Round(tokens, one, done, none, target_cache, draft_cache)
         going = lambda s: (s.length < steps) & ~s.done  # noqa: E731
-        state = jax.lax.while_loop(going, functools.partial(self._judge, key), state)
+        state = jax.lax.while_loop(going, functools.partial(self._play_round, key), state)
         met = self._find_ends(state.tokens, state.length)
         end = jnp.where(met.any(), jnp.argmax(met) + 1, state.length)
         length = jnp.minimum(end, steps).astype(jnp.int32)
         kept = jnp.where(jnp.arange(size) < length, state.tokens, self.pad)[:steps]
         return Speculated(kept, length, state.rounds)
 
-    def _judge(self, key: jax.Array, state: _Round) -> _Round:
-        """One round: the draft guesses ahead, the target judges."""
+    def _play_round(self, key: jax.Array, state: _Round) -> _Round:
+        """Play one round: the draft guesses ahead, the target checks."""
         ahead = self.ahead
         drawing, judging = jax.random.split(jax.random.fold_in(key, state.rounds + 1))
         last = state.tokens[state.length - 1]
-        # One guess more than is used, so that the draft has read every token that may be accepted.
+        # One more guess than is used, so that the draft has read every token that may be accepted.
         keys = jax.random.split(drawing, ahead + 1)
         (_, draft_cache), (guesses, q) = jax.lax.scan(self._guess, (last, state.draft_cache), keys)
         guesses, q = guesses[:ahead], q[:ahead]
@@ -163,12 +164,12 @@ class Speculator:
     def _read(
         self, model: TokenModel, tokens: jax.Array, cache: Any, last: int
     ) -> tuple[jax.Array, Any]:
-        """Logits [last, V] of the distribution that is drawn from."""
+        """Return the filtered logits [last, V] and the updated cache."""
         logits, cache = model(tokens[None], jnp.ones((1, len(tokens)), bool), cache, last)
         return self.sampler.filter_logits(logits[0]), cache
 
     def _find_ends(self, tokens: jax.Array, length: jax.Array) -> jax.Array:
-        """bool [size]: whether a stop ends at this place of one row."""
+        """Return bool [size]: whether a stop ends at this position of a row."""
         met, places = jnp.zeros(len(tokens), bool), jnp.arange(len(tokens))
         for stop in self.stops:
             if len(stop) > self.sampler.steps:
@@ -181,15 +182,15 @@ class Speculator:
 def speculate(
     speculator: Speculator, target_cache: Any, draft_cache: Any, prompts: Prompts, key: jax.Array
 ) -> Speculated:
-    """Draw as ``decoding.generate`` does from the target alone, in distribution, one row after
-    another.
+    """Draw one row after another, with the same distribution as ``decoding.generate`` of the target
+    alone.
 
     Args:
-      speculator: the two models and how they draw.
-      target_cache: empty, of one row, with room for prompt and new tokens.
-      draft_cache: the same of the draft.
-      prompts: what the rows begin with.
-      key: of the draws.
+      speculator: the two models and their options.
+      target_cache: empty cache of the target for one row, with room for prompt and new tokens.
+      draft_cache: the same for the draft.
+      prompts: prompts of the rows.
+      key: random key.
     """
 
     def row(inputs: Any) -> Speculated:

@@ -72,6 +72,11 @@ class WordLlama:
                     means[i] = self._matrix[tokens.ids].mean(0)
         return scale_to_unit(means)
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens of the texts."""
+        coded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return sum(len(tokens.ids) for tokens in coded)
+
 
 def scale_to_unit(vectors: np.ndarray) -> np.ndarray:
     """Rows [N, D] of length 1; rows of zeros stay."""

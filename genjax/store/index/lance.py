@@ -31,7 +31,9 @@ from genjax.store.index.facts import TEXT, Every, Except, Some, Test, Where, as_
 
 ENTRIES, STATE = "entries", "state"
 OWN = ("kind", "origin", "time")  # facts with a column of their own, as they are filtered by most
-PROBES, REFINE, EF = 20, 2, 300  # hits are fetched 128 at least, so twice as many are enough
+# The distances of all hits, 128 at least, are computed again from the vectors themselves: more
+# candidates do not raise recall@10 at 100,000 rows.
+PROBES, REFINE, EF = 20, 1, 300
 
 
 P = ParamSpec("P")

@@ -20,7 +20,7 @@ from genjax.families.masked_lm import MaskedLM, embed
 from genjax.interop import huggingface, weights
 from genjax.interop.tokenizers import FILE
 from genjax.nets.transformer.token_net import TokenNet
-from genjax.runs.run import load
+from genjax.runs.run import Run, load
 from genjax.store.index.encoders import Encoder, scale_to_unit
 
 ROWS = 32  # texts in a batch
@@ -76,6 +76,10 @@ class Network:
             found[part] = np.asarray(self._features(tokens, segments))[: len(part)]
         return scale_to_unit(found)
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """Tokens that are read of the texts."""
+        return sum(len(self._tokenise(text)) for text in texts)
+
     def _tokenise(self, text: str) -> np.ndarray:
         before, after = self._codec.start, self._codec.end
         first = [] if before is None else [before]
@@ -104,12 +108,20 @@ def open_folder(name: str) -> Encoder:
 
 
 def open_run(run_dir: str) -> Network:
-    """The features of a masked language model's run, averaged over ordinary tokens."""
-    run = load(run_dir)
+    """``make_encoder`` of a run directory."""
+    return make_encoder(load(run_dir))
+
+
+def make_encoder(run: Run) -> Network:
+    """The features of a masked language model's run, averaged over ordinary tokens.
+
+    Raises:
+      UserError: it is of another family.
+    """
     family, state = run.family, run.eval_state
     if not isinstance(family, MaskedLM):
         raise UserError(
-            f"encoder must be the run of a MaskedLM, {run_dir} is of a {type(family).__name__}",
+            f"encoder must be the run of a MaskedLM, {run.run_dir} is of a {type(family).__name__}",
             "encoder",
         )
 

@@ -1,1 +1,1 @@
-"""Sources that draw their pictures themselves."""
+"""Sources of generated pictures."""

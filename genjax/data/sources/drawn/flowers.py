@@ -10,24 +10,25 @@ from genjax.data.dataset import Dataset
 from genjax.data.splits import DRAW, MOST_MADE, Arrays, array_fingerprint, dataset
 from genjax.data.stream import raw_bits
 
-PETALS = (3, 4, 5, 6, 7, 8)  # of the labels in turn
-CHOICES = 18  # random numbers that a flower takes
+PETALS = (3, 4, 5, 6, 7, 8)  # number of petals for each label
+CHOICES = 18  # random numbers used for a flower
 GROUNDS = ((0.56, 0.64), (0.30, 0.40), (0.68, 0.78))  # hues: evening, meadow, night
 
 
 @checks.frozen
 class Flowers:
-    """Flowers on a dark ground, drawn when opened: two rings of petals, a heart and two leaves.
+    """Generates flowers on a dark background when opened: two rings of petals, a centre and two
+    leaves.
 
-    The label says how many petals a ring has: 3 for label 0 to 8 for label 5. The first one points
-    about upwards. Form and hue of the petals, place and size of the flower, leaves and ground
-    differ from picture to picture. Example i of a split depends on the seed and i alone.
+    The label gives the number of petals in a ring: 3 for label 0 to 8 for label 5. The first petal
+    points roughly upwards. Shape and hue of the petals, position and size of the flower, leaves and
+    background vary. Example i of a split depends only on the seed and i.
 
     Attributes:
-      size: training pictures.
-      test_size: test pictures.
-      seed: of the pictures; a larger size keeps the pictures of a smaller one.
-      side: pixels.
+      size: number of training pictures.
+      test_size: number of test pictures.
+      seed: seed of the pictures; a larger size keeps those of a smaller one.
+      side: height and width in pixels.
     """
 
     size: int = 8_000
@@ -46,7 +47,9 @@ class Flowers:
         )
 
     def open(self) -> Dataset:
-        """Batches of ``image`` float32 [B, side, side, 3] and ``label`` int32 [B]."""
+        """Open the data set; batches hold ``image`` float32 [B, side, side, 3] and ``label`` int32
+        [B].
+        """
         codec = ImageCodec(self.side, self.side, 3)
         splits = {
             name: Arrays("image", *self._draw(stream, count), codec)
@@ -58,22 +61,22 @@ class Flowers:
         return dataset(splits, classes=len(PETALS), fingerprint=array_fingerprint(splits))
 
     def _draw(self, stream: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """``count`` pictures uint8 [N, side, side, 3] and their labels int32 [N]."""
+        """Draw ``count`` pictures uint8 [N, side, side, 3] and their labels int32 [N]."""
         words = raw_bits(self.seed, stream, CHOICES * count).reshape(count, CHOICES)
         chosen = (words >> np.uint64(11)) * 2.0**-53  # [N, CHOICES] in [0, 1)
         pictures = np.empty((count, self.side, self.side, 3), np.uint8)
-        rows = max(1, 2**17 // self.side**2)  # some at once: they are drawn in float64
+        rows = max(1, 2**17 // self.side**2)  # in chunks: pictures are drawn in float64
         for i in range(0, count, rows):
             pictures[i : i + rows] = render_flowers(chosen[i : i + rows], self.side)
         return pictures, _labels(chosen)
 
 
 def render_flowers(chosen: np.ndarray, side: int) -> np.ndarray:
-    """The pictures uint8 [N, side, side, 3] of flowers, whose edges are smooth.
+    """Draw flowers as uint8 [N, side, side, 3], with smooth edges.
 
     Args:
-      chosen: what each flower is like: float64 [N, CHOICES] in [0, 1).
-      side: pixels.
+      chosen: random choices for each flower, float64 [N, CHOICES] in [0, 1).
+      side: height and width in pixels.
     """
     c = chosen.T[:, :, None, None]  # [CHOICES, N, 1, 1]
     petals = np.array(PETALS)[_labels(chosen)][:, None, None]
@@ -122,18 +125,18 @@ def render_flowers(chosen: np.ndarray, side: int) -> np.ndarray:
 
 
 def _labels(chosen: np.ndarray) -> np.ndarray:
-    """The labels int32 [N] of flowers."""
+    """Return the labels int32 [N] of flowers."""
     return (len(PETALS) * chosen[:, 0]).astype(np.int32)
 
 
 def _lay(under: np.ndarray, over: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """A colour [N, H, W, 3] laid over another where a point lies inside, ``depth`` in pixels."""
+    """Paint a colour [N, H, W, 3] over another inside a shape, where ``depth`` in pixels is > 0."""
     covers = np.clip(0.5 + depth, 0, 1)[..., None]
     return under + covers * (over - under)
 
 
 def _colour(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """Red, green and blue [..., 3] in [0, 1] of HSV, the hue in turns of the colour wheel."""
+    """Convert HSV, with hue in turns of the colour wheel, to RGB [..., 3] in [0, 1]."""
     sector = (np.array([5.0, 3.0, 1.0]) + 6 * hue[..., None]) % 6
     share = np.clip(np.minimum(sector, 4 - sector), 0, 1)
     return value[..., None] * (1 - saturation[..., None] * share)

@@ -1,0 +1,125 @@
+"""The whole circle: two runs are served, preferences are given on the page, DPO learns them from
+the store, and the new run is compared with the one that it started from.
+
+    python -m benchmarks.circle --folder circle
+
+trains ``gpt_rule`` and ``sft_rule`` where they are missing, serves both, asks them the questions of
+generated reviews through the forms of the page, and votes by a rule, as a person would with a
+browser: the answer with more positive words, less negative ones, is better. ``dpo_from_store``
+then trains on the store, and a JSON line says how often its answers win by that rule against those
+of ``gpt_rule``, a tie counting half.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import httpx
+
+from genjax.data.sources.preferences import PLACES
+from genjax.data.sources.rule_responses import positivity
+
+Rule = Callable[[Sequence[str], Sequence[str]], Sequence[float]]
+TOKEN = re.compile(r"serving .* at (\S+)/v1\npages at \S+, with the token (\S+)")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Go round once, and print the win rate."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--folder", default="circle", help="of the runs and the store")
+    parser.add_argument("--votes", type=int, default=200, help="preferences to give")
+    parser.add_argument("--steps", type=int, default=100, help="of DPO")
+    parser.add_argument("--samples", type=int, default=500, help="answers that are compared")
+    options = parser.parse_args(arguments)
+    folder = Path(options.folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    run_genjax(folder, "train", "sft_rule")  # and gpt_rule, which it starts from
+    with serve(folder, "runs/gpt_rule", "runs/sft_rule", "--store", "circle.db") as (url, token):
+        counts = give_preferences(url, token, options.votes, positivity)
+    learn = ["train", "dpo_from_store", "--run-dir", "runs/circle", "--data.url", "circle.db"]
+    learn += ["--family.base", "runs/gpt_rule"]
+    run_genjax(folder, *learn, "--steps", str(options.steps))
+    compare = ["compare", "runs/circle", "runs/gpt_rule", "--num", str(options.samples)]
+    compare += ["--out", "compared"]
+    for place in PLACES:
+        compare += ["--prompt", f"How was the {place}?"]
+    run_genjax(folder, *compare, "--reward", "genjax.data.sources.rule_responses:positivity")
+    found = json.loads((folder / "compared" / "compare.json").read_text())
+    print(json.dumps({**counts, **found["numbers"]}))
+    return 0
+
+
+def run_genjax(folder: Path, *words: str) -> None:
+    """Run a command of genjax in a folder."""
+    subprocess.run([sys.executable, "-m", "genjax", *words], cwd=folder, check=True)
+
+
+@contextlib.contextmanager
+def serve(folder: Path, *words: str) -> Iterator[tuple[str, str]]:
+    """A server with pages: its URL, and the token that logs in."""
+    command = [sys.executable, "-u", "-m", "genjax", "serve", *words, "--port", "0"]
+    server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    try:
+        said = server.stdout.readline() + server.stdout.readline()
+        found = TOKEN.match(said)
+        if found is None:
+            raise RuntimeError(f"the server does not start: {said}")
+        yield found[1], found[2]
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def give_preferences(url: str, token: str, votes: int, rule: Rule) -> dict[str, int]:
+    """Ask both runs through the page, and vote by a rule, until there are so many preferences."""
+    counts = {"votes": 0, "ties": 0}
+    with httpx.Client(base_url=url, follow_redirects=True, timeout=120) as browser:
+        submit(browser, "/login", browser.get("/login").text, token=token)
+        seed = 0
+        while counts["votes"] < votes:
+            question = f"How was the {PLACES[seed % len(PLACES)]}?"
+            form = browser.get("/compare").text
+            page = submit(browser, "/compare", form, message=question, seed=str(seed)).text
+            left, right = rule([question] * 2, read_answers(page))
+            choice = "tie" if left == right else "left" if left > right else "right"
+            counts["ties" if left == right else "votes"] += 1
+            shown = {name: read_hidden(page, name) for name in ("left", "right")}
+            submit(browser, "/compare/pair", page, choice=choice, **shown)
+            seed += 1
+    return counts
+
+
+def submit(browser: httpx.Client, path: str, page: str, **fields: str) -> httpx.Response:
+    """Send a form of a page with its own secret; returns the page that follows."""
+    answer = browser.post(path, data={"csrf": read_hidden(page, "csrf"), **fields})
+    answer.raise_for_status()
+    return answer
+
+
+def read_hidden(page: str, name: str) -> str:
+    """The value of a hidden field."""
+    found = re.search(rf'<input type="hidden" name="{name}" value="([^"]*)"', page)
+    if found is None:
+        raise RuntimeError(f"the page has no field {name}: {page[:500]}")
+    return html.unescape(found[1])
+
+
+def read_answers(page: str) -> list[str]:
+    """The texts of both answers, left and right."""
+    found = re.findall(r'data-side="(?:left|right)".*?</h2>(.*?)</section>', page, re.DOTALL)
+    return [html.unescape(re.sub("<[^>]+>", "", one)).strip() for one in found]
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    sys.exit(main(sys.argv[1:]))

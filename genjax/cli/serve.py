@@ -1,0 +1,65 @@
+"""``genjax serve``: its options; what it needs is imported when it runs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Annotated
+
+import tyro
+
+from genjax import checks
+from genjax.cli.options import parse
+from genjax.errors import UserError
+from genjax.serve.limits import Limits
+
+
+@checks.frozen
+class ServeOptions:
+    """Serve runs by an API as OpenAI's clients expect it.
+
+    Attributes:
+      limits: of the server.
+      store: a store of records that every exchange is written to, and that the pages show, see
+        docs/store.md; it is made where it is missing.
+      pages: a file of who may log in to the pages: a role (reader or admin), a name and the
+        SHA-256 of a token in each line; by default an admin's token is printed that ends with the
+        server.
+      host: the address to listen at; 0.0.0.0 for all of this machine.
+      port: the port; 0 for a free one.
+      token: a file of what clients must send as their api_key; none by default.
+      warm: load all runs, and compile what first requests need, before listening.
+      check: start, answer one request of health, and end.
+    """
+
+    limits: Annotated[Limits, tyro.conf.arg(name="")] = Limits()
+    store: str | None = None
+    pages: str | None = None
+    host: str = "127.0.0.1"
+    port: int = 8000
+    token: str | None = None
+    warm: bool = False
+    check: bool = False
+
+    def __post_init__(self) -> None:
+        checks.between(self, 0, 65_535, "port")
+        if self.pages is not None and self.store is None:
+            raise UserError("pages need a store: give --store", "pages")
+
+
+def serve_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax serve RUN_DIR...``."""
+    more = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
+    options = parse(ServeOptions(), "serve RUN_DIR...", arguments[len(more) :])
+    for place in more:
+        checks.check_path(place, "RUN_DIR")
+    try:
+        from genjax.serve.running import Listening, serve
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("genjax"):
+            raise
+        cure = "pip install 'genjax-train[serve]'"
+        raise UserError(f"serve: the package {error.name} is missing: {cure}", "serve") from None
+    o = options
+    listening = Listening(o.host, o.port, o.store, o.pages, o.token, o.warm, o.check)
+    serve([target, *more], o.limits, listening)

@@ -1,0 +1,179 @@
+"""Answers of text routes: whole, or streamed by server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request as HttpRequest
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from genjax.serve.errors import ApiError
+from genjax.serve.models import Model
+from genjax.serve.schemas import TextRequest
+from genjax.serve.service import Service
+from genjax.serve.texts import Asked, Generation, Piece
+
+GONE = 499  # of a client that did not wait for its answer
+
+
+@dataclass(frozen=True)
+class Job:
+    """A request for texts, read.
+
+    Attributes:
+      service: that answers.
+      request: as it came.
+      model: that draws.
+      prompts: in tokens.
+      turns: of each prompt, for the store.
+      asked: how texts are drawn.
+      began: when it came.
+      id: of the answer.
+    """
+
+    service: Service
+    request: TextRequest
+    model: Model
+    prompts: Sequence[np.ndarray]
+    turns: Sequence[Sequence[tuple[str, str]]]
+    asked: Asked
+    began: float
+    id: str
+
+    @property
+    def keeps(self) -> bool:
+        return self.service.keeps(self.request.store)
+
+    async def record(self, generation: Generation) -> tuple[bool, list[str]]:
+        """Write the exchange, if that is wanted."""
+        if not self.keeps:
+            return False, []
+        request = self.request
+        return await self.service.record_texts(
+            self.model,
+            generation,
+            self.asked,
+            self.turns,
+            self.began,
+            request.user,
+            request.metadata,
+        )
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """What each answer, and each event of a stream, begins with."""
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": int(time.time()),
+            "model": self.model.name,
+        }
+
+
+class Events(StreamingResponse):
+    """A stream of events that gives back what it holds however it ends, before its first event
+    too.
+    """
+
+    def __init__(self, events: AsyncIterator[bytes], stack: AsyncExitStack) -> None:
+        super().__init__(events, media_type="text/event-stream")
+        self._stack = stack
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._stack.aclose()
+
+
+async def collect(job: Job, generation: Generation) -> list[list[Piece]]:
+    """The pieces of all texts."""
+    found: list[list[Piece]] = [[] for _ in generation.texts]
+    first = True
+    async for piece in generation.pieces():
+        if first:
+            job.service.metrics.first.observe(time.monotonic() - job.began)
+            first = False
+        found[piece.index].append(piece)
+    return found
+
+
+async def stream(
+    job: Job,
+    stack: AsyncExitStack,
+    kind: str,
+    show: Callable[[Piece, bool], dict[str, Any]],
+) -> Events:
+    """Events of the texts as they are drawn; ``stack`` is left with the last one.
+
+    Args:
+      kind: of the events' object.
+      show: the choice of a piece, and of the first piece of a text.
+
+    Raises:
+      ApiError: before the first event, what refuses the request.
+    """
+    generation = await stack.enter_async_context(
+        job.service.generate(job.model, job.prompts, job.asked)
+    )
+    options = job.request.stream_options
+    usage = options is not None and options.include_usage
+
+    async def events() -> AsyncIterator[bytes]:
+        head = job.head(kind)
+        begun: set[int] = set()
+        try:
+            async for piece in generation.pieces():
+                if not begun:
+                    job.service.metrics.first.observe(time.monotonic() - job.began)
+                choice = show(piece, piece.index not in begun)
+                begun.add(piece.index)
+                yield _event({**head, "choices": [choice], **({"usage": None} if usage else {})})
+            stored, ids = await job.record(generation)
+        except ApiError as error:
+            yield _event(error.to_json())
+            return
+        last = {**head, "choices": [], "stored": stored, "records": ids}
+        last |= {"seed": job.asked.options.seed}
+        if usage or job.keeps:
+            yield _event({**last, "usage": generation.usage if usage else None})
+        yield b"data: [DONE]\n\n"
+
+    return Events(events(), stack)
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(content, ensure_ascii=False).encode("utf-8", "replace") + b"\n\n"
+
+
+async def unless_gone(http: HttpRequest, work: Any) -> Response:
+    """What ``work`` gives, which is cancelled when the client leaves."""
+    task = asyncio.ensure_future(work)
+    watch = asyncio.ensure_future(_wait_gone(http))
+    try:
+        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        return Response(status_code=GONE)
+    finally:
+        for one in (task, watch):
+            one.cancel()
+        await asyncio.gather(task, watch, return_exceptions=True)
+
+
+async def _wait_gone(http: HttpRequest) -> None:
+    while (await http.receive())["type"] != "http.disconnect":
+        pass
+
+
+def spell(model: Model, token: int) -> str:
+    """What a token says by itself."""
+    text: str = model.run.codec.decode(np.array([token], np.int32))
+    return text

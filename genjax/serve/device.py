@@ -1,0 +1,103 @@
+"""The one thread that works with the device: text engines in turn, and other jobs between."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """What is stepped while it is busy."""
+
+    @property
+    def busy(self) -> bool: ...
+
+    def step(self) -> None: ...
+
+    def fail(self, error: Exception) -> None: ...
+
+
+class Device:
+    """Runs engines and jobs, one at a time."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._engines: list[Engine] = []
+        self._jobs: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="device", daemon=True)
+        self._thread.start()
+
+    def attach(self, engine: Engine) -> None:
+        """Step an engine from now on."""
+        with self._changed:
+            self._engines.append(engine)
+            self._changed.notify()
+
+    def detach(self, engine: Engine) -> None:
+        """Leave an engine alone."""
+        with self._changed:
+            self._engines.remove(engine)
+
+    def wake(self) -> None:
+        """Say that an engine has something to do."""
+        with self._changed:
+            self._changed.notify()
+
+    def submit(self, job: Callable[[], T]) -> Future[T]:
+        """Run a job between two steps."""
+        future: Future[T] = Future()
+        with self._changed:
+            if self._ending:
+                future.set_exception(RuntimeError("the server ends"))
+                return future
+            self._jobs.append((future, job))
+            self._changed.notify()
+        return future
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that have not started."""
+        return len(self._jobs)
+
+    def close(self) -> None:
+        """End the thread when what it does is done."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._ending or self._jobs or any(e.busy for e in self._engines)
+                )
+                if self._ending:
+                    break
+                engines = [engine for engine in self._engines if engine.busy]
+                job = self._jobs.popleft() if self._jobs else None
+            for engine in engines:
+                try:
+                    engine.step()
+                except Exception as error:  # one engine's failure is not that of others
+                    engine.fail(error)
+            if job is not None:
+                self._do(*job)
+        while self._jobs:
+            self._jobs.popleft()[0].cancel()
+
+    def _do(self, future: Future[T], job: Callable[[], T]) -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = job()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)

@@ -1,0 +1,401 @@
+"""The text engine of a run: which row has which slot, and when what is read and drawn.
+
+All of it runs on the device's thread, but for ``add``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import jax
+import numpy as np
+
+from genjax.nets.transformer.cache import Cache
+from genjax.serve.prefixes import Kept, Prefixes
+from genjax.serve.slots import DRAWN, Programs, RowOptions, Slots, Token
+
+Finish = Literal["stop", "length"]
+CHUNK = 0.010  # seconds that a dispatch may take, about: rows join and leave between two
+CALM = 8  # dispatches in a row that fewer slots would do, before there are fewer
+SHORTEST = 16  # tokens that prompts are padded to, at least
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a row is drawn, see ``TokenSampler``.
+
+    Attributes:
+      seed: of ``genjax sample``.
+      most: tokens that are drawn, at most.
+      tops: whether the likeliest tokens are reported with each.
+    """
+
+    seed: int = 0
+    most: int = 16
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    tops: bool = False
+
+
+class Drawn(NamedTuple):
+    """New tokens of a row.
+
+    Attributes:
+      tokens: that were drawn, what ended the row among them.
+      log_probs: of them, under the model.
+      tops: of each the likeliest tokens with their log-probabilities; [] if they are not wanted.
+      finish: why it ended; None if it continues.
+    """
+
+    tokens: list[int]
+    log_probs: list[float]
+    tops: list[list[tuple[int, float]]]
+    finish: Finish | None
+
+
+@dataclass(eq=False)
+class Row:
+    """A text that is drawn.
+
+    Attributes:
+      prompt: tokens [N] int32 that it starts with.
+      options: how it is drawn.
+      emit: takes what is drawn, or the error that ended it; called on the device's thread.
+      cancelled: set by whoever does not want it any more.
+      tokens: drawn so far.
+      held: tokens of it in its slot.
+      arrived: when it came.
+    """
+
+    prompt: np.ndarray
+    options: Options
+    emit: Callable[[Drawn | Exception], None]
+    cancelled: bool = False
+    tokens: list[int] = field(default_factory=list)
+    held: int = 0
+    arrived: float = field(default_factory=time.monotonic)
+
+
+class Reading(NamedTuple):
+    """A row whose tokens are to be read into a slot, after what is ``kept`` of them."""
+
+    row: Row
+    slot: int
+    tokens: np.ndarray
+    kept: Kept | None
+    resumed: bool
+
+
+class Flight(NamedTuple):
+    """Tokens under way: the rows of the slots when they were requested, and when."""
+
+    rows: list[Row | None]
+    found: Token
+    most: int
+    since: float
+
+
+class TextEngine:
+    """Draws rows side by side; a finished row's slot goes to the next one.
+
+    Args:
+      programs: of the run.
+      params: of the run.
+      batch: the most slots.
+      wait: seconds that an idle engine waits for others to come with the first.
+      prefixes: prompts whose keys and values are kept.
+    """
+
+    def __init__(
+        self, programs: Programs, params: Any, batch: int, wait: float, prefixes: int
+    ) -> None:
+        self._programs, self._params = programs, params
+        self._sizes = sorted({size for size in (1, 4, 16, 64, 256) if size < batch} | {batch})
+        self._wait = wait
+        self._empty = {size: programs.empty(params, size) for size in self._sizes}
+        caches = isinstance(self._empty[1].cache, Cache) and not programs.reads_prefix
+        self.prefixes = Prefixes(prefixes if caches else 0)
+        self._waiting: deque[Row] = deque()
+        self._slots = self._fresh(1)
+        self._rows: list[Row | None] = [None]
+        self._flight: Flight | None = None
+        self._step_s = dict.fromkeys(self._sizes, CHUNK)
+        self._calm = 0
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """Tokens that end a text."""
+        return self._programs.ends
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all slots, and of the prompts that may be kept."""
+        sizes = {
+            size: sum(a.nbytes for a in jax.tree.leaves(self._empty[size]))
+            for size in (1, self._sizes[-1])
+        }
+        return 2 * sizes[self._sizes[-1]] + self.prefixes.most * sizes[1]
+
+    def add(self, row: Row) -> None:
+        """Draw a row when there is a slot; from any thread."""
+        self._waiting.append(row)
+
+    @property
+    def waiting(self) -> int:
+        """Rows without a slot."""
+        return sum(not row.cancelled for row in list(self._waiting))
+
+    @property
+    def active(self) -> int:
+        """Rows with a slot."""
+        return sum(row is not None for row in self._rows)
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._waiting) or self._flight is not None or self.active > 0
+
+    def step(self) -> None:
+        """Take what was drawn, let rows leave and join, and draw the next tokens."""
+        if not self.active and self._flight is None and self._waiting:
+            self._gather()
+        drawn = self._land()
+        self._leave()
+        readings = [*self._slide(), *self._join()]
+        first = [part for group in self._group(readings) for part in self._read(group)]
+        self._take_off()
+        # The device draws while what it has drawn before is handed out.
+        for row, one in (*drawn, *self._settle(first)):
+            row.emit(one)
+
+    def fail(self, error: Exception) -> None:
+        """End all rows with an error, and start again with empty slots."""
+        rows = [row for row in self._rows if row is not None]
+        while self._waiting:
+            rows.append(self._waiting.popleft())
+        self._slots, self._rows, self._flight = self._fresh(1), [None], None
+        for row in rows:
+            row.emit(error)
+
+    def warm_up(self) -> None:
+        """Compile what the first requests need, of each number of slots."""
+        rows = [Row(np.zeros(1, np.int32), Options(most=2), lambda _: None)]
+        for size in self._sizes:
+            for row in rows * size:
+                self.add(Row(row.prompt, row.options, row.emit))
+            while self.busy:
+                self.step()
+
+    def _fresh(self, size: int) -> Slots:
+        return jax.tree.map(lambda a: a.copy(), self._empty[size])
+
+    def _gather(self) -> None:
+        """Wait a little for others to come with the first."""
+        until = self._waiting[0].arrived + self._wait
+        while len(self._waiting) < self._sizes[-1] and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 0.001))
+
+    def _land(self) -> list[tuple[Row, Drawn]]:
+        """What the last dispatch has drawn."""
+        if self._flight is None:
+            return []
+        rows, found, most, since = self._flight
+        self._flight = None
+        token, log_prob = jax.device_get((found.token[:most], found.log_prob[:most]))
+        tops = None
+        if any(row is not None and row.options.tops for row in rows):
+            tops = jax.device_get((found.top[:most], found.top_log_probs[:most]))
+        steps = max(1, int((token >= 0).any(1).sum()))
+        took, size = (time.monotonic() - since) / steps, len(rows)
+        self._step_s[size] += 0.3 * (took - self._step_s[size])
+        result = []
+        for slot, row in enumerate(rows):
+            if row is None or row.cancelled or self._rows[slot] is not row:
+                continue
+            count = int((token[:, slot] >= 0).sum())
+            row.held += count
+            if count:
+                listed = _list_tops(tops, slot, count) if row.options.tops else []
+                tokens = token[:count, slot].tolist()
+                result.append((row, self._note(row, slot, tokens, log_prob[:count, slot], listed)))
+        return result
+
+    def _note(
+        self, row: Row, slot: int, tokens: list[int], log_probs: np.ndarray, tops: Any
+    ) -> Drawn:
+        """What a row has drawn; an ended one gives its slot back."""
+        row.tokens += tokens
+        finish: Finish | None = None
+        if tokens[-1] in self._programs.ends:
+            finish = "stop"
+        elif len(row.tokens) >= row.options.most:
+            finish = "length"
+        if finish is not None:
+            self._rows[slot] = None
+        return Drawn(tokens, log_probs.tolist(), tops, finish)
+
+    def _leave(self) -> None:
+        """Free the slots of rows that nobody wants any more."""
+        gone = [row is not None and row.cancelled for row in self._rows]
+        if any(gone):
+            self._slots = self._programs.close(self._slots, np.array(gone))
+            self._rows = [None if left else row for row, left in zip(self._rows, gone, strict=True)]
+
+    def _slide(self) -> Iterable[Reading]:
+        """Rows whose slot is full: the last half of the context is read again."""
+        context = self._programs.context
+        for slot, row in enumerate(self._rows):
+            if row is not None and row.held >= context:
+                text = np.concatenate([row.prompt, np.array(row.tokens, np.int32)])
+                yield Reading(row, slot, text[-max(context // 2, 1) :], None, True)
+
+    def _join(self) -> list[Reading]:
+        """Give free slots to rows that wait."""
+        self._resize(self.active + len(self._waiting))
+        found = []
+        for slot in [slot for slot, row in enumerate(self._rows) if row is None]:
+            while self._waiting and self._waiting[0].cancelled:
+                self._waiting.popleft()
+            if not self._waiting:
+                break
+            row = self._waiting.popleft()
+            self._rows[slot] = row
+            kept, shared = (None, 0)
+            if row.options.repetition_penalty == 1:
+                kept, shared = self.prefixes.find(row.prompt)
+            whole = len(row.prompt)
+            if self._pad_to(whole - shared) == self._pad_to(whole):
+                kept, shared = None, 0
+            self.prefixes.hits += kept is not None
+            found.append(Reading(row, slot, row.prompt[shared:], kept, False))
+        return found
+
+    def _resize(self, wanted: int) -> None:
+        """Have as many slots as the rows need: more at once, fewer after a while."""
+        size = next((size for size in self._sizes if size >= wanted), self._sizes[-1])
+        now = len(self._rows)
+        self._calm = self._calm + 1 if size < now else 0
+        if size == now or (size < now and self._calm <= CALM and self.active):
+            return
+        order = [slot for slot, row in enumerate(self._rows) if row is not None]
+        if order:
+            rows = np.zeros(size, np.int32)
+            rows[: len(order)] = order
+            self._slots = self._programs.move(self._slots, rows, np.arange(size) < len(order))
+        else:
+            self._slots = self._fresh(size)
+        self._rows = [self._rows[slot] for slot in order] + [None] * (size - len(order))
+        self._calm = 0
+
+    def _pad_to(self, count: int) -> int:
+        """Tokens of the padded shape that as many are read in."""
+        size = SHORTEST
+        while size < count:
+            size *= 2
+        return min(size, self._programs.context)
+
+    def _group(self, readings: Sequence[Reading]) -> Iterable[list[Reading]]:
+        """Those that one program reads together: of one padded length, after the same prefix."""
+
+        def shape(one: Reading) -> tuple[int, int, int, bool]:
+            shared = 0 if one.kept is None else len(one.row.prompt) - len(one.tokens)
+            return self._pad_to(len(one.tokens)), id(one.kept), shared, one.resumed
+
+        for _, same in itertools.groupby(sorted(readings, key=shape), key=shape):
+            group = list(same)
+            most = next(size for size in self._sizes if size >= min(len(group), self._sizes[-1]))
+            for first in range(0, len(group), most):
+                yield group[first : first + most]
+
+    def _read(self, group: list[Reading]) -> list[tuple[list[Reading], Token]]:
+        """Read the rows of a group into their slots; gives the first token of each."""
+        size = next(size for size in self._sizes if size >= len(group))
+        width = self._pad_to(max(len(one.tokens) for one in group))
+        tokens, mask = np.zeros((size, width), np.int32), np.zeros((size, width), bool)
+        slots = np.full(size, len(self._rows), np.int32)  # of padding: past the last
+        for i, one in enumerate(group):
+            tokens[i, width - len(one.tokens) :] = one.tokens
+            mask[i, width - len(one.tokens) :] = True
+            slots[i] = one.slot
+        before = self._before(group, size, slots)
+        options = self._options([one.row for one in group], size)
+        fresh, token = self._programs.read(self._params, before, tokens, mask, options)
+        self._slots = self._programs.put(self._slots, slots, fresh)
+        for one in group:
+            shared = 0 if one.kept is None else len(one.row.prompt) - len(one.tokens)
+            one.row.held = shared + len(one.tokens)
+        if not group[0].resumed and group[0].row.options.repetition_penalty == 1:
+            row = fresh if size == 1 else self._programs.move(fresh, np.zeros(1, np.int32), True)
+            self.prefixes.keep(group[0].row.prompt, row)
+        return [(group, token)]
+
+    def _before(self, group: list[Reading], size: int, slots: np.ndarray) -> Slots:
+        """What the rows of a group hold before they are read."""
+        kept = group[0].kept
+        if kept is not None:
+            shared = len(group[0].row.prompt) - len(group[0].tokens)
+            return self._programs.spread(kept.row, size, np.int32(shared))
+        before = self._empty[size]
+        if group[0].resumed:
+            drawn = np.zeros(size, np.int32)
+            drawn[: len(group)] = [len(one.row.tokens) for one in group]
+            seen = self._slots.seen[np.minimum(slots, len(self._rows) - 1)]
+            before = before._replace(drawn=drawn, seen=seen)
+        return before
+
+    def _options(self, rows: Sequence[Row], size: int) -> RowOptions:
+        given = [row.options for row in rows]
+        v = self._programs.vocabulary
+
+        def column(values: Iterable[float], dtype: Any) -> np.ndarray:
+            filled = np.zeros(size, dtype)
+            filled[: len(rows)] = np.array([*values])
+            return filled
+
+        return RowOptions(
+            self._programs.keys(column((o.seed for o in given), np.uint32)),
+            column((o.temperature for o in given), np.float32),
+            np.maximum(column((min(o.top_k or v, v) for o in given), np.int32), 1),
+            column((1.0 if o.top_p is None else o.top_p for o in given), np.float32),
+            column((np.log(o.min_p) if o.min_p else -np.inf for o in given), np.float32),
+            np.maximum(column((o.repetition_penalty for o in given), np.float32), 1e-6),
+            column((o.tops for o in given), bool),
+            column((row.options.most - len(row.tokens) for row in rows), np.int32),
+        )
+
+    def _take_off(self) -> None:
+        """Ask for the next tokens of all rows."""
+        if not self.active:
+            return
+        most = int(np.clip(CHUNK / max(self._step_s[len(self._rows)], 1e-6), 1, DRAWN))
+        since = time.monotonic()
+        self._slots, found = self._programs.draw(self._params, self._slots, np.int32(most))
+        self._flight = Flight(list(self._rows), found, most, since)
+
+    def _settle(self, first: Sequence[tuple[list[Reading], Token]]) -> Iterable[tuple[Row, Drawn]]:
+        """The first tokens of rows that were read."""
+        for group, token in first:
+            values, log_probs = jax.device_get((token.token, token.log_prob))
+            wanted = any(one.row.options.tops for one in group)
+            tops = jax.device_get((token.top, token.top_log_probs)) if wanted else None
+            for i, one in enumerate(group):
+                listed = []
+                if tops is not None and one.row.options.tops:
+                    listed = [_pair(tops[0][i], tops[1][i])]
+                tokens = [int(values[i])]
+                yield one.row, self._note(one.row, one.slot, tokens, log_probs[i : i + 1], listed)
+
+
+def _list_tops(tops: Any, slot: int, count: int) -> list[list[tuple[int, float]]]:
+    return [_pair(tops[0][i, slot], tops[1][i, slot]) for i in range(count)]
+
+
+def _pair(tokens: np.ndarray, log_probs: np.ndarray) -> list[tuple[int, float]]:
+    return list(zip(tokens.tolist(), log_probs.tolist(), strict=True))

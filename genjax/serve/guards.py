@@ -1,0 +1,115 @@
+"""What is around every request: its size, patience, token and counts."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+
+from starlette.routing import Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from genjax.serve.errors import ApiError
+from genjax.serve.service import Service
+
+OPEN = ("/healthz", "/metrics")  # of anyone, also while the server ends
+FAR = 4  # times the largest size that is still read, so that the client hears why it is refused
+UNKNOWN = "other"  # the path of what has no route, in metrics
+
+
+class Guard:
+    """An ASGI application that lets through what may reach the routes."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began, status = time.monotonic(), 500
+        service, patience = self._service, self._service.limits.patience
+
+        async def counted(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            try:
+                async with asyncio.timeout(patience):
+                    await send(message)
+            except TimeoutError:  # it does not read what it asked for
+                raise ConnectionResetError("the client reads too slowly") from None
+
+        service.open += 1
+        try:
+            try:
+                self._check(scope)
+                receive = await self._limit(scope, receive)
+            except ApiError as error:
+                await error.to_response()(scope, receive, counted)
+                return
+            await self._app(scope, receive, counted)
+        except ConnectionResetError:
+            status = 499
+        finally:
+            service.open -= 1
+            route = scope.get("route")
+            path = route.path if isinstance(route, Route) else UNKNOWN
+            service.metrics.requests.labels(path, status).inc()
+            service.metrics.whole.labels(path).observe(time.monotonic() - began)
+
+    def _check(self, scope: Scope) -> None:
+        path, service = scope["path"], self._service
+        if path in OPEN:
+            return
+        if service.draining:
+            raise ApiError(503, "the server ends: try again later", code="draining", retry_after=5)
+        if service.token is not None and path.startswith("/v1/"):
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            wanted = f"Bearer {service.token}".encode()
+            if not hmac.compare_digest(given, wanted):
+                raise ApiError(
+                    401, "the api_key is not that of this server", None, "invalid_api_key"
+                )
+
+    async def _limit(self, scope: Scope, receive: Receive) -> Receive:
+        """Read the body, which is then given as one piece."""
+        limits = self._service.limits
+        most = int(limits.body_mb * 1e6)
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if int(length) > FAR * most:
+            raise self._too_large()
+        parts: list[bytes] = []
+        size, more = 0, True
+        deadline = time.monotonic() + limits.patience
+        while more:
+            try:
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise ApiError(408, "the request took too long to arrive") from None
+            if message["type"] == "http.disconnect":
+                raise ConnectionResetError
+            part = message.get("body", b"")
+            size += len(part)
+            if size <= most:
+                parts.append(part)
+            elif size > FAR * most:
+                raise self._too_large()
+            more = message.get("more_body", False)
+        if size > most:
+            raise self._too_large()
+        body: Message | None = {"type": "http.request", "body": b"".join(parts), "more_body": False}
+
+        async def replay() -> Message:
+            nonlocal body
+            if body is not None:
+                given, body = body, None
+                return given
+            return await receive()
+
+        return replay
+
+    def _too_large(self) -> ApiError:
+        most = self._service.limits.body_mb
+        return ApiError(413, f"a request must be at most {most:g} MB", None, "request_too_large")

@@ -1,0 +1,211 @@
+"""The runs that are served: loaded when one is asked for, within a limit of memory."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import numpy as np
+
+from genjax.data.audio.signals import SignalCodec
+from genjax.data.chat.template import ends_of
+from genjax.data.codecs import ImageCodec
+from genjax.errors import UserError, unknown_name
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.masked_lm import MaskedLM
+from genjax.runs.run import Run, load
+from genjax.runs.setup import load_family
+from genjax.serve.device import Device
+from genjax.serve.engine import TextEngine
+from genjax.serve.errors import ApiError
+from genjax.serve.limits import Limits
+from genjax.serve.slots import Programs
+
+NAME = re.compile(r"\w[\w.-]{0,99}")
+
+
+@dataclass(eq=False)
+class Model:
+    """A run that is loaded.
+
+    Attributes:
+      name: that clients call it by.
+      run: with the state that samples are drawn from alone.
+      engine: of a run that writes texts.
+      size: bytes of its arrays.
+      users: requests that it is working for.
+      used: when it was asked last.
+      compiled: programs that draw other samples, see ``images``.
+    """
+
+    name: str
+    run: Run
+    engine: TextEngine | None
+    size: int
+    users: int = 0
+    used: float = field(default_factory=time.monotonic)
+    compiled: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def can(self) -> tuple[str, ...]:
+        """What it does, in words for an error."""
+        codec = self.run.codec
+        found = ["text"] * (self.engine is not None)
+        found += ["images"] * (isinstance(codec, ImageCodec) and _draws(self.run))
+        found += ["audio"] * (isinstance(codec, SignalCodec) and _draws(self.run))
+        found += ["embeddings"] * isinstance(self.run.family, MaskedLM)
+        return tuple(found)
+
+    def require(self, ability: str) -> None:
+        """Refuse a request for what it cannot do.
+
+        Raises:
+          ApiError: with what it can.
+        """
+        if ability not in self.can:
+            can = " and ".join(self.can) or "nothing that is served"
+            raise ApiError(
+                400,
+                f"model {self.name!r} is a {type(self.run.family).__name__}, which makes {can}, "
+                f"not {ability}",
+                "model",
+                "unsupported_model",
+            )
+
+
+class Models:
+    """Runs by name.
+
+    Args:
+      places: run directories, each perhaps with "NAME=" before it.
+      device: that their engines run on.
+      limits: of the server.
+
+    Raises:
+      UserError: one is not a run, or two have one name.
+    """
+
+    def __init__(self, places: Sequence[str], device: Device, limits: Limits) -> None:
+        self.places: dict[str, str] = {}
+        for place in places:
+            name, path = _name(place)
+            load_family(path)
+            if name in self.places:
+                cure = f"NAME={path} gives it another"
+                raise UserError(f"run {path} has the name {name!r} of another: {cure}", "run")
+            self.places[name] = path
+        self.started = int(time.time())
+        self._device, self._limits = device, limits
+        self._loaded: dict[str, Model] = {}
+        self._locks = {name: asyncio.Lock() for name in self.places}
+
+    @property
+    def loaded(self) -> list[Model]:
+        return list(self._loaded.values())
+
+    def check(self, name: str) -> None:
+        """Refuse a name that is not served.
+
+        Raises:
+          ApiError: with the nearest that is.
+        """
+        if name not in self.places:
+            said = str(unknown_name("model", name[:200], self.places))
+            raise ApiError(404, said, "model", "model_not_found")
+
+    @asynccontextmanager
+    async def use(self, name: str) -> AsyncIterator[Model]:
+        """The model of a name, which stays loaded meanwhile.
+
+        Raises:
+          ApiError: it is not served, cannot be loaded, or has no room.
+        """
+        self.check(name)
+        async with self._locks[name]:
+            model = self._loaded.get(name)
+            if model is None:
+                model = await self._load(name)
+            model.users += 1
+        try:
+            yield model
+        finally:
+            model.users -= 1
+            model.used = time.monotonic()
+            if not model.users:
+                self._make_room(0, within=True)
+
+    async def _load(self, name: str) -> Model:
+        try:
+            model = await asyncio.to_thread(self.open, name)
+        except UserError as error:
+            raise ApiError(503, f"model {name!r} cannot be loaded: {error}", "model") from None
+        if model.size > self._limits.memory_bytes:
+            need, most = model.size / 1e6, self._limits.memory_bytes / 1e6
+            raise ApiError(
+                503, f"model {name!r} needs {need:,.0f} MB, the server has {most:,.0f}", "model"
+            )
+        self._make_room(model.size)
+        self._loaded[name] = model
+        if model.engine is not None:
+            self._device.attach(model.engine)
+        return model
+
+    def open(self, name: str) -> Model:
+        """Load a run; it takes seconds."""
+        run = load(self.places[name])
+        engine = None
+        if _writes(run):
+            params, limits = run.eval_state.params, self._limits
+            vocabulary = _vocabulary(run, params)
+            programs = Programs(run.family, run.layout, ends_of(run.codec), vocabulary)
+            wait = limits.wait_ms / 1000
+            engine = TextEngine(programs, params, limits.batch, wait, limits.prefixes)
+        arrays = (run.state.params, run.state.variables, run.state.ema, run.state.frozen)
+        size = sum(a.nbytes for a in jax.tree.leaves(arrays))
+        return Model(name, run, engine, size + (0 if engine is None else engine.nbytes))
+
+    def _make_room(self, size: int, within: bool = False) -> None:
+        """Let go of idle models, the one used least recently first, until there is room."""
+        most = self._limits.memory_bytes
+        idle = sorted((m for m in self.loaded if not m.users), key=lambda m: m.used)
+        for model in idle:
+            if size + sum(m.size for m in self.loaded) <= most:
+                return
+            del self._loaded[model.name]
+            if model.engine is not None:
+                self._device.detach(model.engine)
+
+
+def _name(place: str) -> tuple[str, str]:
+    name, equals, path = place.partition("=")
+    if equals and NAME.fullmatch(name):
+        return name, path
+    return place.rstrip("/").rpartition("/")[2] or place, place
+
+
+def _draws(run: Run) -> bool:
+    return run.family.no_samples is None
+
+
+def _writes(run: Run) -> bool:
+    """Whether a run writes texts of its own accord."""
+    family, spec = run.family, run.spec
+    alone = isinstance(family, Autoregressive) and spec.source_length is None and not spec.image
+    return alone and isinstance(run.codec.decode(np.zeros(0, np.int32)), str)
+
+
+def _vocabulary(run: Run, params: Any) -> int:
+    """Tokens that the network knows."""
+
+    def read(params: Any) -> jax.Array:
+        reader = run.family.read_rows(params)
+        one = np.zeros((1, 1), np.int32)
+        return reader.model(one, one == 0, reader.new_cache(1, 1), 1)[0]
+
+    return int(jax.eval_shape(read, params).shape[-1])

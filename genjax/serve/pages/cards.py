@@ -1,0 +1,205 @@
+"""What a list shows of each record: read without the rest of it, however long its text is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from genjax.store import schema
+from genjax.store.lookups import find_ids
+from genjax.store.query import Query
+from genjax.store.rows import split, to_time
+from genjax.store.store import Store
+
+CUT = 400  # characters of a text in a list
+PAGE = 50  # records of a list
+
+
+@dataclass(frozen=True)
+class Score:
+    """What feedback says of a record under one name.
+
+    Attributes:
+      name: of the feedback.
+      count: of judgements.
+      mean: of their values; None where they have none.
+      label: one of their labels.
+    """
+
+    name: str
+    count: int
+    mean: float | None
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """A record in a list.
+
+    Attributes:
+      id: of it.
+      kind: of it.
+      origin: "real" or "synthetic".
+      time: of it.
+      tags: of it.
+      text: the beginning of its text.
+      length: of the whole text.
+      blob: the hash of its bytes.
+      media_type: of the bytes.
+      name: its own name, or that of its run.
+      asked: the beginning of the prompt that it answers.
+      scores: what was said about it.
+    """
+
+    id: str
+    kind: str
+    origin: str
+    time: datetime
+    tags: tuple[str, ...]
+    text: str
+    length: int
+    blob: str | None
+    media_type: str | None
+    name: str = ""
+    asked: str = ""
+    scores: tuple[Score, ...] = ()
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether there is more of the text."""
+        return self.length > len(self.text)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether its bytes are a picture."""
+        return self.blob is not None and (self.media_type or "").startswith("image/")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A page of records: ``after`` is where the next begins, None at the end."""
+
+    cards: tuple[Card, ...]
+    after: str | None
+
+
+def read_page(store: Store, query: Query, after: str | None, size: int = PAGE) -> Listing:
+    """A page of a query, after a record.
+
+    Raises:
+      UserError: the filter is wrong, or there is no such record.
+    """
+    with store.reading() as connection:
+        ids = find_ids(connection, query, size + 1, after or None)
+        cards = read_cards(connection, ids[:size])
+    return Listing(tuple(cards), ids[size - 1] if len(ids) > size else None)
+
+
+def read_cards(connection: sa.Connection, ids: Sequence[str], cut: int = CUT) -> list[Card]:
+    """The cards of records that are there, in the order of ids."""
+    table = schema.records
+    found: dict[str, Card] = {}
+    for part in split(ids):
+        query = sa.select(
+            table.c.id,
+            table.c.kind,
+            table.c.origin,
+            table.c.time,
+            table.c.tags,
+            sa.func.substr(table.c.text, 1, cut).label("text"),
+            sa.func.length(table.c.text).label("length"),
+            table.c.blob,
+            table.c.media_type,
+        )
+        for row in connection.execute(
+            query.where(table.c.id.in_(part), table.c.deleted.is_(None))
+        ).mappings():
+            found[row["id"]] = Card(
+                **{
+                    **row,
+                    "time": to_time(row["time"]),
+                    "tags": tuple(row["tags"] or ()),
+                    "text": row["text"] or "",
+                    "length": row["length"] or 0,
+                }
+            )
+    names = _read_names(connection, found)
+    scores = read_scores(connection, list(found))
+    asked = _read_asked(connection, found)
+    return [
+        replace(
+            found[one],
+            name=names.get(one, ""),
+            scores=tuple(scores.get(one, ())),
+            asked=asked.get(one, ""),
+        )
+        for one in ids
+        if one in found
+    ]
+
+
+def _read_names(connection: sa.Connection, cards: Mapping[str, Card]) -> dict[str, str]:
+    """What each record is called; a response by its run, feedback by what it says."""
+    found: dict[str, str] = {}
+    runs = schema.KINDS["run"]
+    for kind in {card.kind for card in cards.values()}:
+        own = schema.KINDS[kind]
+        ids = [one for one, card in cards.items() if card.kind == kind]
+        columns: dict[str, sa.ColumnElement[Any]] = {c.name: c for c in own.c}
+        source: sa.FromClause = own
+        if kind == "response":
+            source = own.outerjoin(runs, runs.c.id == own.c.run)
+            columns = {"name": runs.c.name}
+        wanted = [
+            columns[name]
+            for name in ("name", "role", "label", "value", "predicate", "path")
+            if name in columns
+        ]
+        if not wanted:
+            continue
+        for part in split(ids):
+            query = sa.select(own.c.id, *wanted).select_from(source).where(own.c.id.in_(part))
+            for one, *values in connection.execute(query):
+                found[one] = " ".join(
+                    f"{v:g}" if isinstance(v, float) else str(v) for v in values if v is not None
+                )
+    return found
+
+
+def _read_asked(connection: sa.Connection, cards: Mapping[str, Card]) -> dict[str, str]:
+    ids = [one for one, card in cards.items() if card.kind == "response"]
+    own, table = schema.KINDS["response"], schema.records
+    found: dict[str, str] = {}
+    for part in split(ids):
+        query = sa.select(own.c.id, sa.func.substr(table.c.text, 1, CUT // 2))
+        joined = own.join(table, table.c.id == own.c.prompt)
+        rows = connection.execute(query.select_from(joined).where(own.c.id.in_(part)))
+        found |= {one: text or "" for one, text in rows}
+    return found
+
+
+def read_scores(connection: sa.Connection, ids: Sequence[str]) -> dict[str, list[Score]]:
+    """What valid feedback says of records, by its name."""
+    judged, table = schema.KINDS["feedback"], schema.records
+    found: dict[str, list[Score]] = {}
+    for part in split(ids):
+        query = (
+            sa.select(
+                judged.c.target,
+                judged.c.name,
+                sa.func.count(),
+                sa.func.avg(judged.c.value),
+                sa.func.max(judged.c.label),
+            )
+            .select_from(judged.join(table, table.c.id == judged.c.id))
+            .where(judged.c.target.in_(part), judged.c.valid, table.c.deleted.is_(None))
+            .group_by(judged.c.target, judged.c.name)
+            .order_by(judged.c.target, judged.c.name)
+        )
+        for target, name, count, mean, label in connection.execute(query):
+            found.setdefault(target, []).append(Score(name, count, mean, label))
+    return found

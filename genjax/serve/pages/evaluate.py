@@ -1,0 +1,162 @@
+"""Judge and categorise many records at once: choose, confirm how many, all or none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from genjax.errors import UserError
+from genjax.serve.pages.cards import PAGE, read_cards, read_page
+from genjax.serve.pages.judge import judge, read_judgement
+from genjax.serve.pages.visit import Fields, Visit
+from genjax.store.lookups import find_ids, find_visible
+from genjax.store.query import ORIGINS, Query
+from genjax.store.records import KINDS
+from genjax.store.rows import load, split
+from genjax.store.store import Store
+
+MOST = 20_000  # records that are changed at once
+ACTIONS = ("tag", "untag", "score", "label")
+SAMPLE = 5  # of what will be changed
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which records.
+
+    Attributes:
+      kind: of them; "" of all.
+      origin: of them.
+      filter: that all pass.
+      ids: that were ticked; None takes all that pass.
+    """
+
+    kind: str
+    origin: str
+    filter: str
+    ids: tuple[str, ...] | None
+
+    @property
+    def query(self) -> Query:
+        """What passes."""
+        return Query(self.filter, self.kind or None, self.origin, "-time")  # type: ignore[arg-type]
+
+
+def read_choice(fields: Fields) -> Choice:
+    """What was chosen in a form or an address.
+
+    Raises:
+      UserError: a kind or origin is not known.
+    """
+    kind = fields.choice("kind", ("all", *KINDS), "response")
+    origin = fields.choice("origin", ORIGINS, "any")
+    ticked = fields.choice("scope", ("ticked", "all"), "ticked") == "ticked"
+    ids = fields.all("id") if ticked else None
+    return Choice("" if kind == "all" else kind, origin, fields.one("filter"), ids)
+
+
+def show_evaluate(visit: Visit) -> Response:
+    """Records to choose from."""
+    query, error, listing, count = visit.query, "", None, 0
+    typed = {name: query.one(name) for name in ("filter", "kind", "origin")}
+    try:
+        choice = read_choice(query)
+        typed |= {"kind": choice.kind or "all", "origin": choice.origin}
+        listing = read_page(visit.store, choice.query, query.one("after"))
+        count = visit.store.count(choice.filter, kind=choice.kind or None, origin=choice.origin)  # type: ignore[arg-type]
+    except UserError as refused:
+        error = str(refused)
+    return visit.show(
+        "evaluate.html",
+        400 if error else 200,
+        typed=typed,
+        kinds=("all", *KINDS),
+        listing=listing,
+        count=count,
+        size=PAGE,
+        most=MOST,
+        done=query.one("done"),
+        error=error,
+    )
+
+
+def confirm(visit: Visit) -> Response:
+    """Say what would be done to how many records."""
+    choice, action = read_choice(visit.form), _read_action(visit.form)
+    with visit.store.reading() as connection:
+        ids = _choose(connection, choice)
+        cards = read_cards(connection, ids[:SAMPLE], 200)
+    kept = {name: visit.form.one(name) for name in ("filter", "tag", "name", "value", "label")}
+    return visit.show(
+        "confirm.html",
+        count=len(ids),
+        cards=cards,
+        action=action,
+        choice=choice,
+        kept=kept,
+    )
+
+
+def apply(visit: Visit) -> Response:
+    """Do what was confirmed, to as many records as were confirmed, in one transaction."""
+    choice, action = read_choice(visit.form), _read_action(visit.form)
+    expected = visit.form.whole("count", -1, 0, MOST)
+    store = visit.store
+    with store.writing() as connection:
+        ids = _choose(connection, choice)
+        if len(ids) != expected:
+            now = f"{len(ids):,} records are meant now, {expected:,} were confirmed"
+            raise HTTPException(409, f"{now}: nothing was changed, look at them again.")
+        if action in ("score", "label"):
+            judge(store, connection, ids, read_judgement(visit.form))
+        else:
+            _tag(store, connection, ids, visit.form.one("tag").strip(), action == "untag")
+    return visit.go(
+        "/evaluate",
+        filter=choice.filter,
+        kind=choice.kind or "all",
+        origin=choice.origin,
+        done=len(ids),
+    )
+
+
+def _read_action(form: Fields) -> str:
+    action = form.choice("action", ACTIONS, "")
+    if action in ("score", "label"):
+        said = read_judgement(form)
+        if action == "score" and said.value is None:
+            raise UserError("value must be a number, got ''", "value")
+        if action == "label" and said.label is None:
+            raise UserError("label must be a word, got ''", "label")
+    elif not form.one("tag").strip():
+        raise UserError("tag must be a word, got ''", "tag")
+    return action
+
+
+def _choose(connection: sa.Connection, choice: Choice) -> Sequence[str]:
+    if choice.ids is None:
+        ids = find_ids(connection, choice.query, MOST + 1)
+    else:
+        ids = find_visible(connection, choice.ids)
+        if missing := set(choice.ids) - set(ids):
+            raise UserError(f"id: record {min(missing)!r:.80} does not exist", "id")
+    if not ids:
+        raise UserError("id must be chosen: tick a record, or take all that the filter finds", "id")
+    if len(ids) > MOST:
+        raise UserError(f"filter must find at most {MOST:,} records: narrow it", "filter")
+    return ids
+
+
+def _tag(
+    store: Store, connection: sa.Connection, ids: Sequence[str], tag: str, removes: bool
+) -> None:
+    for part in split(ids):
+        for record in load(connection, part):
+            kept = tuple(one for one in record.tags if one != tag)
+            tags = kept if removes else record.tags if tag in record.tags else (*record.tags, tag)
+            if tags != record.tags:
+                store.change(connection, record.id, {"tags": tags})

@@ -1,0 +1,59 @@
+"""Logging in and out, and what there is."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+from starlette.responses import Response
+
+from genjax.serve.pages import access
+from genjax.serve.pages.visit import Visit, set_session
+from genjax.store import schema
+
+
+def show_home(visit: Visit) -> Response:
+    """What there is."""
+    table = schema.records
+    query = sa.select(table.c.kind, table.c.origin, sa.func.count()).where(
+        table.c.deleted.is_(None)
+    )
+    counts: dict[str, dict[str, int]] = {kind: {} for kind in schema.KINDS}
+    with visit.store.reading() as connection:
+        for kind, origin, count in connection.execute(query.group_by(table.c.kind, table.c.origin)):
+            counts[kind][origin] = count
+    return visit.show("home.html", counts={k: v for k, v in counts.items() if v})
+
+
+def show_login(visit: Visit) -> Response:
+    """The form to log in by a token."""
+    return visit.show("login.html", next=clean_path(visit.query.one("next")), error="")
+
+
+def log_in(visit: Visit) -> Response:
+    """Begin a session for who knows a token."""
+    wanted = clean_path(visit.form.one("next"))
+    token = access.find_token(visit.context.tokens, visit.form.one("token").strip())
+    if token is None:
+        return visit.show("login.html", 403, next=wanted, error="This token is not known here.")
+    answer = visit.go("")
+    answer.headers["location"] = visit.to("") + wanted
+    sealed = access.seal(visit.context.secret, access.new_session(token))
+    set_session(visit.request, answer, sealed)
+    return answer
+
+
+def log_out(visit: Visit) -> Response:
+    """End the session."""
+    answer = visit.go("/login")
+    set_session(visit.request, answer, access.seal(visit.context.secret, access.new_session()))
+    return answer
+
+
+def clean_path(wanted: str) -> str:
+    """A path of these pages; "/" in the place of what leads elsewhere."""
+    if not re.fullmatch(r"/[!-\[\]-~]*", wanted) or wanted.startswith("//"):
+        return "/"
+    parts = urlsplit(wanted)
+    return "/" if parts.scheme or parts.netloc else wanted

@@ -1,0 +1,111 @@
+"""The routes of the pages."""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from genjax.serve.pages import (
+    browse,
+    chat,
+    compare,
+    evaluate,
+    find,
+    gallery,
+    judge,
+    login,
+    usage,
+)
+from genjax.serve.pages.context import Pages
+from genjax.serve.pages.visit import Handler, Page, Visit
+
+READ: dict[str, Handler] = {
+    "/": login.show_home,
+    "/chat": chat.show_chat,
+    "/chat/answer": chat.show_answer,
+    "/compare": compare.show_compare,
+    "/compare/next": compare.show_next,
+    "/compare/pair": compare.show_pair,
+    "/images": gallery.show_images,
+    "/blobs/{digest:path}": gallery.send_blob,
+    "/sessions": browse.show_sessions,
+    "/session": browse.show_session,
+    "/record": browse.show_record,
+    "/record/text": browse.show_text,
+    "/lineage": browse.show_lineage,
+    "/search": find.show_search,
+    "/evaluate": evaluate.show_evaluate,
+    "/usage": usage.show_usage,
+}
+WRITE: dict[str, Handler] = {
+    "/chat": chat.ask,
+    "/compare": compare.ask_both,
+    "/compare/pair": compare.vote,
+    "/record/feedback": judge.judge_one,
+    "/record/tags": judge.tag_one,
+    "/evaluate/confirm": evaluate.confirm,
+    "/evaluate/apply": evaluate.apply,
+}
+OPEN: dict[tuple[str, str], Handler] = {
+    ("GET", "/login"): login.show_login,
+    ("POST", "/login"): login.log_in,
+    ("POST", "/logout"): login.log_out,
+}
+STATIC = {"style.css": "text/css", "htmx.min.js": "text/javascript", "icon.svg": "image/svg+xml"}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+OTHERS = ("/v1", "/healthz", "/metrics", "/docs", "/redoc", "/openapi.json")
+
+
+def make_pages(context: Pages) -> list[BaseRoute]:
+    """The routes of the pages, to be added after all others of an app.
+
+    The last of them shows a page for what is not there; what begins like a path of the API is left
+    to the app's own handler of errors.
+    """
+    routes: list[BaseRoute] = [
+        Route(path, Page(context, handler, is_open=True).answer, methods=[method])
+        for (method, path), handler in OPEN.items()
+    ]
+    for path in dict.fromkeys((*READ, *WRITE)):
+        methods = {"GET": READ.get(path), "POST": WRITE.get(path)}
+        routes += [
+            Route(path, Page(context, handler).answer, methods=[method])
+            for method, handler in methods.items()
+            if handler is not None
+        ]
+    routes.append(Route("/static/{name}", send_static))
+    missing = Page(context, _refuse, is_open=True)
+
+    async def refuse(request: Request) -> Response:
+        if request.url.path.startswith(OTHERS):
+            raise HTTPException(404)
+        return await missing.answer(request)
+
+    routes.append(Route("/{path:path}", refuse, methods=list(METHODS)))
+    return routes
+
+
+def _refuse(visit: Visit) -> Response:
+    raise HTTPException(404, "There is no such page.")
+
+
+def send_static(request: Request) -> Response:
+    """A file of the pages themselves."""
+    name = str(request.path_params["name"])
+    if name not in STATIC:
+        raise HTTPException(404)
+    content = (resources.files("genjax.serve.pages") / "static" / name).read_bytes()
+    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    headers = {
+        "ETag": tag,
+        "Cache-Control": "public, max-age=3600",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=STATIC[name], headers=headers)

@@ -1,0 +1,275 @@
+"""A visit of a page: who asks for what; refusals become pages of one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from genjax.errors import UserError
+from genjax.serve.pages import access
+from genjax.serve.pages.access import Session, Token
+from genjax.serve.pages.context import Pages
+from genjax.serve.pages.rendering import render
+from genjax.store.store import Store
+
+COOKIE = "genjax_session"
+FORM = "application/x-www-form-urlencoded"
+LARGEST = 12_000_000  # bytes of a form
+FIELDS = 20_000  # of a form
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
+    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+log = logging.getLogger(__name__)
+
+
+class Fields:
+    """What came in a query or a form."""
+
+    def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
+        self._pairs = pairs
+
+    def one(self, name: str, default: str = "") -> str:
+        """The last value of a name."""
+        return next((value for key, value in reversed(self._pairs) if key == name), default)
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """All values of a name, each once."""
+        return tuple(dict.fromkeys(value for key, value in self._pairs if key == name))
+
+    def text(self, name: str) -> str:
+        """A text as it was typed, its lines ended as in Python."""
+        return self.one(name).replace("\r\n", "\n")
+
+    def choice(self, name: str, known: Sequence[str], default: str) -> str:
+        """One of several words.
+
+        Raises:
+          UserError: it is another.
+        """
+        value = self.one(name) or default
+        if value not in known:
+            raise UserError(f"{name} must be one of {', '.join(known)}, got {value!r:.60}", name)
+        return value
+
+    def whole(self, name: str, default: int, least: int, most: int) -> int:
+        """A whole number.
+
+        Raises:
+          UserError: it is none, or out of its range.
+        """
+        value = self.one(name) or str(default)
+        number = int(value) if re.fullmatch(r"-?[0-9]{1,18}", value) else None
+        if number is None or not least <= number <= most:
+            rule = f"a whole number from {least:,} to {most:,}"
+            raise UserError(f"{name} must be {rule}, got {value!r:.60}", name)
+        return number
+
+    def number(self, name: str) -> float | None:
+        """A number; None where the field is empty.
+
+        Raises:
+          UserError: it is none.
+        """
+        value = self.one(name).strip()
+        if not value:
+            return None
+        if not re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?", value, re.ASCII):
+            raise UserError(f"{name} must be a number, got {value!r:.60}", name)
+        if abs(number := float(value)) > 1e300:
+            raise UserError(f"{name} must be a number below 1e300, got {value!r:.60}", name)
+        return number
+
+
+@dataclass(frozen=True)
+class Visit:
+    """Who asks for what.
+
+    Attributes:
+      context: of the pages.
+      request: as it came.
+      session: of the visitor.
+      token: that they logged in with; None before.
+      query: what the address holds.
+      form: what was sent.
+    """
+
+    context: Pages
+    request: Request
+    session: Session
+    token: Token | None
+    query: Fields
+    form: Fields
+
+    @property
+    def name(self) -> str:
+        """Who writes."""
+        return "" if self.token is None else self.token.name
+
+    @property
+    def writes(self) -> bool:
+        """Whether they may write."""
+        return self.token is not None and self.token.role == "admin"
+
+    @property
+    def store(self) -> Store:
+        """The store, whose history names the visitor."""
+        return dataclasses.replace(self.context.store, user=self.name)
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether htmx asks for a part of a page."""
+        return self.request.headers.get("HX-Request") == "true"
+
+    def to(self, path: str, **query: str | int | None) -> str:
+        """The address of a page, below wherever the pages are mounted."""
+        return link(self.request, path, query)
+
+    def show(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """Render a page."""
+        return HTMLResponse(self.render(template, **values), status)
+
+    def render(self, template: str, **values: Any) -> str:
+        """The HTML of a page."""
+        return render(template, {"visit": self, "to": self.to, **values})
+
+    def go(self, path: str, **query: str | int | None) -> RedirectResponse:
+        """Send the visitor to another page, by GET."""
+        return RedirectResponse(self.to(path, **query), 303)
+
+
+Handler = Callable[[Visit], Response]
+
+
+def link(request: Request, path: str, query: Mapping[str, str | int | None]) -> str:
+    """The address of a page with a query; what is None or empty is left out."""
+    base = str(request.scope.get("root_path", "")).rstrip("/")
+    pairs = [(name, value) for name, value in query.items() if value not in (None, "")]
+    return f"{base}{path}" + (f"?{urlencode(pairs)}" if pairs else "")
+
+
+class Page:
+    """A page: it checks who asks, runs a handler in a thread, and explains what fails.
+
+    Args:
+      context: of the pages.
+      handler: makes the answer.
+      is_open: whether it is shown before the login, too.
+    """
+
+    def __init__(self, context: Pages, handler: Handler, is_open: bool = False) -> None:
+        self._context, self._handler, self._open = context, handler, is_open
+
+    async def answer(self, request: Request) -> Response:
+        visit = self._begin(request)
+        try:
+            if refused := self._refuse_stranger(visit):
+                return self._finish(visit, refused)
+            if request.method == "POST":
+                form = await _read_form(request)
+                visit = dataclasses.replace(visit, form=form)
+                self._check_writer(visit)
+            answer = await run_in_threadpool(self._handler, visit)
+        except HTTPException as error:
+            answer = _explain(visit, error.status_code, error.detail)
+        except UserError as error:
+            answer = _explain(visit, find_status(error), str(error))
+        except Exception:
+            log.exception("a page failed: %s", request.url.path)
+            answer = _explain(visit, 500, "This page failed; the log of the server says why.")
+        return self._finish(visit, answer)
+
+    def _begin(self, request: Request) -> Visit:
+        context = self._context
+        session = access.unseal(context.secret, request.cookies.get(COOKIE, ""))
+        token = None
+        if session is not None and session.key is not None:
+            token = next((one for one in context.tokens if one.key == session.key), None)
+        if session is None or (token is None and session.key is not None):
+            session = access.new_session()
+        query = Fields(QueryParams(request.scope["query_string"]).multi_items())
+        return Visit(context, request, session, token, query, Fields(()))
+
+    def _refuse_stranger(self, visit: Visit) -> Response | None:
+        if self._open or visit.token is not None:
+            return None
+        request = visit.request
+        if request.method == "POST" or visit.is_partial:
+            return _explain(visit, 401, "You are not logged in, or your session has ended.")
+        base = str(request.scope.get("root_path", ""))
+        here = request.url.path.removeprefix(base)
+        wanted = f"{here}?{request.url.query}" if request.url.query else here
+        return visit.go("/login", next=wanted if wanted != "/" else None)
+
+    def _check_writer(self, visit: Visit) -> None:
+        if not access.is_same(visit.form.one("csrf"), visit.session.csrf):
+            raise HTTPException(403, "This form is too old: open its page again.")
+        if not self._open and not visit.writes:
+            raise HTTPException(403, "You may read here, but not write: that takes an admin.")
+
+    def _finish(self, visit: Visit, answer: Response) -> Response:
+        for name, value in HEADERS.items():
+            answer.headers.setdefault(name, value)
+        secret, cookie = visit.context.secret, visit.request.cookies.get(COOKIE, "")
+        if "set-cookie" not in answer.headers and access.unseal(secret, cookie) != visit.session:
+            set_session(visit.request, answer, access.seal(secret, visit.session))
+        return answer
+
+
+def set_session(request: Request, answer: Response, sealed: str) -> None:
+    """Keep a sealed session in a cookie that scripts and other sites do not see."""
+    answer.set_cookie(
+        COOKIE,
+        sealed,
+        max_age=access.AGE,
+        path=request.scope.get("root_path") or "/",
+        secure=request.url.scheme == "https",
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def find_status(error: UserError) -> int:
+    """The status of a refusal: 404 of a record that is not there."""
+    said = str(error)
+    gone = error.field == "id" and ("does not exist" in said or "was deleted" in said)
+    return 404 if gone else 400
+
+
+def _explain(visit: Visit, status: int, why: str) -> HTMLResponse:
+    return visit.show("error.html", status, code=status, why=why)
+
+
+async def _read_form(request: Request) -> Fields:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != FORM:
+        raise HTTPException(415, f"A form must come as {FORM}.")
+    content = bytearray()
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST:
+            raise HTTPException(413, f"A form must have at most {LARGEST:,} bytes.")
+    try:
+        pairs = parse_qsl(
+            content.decode("ascii", "replace"), keep_blank_values=True, max_num_fields=FIELDS
+        )
+    except ValueError:
+        raise HTTPException(413, f"A form must have at most {FIELDS:,} fields.") from None
+    return Fields(pairs)

@@ -1,0 +1,209 @@
+"""Exchanges written to the store by a thread of its own, several in one transaction.
+
+``stored`` is said of an exchange once its transaction is committed: killing the server loses none
+of those. Ids are given before, so that writing one again adds nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+import re
+import sys
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from genjax.errors import UserError
+from genjax.serial.json_text import Json
+from genjax.serve.exchanges import Exchange
+from genjax.store.records import Payload, Prompt, Record, Response, Session
+from genjax.store.rows import make_ids
+from genjax.store.runs import mend, name_record, note_run
+from genjax.store.store import Store
+
+TOGETHER = 128  # exchanges of a transaction
+KEPT = 10_000  # exchanges that wait for a store that is away
+AGAIN = 2.0  # seconds before it is tried again
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+@dataclass(eq=False)
+class Pending:
+    """An exchange that is not written yet, and who waits for it."""
+
+    exchange: Exchange
+    written: Future[bool] = field(default_factory=Future)
+
+    def settle(self, stored: bool) -> None:
+        """Say whether it is stored, once."""
+        if not self.written.done():
+            self.written.set_result(stored)
+
+
+class Recorder:
+    """Writes exchanges to a store.
+
+    Args:
+      store: that it writes to; it is closed with it.
+
+    Attributes:
+      lost: exchanges that will never be in the store.
+      behind: exchanges that wait for a store that is away.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.lost = 0
+        self.behind = 0
+        self._queue: queue.SimpleQueue[Pending | None] = queue.SimpleQueue()
+        self._runs: dict[str, str] = {}
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def make_ids(self, count: int) -> list[str]:
+        """Ids of answers."""
+        return make_ids(count)
+
+    def write(self, exchange: Exchange) -> Future[bool]:
+        """Write an exchange; the result says whether it is stored. From any thread."""
+        pending = Pending(exchange)
+        self._queue.put(pending)
+        return pending.written
+
+    def close(self) -> None:
+        """Write what is left, and close the store."""
+        self._queue.put(None)
+        self._thread.join()
+        self.store.close()
+
+    def _run(self) -> None:
+        left: list[Pending] = []
+        ending = False
+        while not ending:
+            new, ending = self._take(AGAIN if left else None)
+            left = self._write([*left, *new])
+            for pending in left:
+                pending.settle(False)
+            if len(left) > KEPT:
+                self._lose(len(left) - KEPT, "the store has been away for too long")
+                left = left[-KEPT:]
+            self.behind = len(left)
+        if left:
+            self._lose(len(left), "the store was away to the end")
+
+    def _take(self, patience: float | None) -> tuple[list[Pending], bool]:
+        """What is to be written now, and whether that is all: waits for the first."""
+        found: list[Pending] = []
+        with contextlib.suppress(queue.Empty):
+            one = self._queue.get(timeout=patience)
+            while one is not None:
+                found.append(one)
+                if len(found) == TOGETHER:
+                    return found, False
+                one = self._queue.get_nowait()
+            return found, True
+        return found, False
+
+    def _write(self, pending: list[Pending]) -> list[Pending]:
+        """Write all in one transaction; returns those that wait for a store that is away."""
+        if not pending:
+            return []
+        try:
+            self._add([one.exchange for one in pending])
+        except Exception as error:
+            away = not isinstance(error, UserError) or error.field in ("store", "blobs")
+            if not away and len(pending) > 1:
+                return [one for each in pending for one in self._write([each])]
+            if not away:
+                self._lose(1, str(error))
+                pending[0].settle(False)
+                return []
+            if not self.behind:
+                _say(f"answers are not stored for now: {error}")
+            return pending
+        for one in pending:
+            one.settle(True)
+        return []
+
+    def _add(self, exchanges: Sequence[Exchange]) -> None:
+        records: dict[str, Record] = {}
+        for exchange in exchanges:
+            run = exchange.run
+            place = f"{run.run_dir}\n{run.step}"
+            if place not in self._runs:
+                self._runs[place] = note_run(self.store, run.run_dir, run.step).id
+            for record in to_records(exchange, self._runs[place]):
+                records.setdefault(record.id, record)
+        self.store.add_new([*records.values()])
+
+    def _lose(self, count: int, why: str) -> None:
+        self.lost += count
+        _say(f"{count:,} exchanges are not in the store, and will not be: {why}")
+
+
+def to_records(exchange: Exchange, run: str) -> list[Record]:
+    """The records of an exchange: what was said before and the prompt, each following the other,
+    and the answers. The same turns in one session are the same records.
+    """
+    found: list[Record] = []
+    metadata, session = dict(exchange.metadata), None
+    named = metadata.pop("session", None)
+    if named:
+        session = named if UUID.fullmatch(named) else name_record("session", named)
+        found.append(
+            Session(
+                id=session, origin="real", name=mend(named), user=exchange.user, time=exchange.time
+            )
+        )
+    turns, before = list(exchange.turns), metadata.pop("parent", None)
+    if before is not None:
+        turns = turns[-1:]
+    for role, text in turns:
+        said = mend(text)
+        one = name_record("prompt", said)
+        if role or before is not None or session is not None:
+            one = name_record("prompt", "\n".join((session or "", before or "", role, said)))
+        found.append(
+            Prompt(
+                id=one,
+                origin="real",
+                session=session,
+                parent=before,
+                role=role,
+                payload=Payload(text=said),
+                time=exchange.time,
+            )
+        )
+        before = one
+    assert before is not None
+    for number, answer in enumerate(exchange.answers):
+        payload = answer.payload
+        if payload.text is not None:
+            payload = dataclasses.replace(payload, text=mend(payload.text))
+        own: dict[str, Json] = {"number": number, "via": "api", "finish": answer.finish}
+        found.append(
+            Response(
+                id=answer.id,
+                origin="synthetic",
+                generator=run,
+                parents=exchange.sources,
+                time=exchange.time,
+                prompt=before,
+                payload=payload,
+                run=run,
+                step=exchange.run.step,
+                sampler=exchange.sampler,
+                seed=answer.seed,
+                tokens=answer.tokens,
+                milliseconds=exchange.milliseconds,
+                metadata={**{k: mend(v) for k, v in metadata.items()}, **own},
+            )
+        )
+    return found
+
+
+def _say(line: str) -> None:
+    print(f"genjax: {line}", file=sys.stderr, flush=True)

@@ -1,0 +1,197 @@
+"""The server's process: listens, ends gracefully."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+import socket
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from genjax.errors import UserError
+from genjax.serve.app import make_app
+from genjax.serve.exchanges import Keeper
+from genjax.serve.limits import Limits
+from genjax.serve.service import Service
+
+BACKLOG = 4096  # connections that wait to be taken
+STEP = 0.05  # seconds between two looks at what is left
+
+
+@dataclass(frozen=True)
+class Listening:
+    """Where and how a server listens.
+
+    Attributes:
+      host: the address.
+      port: 0 for a free one.
+      store: of exchanges, which the pages show; None for neither.
+      pages: the file of who may log in to the pages; None makes a token for this server alone.
+      token: the file of what clients must send; None for nothing.
+      warm: whether all runs are loaded first.
+      check: whether it ends after one request of health.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    store: str | None = None
+    pages: str | None = None
+    token: str | None = None
+    warm: bool = False
+    check: bool = False
+
+
+class Server(uvicorn.Server):
+    """A server whose process sees to signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
+    """Serve runs until SIGTERM or SIGINT, and then finish what is under way.
+
+    Raises:
+      UserError: a run, the store, the token or the address cannot be used.
+    """
+    token = None if listening.token is None else _read_token(listening.token)
+    with _listen(listening) as opened, contextlib.ExitStack() as stack:
+        recorder = None if listening.store is None else _open_recorder(listening.store)
+        service = Service(places, limits, recorder, token)
+        pages = None
+        if listening.store is not None:
+            from genjax.serve.pages.serving import open_pages
+
+            pages = open_pages(service, listening.store, listening.pages, stack)
+        config = uvicorn.Config(
+            make_app(service, pages.routes if pages else ()),
+            lifespan="on",
+            log_level="warning",
+            access_log=False,
+            backlog=BACKLOG,
+            ws="none",
+            timeout_graceful_shutdown=1,
+        )
+        _raise_file_limit()
+        token_of_pages = pages.token if pages else None
+        asyncio.run(_run(Server(config), service, opened, listening, token_of_pages))
+
+
+async def _run(
+    server: Server,
+    service: Service,
+    opened: socket.socket,
+    listening: Listening,
+    login: str | None,
+) -> None:
+    if listening.warm:
+        await service.warm_up()
+    host, port = opened.getsockname()[:2]
+    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    print(f"serving {', '.join(service.models.places)} at {place}/v1", flush=True)
+    if listening.store is not None:
+        how = "" if login is None else f", with the token {login}"
+        print(f"pages at {place}/login{how}", flush=True)
+    with _end_by_signal(server, service):
+        tasks = [asyncio.create_task(_drain(server, service))]
+        if listening.check:
+            tasks.append(asyncio.create_task(_check(server, place)))
+        await server.serve(sockets=[opened])
+        for task in tasks:
+            task.cancel()
+
+
+async def _check(server: Server, place: str) -> None:
+    while not server.started:
+        await asyncio.sleep(STEP)
+
+    def ask() -> str:
+        with urllib.request.urlopen(f"{place}/healthz", timeout=30) as answer:
+            return str(answer.read().decode())
+
+    print(await asyncio.to_thread(ask), flush=True)
+    server.should_exit = True
+
+
+async def _drain(server: Server, service: Service) -> None:
+    """Once the server is to end, wait for what is under way."""
+    while not service.draining:
+        await asyncio.sleep(STEP)
+    deadline = time.monotonic() + service.limits.drain
+    while service.open and time.monotonic() < deadline:
+        await asyncio.sleep(STEP)
+    server.should_exit = True
+
+
+@contextlib.contextmanager
+def _end_by_signal(server: Server, service: Service) -> Iterator[None]:
+    """Refuse new requests after the first signal, and end at once after the second."""
+
+    def heed(number: int, frame: FrameType | None) -> None:
+        if service.draining:
+            server.force_exit = server.should_exit = True
+        service.draining = True
+
+    # Whoever ends commands within seconds of a signal reads it from there.
+    wakeup = signal.set_wakeup_fd(-1)
+    before = {n: signal.signal(n, heed) for n in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+
+
+def _listen(listening: Listening) -> socket.socket:
+    host, port = listening.host, listening.port
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        opened = socket.socket(family, socket.SOCK_STREAM)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind((host, port))
+        opened.listen(BACKLOG)  # whoever reads where it listens may connect at once
+    except OSError as error:
+        raise UserError(
+            f"port {port} of host {host} cannot be used: {error.strerror}", "port"
+        ) from None
+    return opened
+
+
+def _open_recorder(place: str) -> Keeper:
+    try:
+        from genjax.serve.recording import Recorder
+        from genjax.store.opening import open_store
+    except ModuleNotFoundError as error:
+        cure = "pip install 'genjax-train[store]'"
+        raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None
+    return Recorder(open_store(place, create=True))
+
+
+def _read_token(path: str) -> str:
+    try:
+        token = Path(path).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        raise UserError(f"token must be a readable file, got {path}", "token") from None
+    if not token:
+        raise UserError(f"token must be in the file {path}, which is empty", "token")
+    return token
+
+
+def _raise_file_limit() -> None:
+    """Allow as many connections as the system does."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    except (OSError, ValueError):
+        print("genjax: few connections may be open at once (ulimit -n)", file=sys.stderr)

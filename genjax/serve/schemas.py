@@ -1,0 +1,236 @@
+"""What requests and answers look like: OpenAI's, with what can be asked of a run."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+Line = Annotated[str, Field(min_length=1)]
+MOST_ROWS = 128  # texts of a request
+
+
+class Request(BaseModel):
+    """What all requests may say."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    model: Annotated[str, Field(description="the name of a run that is served")]
+    user: str | None = None
+    metadata: Annotated[
+        dict[str, str] | None,
+        Field(
+            max_length=16,
+            description='kept with the exchange; "session" names the conversation that it is of',
+        ),
+    ] = None
+    store: Annotated[
+        bool | None, Field(description="false leaves this exchange out of the store")
+    ] = None
+
+
+class StreamOptions(BaseModel):
+    """What a stream says besides."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    include_usage: bool = False
+    include_obfuscation: bool = False
+
+
+class TextRequest(Request):
+    """What requests for texts share. Without a value the run's own sampler decides."""
+
+    n: Annotated[int | None, Field(ge=1, le=MOST_ROWS)] = None
+    max_tokens: Annotated[int | None, Field(ge=1)] = None
+    temperature: Annotated[float | None, Field(ge=0, le=100, allow_inf_nan=False)] = None
+    top_p: Annotated[float | None, Field(gt=0, le=1)] = None
+    top_k: Annotated[int | None, Field(ge=1, le=2**31 - 1)] = None
+    min_p: Annotated[float | None, Field(gt=0, le=1)] = None
+    repetition_penalty: Annotated[float | None, Field(gt=0, le=1000)] = None
+    seed: Annotated[
+        Seed | None, Field(description="of genjax sample; choice i is drawn with seed + i")
+    ] = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+    @field_validator("frequency_penalty", "presence_penalty")
+    @classmethod
+    def _refuse_penalty(cls, value: float | None) -> float | None:
+        if value:
+            raise ValueError("must be 0: use repetition_penalty")
+        return value
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        stop = self.stop or ()
+        return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+class Part(BaseModel):
+    """A part of a message."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """A turn of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: Annotated[str, Field(min_length=1, max_length=64)]
+    content: str | list[Part]
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content)
+
+
+class TextFormat(BaseModel):
+    """Plain text, the one form of answers."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text"]
+
+
+class ChatRequest(TextRequest):
+    """``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
+    max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
+    response_format: TextFormat | None = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+
+
+class CompletionRequest(TextRequest):
+    """``POST /v1/completions``."""
+
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_ROWS)]
+        | Annotated[list[int], Field(min_length=1)]
+        | Annotated[list[list[int]], Field(min_length=1, max_length=MOST_ROWS)]
+    ) = ""
+    logprobs: Annotated[int | None, Field(ge=0, le=20)] = None
+    echo: bool | None = None
+
+
+class EmbeddingRequest(Request):
+    """``POST /v1/embeddings``."""
+
+    input: Line | Annotated[list[Line], Field(min_length=1, max_length=2048)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int | None, Field(ge=1, description="of the model, if given")] = None
+
+
+class ImageRequest(Request):
+    """``POST /v1/images/generations``."""
+
+    prompt: Annotated[
+        str,
+        Field(description="what a text-to-image run draws, or the label of a class; else empty"),
+    ]
+    n: Annotated[int | None, Field(ge=1, le=64)] = None
+    response_format: Literal["b64_json", "url"] | None = None
+    seed: Annotated[Seed | None, Field(description="of genjax sample --num n")] = None
+    size: Annotated[str | None, Field(description='WIDTHxHEIGHT of the run, or "auto"')] = None
+
+
+class SpeechRequest(Request):
+    """``POST /v1/audio/speech``."""
+
+    input: Annotated[str, Field(description="the label of the sound; empty for any")]
+    voice: str | None = None
+    response_format: Literal["wav"] | None = None
+    seed: Seed | None = None
+
+
+class Usage(BaseModel):
+    """Tokens that were read and drawn."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class ErrorDetail(BaseModel):
+    """What is wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorBody(BaseModel):
+    """The body of an answer that refuses."""
+
+    error: ErrorDetail
+
+
+class ChatMessage(BaseModel):
+    """An answer."""
+
+    role: Literal["assistant"]
+    content: str
+
+
+class ChatChoice(BaseModel):
+    """One of the answers; ``record`` is its id in the store."""
+
+    index: int
+    message: ChatMessage
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length"]
+    record: str | None
+
+
+class ChatAnswer(BaseModel):
+    """What ``/v1/chat/completions`` answers; ``stored`` says that the exchange is in the store."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: str
+    choices: list[ChatChoice]
+    usage: Usage
+    seed: int
+    stored: bool
+
+
+class CompletionChoice(BaseModel):
+    """One of the texts; ``record`` is its id in the store."""
+
+    index: int
+    text: str
+    logprobs: dict[str, Any] | None
+    finish_reason: Literal["stop", "length"]
+    record: str | None
+
+
+class CompletionAnswer(BaseModel):
+    """What ``/v1/completions`` answers."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: Usage
+    seed: int
+    stored: bool

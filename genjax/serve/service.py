@@ -1,0 +1,191 @@
+"""What routes and pages work with: the runs, the store, the limits, and texts drawn by them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+import numpy as np
+
+from genjax.config_files import to_json
+from genjax.serve.device import Device
+from genjax.serve.errors import ApiError
+from genjax.serve.exchanges import Answer, Exchange, Keeper
+from genjax.serve.limits import Limits
+from genjax.serve.metrics import Metrics
+from genjax.serve.models import Model, Models
+from genjax.serve.texts import Asked, Generation
+from genjax.store.records import Payload
+
+STORED_WITHIN = 5.0  # seconds that an answer waits for the store
+SOON = 1  # seconds after which a refused client may try again
+
+
+class Service:
+    """Everything that is served.
+
+    Args:
+      places: run directories, see ``Models``.
+      limits: of the server.
+      recorder: that writes exchanges down; None for none.
+      token: that clients must send; None for none.
+
+    Attributes:
+      draining: whether new requests are refused, as the server ends.
+      open: requests under way.
+    """
+
+    def __init__(
+        self,
+        places: Sequence[str],
+        limits: Limits = Limits(),
+        recorder: Keeper | None = None,
+        token: str | None = None,
+    ) -> None:
+        self.limits, self.recorder, self.token = limits, recorder, token
+        self.device = Device()
+        self.models = Models(places, self.device, limits)
+        self.metrics = Metrics()
+        self.draining = False
+        self.open = 0
+        self.pictures: dict[str, bytes] = {}
+
+    @contextlib.asynccontextmanager
+    async def generate(
+        self, model: Model, prompts: Sequence[np.ndarray], asked: Asked
+    ) -> AsyncIterator[Generation]:
+        """Texts that are being drawn; leaving gives their slots back.
+
+        Raises:
+          ApiError: too many wait already.
+        """
+        generation = Generation(model, prompts, asked)
+        engine = model.engine
+        assert engine is not None
+        self.check_queue(len(generation.rows))
+        for row in generation.rows:
+            engine.add(row)
+        self.device.wake()
+        try:
+            yield generation
+        finally:
+            generation.close()
+            self.device.wake()
+            usage = generation.usage
+            self.metrics.tokens.labels("read").inc(usage["prompt_tokens"])
+            self.metrics.tokens.labels("drawn").inc(usage["completion_tokens"])
+
+    async def warm_up(self) -> None:
+        """Load all runs that there is room for, and compile what first requests need."""
+        for name in self.models.places:
+            async with self.models.use(name) as model:
+                if model.engine is not None:
+                    await asyncio.wrap_future(self.device.submit(model.engine.warm_up))
+
+    def check_queue(self, more: int) -> None:
+        """Refuse more texts or jobs than the queue has room for.
+
+        Raises:
+          ApiError: of status 429.
+        """
+        if self.waiting + more > self.limits.queue:
+            raise ApiError(
+                429,
+                f"the queue of {self.limits.queue:,} is full: try again later",
+                None,
+                "rate_limit_exceeded",
+                SOON,
+            )
+
+    @property
+    def waiting(self) -> int:
+        """Texts and jobs that wait."""
+        engines = [m.engine for m in self.models.loaded if m.engine is not None]
+        return sum(engine.waiting for engine in engines) + self.device.waiting
+
+    def choose_seed(self, seed: int | None) -> int:
+        """The seed of a request, a random one where it names none."""
+        return secrets.randbits(32) if seed is None else seed
+
+    def keeps(self, wanted: bool | None) -> bool:
+        """Whether an exchange is to be written, where the request says so or nothing."""
+        return self.recorder is not None and wanted is not False
+
+    async def record(self, exchange: Exchange) -> bool:
+        """Write an exchange; whether it is certain that it is not lost."""
+        assert self.recorder is not None
+        written = asyncio.wrap_future(self.recorder.write(exchange))
+        try:
+            stored = await asyncio.wait_for(asyncio.shield(written), STORED_WITHIN)
+        except TimeoutError:
+            return False
+        if stored:
+            self.metrics.stored.inc()
+        return stored
+
+    async def record_texts(
+        self,
+        model: Model,
+        generation: Generation,
+        asked: Asked,
+        turns: Sequence[Sequence[tuple[str, str]]],
+        began: float,
+        user: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        sources: tuple[str, ...] = (),
+    ) -> tuple[bool, list[str]]:
+        """Write the texts of each prompt; whether all are stored, and their ids.
+
+        Args:
+          turns: of each prompt, see ``Exchange``.
+          began: by ``time.monotonic``.
+        """
+        assert self.recorder is not None
+        ids = self.recorder.make_ids(len(generation.texts))
+        sampler = to_json(asked.decoding)
+        answers = [
+            Answer(ids[i], Payload(text=text.said), row.options.seed, text.kept, text.finish)
+            for i, (text, row) in enumerate(zip(generation.texts, generation.rows, strict=True))
+        ]
+        n, took = asked.n, 1000 * (time.monotonic() - began)
+        results = await asyncio.gather(
+            *(
+                self.record(
+                    Exchange(
+                        model.run,
+                        said,
+                        answers[i * n : (i + 1) * n],
+                        sampler if isinstance(sampler, dict) else {},
+                        took,
+                        user,
+                        metadata or {},
+                        sources,
+                    )
+                )
+                for i, said in enumerate(turns)
+            )
+        )
+        return all(results), ids
+
+    def measure(self) -> bytes:
+        """The text of ``/metrics``."""
+        loaded, metrics = self.models.loaded, self.metrics
+        engines = [model.engine for model in loaded if model.engine is not None]
+        metrics.active.set(sum(engine.active for engine in engines))
+        metrics.waiting.set(self.waiting)
+        metrics.loaded.set(len(loaded))
+        metrics.memory.set(sum(model.size for model in loaded))
+        metrics.prefixes.set(sum(engine.prefixes.hits for engine in engines))
+        if self.recorder is not None:
+            metrics.behind.set(self.recorder.behind)
+            metrics.lost.set(self.recorder.lost)
+        return metrics.write()
+
+    def close(self) -> None:
+        """End the device's thread, and write what is left to the store."""
+        self.device.close()
+        if self.recorder is not None:
+            self.recorder.close()

@@ -1,0 +1,307 @@
+"""Rows of text that are drawn side by side, each by its own options: the programs of the engine.
+
+A row has a slot. Slots of one number share one program that draws up to ``DRAWN`` tokens of each
+row at once; a prompt is read by a program of its own, and its row is put into a free slot. So a
+row's text depends on its own prompt, options and seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genjax.evaluation.judge import SAMPLES
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.generation import TokenReader
+from genjax.parallel import Layout
+
+DRAWN = 64  # tokens of a row in one dispatch, at most
+TOP = 20  # alternatives that are reported with a token, at most
+
+
+class RowOptions(NamedTuple):
+    """How each row is drawn; arrays [B], see ``TokenSampler``.
+
+    Attributes:
+      key: uint32 [B, 2], the data of ``draw_keys``.
+      temperature: float32, 0 for the most likely token.
+      top_k: int32, the vocabulary for all.
+      top_p: float32, 1 for all.
+      log_min_p: float32, -inf for all.
+      penalty: float32, of repetition, 1 for none.
+      tops: bool, whether alternatives are reported.
+      left: int32, tokens that may still be drawn.
+    """
+
+    key: Any
+    temperature: Any
+    top_k: Any
+    top_p: Any
+    log_min_p: Any
+    penalty: Any
+    tops: Any
+    left: Any
+
+
+class Token(NamedTuple):
+    """What was drawn: token int32 [B], its log-probability [B] under the model, and the likeliest
+    tokens [B, TOP] with theirs.
+    """
+
+    token: jax.Array
+    log_prob: jax.Array
+    top: jax.Array
+    top_log_probs: jax.Array
+
+
+class Slots(NamedTuple):
+    """Rows that are being drawn.
+
+    Attributes:
+      cache: the model's, without the last token of each row.
+      last: int32 [B], that token.
+      drawn: int32 [B], tokens drawn so far.
+      held: int32 [B], tokens in the cache.
+      open: bool [B], whether the row continues; False of free slots.
+      seen: bool [B, V], tokens that the penalty is for.
+      options: of the rows.
+    """
+
+    cache: Any
+    last: jax.Array
+    drawn: jax.Array
+    held: jax.Array
+    open: jax.Array
+    seen: jax.Array
+    options: RowOptions
+
+
+def draw_keys(seed: jax.Array) -> jax.Array:
+    """The data of the keys [B, ...] that ``genjax sample --num 1`` draws with, of seeds uint32
+    [B].
+    """
+
+    def one(seed: jax.Array) -> jax.Array:
+        # The first chunk of samples: see ``Run.sample`` and ``map_chunks``.
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), SAMPLES), 0)
+        return jax.random.key_data(key)
+
+    return jax.vmap(one)(seed)
+
+
+def filter_rows(logits: jax.Array, seen: jax.Array, options: RowOptions) -> jax.Array:
+    """Logits [B, V] as ``TokenSampler.filter_logits`` leaves them, with options of each row; where
+    the temperature is 0 penalised alone.
+    """
+    penalty = options.penalty[:, None]
+    punished = jnp.where(logits > 0, logits / penalty, logits * penalty)
+    logits = jnp.where(seen & (penalty != 1), punished, logits)
+    greedy = options.temperature[:, None] == 0
+    logits = jnp.where(greedy, logits, logits / jnp.where(greedy, 1, options.temperature[:, None]))
+
+    def keep_k(logits: jax.Array) -> jax.Array:
+        falling = -jnp.sort(-logits, axis=-1)
+        least = jnp.take_along_axis(falling, options.top_k[:, None] - 1, -1)
+        return jnp.where(logits >= least, logits, -jnp.inf)
+
+    def keep_p(logits: jax.Array) -> jax.Array:
+        falling = -jnp.sort(-jax.nn.softmax(logits), axis=-1)
+        before = jnp.cumsum(falling, -1) - falling
+        share = options.top_p[:, None]
+        least = jnp.where(before < share, falling, jnp.inf).min(-1, keepdims=True)
+        kept = (jax.nn.softmax(logits) >= least) | (share >= 1)
+        return jnp.where(kept, logits, -jnp.inf)
+
+    few = ~greedy[:, 0] & (options.top_k < logits.shape[-1])
+    logits = jax.lax.cond(few.any(), keep_k, lambda logits: logits, logits)
+    likely = ~greedy[:, 0] & (options.top_p < 1)
+    logits = jax.lax.cond(likely.any(), keep_p, lambda logits: logits, logits)
+    least = logits.max(-1, keepdims=True) + options.log_min_p[:, None]
+    return jnp.where(logits >= least, logits, -jnp.inf)
+
+
+def draw_token(logits: jax.Array, seen: jax.Array, drawn: jax.Array, options: RowOptions) -> Token:
+    """One token a row from logits [B, V], the ``drawn``-th of each."""
+    filtered = filter_rows(logits, seen, options)
+    keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(options.key), drawn)
+    # A row of one, as a sample of one draws it.
+    any_token = jax.vmap(lambda key, row: jax.random.categorical(key, row[None])[0])(keys, filtered)
+    token = jnp.where(options.temperature == 0, filtered.argmax(-1), any_token).astype(jnp.int32)
+    log_probs = jax.nn.log_softmax(logits)
+    count = min(TOP, logits.shape[-1])
+
+    def find(log_probs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values, places = jax.lax.top_k(log_probs, count)
+        return places.astype(jnp.int32), values
+
+    def skip(log_probs: jax.Array) -> tuple[jax.Array, jax.Array]:
+        shape = (len(log_probs), count)
+        return jnp.zeros(shape, jnp.int32), jnp.zeros(shape, log_probs.dtype)
+
+    top = jax.lax.cond(options.tops.any(), find, skip, log_probs)
+    return Token(token, log_probs[jnp.arange(len(token)), token], *top)
+
+
+class Programs:
+    """The compiled programs of a run, one for each padded shape.
+
+    Args:
+      family: the run's.
+      layout: its devices.
+      ends: tokens that end a text.
+      vocabulary: V.
+    """
+
+    def __init__(
+        self, family: Autoregressive, layout: Layout, ends: Sequence[int], vocabulary: int
+    ) -> None:
+        self._family = family
+        self.ends = frozenset(ends)
+        self._ends = np.array(sorted(ends), np.int32)
+        self.reads_prefix = family.prefix_lm
+        self.vocabulary = vocabulary
+        self.context: int = family.net.context
+        compiled = layout.compile_evaluation
+        self.read = compiled(self._read)
+        self.draw = compiled(self._draw, donate_argnums=1)
+        self.put = compiled(_put, donate_argnums=0)
+        self.close = compiled(_close, donate_argnums=0)
+        self.move = compiled(_move)
+        self.keys = compiled(draw_keys)
+        self.spread = compiled(_spread, static_argnums=1)
+
+    def _reader(self, params: Any) -> TokenReader:
+        return self._family.read_rows(params)
+
+    def empty(self, params: Any, rows: int) -> Slots:
+        """Free slots."""
+        number, zeros = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
+        options = RowOptions(
+            self.keys(number.astype(np.uint32)),
+            zeros,
+            number + self.vocabulary,
+            zeros + 1,
+            zeros - np.inf,
+            zeros + 1,
+            zeros > 0,
+            number,
+        )
+        cache = self._reader(params).new_cache(rows, self.context)
+        seen = np.zeros((rows, self.vocabulary), bool)
+        return jax.tree.map(
+            jnp.asarray, Slots(cache, number, number, number, zeros > 0, seen, options)
+        )
+
+    def _read(
+        self,
+        params: Any,
+        before: Slots,
+        tokens: jax.Array,
+        mask: jax.Array,
+        options: RowOptions,
+    ) -> tuple[Slots, Token]:
+        """Read tokens [R, T] after what the rows ``before`` hold, and draw one of each.
+
+        Args:
+          before: their cache, tokens drawn and seen; the rest of them is not read.
+          mask: bool [R, T], False for the padding before shorter ones.
+          options: of the rows.
+        """
+        logits, cache = self._reader(params).model(tokens, mask, before.cache, 1)
+        rows = jnp.arange(len(tokens))
+        places = jnp.where(mask, tokens, self.vocabulary)
+        seen = before.seen.at[rows[:, None], places].set(True, mode="drop")
+        held = before.held + mask.sum(1, dtype=jnp.int32)
+        read = Slots(cache, before.last, before.drawn, held, before.open, seen, options)
+        return self._next(read, logits[:, 0], options.left > 0)
+
+    def _next(self, slots: Slots, logits: jax.Array, going: jax.Array) -> tuple[Slots, Token]:
+        found = draw_token(logits, slots.seen, slots.drawn, slots.options)
+        left = slots.options.left - going
+        ended = (found.token[:, None] == self._ends[None]).any(-1)
+        open_ = jnp.where(going, (left > 0) & ~ended, slots.open)
+        rows = jnp.arange(len(going))
+        seen = slots.seen.at[rows, jnp.where(going, found.token, self.vocabulary)].set(
+            True, mode="drop"
+        )
+        after = slots._replace(
+            last=jnp.where(going, found.token, slots.last),
+            drawn=slots.drawn + going,
+            open=open_,
+            seen=seen,
+            options=slots.options._replace(left=left),
+        )
+        return after, found._replace(token=jnp.where(going, found.token, -1))
+
+    def _draw(self, params: Any, slots: Slots, most: jax.Array) -> tuple[Slots, Token]:
+        """Draw up to ``most`` tokens of each row that is open and whose cache has room.
+
+        The tokens are [DRAWN, B], -1 where none was drawn.
+        """
+        reader = self._reader(params)
+        b, count = len(slots.last), min(TOP, self.vocabulary)
+        none = Token(
+            jnp.full((DRAWN, b), -1, jnp.int32),
+            jnp.zeros((DRAWN, b)),
+            jnp.zeros((DRAWN, b, count), jnp.int32),
+            jnp.zeros((DRAWN, b, count)),
+        )
+
+        def going(slots: Slots) -> jax.Array:
+            return slots.open & (slots.held < self.context)
+
+        def step(carry: tuple[jax.Array, Slots, Token]) -> tuple[jax.Array, Slots, Token]:
+            at, slots, found = carry
+            now = going(slots)
+            logits, cache = reader.model(slots.last[:, None], now[:, None], slots.cache, 1)
+            slots = slots._replace(cache=cache, held=slots.held + now)
+            slots, one = self._next(slots, logits[:, 0], now)
+            put = jax.lax.dynamic_update_index_in_dim
+            return (
+                at + 1,
+                slots,
+                Token(*(put(a, x, at, 0) for a, x in zip(found, one, strict=True))),
+            )
+
+        start = (jnp.zeros((), jnp.int32), slots, none)
+        _, slots, found = jax.lax.while_loop(
+            lambda carry: (carry[0] < most) & going(carry[1]).any(), step, start
+        )
+        return slots, found
+
+
+def _put(slots: Slots, rows: jax.Array, fresh: Slots) -> Slots:
+    """With the rows [R] of ``fresh`` in the slots ``rows`` [R]; one past the last is dropped."""
+    cache = slots.cache.put(rows, fresh.cache)
+    others = jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), slots[1:], fresh[1:])
+    return Slots(cache, *others)
+
+
+def _move(slots: Slots, rows: jax.Array, real: jax.Array) -> Slots:
+    """The rows [N] as slots of their own; those that are not ``real`` [N] are free."""
+    others = Slots(slots.cache.take(rows), *jax.tree.map(lambda a: a[rows], slots[1:]))
+    return others._replace(open=others.open & real)
+
+
+def _close(slots: Slots, closed: jax.Array) -> Slots:
+    """With the rows ``closed`` [B] free."""
+    return slots._replace(open=slots.open & ~closed)
+
+
+def _spread(row: Slots, count: int, kept: jax.Array) -> Slots:
+    """One row [1] as many times, each with its first ``kept`` tokens as what it holds, and as if
+    nothing had been drawn.
+    """
+    rows = jnp.zeros(count, jnp.int32)
+    spread = Slots(row.cache.take(rows), *jax.tree.map(lambda a: a[rows], row[1:]))
+    held = jnp.broadcast_to(kept, (count,))
+    return spread._replace(
+        cache=spread.cache.rewind(spread.cache.lengths - held),
+        held=held,
+        drawn=jnp.zeros_like(spread.drawn),
+        seen=jnp.zeros_like(spread.seen),
+    )

@@ -1,0 +1,40 @@
+"""``POST /v1/audio/speech``: sounds of runs that make them."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from genjax.data.audio.signals import wav_bytes
+from genjax.serve.answering import unless_gone
+from genjax.serve.samples import draw, read_sampler
+from genjax.serve.schemas import SpeechRequest
+from genjax.serve.service import Service
+
+
+def make_router(service: Service) -> APIRouter:
+    """The route."""
+    router = APIRouter()
+
+    @router.post("/v1/audio/speech", tags=["audio"])
+    async def speak(request: SpeechRequest, http: Request) -> Response:
+        """A sound of the run as a WAV file."""
+        async with service.models.use(request.model) as model:
+            model.require("audio")
+            service.check_queue(1)
+            sampler = read_sampler(model.run, request.input, "input")
+            seed = service.choose_seed(request.seed)
+
+            def job() -> bytes:
+                (signal,) = model.run.codec.decode(draw(model, sampler, seed, 1, "input"))
+                return wav_bytes(signal, model.run.codec.rate)
+
+            async def answer() -> Response:
+                sound = await asyncio.wrap_future(service.device.submit(job))
+                return Response(sound, media_type="audio/wav", headers={"X-Seed": str(seed)})
+
+            return await unless_gone(http, answer())
+
+    return router
