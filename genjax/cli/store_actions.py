@@ -81,15 +81,19 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
             _show(store, words, options)
         case "lineage", _:
             _show_lineage(store, words[0])
+        case "search", SearchOptions():
+            _search(store, words[0], options)
+        case "rebuild" | "maintain", IndexOptions():
+            _follow(action, store, options)
+
+
+def _write_sets(action: str, store: Store, words: Sequence[str], options: Options) -> None:
+    match action, options:
         case "export", ExportOptions():
             _export(store, words[0], options)
         case "dataset", DatasetOptions():
             manifest, count = write_dataset(store, words[0], options.filter, options.out)
             print(f"rows      {count:,}\n{manifest}")
-        case "search", SearchOptions():
-            _search(store, words[0], options)
-        case "rebuild" | "maintain", IndexOptions():
-            _follow(action, store, options)
 
 
 def _show_lineage(store: Store, one: str) -> None:
@@ -287,6 +291,8 @@ def _check(store: Store, options: CheckOptions) -> None:
 
 
 JUDGING = ("score", "prefer", "categorise", "agreement", "tag", "delete")
-GROUPS = dict.fromkeys(JUDGING, _judge) | dict.fromkeys(
-    ("init", "check", "backup", "restore", "copy"), _maintain
+GROUPS = (
+    dict.fromkeys(JUDGING, _judge)
+    | dict.fromkeys(("export", "dataset"), _write_sets)
+    | dict.fromkeys(("init", "check", "backup", "restore", "copy"), _maintain)
 )

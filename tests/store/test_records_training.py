@@ -38,6 +38,7 @@ from genjax.store.training.agreement import (
     describe_ratings,
     describe_votes,
     krippendorff_alpha,
+    read_vote,
 )
 from genjax.store.training.classifying import categorise_by_run
 from genjax.store.training.examples import RuleTalk
@@ -107,6 +108,15 @@ def test_biases_by_hand():
         "length: no two responses differ",
         "position: the response shown first is chosen in 100.0 % of 1 (95 % interval 21 to 100 %)",
     ]
+
+
+def test_the_place_is_read_as_the_page_writes_it():
+    sides = {"left": "x", "right": "y", "chosen": "right"}
+    assert read_vote(vote("y", "x", "ann", metadata=sides)).position == "second"
+    assert read_vote(vote("x", "y", "ann", metadata=sides)).position == "first"
+    assert read_vote(vote("x", "y", "ann")).position is None
+    assert read_vote(vote("x", None, "ann", label="tie")) is None
+    assert read_vote(vote("x", "y", "ann", valid=False)) is None
 
 
 def test_people_come_before_models_and_the_most_decide():
