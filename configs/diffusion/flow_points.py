@@ -69,9 +69,8 @@ from genjax import gx
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     scored = (
-        gx.TransportDistance(
-            (gx.Euler(1),), samples=5000
-        ),  # pairing is slow where samples lie close
+        # Few samples, as optimal pairing is slow if they lie close.
+        gx.TransportDistance((gx.Euler(1),), samples=5000),
         gx.TransportDistance((gx.Adaptive(),), samples=10_000),
     )
     experiment = gx.Experiment(

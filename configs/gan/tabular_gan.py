@@ -51,7 +51,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.9), gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.9)
         ),
         steps=4000,
-        batch_size=140,  # no more than the rows held out, so that these make whole packs
+        batch_size=140,  # at most the number of held-out rows, so that they fill whole packs
         ema=0.999,
         evaluators=(
             gx.GameGauges(),

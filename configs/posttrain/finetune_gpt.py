@@ -27,7 +27,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         data=gx.TextFiles(
             pattern="books/the_adventures_of_sherlock_holmes.txt.gz",
             unit="paragraphs",
-            codec=gx.Subwords(),  # that of the base, as it has no vocabulary of its own
+            codec=gx.Subwords(),  # the base's, as no vocabulary is given
             layout=gx.RandomWindows(128),
             split=gx.ByDocuments(test=0.1),
         ),

@@ -57,10 +57,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         batch_size=16,
         evaluators=(gx.GeneralisationGap(100),),
         every=gx.Every(log=25, evaluate=50, sample=100, checkpoint=50),
-        start_from=gx.StartFrom(
-            "runs/gpt_books",
-            reshape=(),  # that one has a shorter context
-        ),
+        start_from=gx.StartFrom("runs/gpt_books"),
     )
     if not tiny:
         return experiment
@@ -80,6 +77,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "batch_size": 4,
             "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
             "start_from.run": "runs/gpt_books_tiny",
+            # The context of the tiny gpt_books is shorter.
             "start_from.reshape": ("position_embedding$",),
         },
     )

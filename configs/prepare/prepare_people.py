@@ -51,7 +51,7 @@ def get_config(tiny: bool = False) -> gx.Preparation:
         gx.FieldComparison("postcode", "edits", (1.0, 0.75)),
         gx.FieldComparison("date_of_birth", "dates", (1.0, 0.85)),
     )
-    further = (  # columns that generated people lack
+    further = (  # columns that synthetic people lack
         gx.FieldComparison("address_2"),
         gx.FieldComparison("state", "exact", (1.0,)),
         gx.FieldComparison("soc_sec_id", "edits", (1.0, 0.7)),

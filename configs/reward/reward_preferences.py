@@ -54,7 +54,6 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         start_from=gx.StartFrom(
             "runs/gpt_books",
             (("^", "backbone/tokens/"),),
-            reshape=(),  # that one has a shorter context
         ),
     )
     if not tiny:
@@ -72,6 +71,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "batch_size": 4,
             "every": gx.Every(log=2, evaluate=4, sample=0, checkpoint=4),
             "start_from.run": "runs/gpt_books_tiny",
+            # The context of the tiny gpt_books is shorter.
             "start_from.reshape": ("position_embedding$",),
         },
     )
