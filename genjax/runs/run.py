@@ -269,7 +269,8 @@ def load(
         wanted = checkpoints.find_best_step() if best else step
         if best and wanted is None:
             raise UserError(
-                f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}"
+                f"best: no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}",
+                "best",
             )
         if wanted is not None and wanted not in checkpoints.list_steps():
             raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.list_steps()}")

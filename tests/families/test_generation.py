@@ -456,7 +456,7 @@ def test_a_codec_of_another_run_is_told_from_the_checkpoint(folder, tmp_path):
     (run_dir / "codec.json").write_text(json.dumps(stored))
     with pytest.raises(
         UserError,
-        match="codec.json holds a codec that is not of the tokens that the run has learned",
+        match="codec.json must hold the codec of the run's tokens",
     ):
         genjax.load(run_dir)
     shutil.copy(folder / "bytes" / "codec.json", run_dir / "codec.json")

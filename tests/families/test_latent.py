@@ -245,7 +245,7 @@ def test_a_run_that_stands_on_another_is_no_foundation(bases, standing):
     experiment = Experiment(
         LatentDiffusion(str(standing["vae"].run_dir), VECTOR), toy.Pictures(), Adam(), steps=4
     )
-    with pytest.raises(UserError, match="depends on other runs itself"):
+    with pytest.raises(UserError, match="which itself depends on other runs"):
         resolve(experiment, bases["vae"].spec)
 
 
