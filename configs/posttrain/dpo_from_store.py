@@ -5,9 +5,14 @@
     python -m genjax compare runs/sft_from_store runs/dpo_from_store \
         --reward genjax.data.sources.rule_responses:positivity --store runs/rule_talk.db
 
-The store is that of `sft_from_store`. Three made-up raters prefer one response of each of its
-1,000 pairs by a rule, each of them wrong about another seventh. Where they differ, most of them
-decide.
+The store is that of `sft_from_store`. Three simulated raters compare the responses of its 1,000
+pairs by a rule, and each is wrong about a different seventh. If they disagree, the majority
+decides.
+
+Result:
+    command: python -m genjax train dpo_from_store
+    data: 1,000 pairs of a store of records, preferences of three simulated raters
+    value: not yet run
 """
 
 from genjax import gx

@@ -5,7 +5,13 @@
     python -m genjax show runs/sft_from_store --lineage
 
 The store is `runs/rule_talk.db`: 1,000 generated pairs of reviews, each review with the score of a
-rule. Those with a score above 0 are learned. They are frozen in the run directory.
+rule. Those with a score above 0 are used for training, and a snapshot of them is kept in the run
+directory.
+
+Result:
+    command: python -m genjax train sft_from_store
+    data: well-scored reviews of a store of records, from `gpt_rule`
+    value: not yet run
 """
 
 from genjax import gx
