@@ -35,7 +35,11 @@ Kind: TypeAlias = Literal[
 ]
 UNKNOWN = "I don't know."
 SUPPORT = 0.5  # of the words of a statement that its records must have
-_BETWEEN = re.compile(r"[\s.,;:!?…()\]—–-]*")  # what may be between a quote and its citation
+_POINTING = re.compile(  # words that say no more than a citation does
+    r"(?i)\b(see|sources?|according|documents?|records?|references?|answer|siehe|quellen?|laut|gemäß"
+    r"|dokumente?n?|antwort)\b"
+)
+_BETWEEN = re.compile(r"[\s.,;:!?…()\]*_—–-]*")  # what may be between a quote and its citation
 # Masked citations behind a full stop; where a small letter follows, they begin a sentence.
 _AFTER_STOP = re.compile(
     r"([.!?。！？])[^\S\n]*+\(?\x00++(?:[^\S\n]*+\x00++)*+\)?"
@@ -283,7 +287,7 @@ def _check_statement(
             said += answer[begin : citation.span.start]
             begin = citation.span.end
     said += answer[begin : scope.span.end]
-    words = set(language.find_content(said))
+    words = set(language.find_content(_POINTING.sub(" ", said)))
     faults = []
     for one in dict.fromkeys(ids):
         there = set(language.find_stems(records[one]))

@@ -24,6 +24,7 @@ from genjax.runs.run import Run
 from genjax.serial.json_text import Json
 
 KEY = "GENJAX_API_KEY"  # names the variable of the environment with the key of a URL
+LONGEST = 200_000  # characters of an answer
 ROOM = 0.9  # of a context that is used where tokens are only estimated
 
 
@@ -280,6 +281,12 @@ class UrlGenerator:
             raise UserError(f"url {options.url} does not answer: {said:.200}", "url") from None
         if not isinstance(text, str):
             raise UserError(f"url {options.url} gives no text", "url")
+        if len(text) > LONGEST:
+            raise UserError(
+                f"url {options.url} must answer with at most {LONGEST:,} characters, got "
+                f"{len(text):,}",
+                "url",
+            )
         return Generated(clean(text).strip(), None, {"model": model, "seed": options.seed})
 
     def _find_model(self) -> str:

@@ -12,7 +12,8 @@ from genjax.store import schema
 from genjax.store.index.encoders import WORDLLAMA, Encoder
 from genjax.store.index.index import EngineIndex
 from genjax.store.index.opening import open_encoder, open_index
-from genjax.store.records import Chunk, Document
+from genjax.store.lookups import find_visible
+from genjax.store.records import HEADINGS, Chunk, Document
 from genjax.store.rows import load
 from genjax.store.searching import find_index
 from genjax.store.store import Store
@@ -84,31 +85,28 @@ class Library:
             return int(connection.execute(query).scalar_one())
 
     def read_passages(self, ids: list[str]) -> dict[str, Passage]:
-        """The passages of chunks, by their ids; those that are hidden are left out."""
-        table = schema.records
+        """The passages of chunks, by their ids; those that are hidden, or whose
+        document is, are left out.
+        """
         with self.store.reading() as connection:
-            query = sa.select(table.c.id).where(table.c.id.in_(ids), table.c.deleted.is_(None))
-            there = set(connection.execute(query).scalars())
-            chunks = [
-                one
-                for one in load(connection, [i for i in ids if i in there])
-                if isinstance(one, Chunk)
-            ]
-            above = load(connection, list(dict.fromkeys(one.document for one in chunks)))
+            there = set(find_visible(connection, ids))
+            records = load(connection, [one for one in ids if one in there])
+            chunks = [one for one in records if isinstance(one, Chunk)]
+            named = find_visible(connection, list(dict.fromkeys(c.document for c in chunks)))
+            above = load(connection, named)
         documents = {one.id: one for one in above if isinstance(one, Document)}
         found = {}
         for one in chunks:
-            document = documents.get(one.document)
-            headings = one.metadata.get("headings") or ()
-            found[one.id] = Passage(
-                one.id,
-                one.payload.text or "",
-                tuple(map(str, headings)),
-                one.document,
-                (document.name or "") if document is not None else "",
-                (document.source or "") if document is not None else "",
-                origin=one.origin,
-            )
+            if (document := documents.get(one.document)) is not None:
+                found[one.id] = Passage(
+                    one.id,
+                    one.payload.text or "",
+                    tuple(map(str, one.metadata.get(HEADINGS) or ())),
+                    one.document,
+                    document.name or "",
+                    document.source or "",
+                    origin=one.origin,
+                )
         return found
 
     def encode(self, texts: list[str]) -> np.ndarray:

@@ -57,6 +57,8 @@ def test_200_planted_faults_are_found():
         f'You asked "who won". "ranking sixth" [{A}]',
         f'The 27" screen: "ranking sixth" [{A}], see [x](http://a.b) [sic].',
         f'"Panthers" and "23-16" [{A}][{B}].',
+        f'**"ranking sixth"** [{A}]. Sources: [{A}], [{B}]. See [{B}].',
+        f'"gave up just\n> 308 points" [{A}]',
         UNKNOWN,
         "I do not know",
         "Ich weiß es nicht.",

@@ -54,7 +54,15 @@ def read_decisions(path: str) -> dict[tuple[str, str], bool]:
                 f"{cells[DECISION]!r}",
                 "decisions",
             )
+        for name in (LEFT, RIGHT):
+            if not cells[name]:
+                raise UserError(
+                    f"{where} has a decision, but no {name!r} record: keep the ids of the review",
+                    "decisions",
+                )
         left, right = sorted((cells[LEFT], cells[RIGHT]))
+        if left == right:
+            raise UserError(f"{where} compares {left} with itself", "decisions")
         if found.setdefault((left, right), WORDS[word]) != WORDS[word]:
             raise UserError(
                 f"{where} contradicts another row about {left} and {right}", "decisions"
@@ -73,12 +81,14 @@ def apply_decisions(
     """
     place = {name: number for number, name in enumerate(ids)}
     decided: dict[tuple[int, int], bool] = {}
+    unknown = sorted({name for pair in decisions for name in pair if name not in place})
+    if unknown:
+        raise UserError(
+            f"decisions must name records of this table, got {unknown[0]!r} and "
+            f"{len(unknown) - 1} others: take the review.csv of this preparation",
+            "decisions",
+        )
     for (a, b), same in decisions.items():
-        for name in (a, b):
-            if name not in place:
-                raise UserError(
-                    f"decisions must name records of this table, got {name!r}", "decisions"
-                )
         decided[min(place[a], place[b]), max(place[a], place[b])] = same
     pairs = np.sort(np.stack([links.left, links.right]), axis=0)
     known = {pair: number for number, pair in enumerate(zip(*pairs.tolist(), strict=True))}
