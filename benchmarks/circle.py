@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     with serve(folder, "runs/gpt_rule", "runs/sft_rule", "--store", "circle.db") as (url, token):
         counts = give_preferences(url, token, options.votes, positivity)
     learn = ["train", "dpo_from_store", "--run-dir", "runs/circle", "--data.url", "circle.db"]
-    learn += ["--family.base", "runs/gpt_rule", "--data.make", "None"]
+    learn += ["--family.base", "runs/gpt_rule"]
     run_genjax(folder, *learn, "--steps", str(options.steps))
     compare = ["compare", "runs/circle", "runs/gpt_rule", "--num", str(options.samples)]
     compare += ["--out", "compared"]

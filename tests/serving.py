@@ -104,6 +104,11 @@ class Served:
         users = sum(model.users for model in self.service.models.loaded)
         return not users and not self.service.open and not any(e.busy for e in engines)
 
+    @property
+    def active(self):
+        """Texts that are being drawn."""
+        return sum(m.engine.active for m in self.service.models.loaded if m.engine)
+
     def ask(self, path, body=None, headers=None, method=None):
         """The status, headers and body of an answer; a body is sent as JSON."""
         data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()

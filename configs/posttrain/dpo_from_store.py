@@ -27,7 +27,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             length=64,
             long="drop",
         ),
-        optimizer=gx.Adam(gx.WarmUp(10, gx.Linear(3e-4, 0.0)), clip=1.0),
+        optimizer=gx.Adam(gx.WarmUp(10, gx.Linear(5e-5, 0.0)), clip=1.0),
         steps=100,
         batch_size=32,
         evaluators=(gx.PreferenceQuality(), gx.PolicyKL(steps=48)),

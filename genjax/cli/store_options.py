@@ -165,6 +165,19 @@ class ExportOptions(Options):
 
 
 @checks.frozen
+class DatasetOptions(Options):
+    """Write drawn texts or pictures as a synthetic data set, as ``sample --as-dataset`` does.
+
+    Attributes:
+      filter: of the responses.
+      out: the folder; prepared/NAME by default.
+    """
+
+    filter: str = ""
+    out: str | None = None
+
+
+@checks.frozen
 class ScoreOptions(Options):
     """Score responses.
 

@@ -48,7 +48,7 @@ class Blobs:
         return digest
 
     def read(self, digest: str) -> bytes:
-        """The bytes of a hash.
+        """Return the bytes of a hash.
 
         Raises:
           UserError: they are missing, or others.
@@ -69,12 +69,13 @@ class Blobs:
             files.rm_file(path)
 
     def has(self, digest: str, size: int | None = None) -> bool:
-        """Whether bytes of a hash are there, and of a size where one is given."""
+        """Return whether bytes of a hash are there, and of a size where one is given."""
         files, path = self._place(digest)
         return bool(files.exists(path)) and size in (None, files.size(path))
 
     def is_whole(self, digest: str) -> bool:
-        """Whether bytes of a hash are there, and those; all of them are read, a part at a time.
+        """Return whether bytes of a hash are there, and those; all of them are read, a part at a
+        time.
 
         Raises:
           UserError: they cannot be read.
@@ -93,7 +94,7 @@ class Blobs:
         return hashed.hexdigest() == digest
 
     def list(self) -> Iterator[str]:
-        """The names of all files: hashes, and what a killed writer left."""
+        """Yield the names of all files: hashes, and what a killed writer left."""
         files, root = self._open()
         if files.exists(root):
             for path in sorted(files.find(root)):

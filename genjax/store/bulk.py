@@ -28,7 +28,7 @@ NUL = "\0"
 
 
 def make_schema(kind: str) -> pa.Schema:
-    """The columns of a kind: its fields, with those of its payload, JSON as text."""
+    """Return the columns of a kind: its fields, with those of its payload, JSON as text."""
     if kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
     fields = [
@@ -148,7 +148,7 @@ def add_table(store: Store, kind: str, table: pa.Table) -> list[str]:
 
 
 def _convert(table: pa.Table, wanted: pa.Schema, kind: str) -> pa.Table:
-    """The table with all columns of a kind, each of its type."""
+    """Return the table with all columns of a kind, each of its type."""
     for name in table.column_names:
         if name not in wanted.names:
             raise unknown_name("column", name, wanted.names)

@@ -25,7 +25,7 @@ class Turn:
 
 
 def read_tree(store: Store, session: str, origin: Wanted = "real") -> tuple[Turn, ...]:
-    """The conversation of a session: its first prompts, each with what follows."""
+    """Return the conversation of a session: its first prompts, each with what follows."""
     with store.reading() as connection:
         ids = _find_turns(connection, session)
         records = {
@@ -63,7 +63,7 @@ def _find_turns(connection: sa.Connection, session: str) -> list[str]:
 
 
 def find_before(record: Said) -> str | None:
-    """The id of what a prompt or response follows."""
+    """Return the id of what a prompt or response follows."""
     return record.prompt if isinstance(record, Response) else record.parent
 
 
@@ -86,7 +86,7 @@ def read_branch(store: Store, last: str, origin: Wanted = "real") -> tuple[Said,
 
 
 def read_branches(connection: sa.Connection, ids: Iterable[str]) -> dict[str, tuple[Said, ...]]:
-    """The branches that end with each of these prompts and responses."""
+    """Return the branches that end with each of these prompts and responses."""
     known: dict[str, Said] = {}
     wanted = list(ids)
     level = set(wanted)

@@ -24,7 +24,7 @@ FULL = ("disk is full", "No space left", "could not extend file", "disk I/O erro
 
 
 def read_url(text: str) -> URL:
-    """The URL of a store: a path is that of a SQLite file.
+    """Return the URL of a store: a path is that of a SQLite file.
 
     Raises:
       UserError: it cannot be read, or is of a database that stores are not kept in.
@@ -50,14 +50,14 @@ def read_url(text: str) -> URL:
 
 
 def show(url: URL) -> str:
-    """A URL without its password; of a SQLite file its path."""
+    """Return a URL without its password; of a SQLite file its path."""
     if url.get_backend_name() == "sqlite" and url.database:
         return url.database
     return url.render_as_string(hide_password=True)
 
 
 def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
-    """An engine whose writers take turns.
+    """Return an engine whose writers take turns.
 
     Raises:
       UserError: the driver is not installed.
@@ -201,7 +201,7 @@ def refuse_missing(url: URL) -> NoReturn:
 
 
 def read_version(connection: sa.Connection) -> str | None:
-    """The version of the tables; None where there are none."""
+    """Return the version of the tables; None where there are none."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     found: Any = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -239,5 +239,5 @@ def migrate(engine: sa.Engine, url: URL) -> None:
 
 
 def _shared(url: URL) -> bool:
-    """Whether others may keep tables in the same database."""
+    """Return whether others may keep tables in the same database."""
     return url.get_backend_name() != "sqlite"

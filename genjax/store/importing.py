@@ -213,7 +213,7 @@ def _run_query(url: str, query: str) -> Iterator[dict[str, Json]]:
 
 
 def _plain(row: Mapping[str, Any], where: str) -> dict[str, Json]:
-    """A row of a database or Parquet as JSON; empty columns are left out."""
+    """Return a row of a database or Parquet as JSON; empty columns are left out."""
     found = {}
     for name, value in row.items():
         if value is None:

@@ -86,7 +86,7 @@ def check_text(value: str, name: str, longest: int) -> None:
 
 
 def encode_json(value: Any, name: str, largest: int) -> str:
-    """A JSON value as text.
+    """Return a JSON value as text.
 
     Raises:
       UserError: it is none, too large or too deep, or holds a text that cannot be stored.

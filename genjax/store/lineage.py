@@ -34,7 +34,7 @@ class Node:
 
 
 def read_lineage(store: Store, one: str, down: bool = False, most: int = MOST) -> Node:
-    """The tree of a record: what it was made from, or with ``down`` what was made from it.
+    """Return the tree of a record: what it was made from, or with ``down`` what was made from it.
 
     A record that is in the tree already is named again, without what lies beyond it. Of more than
     ``most`` records those that are further away are left out.
@@ -68,7 +68,7 @@ def _build(
     seen: set[str],
     down: bool,
 ) -> Node:
-    """The tree below one record, built from the leaves without recursion."""
+    """Return the tree below one record, built from the leaves without recursion."""
     order: list[tuple[str, str, int]] = [(one, role, -1)]
     below: list[list[int]] = []
     for number, (this, _, above) in enumerate(order):  # grows as it is read
@@ -97,7 +97,7 @@ def _build(
 
 
 def _raw(record: Record) -> list[Node]:
-    """The raw files of a record."""
+    """Return the raw files of a record."""
     if isinstance(record, Document) and record.source is not None:
         return [Node(record.source, "raw", "source", record.hash or "")]
     inputs = (
@@ -121,7 +121,7 @@ def _describe(record: Record) -> str:
 
 
 def show_lineage(node: Node) -> str:
-    """A tree for a person, what lies beyond a record indented below it."""
+    """Return a tree for a person, what lies beyond a record indented below it."""
     lines = []
     left = [(node, 0)]
     while left:

@@ -15,7 +15,7 @@ from genjax.store.rows import split
 
 
 def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    """The ids that records have already, deleted ones too."""
+    """Return the ids that records have already, deleted ones too."""
     table, found = schema.records, set()
     for part in split(ids):
         query = sa.select(table.c.id).where(table.c.id.in_(part))
@@ -34,7 +34,7 @@ def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
 
 
 def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
-    """The blobs that a record has, deleted ones too."""
+    """Return the blobs that a record has, deleted ones too."""
     table, found = schema.records, set()
     for part in split(sorted(blobs)):
         query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
@@ -45,7 +45,7 @@ def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
 def find_ids(
     connection: sa.Connection, query: Query, limit: int | None, after: str | None = None
 ) -> list[str]:
-    """The ids of a query in its order, after a record.
+    """Return the ids of a query in its order, after a record.
 
     Raises:
       UserError: there is no such record.

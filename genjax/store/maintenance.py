@@ -94,7 +94,7 @@ def _list_used(connection: sa.Connection) -> list[str]:
 
 
 def hash_store(store: Store) -> dict[str, str]:
-    """A hash of each table's rows, the same of equal stores in any database."""
+    """Return a hash of each table's rows, the same of equal stores in any database."""
     found = {}
     with store.reading() as connection:
         for table in COPIED:
@@ -153,7 +153,7 @@ def restore(folder: str | Path, target: Store) -> int:
 
 
 def check_backup(folder: str | Path) -> Path:
-    """The folder of a backup that is whole.
+    """Return the folder of a backup that is whole.
 
     Raises:
       UserError: it is no backup, or damaged.

@@ -48,7 +48,9 @@ class Query:
             raise unknown_name("kind", str(self.kind), KINDS)
 
     def compile(self, *columns: Column, postgres: bool) -> tuple[sa.Select[Any], Column, bool]:
-        """A statement that selects columns, the column that it is ordered by, and whether down."""
+        """Return a statement that selects columns, the column that it is ordered by, and whether
+        down.
+        """
         compiler = _Compiler(self.kind, postgres)
         tree = parse_filter(self.filter) if isinstance(self.filter, str) else self.filter
         records = schema.records
@@ -113,7 +115,7 @@ class _Compiler:
         return self._compare(tree)  # bare, so that an index of the database helps
 
     def find(self, name: str, what: str = "filter") -> Column | None:
-        """The column of a field; None of one that lies in a table of its own."""
+        """Return the column of a field; None of one that lies in a table of its own."""
         if name in ("parents", SCORE):
             return None
         if name in schema.records.c and name not in HIDDEN:

@@ -245,17 +245,19 @@ COMMON = tuple(f.name for f in dataclasses.fields(Record))
 
 
 def own_fields(kind: str) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields of a kind besides those of all."""
+    """Return the fields of a kind besides those of all."""
     return tuple(f for f in dataclasses.fields(KINDS[kind]) if f.name not in COMMON)
 
 
 def fields_of(record: Record) -> dict[str, Any]:
-    """The fields of a record by name, nothing copied."""
+    """Return the fields of a record by name, nothing copied."""
     return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
 
 
 def references(record: Record) -> list[tuple[str, str, tuple[str, ...]]]:
-    """The other records that one names: the field, the id, and the kinds that it may be of."""
+    """Return the other records that one names: the field, the id, and the kinds that it may be
+    of.
+    """
     found = []
     for f in dataclasses.fields(record):
         if REFERS not in f.metadata:

@@ -23,7 +23,7 @@ class Edge(NamedTuple):
 
 
 def refer_columns() -> Iterator[tuple[str, sa.Column[str]]]:
-    """The columns that name other records: the field, and the column."""
+    """Yield the columns that name other records: the field, and the column."""
     yield "generator", schema.records.c.generator
     for kind in KINDS:
         for f in own_fields(kind):

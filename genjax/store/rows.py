@@ -22,7 +22,7 @@ Row = dict[str, Any]
 
 
 def to_number(time: datetime) -> int:
-    """A time as whole microseconds since 1970 in UTC."""
+    """Return a time as whole microseconds since 1970 in UTC."""
     return (time - EPOCH) // MICROSECOND
 
 
@@ -32,7 +32,7 @@ def to_time(number: int) -> datetime:
 
 
 def now() -> int:
-    """The time in microseconds."""
+    """Return the time in microseconds."""
     return clock.time_ns() // 1000
 
 
@@ -51,12 +51,12 @@ def make_ids(count: int) -> list[str]:
 
 
 def name_kind(record: Record) -> str:
-    """The kind of a record, as tables call it."""
+    """Return the kind of a record, as tables call it."""
     return NAMES[type(record)]
 
 
 def to_rows(record: Record) -> tuple[Row, Row, list[Row]]:
-    """The row of ``records``, that of the kind's table, and those of its links."""
+    """Return the row of ``records``, that of the kind's table, and those of its links."""
     kind = name_kind(record)
     assert record.time is not None
     shared: Row = {
@@ -81,7 +81,7 @@ def to_rows(record: Record) -> tuple[Row, Row, list[Row]]:
 
 
 def from_row(row: Mapping[str, Any] | sa.RowMapping, parents: Sequence[str]) -> Record:
-    """The record of a row of ``records`` joined with that of its kind."""
+    """Return the record of a row of ``records`` joined with that of its kind."""
     kind = row["kind"]
     values: Row = {
         "id": row["id"],
@@ -108,7 +108,7 @@ def columns_of(kind: str) -> list[sa.ColumnElement[Any]]:
 
 
 def load(connection: sa.Connection, ids: Iterable[str]) -> list[Record]:
-    """The records of these ids, in their order; those that there are."""
+    """Return the records of these ids, in their order; those that there are."""
     wanted = list(ids)
     kinds: dict[str, list[str]] = {}
     for part in split(wanted):
@@ -149,6 +149,6 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> N
 
 
 def fill(record: Record, one: str, time: int) -> Record:
-    """A record with an id, and a time in UTC to the microsecond."""
+    """Return a record with an id, and a time in UTC to the microsecond."""
     given = to_time(time if record.time is None else to_number(record.time))
     return dataclasses.replace(record, id=record.id or one, time=given)

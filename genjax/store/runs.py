@@ -13,23 +13,24 @@ from genjax.store.store import Store
 
 
 def name_record(kind: str, content: str) -> str:
-    """An id that follows from the content, so that the same is recorded once."""
+    """Return an id that follows from the content, so that the same is recorded once."""
     digest = hashlib.sha256(f"{kind}\n{content}".encode("utf-8", "replace")).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 
 def mend(text: str) -> str:
-    """A text without what no database stores, which a model may draw, too."""
+    """Return a text without what no database stores, which a model may draw, too."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def name_dataset(fingerprint: str) -> str:
-    """The id of the data of a fingerprint."""
+    """Return the id of the data of a fingerprint."""
     return name_record("dataset", fingerprint)
 
 
 def note_run(store: Store, run_dir: str | Path | epath.Path, step: int | None = None) -> Run:
-    """The record of a run, made with those of its data and of a checkpoint where they are missing.
+    """Return the record of a run, made with those of its data and of a checkpoint where they are
+    missing.
 
     Args:
       step: of the checkpoint; None notes none.
@@ -64,6 +65,6 @@ def note_run(store: Store, run_dir: str | Path | epath.Path, step: int | None = 
 
 
 def make_checkpoint(run: Run, step: int) -> Checkpoint:
-    """The record of a run's checkpoint."""
+    """Return the record of a run's checkpoint."""
     one = name_record("checkpoint", f"{run.id}\n{step}")
     return Checkpoint(id=one, origin="real", run=run.id, step=step, path=run.path)

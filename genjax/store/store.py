@@ -86,11 +86,11 @@ class Store:
         return self.engine.dialect.name == "postgresql"
 
     def reading(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """A connection that sees one state of the store."""
+        """Return a connection that sees one state of the store."""
         return engines.reading(self.engine, self.url)
 
     def writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """A connection that writes all of a block or nothing; writers take turns."""
+        """Return a connection that writes all of a block or nothing; writers take turns."""
         return engines.writing(self.engine, self.url)
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class Store:
         return filled, known
 
     def get(self, one: str, origin: Wanted = "real") -> Record:
-        """The record of an id.
+        """Return the record of an id.
 
         Raises:
           UserError: there is none, it was deleted, or it is of another origin than is asked for.
@@ -184,7 +184,7 @@ class Store:
         limit: int | None = None,
         after: str | None = None,
     ) -> Iterator[Record]:
-        """The records that a filter holds for, read a page at a time.
+        """Return the records that a filter holds for, read a page at a time.
 
         Args:
           filter: a tree, or its text, see ``parse_filter``. Besides fields it knows
@@ -220,7 +220,7 @@ class Store:
     def count(
         self, filter: Filter | str = All(()), *, kind: str | None = None, origin: Wanted = "real"
     ) -> int:
-        """How many records a filter holds for; see ``select``."""
+        """Return how many records a filter holds for; see ``select``."""
         query, _, _ = Query(filter, kind, origin).compile(
             sa.func.count(), postgres=self.is_postgres
         )
@@ -333,7 +333,7 @@ class Store:
                 self.blobs.remove(digest)
 
     def read_blob(self, payload: Payload) -> bytes:
-        """The bytes of a payload.
+        """Return the bytes of a payload.
 
         Raises:
           UserError: it has none, or they are missing or damaged.
@@ -360,14 +360,14 @@ class Store:
             return [Pending(row.seq, row.record, row.action) for row in connection.execute(query)]
 
     def count_outbox(self, after: int = 0) -> int:
-        """How many changes there are after one."""
+        """Return how many changes there are after one."""
         table = schema.outbox
         query = sa.select(sa.func.count()).where(table.c.seq > after)
         with self.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
     def newest_change(self) -> int:
-        """The number of the newest change, 0 where there is none."""
+        """Return the number of the newest change, 0 where there is none."""
         with self.reading() as connection:
             query = sa.select(sa.func.max(schema.outbox.c.seq))
             return int(connection.execute(query).scalar() or 0)
@@ -398,7 +398,7 @@ class Store:
         return self.blobs
 
     def _store_bytes(self, record: Record) -> Record:
-        """The record with the hash of its bytes, which are written before its row."""
+        """Return the record with the hash of its bytes, which are written before its row."""
         payload = getattr(record, "payload", None)
         if not isinstance(payload, Payload):
             return record

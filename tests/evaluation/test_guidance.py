@@ -124,7 +124,7 @@ def test_what_cannot_be_guided_is_refused_before_the_first_step():
     GuidanceCurve(RUN, (1.0,)).check(dataclasses.replace(CONDITIONAL, drop_label=0.0), images, {})
     with pytest.raises(UserError, match="sampler.label requests 2 alone"):
         evaluator.check(dataclasses.replace(CONDITIONAL, sampler=Denoising(label=2)), images, {})
-    with pytest.raises(UserError, match="knows 3 classes, but the data have 10 labels"):
+    with pytest.raises(UserError, match="has 3 classes, but the data have 10 labels"):
         evaluator.check(CONDITIONAL, images, {RUN: eyes(3)})
     with pytest.raises(UserError, match="two samples of each of 10 labels at least, not 19"):
         GuidanceCurve(RUN, samples=19).check(CONDITIONAL, images, {})

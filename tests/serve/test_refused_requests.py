@@ -153,8 +153,7 @@ def test_a_client_that_leaves_gives_its_slots_back(served):
                 f"Content-Length: {len(body)}\r\n\r\n"
             )
             client.sendall(head.encode() + body)
-            loaded = served.service.models.loaded
-            serving.wait_for(lambda: any(m.engine and m.engine.active == 4 for m in loaded))
+            serving.wait_for(lambda: served.active == 4)
         serving.wait_for(lambda: served.idle)
 
 
