@@ -26,8 +26,8 @@ def upsample(x: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
 
 
 def downsample(x: jax.Array, times: int) -> jax.Array:
-    """Halve images this many times by the means of 2x2 blocks; an odd edge
-    averages the pixels that exist.
+    """Halve images this many times by the means of 2x2 blocks; an odd edge averages the
+    pixels that exist.
     """
     for _ in range(times):
         x = nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)

@@ -21,7 +21,9 @@ Weighting = Literal["simple", "min_snr", "edm", "likelihood"]
 
 
 class Process(Protocol):
-    """Defines how data turn into noise. A subclass needs only ``alpha_sigma``: the rest has defaults."""
+    """Defines how data turn into noise. A subclass needs only ``alpha_sigma``: the rest has
+    defaults.
+    """
 
     @property
     def t_min(self) -> float:
