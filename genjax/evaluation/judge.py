@@ -21,7 +21,7 @@ from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
 from genjax.evaluation.cautions import doubt_metrics, doubt_numbers
-from genjax.evaluation.drawn import Drawn
+from genjax.evaluation.drawn import Drawn, Part
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
 from genjax.family import Batch, Family, Metrics, State, require_samples
@@ -55,29 +55,6 @@ class Model:
     spec: Spec
     codec: Codec
     origin: str
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some examples of a split, as a split of its own.
-
-    Attributes:
-      whole: the split.
-      rows: of it, [N].
-    """
-
-    whole: Split
-    rows: np.ndarray
-
-    @property
-    def in_memory(self) -> bool:
-        return self.whole.in_memory
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        return self.whole.batch(self.rows[indices])
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from genjax.evaluation.captions.accuracy import (
     draw_captioned,
     get_scenes,
 )
-from genjax.evaluation.judge import Model, Part, Subject
+from genjax.evaluation.drawn import Part
+from genjax.evaluation.judge import Model, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
 from genjax.family import State

@@ -17,7 +17,8 @@ from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import HasScenes, Spec
 from genjax.data.sources.captioned import ATTRIBUTES, Scene, attributes
 from genjax.errors import UserError
-from genjax.evaluation.judge import Evaluator, Findings, Model, Part, Subject
+from genjax.evaluation.drawn import Part
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.text.drawn import cut_at_end
 from genjax.families.autoregressive.captioner import Captioner, caption_images
 from genjax.family import Batch, State

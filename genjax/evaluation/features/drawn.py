@@ -9,8 +9,9 @@ from collections.abc import Callable
 import numpy as np
 
 from genjax.errors import unknown_name
+from genjax.evaluation.drawn import Part
 from genjax.evaluation.features.features import feature_space
-from genjax.evaluation.judge import Part, Subject
+from genjax.evaluation.judge import Subject
 
 BLOCK = 4096  # images of the data that are held as floats at once
 
