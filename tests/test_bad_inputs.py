@@ -508,7 +508,7 @@ OF_RUNS = [
 
 SAYS = {  # where neither the option nor its value tells the mistake
     ("sample", "--prompt", "hello"): "take no prompt",
-    ("sample", "--stream"): "there is no stream",
+    ("sample", "--stream"): "cannot stream",
     ("sample", "--best"): "has been scored by 'loss'",
     ("sample", "--best-of", "3"): "give both or neither",
     ("sample", "--reward", "nowhere"): "give both or neither",

@@ -225,7 +225,7 @@ def test_what_a_start_without_room_left_is_no_folder_of_others(tmp_path):
     (run_dir / "config.py").write_text("# of someone else\n")
     for folder in ("samples", "plots"):
         (run_dir / folder).rmdir()
-    with pytest.raises(UserError, match="no run directory"):
+    with pytest.raises(UserError, match="must be empty or a run directory"):
         directory.check_claim(run_dir, toy.experiment(), source)
     assert (run_dir / "config.py").read_text() == "# of someone else\n"
 

@@ -412,7 +412,7 @@ def test_pictures_take_no_prompt_and_are_no_stream(trained):
     )
     refused(
         cli("sample", trained[0], "--stream"),
-        "a VAE does not draw text a token at a time: there is no stream",
+        "a VAE cannot stream: it does not generate text token by token",
     )
 
 
@@ -475,7 +475,7 @@ def get_config(tiny=False):
         (("train", "images.py", "--data.root", "empty"), "empty holds no images"),
         (("train", "notes.txt"), "notes.txt is not a Python file"),
         (("train", *TINY, "--run-dir", "notes.txt/run"), "notes.txt"),
-        (("train", *TINY, "--run-dir", "."), "not empty and no run directory"),
+        (("train", *TINY, "--run-dir", "."), "must be empty or a run directory"),
         (("sample", "notes.txt/run"), "'notes.txt/run' must be a run directory"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, tuple) else "",

@@ -5,9 +5,9 @@
     python -m genjax compare runs/sft_from_store runs/dpo_from_store \
         --reward genjax.data.sources.rule_responses:positivity --store runs/rule_talk.db
 
-The store is that of `sft_from_store`. Three made-up raters prefer one response of each of its
-1,000 pairs by a rule, each of them wrong about another seventh. Where they differ, most of them
-decide. Their agreement is said before the first step: Krippendorff's alpha is 0.43.
+The store is that of `sft_from_store`. Three simulated raters compare the responses of its 1,000
+pairs by a rule, and each is wrong about a different seventh. If they disagree, the majority
+decides. Their agreement is printed before the first step: Krippendorff's alpha is 0.43.
 
 Of 256 answers each, those of this run have more positive words, less negative ones, than those of
 `sft_from_store` in 75.6 % (95 % interval 70.0 to 80.4 %), on average 2.54 against 1.32. It has gone
@@ -17,7 +17,7 @@ with much other work (November 2026, jax 0.10.2).
 
 Result:
     command: python -m genjax train dpo_from_store
-    data: 1,000 pairs of generated reviews in a store, three made-up raters
+    data: 1,000 pairs of generated reviews in a store, three simulated raters
     hardware: two x86 cores, shared
     minutes: 3.5
     seeds: 0

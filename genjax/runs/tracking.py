@@ -142,7 +142,7 @@ class Link:
                 step(self._sender)
         except Exception as error:
             # No error of MLflow, its network or its database may stop a run.
-            self.trouble = f"MLflow at {self._uri} cannot be reached ({_cause(error)})"
+            self.trouble = f"MLflow at {self._uri} failed ({_cause(error)})"
             if not before and not self.new:
                 line = (
                     f"{self.trouble}; the run continues, and the rest is sent later or by the "

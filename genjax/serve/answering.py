@@ -175,5 +175,4 @@ async def _wait_gone(http: HttpRequest) -> None:
 
 def spell(model: Model, token: int) -> str:
     """What a token says by itself."""
-    text: str = model.run.codec.decode(np.array([token], np.int32))
-    return text
+    return str(model.run.codec.decode(np.array([token], np.int32)))

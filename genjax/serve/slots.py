@@ -192,9 +192,9 @@ class Programs:
         )
         cache = self._reader(params).new_cache(rows, self.context)
         seen = np.zeros((rows, self.vocabulary), bool)
-        return jax.tree.map(
-            jnp.asarray, Slots(cache, number, number, number, zeros > 0, seen, options)
-        )
+        numbers, idle = jnp.asarray(number), jnp.asarray(zeros > 0)
+        slots = Slots(cache, numbers, numbers, numbers, idle, jnp.asarray(seen), options)
+        return jax.tree.map(jnp.asarray, slots)
 
     def _read(
         self,

@@ -15,7 +15,7 @@ INDEX, REMOVED = "index ", "outbox removed"  # names of settings
 
 
 def name_index(url: str) -> str:
-    """An index as the store remembers it: its URL without a password."""
+    """Return an index as the store remembers it: its URL without a password."""
     try:
         return sa.make_url(url).render_as_string(hide_password=True) if "://" in url else url
     except (exc.ArgumentError, ValueError):
@@ -23,13 +23,13 @@ def name_index(url: str) -> str:
 
 
 def read_removed(store: Store) -> int:
-    """The number of the last change that was removed from the outbox, 0 where none was."""
+    """Return the number of the last change that was removed from the outbox, 0 where none was."""
     with store.reading() as connection:
         return _read_removed(connection)
 
 
 def list_followers(store: Store) -> dict[str, int]:
-    """The indexes that follow a store, and the last change that each holds."""
+    """Return the indexes that follow a store, and the last change that each holds."""
     with store.reading() as connection:
         return _list_followers(connection)
 

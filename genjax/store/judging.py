@@ -1,4 +1,4 @@
-"""Scores and categories: what functions, rules and classifiers say of records."""
+"""Score and categorise records by functions, rules and classifiers."""
 
 from __future__ import annotations
 
@@ -152,7 +152,9 @@ def _name_pair(name: str, best: str, worst: str) -> str:
 def _is_scored(
     store: Store, one: str, name: str, kind: SourceKind, source: str | None = None
 ) -> bool:
-    """Whether a record has a score of a name and kind, and of a source where one is given."""
+    """Return whether a record has a score of a name and kind, and of a source where one is
+    given.
+    """
     terms = [("target", one), ("name", name), ("source_kind", kind)]
     terms += [] if source is None else [("source_id", source)]
     same = All(tuple(Compare(field, "=", value) for field, value in terms))
@@ -207,7 +209,7 @@ def categorise(
 def _classify(
     connection: sa.Connection, ids: Sequence[str], classify: Classifier
 ) -> Iterator[tuple[str, str]]:
-    """The ids of records with a text, and their tags."""
+    """Yield the ids of records with a text, and their tags."""
     for part in split(ids, PAGE):
         records = [record for record in load(connection, part) if _text(record)]
         tags = classify([_text(record) for record in records]) if records else []
@@ -219,6 +221,6 @@ def _classify(
 def _apply_rules(
     connection: sa.Connection, ids: set[str], rules: Mapping[str, Query]
 ) -> Iterator[tuple[str, str]]:
-    """The ids of records that a rule holds for, and its tag."""
+    """Yield the ids of records that a rule holds for, and its tag."""
     for tag, rule in rules.items():
         yield from ((one, tag) for one in find_ids(connection, rule, None) if one in ids)

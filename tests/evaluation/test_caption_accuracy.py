@@ -19,8 +19,7 @@ from genjax.evaluation.captions.accuracy import (
     draw_captioned,
     get_scenes,
 )
-from genjax.evaluation.drawn import Part
-from genjax.evaluation.judge import Model, Subject
+from genjax.evaluation.judge import Model, Part, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
 from genjax.family import State
@@ -156,5 +155,5 @@ def test_what_cannot_be_judged_is_refused(data):
     for fields in ({"limit": 0}, {"shown": 0}):
         with pytest.raises(UserError, match=f"^{next(iter(fields))} must be"):
             CaptionAccuracy(**fields)
-    with pytest.raises(UserError, match="do not say what they show"):
+    with pytest.raises(UserError, match="which know what their pictures show"):
         get_scenes(Part(Digits().open().splits["test"], np.arange(3)))

@@ -187,7 +187,7 @@ def test_it_trains_on_eight_devices(bases, standing, devices, tmp_path):
 @pytest.mark.parametrize(
     ("family", "spec", "words"),
     [
-        (GRID, None, "is a Diffusion; latents are those of a VAE or VQVAE"),
+        (GRID, None, "must be a run of a VAE or VQVAE"),
         (replace(FLAT, conditional=True), None, "must not be conditional"),
         (
             FLAT,
@@ -245,7 +245,7 @@ def test_a_run_that_stands_on_another_is_no_foundation(bases, standing):
     experiment = Experiment(
         LatentDiffusion(str(standing["vae"].run_dir), VECTOR), toy.Pictures(), Adam(), steps=4
     )
-    with pytest.raises(UserError, match="depends on other runs itself"):
+    with pytest.raises(UserError, match="which itself depends on other runs"):
         resolve(experiment, bases["vae"].spec)
 
 

@@ -170,7 +170,7 @@ def test_values_that_are_all_missing_link_nobody():
         (lambda: Blocking(("a",), largest=1), "largest must be at least 2"),
         (
             lambda: Linkage((), (FieldComparison("a"),), ignore=("b",)),
-            "either comparisons or columns to ignore",
+            "ignore must be empty if comparisons are given",
         ),
         (
             lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"),), threshold=1.0),
@@ -199,7 +199,7 @@ def test_tables_that_do_not_fit_are_refused():
         FEW.link(table.rename_columns(["name", "born", "towns", "number"]))
     with pytest.raises(UserError, match="column 'name' holds list"):
         FEW.link(table.set_column(0, "name", pa.array([["a"]] * 5)))
-    with pytest.raises(UserError, match="column 'number': values are compared as numbers"):
+    with pytest.raises(UserError, match="column 'number': values must be numbers"):
         FEW.link(table.set_column(3, "number", pa.array(["1", "2", "three", "4", "5"])))
 
 

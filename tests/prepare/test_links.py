@@ -108,14 +108,14 @@ def test_decisions_hold_also_by_way_of_others():
     with pytest.raises(UserError, match="a and c are decided to be different, but other"):
         decided = {("a", "b"): True, ("b", "c"): True, ("a", "c"): False}
         apply_decisions(links, ids, 0.9, decided)
-    with pytest.raises(UserError, match="about 'z', which is no record here, and 0 others"):
+    with pytest.raises(UserError, match="must name records of this table, got 'z' and 0 others"):
         apply_decisions(links, ids, 0.9, {("a", "z"): True})
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a,b,maybe", "row 1 of r.csv has the decision 'maybe': write 'same' or 'different'"),
+        ("a,b,maybe", "decision of row 1 of r.csv must be 'same', 'different' or empty"),
         (",b,same", "row 1 of r.csv has a decision, but no 'left' record"),
         ("a, ,different", "row 1 of r.csv has a decision, but no 'right' record"),
         ("c,c,same", "row 1 of r.csv compares c with itself"),

@@ -114,9 +114,13 @@ SECRET = "the one sentence that models are judged by and must not be trained on 
         (
             "judge.txt.gz",
             gzip.compress(os.urandom(99) + SECRET.encode())[:-20],
-            "judge.txt.gz.*cannot be read whole",
+            "judge.txt.gz.*cannot be read completely",
         ),
-        ("judge.txt.gz", SECRET.encode(), "judge.txt.gz.*cannot be read whole: Not a gzipped file"),
+        (
+            "judge.txt.gz",
+            SECRET.encode(),
+            "judge.txt.gz.*cannot be read completely: Not a gzipped file",
+        ),
         (
             "judge.txt",
             SECRET.encode() + b"\n\xff\n\xfe",
@@ -143,7 +147,7 @@ def test_a_set_to_judge_by_has_the_column(tmp_path):
     (tmp_path / "judge.jsonl").write_text('{"question": "a"}')
     root = str(tmp_path)
     stages = (Decontaminated((JsonLines(("judge.jsonl",), root, ("question",)),), 8),)
-    with pytest.raises(UserError, match="JsonLines of what to judge by gives no column 'text'"):
+    with pytest.raises(UserError, match="JsonLines in against must have the column 'text'"):
         preparing.prepare(
             Preparation((Texts(("train.txt",), root),), stages), "x", tmp_path / "out", say=str
         )

@@ -515,7 +515,7 @@ def test_texts_to_be_judged_by_leave_the_training_set(tmp_path):
     )
     out = tmp_path / "out"
     manifest = json.loads(preparing.prepare(found, "x", out, say=str).read_text())
-    assert manifest["stages"][1]["dropped"] == {"in a set to judge by": 3}
+    assert manifest["stages"][1]["dropped"] == {"in an evaluation set": 3}
     assert [row["text"] for row in rows(out)] == [lines[1]]
 
 

@@ -225,7 +225,8 @@ class Transformer:
             )
         if capacity > self.context:
             raise UserError(
-                f"capacity must be <= {self.context} (context), got {capacity}", "capacity"
+                f"a row must have at most {self.context} tokens (context), got {capacity}",
+                "context",
             )
         if self.cross_attention and memory < 1:
             raise UserError(f"memory must be >= 1 with cross_attention, got {memory}", "memory")

@@ -42,7 +42,7 @@ INSTRUCTIONS = "instructions"
 
 
 def read_spans(row: Mapping[str, Json], reading: Reading) -> list[Record]:
-    """The records of a trace; spans without messages are left out.
+    """Return the records of a trace; spans without messages are left out.
 
     Raises:
       UserError: it is no trace of OTLP; the row is named.
@@ -110,7 +110,7 @@ def _read_span(
 
 
 def _read_details(attributes: Object, start: int, end: int) -> dict[str, Any]:
-    """The fields of a response that attributes hold, which are taken out of them."""
+    """Return the fields of a response that attributes hold, which are taken out of them."""
     seed, tokens = attributes.pop(f"{REQUEST}seed", None), attributes.pop(TOKENS, None)
     names = [n for n in attributes if n.startswith(REQUEST) and n != f"{REQUEST}model"]
     sampler = {name.removeprefix(REQUEST): attributes.pop(name) for name in names}
@@ -147,7 +147,7 @@ def _read_messages(value: Json, reading: Reading) -> list[Object]:
 
 
 def _flatten(message: Object) -> Object:
-    """A message whose content is a text where it is one part of text."""
+    """Return a message whose content is a text where it is one part of text."""
     rest = {name: value for name, value in message.items() if name != "parts"}
     parts = message["parts"]
     if len(parts) == 1 and parts[0].keys() == {"type", "content"} and parts[0]["type"] == "text":
@@ -156,7 +156,7 @@ def _flatten(message: Object) -> Object:
 
 
 def _unfold(record: Said) -> Object:
-    """The message of a turn, in parts."""
+    """Return the message of a turn, in parts."""
     message = write_turn(record)
     content = message.pop("content", None)
     message.pop(INSTRUCTIONS, None)
@@ -169,7 +169,7 @@ def _unfold(record: Said) -> Object:
 
 
 def _rename(part: Object) -> Object:
-    """A part of a message with OpenTelemetry's names instead of OpenAI's."""
+    """Return a part of a message with OpenTelemetry's names instead of OpenAI's."""
     if part.get("type") == "text" and "text" in part:
         rest = {name: value for name, value in part.items() if name != "text"}
         return rest | {"content": part["text"]}
@@ -179,7 +179,7 @@ def _rename(part: Object) -> Object:
 def write_spans(
     branch: Sequence[Said], answers: Sequence[Response], judged: Sequence[Feedback]
 ) -> Object:
-    """A trace with one span.
+    """Return a trace with one span.
 
     Args:
       branch: what was said before, oldest first.

@@ -57,7 +57,7 @@ def write_records(
 
 
 def _knows(kind: str, filter: Filter | str) -> bool:
-    """Whether a kind has the fields of a filter: others have no record that it holds for."""
+    """Return whether a kind has the fields of a filter: others have no record that it holds for."""
     from genjax.store.query import Query
 
     try:
@@ -113,7 +113,7 @@ def write_rows(path: Path, rows: Iterable[Object], synthetic: bool) -> int:
 
 
 def _make_table(rows: Sequence[Object]) -> pa.Table:
-    """A column a member; what has several types is written as JSON."""
+    """Return a column a member; what has several types is written as JSON."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {}
     for name in names:
@@ -155,7 +155,7 @@ def _write_card(
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records of a folder, each after those that it names.
+    """Return the records of a folder, each after those that it names.
 
     Raises:
       UserError: the folder holds no records, or a damaged file.

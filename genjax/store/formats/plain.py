@@ -17,7 +17,7 @@ OPTIONAL = ("sampler", "manifest")  # an empty object is another thing than none
 
 
 def write_plain(record: Record, content: bytes | None = None) -> dict[str, Json]:
-    """A record as JSON, with the bytes of its payload in base64.
+    """Return a record as JSON, with the bytes of its payload in base64.
 
     Args:
       content: of its blob.
@@ -45,7 +45,7 @@ def write_plain(record: Record, content: bytes | None = None) -> dict[str, Json]
 
 
 def read_plain(row: Mapping[str, Json], where: str) -> Record:
-    """The record of such an object; types are checked by the store.
+    """Return the record of such an object; types are checked by the store.
 
     Raises:
       UserError: it has a member that is not known, or lacks one.

@@ -40,7 +40,7 @@ FORMS = "messages, conversations, prompt, chosen and rejected, text, resourceSpa
 
 
 def read_row(row: Json, reading: Reading) -> list[Record]:
-    """The records of a row, each after those that it names.
+    """Return the records of a row, each after those that it names.
 
     Raises:
       UserError: it is of no known form, or damaged; the member and the row are named.

@@ -45,7 +45,7 @@ class Reading:
 def read_turns(
     messages: Sequence[Json], reading: Reading, before: Said | None = None
 ) -> list[Said]:
-    """A chain of prompts, and of responses for what an assistant says to one.
+    """Return a chain of prompts, and of responses for what an assistant says to one.
 
     Raises:
       UserError: a message is none; the row is named.
@@ -92,7 +92,7 @@ def _read_content(message: Mapping[str, Json]) -> tuple[Payload, Object]:
 
 
 def write_turn(record: Said) -> Object:
-    """The message of a prompt or response."""
+    """Return the message of a prompt or response."""
     role = ASSISTANT if isinstance(record, Response) else record.role or "user"
     payload = record.payload
     content = payload.data if payload.text is None else payload.text
@@ -103,7 +103,9 @@ def write_turn(record: Said) -> Object:
 
 
 def read_prompt(value: Json, reading: Reading, columns: Object) -> list[Said]:
-    """A prompt as TRL has it: a text, or messages. The columns go to the last of its records."""
+    """Return a prompt as TRL has it: a text, or messages. The columns go to the last of its
+    records.
+    """
     if isinstance(value, str):
         metadata = {COLUMNS: columns} if columns else {}
         return [Prompt(**reading.made, payload=Payload(text=value), metadata=metadata)]
@@ -113,7 +115,9 @@ def read_prompt(value: Json, reading: Reading, columns: Object) -> list[Said]:
 
 
 def write_prompt(branch: Sequence[Said]) -> str | list[Object]:
-    """A prompt as TRL has it: a text where it is one prompt without a role, messages otherwise."""
+    """Return a prompt as TRL has it: a text where it is one prompt without a role, messages
+    otherwise.
+    """
     if len(branch) == 1 and isinstance(branch[0], Prompt) and not branch[0].role:
         return _text_of(branch[0])
     return [write_turn(record) for record in branch]
@@ -122,7 +126,7 @@ def write_prompt(branch: Sequence[Said]) -> str | list[Object]:
 def read_completion(
     value: Json, name: str, prompt: Said, reading: Reading, metadata: Object
 ) -> Response:
-    """A completion as TRL has it: a text, or messages."""
+    """Return a completion as TRL has it: a text, or messages."""
     metadata = dict(metadata)
     plain = isinstance(prompt, Prompt) and not prompt.role
     if isinstance(value, str):
@@ -142,7 +146,7 @@ def read_completion(
 
 
 def write_completion(response: Response, as_text: bool) -> Json:
-    """A completion as TRL has it, a text where its prompt is one."""
+    """Return a completion as TRL has it, a text where its prompt is one."""
     form = response.metadata.get(FORM, "text" if as_text else "message")
     if form == "messages":
         return response.payload.data
@@ -150,5 +154,5 @@ def write_completion(response: Response, as_text: bool) -> Json:
 
 
 def _text_of(record: Said) -> str:
-    """The text of a record, "" of one that has none."""
+    """Return the text of a record, "" of one that has none."""
     return record.payload.text or ""

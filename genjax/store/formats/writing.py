@@ -60,8 +60,8 @@ class Export:
         return kinds.get(self.form)
 
     def rows(self, store: Store) -> Iterator[Row]:
-        """The rows in the order of time, those left out too that need records of another origin:
-        their value is empty.
+        """Yield the rows in the order of time, those left out too that need records of another
+        origin: their value is empty.
         """
         write = {
             "sft": _write_answers,

@@ -53,14 +53,14 @@ class Embeddings:
         self.given: Mapping[str, np.ndarray] = {}
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each text."""
+        """Return a vector for each text."""
         new = [text for text in texts if text not in self.given]
         made = dict(zip(new, self.encoder.encode(new) if new else (), strict=True))
         known = {**self.given, **made}
         return [list(map(float, known[text])) for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of a text."""
+        """Return the vector of a text."""
         return self.embed_documents([text])[0]
 
 
@@ -72,7 +72,7 @@ def open_bridge(
     fusion: Fusion | None = None,
     rebuild: bool = False,
 ) -> EngineIndex:
-    """An index over a vector store that exists already and that nothing else writes to.
+    """Return an index over a vector store that exists already and that nothing else writes to.
 
     Args:
       store: made with ``embeddings``.
@@ -210,5 +210,5 @@ def _make_scores(found: Ranked, first: float, last: float) -> Ranked:
 
 
 def _make_key(name: str) -> str:
-    """An id that no store can take for a part of its language."""
+    """Return an id that no store can take for a part of its language."""
     return hashlib.sha256(name.encode()).hexdigest()

@@ -85,7 +85,7 @@ def scale_to_unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _find_package(name: str) -> Path:
-    """The folder of an installed package, which is not imported."""
+    """Return the folder of an installed package, which is not imported."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise UserError(f"encoder {name!r} needs the package {name}: {EXTRA}", "encoder")

@@ -111,13 +111,17 @@ class Engine(Protocol):
         """Remove rows; ids that are not there are passed over."""
 
     def near(self, vector: np.ndarray, where: Where | None, k: int) -> Ranked:
-        """The ``k`` rows of the largest inner product with a vector among those that pass."""
+        """Return the ``k`` rows of the largest inner product with a vector among those that
+        pass.
+        """
 
     def match(self, text: str, where: Where | None, k: int) -> Ranked:
-        """The ``k`` rows of the best keyword score among those that pass and share a word."""
+        """Return the ``k`` rows of the best keyword score among those that pass and share a
+        word.
+        """
 
     def count(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
 
     def size(self) -> int:
         """Bytes that it takes, as far as it can tell; 0 where it cannot."""
@@ -130,5 +134,5 @@ class Engine(Protocol):
 
 
 def missing_package(package: str, what: str) -> UserError:
-    """The error for a package that is not installed."""
+    """Return the error for a package that is not installed."""
     return UserError(f"{what} needs the package {package}: {EXTRA}", "index")

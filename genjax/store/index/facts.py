@@ -81,7 +81,7 @@ def check_text(text: str, field: str) -> None:
 
 
 def encode(value: FieldValue, field: str = "field") -> str | None:
-    """The text of a value; None for NaN, which equals nothing and so is a missing value.
+    """Return the text of a value; None for NaN, which equals nothing and so is a missing value.
 
     Raises:
       UserError: the value is of another type, or a text holds NUL or is not valid Unicode.
@@ -105,7 +105,7 @@ def encode(value: FieldValue, field: str = "field") -> str | None:
 
 
 def encode_all(fields: Mapping[str, FieldValue]) -> dict[str, str]:
-    """The texts of all values that are not missing."""
+    """Return the texts of all values that are not missing."""
     found = {name: encode(value, name) for name, value in fields.items() if value is not None}
     for name in found:
         check_text(name, "field")
@@ -113,7 +113,7 @@ def encode_all(fields: Mapping[str, FieldValue]) -> dict[str, str]:
 
 
 def compile_filter(tree: Filter) -> Where:
-    """The tests that a filter stands for, with values encoded.
+    """Return the tests that a filter stands for, with values encoded.
 
     Raises:
       UserError: a value holds NUL or is not valid Unicode.
@@ -135,7 +135,7 @@ def compile_filter(tree: Filter) -> Where:
 
 
 def holds(where: Where, text: str, facts: Mapping[str, str]) -> bool:
-    """Whether the tests hold for an entry: what every engine must agree with."""
+    """Return whether the tests hold for an entry: what every engine must agree with."""
     if isinstance(where, Every):
         return all(holds(part, text, facts) for part in where.parts)
     if isinstance(where, Some):
@@ -164,7 +164,7 @@ def holds(where: Where, text: str, facts: Mapping[str, str]) -> bool:
 
 
 def as_member(value: str) -> str:
-    """How an encoded value lies within the encoded list that has it."""
+    """Return how an encoded value lies within the encoded list that has it."""
     return f"{BETWEEN}{_as_item(value)}{BETWEEN}"
 
 
@@ -198,7 +198,7 @@ def _compile_compare(compare: Compare) -> Where:
 
 
 def _encode_number(value: int | float) -> str | None:
-    """A text of digits in the order of the numbers: sign, exponent, digits.
+    """Return a text of digits in the order of the numbers: sign, exponent, digits.
 
     The digits of a negative number are taken from 9 and end in a sign above all digits.
     """

@@ -105,7 +105,9 @@ class Faiss:
             self._save()
 
     def _build(self, links: int) -> tuple[list[str], Any]:
-        """An index of all rows: HNSW of that many links, or without any one that compares all."""
+        """Return an index of all rows: HNSW of that many links, or without any one that compares
+        all.
+        """
         dimension = self._state.dimension if self._state else 1
         if links:
             index = self._faiss.IndexHNSWFlat(dimension, links, self._faiss.METRIC_INNER_PRODUCT)

@@ -38,19 +38,21 @@ class Outbox(Protocol):
     """
 
     def changes(self, after: int, limit: int) -> Sequence[Change]:
-        """The first ``limit`` changes above ``after``, by their number."""
+        """Return the first ``limit`` changes above ``after``, by their number."""
 
     def entries(self, ids: Sequence[str]) -> Sequence[Entry]:
-        """The entries of these ids that are there now, in any order."""
+        """Return the entries of these ids that are there now, in any order."""
 
     def newest(self) -> int:
-        """The number of the newest change, 0 where there was none."""
+        """Return the number of the newest change, 0 where there was none."""
 
     def removed(self) -> int:
-        """The number of the last change that is kept no more, 0 where all are there."""
+        """Return the number of the last change that is kept no more, 0 where all are there."""
 
     def ids(self, after: str, limit: int) -> Sequence[str]:
-        """The first ``limit`` ids after one, in their order, of all that may have an entry."""
+        """Return the first ``limit`` ids after one, in their order, of all that may have an
+        entry.
+        """
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,9 @@ def rebuild(index: Index, outbox: Outbox, batch: int = BATCH) -> Followed:
 
 
 def count_behind(index: Index, outbox: Outbox) -> int:
-    """The number of entries that changed since the index last followed, ``COUNTED`` at most."""
+    """Return the number of entries that changed since the index last followed, ``COUNTED`` at
+    most.
+    """
     state = index.read_state()
     if not state.complete or _is_lost(outbox, state.seq):
         count = 0
@@ -137,7 +141,7 @@ def count_behind(index: Index, outbox: Outbox) -> int:
 
 
 def search(index: Index, outbox: Outbox, query: Query) -> Found:
-    """The hits of a query, with how many entries the index is behind."""
+    """Return the hits of a query, with how many entries the index is behind."""
     return Found(index.search(query), count_behind(index, outbox))
 
 
@@ -174,7 +178,7 @@ def _read_ids(outbox: Outbox, batch: int) -> Iterator[Sequence[str]]:
 
 
 def _is_lost(outbox: Outbox, seq: int) -> bool:
-    """Whether an index has seen a change that the store has not, as after a backup came back, or
-    has not seen one that is kept no more.
+    """Return whether an index has seen a change that the store has not, as after a backup came
+    back, or has not seen one that is kept no more.
     """
     return seq > outbox.newest() or seq < outbox.removed()

@@ -20,7 +20,7 @@ class Fusion(Protocol):
     def __call__(
         self, vector: Mapping[str, float], keyword: Mapping[str, float]
     ) -> dict[str, float]:
-        """A score for each id that has one in either, the higher the better."""
+        """Return a score for each id that has one in either, the higher the better."""
 
 
 @checks.frozen

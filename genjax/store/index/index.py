@@ -165,7 +165,7 @@ class Index(Protocol):
         """Removes entries; ids that are not there are passed over. Returns how many were named."""
 
     def search(self, query: Query) -> tuple[Hit, ...]:
-        """The hits of a query, best first, equal scores by id."""
+        """Return the hits of a query, best first, equal scores by id."""
 
     def rebuild(self, entries: Iterable[Entry], seq: int = 0) -> int:
         """Replaces all by these entries, which hold the store up to the change ``seq``."""
@@ -368,7 +368,8 @@ class EngineIndex:
 
 
 def rank(fetch: Callable[[int], Ranked], k: int, deepest: int) -> Ranked:
-    """The first ``k`` of a ranking by score, then by id, whatever order equals are fetched in.
+    """Return the first ``k`` of a ranking by score, then by id, whatever order equals are fetched
+    in.
 
     Scores are rounded to 6 decimals, below which they depend on how a sum was ordered. More is
     fetched while the last one wanted is equal to the last one fetched.

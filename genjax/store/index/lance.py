@@ -41,7 +41,9 @@ R = TypeVar("R")
 
 
 def _explain(method: Callable[P, R]) -> Callable[P, R]:
-    """A method whose errors of the library's are a user's: a folder that is gone, a full disk."""
+    """Return a method whose errors of the library's are a user's: a folder that is gone, a full
+    disk.
+    """
 
     @functools.wraps(method)
     def explained(*values: P.args, **options: P.kwargs) -> R:
@@ -200,7 +202,7 @@ class Lance:
 
 
 def write_sql(where: Where) -> str:
-    """The tests in DataFusion's SQL, values as quoted literals."""
+    """Return the tests in DataFusion's SQL, values as quoted literals."""
     if isinstance(where, Every):
         return " AND ".join(f"({write_sql(part)})" for part in where.parts) or "true"
     if isinstance(where, Some):

@@ -56,7 +56,7 @@ class Vote:
 
 
 def read_vote(judged: Feedback) -> Vote | None:
-    """The vote of a preference; None of other feedback, or where it no longer counts."""
+    """Return the vote of a preference; None of other feedback, or where it no longer counts."""
     if judged.against is None or not judged.valid:
         return None
     rater = judged.user or judged.source_id or judged.source_kind
@@ -75,8 +75,8 @@ def _find_position(judged: Feedback) -> str | None:
 
 
 def decide(votes: Sequence[Vote]) -> tuple[str, str] | None:
-    """The chosen and the rejected response of votes on one pair: by the majority of people where
-    people voted, else of models and functions; None of a tie.
+    """Return the chosen and the rejected response of votes on one pair: by the majority of people
+    where people voted, else of models and functions; None of a tie.
     """
     people = [vote for vote in votes if vote.kind == "HUMAN"]
     latest = {vote.rater: vote for vote in people or votes}  # the last word of each rater counts
@@ -122,12 +122,12 @@ def krippendorff_alpha(
 
 
 def _differ(values: Sequence[Value]) -> float:
-    """How many ordered pairs of values differ."""
+    """Return how many ordered pairs of values differ."""
     return float(len(values) ** 2 - sum(count**2 for count in Counter(values).values()))
 
 
 def _square(values: Sequence[Value]) -> float:
-    """The sum of squared differences of ordered pairs of values."""
+    """Return the sum of squared differences of ordered pairs of values."""
     x = np.asarray(values, np.float64)
     x = x - x.mean()
     return float(2 * len(x) * np.square(x).sum() - 2 * x.sum() ** 2)
@@ -163,7 +163,7 @@ def describe_votes(votes: Sequence[Vote], lengths: Mapping[str, int]) -> list[st
 
 
 def describe_ratings(name: str, ratings: Ratings) -> str:
-    """How far raters agree on words or numbers, in a line.
+    """Return how far raters agree on words or numbers, in a line.
 
     Two raters of words are compared by Cohen's kappa; more, and numbers, by Krippendorff's alpha.
     """

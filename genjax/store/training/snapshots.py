@@ -60,7 +60,7 @@ class Snapshot:
 
 
 def read_snapshot(path: epath.Path) -> Snapshot:
-    """The snapshot of a file.
+    """Return the snapshot of a file.
 
     Raises:
       UserError: it is damaged.
@@ -85,7 +85,7 @@ def read_snapshot(path: epath.Path) -> Snapshot:
 
 
 def take_snapshot(url: str, form: Form, filter: str, origin: Wanted) -> Snapshot:
-    """The rows of a store as they are now.
+    """Return the rows of a store as they are now.
 
     Raises:
       UserError: the store cannot be opened, the filter is wrong, or no row is left.
@@ -132,7 +132,7 @@ SIDES: Mapping[Form, tuple[str, ...]] = {
 
 
 def _has_text(row: Mapping[str, Json], name: str) -> bool:
-    """Whether a side of a row says something."""
+    """Return whether a side of a row says something."""
     side = row.get(name)
     if isinstance(side, str):
         return bool(side.strip())
@@ -142,15 +142,15 @@ def _has_text(row: Mapping[str, Json], name: str) -> bool:
 
 
 def _judgement(row: Row) -> Feedback:
-    """The preference that a row is of."""
+    """Return the preference that a row is of."""
     last = row.used[-1]
     assert isinstance(last, Feedback)
     return last
 
 
 def _choose(rows: Sequence[Row], remarks: list[str]) -> Iterator[Row]:
-    """A row for each pair of responses, the way round that most raters say; people come before
-    models and functions.
+    """Yield a row for each pair of responses, the way round that most raters say; people come
+    before models and functions.
     """
     pairs: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -218,7 +218,7 @@ def note_snapshot(url: str, snapshot: Snapshot, run_dir: epath.Path, step: int |
 
 
 def make_dataset(snapshot: Snapshot, ids: Sequence[str]) -> DataSet:
-    """The record of a snapshot, with the records of these ids as its parents."""
+    """Return the record of a snapshot, with the records of these ids as its parents."""
     return DataSet(
         id=name_dataset(snapshot.fingerprint),
         origin="real",
