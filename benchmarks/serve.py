@@ -183,7 +183,7 @@ def serve_peer(run_dir: str, threads: int) -> None:
     run = genjax.load(run_dir)
     net = run.family.net
     config = transformers.GPT2Config(
-        vocab_size=run.spec.vocabulary,
+        vocab_size=run.spec.vocabulary or 0,
         n_positions=4096,
         n_embd=net.width,
         n_layer=net.layers,

@@ -97,14 +97,11 @@ class UpdateRule:
 
     def measure_norm(self, grads: Params) -> jax.Array:
         """Compute the global norm of the gradient, without frozen parameters."""
-        pairs = zip(
-            jax.tree.leaves(grads),
-            jax.tree.leaves(trees.match_paths(self.freeze, grads)),
-            strict=True,
-        )
+        frozen = jax.tree.leaves(trees.match_paths(self.freeze, grads))
+        pairs = zip(jax.tree.leaves(grads), frozen, strict=True)
         # An inner product is fast on every platform; a sum of squares is not.
         return jnp.sqrt(
-            sum(jnp.vdot(g, g, precision="highest") for g, frozen in pairs if not frozen)
+            sum(jnp.vdot(g, g, precision="highest") for g, is_frozen in pairs if not is_frozen)
         )
 
     def update(
@@ -424,12 +421,8 @@ class Muon(Optimizer):
             last = param.ndim - 1
             return optax.contrib.MuonDimensionNumbers(tuple(range(first, last)), (last,))
 
-        return jax.tree.map(
-            axes,
-            trees.match_paths(self.adam, params),
-            trees.match_paths(self.stacked, params),
-            params,
-        )
+        named = (trees.match_paths(patterns, params) for patterns in (self.adam, self.stacked))
+        return jax.tree.map(axes, *named, params)
 
 
 @checks.frozen

@@ -18,7 +18,8 @@ from etils import epath
 from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.data.dataset import Batch
-from genjax.evaluation.judge import SAMPLES, Judge, default_split, draw_samples
+from genjax.evaluation.drawing import draw_samples
+from genjax.evaluation.judge import SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
 from genjax.family import State
 from genjax.machine import disk

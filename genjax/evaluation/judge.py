@@ -19,6 +19,7 @@ from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
 from genjax.evaluation.cautions import doubt_metrics, doubt_numbers
+from genjax.evaluation.drawing import draw_samples
 from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
@@ -31,9 +32,6 @@ EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 T = TypeVar("T")
 SHARED = "samples"  # what is shared under this name and a count, see ``Subject.draw_samples``
-CHUNK = (
-    256  # samples that are drawn at once; a conditional sampler starts over with label 0 in each
-)
 
 
 @dataclass(frozen=True)
@@ -452,40 +450,3 @@ def default_split(splits: Mapping[str, Split]) -> str:
         f"{', '.join(splits)}",
         "every.evaluate",
     )
-
-
-def draw_samples(
-    layout: Layout,
-    family: Family,
-    state: State,
-    key: jax.Array,
-    n: int,
-    options: Component,
-    chunk: int = CHUNK,
-) -> np.ndarray:
-    """Draw ``n`` samples in model space, in chunks of one compiled size, so that any number fits in
-    memory.
-    """
-    draw = layout.compile_evaluation(type(family).sample, static_argnums=(0, 3, 4))
-    return map_chunks(lambda key, size: draw(family, state, key, size, options), key, n, chunk)
-
-
-def map_chunks(
-    draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, chunk: int = CHUNK
-) -> np.ndarray:
-    """Draw ``n`` samples by ``draw(key, size)``, always of one size, so that any number fits in
-    memory.
-    """
-    size = min(n, chunk)
-    # Each chunk leaves the device before the next is drawn.
-    chunks = [np.asarray(draw(jax.random.fold_in(key, i), size)) for i in range(-(-n // size))]
-    return np.concatenate(chunks)[:n]
-
-
-def cycle_labels(count: int, classes: int) -> np.ndarray:
-    """Return the labels [N] of the first ``count`` samples of ``draw_samples``, if they take all
-    labels in turn.
-
-    With more than ``CHUNK`` classes, the last are never requested.
-    """
-    return np.arange(count) % CHUNK % classes

@@ -20,16 +20,8 @@ from genjax.data.dataset import Codec, Spec
 from genjax.data.text.codecs import format_samples
 from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError, unknown_name
-from genjax.evaluation.judge import (
-    SAMPLES,
-    Evaluator,
-    Judge,
-    Model,
-    Report,
-    draw_samples,
-    make_model,
-    map_chunks,
-)
+from genjax.evaluation.drawing import draw_samples, map_chunks
+from genjax.evaluation.judge import SAMPLES, Evaluator, Judge, Model, Report, make_model
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, require_samples
 from genjax.runs import lineage

@@ -1,4 +1,4 @@
-"""Scores and categories: what functions, rules and classifiers say of records."""
+"""Score and categorise records by functions, rules and classifiers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Search of a store: its index follows the outbox, and says which records are meant."""
+"""Search a store with an index that follows its outbox."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MOST = 2**31  # of a query whose pool is chosen later
 
 @dataclass(frozen=True)
 class Outbox:
-    """What the index of a store follows, see ``genjax.store.index.follow``."""
+    """The changes that an index of a store follows, see ``genjax.store.index.follow``."""
 
     store: Store
 
@@ -76,7 +76,7 @@ class Outbox:
 
 
 def make_entry(record: Record) -> Entry | None:
-    """What is searched of a record, its fields to filter by; None where it has no text."""
+    """Return the searchable text of a record and the fields for filters; None without text."""
     payload = getattr(record, "payload", None)
     text = payload.text if isinstance(payload, Payload) else None
     title = "rationale" if isinstance(record, Feedback) else "name"
@@ -156,18 +156,20 @@ def search(
     limit: int = 10,
     offset: int = 0,
 ) -> Found:
-    """Find records by words and meaning; ``behind`` says how many the index has yet to follow.
+    """Find records by words and meaning; ``behind`` is the number of changes the index lacks.
 
     An index has neither scores nor payloads besides texts. Where the filter names one, the store
     itself says which records pass, and these are ranked.
 
     Args:
-      text: what is looked for.
-      filter: of the records.
-      origin: of the records.
+      store: the store.
+      index: its index.
+      text: text to search for.
+      filter: filter of the records.
+      origin: origin of the records.
       mode: "hybrid", "vector" or "keyword".
-      limit: how many at most.
-      offset: hits to pass over, for further pages.
+      limit: most hits.
+      offset: number of hits to skip, for further pages.
 
     Raises:
       UserError: the filter or the query is wrong.
@@ -189,7 +191,7 @@ def search(
 
 
 def _is_beyond(tree: Filter) -> bool:
-    """Return whether a filter compares what no index has."""
+    """Return whether a filter compares fields that no index has."""
     if isinstance(tree, Compare):
         return tree.field.partition(".")[0] in (SCORE, *schema.PAYLOAD[1:])
     return any(map(_is_beyond, (tree.part,) if isinstance(tree, Not) else tree.parts))

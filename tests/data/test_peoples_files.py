@@ -136,9 +136,42 @@ TURNS = {
     "guanaco": {"text": "### Human: 2+2?### Assistant: 4"},
     "hh sft": {"text": f"{HH}4"},
     "single lines": {"text": "User: 2+2?\nAssistant: 4"},
+    "alpaca with an empty history": {"instruction": "2+2?", "output": "4", "history": []},
+    "openai parts": {"messages": [ASK | {"content": [{"type": "text", "text": "2+2?"}]}, YES]},
     "columns that are null": {"prompt": None, "completion": None, "messages": [ASK, YES]},
 }
+CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+EARLIER = [["Hi!", "Hello."], ["And?", "Well."]]
+SAID = [("user", "Hi!"), ("assistant", "Hello."), ("user", "And?"), ("assistant", "Well.")]
+EXACT = [("system", "Be exact.")]
+LONG_TURNS = {
+    "alpaca with a history": ({"instruction": "2+2?", "output": "4", "history": EARLIER}, SAID),
+    "alpaca with a history as JSON and a system": (
+        {"system": "Be exact.", "instruction": "2+2?", "output": "4"}
+        | {"history": json.dumps(EARLIER)},
+        EXACT + SAID,
+    ),
+    "sharegpt with a system": ({"system": "Be exact.", "conversations": SHARE}, EXACT),
+    "sharegpt with a system turn": (
+        {"conversations": [{"from": "system", "value": "Be exact."}, *SHARE]},
+        EXACT,
+    ),
+    "openai with a developer": ({"messages": [SYSTEM | {"role": "developer"}, ASK, YES]}, EXACT),
+}
 NO_TURNS = {
+    "a tool that is called": (
+        {"messages": [ASK, {"role": "assistant", "content": None, "tool_calls": [CALL]}, YES]},
+        "message 2 of here calls a tool.* leave such conversations out",
+    ),
+    "a tool beside a text": ({"messages": [ASK, YES | {"tool_calls": [CALL]}]}, "calls a tool"),
+    "a function that is called": (
+        {"messages": [ASK, {"role": "assistant", "function_call": CALL["function"]}]},
+        "calls a tool",
+    ),
+    "a history of single texts": (
+        {"instruction": "2+2?", "output": "4", "history": ["Hi!"]},
+        "history of here must be pairs",
+    ),
     "a pair": (
         {"prompt": "2+2?", "chosen": "4", "rejected": "5"},
         "read such records with the source Preferences",
@@ -186,6 +219,14 @@ def test_the_prompt_of_a_pair_is_all_that_comes_before(form):
 def test_a_conversation_of_any_form_is_the_same_conversation(form):
     found = parse_turns(TURNS[form], "here", TEMPLATE, "|", Counter())
     assert found == (("user", "2+2?"), ("assistant", "4"))
+
+
+@pytest.mark.parametrize("form", LONG_TURNS)
+def test_what_was_said_before_comes_before(form):
+    record, before = LONG_TURNS[form]
+    left = Counter()
+    found = parse_turns(record, "here", TEMPLATE, "|", left)
+    assert list(found) == [*before, ("user", "2+2?"), ("assistant", "4")] and not left
 
 
 @pytest.mark.parametrize("form", NO_PAIRS)

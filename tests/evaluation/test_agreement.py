@@ -12,9 +12,9 @@ import pytest
 from genjax import parallel
 from genjax.data.sources import Digits
 from genjax.errors import UserError
+from genjax.evaluation.drawing import CHUNK, cycle_labels, draw_samples
 from genjax.evaluation.images import agreement
 from genjax.evaluation.images.agreement import LabelAgreement, confusion
-from genjax.evaluation.judge import CHUNK, cycle_labels, draw_samples
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion import conditioning
 from genjax.families.diffusion.diffusion import Denoising, Diffusion

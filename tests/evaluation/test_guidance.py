@@ -15,8 +15,9 @@ from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
+from genjax.evaluation.drawing import cycle_labels
 from genjax.evaluation.images.guidance import GuidanceCurve, mean_label_distance
-from genjax.evaluation.judge import Model, Subject, cycle_labels
+from genjax.evaluation.judge import Model, Subject
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
 from genjax.family import State

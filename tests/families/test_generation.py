@@ -24,7 +24,7 @@ from genjax.data.text.splits import ByCharacters
 from genjax.data.text.streaming import decode_settled
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.evaluation.judge import CHUNK
+from genjax.evaluation.drawing import CHUNK
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive import generation
 from genjax.families.autoregressive.autoregressive import Autoregressive

@@ -115,10 +115,7 @@ def test_decisions_hold_also_by_way_of_others():
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (
-            "a,b,maybe",
-            "decision of row 1 of r.csv must be 'same', 'different' or empty, got 'maybe'",
-        ),
+        ("a,b,maybe", "decision of row 1 of r.csv must be 'same', 'different' or empty"),
         (",b,same", "row 1 of r.csv has a decision, but no 'left' record"),
         ("a, ,different", "row 1 of r.csv has a decision, but no 'right' record"),
         ("c,c,same", "row 1 of r.csv compares c with itself"),

@@ -25,7 +25,8 @@ from genjax.data.sources.captioned import (
 )
 from genjax.errors import UserError
 from genjax.evaluation.captions.accuracy import draw_captioned, get_scenes
-from genjax.evaluation.judge import CHUNK, Evaluator, Findings, Model, Subject
+from genjax.evaluation.drawing import CHUNK
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.diffusion.applications import sample_conditions
 from genjax.families.diffusion.diffusion import Diffusion
 

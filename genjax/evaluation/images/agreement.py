@@ -12,8 +12,9 @@ from genjax.checks import Component
 from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.evaluation.drawing import cycle_labels
 from genjax.evaluation.images.bias import TICKED, count_classes, sample_classes
-from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import TextConditional, is_conditional, require_samples
 
 FOUND = 0.1  # of an even share of the samples; a good classifier makes fewer mistakes

@@ -14,11 +14,12 @@ from genjax.checks import Component
 from genjax.data.charts import figure_pixels, new_figure, show_percents
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.evaluation.drawing import cycle_labels
 from genjax.evaluation.features.distances import mean_pairwise_distance
 from genjax.evaluation.features.features import feature_space
 from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.images.agreement import check_labels
-from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive.code_prior import CodePrior
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion

@@ -12,9 +12,10 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.evaluation.drawing import cycle_labels
 from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.features.drawn import sample_images
-from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.image_rewards import score_images
 from genjax.family import is_conditional, require_samples
 from genjax.samplers.options import number_label

@@ -85,6 +85,6 @@ def _picture(tokens: np.ndarray, loss: np.ndarray, mean: float) -> np.ndarray:
     axes.axhline(
         mean, color="0.6", linewidth=0.8, label=f"mean {mean:.3f}, perplexity {math.exp(mean):.4g}"
     )
-    axes.set(xlabel="tokens to predict from", ylabel="nats a token")
+    axes.set(xlabel="tokens to predict from", ylabel="nats per token")
     axes.legend()
     return figure_pixels(figure)
