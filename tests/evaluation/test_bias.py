@@ -309,7 +309,7 @@ def test_what_bias_cannot_judge_is_refused_before_the_first_step():
     with pytest.raises(UserError, match="at least 2 classes; runs/eyes has 1"):
         Bias(RUN).check(family, images, {RUN: eyes(1)})
     with pytest.raises(
-        UserError, match="at least 71 samples to see that one of 10 labels is missing, not 70"
+        UserError, match="samples must be >= 71 to detect that a label of 10 is missing, got 70"
     ):
         Bias(RUN, samples=70).check(family, images, ten)
     with pytest.raises(UserError, match="of_data='labels' needs labels, but the data have none"):

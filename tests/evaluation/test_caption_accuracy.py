@@ -146,7 +146,7 @@ def test_the_picture_shows_wrong_captions_in_red():
 def test_what_cannot_be_judged_is_refused(data):
     spec = data.spec
     CaptionAccuracy().check(FAMILY, spec, {})
-    with pytest.raises(UserError, match="CaptionAccuracy judges a Captioner, not a Autoregressive"):
+    with pytest.raises(UserError, match="CaptionAccuracy needs a Captioner, got a Autoregressive"):
         CaptionAccuracy().check(Autoregressive(), spec, {})
     with pytest.raises(UserError, match="these data have no images"):
         CaptionAccuracy().check(
