@@ -83,7 +83,7 @@ def test_a_reward_is_a_finite_number_for_each():
         score_images(_all_or_none, IMAGES, LABELS)
     with pytest.raises(
         UserError,
-        match=r"one number per image, 4, got an array of shape \[3\]; the first image is sample 0 of label 7",
+        match=r"image, 4, got an array of shape \[3\]; the first image is sample 0 of label 7",
     ):
         score_images(lambda images, labels: [0.0] * 3, IMAGES, LABELS)
 

@@ -405,7 +405,7 @@ def nan_of_b(prompts, responses):
         ),
         (
             one_too_many,
-            r"one number per response, 8, got an array of shape \[9\]; the first is the response '.*' to the prompt "
+            r"8, got an array of shape \[9\]; the first is the response '.*' to the prompt "
             r"'.*'",
         ),
         (

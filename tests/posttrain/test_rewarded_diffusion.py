@@ -419,7 +419,7 @@ def nan_of_2(images, labels):
         (fails_on_1, "the reward fails_on_1 failed on sample 3 of label 1: KeyError: 1"),
         (
             one_too_many,
-            r"one number per image, 24, got an array of shape \[25\]; the first image is sample 0 of label 0",
+            r"image, 24, got an array of shape \[25\]; the first image is sample 0 of label 0",
         ),
         (nan_of_2, "the reward nan_of_2 must be finite, got nan for sample 6 of label 2"),
     ],
