@@ -88,7 +88,7 @@ def test_one_caption_for_all_pictures_is_right_as_often_as_it_fits(
     np.testing.assert_allclose(found.numbers["captions_right"], right.all(1).mean())
     assert (right.mean() > 0) == (form is not None)
     assert f"greedy captions of {len(scenes)} pictures of test, at most 12 tokens" in found.protocol
-    assert found.pictures["caption_images"].shape[2] == 3
+    assert found.pictures["captions"].shape[2] == 3
 
 
 def test_captions_that_follow_their_pictures_belong_to_them(data, monkeypatch, layout):
