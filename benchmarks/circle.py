@@ -40,22 +40,26 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=100, help="of DPO")
     parser.add_argument("--samples", type=int, default=500, help="answers that are compared")
     options = parser.parse_args(arguments)
-    folder = Path(options.folder)
+    found = go_round(Path(options.folder), options.votes, options.steps, options.samples)
+    print(json.dumps(found))
+    return 0
+
+
+def go_round(folder: Path, votes: int, steps: int, samples: int) -> dict[str, float]:
+    """Go round once: how many votes and ties there were, and what the comparison found."""
     folder.mkdir(parents=True, exist_ok=True)
     run_genjax(folder, "train", "sft_rule")  # and gpt_rule, which it starts from
     with serve(folder, "runs/gpt_rule", "runs/sft_rule", "--store", "circle.db") as (url, token):
-        counts = give_preferences(url, token, options.votes, positivity)
+        counts = give_preferences(url, token, votes, positivity)
     learn = ["train", "dpo_from_store", "--run-dir", "runs/circle", "--data.url", "circle.db"]
-    learn += ["--family.base", "runs/gpt_rule"]
-    run_genjax(folder, *learn, "--steps", str(options.steps))
-    compare = ["compare", "runs/circle", "runs/gpt_rule", "--num", str(options.samples)]
+    run_genjax(folder, *learn, "--family.base", "runs/gpt_rule", "--steps", str(steps))
+    compare = ["compare", "runs/gpt_rule", "runs/circle", "--num", str(samples)]
     compare += ["--out", "compared"]
     for place in PLACES:
         compare += ["--prompt", f"How was the {place}?"]
     run_genjax(folder, *compare, "--reward", "genjax.data.sources.rule_responses:positivity")
     found = json.loads((folder / "compared" / "compare.json").read_text())
-    print(json.dumps({**counts, **found["numbers"]}))
-    return 0
+    return {**counts, **found["numbers"]}
 
 
 def run_genjax(folder: Path, *words: str) -> None:

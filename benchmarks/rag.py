@@ -25,7 +25,7 @@ import tempfile
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,35 +129,43 @@ class Baseline:
 
 def evaluate(
     library: Library, questions: Sequence[Question], mode: str, baseline: Baseline | None
-) -> dict[str, float]:
-    """Return the measures of one way of searching; with a baseline its sentence is taken."""
+) -> Iterator[dict[str, str | float]]:
+    """Yield the measures of one way of searching; first those of the baseline, if there is one."""
     language = next(code for code, name in LANGUAGES.items() if name == library.language.name)
-    totals = dict.fromkeys(("recall@5", "sentence", "em", "f1", "known"), 0.0)
+    named = dict.fromkeys(("recall@5", "known"), 0.0)
+    measured, plain = (dict.fromkeys(("sentence", "em", "f1"), 0.0) for _ in range(2))
     begun = time.perf_counter()
     for one in questions:
         found = retrieve(library, one.text, Retrieval(mode=mode, threshold=0)).passages
-        totals["recall@5"] += any(p.source == one.place for p in found)
-        totals["known"] += any(p.score >= Retrieval().threshold for p in found)
+        named["recall@5"] += any(p.source == one.place for p in found)
+        named["known"] += any(p.score >= Retrieval().threshold for p in found)
+        best = extract(library, one.text, found)[:1]
+        sentence, answer = (best[0].sentence, best[0].answer) if best else ("", "")
+        _judge(measured, one, sentence, answer, language)
         if baseline is not None:
-            sentence = answer = baseline.choose(library, one.text, found[0]) if found else ""
-        else:
-            best = extract(library, one.text, found)[:1]
-            sentence = best[0].sentence if best else ""
-            answer = best[0].answer if best else ""
-        totals["sentence"] += any(gold in sentence for gold in one.gold)
-        words = simplify(answer, language)
-        totals["em"] += any(words == simplify(gold, language) for gold in one.gold)
-        totals["f1"] += max(measure_f1(answer, gold, language) for gold in one.gold)
-    seconds = time.perf_counter() - begun
-    means = {name: round(total / len(questions), 4) for name, total in totals.items()}
-    return means | {"ms_per_question": round(1000 * seconds / len(questions), 1)}
+            sentence = baseline.choose(library, one.text, found[0]) if found else ""
+            _judge(plain, one, sentence, sentence, language)
+    took = {"ms_per_question": 1000 * (time.perf_counter() - begun) / len(questions)}
+    for way, counts in (("BM25 sentence", plain), (mode, measured)):
+        if counts is measured or baseline is not None:
+            means = {name: total / len(questions) for name, total in (named | counts).items()}
+            yield {"way": way} | {name: round(x, 4) for name, x in (means | took).items()}
+
+
+def _judge(
+    counts: dict[str, float], asked: Question, sentence: str, answer: str, language: str
+) -> None:
+    counts["sentence"] += any(gold in sentence for gold in asked.gold)
+    words = simplify(answer, language)
+    counts["em"] += any(words == simplify(gold, language) for gold in asked.gold)
+    counts["f1"] += max(measure_f1(answer, gold, language) for gold in asked.gold)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print a line for each language and way of searching."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--languages", nargs="+", choices=tuple(LANGUAGES), default=["en", "de"])
-    parser.add_argument("--questions", type=int, default=None, help="the first so many; all")
+    parser.add_argument("--questions", type=int, default=None, help="about so many, spread; all")
     parser.add_argument("--encoder", default="wordllama", help="a name, run or folder")
     options = parser.parse_args(arguments)
     data = os.environ.get("GENJAX_DATA")
@@ -173,16 +181,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 library = open_library(store, None, options.encoder, LANGUAGES[code])
                 follow(store, library.index)
                 plain = Baseline.of(library, sources)
-                for name, mode, baseline in (
-                    ("BM25 sentence", "keyword", plain),
-                    ("keyword", "keyword", None),
-                    ("vector", "vector", None),
-                    ("hybrid", "hybrid", None),
-                ):
-                    chosen = questions[: options.questions]
-                    found = evaluate(library, chosen, mode, baseline)
-                    setting = {"language": code, "way": name, "questions": len(chosen)}
-                    print(json.dumps(setting | found), flush=True)
+                step = 1 if options.questions is None else len(questions) // options.questions
+                chosen = questions[:: max(step, 1)]
+                for mode, baseline in (("keyword", plain), ("vector", None), ("hybrid", None)):
+                    for found in evaluate(library, chosen, mode, baseline):
+                        setting = {"language": code, "questions": len(chosen)}
+                        print(json.dumps(setting | found), flush=True)
                 library.close()
     return 0
 

@@ -171,4 +171,24 @@ def test_the_chain_of_the_store_runs(folder, tmp_path, monkeypatch, capsys):
         exec(block, scope)
     assert scope["liked"] == 1
     rows = (tmp_path / "pairs.jsonl").read_text().splitlines()
-    assert sum(map(len, scope["pairs"].splits.values())) == len(rows) > 0
+    for name in ("pairs", "same_pairs"):
+        assert sum(map(len, scope[name].splits.values())) == len(rows) > 0
+
+
+def test_the_page_on_the_server_holds(folder, tmp_path, monkeypatch, capsys):
+    """Its command starts and answers, its client is answered."""
+    for name in ("fastapi", "sqlalchemy", "openai"):
+        pytest.importorskip(name, reason="of extras: pip install '.[serve,store,test]'")
+    from tests.serving import Served
+
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    (line,) = [line for line in PAGES["serve.md"].splitlines() if line.startswith("genjax ")]
+    words = shlex.split(line.replace("8000", "0"))[1:]
+    assert command_line.main([*words, "--check"]) == 0
+    assert '{"status":"ok"}' in capsys.readouterr().out
+    (block,) = blocks("serve.md")
+    scope: dict = {}
+    with Served(["runs/gpt_docs"]) as served:
+        exec(block.replace("http://127.0.0.1:8000", served.url), scope)
+    assert scope["answer"].usage.completion_tokens == 40

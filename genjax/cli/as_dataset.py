@@ -64,7 +64,9 @@ def _columns(run: Run, samples: np.ndarray, options: Component) -> dict[str, lis
             return {"text": texts}
     if not isinstance(codec, ImageCodec):
         raise UserError(
-            f"{run.run_dir} draws neither texts nor images: there is no data set for its samples"
+            f"as_dataset: {run.run_dir} draws neither texts nor images: there is no data set for "
+            "its samples",
+            "as_dataset",
         )
     columns = {"image": [png_bytes(image) for image in codec.decode(samples)]}
     labels = requested_labels(run.family, run.spec, options, len(samples))

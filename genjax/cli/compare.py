@@ -21,9 +21,10 @@ from genjax.data.pictures import grid, png_bytes
 from genjax.data.text.codecs import NOTHING, RULE
 from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError, unknown_name
+from genjax.evaluation.drawing import draw_samples
 from genjax.evaluation.features.distances import mean_pairwise_distance
 from genjax.evaluation.images.bias import wilson
-from genjax.evaluation.judge import SAMPLES, Model, draw_samples
+from genjax.evaluation.judge import SAMPLES, Model
 from genjax.evaluation.text.drawn import cut_at_end, split_texts
 from genjax.evaluation.text.ngrams import distinct, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive

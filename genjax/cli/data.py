@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from genjax import checks
+from genjax.cli.options import parse
 from genjax.config_files import build_config
 from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError, unknown_name
@@ -44,13 +45,7 @@ def data_command(target: str, arguments: Sequence[str]) -> None:
     found, path = build_config(config, "--tiny" in rest)
     if not isinstance(found, Preparation):
         raise UserError(f"get_config of {path} returned {type(found).__name__}, not a Preparation")
-    options = tyro.cli(
-        PrepareOptions,
-        default=PrepareOptions(found),
-        args=rest,
-        prog=f"genjax data prepare {config}",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    options = parse(PrepareOptions(found), f"data prepare {config}", rest)
     name = f"{path.stem}_tiny" if options.tiny else path.stem
     out = Path(options.out or Path(FOLDER) / name)
     manifest = prepare(options.preparation, name, out, options.engine)

@@ -66,7 +66,7 @@ def read_inputs(kind: Kind, path: Path) -> Inputs:
       UserError: the file is missing or has another content; the message names the line.
     """
     if not path.is_file():
-        raise UserError(f"there is no file {path}", str(path))
+        raise UserError(f"{kind}s: there is no file {path}", str(path))
     kinds = [path.suffix, path.with_suffix("").suffix] if path.suffix == ".gz" else [path.suffix]
     if any(suffix.lower() in SUFFIXES for suffix in kinds):
         found = [_read_record(kind, where, one) for where, one in json_records(path)]

@@ -14,6 +14,7 @@ from genjax.cli.store_options import (
     CategoriseOptions,
     CheckOptions,
     CopyOptions,
+    DatasetOptions,
     DeleteOptions,
     ExportOptions,
     ImportOptions,
@@ -39,6 +40,7 @@ USAGE = """usage: genjax store ACTION STORE ... [--user NAME]
   show       STORE [ID...]      what there is; records, and conversations of sessions
   lineage    STORE ID           where a record comes from, and what was made from it
   export     STORE OUT          training sets, traces, or records as they are
+  dataset    STORE NAME         drawn texts or pictures as a synthetic data set
   score      STORE              score responses by a reward
   prefer     STORE              prefer responses of high scores to those of low ones
   categorise STORE              label texts or pictures by a classifier's run
@@ -64,6 +66,7 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
     "show": (ShowOptions, "STORE ..."),
     "lineage": (Options, "STORE ID"),
     "export": (ExportOptions, "STORE OUT"),
+    "dataset": (DatasetOptions, "STORE NAME"),
     "score": (ScoreOptions, "STORE"),
     "prefer": (PreferOptions, "STORE"),
     "categorise": (CategoriseOptions, "STORE"),

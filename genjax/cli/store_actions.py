@@ -11,6 +11,7 @@ from genjax.cli.store_options import (
     CategoriseOptions,
     CheckOptions,
     CopyOptions,
+    DatasetOptions,
     DeleteOptions,
     ExportOptions,
     ImportOptions,
@@ -43,6 +44,7 @@ from genjax.store.searching import find_index, follow, open_search, rebuild, sea
 from genjax.store.store import Store
 from genjax.store.training.agreement import describe_store
 from genjax.store.training.classifying import categorise_by_run
+from genjax.store.training.datasets import write_dataset
 
 SHOWN = 100  # characters of a text in a list
 
@@ -79,12 +81,19 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
             _show(store, words, options)
         case "lineage", _:
             _show_lineage(store, words[0])
-        case "export", ExportOptions():
-            _export(store, words[0], options)
         case "search", SearchOptions():
             _search(store, words[0], options)
         case "rebuild" | "maintain", IndexOptions():
             _follow(action, store, options)
+
+
+def _write_sets(action: str, store: Store, words: Sequence[str], options: Options) -> None:
+    match action, options:
+        case "export", ExportOptions():
+            _export(store, words[0], options)
+        case "dataset", DatasetOptions():
+            manifest, count = write_dataset(store, words[0], options.filter, options.out)
+            print(f"rows      {count:,}\n{manifest}")
 
 
 def _show_lineage(store: Store, one: str) -> None:
@@ -282,6 +291,8 @@ def _check(store: Store, options: CheckOptions) -> None:
 
 
 JUDGING = ("score", "prefer", "categorise", "agreement", "tag", "delete")
-GROUPS = dict.fromkeys(JUDGING, _judge) | dict.fromkeys(
-    ("init", "check", "backup", "restore", "copy"), _maintain
+GROUPS = (
+    dict.fromkeys(JUDGING, _judge)
+    | dict.fromkeys(("export", "dataset"), _write_sets)
+    | dict.fromkeys(("init", "check", "backup", "restore", "copy"), _maintain)
 )

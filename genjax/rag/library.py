@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +14,8 @@ from genjax.store.index.encoders import WORDLLAMA, Encoder
 from genjax.store.index.index import EngineIndex
 from genjax.store.index.opening import open_encoder, open_index
 from genjax.store.lookups import find_visible
-from genjax.store.records import HEADINGS, Chunk, Document
-from genjax.store.rows import load
+from genjax.store.records import HEADINGS, Chunk
+from genjax.store.rows import load, split
 from genjax.store.searching import find_index
 from genjax.store.store import Store
 
@@ -92,9 +93,7 @@ class Library:
             there = set(find_visible(connection, ids))
             records = load(connection, [one for one in ids if one in there])
             chunks = [one for one in records if isinstance(one, Chunk)]
-            named = find_visible(connection, list(dict.fromkeys(c.document for c in chunks)))
-            above = load(connection, named)
-        documents = {one.id: one for one in above if isinstance(one, Document)}
+            documents = _read_names(connection, {chunk.document for chunk in chunks})
         found = {}
         for one in chunks:
             if (document := documents.get(one.document)) is not None:
@@ -103,8 +102,7 @@ class Library:
                     one.payload.text or "",
                     tuple(map(str, one.metadata.get(HEADINGS) or ())),
                     one.document,
-                    document.name or "",
-                    document.source or "",
+                    *document,
                     origin=one.origin,
                 )
         return found
@@ -112,6 +110,19 @@ class Library:
     def encode(self, texts: list[str]) -> np.ndarray:
         """Vectors [N, D] of length 1."""
         return self.encoder.encode(texts)
+
+
+def _read_names(connection: sa.Connection, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The name and source of each document that is not hidden, without its text."""
+    table, records = schema.KINDS["document"], schema.records
+    found = {}
+    for part in split(sorted(ids)):
+        query = sa.select(table.c.id, table.c.name, table.c.source)
+        query = query.join(records, records.c.id == table.c.id)
+        query = query.where(table.c.id.in_(part), records.c.deleted.is_(None))
+        for one, name, source in connection.execute(query):
+            found[one] = name or "", source or ""
+    return found
 
 
 def open_library(

@@ -174,7 +174,7 @@ def export_pretrained(run: Run) -> Pretrained:
     if "encoder" in params:
         raise UserError("a model that reads a source cannot be exported to Hugging Face")
     codec: Component = run.codec
-    template = chat_templates.written(codec) if isinstance(codec, ChatCodec) else None
+    template = chat_templates.to_jinja(codec) if isinstance(codec, ChatCodec) else None
     codec = get_inner_codec(codec)
     if isinstance(family, MaskedLM) and get_mask(codec) is None:
         raise UserError(

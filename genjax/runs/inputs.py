@@ -15,7 +15,8 @@ from genjax.checks import Component
 from genjax.data.chat.template import before_end
 from genjax.data.text.captions import CaptionCodec
 from genjax.errors import UserError
-from genjax.evaluation.judge import CHUNK, SAMPLES, draw_samples
+from genjax.evaluation.drawing import CHUNK, draw_samples
+from genjax.evaluation.judge import SAMPLES
 from genjax.families.autoregressive.request import Decoding, Request, encode_source
 from genjax.family import State, TakesInputs, with_inputs
 from genjax.runs.run import Run

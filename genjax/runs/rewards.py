@@ -60,7 +60,10 @@ def load_reward(name: str) -> Reward:
     if ":" in name and not epath.Path(name).exists():
         with trust.allow((name.partition(":")[0],)):  # the user has named it
             return stored.load_function(name)
-    run = load(name)
+    try:
+        run = load(name)
+    except UserError as error:
+        raise UserError(f"reward: {error}", "reward") from None
     if not isinstance(run.family, RewardModel):
         raise UserError(
             f"reward must be a run of a reward model, got a "

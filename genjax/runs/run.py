@@ -20,16 +20,8 @@ from genjax.data.dataset import Codec, Spec
 from genjax.data.text.codecs import format_samples
 from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError, unknown_name
-from genjax.evaluation.judge import (
-    SAMPLES,
-    Evaluator,
-    Judge,
-    Model,
-    Report,
-    draw_samples,
-    make_model,
-    map_chunks,
-)
+from genjax.evaluation.drawing import draw_samples, map_chunks
+from genjax.evaluation.judge import SAMPLES, Evaluator, Judge, Model, Report, make_model
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, require_samples
 from genjax.runs import lineage
@@ -269,7 +261,8 @@ def load(
         wanted = checkpoints.find_best_step() if best else step
         if best and wanted is None:
             raise UserError(
-                f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}"
+                f"best: no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}",
+                "best",
             )
         if wanted is not None and wanted not in checkpoints.list_steps():
             raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.list_steps()}")

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -220,9 +221,13 @@ def _width() -> int:
 
 
 def _fold(line: str, width: int) -> list[str]:
-    """A line of names and numbers as several that are no wider, each pair in one piece. Sentences
-    are left to the terminal, from which their commands and paths can then be copied whole.
+    """A line as several that are no wider: numbers stay with their names and words whole. What
+    holds a command is left to the terminal, from which it can then be copied whole.
     """
+    if "  " not in line and "genjax " not in line:
+        return textwrap.wrap(
+            line, width - 1, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
     first, *pairs = line.split("  ")
     lines = [first]
     for pair in pairs:

@@ -314,7 +314,7 @@ def test_what_bias_cannot_judge_is_refused_before_the_first_step():
         Bias(RUN, samples=70).check(family, images, ten)
     with pytest.raises(UserError, match="of_data='labels' needs labels, but the data have none"):
         Bias(RUN, of_data="labels").check(family, dataclasses.replace(images, classes=None), {})
-    with pytest.raises(UserError, match="knows 2 classes, but the data have 10 labels"):
+    with pytest.raises(UserError, match="has 2 classes but the data have 10 labels"):
         Bias(RUN, of_data="labels").check(family, images, {RUN: eyes(2)})
     for wrong in (
         {"samples": 0},

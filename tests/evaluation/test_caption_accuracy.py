@@ -155,5 +155,5 @@ def test_what_cannot_be_judged_is_refused(data):
     for fields in ({"limit": 0}, {"shown": 0}):
         with pytest.raises(UserError, match=f"^{next(iter(fields))} must be"):
             CaptionAccuracy(**fields)
-    with pytest.raises(UserError, match="do not say what they show"):
+    with pytest.raises(UserError, match="which know what their pictures show"):
         get_scenes(Part(Digits().open().splits["test"], np.arange(3)))

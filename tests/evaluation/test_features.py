@@ -135,7 +135,7 @@ def test_what_has_no_features_is_refused_before_training(judged, file, tmp_path)
     with pytest.raises(UserError, match="from a classifier of images, which runs/vae is not"):
         check_features("runs/vae", spec, judged.others)
     four = dataclasses.replace(spec, shape=(8, 8, 4))
-    with pytest.raises(UserError, match="runs/eyes sees images of 1 channels, but the data have 4"):
+    with pytest.raises(UserError, match="runs/eyes need images with 1 channels, got 4"):
         check_features("runs/eyes", four, judged.others)
     with pytest.raises(
         UserError, match="Inception sees grey or RGB images, not images of 4 channels"

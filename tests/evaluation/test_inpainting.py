@@ -138,7 +138,7 @@ def test_what_cannot_be_filled_in_is_refused_before_the_first_step():
         Inpainting().check(VAE(2, MLPCoder((4,))), images, {})
     with pytest.raises(UserError, match="Inpainting needs images, but the data are points"):
         Inpainting().check(Diffusion(), points, {})
-    with pytest.raises(UserError, match="unconditional model, which this one has not learned"):
+    with pytest.raises(UserError, match="drop_label must be > 0"):
         Inpainting().check(Diffusion(conditional=True, drop_label=0.0), images, {})
     with pytest.raises(
         UserError, match="region must be one of 'left', 'right', 'top', 'bottom', 'centre'"

@@ -17,6 +17,7 @@ from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import Digits, Points
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
+from genjax.evaluation.drawing import draw_samples
 from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.judge import (
     Evaluator,
@@ -24,7 +25,6 @@ from genjax.evaluation.judge import (
     Judge,
     Subject,
     default_split,
-    draw_samples,
     evaluate_split,
     judge,
     make_model,

@@ -9,8 +9,8 @@ import pytest
 from genjax import parallel
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
+from genjax.evaluation.drawing import CHUNK
 from genjax.evaluation.images.reward_of_images import RewardOfImages
-from genjax.evaluation.judge import CHUNK
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.image_rewards import mirror_symmetry, score_images

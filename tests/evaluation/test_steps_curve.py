@@ -145,7 +145,7 @@ def test_what_has_no_steps_or_no_images_is_refused_before_the_first_step():
 
 def test_bad_numbers_are_refused(on):
     for wrong in ((), (0, 1), (4, 2), (2, 2)):
-        with pytest.raises(UserError, match="StepsCurve.steps must be rising"):
+        with pytest.raises(UserError, match="steps must be increasing"):
             StepsCurve(wrong)
     with pytest.raises(UserError, match="kernel_subset = 500 images, but samples of 499"):
         StepsCurve(samples=499)

@@ -273,12 +273,12 @@ def test_an_encoder_begins_with_the_backbone_of_a_classifier(tmp_path):
 
 
 def test_what_does_not_fit_is_refused(state):
-    with pytest.raises(UserError, match="attends to an image, which a Bigram does not"):
+    with pytest.raises(UserError, match="must be a Transformer in a captioner"):
         replace(SMALL, net=Bigram(T))
     for family, spec, words in (
         (SMALL, replace(SPEC, image=None), "have only tokens"),
         (SMALL, replace(SPEC, packed=True), "one caption per row"),
-        (SMALL, replace(SPEC, shape=(T + 2,)), "make 9 predictions, more than the context of 8"),
+        (SMALL, replace(SPEC, shape=(T + 2,)), "have 9 predictions, got 8"),
         (SMALL, replace(SPEC, image=(9, 8, 3)), "patches of 4 do not divide an image of 9x8"),
         (
             SMALL,

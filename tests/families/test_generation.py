@@ -24,7 +24,7 @@ from genjax.data.text.splits import ByCharacters
 from genjax.data.text.streaming import decode_settled
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.evaluation.judge import CHUNK
+from genjax.evaluation.drawing import CHUNK
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive import generation
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -314,8 +314,8 @@ def test_what_cannot_be_drawn_is_refused():
         ({"draft_tokens": 0}, "draft_tokens must be from 1 to 10000"),
         ({"length_penalty": -1.0}, "length_penalty"),
         ({"stop": ("a", "")}, "at least one character"),
-        ({"prompt": "a", "prompts": ("b",)}, "not both"),
-        ({"prompts": ("b",), "tokens": (1,)}, "not both"),
+        ({"prompt": "a", "prompts": ("b",)}, "exclude one another"),
+        ({"prompts": ("b",), "tokens": (1,)}, "exclude one another"),
         ({"beams": 2, "temperature": 0.5}, "takes temperature=1.0, not 0.5"),
         ({"beams": 2, "top_k": 5}, "takes top_k=None"),
         ({"beams": 2, "draft": "runs/a"}, "takes draft=None"),
@@ -336,7 +336,7 @@ def test_what_cannot_be_drawn_is_refused():
         ),
         (
             Decoding(prompts=("a", "abcabcabc")),
-            "the prompt is of 9 tokens, more than the context of 8",
+            "the prompt must have <= 8 tokens .context., got 9",
         ),
         (Decoding(draft="nowhere"), "sampler.draft needs the run nowhere, which is not there"),
     ):
@@ -439,7 +439,7 @@ def test_the_command_line_prompts_streams_and_drafts(folder, capsys):
     for options, words in (
         (("--sampler.draft", str(folder / "bytes")), "the draft .*bytes has another codec"),
         (("--prompt", "to be, or"), "U\\+002C.* of the prompt is not in the vocabulary"),
-        (("--prompt", "to be or not to be"), "is of 18 tokens, more than the context of 16"),
+        (("--prompt", "to be or not to be"), "must have <= 16 tokens (context), got 18"),
         (("--stream", "--sampler.draft", str(folder / "small")), "leave beams and draft out"),
     ):
         code, out, err = drawn(*options)

@@ -187,7 +187,7 @@ def test_it_trains_on_eight_devices(bases, standing, devices, tmp_path):
 @pytest.mark.parametrize(
     ("family", "spec", "words"),
     [
-        (GRID, None, "is a Diffusion; latents are those of a VAE or VQVAE"),
+        (GRID, None, "must be a run of a VAE or VQVAE"),
         (replace(FLAT, conditional=True), None, "must not be conditional"),
         (
             FLAT,

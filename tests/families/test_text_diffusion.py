@@ -186,7 +186,7 @@ def test_the_density_is_that_of_the_unconditional_model(state):
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"text": None, "sampler": Denoising(prompt="a disc")}, "needs a model of text"),
+        ({"text": None, "sampler": Denoising(prompt="a disc")}, "needs a text-conditional model"),
         ({"text": None, "sampler": Denoising(guidance_scale=2.0)}, "family.text"),
         (
             {"drop_label": 0.0, "sampler": Denoising(guidance_scale=2.0, prompt="a disc")},
@@ -204,7 +204,7 @@ def test_what_does_not_fit_is_refused_when_it_is_written_down(fields, words):
 
 def test_what_does_not_fit_the_data_is_refused(state):
     for condition, words in ((None, "no condition"), (7, "a condition of 7")):
-        with pytest.raises(UserError, match=f"embeds in 6 numbers, but the data have {words}"):
+        with pytest.raises(UserError, match=f"it has 6 numbers, but the data have {words}"):
             FAMILY.init(KEY, batch_of(1), replace(SPEC, condition=condition))
     with pytest.raises(UserError, match="no condition"):
         FAMILY.evaluate(

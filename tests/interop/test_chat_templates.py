@@ -326,7 +326,7 @@ def test_a_template_of_roles_is_written_as_one_in_jinja(file, tmp_path):
             )["params"],
         )
         huggingface.save(
-            Pretrained(net, params, codec, template=chat_templates.written(chat)), folder
+            Pretrained(net, params, codec, template=chat_templates.to_jinja(chat)), folder
         )
         tokenizer = peer(folder)
         for spoken in (

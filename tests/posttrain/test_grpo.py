@@ -393,7 +393,7 @@ def test_a_reward_that_fails_names_the_sample(reward, words):
 
 def test_what_does_not_fit_is_refused():
     for settings, words in (
-        ({"reward": None}, "reward is a function of prompts and responses, not None"),
+        ({"reward": None}, "reward must be a function of prompts and responses, got None"),
         ({"group": 1}, "group must be at least 2"),
         ({"minibatches": 0}, "minibatches must be at least 1"),
         ({"clip": 0.0}, "clip must be above 0"),
@@ -401,14 +401,14 @@ def test_what_does_not_fit_is_refused():
         ({"kl_alarm": 0.0}, "kl_alarm must be above 0"),
         ({"kl": -1.0}, "kl must be at least 0"),
         ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
-        ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
+        ({"new_tokens": 14}, "must be <= 17 .context of .*, got 18"),
     ):
         with pytest.raises(UserError, match=words):
             family_of(**settings)
     with pytest.raises(UserError, match="the run runs/mlm is of a MaskedLM"):
         GRPO("base", by_letters).resolve({BASE: Trained("runs/mlm", MaskedLM(), SPEC)}, SPEC)
     base = Trained("base", BASE_FAMILY, dataclasses.replace(SPEC, vocabulary=9))
-    with pytest.raises(UserError, match="knows 9 tokens, but the data have 6"):
+    with pytest.raises(UserError, match="must have the 6 tokens of the data, got 9"):
         GRPO("base", by_letters, new_tokens=N).resolve({BASE: base}, SPEC)
     with pytest.raises(UserError, match="GRPO answers prompts"):
         GRPO("base", by_letters).resolve({BASE: base}, dataclasses.replace(SPEC, prefixed=False))

@@ -432,7 +432,7 @@ def test_a_reward_that_fails_names_the_sample(reward, words):
 
 def test_what_does_not_fit_is_refused():
     for settings, words in (
-        ({"reward": None}, "reward is a function"),
+        ({"reward": None}, "reward must be a function"),
         ({"method": "ppo"}, "method must be one of 'weighted', 'dpo'"),
         ({"samples": 1}, "samples must be at least 2"),
         ({"steps": 1}, "steps must be at least 2"),
@@ -459,7 +459,7 @@ def test_what_does_not_fit_is_refused():
             BASE_FAMILY,
             SPEC,
             dataclasses.replace(SPEC, classes=5),
-            "base knows 3 labels, but the data have 5",
+            "must have the 5 labels of the data, but .* has 3",
         ),
         (Diffusion(NET, text=HashedText(8)), told, told, "base reads text"),
         (

@@ -21,8 +21,10 @@ from genjax.store.records import Feedback, Payload, Record, Response, SourceKind
 from genjax.store.rows import load, split
 from genjax.store.store import Store
 
-POSITION = "position"  # in the metadata of a preference: where the chosen response was shown
+# In the metadata of a preference: where the chosen response was shown, or which response was where.
+POSITION, LEFT, RIGHT = "position", "left", "right"
 FIRST, SECOND = "first", "second"
+TIE = "tie"  # the label of who prefers neither
 Z = 1.96  # standard deviations on either side of an interval of 95 %
 Value = str | float
 Ratings = Mapping[str, Mapping[str, Value]]  # of each rater, by rater, of each record
@@ -57,10 +59,19 @@ def read_vote(judged: Feedback) -> Vote | None:
     """Return the vote of a preference; None of other feedback, or where it no longer counts."""
     if judged.against is None or not judged.valid:
         return None
-    position = judged.metadata.get(POSITION)
     rater = judged.user or judged.source_id or judged.source_kind
-    known = position if position in (FIRST, SECOND) else None
-    return Vote(rater, judged.source_kind, judged.target, judged.against, known)
+    place = _find_position(judged)
+    return Vote(rater, judged.source_kind, judged.target, judged.against, place)
+
+
+def _find_position(judged: Feedback) -> str | None:
+    position = judged.metadata.get(POSITION)
+    if position in (FIRST, SECOND):
+        return str(position)
+    for side, place in ((LEFT, FIRST), (RIGHT, SECOND)):
+        if judged.metadata.get(side) == judged.target:
+            return place
+    return None
 
 
 def decide(votes: Sequence[Vote]) -> tuple[str, str] | None:
@@ -201,11 +212,11 @@ def describe_store(
         rater = one.user or one.source_id or one.source_kind
         if (vote := read_vote(one)) is not None:
             votes.append(vote)
-        elif one.label is not None:
+        elif one.label is not None and one.label != TIE:
             ratings.setdefault(f"label {one.name}", {}).setdefault(rater, {})[one.target] = (
                 one.label
             )
-        elif one.value is not None:
+        elif one.value is not None and one.label != TIE:
             ratings.setdefault(f"score {one.name}", {}).setdefault(rater, {})[one.target] = (
                 one.value
             )

@@ -145,7 +145,7 @@ class Classifier:
             return [], np.zeros((0, len(self.names)))
         said = tuple((one.id, _text(one)) for one in there)
         with tempfile.TemporaryDirectory(prefix="genjax_store_") as folder:
-            layout = Documents(int(self.run.spec.shape[0]))
+            layout = Documents(int(self.run.spec.shape[0]) - 1)
             texts = {"train": StoredTexts("texts of the store", said)}
             rows: Component = text_dataset(texts, codec, layout, folder).splits["train"]
             found = np.zeros((len(there), len(self.names)))

@@ -76,7 +76,7 @@ def read_snapshot(path: epath.Path) -> Snapshot:
             found["raters"],
             tuple(found["remarks"]),
         )
-        whole = made.fingerprint == _hash(made.rows, made.inputs)
+        whole = made.fingerprint == hash_rows(made.rows, made.inputs)
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole:
@@ -114,14 +114,14 @@ def take_snapshot(url: str, form: Form, filter: str, origin: Wanted) -> Snapshot
                 f"filter of store {store.place} passes no {kind} ({asked}){why}", "filter"
             )
         inputs = {
-            f"{one.__class__.__name__.lower()} {one.id}": _hash_record(one)
+            f"{one.__class__.__name__.lower()} {one.id}": hash_record(one)
             for row in chosen
             for one in row.used
         }
         raters = _count_raters(chosen)
         values = tuple(row.value for row in chosen)
         records = tuple(tuple(dict.fromkeys(one.id for one in row.used)) for row in chosen)
-        print_ = _hash(values, inputs)
+        print_ = hash_rows(values, inputs)
         return Snapshot(store.place, print_, values, records, inputs, raters, tuple(remarks))
 
 
@@ -188,12 +188,14 @@ def _count_raters(rows: Sequence[Row]) -> dict[str, int]:
     return found
 
 
-def _hash_record(record: Record) -> str:
+def hash_record(record: Record) -> str:
+    """The hash of all that a record holds."""
     text = json.dumps(write_plain(record), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _hash(rows: Sequence[Mapping[str, Json]], inputs: Mapping[str, str]) -> str:
+def hash_rows(rows: Sequence[Mapping[str, Json]], inputs: Mapping[str, str]) -> str:
+    """The fingerprint of rows and of the hashes of their records."""
     text = json.dumps([list(rows), dict(inputs)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
