@@ -127,19 +127,19 @@ def capture(screen: Screen, folder: Path) -> dict[str, str]:
 
 
 def is_half_way(frame: str) -> bool:
-    """Whether the bar stands in the middle, with an evaluation above it."""
+    """Return whether the bar stands in the middle, with an evaluation above it."""
     done = re.search(r"step (\d+)/40", frame.strip().splitlines()[-1] if frame.strip() else "")
     return done is not None and 20 <= int(done[1]) < 40 and "held out" in frame
 
 
 def command_of(screen: Screen) -> list[str]:
-    """The command that trains."""
+    """Return the command that trains."""
     program = [sys.executable, "-m", "genjax", "train"]
     return [*program, screen.config, *shlex.split(screen.options)]
 
 
 def open_folder(folder: Path, place: str) -> Path:
-    """The folder in which the runs of a place are made."""
+    """Return the folder in which the runs of a place are made."""
     (folder / place).mkdir(exist_ok=True)
     return folder / place
 
@@ -180,7 +180,7 @@ def train_on_terminal(screen: Screen, folder: Path) -> list[str]:
 
 
 def tidy(frame: str) -> str:
-    """A picture of a terminal without what does not belong to the command."""
+    """Return a picture of a terminal without what does not belong to the command."""
     lines = [line.rstrip() for line in frame.splitlines() if line.strip() != DONE]
     return "\n".join(lines).strip("\n") + "\n"
 
@@ -195,7 +195,7 @@ def train_in_pipe(screen: Screen, folder: Path) -> str:
 
 
 def train_in_notebook(screen: Screen, folder: Path) -> nbformat.NotebookNode:
-    """A cell that trains, with its outputs."""
+    """Return a cell that trains, with its outputs."""
     changes = {  # the options are those of `train`
         key.removeprefix("--"): int(value)
         for key, value in re.findall(r"(--[\w.]+) (\d+)", screen.options)
@@ -215,7 +215,7 @@ def train_in_notebook(screen: Screen, folder: Path) -> nbformat.NotebookNode:
 
 
 def read_output(output: Mapping[str, object]) -> str:
-    """The text of an output."""
+    """Return the text of an output."""
     data = output.get("data", {})
     assert isinstance(data, Mapping)
     picture = "[a picture]" if "image/png" in data else ""
@@ -223,7 +223,7 @@ def read_output(output: Mapping[str, object]) -> str:
 
 
 def write_page(captures: Mapping[Screen, str]) -> str:
-    """The page, with the end of each terminal."""
+    """Return the page, with the end of each terminal."""
     parts = [INTRODUCTION]
     for screen, text in captures.items():
         block = "\n".join(text.rstrip().splitlines()[-MOST:])
@@ -232,13 +232,13 @@ def write_page(captures: Mapping[Screen, str]) -> str:
 
 
 def draw_terminal(text: str) -> str:
-    """A terminal as HTML."""
+    """Return a terminal as HTML."""
     lines = html.escape(text.rstrip("\n"))
     return f'<pre style="{STYLE};background:#16181d;color:#e6e6e6;margin-bottom:8px">{lines}</pre>'
 
 
 def draw_cell(cell: nbformat.NotebookNode) -> str:
-    """A cell and its outputs as HTML."""
+    """Return a cell and its outputs as HTML."""
     parts = [f'<pre style="{STYLE};background:#f3f4f6">{html.escape(cell.source)}</pre>']
     for output in cell.outputs:
         picture = output.get("data", {}).get("image/png")

@@ -133,7 +133,7 @@ def test_bad_pictures_are_refused(data, tmp_path):
             "must have 16x16 pixels, got 18x18: resize it",
         ),
         (inline(b"no picture"), "inline picture is not a complete image"),
-        (inline(b"") + "?", "written out cannot be read"),
+        (inline(b"") + "?", "inline picture cannot be read"),
         (
             "data:image/png;base64," + base64.b64encode(png_bytes(render(SCENE, 12))).decode(),
             "got 12x12",

@@ -177,7 +177,7 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path):
         reading.plan_reading([Csv(("*.csv",), root, ("mor",))])
     with pytest.raises(UserError, match="readers must not be empty"):
         reading.plan_reading([])
-    with pytest.raises(UserError, match="there is no encoding 'utf-9'"):
+    with pytest.raises(UserError, match="encodings must be .*, got 'utf-9'"):
         Texts(("*",), root, encodings=("utf-9",))
     (tmp_path / "id.csv").write_text("id,more\n")
     with pytest.raises(UserError, match="must not be called id"):
