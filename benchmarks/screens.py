@@ -3,8 +3,9 @@
     python -m benchmarks.screens            # writes docs/screens.md, screen.png and notebook.png
     python -m benchmarks.screens --out elsewhere --only vae_digits
 
-The runs are tiny and go to a temporary folder, which is also where all captures lie that the page
-does not show. It takes tmux for the terminal and Chromium for the pictures.
+The runs are tiny and go to a temporary folder, or to that of `--keep`, which is also where all
+captures lie that the page does not show. It takes tmux for the terminal and Chromium for the
+pictures.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT = 80, 40  # of the terminal, in characters
 PATIENCE = 600  # seconds for a run
 MOST = 25  # lines of a capture on the page
+PLACES = ("half-way", "terminal", "pipe", "notebook")
 DONE = "the command has ended"
 STYLE = "margin:0;padding:14px;font:14px/19px 'DejaVu Sans Mono',monospace;white-space:pre-wrap"
 INTRODUCTION = f"""\
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of the page")
     parser.add_argument("--only", help="one config, of which all captures are printed")
-    parser.add_argument("--keep", type=Path, help="folder of the runs and captures")
+    parser.add_argument("--keep", type=Path, help="folder of the captures; what is there stays")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).resolve()
@@ -95,10 +97,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         page = write_page({screen: found["terminal"] for screen, found in captures.items()})
         (options.out / "screens.md").write_text(page, encoding="utf-8")
-        vae, classifier = captures[SCREENS[0]], captures[SCREENS[4]]
+        gan, classifier = captures[SCREENS[1]], captures[SCREENS[4]]
         take_picture(
             options.out / "screen.png",
-            draw_terminal(vae["half-way"]) + draw_terminal(classifier["terminal"]),
+            draw_terminal(gan["half-way"]) + draw_terminal(classifier["terminal"]),
         )
         shutil.copy(folder / "vae_digits.png", options.out / "notebook.png")
     return 0
@@ -107,6 +109,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def capture(screen: Screen, folder: Path) -> dict[str, str]:
     """What a run shows in each place, by its name; each is written to the folder, too."""
     name = screen.config
+    texts = {place: folder / f"{name} {place}.txt" for place in PLACES}
+    if all(path.exists() for path in texts.values()):
+        return {place: path.read_text(encoding="utf-8") for place, path in texts.items()}
     frames = train_on_terminal(screen, folder)
     found = {
         "half-way": next((frame for frame in frames if is_half_way(frame)), frames[-1]),
@@ -115,9 +120,9 @@ def capture(screen: Screen, folder: Path) -> dict[str, str]:
     }
     cell = train_in_notebook(screen, folder)
     found["notebook"] = "\n".join(output for output in map(read_output, cell.outputs) if output)
-    for place, text in found.items():
-        (folder / f"{name} {place}.txt").write_text(text, encoding="utf-8")
     take_picture(folder / f"{name}.png", draw_cell(cell))
+    for place, text in found.items():
+        texts[place].write_text(text, encoding="utf-8")
     return found
 
 
