@@ -347,7 +347,7 @@ class TextEngine:
             drawn = np.zeros(size, np.int32)
             drawn[: len(group)] = [len(one.row.tokens) for one in group]
             seen = self._slots.seen[np.minimum(slots, len(self._rows) - 1)]
-            before = before._replace(drawn=drawn, seen=seen)
+            before = before._replace(drawn=jax.device_put(drawn), seen=seen)
         return before
 
     def _options(self, rows: Sequence[Row], size: int) -> RowOptions:

@@ -192,9 +192,9 @@ class Programs:
         )
         cache = self._reader(params).new_cache(rows, self.context)
         seen = np.zeros((rows, self.vocabulary), bool)
-        return jax.tree.map(
-            jnp.asarray, Slots(cache, number, number, number, zeros > 0, seen, options)
-        )
+        last, drawn, held, free = map(jnp.asarray, (number, number, number, zeros > 0))
+        options = jax.tree.map(jnp.asarray, options)
+        return Slots(cache, last, drawn, held, free, jnp.asarray(seen), options)
 
     def _read(
         self,

@@ -7,6 +7,7 @@ import asyncio
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from genjax.checks import Component
 from genjax.data.audio.signals import wav_bytes
 from genjax.serve.answering import unless_gone
 from genjax.serve.samples import draw, read_sampler
@@ -24,12 +25,13 @@ def make_router(service: Service) -> APIRouter:
         async with service.models.use(request.model) as model:
             model.require("audio")
             service.check_queue(1)
+            codec: Component = model.run.codec
             sampler = read_sampler(model.run, request.input, "input")
             seed = service.choose_seed(request.seed)
 
             def job() -> bytes:
-                (signal,) = model.run.codec.decode(draw(model, sampler, seed, 1, "input"))
-                return wav_bytes(signal, model.run.codec.rate)
+                (signal,) = codec.decode(draw(model, sampler, seed, 1, "input"))
+                return wav_bytes(signal, codec.rate)
 
             async def answer() -> Response:
                 sound = await asyncio.wrap_future(service.device.submit(job))

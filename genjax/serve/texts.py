@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genjax.checks import Component
-from genjax.data.chat.template import ChatCodec, ChatTemplate, Turn
+from genjax.data.chat.template import ChatCodec, ChatTemplate, Template, Turn
 from genjax.data.text.streaming import decode_settled
 from genjax.errors import UserError
 from genjax.families.autoregressive.request import Decoding
@@ -41,13 +41,13 @@ class Piece(NamedTuple):
     """What is new of a text.
 
     Attributes:
-      index: of the text.
+      number: of the text.
       text: that follows what was said before.
       tokens: of it; [] unless they are wanted.
       finish: why it ended; None if it continues.
     """
 
-    index: int
+    number: int
     text: str
     tokens: list[Spelled]
     finish: Finish | None
@@ -162,8 +162,8 @@ def read_options(
         )
     named = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     given = {name: getattr(request, name) for name in named}
-    changes = {name: value for name, value in given.items() if value is not None}
-    plain = {"prompt": "", "prompts": (), "tokens": (), "beams": 1, "draft": None}
+    changes: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
+    plain: dict[str, Any] = {"prompt": "", "prompts": (), "tokens": (), "beams": 1, "draft": None}
     stop = request.stops if request.stop is not None else own.stop
     decoding = dataclasses.replace(own, **plain, **changes, steps=most, stop=stop)
     options = Options(
@@ -207,9 +207,10 @@ def encode_chat(run: Run, turns: Sequence[tuple[str, str]]) -> np.ndarray:
       ApiError: the template has no form for them, they cannot be encoded, or are longer than the
         context.
     """
-    codec, template = run.codec, LINES
+    codec: Component = run.codec
+    template: Template = LINES
     if isinstance(codec, ChatCodec):
-        codec, template = codec.tokens, codec.template  # type: ignore[assignment]
+        codec, template = codec.tokens, codec.template
     said = tuple(Turn(role, text) for role, text in turns)
     try:
         ids = template.prompt_tokens(codec, said)
