@@ -15,7 +15,7 @@ def test_what_is_voted_on_the_page_is_learned(tmp_path):
     assert found["votes"] == 200
     # It was 0.86 with 500 samples, 95 % from 0.83 to 0.89.
     assert found["win_rate"] >= 0.8
-    with open_store(tmp_path / "circle.db") as store:
+    with open_store(str(tmp_path / "circle.db")) as store:
         votes = list(store.select("name=preference value=1", kind="feedback", origin="any"))
         assert len(votes) == 200
         assert {vote.source_kind for vote in votes} == {"HUMAN"}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 
@@ -26,8 +29,15 @@ from genjax.serve.pages.routes import make_pages
 from genjax.serve.schemas import ChatRequest
 from genjax.serve.schemas import Message as Turn
 from genjax.serve.service import Service
+from genjax.store.index.follow import count_behind
+from genjax.store.index.index import Index
 from genjax.store.opening import open_store
 from genjax.store.runs import note_run
+from genjax.store.searching import Outbox, follow
+from genjax.store.store import Store
+
+EVERY = 5.0  # seconds between two looks for what the index lacks
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -61,9 +71,36 @@ def open_pages(service: Service, place: str, tokens: str | None, stack: ExitStac
         note_run(store, run_dir)  # so that what a run answers on a page leads to it
     library = open_library(store)
     stack.callback(library.close)
+    stack.enter_context(keep_following(store, library.index))
     chat = ServedChat(service)
     pages = Pages(store, known, library.index, chat, ServedAnswers(library, chat))
     return OpenedPages(make_pages(pages), typed)
+
+
+@contextlib.contextmanager
+def keep_following(store: Store, index: Index, every: float = EVERY) -> Iterator[None]:
+    """Let an index follow its store in a thread, until the block ends.
+
+    Args:
+      every: seconds between two looks for changes.
+    """
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(every):
+            try:
+                if count_behind(index, Outbox(store)):
+                    follow(store, index)
+            except Exception:  # such as a maintenance at the same time: the next look tries again
+                log.exception("the index does not follow the store")
+
+    thread = threading.Thread(target=run, name="index", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @dataclass(frozen=True)
