@@ -154,7 +154,7 @@ def test_what_cannot_be_asked_for_labels_is_refused_before_the_first_step():
         evaluator.check(
             CONDITIONAL, images, {RUN: dataclasses.replace(eyes(10), family=CONDITIONAL)}
         )
-    with pytest.raises(UserError, match="sample of each of 10 labels at least, not 9"):
+    with pytest.raises(UserError, match="samples must be >= 10 .labels., got 9"):
         LabelAgreement(RUN, 9).check(CONDITIONAL, images, {})
     with pytest.raises(UserError, match="samples must be at least 1"):
         LabelAgreement(RUN, 0)

@@ -306,7 +306,7 @@ def test_what_bias_cannot_judge_is_refused_before_the_first_step():
         Bias(RUN).check(Classifier(MLPBackbone((4,))), images, ten)
     with pytest.raises(UserError, match="image classifier, but runs/eyes is none"):
         Bias(RUN).check(family, images, {RUN: dataclasses.replace(eyes(10), family=family)})
-    with pytest.raises(UserError, match="at least 2 classes; runs/eyes has 1"):
+    with pytest.raises(UserError, match="at least 2 classes, but runs/eyes has 1"):
         Bias(RUN).check(family, images, {RUN: eyes(1)})
     with pytest.raises(
         UserError, match="samples must be >= 71 to detect that a label of 10 is missing, got 70"

@@ -130,7 +130,7 @@ def test_families_and_data_without_pairs_are_refused():
     with pytest.raises(UserError, match="scores pairs of responses, got a Toy"):
         PreferenceQuality().check(toy.Toy(), SPEC, {})
     points = Spec("points", (2,), np.zeros(2, np.float32))
-    with pytest.raises(UserError, match="needs pairs of responses, but the data are of points"):
+    with pytest.raises(UserError, match="needs pairs of responses, but the data are points"):
         PreferenceQuality().check(Lengths(), points, {})
     with pytest.raises(UserError, match="bins must be at least 2"):
         PreferenceQuality(bins=1)

@@ -528,5 +528,5 @@ def test_what_does_not_fit_is_refused():
         with pytest.raises(UserError, match=words):
             SMALL.sample(state, KEY, 1, options)
     for both in ({"prompt": "a", "tokens": (1,)}, {"source": "a", "source_tokens": (1,)}):
-        with pytest.raises(UserError, match="not both"):
+        with pytest.raises(UserError, match="exclude one another"):
             Decoding(**both)

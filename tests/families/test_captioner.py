@@ -283,7 +283,7 @@ def test_what_does_not_fit_is_refused(state):
         (
             SMALL,
             Spec("image", (8, 8, 3), np.zeros((8, 8, 3), np.float32)),
-            "is of tokens, but the data are of image",
+            "needs tokens, but the data are image",
         ),
         (replace(SMALL, sampler=CaptionDecoding()), SPEC, "needed for samples"),
     ):

@@ -342,7 +342,7 @@ def test_what_does_not_fit_is_refused():
             SPEC,
             "tokens of the data, got 9",
         ),
-        (base, BASE_SPEC, "DPO needs pairs of responses, but the data are of tokens"),
+        (base, BASE_SPEC, "DPO needs pairs of responses, but the data are tokens"),
         (
             base,
             dataclasses.replace(SPEC, shape=(T + 1,)),
