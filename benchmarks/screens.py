@@ -38,12 +38,13 @@ INTRODUCTION = f"""\
 # Screens
 
 `python -m benchmarks.screens` writes this page. It trains six families with tiny configs, so the
-numbers say nothing of the models. Each block is what stands on a terminal of {WIDTH} columns at the
-end; while a run trains, the last line is a bar that is redrawn.
+numbers say nothing of the models; the commands are shown without their options for shorter
+intervals. Each block is what stands on a terminal of {WIDTH} columns at the end; while a run
+trains, the last line is a bar that is redrawn.
 
 ![A terminal: the bar of a run, and lines of its evaluations above it](screen.png)
 
-*A run half-way, and `train classifier_digits` at its end.*
+*`train gan_digits` half-way, and `train classifier_digits` at its end.*
 
 ![A notebook: one line that is updated, with the newest samples below it](notebook.png)
 
@@ -226,7 +227,8 @@ def write_page(captures: Mapping[Screen, str]) -> str:
     """Return the page, with the end of each terminal."""
     parts = [INTRODUCTION]
     for screen, text in captures.items():
-        block = "\n".join(text.rstrip().splitlines()[-MOST:])
+        first, *rest = text.rstrip().splitlines()
+        block = "\n".join([first, *rest[1 - MOST :]])
         parts.append(f"## {screen.family}\n\n```text\n{block}\n```\n")
     return "\n".join(parts)
 

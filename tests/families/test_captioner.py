@@ -279,7 +279,7 @@ def test_what_does_not_fit_is_refused(state):
         (SMALL, replace(SPEC, image=None), "have only tokens"),
         (SMALL, replace(SPEC, packed=True), "one caption per row"),
         (SMALL, replace(SPEC, shape=(T + 2,)), "have 9 predictions, got 8"),
-        (SMALL, replace(SPEC, image=(9, 8, 3)), "patches of 4 do not divide an image of 9x8"),
+        (SMALL, replace(SPEC, image=(9, 8, 3)), "side must divide the image size 9x8, got 4"),
         (
             SMALL,
             Spec("image", (8, 8, 3), np.zeros((8, 8, 3), np.float32)),

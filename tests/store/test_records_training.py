@@ -117,6 +117,7 @@ def test_the_place_is_read_as_the_page_writes_it():
     assert read_vote(vote("x", "y", "ann")).position is None
     assert read_vote(vote("x", None, "ann", label="tie")) is None
     assert read_vote(vote("x", "y", "ann", valid=False)) is None
+    assert read_vote(vote("x", "x", "ann")) is None
 
 
 def test_people_come_before_models_and_the_most_decide():

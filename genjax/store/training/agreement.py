@@ -60,11 +60,11 @@ class Vote:
 
 def read_vote(judged: Feedback) -> Vote | None:
     """Return the vote of a preference; None for other feedback or one that no longer counts."""
-    if judged.against is None or not judged.valid:
+    if judged.against in (None, judged.target) or not judged.valid:
         return None
     rater = judged.user or judged.source_id or judged.source_kind
     place = _find_position(judged)
-    return Vote(rater, judged.source_kind, judged.target, judged.against, place)
+    return Vote(rater, judged.source_kind, judged.target, str(judged.against), place)
 
 
 def _find_position(judged: Feedback) -> str | None:
@@ -179,7 +179,7 @@ def describe_ratings(name: str, ratings: Ratings) -> str:
         return f"agreement on {name}: no record has two raters"
     on = f"{len(ratings)} raters, {len(shared):,} records of two or more"
     values = [value for of_rater in ratings.values() for value in of_rater.values()]
-    words = all(isinstance(value, str | bool) for value in values)
+    words = any(isinstance(value, str | bool) for value in values)
     if words and len(ratings) == 2:
         one, other = ratings.values()
         found, what = cohen_kappa([one[r] for r in shared], [other[r] for r in shared]), "kappa"
