@@ -39,7 +39,7 @@ RATE, CLIP, VALUE_CLIP, KL, GAMMA, LAMBDA = 1e-4, 0.2, 0.2, 0.05, 1.0, 0.95
 
 
 def character(token: int) -> str:
-    """Return a text of tokens has one for each."""
+    """Return the character that stands for a token."""
     return chr(0x4E00 + token)
 
 

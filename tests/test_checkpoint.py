@@ -1,4 +1,4 @@
-"""Checkpoints: what is kept, what survives, and what a damaged one does."""
+"""Checkpoints: which are kept, what survives a crash, and how a damaged one is handled."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Collapse is announced where it happens, and only there: each kind is made on purpose."""
+"""Collapse is reported when it happens, and only then: each kind is caused on purpose."""
 
 import dataclasses
 

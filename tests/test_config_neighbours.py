@@ -1,4 +1,4 @@
-"""A config imports modules beside it; its run keeps them, and stands alone with them."""
+"""A config imports modules beside it, and its run keeps copies and needs nothing else."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""Pairs of least distance are just that, and noise is what its name says."""
+"""Pairing finds the least total distance, and noise has its named distribution."""
 
 import functools
 import itertools

@@ -1,4 +1,4 @@
-"""Refusals that say what would be accepted, in one line."""
+"""Errors say in one line what would be accepted."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""``genjax ask``: a question is answered from the documents of a store, with its sources."""
+"""``genjax ask``: answer a question from the documents of a store, and cite the sources."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from genjax.rag.generators import Generator
     from genjax.rag.library import Library
 
-SHOWN = 100  # characters of a source
+# The most characters of a source that are printed.
+SHOWN = 100
 
 
 @checks.frozen
@@ -26,28 +27,28 @@ class AskOptions:
     """Answer a question from the documents of a store.
 
     Attributes:
-      run: the run directory of a model that writes the answer; without it and ``url`` the answer
-        is the best sentence of the sources.
-      url: the base of a server that speaks as OpenAI's does, such as http://localhost:8000/v1,
-        instead; its key is read from GENJAX_API_KEY.
-      model: of the server; its first by default.
-      context: tokens of the server's prompt and answer together.
-      mode: of the search, by meaning, words or both.
-      k: sources at most.
-      threshold: of a source's score, from 0 to 1; below it nothing counts as found.
-      steps: relations that are followed from the entities that the question names.
-      filter: of the chunks, as "metadata.headings:Cats".
-      origin: of the chunks.
+      run: the run directory of a model that writes the answer; without ``run`` and ``url``, the
+        answer is the best sentence of the sources.
+      url: the base URL of an OpenAI-compatible server that writes the answer, such as
+        http://localhost:8000/v1; its key is read from GENJAX_API_KEY.
+      model: the server's model; its first by default.
+      context: the most tokens in the server's prompt and answer together.
+      mode: "vector" searches by meaning, "keyword" by words, "hybrid" by both.
+      k: the most sources.
+      threshold: the lowest score, from 0 to 1, at which a source counts as found.
+      steps: the number of relations to follow from the entities that the question names.
+      filter: a filter on the chunks, such as "metadata.headings:Cats".
+      origin: the origin of the chunks.
       rerank: the run of a reward model or masked language model, or the folder of a BERT, that
-        orders the sources again.
-      template: a file with the prompt, in which {question} and {sources} are filled in; a run
-        gets the bare sources and question by default.
+        reranks the sources.
+      template: a file with the prompt, in which {question} and {sources} are filled in; by
+        default a run gets only the sources and the question.
       index: the folder or URL of the index; beside a SQLite file by default.
-      encoder: of the index's vectors.
-      language: of question and documents, for the stems of words.
-      seed: of what is drawn.
-      user: who asks, for the history; who is logged in by default.
-      json: print all of it as one JSON object.
+      encoder: the encoder that makes the index's vectors.
+      language: the language of the question and documents, for the stems of words.
+      seed: the seed for sampling.
+      user: the name that the history records; the login name by default.
+      json: print the answer and its sources as one JSON object.
       keep: write the exchange to the store.
     """
 

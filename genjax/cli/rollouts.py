@@ -1,4 +1,4 @@
-"""Rollouts of PPO and GRPO as records of a store, written by a thread while the next are drawn."""
+"""Write the rollouts of PPO and GRPO to a store, in a thread, while training goes on."""
 
 from __future__ import annotations
 
@@ -26,16 +26,27 @@ from genjax.store.records import Run as RunRecord
 from genjax.store.runs import mend, name_record, note_run
 from genjax.store.store import Store
 
-WAITING = 16  # steps that may wait for the writer; then training waits for it
+# The most steps that may wait for the writer before training waits too.
+WAITING = 16
 
 
 class Step(NamedTuple):
-    """What a step drew: its number, and arrays that may still be on the device."""
+    """The rollouts of one step. The arrays may still be on the device.
+
+    Attributes:
+      number: the number of the step.
+      tokens: prompts and responses, of shape (rows, tokens).
+      real: whether each token is real, not padding.
+      wide: the number of tokens in a response, the last of each row.
+      reward: the reward of each row.
+      kl: the KL divergence of each row.
+      weight: the weight of each row; rows of weight 0 are not kept.
+    """
 
     number: int
     tokens: np.ndarray
     real: np.ndarray
-    wide: int  # tokens of a response
+    wide: int
     reward: np.ndarray
     kl: np.ndarray
     weight: np.ndarray
@@ -43,10 +54,10 @@ class Step(NamedTuple):
 
 @contextlib.contextmanager
 def keep_rollouts(place: str, experiment: Experiment) -> Iterator[Rollouts]:
-    """Open a store, made where it is missing, for what training draws.
+    """Open a store, or create it, to keep the rollouts of training.
 
     Raises:
-      UserError: the family draws no responses, or the store cannot be opened.
+      UserError: the family samples no responses, or the store cannot be opened.
     """
     if not isinstance(experiment.family, PPO | GRPO):
         kind = type(experiment.family).__name__
@@ -60,10 +71,10 @@ def keep_rollouts(place: str, experiment: Experiment) -> Iterator[Rollouts]:
 
 
 class Rollouts:
-    """What a run draws while it trains. A store that fails costs its records, not the run.
+    """The rollouts of a run in training. If the store fails, the run continues without it.
 
-    The id of a response follows from the run, the step and the row, so that steps which are taken
-    again after a resume are there once.
+    The id of a response is derived from the run, the step and the row, so steps repeated after a
+    resume are stored once.
     """
 
     def __init__(self, store: Store, experiment: Experiment) -> None:
@@ -75,23 +86,23 @@ class Rollouts:
         self._lost = 0
 
     def begin(self, setup: Setup) -> None:
-        """Note the run, which has been described, and start the writer."""
+        """Start the writer, once the run directory describes the run."""
         self._setup = setup
         self._thread = threading.Thread(target=self._write_all, name="rollouts", daemon=True)
         self._thread.start()
 
     def take(self, step: int, batch: Batch) -> None:
-        """Take what was drawn at a step: a batch of ``experience`` of PPO or GRPO."""
+        """Queue the rollouts of a step: a batch of ``experience`` from PPO or GRPO."""
         wide = batch["response_mask"].shape[1]
         drawn, scored = batch["tokens"], batch["reward"]
         self._queue.put(Step(step, drawn, batch["real"], wide, scored, batch["kl"], batch["mask"]))
 
     def flush(self) -> None:
-        """Wait until all that was taken is written, as before a checkpoint."""
+        """Wait until all queued steps are written, as before a checkpoint."""
         self._queue.join()
 
     def close(self) -> None:
-        """Write what is left, and say what is missing."""
+        """Write the remaining steps and report any that are missing."""
         if self._thread is None:
             return
         self._queue.put(None)
@@ -126,7 +137,7 @@ class Rollouts:
         folder = self._setup.run_dir
         if self._run is None:
             self._run = note_run(self._store, folder)
-        # The run by its first start, so that a config with more steps is the same run.
+        # The first start names the run, so that a config with more steps is the same run.
         begun = next(iter(directory.starts(folder) or [{}])).get("started", "")
         records: list[Record] = []
         for step in steps:
@@ -173,7 +184,7 @@ class Rollouts:
                 )
 
     def _find_source(self) -> tuple[SourceKind, str]:
-        """Whether a model or a function rewards, and its name."""
+        """Return whether a model or a function gives the reward, and its name."""
         if isinstance(self._family, PPO) and self._family.reward_run is not None:
             return "MODEL", str(self._family.reward_run)
         reward = self._family.reward

@@ -1,4 +1,4 @@
-"""``genjax serve``: its options; what it needs is imported when it runs."""
+"""``genjax serve``. The server's packages are imported only when it runs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from genjax.serve.limits import Limits
 
 @checks.frozen
 class ServeOptions:
-    """Serve runs by an API as OpenAI's clients expect it.
+    """Serve runs with an API that OpenAI's clients understand.
 
     Attributes:
-      limits: of the server.
-      store: a store of records that every exchange is written to, and that the pages show, see
-        docs/store.md; it is made where it is missing.
-      pages: a file of who may log in to the pages: a role (reader or admin), a name and the
-        SHA-256 of a token in each line; by default an admin's token is printed that ends with the
-        server.
-      host: the address to listen at; 0.0.0.0 for all of this machine.
+      limits: the limits of the server.
+      store: a store that every exchange is written to and that the pages show, see
+        docs/store.md; it is created if it does not exist.
+      pages: a file of the users who may log in to the pages, with a role (reader or admin), a
+        name and the SHA-256 of a token in each line; by default an admin's token is printed
+        that is valid until the server stops.
+      host: the address to listen on; 0.0.0.0 for all addresses of this machine.
       port: the port; 0 for a free one.
-      token: a file of what clients must send as their api_key; none by default.
-      warm: load all runs, and compile what first requests need, before listening.
-      check: start, answer one request of health, and end.
+      token: a file with the key that clients must send as their api_key; none by default.
+      warm: load all runs and compile for the first requests before listening.
+      check: start, answer one health request and stop.
     """
 
     limits: Annotated[Limits, tyro.conf.arg(name="")] = Limits()

@@ -1,4 +1,4 @@
-"""One reader of CSV and TSV behind tables, texts and preparations: what was written is read
+"""One reader of CSV and TSV behind tables, texts and preparations: written files are read
 back, or told in a line.
 """
 

@@ -1,4 +1,4 @@
-"""Rows of tokens: every token is predicted once and from its own document, whatever the layout."""
+"""Rows of tokens: in every layout, each token is predicted once, from its own document."""
 
 import itertools
 

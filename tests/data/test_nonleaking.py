@@ -1,4 +1,4 @@
-"""Augmentation that the network is told of: what is told is what was done."""
+"""Augmentation as a condition: the network receives the augmentation that was applied."""
 
 import jax
 import jax.numpy as jnp

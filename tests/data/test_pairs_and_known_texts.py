@@ -1,4 +1,4 @@
-"""Sentence pairs, and the published text sets where they are at hand."""
+"""Sentence pairs, and the published text sets if they are available."""
 
 import gzip
 import os

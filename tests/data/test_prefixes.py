@@ -1,4 +1,4 @@
-"""Prefixes: what is given and what is predicted make up each document, wherever it is cut."""
+"""Prefixes: the given and the predicted part make up each document, wherever it is cut."""
 
 import numpy as np
 import pytest

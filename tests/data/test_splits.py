@@ -1,4 +1,4 @@
-"""Labels are checked where data enter: at once in memory, at the reading of what is read lazily."""
+"""Labels are checked as data enter: at once in memory, and on reading if they are lazy."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A table whose samples are known beforehand, for the tests of what judges tables."""
+"""A table with known samples, for the tests of the metrics for tables."""
 
 import jax
 import numpy as np

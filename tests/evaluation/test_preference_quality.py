@@ -1,4 +1,4 @@
-"""Preference quality against cases by hand, what it refuses, and every pair of a split once."""
+"""Preference quality matches cases by hand, refuses bad input, and uses each pair once."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Latent diffusion: what it borrows of another run, keeps, and gives back."""
+"""Latent diffusion: it uses another run's autoencoder, keeps a copy, and decodes with it."""
 
 import shutil
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A learned schedule that rises whatever its parameters are, between ends that are parameters."""
+"""A learned schedule always rises, between two ends that are parameters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LoRA: what is trained is the base model plus products of thin matrices, and nothing else."""
+"""LoRA: the trained model is the base model plus products of thin matrices, nothing else."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Raw files that are cut, packed otherwise, named oddly or not what their suffix says."""
+"""Raw files that are truncated, oddly named or packed, or that do not match their suffix."""
 
 import bz2
 import gzip

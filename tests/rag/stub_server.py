@@ -1,4 +1,4 @@
-"""A mock of a server that speaks as OpenAI's does: it answers what a test says, and remembers."""
+"""A mock of an OpenAI-compatible server that gives set answers and records its requests."""
 
 import contextlib
 import socket

@@ -1,4 +1,4 @@
-"""Questions are answered from a store: what is found, fitted, written, checked and kept."""
+"""Questions are answered from a store: retrieval, prompts, answers, checks and records."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Files come into a store in chunks: exact places, once, and what is damaged is refused."""
+"""Files are stored in chunks, once and with exact positions; damaged files are refused."""
 
 import io
 import itertools

@@ -1,4 +1,4 @@
-"""Guidance against its formula, and inpainting that gives back what is known."""
+"""Guidance matches its formula, and inpainting keeps the known pixels."""
 
 import jax
 import jax.numpy as jnp

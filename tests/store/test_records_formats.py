@@ -1,4 +1,4 @@
-"""Formats in and out: what comes back is what was there, and what is broken changes nothing."""
+"""Formats in and out: records survive a round trip, and broken files change nothing."""
 
 import gzip
 import json

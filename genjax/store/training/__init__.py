@@ -1,1 +1,1 @@
-"""Training sets out of a store, and what raters and classifiers say of its records."""
+"""Training sets from a store, agreement between raters, and labels by classifiers."""

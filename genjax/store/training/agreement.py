@@ -1,4 +1,4 @@
-"""Whether raters agree, and what else preferences follow: length, and the place on the screen.
+"""Measure whether raters agree, and whether preferences follow length or position.
 
 Cohen, "A coefficient of agreement for nominal scales", 1960; Krippendorff, "Computing
 Krippendorff's alpha-reliability", 2011.
@@ -24,22 +24,25 @@ from genjax.store.store import Store
 # In the metadata of a preference: where the chosen response was shown, or which response was where.
 POSITION, LEFT, RIGHT = "position", "left", "right"
 FIRST, SECOND = "first", "second"
-TIE = "tie"  # the label of who prefers neither
-Z = 1.96  # standard deviations on either side of an interval of 95 %
+# The label of a rater who prefers neither response.
+TIE = "tie"
+# A 95 % interval reaches this many standard deviations to either side.
+Z = 1.96
 Value = str | float
-Ratings = Mapping[str, Mapping[str, Value]]  # of each rater, by rater, of each record
+# The ratings of each rater, by rater and then by record.
+Ratings = Mapping[str, Mapping[str, Value]]
 
 
 @dataclass(frozen=True)
 class Vote:
-    """Which of two responses someone prefers.
+    """A rater's choice between two responses.
 
     Attributes:
-      rater: the user, or the function or run.
-      kind: of the rater.
-      chosen: the id of the better response.
-      rejected: that of the other.
-      position: where the chosen one was shown, "first" or "second"; None if that is not known.
+      rater: the user, function or run.
+      kind: the kind of rater.
+      chosen: the id of the preferred response.
+      rejected: the id of the other response.
+      position: where the chosen response was shown, "first" or "second"; None if unknown.
     """
 
     rater: str
@@ -50,13 +53,13 @@ class Vote:
 
     @property
     def pair(self) -> tuple[str, str]:
-        """Both responses, the same whoever is chosen."""
+        """Return the ids of both responses, in the same order whichever was chosen."""
         low, high = sorted((self.chosen, self.rejected))
         return low, high
 
 
 def read_vote(judged: Feedback) -> Vote | None:
-    """Return the vote of a preference; None of other feedback, or where it no longer counts."""
+    """Return the vote of a preference; None for other feedback or one that no longer counts."""
     if judged.against in (None, judged.target) or not judged.valid:
         return None
     rater = judged.user or judged.source_id or judged.source_kind
@@ -75,8 +78,9 @@ def _find_position(judged: Feedback) -> str | None:
 
 
 def decide(votes: Sequence[Vote]) -> tuple[str, str] | None:
-    """Return the chosen and the rejected response of votes on one pair: by the majority of people
-    where people voted, else of models and functions; None of a tie.
+    """Return the chosen and the rejected response of a pair by majority; None for a tie.
+
+    If people voted, only their votes count; otherwise those of models and functions do.
     """
     people = [vote for vote in votes if vote.kind == "HUMAN"]
     latest = {vote.rater: vote for vote in people or votes}  # the last word of each rater counts
@@ -86,8 +90,9 @@ def decide(votes: Sequence[Vote]) -> tuple[str, str] | None:
 
 
 def cohen_kappa(a: Sequence[Value], b: Sequence[Value]) -> float:
-    """Cohen's kappa of two raters' words on the same records [N]; NaN where chance alone makes them
-    agree always.
+    """Return Cohen's kappa of two raters' labels for the same records, of shape (N,).
+
+    NaN if chance alone would make them always agree.
     """
     total = len(a)
     if not total:
@@ -101,11 +106,12 @@ def cohen_kappa(a: Sequence[Value], b: Sequence[Value]) -> float:
 def krippendorff_alpha(
     ratings: Ratings, level: Literal["nominal", "interval"] = "nominal"
 ) -> float:
-    """Krippendorff's alpha of any number of raters, who need not have judged all records; NaN where
-    no record has two ratings, or all ratings are the same.
+    """Return Krippendorff's alpha of any number of raters, who need not rate every record.
+
+    NaN if no record has two ratings, or all ratings are the same.
 
     Args:
-      level: words, "nominal", or numbers, "interval".
+      level: "nominal" for labels, "interval" for numbers.
     """
     units: dict[str, list[Value]] = {}
     for of_rater in ratings.values():
@@ -134,10 +140,10 @@ def _square(values: Sequence[Value]) -> float:
 
 
 def describe_votes(votes: Sequence[Vote], lengths: Mapping[str, int]) -> list[str]:
-    """What a person should know of preferences before training on them, a line for each fact.
+    """Return what to know about preferences before training on them, one fact to a line.
 
     Args:
-      lengths: characters of each response, by id.
+      lengths: the number of characters of each response, by id.
     """
     if not votes:
         return ["there are no preferences"]
@@ -163,9 +169,9 @@ def describe_votes(votes: Sequence[Vote], lengths: Mapping[str, int]) -> list[st
 
 
 def describe_ratings(name: str, ratings: Ratings) -> str:
-    """Return how far raters agree on words or numbers, in a line.
+    """Return one line on how far raters agree on labels or numbers.
 
-    Two raters of words are compared by Cohen's kappa; more, and numbers, by Krippendorff's alpha.
+    Two raters of labels are compared by Cohen's kappa, all others by Krippendorff's alpha.
     """
     counts = Counter(record for of_rater in ratings.values() for record in of_rater)
     shared = [record for record, count in counts.items() if count > 1]
@@ -197,12 +203,11 @@ def _describe_share(what: str, hits: Sequence[bool]) -> str:
 def describe_store(
     store: Store, filter: Filter | str = All(()), origin: Wanted = "any"
 ) -> list[str]:
-    """What ``describe_votes`` and ``describe_ratings`` say of the feedback of a store: of its
-    preferences, and of each name of scores and labels.
+    """Describe a store's preferences, and the agreement on each name of scores and labels.
 
     Args:
-      filter: of the feedback.
-      origin: of the responses.
+      filter: a filter on the feedback.
+      origin: the origin of the responses.
     """
     votes: list[Vote] = []
     ratings: dict[str, dict[str, dict[str, Value]]] = {}
@@ -227,7 +232,7 @@ def describe_store(
 
 
 def read_lengths(store: Store, ids: Iterable[str], origin: Wanted) -> dict[str, int]:
-    """Characters of the responses of these ids that are of an origin."""
+    """Return the number of characters of those responses that have an origin, by id."""
     found: list[Record] = []
     with store.reading() as connection:
         for part in split(sorted(ids)):

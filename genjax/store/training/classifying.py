@@ -1,4 +1,4 @@
-"""Categories by a trained classifier, as feedback of kind MODEL."""
+"""Label records with a trained classifier, as feedback of kind MODEL."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ from genjax.store.rows import split
 from genjax.store.runs import name_record
 from genjax.store.store import Store
 
-ROWS = 64  # that are classified at once
+# The rows in a batch.
+ROWS = 64
 PICTURE = "image/"
 
 
 @dataclass(frozen=True)
 class Categorised:
-    """What a classifier did: labels that are new, and records that it cannot read."""
+    """The numbers of new labels and of records that the classifier cannot read."""
 
     labelled: int
     unread: int
@@ -52,20 +53,20 @@ def categorise_by_run(
     origin: Wanted = "real",
     name: str = "category",
 ) -> Categorised:
-    """Label records by a classifier's run: their texts, or pictures where it is of pictures.
+    """Label the texts or images of records with the run of a classifier.
 
-    The label is the most probable class, its value that probability; a record that this checkpoint
-    has labelled under this name is left as it is.
+    The label is the most probable class and its value that probability. Records that this
+    checkpoint has already labelled under this name are skipped.
 
     Args:
-      run_dir: of the classifier.
-      filter: of the records.
-      kind: of the records; None of all that have such a payload.
-      origin: of the records.
-      name: of the feedback.
+      run_dir: the run directory of the classifier.
+      filter: a filter on the records.
+      kind: the kind of record; None takes all with a text or image.
+      origin: the origin of the records.
+      name: the name of the feedback.
 
     Raises:
-      UserError: the run is of another family, or the filter is wrong; then nothing is labelled.
+      UserError: the run is not of a classifier, or the filter is invalid; nothing is labelled.
     """
     check_text(name, "name", store.limits.name)
     classify = Classifier(load(run_dir))
@@ -97,7 +98,7 @@ def categorise_by_run(
 
 
 class Classifier:
-    """A trained classifier of texts or of pictures."""
+    """A trained classifier of texts or images."""
 
     def __init__(self, run: Run) -> None:
         if not isinstance(run.family, classifier.Classifier):
@@ -111,7 +112,7 @@ class Classifier:
         self._predict = jax.jit(_predict, static_argnums=0)
 
     def __call__(self, store: Store, records: Sequence[Record]) -> tuple[list[Record], np.ndarray]:
-        """Those of some records that can be read, and their log-probabilities [N, classes]."""
+        """Return the readable records and their log-probabilities, of shape (N, classes)."""
         if self.reads_texts:
             return self._read_texts(records)
         found = [(record, image) for record, image in self._read_images(store, records)]
@@ -125,7 +126,7 @@ class Classifier:
         return [record for record, _ in found], np.concatenate(parts)
 
     def _apply(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Log-probabilities of a batch, filled up so that one size is compiled."""
+        """Return the log-probabilities of a batch, padded so that only one size is compiled."""
         count = len(next(iter(batch.values())))
         full = {
             name: np.concatenate([value, np.repeat(value[-1:], ROWS - count, 0)])
@@ -135,8 +136,9 @@ class Classifier:
         return np.asarray(self._predict(self.run.family, self.run.eval_state, placed))[:count]
 
     def _read_texts(self, records: Sequence[Record]) -> tuple[list[Record], np.ndarray]:
-        """Return a text of several rows gets the mean of their log-probabilities, as each was
-        learned.
+        """Return the readable records and their log-probabilities, of shape (N, classes).
+
+        A text of several rows gets the mean of the rows' log-probabilities.
         """
         codec: Component = self.run.codec
         tokenizer = get_tokenizer(codec)
@@ -175,7 +177,8 @@ class Classifier:
             content = store.read_blob(payload)
             try:
                 pixels = decode(content, (codec.height, codec.width), codec.channels)
-            except Exception:  # of many types, as Pillow's readers do: it is no picture
+            # Pillow's readers raise errors of many types for what is not an image.
+            except Exception:
                 continue
             raw = np.rint(pixels / 255 * (codec.levels - 1)).astype(np.uint8)
             yield record, codec.encode(raw[None])[0]
@@ -196,7 +199,7 @@ def _text(record: Record) -> str:
 
 
 def _has_payload(record: Record, text: bool) -> bool:
-    """Return whether a record has a text, or a picture."""
+    """Return whether a record has a text, or else an image."""
     payload = _payload(record)
     if payload is None:
         return False

@@ -1,4 +1,4 @@
-"""A data set of drawn records, as ``genjax sample --as-dataset`` writes one."""
+"""Write a data set of sampled records, as ``genjax sample --as-dataset`` does."""
 
 from __future__ import annotations
 
@@ -24,20 +24,21 @@ PICTURE = "image/"
 def write_dataset(
     store: Store, name: str, filter: Filter | str = All(()), out: str | Path | None = None
 ) -> tuple[Path, int]:
-    """Write the drawn responses that a filter passes as a synthetic set; returns the path of its
-    manifest and how many records it has.
+    """Write the sampled responses that a filter passes as a synthetic data set.
 
-    The column is ``text``, or ``image`` with ``label`` where each was drawn for a prompt of its
-    own. Records keep their ids; the manifest has the hash of each, the runs that drew them with
-    their data, and a fingerprint. The store notes the set with its records as parents.
+    Returns the path of its manifest and its number of records.
+
+    The column is ``text``, or ``image`` with ``label`` if each image has a prompt of its own.
+    Records keep their ids. The manifest holds the hash of each, the runs that drew them with their
+    data, and a fingerprint. The store records the set with its records as parents.
 
     Args:
-      name: of the set.
-      filter: of the responses, texts or pictures but not both.
-      out: the folder; prepared/NAME by default.
+      name: the name of the set.
+      filter: a filter on the responses, which must be all texts or all images.
+      out: the folder to write; prepared/NAME by default.
 
     Raises:
-      UserError: the filter passes none, or texts and pictures; or the folder is there already.
+      UserError: the filter passes nothing, or both texts and images, or the folder exists.
     """
     found = store.select(filter, kind="response", origin="synthetic")
     answers = [one for one in found if isinstance(one, Response)]
@@ -76,7 +77,7 @@ def write_dataset(
 
 
 def _read_prompts(store: Store, answers: list[Response]) -> dict[str, str]:
-    """The texts of prompts, by id."""
+    """Return the texts of prompts, by id."""
     found: dict[str, str] = {}
     for part in split(sorted({one.prompt for one in answers})):
         with store.reading() as connection:
@@ -86,7 +87,7 @@ def _read_prompts(store: Store, answers: list[Response]) -> dict[str, str]:
 
 
 def _describe(store: Store, answers: list[Response], fingerprint: str) -> dict[str, Json]:
-    """Where the records come from, in the form of ``lineage.read_record``."""
+    """Return the origin of the records, in the form of ``lineage.read_record``."""
     drawn = Counter((one.run, one.step) for one in answers)
     ids = sorted({run for run, _ in drawn if run is not None})
     with store.reading() as connection:

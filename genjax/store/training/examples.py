@@ -1,4 +1,4 @@
-"""A small store of generated records, for configs and first steps without data of one's own."""
+"""A small store of generated records, for configs and first steps without your own data."""
 
 from __future__ import annotations
 
@@ -10,34 +10,37 @@ from genjax.data.sources.preferences import Preference, RulePreferences, rule_re
 from genjax.store.records import UNKNOWN, Feedback, Payload, Prompt, Record, Response
 
 SCORE = "positivity"
-RATERS = ("ann", "bob", "eve")  # who prefer by the rule; each is wrong about other pairs
-WRONG = 7  # of how many pairs a rater is wrong about one
+# Raters who prefer by the rule, each with errors on different pairs.
+RATERS = ("ann", "bob", "eve")
+# A rater is wrong about one in this many pairs.
+WRONG = 7
 
 
 @checks.frozen
 class RuleTalk:
     """Fills a store with the prompts and responses of ``RulePreferences``.
 
-    Each response has its reward by the rule as a score, ``positivity``, of kind CODE. Three raters,
-    made up and marked so, say of each pair which response they prefer, each of them the other way
-    round of every seventh pair.
+    Each response has its reward by the rule as a score, ``positivity``, of kind CODE. Three
+    raters, marked as invented, say which response of each pair they prefer; each gets every
+    seventh pair wrong.
 
     Attributes:
-      size: pairs.
-      seed: of the pairs.
+      size: the number of pairs.
+      seed: the seed of the pairs.
     """
 
     size: int = 1_000
     seed: int = 0
 
     def __post_init__(self) -> None:
-        RulePreferences(self.size, 1, self.seed)  # refuses sizes that cannot be
+        # This checks the size.
+        RulePreferences(self.size, 1, self.seed)
 
     def __call__(self, url: str) -> None:
-        """Make the store at a path or URL, or add what is missing where a write was cut short.
+        """Make the store at a path or URL, or complete one whose writing was interrupted.
 
         Raises:
-          UserError: it cannot be written; one that holds records is left as it is.
+          UserError: the store cannot be written to, or holds other records.
         """
         from genjax.store.opening import open_store
 
@@ -52,7 +55,7 @@ class RuleTalk:
 
 
 def _make_records(name: str, number: int, pair: Preference) -> Iterator[Record]:
-    """Yield a prompt, both responses with their scores, and what three raters say of them."""
+    """Yield a prompt, both responses with their scores, and the votes of three raters."""
     asked = _name(f"{name}\nprompt")
     yield Prompt(id=asked, origin="real", role="user", payload=Payload(text=pair.prompt))
     ids = [_name(f"{name}\n{side}") for side in ("chosen", "rejected")]
@@ -86,6 +89,6 @@ def _make_records(name: str, number: int, pair: Preference) -> Iterator[Record]:
 
 
 def _name(content: str) -> str:
-    """Return an id that follows from the content."""
+    """Return an id derived from the content."""
     digest = hashlib.sha256(f"talk\n{content}".encode()).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"

@@ -1,7 +1,7 @@
-"""What a run trains on out of a store, frozen: rows, the records that they are of, and who rated.
+"""Freeze the rows that a run trains on from a store, with their records and raters.
 
-A snapshot lies in the run directory, so that a run resumes on the same rows whatever becomes of
-the store.
+A snapshot is kept in the run directory, so that a run resumes on the same rows even if the store
+changes.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ CURE = "put a copy of it back, or train in another run directory"
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Rows of a store as they were at one moment.
+    """The rows of a store at one moment.
 
     Attributes:
-      place: of the store, without a password.
-      fingerprint: of the rows and of the records that they are of.
-      rows: what is trained on.
-      records: of each row, the ids of the records that it is made from.
+      place: the store's path or URL, without a password.
+      fingerprint: the fingerprint of the rows and their records.
+      rows: the rows to train on.
+      records: for each row, the ids of the records that it is made from.
       inputs: the hash of each of these records, named by its kind and id.
-      raters: how many judgements each rater gave.
-      remarks: lines for the reader: what was left out, and whether raters agree.
+      raters: the number of judgements by each rater.
+      remarks: lines for the user on what was left out and whether raters agree.
     """
 
     place: str
@@ -55,15 +55,15 @@ class Snapshot:
     remarks: tuple[str, ...]
 
     def write(self, path: epath.Path) -> None:
-        """Write it to a file, whole or not at all."""
+        """Write the snapshot to a file, atomically."""
         disk.write(path, json.dumps(dataclasses.asdict(self), ensure_ascii=False) + "\n")
 
 
 def read_snapshot(path: epath.Path) -> Snapshot:
-    """Return the snapshot of a file.
+    """Read a snapshot from a file.
 
     Raises:
-      UserError: it is damaged.
+      UserError: the file is damaged.
     """
     found = stored.read_json(path, dict, CURE)
     try:
@@ -88,7 +88,7 @@ def take_snapshot(url: str, form: Form, filter: str, origin: Wanted) -> Snapshot
     """Return the rows of a store as they are now.
 
     Raises:
-      UserError: the store cannot be opened, the filter is wrong, or no row is left.
+      UserError: the store cannot be opened, the filter is invalid, or no row is left.
     """
     with open_store(url, read_only=True) as store:
         found = list(Export(form, filter, origin).rows(store))
@@ -132,7 +132,7 @@ SIDES: Mapping[Form, tuple[str, ...]] = {
 
 
 def _has_text(row: Mapping[str, Json], name: str) -> bool:
-    """Return whether a side of a row says something."""
+    """Return whether a side of a row has any text."""
     side = row.get(name)
     if isinstance(side, str):
         return bool(side.strip())
@@ -142,15 +142,16 @@ def _has_text(row: Mapping[str, Json], name: str) -> bool:
 
 
 def _judgement(row: Row) -> Feedback:
-    """Return the preference that a row is of."""
+    """Return the preference that a row was made from."""
     last = row.used[-1]
     assert isinstance(last, Feedback)
     return last
 
 
 def _choose(rows: Sequence[Row], remarks: list[str]) -> Iterator[Row]:
-    """Yield a row for each pair of responses, the way round that most raters say; people come
-    before models and functions.
+    """Yield a row for each pair of responses, with the one that most raters prefer chosen.
+
+    People come before models and functions.
     """
     pairs: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -189,23 +190,24 @@ def _count_raters(rows: Sequence[Row]) -> dict[str, int]:
 
 
 def hash_record(record: Record) -> str:
-    """The hash of all that a record holds."""
+    """Return the hash of a record's contents."""
     text = json.dumps(write_plain(record), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_rows(rows: Sequence[Mapping[str, Json]], inputs: Mapping[str, str]) -> str:
-    """The fingerprint of rows and of the hashes of their records."""
+    """Return the fingerprint of rows and the hashes of their records."""
     text = json.dumps([list(rows), dict(inputs)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def note_snapshot(url: str, snapshot: Snapshot, run_dir: epath.Path, step: int | None) -> None:
-    """Note in the store that a run, and its checkpoint, is made from the records of a snapshot. A
-    store that is gone or can only be read costs a line, not the run.
+    """Record in the store that a run or a checkpoint was made from a snapshot's records.
+
+    If the store is missing or read-only, this prints a note and the run continues.
 
     Args:
-      step: of the checkpoint; None notes the data alone.
+      step: the step of the checkpoint; None records only the data.
     """
     ids = tuple(dict.fromkeys(one for row in snapshot.records for one in row))
     try:

@@ -1,7 +1,7 @@
-"""Training sets out of a store: answers for fine-tuning, and preferences.
+"""Training sets from a store: responses for fine-tuning, and preferences.
 
-Nothing of the database is imported before such a set is opened, so that a run that was trained on
-one can be sampled without the store's extra.
+The database packages are imported only when a set is opened, so that a run trained on one can be
+sampled without the extra ``store``.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from genjax.store.records import Wanted
 if TYPE_CHECKING:
     from genjax.store.training.snapshots import Form, Snapshot
 
-STORE = "store"  # the kind of origin of such a set
+# The kind of origin of these sets.
+STORE = "store"
 ORIGINS = ("real", "synthetic", "any")
 
 
@@ -42,21 +43,21 @@ ORIGINS = ("real", "synthetic", "any")
 class StoreInstructions:
     """Prompts and the responses to them that a filter passes, for supervised fine-tuning.
 
-    The rows are frozen when a run starts, in its directory, with the hashes of their records: it
-    resumes on them whatever becomes of the store. The responses to a prompt are of one split.
+    When a run starts, the rows are frozen in its directory with the hashes of their records, and
+    it resumes on them even if the store changes. All responses to a prompt are in one split.
 
     Attributes:
       url: the store's path or URL.
-      filter: of the responses, as "score.helpful>0.5 not tags:wrong".
-      origin: of the prompts and responses, "real", "synthetic" or "any".
-      make: makes the store where it is missing; None refuses that. Called with the URL.
-      template: what is around what each side says; None takes that of the run or model that
-        training starts with, or Alpaca's where it has none.
-      codec: of the text; without a vocabulary, it is fitted to the training text.
-      length: predictions in a row, T.
-      packed: train on rows of several conversations, distinguished.
+      filter: a filter on the responses, such as "score.helpful>0.5 not tags:wrong".
+      origin: the origin of the prompts and responses, "real", "synthetic" or "any".
+      make: a function of the URL that makes a missing store; None raises an error instead.
+      template: the chat template; None takes that of the run or model that training starts with,
+        or Alpaca's if that has none.
+      codec: the codec of the text; one without a vocabulary is fitted to the training text.
+      length: the number of predictions in a row, T.
+      packed: whether to pack several conversations into a row, which do not see each other.
       long: "drop" conversations of more than T + 1 tokens, or "cut" them, as ``Instructions`` does.
-      split: what is held out, by prompts.
+      split: the split of the prompts.
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
         ($XDG_CACHE_HOME/genjax).
     """
@@ -75,7 +76,8 @@ class StoreInstructions:
 
     def __post_init__(self) -> None:
         _check(self)
-        self._reader  # noqa: B018  (refuses what cannot be)
+        # This checks the fields.
+        self._reader  # noqa: B018
 
     @property
     def _reader(self) -> Instructions:
@@ -90,7 +92,7 @@ class StoreInstructions:
         )
 
     def freeze(self, run_dir: epath.Path | None) -> Chosen:
-        """Choose the rows: those that a run has kept, else those of the store as it is.
+        """Return the rows that a run has kept, or else the current rows of the store.
 
         Raises:
           UserError: the store cannot be opened, or the filter passes nothing.
@@ -98,7 +100,7 @@ class StoreInstructions:
         return _choose(self, "sft", run_dir)
 
     def open(self) -> Dataset:
-        """Batches as of ``chat_dataset``, of the store as it is; see ``freeze``."""
+        """Return the batches of the store's current rows, as ``chat_dataset`` does."""
         return self.freeze(None).open()
 
     def open_rows(self, snapshot: Snapshot) -> Dataset:
@@ -112,24 +114,24 @@ class StoreInstructions:
 class StorePreferences:
     """Pairs of responses of which raters prefer one.
 
-    Each pair comes once, the way round that most raters say. People come before models and
-    functions, whose feedback fills in where no human has judged; pairs of which as many prefer one
-    as the other are left out. How far raters agree, and whether preferences follow the length of
-    responses or the place where they were shown, is said before anything is trained. The rows are
-    frozen as those of ``StoreInstructions`` are; the pairs of a prompt are of one split.
+    Each pair occurs once, with the response that most raters prefer as the chosen one. Feedback
+    by models and functions counts only for pairs that no person has judged; ties are left out.
+    Before training, a note says how far raters agree and whether preferences follow the length
+    or position of the responses. The rows are frozen as in ``StoreInstructions``, and all pairs
+    of a prompt are in one split.
 
     Attributes:
       url: the store's path or URL.
-      filter: of the feedback, as "name=preference source_kind=HUMAN".
-      origin: of prompts, responses and feedback, "real", "synthetic" or "any".
-      make: makes the store where it is missing; None refuses that. Called with the URL.
-      template: what is around prompts and responses; None takes that of the run or model that
-        training starts with, or Alpaca's where it has none.
-      codec: of the text; without a vocabulary, it is fitted to the training pairs.
-      length: tokens of a row, prompt and response together, T.
+      filter: a filter on the feedback, such as "name=preference source_kind=HUMAN".
+      origin: the origin of prompts, responses and feedback, "real", "synthetic" or "any".
+      make: a function of the URL that makes a missing store; None raises an error instead.
+      template: the chat template; None takes that of the run or model that training starts with,
+        or Alpaca's if that has none.
+      codec: the codec of the text; one without a vocabulary is fitted to the training pairs.
+      length: the number of tokens in a row, prompt and response together, T.
       long: "drop" pairs that do not fit, or "cut" them, as ``Preferences`` does.
-      equal: "refuse" pairs of which both rows are the same, which teach nothing, or "drop" them.
-      split: what is held out, by prompts.
+      equal: "refuse" pairs of two identical rows, which teach nothing, or "drop" them.
+      split: the split of the prompts.
       cache: the folder where a fitted codec is kept; None takes ~/.cache/genjax
         ($XDG_CACHE_HOME/genjax).
     """
@@ -148,7 +150,8 @@ class StorePreferences:
 
     def __post_init__(self) -> None:
         _check(self)
-        self._reader  # noqa: B018  (refuses what cannot be)
+        # This checks the fields.
+        self._reader  # noqa: B018
 
     @property
     def _reader(self) -> Preferences:
@@ -163,7 +166,7 @@ class StorePreferences:
         )
 
     def freeze(self, run_dir: epath.Path | None) -> Chosen:
-        """Choose the rows: those that a run has kept, else those of the store as it is.
+        """Return the rows that a run has kept, or else the current rows of the store.
 
         Raises:
           UserError: the store cannot be opened, or the filter passes nothing.
@@ -171,7 +174,7 @@ class StorePreferences:
         return _choose(self, "preferences", run_dir)
 
     def open(self) -> Dataset:
-        """Batches as of ``Preferences``, of the store as it is; see ``freeze``."""
+        """Return the batches of the store's current rows, as ``Preferences`` does."""
         return self.freeze(None).open()
 
     def open_rows(self, snapshot: Snapshot) -> Dataset:
@@ -185,9 +188,9 @@ class Chosen:
     """A source with the rows that a run trains on.
 
     Attributes:
-      source: that they are read as.
+      source: the source that reads the rows.
       snapshot: the rows.
-      path: the file of the run directory that keeps them; None where there is no run.
+      path: the file in the run directory that keeps the rows; None without a run.
     """
 
     source: StoreInstructions | StorePreferences
@@ -204,8 +207,9 @@ class Chosen:
         return dataclasses.replace(found, origins=(origin, *found.origins), remarks=remarks)
 
     def keep(self, run_dir: epath.Path) -> None:
-        """Write the rows into the run directory, if they are not there; note in the store which
-        records they are of, and say what is known of its raters.
+        """Write the rows to the run directory if they are not there, and print the remarks.
+
+        The store records which of its records the rows are made from.
         """
         from genjax.store.training.snapshots import note_snapshot
 
@@ -217,7 +221,7 @@ class Chosen:
             note_snapshot(self.source.url, self.snapshot, run_dir, None)
 
     def finish(self, run_dir: epath.Path, step: int) -> None:
-        """Note in the store that a checkpoint was trained on its records."""
+        """Record in the store that a checkpoint was trained on its records."""
         from genjax.store.training.snapshots import note_snapshot
 
         note_snapshot(self.source.url, self.snapshot, run_dir, step)
@@ -235,7 +239,7 @@ def _check(source: StoreInstructions | StorePreferences) -> None:
 
 
 def _name_file(source: StoreInstructions | StorePreferences) -> str:
-    """Return the file of a run directory that keeps the rows of a source."""
+    """Return the name of the file in a run directory that keeps a source's rows."""
     asked = [type(source).__name__, source.url, source.filter, source.origin]
     return f"snapshot_{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]}.json"
 
