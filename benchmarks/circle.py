@@ -111,7 +111,7 @@ def submit(browser: httpx.Client, path: str, page: str, **fields: str) -> httpx.
 
 
 def read_hidden(page: str, name: str) -> str:
-    """The value of a hidden field."""
+    """Return the value of a hidden field."""
     found = re.search(rf'<input type="hidden" name="{name}" value="([^"]*)"', page)
     if found is None:
         raise RuntimeError(f"the page has no field {name}: {page[:500]}")
@@ -119,7 +119,7 @@ def read_hidden(page: str, name: str) -> str:
 
 
 def read_answers(page: str) -> list[str]:
-    """The texts of both answers, left and right."""
+    """Return the texts of both answers, left and right."""
     found = re.findall(r'data-side="(?:left|right)".*?</h2>(.*?)</section>', page, re.DOTALL)
     return [html.unescape(re.sub("<[^>]+>", "", one)).strip() for one in found]
 

@@ -57,7 +57,7 @@ class Question:
 
 
 def read_xquad(path: Path) -> tuple[list[Source], list[Question]]:
-    """The paragraphs and questions of a file in SQuAD's form."""
+    """Return the paragraphs and questions of a file in SQuAD's form."""
     sources: list[Source] = []
     questions = []
     for article in json.loads(path.read_text(encoding="utf-8"))["data"]:
@@ -71,13 +71,13 @@ def read_xquad(path: Path) -> tuple[list[Source], list[Question]]:
 
 
 def simplify(text: str, language: str) -> str:
-    """A text as SQuAD's measures compare it."""
+    """Return a text as SQuAD's measures compare it."""
     plain = "".join(c for c in text.lower() if not unicodedata.category(c).startswith("P"))
     return " ".join(re.sub(ARTICLES[language], " ", plain).split())
 
 
 def measure_f1(found: str, gold: str, language: str) -> float:
-    """The harmonic mean of precision and recall of words."""
+    """Return the harmonic mean of precision and recall of words."""
     a, b = (simplify(text, language).split() for text in (found, gold))
     common = sum((Counter(a) & Counter(b)).values())
     return 2 * common / (len(a) + len(b)) if common else 0.0
@@ -109,7 +109,7 @@ class Baseline:
         return Baseline(having, len(rows), sum(map(len, rows)) / len(rows))
 
     def choose(self, library: Library, question: str, passage: Passage) -> str:
-        """The sentence of a passage with the highest score."""
+        """Return the sentence of a passage with the highest score."""
         asked = set(library.language.find_stems(question))
         spans = split_sentences(passage.text)
         sentences = [passage.text[start:end] for start, end in spans]
@@ -130,7 +130,7 @@ class Baseline:
 def evaluate(
     library: Library, questions: Sequence[Question], mode: str, baseline: Baseline | None
 ) -> Iterator[dict[str, str | float]]:
-    """The measures of one way of searching; first those of the baseline, if there is one."""
+    """Yield the measures of one way of searching; first those of the baseline, if there is one."""
     language = next(code for code, name in LANGUAGES.items() if name == library.language.name)
     named = dict.fromkeys(("recall@5", "known"), 0.0)
     measured, plain = (dict.fromkeys(("sentence", "em", "f1"), 0.0) for _ in range(2))

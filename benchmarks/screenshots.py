@@ -96,7 +96,7 @@ class ScriptedAnswers:
     """Answers from one document, with one sound citation and one that is wrong."""
 
     def answer(self, question: str, model: str | None, options: Options) -> Answer:
-        """The same answer to every question."""
+        """Return the same answer to every question."""
         text = 'It "warns ships of rocks" [document-1], and "was invented in 1950" [document-1].'
         wrong = text.index('"was')
         fault = Fault(wrong, wrong + 21, "these words are not in the document")
@@ -152,7 +152,7 @@ def fill_store(store: Store) -> None:
 
 
 def _talk(name: str, when: datetime, question: str, answer: str, run: str) -> list[Record]:
-    """A session: a question with two answers, one of which is followed."""
+    """Return a session: a question with two answers, one of which is followed."""
     other = {"run-h": "run-m", "run-m": "run-h"}[run]
     shared: dict[str, Any] = {"origin": "synthetic", "prompt": f"question-{name}"}
     minute = timedelta(minutes=1)
@@ -256,7 +256,7 @@ SHOTS = (
 
 
 def make_context(folder: Path, delay: float = 0.0) -> Pages:
-    """The pages over a new small store with its index."""
+    """Return the pages over a new small store with its index."""
     store = open_store(str(folder / "small.db"), create=True, user="ann")
     fill_store(store)
     index = open_search(store)
@@ -283,7 +283,7 @@ def serve(app: Starlette) -> Iterator[str]:
 
 
 def shrink(picture: bytes, colours: int = COLOURS) -> bytes:
-    """A PNG with few colours."""
+    """Return a PNG with few colours."""
     out = io.BytesIO()
     image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(colours)
     image.save(out, "PNG", optimize=True)

@@ -79,7 +79,7 @@ class Served:
         self.service = Service(places, limits, recorder, token)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(make_app(self.service), log_level="warning", access_log=False)
+        config = uvicorn.Config(make_app(self.service), log_config=None, log_level="warning")
         self._server = Server(config)
         run = self._server.serve(sockets=[self._socket])
         self._thread = threading.Thread(target=lambda: asyncio.run(run), daemon=True)

@@ -156,7 +156,7 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     assert whole.family.net.context == 24 and whole.start_from.run == str(tmp_path / "whole_from")
     run = genjax.train(whole, tmp_path / "whole", quiet=True)
     assert type(run.codec) is Subwords and run.codec.vocabulary == 280
-    assert "text is in the tokens of" in capsys.readouterr().err
+    assert "text is encoded with the tokens of" in capsys.readouterr().err
     lora = with_base(
         dataclasses.replace(told, family=LoRA("unused", Adapters(2))),
         str(model / "model"),

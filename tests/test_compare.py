@@ -162,7 +162,7 @@ def test_what_does_not_compare_is_refused(runs, tmp_path):
     other = language_model(tmp_path, "other", "abc", Characters("abc", delimiter=True), steps=1)
     with pytest.raises(UserError, match="must have the same tokens"):
         compare(runs[0], other, out=tmp_path)
-    with pytest.raises(UserError, match=r"for 4 it gave an array of shape \[1\]"):
+    with pytest.raises(UserError, match=r"response, 4, got an array of shape \[1\]"):
         compare(*runs, lambda prompts, responses: [1.0], num=4, out=tmp_path)
     base, _ = load_config("vae_digits", tiny=True)
     images = genjax.train(dataclasses.replace(base, devices=ONE), tmp_path / "images", quiet=True)

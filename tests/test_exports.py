@@ -203,6 +203,35 @@ def test_an_exported_translator_translates_any_sentence(tmp_path):
     assert [run.codec.decode(run.codec.until_end(row)) for row in texts] == list(pairs.values())
 
 
+def test_an_exported_masked_model_fills_the_gaps_of_any_text(folder, tmp_path):
+    """Texts of several lengths in one call, each as the run fills it alone."""
+    run = once("mlm_docs", folder)
+    export(run, out=tmp_path, num=2)
+    context = run.family.net.context
+    made = json.loads((tmp_path / "sample.json").read_text())
+    assert made["inputs"]["prompt"] == {
+        "shape": [2, context],
+        "dtype": "int32",
+        "filled_with": -1,
+    }
+    texts = ("the [MASK] statement", "a [MASK] of [MASK]")
+    greedy = dataclasses.replace(run.family.sampler, temperature=0.0)
+    encoded = [greedy.with_prompts((text,)).encode(run.codec, {}) for text in texts]
+    rows = np.full((2, context), -1, np.int32)
+    for row, one in zip(rows, encoded, strict=True):
+        row[: len(one.tokens)] = one.tokens
+    export(run, out=tmp_path / "greedy", num=2, options=greedy)
+    function = jax_export.deserialize((tmp_path / "greedy" / "sample.jax").read_bytes())
+    weights = load_file(tmp_path / "greedy" / "model.safetensors")
+    filled = np.asarray(function.call(weights, jax.random.PRNGKey(0), rows))
+    for got, one in zip(filled, encoded, strict=True):
+        alone = np.asarray(run.sample(1, 0, one))[0]
+        assert got[: len(one.tokens)].tolist() == alone.tolist()
+        assert (got[len(one.tokens) :] == -1).all() and run.codec.mask not in got
+    example = tmp_path / "example.py"
+    assert "The" in run_example(example.read_text(encoding="utf-8"), example)
+
+
 def test_an_exported_conditional_model_takes_labels(tmp_path):
     coder = gx.MLPCoder(hidden=(8,))
     run = genjax.train(

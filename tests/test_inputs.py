@@ -157,9 +157,9 @@ def test_labels_by_name_and_number(places, tmp_path):
 @pytest.mark.parametrize(
     ("run", "options", "message"),
     [
-        ("letters", ("--sources", "FILE"), "take a label, no source"),
-        ("gpt", ("--labels", "3"), "take a prompt, no label"),
-        ("gpt", ("--source", "x"), "take a prompt, no source"),
+        ("letters", ("--sources", "FILE"), "take a label, not a source"),
+        ("gpt", ("--labels", "3"), "take a prompt, not a label"),
+        ("gpt", ("--source", "x"), "take a prompt, not a source"),
         ("letters", ("--prompt", "x"), "take no prompt"),
         ("gpt", ("--prompts", "missing.txt"), "there is no file"),
         ("gpt", ("--prompts", "TABLE"), "JSON records"),

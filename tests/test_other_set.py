@@ -147,7 +147,7 @@ def test_a_table_is_encoded_by_the_columns_of_the_run(places, capsys):
     run = genjax.load(places / "table")
     found = run.evaluate("all", gx.Table(path=str(other), target="kind", modes=2))
     assert "whole all split, 60 examples" in found.protocols["loss"]
-    assert "left out, as the run has no such columns: note" in capsys.readouterr().err
+    assert "left out, as the run does not have them: note" in capsys.readouterr().err
     same = gx.Table(path=str(places / "a.csv"), target="kind", modes=2, test_fraction=0.5)
     own = run.evaluate("all", same).numbers["loss"]
     # numbers 20 above the training rows are far from every mode

@@ -51,7 +51,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         evaluators=(
             gx.SampleQuality(samples=1500, kernel_subset=500),
             gx.Memorisation(samples=1500, while_training=False),
-            *(judged_by_classifier),
+            *judged_by_classifier,
         ),
         every=gx.Every(log=100, evaluate=1500, sample=500, checkpoint=500),
         keep=gx.Keep(best="kernel_pixels"),

@@ -71,7 +71,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         batch_size=16,
         evaluators=(
             gx.RewardOfImages(gx.mirror_symmetry, "symmetry", samples=1000),
-            *(judged_by_classifier),
+            *judged_by_classifier,
         ),
         every=gx.Every(log=3, evaluate=15, sample=30, checkpoint=30),
         keep=gx.Keep(best="symmetry", larger_is_better=True),

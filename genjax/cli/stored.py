@@ -127,7 +127,7 @@ def store_inputs(
 
 
 def record_run(store: Store, run: Run) -> RunRecord:
-    """The record of a run, made with those of its checkpoint and data where they are missing."""
+    """Return the record of a run, after adding it, its checkpoint and its data if missing."""
     return note_run(store, run.run_dir, run.step)
 
 

@@ -116,9 +116,9 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
             for name in ("spec", "codec")
         )
     if not isinstance(spec, Spec):
-        raise stored.damage_error(path, "it holds no Spec", cure)
+        raise stored.damage_error(path, "it does not hold a Spec", cure)
     if not dataclasses.is_dataclass(codec) or isinstance(codec, type):
-        raise stored.damage_error(path, "it holds no codec", cure)
+        raise stored.damage_error(path, "it does not hold a codec", cure)
     known = {name: getattr(codec, name, None) for name in ("vocabulary", "token_bytes")}
     for name, of_codec in known.items():
         learned = getattr(spec, name)
@@ -153,7 +153,7 @@ class Claim:
                 _write_neighbours(self.run_dir, self.modules)
                 disk.write(self.run_dir / "config.py", self.source)
             disk.write(self.run_dir / "config.json", self.config)
-            # After what makes it a run directory: the disk may be full.
+            # Folders come last: if the disk is full, this already counts as a run directory.
             for name in ("samples", "plots"):
                 (self.run_dir / name).mkdir(parents=True, exist_ok=True)
         parallel.barrier("claim")
@@ -181,7 +181,7 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
         raise UserError(
             f"{run_dir} must be empty or a run directory, but has files and no config.json"
         )
-    # before anything is written, so that all processes see the same directory
+    # Before anything is written, so that all processes see the same directory.
     parallel.barrier("checked")
     return Claim(run_dir, config_files.dumps(experiment), content, files)
 

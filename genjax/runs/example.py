@@ -14,7 +14,8 @@ from genjax.checks import Component
 from genjax.data.sources.pairs import PairCodec
 from genjax.data.text.wrapped import AroundText
 from genjax.errors import UserError
-from genjax.families.autoregressive.request import Request, encode_source
+from genjax.families.autoregressive.request import encode_source
+from genjax.families.masked_lm import GAP, Filling
 from genjax.interop.tokenizers import FILE, dump_alone
 from genjax.runs.run import Run
 
@@ -92,11 +93,15 @@ def describe_use(folder: Path) -> str:
     return text.replace("Path(__file__).parent", f'Path("{folder}")')
 
 
-def _write_ids(run: Run, name: str, tokenizers: Mapping[str, str], options: Request) -> str:
+def _write_ids(run: Run, name: str, tokenizers: Mapping[str, str], options: Any) -> str:
     """Return a Python expression for the tokens of a prompt or a source, using the tokenizer file
     if it agrees with the run.
     """
     codec: Component = run.codec
+    if isinstance(options, Filling):
+        text = options.prompt or f"{TRIED[0]} {GAP}"
+        tokens = options.tokens or options.with_prompts((text,)).encode(codec, {}).tokens
+        return f"{list(tokens)}  # {text!r}"
     decoding = options.decoding
     file = SOURCE_FILE if name == "source" else FILE
     texts = [decoding.source] if name == "source" else [decoding.prompt, *TRIED]

@@ -251,7 +251,7 @@ def require_run(run_dir: str, who: str) -> Experiment:
 
 
 def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
-    """Refuse other runs, as far as they are there, whose tokens are not those of the data."""
+    """Refuse other runs, if they exist, whose tokens are not those of the data."""
     for role, other in others.items():
         folder = epath.Path(other.run_dir).expanduser()
         if (

@@ -15,6 +15,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from genjax.checks import Component
 from genjax.serve.errors import ApiError
 from genjax.serve.models import Model
 from genjax.serve.schemas import TextRequest
@@ -101,7 +102,7 @@ async def collect(job: Job, generation: Generation) -> list[list[Piece]]:
         if first:
             job.service.metrics.first.observe(time.monotonic() - job.began)
             first = False
-        found[piece.index].append(piece)
+        found[piece.number].append(piece)
     return found
 
 
@@ -133,8 +134,8 @@ async def stream(
             async for piece in generation.pieces():
                 if not begun:
                     job.service.metrics.first.observe(time.monotonic() - job.began)
-                choice = show(piece, piece.index not in begun)
-                begun.add(piece.index)
+                choice = show(piece, piece.number not in begun)
+                begun.add(piece.number)
                 yield _event({**head, "choices": [choice], **({"usage": None} if usage else {})})
             stored, ids = await job.record(generation)
         except ApiError as error:
@@ -175,4 +176,6 @@ async def _wait_gone(http: HttpRequest) -> None:
 
 def spell(model: Model, token: int) -> str:
     """What a token says by itself."""
-    return str(model.run.codec.decode(np.array([token], np.int32)))
+    codec: Component = model.run.codec
+    text: str = codec.decode(np.array([token], np.int32))
+    return text

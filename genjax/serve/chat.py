@@ -106,7 +106,7 @@ def _delta(job: Job, piece: Piece, first: bool) -> dict[str, Any]:
     if piece.text or first:
         delta["content"] = piece.text
     return {
-        "index": piece.index,
+        "index": piece.number,
         "delta": delta,
         "logprobs": _log_probs(job, piece.tokens),
         "finish_reason": piece.finish,

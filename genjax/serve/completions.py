@@ -34,11 +34,11 @@ def make_router(service: Service) -> APIRouter:
                 offsets = [0] * (len(job.prompts) * job.asked.n)
 
                 def show(piece: Piece, first: bool) -> dict[str, Any]:
-                    lead = _echo(job, piece.index) if first else ""
-                    offset = offsets[piece.index] + len(lead)
-                    offsets[piece.index] = offset + len(piece.text)
+                    lead = _echo(job, piece.number) if first else ""
+                    offset = offsets[piece.number] + len(lead)
+                    offsets[piece.number] = offset + len(piece.text)
                     return _choice(
-                        job, piece.index, lead + piece.text, piece.tokens, offset, piece.finish
+                        job, piece.number, lead + piece.text, piece.tokens, offset, piece.finish
                     )
 
                 response: Response = await stream(job, stack, "text_completion", show)

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from genjax.nets.transformer.cache import Cache
@@ -348,7 +347,7 @@ class TextEngine:
             drawn = np.zeros(size, np.int32)
             drawn[: len(group)] = [len(one.row.tokens) for one in group]
             seen = self._slots.seen[np.minimum(slots, len(self._rows) - 1)]
-            before = before._replace(drawn=jnp.asarray(drawn), seen=seen)
+            before = before._replace(drawn=jax.device_put(drawn), seen=seen)
         return before
 
     def _options(self, rows: Sequence[Row], size: int) -> RowOptions:

@@ -76,6 +76,7 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
         config = uvicorn.Config(
             make_app(service, pages.routes if pages else ()),
             lifespan="on",
+            log_config=None,  # which would close the handlers of others
             log_level="warning",
             access_log=False,
             backlog=BACKLOG,

@@ -192,9 +192,9 @@ class Programs:
         )
         cache = self._reader(params).new_cache(rows, self.context)
         seen = np.zeros((rows, self.vocabulary), bool)
-        numbers, idle = jnp.asarray(number), jnp.asarray(zeros > 0)
-        slots = Slots(cache, numbers, numbers, numbers, idle, jnp.asarray(seen), options)
-        return jax.tree.map(jnp.asarray, slots)
+        last, drawn, held, free = map(jnp.asarray, (number, number, number, zeros > 0))
+        options = jax.tree.map(jnp.asarray, options)
+        return Slots(cache, last, drawn, held, free, jnp.asarray(seen), options)
 
     def _read(
         self,

@@ -25,11 +25,11 @@ def make_router(service: Service) -> APIRouter:
         async with service.models.use(request.model) as model:
             model.require("audio")
             service.check_queue(1)
+            codec: Component = model.run.codec
             sampler = read_sampler(model.run, request.input, "input")
             seed = service.choose_seed(request.seed)
 
             def job() -> bytes:
-                codec: Component = model.run.codec
                 (signal,) = codec.decode(draw(model, sampler, seed, 1, "input"))
                 return wav_bytes(signal, codec.rate)
 

@@ -42,13 +42,13 @@ class Piece:
     """What is new of a text.
 
     Attributes:
-      index: of the text.
+      number: of the text.
       text: that follows what was said before.
       tokens: of it; [] unless they are wanted.
       finish: why it ended; None if it continues.
     """
 
-    index: int
+    number: int
     text: str
     tokens: list[Spelled]
     finish: Finish | None
@@ -163,7 +163,7 @@ def read_options(
         )
     named = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
     given = {name: getattr(request, name) for name in named}
-    changes: dict[str, Any] = {n: value for n, value in given.items() if value is not None}
+    changes: dict[str, Any] = {name: one for name, one in given.items() if one is not None}
     plain: dict[str, Any] = {"prompt": "", "prompts": (), "tokens": (), "beams": 1, "draft": None}
     stop = request.stops if request.stop is not None else own.stop
     decoding = dataclasses.replace(own, **plain, **changes, steps=most, stop=stop)

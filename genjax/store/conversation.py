@@ -45,7 +45,7 @@ def read_tree(store: Store, session: str, origin: Wanted = "real") -> tuple[Turn
 
 
 def _order(below: Mapping[str | None, list[str]]) -> list[str]:
-    """Return all turns, each before those that follow it."""
+    """Return all turns, each before the turns that follow it."""
     found = list(below.get(None, ()))
     for one in found:  # the list grows in the loop
         found += below.get(one, ())

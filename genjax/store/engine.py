@@ -196,7 +196,7 @@ def check_version(connection: sa.Connection, url: URL) -> None:
 
 
 def refuse_missing(url: URL) -> NoReturn:
-    """Say that there is no store."""
+    """Raise the error for a missing store."""
     raise UserError(f"store {show(url)} does not exist: genjax store init makes it", "store")
 
 

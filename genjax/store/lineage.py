@@ -52,7 +52,7 @@ def read_lineage(store: Store, one: str, down: bool = False, most: int = MOST) -
                 found.setdefault(here, []).append((edge.role, there))
             edges |= found
             beyond = {there for some in found.values() for _, there in some}
-            level = sorted(beyond - edges.keys())
+            level = sorted(beyond - edges.keys())[: most - len(edges)]
             edges |= {there: [] for there in level}
         records = {record.id: record for record in load(connection, list(edges))}
     if one not in records:

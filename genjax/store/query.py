@@ -156,10 +156,10 @@ class _Compiler:
         return made.correlate(schema.records).exists()
 
     def _compare_score(self, term: Compare, name: str) -> Condition:
+        # One set of ids for all records: a subquery for each is slow where a planner errs.
         judged, own = schema.KINDS["feedback"].alias(), schema.records.alias()
-        query = sa.select(judged.c.id).join(own, own.c.id == judged.c.id)
+        query = sa.select(judged.c.target).join(own, own.c.id == judged.c.id)
         query = query.where(
-            judged.c.target == schema.records.c.id,
             judged.c.valid.is_(sa.true()),
             judged.c.value.is_not(None),
             own.c.deleted.is_(None),
@@ -167,12 +167,12 @@ class _Compiler:
         if name:
             query = query.where(judged.c.name == name)
         if term.value is None:
-            found = query.correlate(schema.records).exists()
+            found = schema.records.c.id.in_(query)
             return sa.not_(found) if term.op == "=" else found
         negated = term.op == "!="
         same = dataclasses.replace(term, op="=") if negated else term
         query = query.where(_compare_column(same, judged.c.value, self._postgres))
-        found = query.correlate(schema.records).exists()
+        found = schema.records.c.id.in_(query)
         return sa.not_(found) if negated else found
 
     def _compare_json(self, term: Compare, column: Column, path: Sequence[str]) -> Condition:

@@ -150,7 +150,7 @@ def test_what_cannot_be_asked_for_labels_is_refused_before_the_first_step():
         evaluator.check(CONDITIONAL, images, {RUN: eyes(2)})
     with pytest.raises(UserError, match="needs labels, but the data have none"):
         evaluator.check(CONDITIONAL, dataclasses.replace(images, classes=None), {})
-    with pytest.raises(UserError, match="classifier of images, which runs/eyes is not"):
+    with pytest.raises(UserError, match="image classifier, but runs/eyes is none"):
         evaluator.check(
             CONDITIONAL, images, {RUN: dataclasses.replace(eyes(10), family=CONDITIONAL)}
         )

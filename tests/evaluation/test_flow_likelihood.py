@@ -168,7 +168,7 @@ def test_what_has_no_ode_density_is_refused_before_the_first_step():
         evaluator.check(Diffusion(), spec, {})
         evaluator.check(Diffusion(conditional=True), spec, {})
     assert not evaluator.while_training
-    with pytest.raises(UserError, match="FlowLikelihood judges a Diffusion, not a VAE"):
+    with pytest.raises(UserError, match="FlowLikelihood needs a Diffusion, got a VAE"):
         evaluator.check(VAE(2, MLPCoder((4,))), images, {})
     with pytest.raises(UserError, match="drop_label must be > 0"):
         evaluator.check(Diffusion(conditional=True, drop_label=0.0), images, {})

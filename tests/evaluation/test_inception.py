@@ -156,9 +156,7 @@ def test_images_are_resized_as_pytorch_interpolates(height, width, channels):
 
 
 def test_images_of_two_channels_are_refused():
-    with pytest.raises(
-        UserError, match="Inception sees grey or RGB images, not images of 2 channels"
-    ):
+    with pytest.raises(UserError, match="images with 1 or 3 channels, got 2"):
         inception.prepare_images(jnp.zeros((1, 8, 8, 2)))
 
 

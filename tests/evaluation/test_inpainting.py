@@ -134,7 +134,7 @@ def test_what_cannot_be_filled_in_is_refused_before_the_first_step():
     images, points = Digits().open().spec, Points(size=10, test_size=5).open().spec
     Inpainting().check(Diffusion(), images, {})
     Inpainting().check(Diffusion(conditional=True), images, {})
-    with pytest.raises(UserError, match="Inpainting judges a Diffusion, not a VAE"):
+    with pytest.raises(UserError, match="Inpainting needs a Diffusion, got a VAE"):
         Inpainting().check(VAE(2, MLPCoder((4,))), images, {})
     with pytest.raises(UserError, match="Inpainting needs images, but the data are points"):
         Inpainting().check(Diffusion(), points, {})

@@ -381,9 +381,9 @@ def test_what_an_evaluator_cannot_judge_is_refused_before_the_first_step(run_dir
 
 def test_an_evaluator_of_another_family_is_refused():
     spec = Digits().open().spec
-    with pytest.raises(UserError, match="Interpolations judges a VAE, not a Toy"):
+    with pytest.raises(UserError, match="Interpolations needs a VAE, got a Toy"):
         Interpolations().check(toy.Toy(), spec, {})
-    with pytest.raises(UserError, match="needs a family that reconstructs, which Toy does not"):
+    with pytest.raises(UserError, match=r"needs a family with reconstruct\(\), got a Toy"):
         Reconstructions().check(toy.Toy(), spec, {})
 
 

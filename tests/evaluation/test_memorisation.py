@@ -219,8 +219,8 @@ def test_a_copying_model_is_remarked_and_shown_beside_its_originals(digits, imag
         abs(found.numbers["authenticity_pixels"] - 0.6 * usual) < 0.08
     )  # a copy is never authentic
     assert (
-        "of 150 samples are as near to a training image as few new images come (pixels; expected: "
-        "0.48%)" in (found.remarks[0])
+        "of 150 samples are closer to a training image than new ones usually are (pixels; "
+        "expected: 0.48%)" in (found.remarks[0])
     )
     picture = found.pictures["suspicious_pixels"]
     assert picture.shape == (2 * (CELL + GAP) + GAP, 8 * (CELL + GAP) + GAP, 1)

@@ -212,7 +212,7 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
     StackedModes(RUN, samples=5).check(FAMILY, stack, {})  # the run is not loaded while training
     with pytest.raises(UserError, match="MixtureModes needs points, but the data are image"):
         mixture.check(FAMILY, images, {})
-    with pytest.raises(UserError, match="the centres have 3 coordinates, but the points 2"):
+    with pytest.raises(UserError, match="centres must have 2 coordinates as the data, got 3"):
         MixtureModes(((0.0, 0.0, 0.0),), 0.1).check(FAMILY, points, {})
     with pytest.raises(
         UserError, match="StackedModes needs images of 3 channels, as Stacked makes them, not of 1"
@@ -227,7 +227,7 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
         UserError, match="has 9 classes, which make 729 modes, but the data have 1,000"
     ):
         coverage.check(FAMILY, stack, {RUN: eyes(9)})
-    with pytest.raises(UserError, match="1,000 modes need as many samples at least, not 999"):
+    with pytest.raises(UserError, match="samples must be >= 1,000 .modes., got 999"):
         StackedModes(RUN, samples=999).check(FAMILY, stack, ten)
     with pytest.raises(UserError, match="StackedModes needs the run of a classifier of images"):
         coverage.check(FAMILY, stack, {RUN: dataclasses.replace(eyes(10), family=FAMILY)})
@@ -241,7 +241,7 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
         ({"centres": ((0.0, 0.0), (1.0,))}, "same number of coordinates"),
         ({"std": 0.0}, "std must be above 0"),
         ({"within": float("nan")}, "within must be finite"),
-        ({"samples": 24}, "25 modes need as many samples at least, not 24"),
+        ({"samples": 24}, "samples must be >= 25 .modes., got 24"),
     ],
 )
 def test_wrong_fields_of_a_mixture_are_refused(fields, message):

@@ -127,7 +127,7 @@ def test_every_pair_is_judged_once(batch_size, devices):
 
 def test_families_and_data_without_pairs_are_refused():
     PreferenceQuality().check(Lengths(), SPEC, {})
-    with pytest.raises(UserError, match="judges what rewards responses, which a Toy does not"):
+    with pytest.raises(UserError, match="scores pairs of responses, got a Toy"):
         PreferenceQuality().check(toy.Toy(), SPEC, {})
     points = Spec("points", (2,), np.zeros(2, np.float32))
     with pytest.raises(UserError, match="needs pairs of responses, but the data are of points"):

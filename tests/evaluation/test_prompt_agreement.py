@@ -145,7 +145,7 @@ def test_what_a_prompt_does_not_name_does_not_count():
 
 def test_what_cannot_be_judged_is_refused(data):
     PromptAgreement().check(PAINTER, data.spec, {})
-    with pytest.raises(UserError, match="PromptAgreement judges a Diffusion, not a VAE"):
+    with pytest.raises(UserError, match="PromptAgreement needs a Diffusion, got a VAE"):
         PromptAgreement().check(VAE(2, MLPCoder((4,))), data.spec, {})
     for family in (Diffusion(), replace(PAINTER, conditional=True)):
         with pytest.raises(UserError, match="conditioned on text alone"):

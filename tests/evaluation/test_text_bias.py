@@ -188,5 +188,5 @@ def test_what_does_not_fit_is_refused(tmp_path):
     )
     with pytest.raises(UserError, match="at most 10 tokens"):
         JUDGE(dataclasses.replace(asked, model=dataclasses.replace(asked.model, family=short)))
-    with pytest.raises(UserError, match="judges a Autoregressive"):
+    with pytest.raises(UserError, match="needs a Autoregressive"):
         JUDGE.check(toy.Toy(), asked.model.spec, {})

@@ -118,7 +118,7 @@ def test_what_does_not_fit_is_refused(data):
         TextDiversity(1)
     with pytest.raises(UserError, match="unit"):
         TextDiversity(unit="letters")
-    with pytest.raises(UserError, match="judges a Autoregressive"):
+    with pytest.raises(UserError, match="needs a Autoregressive"):
         TextDiversity().check(toy.Toy(), data(Documents(8)).spec, {})
     with pytest.raises(UserError, match="needs texts, but the data are image"):
         TextDiversity().check(family, Digits().open().spec, {})

@@ -158,9 +158,11 @@ def test_what_does_not_fit_is_refused(tmp_path):
         TextMemorisation(rows=0)
     with pytest.raises(UserError, match="flag_above must be at least 0 and below 1"):
         TextMemorisation(flag_above=1.0)
-    with pytest.raises(UserError, match="gives 20 tokens and asks for 20, but rows are of 32"):
+    with pytest.raises(
+        UserError, match=r"prefix \+ size must be at most 32 .tokens of a row., got 40"
+    ):
         TextMemorisation(prefix=20, size=20).check(family, data.spec, {})
-    with pytest.raises(UserError, match="judges a Autoregressive"):
+    with pytest.raises(UserError, match="needs a Autoregressive"):
         JUDGE.check(toy.Toy(), data.spec, {})
     assert "not trained on" in JUDGE(dataclasses.replace(asked, split="train")).remarks[0]
     points = toy.ToyData().open().splits["train"]

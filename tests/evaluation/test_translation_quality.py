@@ -147,7 +147,7 @@ def test_translations_learned_by_heart_are_scored_as_their_sentences_are(tmp_pat
 def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(UserError, match="limit must be at least 1"):
         TranslationQuality(0)
-    with pytest.raises(UserError, match="judges a Autoregressive"):
+    with pytest.raises(UserError, match="needs a Autoregressive"):
         TranslationQuality().check(toy.Toy(), toy.ToyData().open().spec, {})
     spec = pairs(tmp_path, Words()).data.open().spec
     TranslationQuality().check(Autoregressive(), spec, {})

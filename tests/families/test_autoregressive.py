@@ -523,7 +523,7 @@ def test_what_does_not_fit_is_refused():
         (Decoding(tokens=(V,)), "outside the model's vocabulary of 11"),
         (Decoding(tokens=(1,) * 9), "must have <= 8 tokens .context., got 9"),
         (Decoding(source_tokens=(1,)), "reads no source"),
-        (Decoding(ends=(-1,)), "the end holds a token outside"),
+        (Decoding(ends=(-1,)), "the end has a token outside"),
     ):
         with pytest.raises(UserError, match=words):
             SMALL.sample(state, KEY, 1, options)

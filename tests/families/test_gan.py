@@ -358,7 +358,7 @@ def test_a_growing_game_goes_through_its_stages_and_samples_at_full_size(run_dir
     [
         (GROWING, Resolutions((2, 8), (4,)), "must be 4x4, 8x8, got 2x2"),
         (replace(CONV), STAGES, "must be 8x8, got 4x4"),
-        (GROWING, Resolutions((3, 8), (4,)), "no blocks"),
+        (GROWING, Resolutions((3, 8), (4,)), "sizes must divide the image size 8x8, got 3"),
     ],
 )
 def test_a_resolution_that_cannot_be_reached_is_refused_before_the_first_step(

@@ -316,10 +316,10 @@ def test_what_cannot_be_drawn_is_refused():
         ({"stop": ("a", "")}, "at least one character"),
         ({"prompt": "a", "prompts": ("b",)}, "exclude one another"),
         ({"prompts": ("b",), "tokens": (1,)}, "exclude one another"),
-        ({"beams": 2, "temperature": 0.5}, "takes temperature=1.0, not 0.5"),
-        ({"beams": 2, "top_k": 5}, "takes top_k=None"),
-        ({"beams": 2, "draft": "runs/a"}, "takes draft=None"),
-        ({"beams": 2, "stop": ("a",)}, "takes stop="),
+        ({"beams": 2, "temperature": 0.5}, "temperature must be 1.0 in a beam search"),
+        ({"beams": 2, "top_k": 5}, "top_k must be None in a beam search"),
+        ({"beams": 2, "draft": "runs/a"}, "draft must be None in a beam search"),
+        ({"beams": 2, "stop": ("a",)}, "stop must be .* in a beam search"),
         ({"draft": "runs/a", "repetition_penalty": 2.0}, "repetition_penalty must be 1"),
     ):
         with pytest.raises(UserError, match=words):
@@ -327,7 +327,7 @@ def test_what_cannot_be_drawn_is_refused():
     for options, words in (
         (
             Decoding(steps=T, beams=2, prompt="abc"),
-            "stays within the context of 8 tokens: sampler.steps at most 6",
+            "must stay within the context of 8 tokens",
         ),
         (Decoding(stop=("!",)), "U\\+0021.*of the stop is not in the vocabulary"),
         (
@@ -350,11 +350,11 @@ def test_what_cannot_be_drawn_is_refused():
     for options in (Decoding(steps=2, beams=2), request):
         with pytest.raises(UserError, match="leave beams and draft out"):
             FAMILY.stream(state, KEY, 1, options, LETTERS, print)
-    with pytest.raises(UserError, match="a stream is of text, which ChoraleCodec is not for"):
+    with pytest.raises(UserError, match="a stream needs a text codec, got a ChoraleCodec"):
         FAMILY.stream(STATE, KEY, 1, Decoding(), ChoraleCodec(), print)
-    with pytest.raises(UserError, match="runs/a is a VAE, which guesses no tokens"):
+    with pytest.raises(UserError, match="must be a language model, but runs/a is a VAE"):
         Decoding().encode(LETTERS, {DRAFT: Trained("runs/a", VAE(2), RUN.spec)})
-    with pytest.raises(UserError, match="the stop is text, which ChoraleCodec is not for"):
+    with pytest.raises(UserError, match="the stop must be tokens, as a ChoraleCodec"):
         Decoding(stop=("a",)).encode(ChoraleCodec(), {})
 
 

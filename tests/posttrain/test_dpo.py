@@ -340,7 +340,7 @@ def test_what_does_not_fit_is_refused():
         (
             dataclasses.replace(base, spec=dataclasses.replace(BASE_SPEC, vocabulary=9)),
             SPEC,
-            "knows 9 tokens, but",
+            "tokens of the data, got 9",
         ),
         (base, BASE_SPEC, "DPO needs pairs of responses, but the data are of tokens"),
         (

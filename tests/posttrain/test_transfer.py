@@ -114,7 +114,7 @@ def test_what_cannot_be_meant_is_refused():
     with pytest.raises(UserError, match="unfreeze must have updates"):
         SGD(unfreeze=(("a", -1),))
     params = {"layers": {"kernel": jnp.zeros((3, 2, 2))}}
-    with pytest.raises(UserError, match="one a layer, and layers/kernel other layers"):
+    with pytest.raises(UserError, match="one value per layer"):
         SGD(rates=(("layers", (1.0, 0.5)),)).check(params)
     with pytest.raises(UserError, match="optimizer.unfreeze: 'nothing' matches no parameter"):
         SGD(unfreeze=(("nothing", 2),)).check(params)

@@ -209,9 +209,9 @@ def test_the_command_of_the_docs_applies_decisions_and_refuses_wrong_ones(
 
     before = {path.name: path.read_bytes() for path in links.parent.iterdir() if path.is_file()}
     for line, words in (
-        ("a:1,b:2,same", "no record here"),
+        ("a:1,b:2,same", "must name records of this table"),
         (f"{linked['left']},,same", "no 'right' record"),
-        (f"{linked['left']},{linked['right']},perhaps", "write 'same' or 'different'"),
+        (f"{linked['left']},{linked['right']},perhaps", "or empty, got"),
         (f"{rows[1]}\n{rows[1].replace('different', 'same')}", "contradicts another row"),
     ):
         code, said = decide(line)

@@ -20,7 +20,7 @@ from genjax.prepare.stage import Changes, RowStage, get_texts, replace_column
 BLANKS = re.compile(r"[^\S\n]+")
 EMPTY_LINES = re.compile(r"\n{3,}")
 LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # those of str.splitlines
-# None of them is a blank.
+# Control and zero-width characters; none of them is a blank.
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\u200b\u2060]")
 DASHES = re.compile(r"(\w)-\n(\w)")
 
