@@ -139,7 +139,10 @@ class Run:
         arrays: dict[str, Json] = {}
         for role, run_dir in needed_runs(options).items():
             require_run(run_dir, f"sampler.{role}")
-            run = load(run_dir, layout=self.layout)
+            try:
+                run = load(run_dir, layout=self.layout)
+            except UserError as error:
+                raise UserError(f"sampler.{role}: {error}", f"sampler.{role}") from None
             if get_tokenizer(run.codec) != get_tokenizer(self.codec):
                 raise UserError(
                     f"the {role} {run_dir} has another codec: its tokens are not those of "
