@@ -12,6 +12,7 @@ answer says is compared with the text of the record, and with nothing that a mod
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -120,10 +121,11 @@ def check_answer(
     if _REFUSALS.fullmatch(answer.strip()):
         return Checked(answer, (), (), 0)
     quotes = find_quotes(answer, records)
+    inside = _mark_inside(answer, quotes)
     citations = [
         one
         for one in find_citations(answer, records)
-        if is_certain(one, records) or not any(_is_within(one.span, q.span) for q in quotes)
+        if is_certain(one, records) or not inside[one.span.start]
     ]
     texts = {one: normalise(text) for one, text in records.items()}
     faults = [
@@ -142,8 +144,12 @@ def check_answer(
     return Checked(answer, tuple(dict.fromkeys(faults)), tuple(cited), len(quotes))
 
 
-def _is_within(inner: Span, outer: Span) -> bool:
-    return outer.start <= inner.start and inner.end <= outer.end
+def _mark_inside(answer: str, quotes: Sequence[Quote]) -> bytearray:
+    """Of each character, 1 where it is in a quote."""
+    inside = bytearray(len(answer))
+    for quote in quotes:
+        inside[slice(*quote.span)] = b"\1" * (quote.span.end - quote.span.start)
+    return inside
 
 
 def _split(answer: str, quotes: Sequence[Quote], citations: Sequence[Citation]) -> list[_Scope]:
@@ -153,24 +159,24 @@ def _split(answer: str, quotes: Sequence[Quote], citations: Sequence[Citation]) 
     masked = list(answer)
     for quote in quotes:
         masked[quote.span.start : quote.span.end] = "Q" * (quote.span.end - quote.span.start)
-    outside = [c for c in citations if not any(_is_within(c.span, q.span) for q in quotes)]
+    inside = _mark_inside(answer, quotes)
+    outside = [c for c in citations if not inside[c.span.start]]
     for citation in outside:
         masked[citation.span.start : citation.span.end] = "\x00" * (
             citation.span.end - citation.span.start
         )
     text = _move_stops("".join(masked))
     scopes = [_Scope(span) for span in split_sentences(text)]
-    for scope in scopes:
-        scope.quotes = [q for q in quotes if _is_within(q.span, scope.span)]
-        last = None
-        for citation in outside:
-            if not _is_within(citation.span, scope.span):
-                continue
-            if last is not None and not _BETWEEN.sub("", answer[last.end : citation.span.start]):
-                scope.groups[-1].append(citation)
-            else:
-                scope.groups.append([citation])
-            last = citation.span
+    starts = [scope.span.start for scope in scopes]
+    for quote in quotes:
+        scopes[bisect.bisect_right(starts, quote.span.start) - 1].quotes.append(quote)
+    for citation in outside:
+        groups = scopes[bisect.bisect_right(starts, citation.span.start) - 1].groups
+        last = groups[-1][-1].span if groups else None
+        if last is not None and not _BETWEEN.sub("", answer[last.end : citation.span.start]):
+            groups[-1].append(citation)
+        else:
+            groups.append([citation])
     return scopes
 
 
@@ -225,11 +231,10 @@ def _find_owners(answer: str, scope: _Scope, texts: Mapping[str, str]) -> dict[Q
 
 def _find_following(answer: str, quote: Quote, groups: Sequence[list[Citation]]) -> int | None:
     """The citations that come right behind a quote."""
-    for at, group in enumerate(groups):
-        between = answer[quote.span.end : group[0].span.start]
-        if group[0].span.start >= quote.span.end and _BETWEEN.fullmatch(between):
-            return at
-    return None
+    at = bisect.bisect_left(groups, quote.span.end, key=lambda group: group[0].span.start)
+    if at == len(groups):
+        return None
+    return at if _BETWEEN.fullmatch(answer, quote.span.end, groups[at][0].span.start) else None
 
 
 def _find_around(

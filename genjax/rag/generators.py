@@ -24,7 +24,7 @@ from genjax.runs.run import Run
 from genjax.serial.json_text import Json
 
 KEY = "GENJAX_API_KEY"  # names the variable of the environment with the key of a URL
-LONGEST = 200_000  # characters of an answer
+LONGEST = 20_000  # characters of an answer
 ROOM = 0.9  # of a context that is used where tokens are only estimated
 
 

@@ -10,6 +10,7 @@ several with commas between.
 
 from __future__ import annotations
 
+import bisect
 import re
 import unicodedata
 from collections.abc import Collection, Iterator
@@ -35,6 +36,7 @@ PAIRS = {  # what closes each kind
 ALIKE = '"＂”'  # what opens may close as well
 SINGLE = "'‘‚"  # apostrophes look like these
 FEWEST, FARTHEST = 3, 1000  # words of a quote in single marks at least, and characters at most
+NESTED = 3000  # characters in which quotes within a quote are looked for
 _BRACKETS = re.compile(r"[\[【［]([^\[\]【】［］\n]{1,2000})[\]】］]")
 _ID = re.compile(r"[0-9a-fA-F]{6,}(?:-[0-9a-fA-F]{2,})+|[0-9a-fA-F]{32}")
 _EDITED = re.compile(r"(?i)sic|\.\.\.|…|x|!|\?|[a-z]")  # brackets of editors, not citations
@@ -110,11 +112,13 @@ def is_certain(citation: Citation, known: Collection[str]) -> bool:
 def find_quotes(answer: str, known: Collection[str]) -> list[Quote]:
     """The outermost quotes of an answer, in order."""
     cited = [one for one in find_citations(answer, known) if is_certain(one, known)]
+    places = [one.span.start for one in cited]
     found, at = [], 0
     for paragraph in re.split(r"(\n\s*\n)", answer):
         for start, end in _find_spans(paragraph):
             span = Span(at + start, at + end)
-            within = tuple(c for c in cited if span.start < c.span.start < span.end)
+            first, last = (bisect.bisect_left(places, place) for place in span)
+            within = tuple(cited[first:last])
             last = span.end - (answer[span.end - 1] in _closers(answer[span.start]))
             text, begin = "", span.start + 1
             for citation in within:
@@ -168,7 +172,7 @@ def _find_end(text: str, at: int) -> int | None:
     if mark in SINGLE:
         return _find_single(text, at)
     depth, first = 1, None
-    for place in range(at + 1, len(text)):
+    for place in range(at + 1, min(len(text), at + NESTED)):
         one = text[place]
         if one == mark and one not in closers:
             depth += 1
@@ -180,9 +184,9 @@ def _find_end(text: str, at: int) -> int | None:
             depth -= 1
             if depth == 0:
                 return place + 1
-    if first is None and mark in ALIKE:  # all that came looked as if it opened another
-        later = text.find(mark, at + 1)
-        return later + 1 if later > 0 else None
+    if first is None:  # all that came looked as if it opened another, or the end is far
+        later = [place for one in closers if (place := text.find(one, at + 1)) > 0]
+        return min(later) + 1 if later else None
     return first
 
 
