@@ -118,10 +118,10 @@ def components() -> dict[str, type]:
     """What a config or a command can hold, by name: the dataclasses that check their fields."""
     found = {}
     for module in pkgutil.walk_packages(genjax.__path__, "genjax."):
-        # One runs, one needs a package; records of the store are made by programs, not configs.
+        # One runs, one needs a package; records and what is served are made by programs.
         if module.name in ("genjax.__main__", "genjax.interop.lm_eval"):
             continue
-        if module.name.startswith("genjax.store"):
+        if module.name.startswith(("genjax.store", "genjax.serve.pages", "genjax.serve.texts")):
             continue
         for name, cls in vars(importlib.import_module(module.name)).items():
             mine = (

@@ -117,7 +117,7 @@ def test_what_is_left_out_is_said_with_its_count(tmp_path, capsys):
         str(tmp_path / "a.json"), codec=Bytes(True), split=split, cache=str(tmp_path)
     ).open()
     said = capsys.readouterr().err
-    for name in ("done", "history", "id", "instruction", "score", "tools"):
+    for name in ("done", "id", "instruction", "score", "tools"):
         assert f"1 fields {name!r} of a record skipped" in said
     assert "2 fields 'name' of a message skipped" in said
     pair = {"prompt": "p", "chosen": "c", "rejected": "r"}

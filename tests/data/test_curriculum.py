@@ -79,7 +79,7 @@ def test_data_that_do_not_fit_are_refused():
         Resolutions((3, 8), (5,))(0, BATCH)
     with pytest.raises(UserError, match="must end with 8"):
         Resolutions((2, 4), (5,))(0, BATCH)
-    with pytest.raises(UserError, match="for images"):
+    with pytest.raises(UserError, match="needs a batch with images"):
         GROWING(0, {"points": np.zeros((2, 2))})
 
 

@@ -352,5 +352,5 @@ def test_bad_pairs_are_named(tmp_path):
         dataclasses.replace(pairs, codec=Bytes(delimiter=True), long="cut").open()
     with pytest.raises(UserError, match="there is no file .*val.de"):
         TextPairs(str(tmp_path)).open()
-    with pytest.raises(UserError, match="by {source}: 'Translate'"):
+    with pytest.raises(UserError, match="contain {source}, got 'Translate'"):
         TextPairs(prompt="Translate")

@@ -205,7 +205,7 @@ def test_a_run_learns_its_codes_and_needs_the_other_no_more(tmp_path):
     samples = loaded.sample(num=3)
     assert samples.shape == (3, 16, 16, 1) and np.isfinite(samples).all()
     np.testing.assert_array_equal(samples, run.sample(num=3))
-    with pytest.raises(UserError, match="labels are from 0 to"):
+    with pytest.raises(UserError, match="label must be from 0 to"):
         loaded.sample(num=1, options=CodeSampler(label=99))
 
 

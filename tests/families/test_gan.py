@@ -251,7 +251,7 @@ def test_labels_reach_both_players():
     ]
     assert not np.allclose(*judged)
     for label in (-1, 3):
-        with pytest.raises(UserError, match="labels are from 0 to 2"):
+        with pytest.raises(UserError, match="label must be from 0 to 2"):
             family.sample(state, KEY, 4, LatentSampler(label=label))
     with pytest.raises(UserError, match="class-conditional"):
         SMALL.sample(state_of(SMALL), KEY, 4, LatentSampler(label=1))

@@ -309,7 +309,7 @@ def test_a_conditional_model_sees_its_label():
     assert np.abs(asked[1] - in_turn[1]).max() > 1e-4
     found = bound(family, state, {"image": x, "label": jnp.arange(4), "mask": jnp.ones(4)}, 3)
     assert np.isfinite(found["loss"])
-    with pytest.raises(UserError, match="labels are from 0 to 3, not 4"):
+    with pytest.raises(UserError, match="label must be from 0 to 3, got 4"):
         family.sample(state, KEY, 5, PriorSampler(label=4))
     with pytest.raises(UserError, match="this split of the data has no labels"):
         bound(family, state, {"image": x, "mask": jnp.ones(4)}, 1)
