@@ -98,14 +98,14 @@ def run(words, capfd) -> tuple[int, str]:
     return code, capfd.readouterr().err
 
 
-def choose_value(action) -> list[str]:
-    """A value that an option takes: of those listed, a number, or a word."""
+def choose_value(action, command) -> list[str]:
+    """A value that an option takes: of those listed, a number, or a word that names no file."""
     if action.nargs == 0:
         return []
     if action.choices:
         return [str(action.choices[0])]
     metavar = str(action.metavar)
-    return ["1"] if "INT" in metavar or "FLOAT" in metavar else ["here"]
+    return ["1"] if "INT" in metavar or "FLOAT" in metavar else [f"new_{command[:4]}{action.dest}"]
 
 
 def choose_wrong(action, name) -> list[str] | None:
@@ -133,7 +133,7 @@ def test_every_option_works_or_is_refused_by_its_name(command, folder, monkeypat
         last = name.rpartition(".")[2].replace("-", "_")
         words = {name, last, last.removesuffix("s"), last.partition("_")[0]}
         wrong = choose_wrong(action, name)
-        for value, may_work in ((choose_value(action), True), (wrong, False)):
+        for value, may_work in ((choose_value(action, command), True), (wrong, False)):
             if value is None or (may_work and command in LONG):
                 continue
             code, said = run([*COMMANDS[command], option, *value], capfd)

@@ -53,7 +53,7 @@ def begin(engine: str) -> None:
 def _connect(engine: str) -> None:
     if engine != "ray" and ":" not in engine:
         raise UserError(
-            "runner must be 'native', 'ray' or the address of a cluster such as ray://HOST:10001, "
+            "engine must be 'native', 'ray' or the address of a cluster such as ray://HOST:10001, "
             f"got {engine!r}",
             "runner",
         )
