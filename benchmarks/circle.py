@@ -40,22 +40,26 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--steps", type=int, default=100, help="of DPO")
     parser.add_argument("--samples", type=int, default=500, help="answers that are compared")
     options = parser.parse_args(arguments)
-    folder = Path(options.folder)
+    found = go_round(Path(options.folder), options.votes, options.steps, options.samples)
+    print(json.dumps(found))
+    return 0
+
+
+def go_round(folder: Path, votes: int, steps: int, samples: int) -> dict[str, float]:
+    """Go round once: how many votes and ties there were, and what the comparison found."""
     folder.mkdir(parents=True, exist_ok=True)
     run_genjax(folder, "train", "sft_rule")  # and gpt_rule, which it starts from
     with serve(folder, "runs/gpt_rule", "runs/sft_rule", "--store", "circle.db") as (url, token):
-        counts = give_preferences(url, token, options.votes, positivity)
+        counts = give_preferences(url, token, votes, positivity)
     learn = ["train", "dpo_from_store", "--run-dir", "runs/circle", "--data.url", "circle.db"]
-    learn += ["--family.base", "runs/gpt_rule", "--data.make", "None"]
-    run_genjax(folder, *learn, "--steps", str(options.steps))
-    compare = ["compare", "runs/circle", "runs/gpt_rule", "--num", str(options.samples)]
+    run_genjax(folder, *learn, "--family.base", "runs/gpt_rule", "--steps", str(steps))
+    compare = ["compare", "runs/gpt_rule", "runs/circle", "--num", str(samples)]
     compare += ["--out", "compared"]
     for place in PLACES:
         compare += ["--prompt", f"How was the {place}?"]
     run_genjax(folder, *compare, "--reward", "genjax.data.sources.rule_responses:positivity")
     found = json.loads((folder / "compared" / "compare.json").read_text())
-    print(json.dumps({**counts, **found["numbers"]}))
-    return 0
+    return {**counts, **found["numbers"]}
 
 
 def run_genjax(folder: Path, *words: str) -> None:
@@ -107,7 +111,7 @@ def submit(browser: httpx.Client, path: str, page: str, **fields: str) -> httpx.
 
 
 def read_hidden(page: str, name: str) -> str:
-    """The value of a hidden field."""
+    """Return the value of a hidden field."""
     found = re.search(rf'<input type="hidden" name="{name}" value="([^"]*)"', page)
     if found is None:
         raise RuntimeError(f"the page has no field {name}: {page[:500]}")
@@ -115,7 +119,7 @@ def read_hidden(page: str, name: str) -> str:
 
 
 def read_answers(page: str) -> list[str]:
-    """The texts of both answers, left and right."""
+    """Return the texts of both answers, left and right."""
     found = re.findall(r'data-side="(?:left|right)".*?</h2>(.*?)</section>', page, re.DOTALL)
     return [html.unescape(re.sub("<[^>]+>", "", one)).strip() for one in found]
 

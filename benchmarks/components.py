@@ -131,7 +131,7 @@ def main(arguments: list[str] | None = None, page: Path = PAGE) -> int:
 
 
 def list_components() -> dict[str, list[Component]]:
-    """The components of each section, by name."""
+    """Return the components of each section, by name."""
     classes = {
         title: [
             kind
@@ -151,7 +151,7 @@ def list_components() -> dict[str, list[Component]]:
 
 
 def find_classes(names: list[str]) -> Iterator[type]:
-    """The components that modules define, or all modules of packages."""
+    """Yield the components that modules define, or all modules of packages."""
     for name in names:
         module = importlib.import_module(f"genjax.{name}")
         modules = [module]
@@ -165,7 +165,7 @@ def find_classes(names: list[str]) -> Iterator[type]:
 
 
 def is_written(kind: type) -> bool:
-    """Whether a config may hold an instance: a public frozen dataclass that is none of the
+    """Return whether a config may hold an instance: a public frozen dataclass that is none of the
     program's own records.
     """
     return (
@@ -179,13 +179,13 @@ def is_written(kind: type) -> bool:
 
 
 def is_named(kind: type) -> bool:
-    """Whether ``gx`` has it."""
+    """Return whether ``gx`` has it."""
     return kind.__name__ in dir(gx) and vars(sys.modules[kind.__module__])[kind.__name__] is kind
 
 
 def find_users(kinds: list[type]) -> dict[str, str]:
-    """A page for each component, by name: a config that names it, or one whose default it is,
-    else a page of docs that does.
+    """Return a page for each component, by name: a config that names it, or one whose default it
+    is, else a page of docs that does.
     """
     users: dict[str, str] = {}
     for path in sorted((ROOT / "configs").glob("*/*.py")):
@@ -209,7 +209,7 @@ def find_users(kinds: list[type]) -> dict[str, str]:
 
 
 def default_parts(kind: type) -> list[str]:
-    """The names of the components that are defaults of a component."""
+    """Return the names of the components that are defaults of a component."""
     values = [field.default for field in dataclasses.fields(kind)]
     parts = [part for value in values for part in (value if isinstance(value, tuple) else [value])]
     return [
@@ -233,7 +233,7 @@ def describe(kind: type, config: str | None) -> Component:
 
 
 def first_sentence(kind: type) -> str:
-    """The first sentence of a class's docstring, on one line, without the marks of code."""
+    """Return the first sentence of a class's docstring, on one line, without the marks of code."""
     text = " ".join((inspect.getdoc(kind) or "").split("\n\n")[0].split())
     for stop in re.finditer(r"\.\s(?=[A-Z`])", text):
         sentence = text[: stop.start()]
@@ -244,7 +244,7 @@ def first_sentence(kind: type) -> str:
 
 
 def show(value: object) -> str:
-    """A default as it is written, a component by its name alone."""
+    """Return a default as it is written, a component by its name alone."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         changed = [f.name for f in dataclasses.fields(value) if getattr(value, f.name) != f.default]
         return f"{type(value).__name__}({'...' if changed else ''})"
@@ -254,7 +254,7 @@ def show(value: object) -> str:
 
 
 def render(sections: Mapping[str, list[Component]]) -> str:
-    """The page."""
+    """Return the page."""
     lines = [INTRODUCTION]
     for title, components in sections.items():
         lines.append(f"## {title}\n")
@@ -275,7 +275,7 @@ def render(sections: Mapping[str, list[Component]]) -> str:
 
 
 def names_of(kind: type) -> str:
-    """The fields that all of a kind have."""
+    """Return the fields that all of a kind have."""
     fields = dataclasses.fields(kind)
     return ", ".join(f"`{field.name}={show(field.default)}`" for field in fields)
 

@@ -56,7 +56,7 @@ def texts(count: int, words: int = WORDS, seed: int = 0) -> tuple[list[str], np.
 
 
 def genjax_clusters(documents: list[str]) -> np.ndarray:
-    """The group [N] of each text."""
+    """Return the group [N] of each text."""
     import daft
 
     frame = daft.from_pydict({"text": documents})
@@ -65,7 +65,7 @@ def genjax_clusters(documents: list[str]) -> np.ndarray:
 
 
 def peer_clusters(documents: list[str]) -> np.ndarray:
-    """The group [N] of each text by datasketch."""
+    """Return the group [N] of each text by datasketch."""
     try:
         import datasketch
     except ImportError:
@@ -169,7 +169,7 @@ def memory() -> None:
 
 
 def write(path: Path, words: int, seed: int) -> None:
-    """A Parquet file of ``PART`` texts."""
+    """Write a Parquet file of ``PART`` texts."""
     documents, _ = texts(PART, words, seed)
     pa.parquet.write_table(pa.table({"text": documents}), path)
 

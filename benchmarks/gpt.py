@@ -108,7 +108,7 @@ def peer_step(case: str) -> Callable[[int], None]:
 
 
 def torch_net() -> Any:
-    """A PyTorch module: tokens [B, T] -> logits [B, T, V]."""
+    """Return a PyTorch module: tokens [B, T] -> logits [B, T, V]."""
     import torch
     from torch import nn
     from torch.nn.functional import gelu, scaled_dot_product_attention

@@ -116,13 +116,13 @@ def make_id(number: int) -> str:
 
 
 def make_entries(vectors: np.ndarray, texts: Sequence[str]) -> Iterator[Entry]:
-    """An entry for each row."""
+    """Yield an entry for each row."""
     for i, text in enumerate(texts):
         yield Entry(make_id(i), text, "document", "real", vectors[i])
 
 
 def load_by_hand(folder: str, vectors: np.ndarray, texts: Sequence[str]) -> tuple[Any, float]:
-    """A LanceDB table of the same rows and indexes, and the seconds it took."""
+    """Return a LanceDB table of the same rows and indexes, and the seconds it took."""
     import lancedb
     from lancedb.index import FTS, HnswSq
 

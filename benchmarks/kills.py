@@ -69,7 +69,7 @@ def wait_for_steps(process: subprocess.Popen[bytes], run_dir: Path) -> float:
 
 
 def unfinished(run_dir: Path) -> bool:
-    """Whether something in the folder of checkpoints is half-written or half-removed."""
+    """Return whether something in the folder of checkpoints is half-written or half-removed."""
     names = [path.name for path in (run_dir / "checkpoints").glob("*")]
     lacking = [lacks for lacks in find_steps(epath.Path(run_dir)).values() if lacks is not None]
     return bool(lacking) or any(UNFINISHED in name for name in names)

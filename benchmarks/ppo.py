@@ -39,12 +39,12 @@ RATE, CLIP, VALUE_CLIP, KL, GAMMA, LAMBDA = 1e-4, 0.2, 0.2, 0.05, 1.0, 0.95
 
 
 def character(token: int) -> str:
-    """A text of tokens has one for each."""
+    """Return a text of tokens has one for each."""
     return chr(0x4E00 + token)
 
 
 def even(prompts: Sequence[str], responses: Sequence[str]) -> list[float]:
-    """The share of characters of each response whose code is even."""
+    """Return the share of characters of each response whose code is even."""
     return [
         sum(ord(letter) % 2 == 0 for letter in response) / len(response) for response in responses
     ]
@@ -86,7 +86,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
 
 
 def _genjax_run(sizes: Sizes) -> tuple[Any, Callable[[], Any]]:
-    """The experiment, and what makes its first state, in which the policy is the base."""
+    """Return the experiment, and what makes its first state, in which the policy is the base."""
     import jax
     import numpy as np
 

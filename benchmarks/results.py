@@ -45,7 +45,7 @@ INTRODUCTION = f"""\
 also says how many steps were trained, what was tried besides, and what limits the result.
 
 Numbers are of held-out data unless the metric names other data. Where several seeds ran there is
-one number a seed, and ± is the standard error unless the metric says otherwise. Options after the
+one number per seed, and ± is the standard error unless the metric says otherwise. Options after the
 name of a config belong to the command. What is {NOT_RUN} is listed at the end.
 """
 

@@ -44,14 +44,18 @@ class Judged:
 
 
 def ndcg(found: Sequence[str], relevant: Collection[str], k: int = 10) -> float:
-    """The discounted gain of the first ``k`` over that of the best order, all gains being 1."""
+    """Return the discounted gain of the first ``k`` over that of the best order, all gains being
+    1.
+    """
     gain = sum(1 / math.log2(i + 2) for i, name in enumerate(found[:k]) if name in relevant)
     best = sum(1 / math.log2(i + 2) for i in range(min(k, len(relevant))))
     return gain / best if best else 0.0
 
 
 def average_precision(found: Sequence[str], relevant: Collection[str], k: int = 100) -> float:
-    """The mean, over what is relevant, of the precision where it is found among the first ``k``."""
+    """Return the mean, over what is relevant, of the precision where it is found among the first
+    ``k``.
+    """
     hits, total = 0, 0.0
     for i, name in enumerate(found[:k], 1):
         if name in relevant:
@@ -61,7 +65,7 @@ def average_precision(found: Sequence[str], relevant: Collection[str], k: int = 
 
 
 def recall(found: Sequence[str], relevant: Collection[str], k: int = 5) -> float:
-    """The share of what is relevant that is among the first ``k``."""
+    """Return the share of what is relevant that is among the first ``k``."""
     return len({*found[:k]} & {*relevant}) / len(relevant) if relevant else 0.0
 
 
@@ -94,7 +98,7 @@ def read_cranfield(folder: Path) -> Judged:
 
 
 def read_xquad(path: Path) -> Judged:
-    """The paragraphs and questions of a file in SQuAD's form."""
+    """Return the paragraphs and questions of a file in SQuAD's form."""
     texts: dict[str, str] = {}
     queries: dict[str, str] = {}
     relevant: dict[str, frozenset[str]] = {}
@@ -109,7 +113,7 @@ def read_xquad(path: Path) -> Judged:
 
 
 def evaluate(index: EngineIndex, judged: Judged, mode: str) -> dict[str, float]:
-    """The mean of each metric over the queries that have something relevant."""
+    """Return the mean of each metric over the queries that have something relevant."""
     totals = dict.fromkeys(METRICS, 0.0)
     for name, relevant in judged.relevant.items():
         query = Query(judged.queries[name], mode=mode, limit=DEPTH)  # type: ignore[arg-type]
@@ -150,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _read_parts(path: Path) -> list[tuple[str, dict[str, str]]]:
-    """The number and the parts (T, A, B, W) of each item of a file of Cranfield's."""
+    """Return the number and the parts (T, A, B, W) of each item of a file of Cranfield's."""
     items = []
     for item in re.split(r"^\.I\s*", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         number, *parts = re.split(r"^\.([TABW])\s*$", item, flags=re.MULTILINE)

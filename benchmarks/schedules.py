@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def with_process(config: Experiment, process: object, seed: int, steps: int) -> Experiment:
-    """The config with another process, otherwise alike; it is judged at the end alone."""
+    """Return the config with another process, otherwise alike; it is judged at the end alone."""
     every = Every(log=100, evaluate=0, sample=0, checkpoint=steps)
     family = dataclasses.replace(config.family, process=process)
     return dataclasses.replace(
@@ -63,7 +63,9 @@ def with_process(config: Experiment, process: object, seed: int, steps: int) -> 
 
 
 def measure(run: Run, data: Dataset, batches: int = 200, draws: int = 10) -> dict[str, float]:
-    """The variance of the training loss, and the bound on the test split in bits per dimension."""
+    """Return the variance of the training loss, and the bound on the test split in bits per
+    dimension.
+    """
     family, size = run.experiment.family, run.experiment.batch_size
 
     @jax.jit

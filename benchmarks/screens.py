@@ -3,8 +3,9 @@
     python -m benchmarks.screens            # writes docs/screens.md, screen.png and notebook.png
     python -m benchmarks.screens --out elsewhere --only vae_digits
 
-The runs are tiny and go to a temporary folder, which is also where all captures lie that the page
-does not show. It takes tmux for the terminal and Chromium for the pictures.
+The runs are tiny and go to a temporary folder, or to that of `--keep`, which is also where all
+captures lie that the page does not show. It takes tmux for the terminal and Chromium for the
+pictures.
 """
 
 from __future__ import annotations
@@ -30,18 +31,20 @@ ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT = 80, 40  # of the terminal, in characters
 PATIENCE = 600  # seconds for a run
 MOST = 25  # lines of a capture on the page
+PLACES = ("half-way", "terminal", "pipe", "notebook")
 DONE = "the command has ended"
 STYLE = "margin:0;padding:14px;font:14px/19px 'DejaVu Sans Mono',monospace;white-space:pre-wrap"
 INTRODUCTION = f"""\
 # Screens
 
 `python -m benchmarks.screens` writes this page. It trains six families with tiny configs, so the
-numbers say nothing of the models. Each block is what stands on a terminal of {WIDTH} columns at the
-end; while a run trains, the last line is a bar that is redrawn.
+numbers say nothing of the models; the commands are shown without their options for shorter
+intervals. Each block is what stands on a terminal of {WIDTH} columns at the end; while a run
+trains, the last line is a bar that is redrawn.
 
 ![A terminal: the bar of a run, and lines of its evaluations above it](screen.png)
 
-*A run half-way, and `train classifier_digits` at its end.*
+*`train gan_digits` half-way, and `train classifier_digits` at its end.*
 
 ![A notebook: one line that is updated, with the newest samples below it](notebook.png)
 
@@ -81,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of the page")
     parser.add_argument("--only", help="one config, of which all captures are printed")
-    parser.add_argument("--keep", type=Path, help="folder of the runs and captures")
+    parser.add_argument("--keep", type=Path, help="folder of the captures; what is there stays")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = (options.keep or Path(temporary)).resolve()
@@ -95,10 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.mkdir(parents=True, exist_ok=True)
         page = write_page({screen: found["terminal"] for screen, found in captures.items()})
         (options.out / "screens.md").write_text(page, encoding="utf-8")
-        vae, classifier = captures[SCREENS[0]], captures[SCREENS[4]]
+        gan, classifier = captures[SCREENS[1]], captures[SCREENS[4]]
         take_picture(
             options.out / "screen.png",
-            draw_terminal(vae["half-way"]) + draw_terminal(classifier["terminal"]),
+            draw_terminal(gan["half-way"]) + draw_terminal(classifier["terminal"]),
         )
         shutil.copy(folder / "vae_digits.png", options.out / "notebook.png")
     return 0
@@ -107,6 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def capture(screen: Screen, folder: Path) -> dict[str, str]:
     """What a run shows in each place, by its name; each is written to the folder, too."""
     name = screen.config
+    texts = {place: folder / f"{name} {place}.txt" for place in PLACES}
+    if all(path.exists() for path in texts.values()):
+        return {place: path.read_text(encoding="utf-8") for place, path in texts.items()}
     frames = train_on_terminal(screen, folder)
     found = {
         "half-way": next((frame for frame in frames if is_half_way(frame)), frames[-1]),
@@ -115,26 +121,26 @@ def capture(screen: Screen, folder: Path) -> dict[str, str]:
     }
     cell = train_in_notebook(screen, folder)
     found["notebook"] = "\n".join(output for output in map(read_output, cell.outputs) if output)
-    for place, text in found.items():
-        (folder / f"{name} {place}.txt").write_text(text, encoding="utf-8")
     take_picture(folder / f"{name}.png", draw_cell(cell))
+    for place, text in found.items():
+        texts[place].write_text(text, encoding="utf-8")
     return found
 
 
 def is_half_way(frame: str) -> bool:
-    """Whether the bar stands in the middle, with an evaluation above it."""
+    """Return whether the bar stands in the middle, with an evaluation above it."""
     done = re.search(r"step (\d+)/40", frame.strip().splitlines()[-1] if frame.strip() else "")
     return done is not None and 20 <= int(done[1]) < 40 and "held out" in frame
 
 
 def command_of(screen: Screen) -> list[str]:
-    """The command that trains."""
+    """Return the command that trains."""
     program = [sys.executable, "-m", "genjax", "train"]
     return [*program, screen.config, *shlex.split(screen.options)]
 
 
 def open_folder(folder: Path, place: str) -> Path:
-    """The folder in which the runs of a place are made."""
+    """Return the folder in which the runs of a place are made."""
     (folder / place).mkdir(exist_ok=True)
     return folder / place
 
@@ -175,7 +181,7 @@ def train_on_terminal(screen: Screen, folder: Path) -> list[str]:
 
 
 def tidy(frame: str) -> str:
-    """A picture of a terminal without what does not belong to the command."""
+    """Return a picture of a terminal without what does not belong to the command."""
     lines = [line.rstrip() for line in frame.splitlines() if line.strip() != DONE]
     return "\n".join(lines).strip("\n") + "\n"
 
@@ -190,7 +196,7 @@ def train_in_pipe(screen: Screen, folder: Path) -> str:
 
 
 def train_in_notebook(screen: Screen, folder: Path) -> nbformat.NotebookNode:
-    """A cell that trains, with its outputs."""
+    """Return a cell that trains, with its outputs."""
     changes = {  # the options are those of `train`
         key.removeprefix("--"): int(value)
         for key, value in re.findall(r"(--[\w.]+) (\d+)", screen.options)
@@ -210,7 +216,7 @@ def train_in_notebook(screen: Screen, folder: Path) -> nbformat.NotebookNode:
 
 
 def read_output(output: Mapping[str, object]) -> str:
-    """The text of an output."""
+    """Return the text of an output."""
     data = output.get("data", {})
     assert isinstance(data, Mapping)
     picture = "[a picture]" if "image/png" in data else ""
@@ -218,22 +224,23 @@ def read_output(output: Mapping[str, object]) -> str:
 
 
 def write_page(captures: Mapping[Screen, str]) -> str:
-    """The page, with the end of each terminal."""
+    """Return the page, with the end of each terminal."""
     parts = [INTRODUCTION]
     for screen, text in captures.items():
-        block = "\n".join(text.rstrip().splitlines()[-MOST:])
+        first, *rest = text.rstrip().splitlines()
+        block = "\n".join([first, *rest[1 - MOST :]])
         parts.append(f"## {screen.family}\n\n```text\n{block}\n```\n")
     return "\n".join(parts)
 
 
 def draw_terminal(text: str) -> str:
-    """A terminal as HTML."""
+    """Return a terminal as HTML."""
     lines = html.escape(text.rstrip("\n"))
     return f'<pre style="{STYLE};background:#16181d;color:#e6e6e6;margin-bottom:8px">{lines}</pre>'
 
 
 def draw_cell(cell: nbformat.NotebookNode) -> str:
-    """A cell and its outputs as HTML."""
+    """Return a cell and its outputs as HTML."""
     parts = [f'<pre style="{STYLE};background:#f3f4f6">{html.escape(cell.source)}</pre>']
     for output in cell.outputs:
         picture = output.get("data", {}).get("image/png")

@@ -1,7 +1,7 @@
 """Draw the pictures of docs/pages.md: each web page over a small store that is made here.
 
     python -m benchmarks.screenshots                  # writes docs/pages/*.png
-    python -m benchmarks.screenshots --out elsewhere --phone --dark
+    python -m benchmarks.screenshots --out elsewhere --all --dark
 
 The run and the documents that answer are scripted: the pictures show the pages, not a model.
 """
@@ -96,7 +96,7 @@ class ScriptedAnswers:
     """Answers from one document, with one sound citation and one that is wrong."""
 
     def answer(self, question: str, model: str | None, options: Options) -> Answer:
-        """The same answer to every question."""
+        """Return the same answer to every question."""
         text = 'It "warns ships of rocks" [document-1], and "was invented in 1950" [document-1].'
         wrong = text.index('"was')
         fault = Fault(wrong, wrong + 21, "these words are not in the document")
@@ -152,7 +152,7 @@ def fill_store(store: Store) -> None:
 
 
 def _talk(name: str, when: datetime, question: str, answer: str, run: str) -> list[Record]:
-    """A session: a question with two answers, one of which is followed."""
+    """Return a session: a question with two answers, one of which is followed."""
     other = {"run-h": "run-m", "run-m": "run-h"}[run]
     shared: dict[str, Any] = {"origin": "synthetic", "prompt": f"question-{name}"}
     minute = timedelta(minutes=1)
@@ -256,7 +256,7 @@ SHOTS = (
 
 
 def make_context(folder: Path, delay: float = 0.0) -> Pages:
-    """The pages over a new small store with its index."""
+    """Return the pages over a new small store with its index."""
     store = open_store(str(folder / "small.db"), create=True, user="ann")
     fill_store(store)
     index = open_search(store)
@@ -283,7 +283,7 @@ def serve(app: Starlette) -> Iterator[str]:
 
 
 def shrink(picture: bytes, colours: int = COLOURS) -> bytes:
-    """A PNG with few colours."""
+    """Return a PNG with few colours."""
     out = io.BytesIO()
     image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(colours)
     image.save(out, "PNG", optimize=True)
@@ -294,40 +294,49 @@ def main() -> None:
     """Write the pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", default="docs/pages")
-    parser.add_argument("--phone", action="store_true", help="as wide as a phone")
     parser.add_argument("--dark", action="store_true", help="for those who like it dark")
-    parser.add_argument("--whole", action="store_true", help="the whole page, however long")
+    parser.add_argument("--all", action="store_true", help="each page to its end, on a phone too")
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
-    width, height = PHONE if options.phone else DESKTOP
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         app = Starlette(routes=make_pages(make_context(Path(folder))))
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(
-            viewport={"width": width, "height": height},
-            color_scheme="dark" if options.dark else "light",
-        )
         with serve(app) as address:
-            page.goto(f"{address}/login")
-            _save(page, out / "login.png", options.whole)
-            page.fill("#token", ADMIN)
-            page.click("main button")
-            for shot in SHOTS:
-                page.goto(address + shot.path)
-                _save(page, out / f"{shot.name}.png", options.whole)
-            page.goto(f"{address}/chat")
-            page.fill("#message", "What does a lighthouse do?")
-            page.check("input[name=from]")
-            page.click("text=Send")
-            page.wait_for_selector(".sources")
-            _save(page, out / "sources.png", options.whole)
+            for size, prefix in ((DESKTOP, ""), (PHONE, "phone_")):
+                visitor = browser.new_context(
+                    viewport={"width": size[0], "height": size[1]},
+                    color_scheme="dark" if options.dark else "light",
+                )
+                _draw(visitor.new_page(), address, f"{out}/{prefix}", options.all)
         browser.close()
 
 
-def _save(page: Any, path: Path, whole: bool) -> None:
+def _draw(page: Any, address: str, prefix: str, every: bool) -> None:
+    """Draw each page, or on a phone one of them."""
+    page.goto(f"{address}/login")
+    if every or prefix[-1] == "/":
+        _save(page, f"{prefix}login.png", every)
+    page.fill("#token", ADMIN)
+    page.click("main button")
+    page.wait_for_selector("nav")
+    shots = [shot for shot in SHOTS if every or shot.name == "session" or prefix[-1] == "/"]
+    for shot in shots:
+        page.goto(address + shot.path)
+        _save(page, f"{prefix}{shot.name}.png", every)
+    if every or prefix[-1] == "/":
+        page.goto(f"{address}/chat")
+        page.fill("#message", "What does a lighthouse do?")
+        page.check("input[name=from]")
+        page.click("text=Send")
+        page.wait_for_load_state("load")
+        _save(page, f"{prefix}sources.png", every)
+
+
+def _save(page: Any, name: str, whole: bool) -> None:
+    path = Path(name)
     path.write_bytes(shrink(page.screenshot(full_page=whole)))
     print(f"{path}: {path.stat().st_size:,} bytes")
 

@@ -90,7 +90,7 @@ def lay_out(tiles: Sequence[Tile], pictures: Sequence[Image.Image]) -> Image.Ima
 
 
 def draw_images(rows: int) -> Callable[[Run, int], Image.Image]:
-    """A tile of ``rows`` rows of images, as many as fit beside each other."""
+    """Return a tile of ``rows`` rows of images, as many as fit beside each other."""
 
     def draw(run: Run, seed: int) -> Image.Image:
         side = HEIGHT // rows
@@ -107,7 +107,7 @@ def draw_images(rows: int) -> Callable[[Run, int], Image.Image]:
 
 
 def draw_prompts(run: Run, seed: int) -> Image.Image:
-    """A tile of one picture for each of ``PROMPTS``, above the prompt."""
+    """Return a tile of one picture for each of ``PROMPTS``, above the prompt."""
     columns, wide, side = 3, WIDTH // 3, 64
     tile = Image.new("RGB", (WIDTH, HEIGHT), (36, 38, 48))
     draw, font = ImageDraw.Draw(tile), ImageFont.load_default(10)
@@ -123,7 +123,7 @@ def draw_prompts(run: Run, seed: int) -> Image.Image:
 
 
 def draw_text(run: Run, seed: int) -> Image.Image:
-    """A tile of the beginning of one text."""
+    """Return a tile of the beginning of one text."""
     options = dataclasses.replace(run.family.sampler, steps=480, temperature=0.8)
     (tokens,) = run.sample(1, seed, options)
     text = str(run.codec.decode(tokens)).lstrip()
@@ -135,13 +135,13 @@ def draw_text(run: Run, seed: int) -> Image.Image:
 
 
 def draw_music(run: Run, seed: int) -> Image.Image:
-    """A tile of one piece."""
+    """Return a tile of one piece."""
     (tokens,) = run.sample(1, seed)
     return draw_piece(cast(Sequence[Frame], run.codec.decode(tokens)))
 
 
 def draw_piece(frames: Sequence[Frame]) -> Image.Image:
-    """A tile of the beginning of a piece: steps to the right, higher notes higher.
+    """Return a tile of the beginning of a piece: steps to the right, higher notes higher.
 
     Each voice has its colour, and a note that sounds on is one bar.
     """

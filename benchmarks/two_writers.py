@@ -53,7 +53,7 @@ def start(run_dir: Path) -> subprocess.Popen[str]:
 
 
 def read_lines(process: subprocess.Popen[str]) -> list[str]:
-    """The lines on stderr, without progress; waits for the end."""
+    """Return the lines on stderr, without progress; waits for the end."""
     lines = process.communicate(timeout=600)[1].splitlines()
     return [line for line in lines if not line.startswith("step ")]
 

@@ -16,7 +16,7 @@ RATE, DECAY, STEPS = 1e-4, 1e-2, 5
 
 
 def genjax_family() -> Any:
-    """A diffusion with the U-Net."""
+    """Return a diffusion with the U-Net."""
     from genjax.families.diffusion.diffusion import Denoising, Diffusion
     from genjax.nets.conv.unet import UNet
     from genjax.samplers import DDIM
@@ -27,7 +27,9 @@ def genjax_family() -> Any:
 
 
 def torch_net() -> Any:
-    """A PyTorch module: x [B, 3, 32, 32], step [B] -> an output with `sample` [B, 3, 32, 32]."""
+    """Return a PyTorch module: x [B, 3, 32, 32], step [B] -> an output with `sample` [B, 3, 32,
+    32].
+    """
     from diffusers import UNet2DModel
 
     return UNet2DModel(

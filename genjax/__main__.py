@@ -187,11 +187,11 @@ def show_command(target: str, arguments: Sequence[str]) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0, 2 for a user's mistake, 3 for divergence, 130 for
-    SIGINT.
+    """Run one command, and return the exit code: 0, 2 for a user's mistake, 3 for divergence, 130
+    for SIGINT.
 
-    129 is for SIGHUP, 143 for SIGTERM, and 141 where nobody reads the output any more. A wrong
-    option (2) and a training run that was stopped raise SystemExit instead.
+    129 is for SIGHUP, 143 for SIGTERM, and 141 if nobody reads the output any more. A wrong option
+    (2) and a stopped training run raise SystemExit instead.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
@@ -256,7 +256,9 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
 
 
 def _report_device_error(error: Exception, debug: bool) -> int:
-    """Say what is wrong with devices, other hosts or packages; raises what is a fault of ours."""
+    """Report errors of devices, other hosts or missing packages, and raise all others, which are
+    bugs.
+    """
     explained = explain_component(error)
     if isinstance(explained, UserError):
         return _report_error(explained, 2, debug)
@@ -282,7 +284,7 @@ def _report_device_error(error: Exception, debug: bool) -> int:
 
 
 def _trust(arguments: Sequence[str]) -> Trust:
-    """What ``--trust`` and ``--trust=MODULE,MODULE`` allow; see docs/safety.md."""
+    """Parse ``--trust`` and ``--trust=MODULE,MODULE``; see docs/safety.md."""
     if "--trust" in arguments:
         return True
     named = [word.removeprefix("--trust=") for word in arguments if word.startswith("--trust=")]
@@ -290,9 +292,7 @@ def _trust(arguments: Sequence[str]) -> Trust:
 
 
 def _check_places(given: Sequence[str]) -> None:
-    """Refuse paths among the arguments that no file system here opens: of targets, and of
-    options that name places.
-    """
+    """Refuse paths of targets and options that this machine cannot open."""
     if given[0] != "ask":  # a store may be the URL of a database
         checks.check_path(given[1], "the target")
     for option, value in zip(given, [*given[1:], ""], strict=True):
@@ -307,7 +307,7 @@ def _check_places(given: Sequence[str]) -> None:
 
 
 def _written(given: Sequence[str]) -> list[str]:
-    """Return the places among the arguments that a command may write to."""
+    """Return the paths among the arguments that a command may write to."""
     pairs = zip(given, [*given[1:], ""], strict=True)
     named = [
         word.partition("=")[2] if "=" in word else after
@@ -331,19 +331,19 @@ def _report_error(error: Exception, code: int, debug: bool) -> int:
     if debug:
         traceback.print_exception(error)
         return code
-    said = str(error)
+    text = str(error)
     if isinstance(error, OSError) and error.filename is not None and error.strerror is not None:
-        said = f"{os.fsdecode(error.filename)}: {error.strerror}"
-    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(said.split()))
+        text = f"{os.fsdecode(error.filename)}: {error.strerror}"
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in " ".join(text.split()))
     print(f"genjax: {line}", file=sys.stderr)
     return code
 
 
 def entry() -> None:
-    """The installed ``genjax`` command."""
+    """Run the installed ``genjax`` command."""
     streams.in_utf8()
-    # After a failed write or read, here reported in one line, TensorStore's threads still call a
-    # loop that is closed, and asyncio logs the tasks that nobody waits for any more.
+    # After a failed read or write, which is reported in one line, TensorStore's threads still call
+    # a closed loop, and asyncio logs its abandoned tasks.
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _unraisable
     streams.guard()
@@ -355,9 +355,8 @@ def entry() -> None:
         traceback.print_exc()
         code = 1
     code = streams.flush(code)
-    if (
-        code > 128
-    ):  # threads of libraries that still run could abort a Python that takes itself down
+    if code > 128:
+        # Library threads that still run could abort a regular exit of Python.
         atexit._run_exitfuncs()
         os._exit(code)
     if code > 0:

@@ -1,5 +1,5 @@
-"""Check what a config holds against the annotations of its dataclasses, and a size against the
-memory there is.
+"""Checks the fields of a config against their annotations, and sizes against the available
+memory.
 """
 
 from __future__ import annotations
@@ -24,12 +24,11 @@ import numpy as np
 from genjax.errors import UserError, unknown_name
 
 T = TypeVar("T")
-# A frozen dataclass of a config, of a class that the user may have written.
+# A frozen dataclass in a config, whose class may be a user's own.
 Component = Any
 DRIVERS = {"gs": "gcsfs", "s3": "s3fs"}  # the package that opens each scheme
-ENDLESS = Annotated[
-    float, "infinity is allowed"
-]  # the annotation of a field whose default is infinite
+# The annotation of a field whose default is infinite.
+ENDLESS = Annotated[float, "infinity is allowed"]
 DEEPEST = 256  # layers
 SIZES = ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"))
 
@@ -39,12 +38,12 @@ def frozen(cls: type[T]) -> type[T]:
     """Make a frozen dataclass whose fields are checked against their annotations before its
     ``__post_init__`` runs.
 
-    So a rule such as ``steps < 1`` only ever sees whole numbers, and NaN and infinity are refused
-    by the name of their field. Lists become tuples, numbers of NumPy those of Python. An infinite
-    default allows both infinities.
+    So a rule such as ``steps < 1`` only sees integers, and errors about NaN and infinity name their
+    field. Lists become tuples, NumPy numbers Python ones. An infinite default allows both
+    infinities.
 
     Raises:
-      UserError: when an instance is made of something else.
+      UserError: when an instance is created with a field of the wrong type.
     """
     rules = getattr(cls, "__post_init__", None)
 
@@ -76,14 +75,14 @@ def frozen(cls: type[T]) -> type[T]:
 
 
 def convert(value: Any, hint: Any, name: str, deep: bool = True) -> Any:
-    """Return the value as its annotation requires: lists as tuples, numpy's numbers as Python's,
-    whole floats as ints.
+    """Convert a value to its annotation: lists to tuples, NumPy numbers to Python ones, whole
+    floats to ints.
 
-    Components are checked field by field, and built again only where something was converted;
-    without ``deep`` they are left as they are.
+    Components are checked field by field, and rebuilt only if something was converted; without
+    ``deep`` they are not checked.
 
     Raises:
-      UserError: it is of another type, or a number that is not finite.
+      UserError: the value has another type, or is a number that is not finite.
     """
     if isinstance(value, np.generic) or (
         isinstance(value, np.ndarray) and not value.ndim and hint is not np.ndarray
@@ -126,13 +125,13 @@ def _convert_plain(value: Any, hint: type, name: str) -> Any:
 
 
 def component(value: Any, name: str, *methods: str, such: str = "") -> None:
-    """Refuse what is not an instance of a dataclass with these methods.
+    """Refuse a value that is not an instance of a dataclass with these methods.
 
     Args:
-      value: of the field.
-      name: of the field.
-      methods: that it must have.
-      such: examples of what is accepted.
+      value: value of the field.
+      name: name of the field.
+      methods: names of required methods.
+      such: examples of valid values, for the message.
     """
     if isinstance(value, type):
         _refuse(name, f"an instance: write {value.__name__}(...)", value)
@@ -146,8 +145,8 @@ def component(value: Any, name: str, *methods: str, such: str = "") -> None:
 def check_size(
     size: float, what: str, field: str, available: float | None = None, cure: str = ""
 ) -> None:
-    """Refuse what alone is larger than the memory of this machine, or than ``available`` bytes
-    of its devices.
+    """Refuse a size larger than the memory of this machine, or than ``available`` bytes of its
+    devices.
     """
     there = room(available)
     if size > there:
@@ -158,8 +157,8 @@ def check_size(
 
 
 def room(available: float | None = None) -> float:
-    """Return bytes of ``available`` memory, of this machine's by default, or what its container may
-    use of it.
+    """Return the ``available`` memory in bytes; by default that of this machine, or of its
+    container.
     """
     if available is not None:
         return available
@@ -170,8 +169,8 @@ def room(available: float | None = None) -> float:
 
 
 def check_path(path: str, field: str) -> None:
-    """Refuse a path that no file system here can hold, and a URL whose scheme is not supported
-    or has no driver.
+    """Refuse a path that no file system can have, and a URL whose scheme is not supported or lacks
+    its driver.
     """
     if not path or "\0" in path:
         raise UserError(f"{field} must be a path, got {path!r}", field)
@@ -189,7 +188,7 @@ def check_path(path: str, field: str) -> None:
 
 
 def beneath(path: str, field: str, folder: bool) -> None:
-    """Refuse a path below a file, and of a ``folder`` one that is a file."""
+    """Refuse a path below a file, and for a ``folder`` one that is a file."""
     whole = Path(path).expanduser()
     for place in ([whole] if folder else []) + list(whole.parents):
         if place.exists():
@@ -220,9 +219,7 @@ def _refuse(name: str, rule: str, value: Any, owner: Any = None) -> Any:
 def _shown(value: Any) -> str:
     try:
         shown = f"the class {value.__name__}" if isinstance(value, type) else repr(value)
-    except (
-        Exception
-    ):  # the repr of someone else's class, or of a number of more digits than Python writes
+    except Exception:  # the repr of a user's class, or of an integer with too many digits
         shown = f"an object of type {type(value).__name__}"
     return shown if len(shown) < 200 else f"{shown[:200]}..."
 
@@ -240,7 +237,7 @@ def _convert_int(value: Any, name: str) -> int:
 def _convert_float(value: Any, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         _refuse(name, "a number", value)
-    if not abs(value) <= sys.float_info.max:  # NaN is not, either
+    if not abs(value) <= sys.float_info.max:  # also true for NaN
         _refuse(name, "finite", value)
     return float(value) if isinstance(value, float) else value
 
@@ -249,7 +246,7 @@ def _convert_union(value: Any, hints: tuple[Any, ...], name: str, deep: bool) ->
     if value is None and type(None) in hints:
         return None
     hints = tuple(hint for hint in hints if hint is not type(None))
-    # An exact type comes first, so that a float | int keeps what it was given.
+    # An exact type comes first, so that float | int keeps the type of the value.
     for hint in sorted(hints, key=lambda hint: hint is not type(value)):
         try:
             return convert(value, hint, name, deep)
@@ -303,10 +300,8 @@ def _hints(cls: Any) -> Mapping[str, Any]:
     """Return the annotations of the fields that a constructor takes."""
     try:
         return _resolved(cls)
-    except (
-        NameError,
-        TypeError,
-    ):  # one is there for type checkers alone, or its class is defined further below
+    except (NameError, TypeError):
+        # An annotation is only for type checkers, or its class is defined further below.
         return {}
 
 
@@ -341,7 +336,7 @@ def between(owner: Any, low: float, high: float, *names: str) -> None:
 
 
 def share(owner: Any, *names: str) -> None:
-    """Refuse fields below 0, and those of 1 and above."""
+    """Refuse fields below 0, or 1 and above."""
     numbers(owner, names, "at least 0 and below 1", lambda x: 0 <= x < 1)
 
 
@@ -358,7 +353,7 @@ def some(owner: Any, *names: str) -> None:
 
 
 def depth(owner: Any, *names: str) -> None:
-    """Refuse fields of more layers than can be traced one by one in a reasonable time."""
+    """Refuse more layers than can be traced one by one in a reasonable time."""
     numbers(owner, names, f"at most {DEEPEST:,}", lambda x: x <= DEEPEST)
 
 
@@ -368,8 +363,8 @@ def most(owner: Any, bound: float, *names: str) -> None:
 
 
 def ordered(owner: Any, lower: str, upper: str, strictly: bool = False) -> None:
-    """Refuse an upper field that is below the lower one, or with ``strictly`` equal to it;
-    None is left out.
+    """Refuse an upper field below the lower one, or with ``strictly`` equal to it; None is
+    skipped.
     """
     low, high = getattr(owner, lower), getattr(owner, upper)
     if low is not None and high is not None and (high < low or (strictly and high == low)):
@@ -377,9 +372,7 @@ def ordered(owner: Any, lower: str, upper: str, strictly: bool = False) -> None:
 
 
 def numbers(owner: Any, names: tuple[str, ...], rule: str, holds: Callable[[float], bool]) -> None:
-    """Refuse fields whose number, or one of whose numbers, does not keep a rule; NaN keeps
-    none, None is left out.
-    """
+    """Refuse fields with a number that violates a rule; NaN violates all, None is skipped."""
     for name in names:
         value = getattr(owner, name)
         for i, item in enumerate(value if isinstance(value, tuple) else (value,)):

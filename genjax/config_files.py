@@ -1,4 +1,4 @@
-"""Config files and the JSON of experiments: find, load, write and compare them."""
+"""Finds and loads config files, and converts experiments to JSON and back."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from genjax.serial import trust
 from genjax.serial.neighbours import digest_input, read_neighbours
 from genjax.serial.stored import blame_config, execute, from_json, parse_json
 
-FORMAT = 2  # of config.json; raised when an old file can no longer be read as it stands
+FORMAT = 2  # of config.json; raised when old files can no longer be read
 FREE_ON_RESUME = (
     "steps",
     "every",
@@ -30,18 +30,18 @@ FREE_ON_RESUME = (
     "data.source*.root",
 )
 COMPONENTS = ("family", "data", "optimizer", "every", "keep", "devices", "start_from")
-LARGEST_CONFIG = 10_000_000  # bytes: far above any that a person writes
+LARGEST_CONFIG = 10_000_000  # bytes, far more than a person writes
 
 
 def configs_folder() -> Path:
-    """Where the configs stand: inside the installed package, or next to it in a checkout."""
+    """Return the folder of configs: inside the installed package, or next to it in a checkout."""
     package = Path(__file__).resolve().parent
     installed = package / "configs"
     return installed if installed.is_dir() else package.parent / "configs"
 
 
 def find_config(name: str) -> Path:
-    """Return the config file of that path, or of that bare name under ``configs/``."""
+    """Find a config file by its path, or by its bare name under ``configs/``."""
     checks.check_path(name, "CONFIG")
     path = Path(name)
     if path.is_file():
@@ -58,13 +58,13 @@ def find_config(name: str) -> Path:
 
 
 def list_configs() -> dict[str, Path]:
-    """Return the files under ``configs/`` by bare name."""
+    """List the files under ``configs/`` by bare name."""
     return {path.stem: path for path in sorted(configs_folder().glob("*/*.py"))}
 
 
 def load_run_config(run_dir: str) -> tuple[Experiment, Path] | None:
-    """Return the experiment and the file of the config that a run directory is named after; its
-    tiny form of NAME_tiny.
+    """Load the config that a run directory is named after, in its tiny form for NAME_tiny; None if
+    there is none.
     """
     name = Path(run_dir).name
     config = name.removesuffix("_tiny")
@@ -72,9 +72,9 @@ def load_run_config(run_dir: str) -> tuple[Experiment, Path] | None:
 
 
 def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
-    """Return the experiment that the config's ``get_config`` builds, and the file it came from.
+    """Load a config: the experiment from its ``get_config``, and its file.
 
-    With ``tiny`` the same experiment shrunk to seconds, for tests and first looks.
+    ``tiny`` shrinks the experiment to seconds, for tests and first looks.
     """
     experiment, path = build_config(name, tiny)
     if not isinstance(experiment, Experiment):
@@ -85,14 +85,14 @@ def load_config(name: str, tiny: bool = False) -> tuple[Experiment, Path]:
 
 
 def build_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
-    """What the config's ``get_config`` builds, and the file it came from."""
+    """Return what the config's ``get_config`` builds, and its file."""
     path = find_config(name)
     if path.stat().st_size > LARGEST_CONFIG:
         raise UserError(f"{path} must be a config of at most {LARGEST_CONFIG:,} bytes", str(path))
     content = path.read_bytes()
     files = read_neighbours(path, content)
     module = execute(path, content, files)
-    # a run's copy of what the user has just named
+    # The run's copy of the config that the user has just named is trusted.
     trust.allow_here([trust.file_entry(digest_input(content, files))])
     if not callable(getattr(module, "get_config", None)):
         raise UserError(f"{path} has no get_config(tiny=False)")
@@ -101,8 +101,8 @@ def build_config(name: str, tiny: bool = False) -> tuple[Any, Path]:
 
 
 def to_json(value: Any) -> Any:
-    """Return plain JSON for a tree of frozen dataclasses; each says its class as ``module:Class``,
-    so do functions.
+    """Convert a tree of frozen dataclasses to JSON; classes and functions are named as
+    ``module:Name``.
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if "<locals>" in type(value).__qualname__:
@@ -140,8 +140,8 @@ def loads(text: str, config_source: Path | None = None) -> Experiment:
     """Return the experiment of a ``config.json``.
 
     Raises:
-      Untrusted: it names code that the user has not allowed, see ``trust``.
-      UserError: it is damaged, or of another format.
+      Untrusted: the file names code that the user has not allowed, see ``trust``.
+      UserError: the file is damaged, or has another format.
     """
     stored = parse_json(text, "config.json")
     if not isinstance(stored, dict) or not {"format", "experiment"} <= stored.keys():
@@ -164,7 +164,7 @@ def loads(text: str, config_source: Path | None = None) -> Experiment:
 
 
 def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
-    """Yield lines ``field: old -> new`` for the fields, by dotted name, in which two JSON trees
+    """Yield a line ``field: old -> new`` for each field, by dotted name, in which two JSON trees
     differ.
     """
     if isinstance(old, dict) and isinstance(new, dict) and old.get("class") == new.get("class"):
@@ -181,8 +181,8 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
 
 
 def check_resumable(stored: Experiment, wanted: Experiment) -> None:
-    """Only steps, intervals, evaluators, devices and the data's root may differ when a run
-    continues.
+    """Refuse to resume with another config; steps, intervals, evaluators, devices and the data's
+    root may differ.
     """
     found = differences(to_json(stored), to_json(wanted))
     forbidden = [line for line in found if not is_free(line)]
@@ -193,7 +193,7 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
 
 
 def is_free(difference: str) -> bool:
-    """Return whether a line of ``differences`` is about what may change while a run continues."""
+    """Return whether a line of ``differences`` is about a field that may change on resuming."""
     name = f"{difference.split(':')[0]}."
     return any(fnmatch.fnmatchcase(name, f"{free}.*") for free in FREE_ON_RESUME)
 

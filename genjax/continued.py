@@ -1,5 +1,5 @@
-"""Families that continue other trained runs: fine-tuning, preferences, rewards, models of
-another's latents.
+"""The base class of families that depend on other trained runs, such as fine-tuning and latent
+models.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from genjax.optim import Rules
 
 @dataclass(frozen=True)
 class Continued(Family):
-    """A family that depends on other runs, or does more than a step while it trains.
+    """A family that depends on other runs, or does more than steps while training.
 
-    It lists their directories in ``runs``. Before anything is traced, ``resolve`` replaces each
-    directory by that run's family; its arrays, {"params", "variables"}, go to ``State.frozen`` by
-    role. Both are kept with the run, which from then on needs the others no more.
+    It lists their directories in ``runs``. Before tracing, ``resolve`` replaces each directory by
+    that run's family; its arrays, {"params", "variables"}, go to ``State.frozen`` by role. Both are
+    stored with the run, which then no longer needs the others.
 
     ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards,
-    pairings. ``precompute(state, batch) -> entries`` gives arrays [B, ...] that training examples
-    get next to their own entries and that depend on ``frozen`` alone: they are computed once,
-    before the first step. Most families have neither.
+    pairings. ``precompute(state, batch) -> entries`` computes additional entries [B, ...] of
+    training examples that depend only on ``frozen``; it runs once, before the first step. Most
+    families have neither.
     """
 
     collect: ClassVar[Callable[..., Batch] | None] = None
@@ -36,7 +36,7 @@ class Continued(Family):
 
     @property
     def runs(self) -> Mapping[str, str]:
-        """Directories of the runs that it depends on, by role."""
+        """The directories of the runs that the family depends on, by role."""
         return {}
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> Self:
@@ -48,54 +48,54 @@ class Continued(Family):
         return self
 
     def with_codec(self, codec: Component) -> Self:
-        """Take the codec of the data, if text is decoded while it trains."""
+        """Return the family with the codec of the data, if it decodes text while training."""
         return self
 
     def check_batch(self, batch_size: int, rows: int, accumulate: int) -> None:
-        """Refuse a batch that a step cannot use.
+        """Refuse a batch size that does not fit.
 
         Args:
-          batch_size: rows of the whole batch.
-          rows: that a step works on, a device's where it is mapped.
-          accumulate: microbatches that they are divided into.
+          batch_size: rows of the global batch.
+          rows: rows that a step works on, those of a device if steps are mapped.
+          accumulate: microbatches that the rows are split into.
 
         Raises:
-          UserError: the batch does not divide.
+          UserError: the batch cannot be divided.
         """
 
     def initial_params(self, state: State) -> tuple[Params, Variables]:
-        """Return the parameters and variables to train, of a random state with the other runs in
+        """Return the initial parameters and variables, given a random state with the other runs in
         ``frozen``.
         """
         return state.params, state.variables
 
     @property
     def wrapped(self) -> Family:
-        """The family that ``eval_state`` returns a state of, if this one is a way to train that."""
+        """The family of the states from ``eval_state``; another one if this family only trains
+        it.
+        """
         return self
 
     def wrapped_spec(self, spec: Spec) -> Spec:
-        """Return the data that ``wrapped`` is a family of, given those that this one trains on."""
+        """Return the spec of the data of ``wrapped``, given that of the training data."""
         return spec
 
     @property
     def evaluated_as(self) -> Family:
-        """The family whose metrics held-out data get: ``wrapped``, unless it cannot read data
-        of that kind.
-        """
+        """The family that evaluates held-out data: ``wrapped``, unless it cannot read them."""
         return self.wrapped
 
     def warnings(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
-        """Return lines for the reader about the means of training metrics in a row."""
+        """Return warnings about the training metrics of a row."""
         return ()
 
 
 @dataclass(frozen=True)
 class Alone(Continued):
-    """A family that continues no other run, in the form of one that does.
+    """Wraps a family that is not a ``Continued``.
 
     Attributes:
-      family: the family.
+      family: wrapped family.
     """
 
     family: Family
@@ -124,19 +124,19 @@ class Alone(Continued):
 
 
 def wrap_family(family: Family) -> Continued:
-    """Return the family with all members of ``Continued``, those of a family of its own at their
-    defaults.
-    """
+    """Return the family as a ``Continued``, wrapped if it is not one."""
     return family if isinstance(family, Continued) else Alone(family)
 
 
 def with_codec(family: Family, codec: Component) -> Family:
-    """Return the family with the codec of its data, if it decodes text while it trains."""
+    """Return the family with the codec of the data, if it decodes text while training."""
     return family.with_codec(codec) if isinstance(family, Continued) else family
 
 
 def apply_initial_params(family: Continued, state: State) -> State:
-    """Return a random state of step 0 with what the family continues in it, averages included."""
+    """Replace the random parameters of a state at step 0 by those that the family starts from,
+    averages included.
+    """
     params, variables = family.initial_params(state)
     ema = (
         None

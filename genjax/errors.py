@@ -1,4 +1,4 @@
-"""Mistakes of a user: one clear line on stderr and exit code 2, no traceback."""
+"""Errors by the user's mistake: one clear line on stderr and exit code 2, no traceback."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something that the user can fix: a config, a path, a data set, a missing package, a full
-    disk.
+    """An error that the user can fix: a config, a path, a data set, a missing package, a full disk.
 
     Attributes:
-      field: what is wrong: the dotted name of an option, or the path of a file; None if nothing has
-        a name. Tests match it, so that the wording stays free.
+      field: dotted name of the wrong option, or path of the file; None if there is no name. Tests
+          match it, so that the wording can change.
     """
 
     def __init__(self, message: str, field: str | None = None) -> None:
@@ -21,15 +20,15 @@ class UserError(Exception):
 
 
 class UnknownComponent(UserError):
-    """A config names a part that does not exist."""
+    """A config names a component that does not exist."""
 
 
 class Signalled(SystemExit):
-    """Ends the process with a signal's exit code; nothing but its end catches it."""
+    """Ends the process with a signal's exit code; only the end of the process catches it."""
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UserError:
-    """Return the error for a name that does not exist, with the nearest one that does."""
+    """Return the error for an unknown name, with the nearest known one."""
     known = sorted(known)
     small = {word.lower(): word for word in known}
     near = difflib.get_close_matches(name.lower(), small, n=1, cutoff=0.42)

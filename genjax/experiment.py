@@ -16,19 +16,20 @@ from genjax.start_from import StartFrom
 
 FAMILIES = "VAE(), GAN(), Diffusion(), Autoregressive() or Classifier()"
 SOURCES = "ImageFolder(...), TextFiles(...), Table(...) or TFDS(...)"
-MAX_SEED = 2**32 - 1  # JAX would silently cut a longer one
+MAX_SEED = 2**32 - 1  # JAX would silently truncate larger ones
 
 
 @checks.frozen
 class Every:
-    """Steps between two events; 0 for never. The last step counts as due for all that is not 0.
+    """Intervals of events, in steps; 0 for never. Events that are not 0 also happen at the last
+    step.
 
     Attributes:
-      log: a row of metrics: the means since the row before, the learning rate of this very step.
-      evaluate: the held-out split and the evaluators.
-      sample: a picture or file of samples, where the family draws any.
-      checkpoint: everything that is needed to continue; written at the last step and at a stop,
-        too, even with 0.
+      log: row of metrics: means since the last row, and the current learning rate.
+      evaluate: evaluation on the held-out split, with evaluators.
+      sample: picture or file of samples, if the family draws any.
+      checkpoint: all that is needed to resume; also written at the last step and when stopped, even
+          with 0.
     """
 
     log: int = 50
@@ -42,12 +43,12 @@ class Every:
 
 @checks.frozen
 class Keep:
-    """Which checkpoints stay.
+    """Which checkpoints are kept.
 
     Attributes:
-      newest: this many of the newest.
-      best: and the one with the best value of this metric of the evaluation; None for none.
-      larger_is_better: of that metric.
+      newest: number of newest checkpoints.
+      best: evaluation metric whose best checkpoint is also kept; None for none.
+      larger_is_better: whether larger values of that metric are better.
     """
 
     newest: int = 2
@@ -65,28 +66,27 @@ class Experiment:
     """A run.
 
     Attributes:
-      family: the model and how it learns.
-      data: the source of examples.
-      optimizer: an ``Optimizer``; for a family with parts a dataclass of several, whose ``build``
-        gives a mapping.
-      augment: functions of (key, batch), applied in the compiled step in this order; a config file
-        lists them.
-      curriculum: what changes about the data over the steps, such as ``Resolutions`` or
-        ``ByDifficulty``; None for nothing.
+      family: model and how it learns.
+      data: source of examples.
+      optimizer: an ``Optimizer``, or for a family with parts a dataclass of several, such as
+        ``Players``.
+      augment: functions of (key, batch), applied in this order in the compiled step; set in a
+        config file.
+      curriculum: changes of the data over the steps, such as ``Resolutions`` or ``ByDifficulty``;
+        None for none.
       steps: number of train steps.
       batch_size: examples per step, over all devices and processes.
       seed: random seed of the parameters, the noise and the order of the data.
-      precision: what the networks compute in while they train; parameters, losses and optimizer
-        state are float32 always, as are evaluation and samples.
-      ema: decay of the averaged parameters that are judged and sampled from; None for no average.
-      evaluators: what is measured and drawn besides the family's own metrics; a config file lists
-        them.
-      every: intervals.
-      keep: checkpoints that stay.
-      devices: on what it runs.
-      steps_per_dispatch: steps in one compiled call; more hides the host's share of small steps.
-      workers: processes that read data which do not fit in memory; 0 for threads.
-      start_from: another run whose parameters it starts with, if any.
+      precision: dtype that networks compute in while training; parameters, losses and optimizer
+        state are always float32, as are evaluation and samples.
+      ema: decay of the averaged parameters used for evaluation and samples; None for no average.
+      evaluators: measurements and pictures besides the family's own metrics; set in a config file.
+      every: intervals of logging, evaluation, samples and checkpoints.
+      keep: checkpoints to keep.
+      devices: devices to run on.
+      steps_per_dispatch: steps in one compiled call; more hide the host's overhead for small steps.
+      workers: processes that read data too large for memory; 0 for threads.
+      start_from: another run whose parameters this one starts with.
     """
 
     family: Component
@@ -119,10 +119,8 @@ class Experiment:
         checks.at_least(self, 0, "workers")
         checks.between(self, 0, MAX_SEED, "seed")
         checks.inside(self, 0, 1, "ema")
-        for name in (
-            "augment",
-            "evaluators",
-        ):  # on the command line an empty one would take any word
+        # On the command line, an empty one would take any word.
+        for name in ("augment", "evaluators"):
             for item in getattr(self, name):
                 if not callable(item):
                     such = "SampleQuality()" if name == "evaluators" else "Flip()"
@@ -134,7 +132,7 @@ class Experiment:
         self._check_intervals()
 
     def _check_collection(self) -> None:
-        """Refuse what changes examples, where the family has seen them before they are changed."""
+        """Refuse changes of examples that the family has already seen unchanged."""
         name, family = type(self.family).__name__, wrap_family(self.family)
         changed = self.curriculum is not None and self.curriculum.changes_batches
         if family.collect is not None and (self.steps_per_dispatch > 1 or self.augment or changed):
@@ -149,7 +147,7 @@ class Experiment:
             )
 
     def _check_intervals(self) -> None:
-        """Refuse a step at which something is due within a dispatch."""
+        """Refuse intervals that would end within a dispatch."""
         intervals = {"steps": self.steps}
         for field in dataclasses.fields(self.every):
             intervals[f"every.{field.name}"] = getattr(self.every, field.name)
@@ -167,8 +165,7 @@ class Experiment:
 
 def find_runs(experiment: Experiment) -> dict[str, str]:
     """Return the directories of the runs that an experiment needs before its first step, by role:
-    those that its family depends on, the one that it starts from, and those that its curriculum
-    asks.
+    those of its family, its ``start_from``, and its curriculum.
     """
     start, curriculum = experiment.start_from, experiment.curriculum
     found = {f"family.{role}": run for role, run in wrap_family(experiment.family).runs.items()}

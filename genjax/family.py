@@ -1,4 +1,4 @@
-"""The contract of a family: its state, its methods, and the one gradient step that all of them
+"""The interface of a family: its state, its methods, and the gradient step that all families
 share.
 """
 
@@ -19,10 +19,10 @@ from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
 from genjax.optim import Rules, UpdateRule
 
-INPUTS = "inputs"  # in State.frozen: what samples are drawn for
+INPUTS = "inputs"  # in State.frozen: inputs that samples are drawn for
 
 Params = Any
-Variables = Any  # what a step changes without a gradient, by collection
+Variables = Any  # arrays that a step changes without a gradient, by collection
 Batch = Mapping[str, jax.Array]
 
 
@@ -56,7 +56,7 @@ class Reconstructs(Protocol):
 
 @runtime_checkable
 class ScoresPairs(Protocol):
-    """A family that rewards both responses of a pair."""
+    """A family that scores both responses of a pair."""
 
     score_pairs: Callable[..., Any]
 
@@ -67,8 +67,8 @@ def is_conditional(family: Component) -> bool:
 
 
 class Mean(NamedTuple):
-    """A weighted mean kept as a pair, so that it merges over microbatches, devices and batches
-    by addition.
+    """A weighted mean stored as a pair, so that microbatches, devices and batches merge by
+    addition.
     """
 
     sum: jax.Array
@@ -76,8 +76,8 @@ class Mean(NamedTuple):
 
     @classmethod
     def of(cls, values: jax.Array, mask: jax.Array) -> Mean:
-        """Return the mean of ``values`` [B] over the rows where ``mask`` [B] is 1; the others may
-        hold any finite number.
+        """Take the mean of ``values`` [B] over rows where ``mask`` [B] is 1; other values may be
+        any finite number.
         """
         return cls(jnp.sum(values * mask), jnp.sum(mask))
 
@@ -91,18 +91,18 @@ Loss = Callable[[Params, Any, Batch, jax.Array], tuple[Metrics, Variables]]
 
 
 class State(flax.struct.PyTreeNode):
-    """Everything that training changes, and arrays only.
+    """Everything that training changes; arrays only.
 
     Attributes:
-      step: train steps taken, int32.
+      step: number of train steps taken, int32.
       params: trained parameters, float32; keyed by part in a family with parts.
-      opt_state: an ``OptState``, or one for each part.
-      variables: what a step changes without a gradient: batch statistics, codebooks; constants of
-        the data.
-      ema: moving average of ``params``, None if none is kept.
-      key: the base key; the key of a step is ``fold_in(key, step)``.
-      frozen: parameters and variables from other runs, by role; never changed, saved once a run.
-        While samples are drawn also what they are drawn for, see ``with_inputs``.
+      opt_state: an ``OptState``, or one per part.
+      variables: arrays that a step changes without a gradient, such as batch statistics and
+        codebooks, and constants of the data.
+      ema: moving average of ``params``; None for none.
+      key: base key; the key of a step is ``fold_in(key, step)``.
+      frozen: parameters and variables from other runs, by role; never changed, saved once per run.
+        While sampling, also the inputs, see ``with_inputs``.
     """
 
     step: jax.Array
@@ -118,7 +118,7 @@ class State(flax.struct.PyTreeNode):
         return jax.random.fold_in(self.key, self.step)
 
     def for_eval(self) -> State:
-        """Return the state to judge and to sample from: the averaged parameters where there are
+        """Return the state for evaluation and sampling, with averaged parameters if there are
         any.
         """
         return self if self.ema is None else self.replace(params={**self.params, **self.ema})
@@ -130,7 +130,7 @@ def init_state(
     rule: UpdateRule | Mapping[str, UpdateRule],
     key: jax.Array,
 ) -> State:
-    """Return the state of step 0. ``rule`` is a mapping for a family with parts, keyed as
+    """Build the state at step 0. For a family with parts, ``rule`` is a mapping with the keys of
     ``params``.
     """
     opt_state: Any
@@ -144,19 +144,18 @@ def init_state(
         averaged = {part: params[part] for part, r in rule.items() if r.ema is not None} or None
     else:
         opt_state, averaged = rule.init(params), params if rule.ema is not None else None
-    copy = jax.tree.map(jnp.copy, averaged)  # its own buffers: params and ema are both donated
+    copy = jax.tree.map(jnp.copy, averaged)  # a copy, as params and ema are both donated
     return State(jnp.zeros((), jnp.int32), params, opt_state, variables, copy, key)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a family knows of another that it depends on; the arrays of that one are in
-    ``State.frozen``.
+    """Another run that a family depends on; its arrays are in ``State.frozen``.
 
     Attributes:
-      run_dir: of its run.
-      family: with its hyper-parameters.
-      spec: of the data that it learned.
+      run_dir: run directory.
+      family: family with its hyper-parameters.
+      spec: spec of its training data.
     """
 
     run_dir: str
@@ -164,25 +163,25 @@ class Trained:
     spec: Spec
 
     def check(self, spec: Spec) -> None:
-        """Refuse data of another kind or shape than it has learned, with a ``UserError``."""
+        """Refuse data of another kind or shape than in training, with a ``UserError``."""
         if (self.spec.entry, tuple(self.spec.shape)) != (spec.entry, tuple(spec.shape)):
             raise UserError(
-                f"the run {self.run_dir} has learned {self.spec.entry} of shape "
-                f"{list(self.spec.shape)}, "
-                f"but the data are {spec.entry} of shape {list(spec.shape)}"
+                f"the run {self.run_dir} was trained on {self.spec.entry} of shape "
+                f"{list(self.spec.shape)}, but the data are {spec.entry} of shape "
+                f"{list(spec.shape)}"
             )
 
 
 @dataclass(frozen=True)
 class Family:
-    """A family of models is a frozen dataclass of hyper-parameters with pure methods.
+    """The base class of families: frozen dataclasses of hyper-parameters with pure methods.
 
     One that depends on other trained runs, or collects on the host before a step, is a
     ``Continued``.
 
     ``no_samples`` says why a family cannot draw samples and what to do instead, None if it can;
-    ``protocol`` what its own metrics depend on besides the data, such as the draws of a bound;
-    ``key_numbers`` names the few metrics that are shown beside the loss while it trains.
+    ``protocol`` says what its metrics depend on besides the data, such as the draws of a bound;
+    ``key_numbers`` lists the few metrics shown next to the loss while training.
     """
 
     no_samples: ClassVar[str | None] = None
@@ -190,38 +189,38 @@ class Family:
     key_numbers: ClassVar[tuple[str, ...]] = ()
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
-        """Return parameters and variables, from a batch of one example and the data's spec.
+        """Initialise parameters and variables, from a batch of one example and the data's spec.
 
         Raises:
-          UserError: the family cannot learn such data.
+          UserError: the family cannot model such data.
         """
         raise NotImplementedError
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        """Return one step on a batch.
+        """Take one step on a batch; return the new state and metrics.
 
         ``axis`` names the mapped data axis, if the step is mapped over devices.
         """
         raise NotImplementedError
 
     def eval_state(self, state: State) -> State:
-        """Return the state to evaluate and sample from, made once each time: with averaged
-        parameters if there are any.
+        """Return the state for evaluation and sampling, with averaged parameters if there are
+        any.
         """
         return state.for_eval()
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        """Return the metrics of a held-out batch; ``loss`` is the main one."""
+        """Compute the metrics of a held-out batch; ``loss`` is the main one."""
         raise NotImplementedError
 
     def sample(self, state: State, key: jax.Array, n: int, options: Component) -> jax.Array:
-        """``n`` samples in model space, unless ``no_samples``."""
+        """Draw ``n`` samples in model space, unless ``no_samples``."""
         raise NotImplementedError
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """What looks collapsed: a sentence for each sign of it, by the name of its metric.
+        """Report signs of collapse: a sentence for each, by the name of its metric.
 
         Args:
           numbers: metrics of training or of an evaluation; some may be missing, or not finite.
@@ -229,33 +228,30 @@ class Family:
         return {}
 
 
-Inputs = dict[str, tuple[tuple[int, ...], type]]  # by name the shape of each row and its dtype
+Inputs = dict[str, tuple[tuple[int, ...], type]]  # shape of a row and dtype, by name
 
 
 @runtime_checkable
 class TakesInputs(Protocol):
-    """A family whose samples are drawn for something that is given: a label, a prompt, a source or
-    a picture.
-    """
+    """A family whose samples can be given inputs: a label, a prompt, a source or a picture."""
 
     def describe_inputs(self, state: State, options: Component) -> Inputs:
-        """What can be given by ``with_inputs``; nothing where the model has not learned to follow
-        it.
+        """Describe the inputs that ``with_inputs`` can give; none if the model is unconditional.
 
-        Tokens are filled up with -1 at the end.
+        Tokens are padded with -1 at the end.
         """
         ...
 
 
 def with_inputs(state: State, given: Mapping[str, jax.Array]) -> State:
-    """Return a state whose samples are drawn for these rows, as many as there are samples; what the
-    sampler's options say of the same is not used.
+    """Return a state whose samples are drawn for these inputs, one row per sample, which override
+    the sampling options.
     """
     return state.replace(frozen={**(state.frozen or {}), INPUTS: dict(given)})
 
 
 def find_input(state: State, name: str) -> jax.Array | None:
-    """Return the rows of that name that samples are drawn for; None where none are given."""
+    """Return the input of that name that samples are drawn for; None if it was not given."""
     return (state.frozen or {}).get(INPUTS, {}).get(name)
 
 
@@ -263,10 +259,10 @@ def require_samples(family: Family, who: str = "") -> None:
     """Refuse a family that draws no samples.
 
     Args:
-      who: what needs them; the family's own reason alone by default.
+      who: name of what needs samples, for the message.
 
     Raises:
-      UserError: with the reason, and what to do instead.
+      UserError: the message gives the reason, and what to do instead.
     """
     if family.no_samples is not None:
         raise UserError(
@@ -275,18 +271,17 @@ def require_samples(family: Family, who: str = "") -> None:
 
 
 def make_example(spec: Spec) -> dict[str, jax.Array]:
-    """Return a batch of one example of zeros."""
+    """Make a batch of one example of zeros."""
     example = {name: jnp.zeros((1, *shape), dtype) for name, (shape, dtype) in spec.entries.items()}
     return example | {"mask": jnp.ones(1)}
 
 
 def select_modelled(batch: Batch, variables: Variables = None) -> jax.Array:
-    """What of a batch an unconditional family models: an image [B, H, W, C], a signal [B, T, C] or
-    points [B, D].
+    """Return the entry of a batch that an unconditional family models: an image [B, H, W, C], a
+    signal [B, T, C] or points [B, D].
 
-    Of text it is what a classifier reads, tokens int32 [B, T] with -1 for padding; of a table its
-    rows as vectors [B, D], for a family that has put ``table_vectors.constants`` among its
-    ``variables``.
+    For text it is tokens int32 [B, T] with -1 for padding, as a classifier reads them; for a table,
+    rows as vectors [B, D], if the ``variables`` include ``genjax.data.tables.vectors.constants``.
     """
     if "categorical" in batch:
         return vector(batch["numeric"], batch["categorical"], categories(variables or {}))
@@ -315,8 +310,8 @@ def conditions(batch: Batch) -> jax.Array:
 def apply(
     net: Component, params: Params, *inputs: jax.Array, variables: Variables = None, **kwargs: Any
 ) -> Any:
-    """``net.apply`` in the dtype of ``params``: inputs but whole numbers are cast to it, outputs
-    come back as float32.
+    """Call ``net.apply`` in the dtype of ``params``: float inputs are cast to it, outputs to
+    float32.
 
     ``variables`` are the other collections of the net, such as {"batch_stats": ...}.
     """
@@ -338,21 +333,21 @@ def gradient_step(
     part: str | None = None,
     axis: str | None = None,
 ) -> tuple[State, Metrics]:
-    """Return one update of ``state.params``, or of one part of them.
+    """Make one update of ``state.params``, or of one part of them.
 
-    ``loss(params, variables, batch, key) -> metrics, variables`` gives named ``Mean`` pairs; the
+    ``loss(params, variables, batch, key) -> metrics, variables`` returns named ``Mean`` pairs; the
     gradient is that of ``metrics["loss"]``. Sums are added over microbatches and devices and
-    divided once by the whole weight, so that accumulated or mapped steps equal the full batch
-    regardless of the masks. An update whose loss or gradient is not finite changes nothing and
+    divided once by the total weight, so that accumulated or mapped steps equal the full batch
+    whatever the masks. An update with a loss or gradient that is not finite changes nothing and
     counts as skipped.
 
     Args:
-      optimizer: an ``UpdateRule``, or a mapping of them when there are parts.
-      key: of this step; microbatches and devices fold in their number.
-      axis: the mapped axis, whose devices each hold a slice of the batch.
+      optimizer: an ``UpdateRule``, or a mapping of them by part.
+      key: key of this step; microbatches and devices fold in their number.
+      axis: mapped axis, whose devices each hold a slice of the batch.
 
     Returns:
-      The state, with ``step`` as it was (a train step may make several updates), and the metrics,
+      The state, with unchanged ``step`` (a train step may make several updates), and the metrics,
       with ``grad_norm`` (before clipping), ``learning_rate`` and ``skipped``.
     """
     rule: UpdateRule = optimizer if part is None else optimizer[part]
@@ -373,7 +368,7 @@ def gradient_step(
         return new_params, new_opt_state, new_ema, variables
 
     rate = rule.learning_rate(opt_state.updates)
-    # A branch, not a selection: on a CPU selecting between old and new costs a copy of everything.
+    # A branch instead of jnp.where, which on a CPU costs a copy of everything.
     params, opt_state, ema, variables = jax.lax.cond(
         finite, updated, lambda: (params, opt_state, ema, state.variables)
     )
@@ -398,7 +393,7 @@ def _mean_gradients(
     key: jax.Array,
     axis: str | None,
 ) -> tuple[Any, Metrics, Variables]:
-    """Return gradients of the mean loss over microbatches and devices, summed metrics, new
+    """Compute gradients of the mean loss over microbatches and devices, summed metrics, and new
     variables.
     """
     whole = rule.accumulate == 1
@@ -408,9 +403,8 @@ def _mean_gradients(
     ) -> tuple[jax.Array, Any]:
         metrics, variables = loss(rule.cast_params(params), variables, batch, key)
         total, weight = metrics["loss"]
-        if (
-            whole
-        ):  # dividing here costs nothing, dividing the gradients one more pass over all of them
+        if whole:
+            # Dividing here is free; dividing the gradients would be one more pass over them.
             total = total / _clamp_weight(weight if axis is None else jax.lax.psum(weight, axis))
         return total, (metrics, variables)
 
@@ -433,14 +427,13 @@ def _accumulate_gradients(
     batch: Batch,
     key: jax.Array,
 ) -> tuple[Any, Metrics, Any]:
-    """Return summed gradients and metrics over ``pieces`` microbatches, one at a time."""
+    """Sum gradients and metrics over ``pieces`` microbatches, one at a time."""
     if pieces == 1:
         grads, (metrics, variables) = gradient(params, variables, batch, key)
         return grads, metrics, variables
 
-    def split(
-        x: jax.Array,
-    ) -> jax.Array:  # row i goes to microbatch i % pieces: a sharded batch stays where it is
+    def split(x: jax.Array) -> jax.Array:
+        # Row i goes to microbatch i % pieces, so that a sharded batch does not move.
         return jnp.moveaxis(x.reshape(-1, pieces, *x.shape[1:]), 1, 0)
 
     def one(carry: Any, piece: Any) -> tuple[Any, None]:
@@ -460,7 +453,7 @@ def _accumulate_gradients(
 
 
 def _clamp_weight(weight: jax.Array) -> jax.Array:
-    """Return a batch of masked rows alone has weight 0 and gradient 0, not NaN."""
+    """Avoid division by 0: a batch of only masked rows gets gradient 0 instead of NaN."""
     return jnp.maximum(weight, jnp.finfo(jnp.float32).tiny)
 
 

@@ -1,6 +1,6 @@
-"""Everything that a config is written with, in one namespace: ``from genjax import gx``.
+"""All components of configs in one namespace: ``from genjax import gx``.
 
-Nothing is imported before it is used.
+Modules are imported on first use.
 """
 
 from __future__ import annotations
@@ -172,7 +172,7 @@ _load = globals()["__getattr__"]  # of the lazy imports above
 
 
 def __getattr__(name: str) -> Any:
-    """Load a component; one that does not exist is refused with the nearest that does."""
+    """Load a component; for an unknown one, suggest the nearest name."""
     try:
         return _load(name)
     except AttributeError:

@@ -1,6 +1,6 @@
 """Per-example losses: arrays [B, ...] in, [B] or [B, Z] out, in nats, never reduced over the batch.
 
-Those of PPO are of each token, [B, T].
+Those of PPO are per token, [B, T].
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import jax.numpy as jnp
 
 
 def _sum_example(values: jax.Array) -> jax.Array:
-    # A product with ones: XLA's CPU back end fuses the terms into a sum over [H, W, C] and loses
-    # its vectors to a short last axis; the sum of a binary cross-entropy over 128 x 28x28x1 took 7
-    # ms so, 0.4 ms as a product.
+    # A product with ones: XLA's CPU back end would fuse a sum over [H, W, C] with its terms and not
+    # vectorise a short last axis. Summing a binary cross-entropy over 128 x 28x28x1 took 7 ms that
+    # way, and 0.4 ms as a product.
     flat = values.reshape(values.shape[0], -1)
     return jnp.dot(flat, jnp.ones(flat.shape[1], flat.dtype), precision="highest")
 
 
 def bernoulli_nll(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """Return -log p of targets in [0, 1] under independent Bernoullis; the cross-entropy when they
-    lie in between.
+    """Return -log p of targets under independent Bernoullis; the cross-entropy for targets between
+    0 and 1.
     """
     softplus = jnp.maximum(logits, 0) + jnp.log1p(jnp.exp(-jnp.abs(logits)))
     return _sum_example(softplus - targets * logits)
@@ -38,11 +38,11 @@ def gaussian_nll(mean: jax.Array, log_variance: jax.Array, targets: jax.Array) -
 def discretized_logistic_nll(
     mean: jax.Array, log_scale: jax.Array, targets: jax.Array, levels: int
 ) -> jax.Array:
-    """Return -log P of targets on ``levels`` even values in [-1, 1]: logistics integrated over
-    bins, open at both ends.
+    """Return -log P of targets on ``levels`` evenly spaced values in [-1, 1]: logistics integrated
+    over bins, open at both ends.
 
     ``log_scale`` broadcasts. The difference of two sigmoids is s(a) - s(b) = s(a) s(-b) (1 - exp(b
-    - a)), which is stable however far a bin lies in a tail.
+    - a)), which is stable however far in a tail a bin is.
     """
     half = 1 / (levels - 1)
     scale = jnp.exp(jnp.maximum(log_scale, -7.0))  # narrower than a bin, where the gradient dies
@@ -64,8 +64,8 @@ def gaussian_kl(
     prior_mean: jax.Array | float = 0.0,
     prior_log_variance: jax.Array | float = 0.0,
 ) -> jax.Array:
-    """Return KL(N(mean, exp(log_variance)) || prior) of each dimension, [B, Z], closed form; the
-    prior N(0, 1) by default.
+    """Return the closed-form KL(N(mean, exp(log_variance)) || prior) of each dimension, [B, Z]; the
+    prior is N(0, 1) by default.
     """
     squared = jnp.square(mean - prior_mean) * jnp.exp(-jnp.asarray(prior_log_variance))
     return 0.5 * (
@@ -77,8 +77,8 @@ def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -
     """Return -log p(label) [B] under softmax(logits [B, K]).
 
     With ``smoothing`` the target keeps 1 - smoothing and spreads the rest evenly over all classes,
-    its own too (Szegedy et al., arXiv 1512.00567). A label that is not a class costs NaN, so that
-    it cannot pass unseen.
+    including its own (Szegedy et al., arXiv 1512.00567). A label out of range gives NaN, so that it
+    is noticed.
     """
     log_p = jax.nn.log_softmax(logits)
     hot = label[:, None] == jnp.arange(logits.shape[-1])[None]
@@ -87,11 +87,11 @@ def cross_entropy(logits: jax.Array, label: jax.Array, smoothing: float = 0.0) -
 
 
 def preference_loss(margin: jax.Array, smoothing: float = 0.0) -> jax.Array:
-    """Return -log sigmoid(margin) [B]: that of two things the one is preferred whose score is
-    higher by ``margin`` [B].
+    """Return -log sigmoid(margin) [B], the loss of preferring the one of two whose score is higher
+    by ``margin`` [B].
 
-    The model is that of Bradley and Terry (1952). With ``smoothing`` that share of the choices is
-    taken for wrong.
+    The model is that of Bradley and Terry (1952). ``smoothing`` is the assumed share of wrong
+    choices.
     """
     nll = -jax.nn.log_sigmoid(margin)
     return (
@@ -109,22 +109,21 @@ def chunked_cross_entropy(
     softcap: float | None = None,
     chunk: int = 1024,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return -log p(target) [N], and the logarithm of the sum of exponentials of each token's
-    logits [N]; reverse mode only.
+    """Return -log p(target) [N], and the log-sum-exp of each token's logits [N]; reverse mode only.
 
     Logits are hidden kernel^T + bias, bounded by softcap * tanh(logits / softcap). They are in
-    memory for ``chunk`` tokens at a time, and are made again for the gradient. Products are in the
-    type of ``hidden``, sums in float32. The square of the second result, weighted and averaged, is
+    memory for ``chunk`` tokens at a time, and computed again for the gradient. Products are in the
+    dtype of ``hidden``, sums in float32. The square of the second result, weighted and averaged, is
     the z-loss (Chowdhery et al., arXiv 2204.02311).
 
     Args:
       hidden: [N, D].
-      kernel: [V, D], such as the table of embeddings.
-      targets: int [N]; one that is not a token costs NaN.
+      kernel: [V, D], such as the embedding table.
+      targets: int [N]; a target out of range gives NaN.
       bias: [V]; None for none.
-      weights: [N]; tokens of weight 0 take no work and give 0, the others are not scaled. None for
-        all.
-      chunk: tokens.
+      weights: [N]; tokens with weight 0 are skipped and give 0, others are not scaled. None for
+          all.
+      chunk: tokens per chunk.
     """
     n = len(hidden)
     targets = targets.astype(jnp.int32)
@@ -133,7 +132,7 @@ def chunked_cross_entropy(
         return cross_entropy(logits, targets), jax.nn.logsumexp(logits, -1)
     size = min(chunk, n)
     count = jnp.asarray(n, jnp.int32)
-    if weights is not None:  # what counts comes first, and chunks past it are never started
+    if weights is not None:  # tokens that count come first; the loop stops after them
         order = jnp.argsort(weights == 0, stable=True)
         back = jnp.zeros_like(order).at[order].set(jnp.arange(n, dtype=order.dtype))
         hidden, targets, count = hidden[order], targets[order], (weights != 0).sum(dtype=jnp.int32)
@@ -166,8 +165,8 @@ def _chunked(
     targets: jax.Array,
     count: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Return the two results of the first ``count`` of N tokens, N whole chunks of ``size``; 0 for
-    the others.
+    """Compute both results for the first ``count`` of N tokens, 0 for the others; N is a multiple
+    of ``size``.
     """
 
     def one(i: jax.Array, results: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -240,17 +239,17 @@ _chunked.defvjp(_chunked_fwd, _chunked_bwd)
 def gae(
     rewards: jax.Array, values: jax.Array, mask: jax.Array, gamma: float, lam: float
 ) -> tuple[jax.Array, jax.Array]:
-    """Return generalised advantage estimates and the returns that values are to learn, [B, T] both.
+    """Compute generalised advantage estimates and the returns that values should predict, [B, T]
+    each.
 
-    Schulman et al., arXiv 1506.02438. An episode is over after its last step: nothing follows that
-    is worth anything.
+    Schulman et al., arXiv 1506.02438. An episode ends after its last step, with value 0.
 
     Args:
-      rewards: [B, T], of each step.
-      values: [B, T], what was expected before the step.
-      mask: [B, T], 1 for the steps of an episode and then 0, where both results are 0.
-      gamma: what a reward one step later counts for.
-      lam: 0 trusts the values, 1 the rewards that came.
+      rewards: [B, T], rewards of the steps.
+      values: [B, T], values before the steps.
+      mask: [B, T], 1 for the steps of an episode, 0 after it, where both results are 0.
+      gamma: discount per step.
+      lam: lambda; 0 trusts the values, 1 the rewards.
     """
 
     def one(
@@ -268,10 +267,10 @@ def gae(
 
 
 def whiten(x: jax.Array, mask: jax.Array, shift_mean: bool = True) -> jax.Array:
-    """Return x of any shape with standard deviation 1 over where ``mask`` is 1, and mean 0 unless
-    ``shift_mean`` is False.
+    """Scale x of any shape to standard deviation 1 where ``mask`` is 1, and shift it to mean 0
+    unless ``shift_mean`` is False.
 
-    The variance is the biased one. What is masked gives 0.
+    The variance is the biased one. Masked entries become 0.
     """
     count = jnp.maximum(mask.sum(), 1)
     mean = (x * mask).sum() / count
@@ -284,12 +283,12 @@ def clipped_policy_loss(
     log_ratio: jax.Array, advantages: jax.Array, clip: float
 ) -> tuple[jax.Array, jax.Array]:
     """Return PPO's loss of each action (Schulman et al., arXiv 1707.06347, equation 7), and 1 where
-    the clipping decides it.
+    it is clipped.
 
     Args:
-      log_ratio: log p(action) less what it was when the action was drawn.
-      advantages: of the actions.
-      clip: how far the ratio may be from 1 and still be rewarded for going farther.
+      log_ratio: log p(action) minus its value when the action was drawn.
+      advantages: advantages of the actions.
+      clip: how far the ratio may be from 1 before the loss is clipped.
     """
     ratio = jnp.exp(log_ratio)
     plain, held = -advantages * ratio, -advantages * jnp.clip(ratio, 1 - clip, 1 + clip)
@@ -299,23 +298,23 @@ def clipped_policy_loss(
 def clipped_value_loss(
     values: jax.Array, old: jax.Array, returns: jax.Array, clip: float
 ) -> jax.Array:
-    """Return half the squared error of each value, the larger one of it and of a value held within
-    ``clip`` of the ``old``.
+    """Return half the squared error of each value, or that of the value clipped to within ``clip``
+    of the ``old`` one, if larger.
     """
     held = jnp.clip(values, old - clip, old + clip)
     return 0.5 * jnp.maximum(jnp.square(values - returns), jnp.square(held - returns))
 
 
 def kl_k1(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """Return log p - log q of what was drawn from p: its mean is KL(p || q); below 0 for some
-    (Schulman, 2020).
+    """Return the k1 estimate of KL(p || q) for draws from p: log p - log q, unbiased, which may be
+    negative (Schulman, 2020).
     """
     return log_p - log_q
 
 
 def kl_k3(log_p: jax.Array, log_q: jax.Array) -> jax.Array:
-    """Return q / p - 1 - log(q / p) of what was drawn from p: its mean is KL(p || q), too; never
-    below 0 (Schulman, 2020).
+    """Return the k3 estimate of KL(p || q) for draws from p: q / p - 1 - log(q / p), unbiased and
+    never negative (Schulman, 2020).
     """
     return jnp.expm1(log_q - log_p) - (log_q - log_p)
 
@@ -327,16 +326,16 @@ def adapt_kl_coefficient(
     examples: jax.Array | float,
     horizon: float,
 ) -> jax.Array:
-    """Return the weight of a KL penalty moved towards what holds the KL at ``target`` (Ziegler et
-    al., arXiv 1909.08593).
+    """Adapt the coefficient of a KL penalty to bring the KL to ``target`` (Ziegler et al., arXiv
+    1909.08593).
 
     Args:
-      coefficient: the weight that gave this KL.
-      kl: the mean over examples.
-      target: of it, above 0.
-      examples: that were seen with this weight.
-      horizon: examples over which the weight moves by as much as the clipped relative error, 0.2 at
-        most.
+      coefficient: coefficient that gave this KL.
+      kl: mean KL over examples.
+      target: target KL, above 0.
+      examples: number of examples seen with this coefficient.
+      horizon: number of examples over which the coefficient changes by the relative error, clipped
+          to 0.2.
     """
     error = jnp.clip(kl / target - 1, -0.2, 0.2)
     return coefficient * (1 + error * examples / horizon)

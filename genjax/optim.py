@@ -1,7 +1,7 @@
 """Optimizers: small frozen dataclasses that build Optax transformations.
 
-An optimizer gives a *direction*; the learning rate is applied in ``UpdateRule``, once, so that it
-can be logged, and so that a skipped update moves neither the schedule nor the moments.
+An optimizer computes a *direction*; ``UpdateRule`` applies the learning rate, so that it can be
+logged, and so that a skipped update advances neither the schedule nor the moments.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from genjax.errors import UserError
 from genjax.schedules import Constant, Schedule
 
 Params = Any
-Factor = float | tuple[float, ...]  # several are of layers that a scan has stacked, one each
+Factor = float | tuple[float, ...]  # a tuple has one for each of the layers stacked by a scan
 First = int | tuple[int, ...]
 FLOAT32 = jnp.dtype("float32")
 
@@ -32,7 +32,9 @@ Rules = Any
 
 
 class OptState(NamedTuple):
-    """``updates`` made so far, which is what the schedule counts; ``inner``: Optax's own state."""
+    """The number of ``updates`` made so far, which the schedule counts, and the ``inner`` state of
+    Optax.
+    """
 
     updates: jax.Array
     inner: Any
@@ -40,20 +42,20 @@ class OptState(NamedTuple):
 
 @dataclass(frozen=True)
 class UpdateRule:
-    """A built optimizer, and everything else that ``gradient_step`` does with a gradient.
+    """A built optimizer, with all that ``gradient_step`` needs.
 
     Attributes:
-      direction: the Optax chain before the learning rate: moments, weight decay.
-      learning_rate: resolved schedule over the count of updates.
-      clip: the largest global norm of the gradient; None clips nothing.
-      freeze: regular expressions on the paths of parameters that stand still.
-      accumulate: microbatches that a batch is split into.
-      ema: decay of the exponential moving average of the parameters; None keeps none.
-      compute_dtype: what the parameters are cast to in the loss; the stored ones stay float32.
-      repeats: updates that a train step makes, each on its share of the batch.
-      unfreeze: pairs of a regular expression on parameter paths and the update from which those are
-        moved, as in ``Optimizer``.
-      through: from the trained parameters to those that the networks use; None if they are the
+      direction: Optax chain before the learning rate: moments, weight decay.
+      learning_rate: resolved schedule over updates.
+      clip: largest global norm of the gradient; None for no clipping.
+      freeze: regular expressions on paths of parameters that are not trained.
+      accumulate: number of microbatches that a batch is split into.
+      ema: decay of the exponential moving average of the parameters; None for none.
+      compute_dtype: dtype of the parameters in the loss; stored ones stay float32.
+      repeats: updates per train step, each on its share of the batch.
+      unfreeze: pairs of a regular expression on parameter paths and the update from which they are
+        trained, as in ``Optimizer``.
+      through: function from the trained parameters to those of the networks; None if they are the
         same.
     """
 
@@ -72,19 +74,18 @@ class UpdateRule:
         return OptState(jnp.zeros((), jnp.int32), self.direction.init(params))
 
     def cast_params(self, params: Params) -> Params:
-        """Return the parameters as networks compute with them."""
+        """Convert the trained parameters to those that networks compute with."""
         params = params if self.through is None else self.through(params)
-        # Single numbers (a learned variance) stay float32: they belong to the loss, not to a
-        # network.
+        # Scalars (a learned variance) stay float32, as they belong to the loss, not to a network.
         return jax.tree.map(lambda p: p.astype(self.compute_dtype) if p.ndim else p, params)
 
     def mask_frozen(self, tree: Params, updates: jax.Array) -> Params:
-        """Return gradients or directions, 0 for what is not yet moved at that update. Its moments
-        are kept from the start: Adam's first steps along moments of 0 would be several times too
-        long.
+        """Set gradients or directions of parameters that are still frozen at that update to 0.
+        Moments are kept from the start, as Adam's first steps with zero moments would be several
+        times too long.
         """
         for pattern, first in self.unfreeze:
-            named = trees.matches((pattern,), tree)
+            named = trees.match_paths((pattern,), tree)
             tree = jax.tree.map(
                 lambda x, found, f=first: (
                     jnp.where(updates >= _broadcast_layers(f, x), x, 0) if found else x
@@ -95,21 +96,19 @@ class UpdateRule:
         return tree
 
     def measure_norm(self, grads: Params) -> jax.Array:
-        """Return the global norm of the gradient, frozen parameters left out."""
-        pairs = zip(
-            jax.tree.leaves(grads), jax.tree.leaves(trees.matches(self.freeze, grads)), strict=True
-        )
-        # An inner product is a fast pass over the gradient on every platform, a sum of squares is
-        # not.
+        """Compute the global norm of the gradient, without frozen parameters."""
+        frozen = jax.tree.leaves(trees.match_paths(self.freeze, grads))
+        pairs = zip(jax.tree.leaves(grads), frozen, strict=True)
+        # An inner product is fast on every platform; a sum of squares is not.
         return jnp.sqrt(
-            sum(jnp.vdot(g, g, precision="highest") for g, frozen in pairs if not frozen)
+            sum(jnp.vdot(g, g, precision="highest") for g, is_frozen in pairs if not is_frozen)
         )
 
     def update(
         self, grads: Params, norm: jax.Array, state: OptState, params: Params
     ) -> tuple[Params, OptState]:
-        """Return new parameters and state after one step along the direction; ``norm`` is that of
-        ``grads``.
+        """Take one step along the direction; return the new parameters and state. ``norm`` is that
+        of ``grads``.
         """
         if self.clip is not None:
             scale = self.clip / jnp.maximum(norm, self.clip)
@@ -123,22 +122,23 @@ class UpdateRule:
 
 @checks.frozen
 class Optimizer:
-    """What every optimizer has.
+    """The base class of optimizers.
 
     Attributes:
-      learning_rate: a schedule over the updates made.
-      clip: the largest global norm of the gradient; None clips nothing.
-      weight_decay: decoupled from the gradient and multiplied by the learning rate (AdamW's form).
-      decay: regular expressions on parameter paths that are decayed; empty for all with two or more
-        axes.
-      freeze: regular expressions on parameter paths that are never moved.
-      accumulate: microbatches that each batch is split into, to save memory.
-      rates: pairs of a regular expression on parameter paths and what the learning rate of those is
-        multiplied by, its weight decay not; where several match, all factors count. Several numbers
-        are for the layers that a scan has stacked, one each.
-      unfreeze: pairs of a regular expression on parameter paths and the update from which those are
-        moved; until then they stand still (gradual unfreezing, Howard & Ruder, arXiv 1801.06146).
-        Several updates are for stacked layers.
+      learning_rate: schedule over updates.
+      clip: largest global norm of the gradient; None for no clipping.
+      weight_decay: weight decay, decoupled from the gradient and multiplied by the learning rate
+        (as in AdamW).
+      decay: regular expressions on paths of parameters with weight decay; empty for all with two or
+        more axes.
+      freeze: regular expressions on paths of parameters that are not trained.
+      accumulate: number of microbatches that each batch is split into, to save memory.
+      rates: pairs of a regular expression on parameter paths and a factor on their learning rate,
+        but not on weight decay; if several match, all factors apply. A tuple has a factor for each
+        of the layers stacked by a scan.
+      unfreeze: pairs of a regular expression on parameter paths and the update from which they are
+        trained (gradual unfreezing, Howard & Ruder, arXiv 1801.06146). A tuple has an update for
+        each stacked layer.
     """
 
     decays: ClassVar[tuple[str, ...]] = ()  # fields of at least 0 and below 1
@@ -156,7 +156,8 @@ class Optimizer:
     def __post_init__(self) -> None:
         if not isinstance(self.learning_rate, Schedule):
             raise UserError(
-                f"learning_rate is a schedule, for example Constant({self.learning_rate})"
+                f"learning_rate must be a schedule, such as Constant({self.learning_rate})",
+                "learning_rate",
             )
         if (least := min(self.learning_rate.ends)) < 0:
             raise UserError(f"learning_rate must be at least 0, got {least}", "learning_rate")
@@ -172,15 +173,13 @@ class Optimizer:
             not np.all((np.asarray(factor) > 0) & np.isfinite(factor)) for _, factor in self.rates
         ):
             raise UserError(
-                f"the factors of rates are above 0, not {self.rates}; freeze holds parameters still"
+                f"rates must have factors > 0, got {self.rates}; use freeze for 0", "rates"
             )
         if any(not np.all(np.asarray(first) >= 0) for _, first in self.unfreeze):
-            raise UserError(
-                f"the updates of unfreeze are whole numbers of at least 0, unlike {self.unfreeze}"
-            )
+            raise UserError(f"unfreeze must have updates >= 0, got {self.unfreeze}", "unfreeze")
 
     def scale(self) -> optax.GradientTransformation:
-        """Return the part that differs: gradients to a direction of ascent."""
+        """Build the transformation from gradients to a direction of ascent."""
         raise NotImplementedError
 
     def build(
@@ -194,7 +193,7 @@ class Optimizer:
             direction = optax.chain(
                 direction, optax.add_decayed_weights(self.weight_decay, self._mask_decay)
             )
-        if self.freeze:  # no moments are kept for what stands still
+        if self.freeze:  # frozen parameters have no moments
             direction = optax.partition(
                 {"train": direction, "freeze": optax.set_to_zero()}, self._label_params
             )
@@ -205,7 +204,7 @@ class Optimizer:
         return dataclasses.replace(rule, unfreeze=self.unfreeze)
 
     def check(self, params: Params) -> None:
-        """Refuse path rules that match none of ``params``."""
+        """Refuse path patterns that match none of ``params``."""
         trees.check_patterns("optimizer.decay", self.decay, params)
         trees.check_patterns("optimizer.freeze", self.freeze, params)
         trees.check_patterns("optimizer.rates", self._rated, params)
@@ -218,8 +217,9 @@ class Optimizer:
                     and leaf.shape[:1] != (len(values),)
                 ):
                     raise UserError(
-                        f"the optimizer has {values} for {pattern!r}, one a layer, and {path} "
-                        "other layers"
+                        f"rates and unfreeze must have one value per layer, but {values} for "
+                        f"{pattern!r} does not fit {path} of shape {list(leaf.shape)}",
+                        "rates",
                     )
 
     @property
@@ -232,7 +232,7 @@ class Optimizer:
 
     def _multiply(self, direction: Params, params: Params) -> Params:
         for pattern, factor in self.rates:
-            named = trees.matches((pattern,), direction)
+            named = trees.match_paths((pattern,), direction)
             direction = jax.tree.map(
                 lambda d, found, f=factor: _broadcast_layers(f, d) * d if found else d,
                 direction,
@@ -242,17 +242,17 @@ class Optimizer:
 
     def _mask_decay(self, params: Params) -> Any:
         if self.decay:
-            return trees.matches(self.decay, params)
+            return trees.match_paths(self.decay, params)
         return jax.tree.map(lambda p: jnp.ndim(p) >= 2, params)
 
     def _label_params(self, params: Params) -> Any:
         return jax.tree.map(
-            lambda frozen: "freeze" if frozen else "train", trees.matches(self.freeze, params)
+            lambda frozen: "freeze" if frozen else "train", trees.match_paths(self.freeze, params)
         )
 
 
 def _broadcast_layers(values: Factor | First, x: jax.Array) -> Any:
-    """Return one number for all of x, or one for each of its leading axis."""
+    """Shape one number for all of x, or one for each entry of its leading axis, to broadcast."""
     return (
         jnp.asarray(values).reshape(-1, *[1] * (x.ndim - 1))
         if isinstance(values, tuple)
@@ -262,11 +262,11 @@ def _broadcast_layers(values: Factor | First, x: jax.Array) -> Any:
 
 @checks.frozen
 class SGD(Optimizer):
-    """Gradient descent, with momentum if it is above 0.
+    """Gradient descent, optionally with momentum.
 
     Attributes:
       momentum: decay of the velocity.
-      nesterov: look ahead along the velocity.
+      nesterov: whether to look ahead along the velocity.
     """
 
     decays = ("momentum",)
@@ -306,8 +306,8 @@ class AdamW(Adam):
 
 @checks.frozen
 class Lion(Optimizer):
-    """The sign of an interpolated momentum (Chen et al., arXiv 2302.06675). Wants 3-10 times Adam's
-    decay and a learning rate as many times smaller.
+    """Lion: the sign of an interpolated momentum (Chen et al., arXiv 2302.06675). It needs 3-10
+    times Adam's weight decay, and a learning rate smaller by the same factor.
 
     Attributes:
       b1: interpolation between momentum and gradient.
@@ -329,8 +329,8 @@ class Adafactor(Optimizer):
     Attributes:
       min_dim_size_to_factor: smaller matrices keep a whole second moment.
       decay_rate: exponent of the second moment's decay.
-      clipping_threshold: of the update's root mean square; None clips nothing.
-      multiply_by_parameter_scale: steps relative to the size of each parameter.
+      clipping_threshold: largest root mean square of an update; None for no clipping.
+      multiply_by_parameter_scale: whether steps are relative to the scale of each parameter.
     """
 
     positives = ("min_dim_size_to_factor", "decay_rate", "clipping_threshold")
@@ -346,25 +346,26 @@ class Adafactor(Optimizer):
             clipping_threshold=self.clipping_threshold,
             multiply_by_parameter_scale=self.multiply_by_parameter_scale,
         )
-        return optax.chain(factored, optax.scale(-1.0))  # the alias descends, a direction ascends
+        return optax.chain(factored, optax.scale(-1.0))  # the alias descends; directions ascend
 
 
 @checks.frozen
 class Muon(Optimizer):
-    """Orthogonalised momentum for matrices (Jordan et al., 2024), Adam for all else.
+    """Muon: orthogonalised momentum for matrices (Jordan et al., 2024), Adam for other parameters.
 
-    Updates have Adam's root mean square (0.2, Liu et al., arXiv 2502.16982), so one schedule serves
-    both; with ``adam_rate`` each has a rate of its own. A convolution's kernel is one matrix,
+    Updates have Adam's root mean square (0.2, Liu et al., arXiv 2502.16982), so that one schedule
+    fits both; ``adam_rate`` sets Adam's rate separately. A convolution's kernel is one matrix,
     [height * width * in, out].
 
     Attributes:
       beta: decay of the momentum.
-      b1: Adam's.
-      b2: Adam's.
-      adam: regular expressions on the paths of matrices that Adam updates: embeddings and heads.
-      stacked: regular expressions on the paths of layers stacked by a scan: each layer is
-        orthogonalised alone.
-      adam_rate: learning rate of what Adam updates over ``learning_rate``; the schedule is one.
+      b1: decay of Adam's first moment.
+      b2: decay of Adam's second moment.
+      adam: regular expressions on paths of matrices that Adam updates, such as embeddings and
+        heads.
+      stacked: regular expressions on paths of layers stacked by a scan, each of which is
+        orthogonalised separately.
+      adam_rate: factor on Adam's learning rate.
     """
 
     decays = ("beta", "b1", "b2")
@@ -383,15 +384,15 @@ class Muon(Optimizer):
             ),
             optax.stateless(self._match_adam),
         )
-        # Not optax.contrib.muon: that one gives its Adam part Nesterov's momentum.
+        # Not optax.contrib.muon, whose Adam part has Nesterov momentum.
         adam = optax.scale_by_adam(self.b1, self.b2)
         if self.adam_rate != 1:
             adam = optax.chain(adam, optax.scale(self.adam_rate))
         return optax.partition({"muon": muon, "adam": adam}, self._label_shapes)
 
     def _match_adam(self, updates: Params, params: Params) -> Params:
-        """Return an orthogonal [m, n] has root mean square 1 / sqrt(max(m, n)); Adam's updates have
-        about 0.2.
+        """Scale updates to the root mean square of Adam's, about 0.2; an orthogonal [m, n] has 1 /
+        sqrt(max(m, n)).
         """
 
         def scaled(update: jax.Array, axes: Any) -> jax.Array:
@@ -409,7 +410,9 @@ class Muon(Optimizer):
         )
 
     def _find_matrices(self, params: Params) -> Any:
-        """Which axes of each parameter are a matrix's rows and columns; None if Adam updates it."""
+        """Find the axes of each parameter that are a matrix's rows and columns; None if Adam
+        updates it.
+        """
 
         def axes(by_adam: bool, stacked: bool, param: jax.Array) -> Any:
             first = 1 if stacked else 0
@@ -418,21 +421,20 @@ class Muon(Optimizer):
             last = param.ndim - 1
             return optax.contrib.MuonDimensionNumbers(tuple(range(first, last)), (last,))
 
-        return jax.tree.map(
-            axes, trees.matches(self.adam, params), trees.matches(self.stacked, params), params
-        )
+        named = (trees.match_paths(patterns, params) for patterns in (self.adam, self.stacked))
+        return jax.tree.map(axes, *named, params)
 
 
 @checks.frozen
 class Players:
-    """An optimizer for each of two players.
+    """Optimizers of a generator and a discriminator.
 
     Attributes:
-      generator: its optimizer.
-      discriminator: its optimizer.
-      discriminator_steps: updates of the discriminator before each of the generator, each on its
-        share of the batch: with 5 a batch of 320 is five of 64. Its schedule counts its own
-        updates.
+      generator: optimizer of the generator.
+      discriminator: optimizer of the discriminator.
+      discriminator_steps: updates of the discriminator per update of the generator, each on its
+          share of the batch: with 5, a batch of 320 is five of 64. Its schedule counts its own
+          updates.
     """
 
     generator: Optimizer = Adam(Constant(2e-4), b1=0.5)
@@ -444,7 +446,7 @@ class Players:
 
     @property
     def accumulate(self) -> int:
-        """What the batch of each device must be divisible by."""
+        """The number that must divide the batch of each device."""
         return self.discriminator_steps * math.lcm(
             self.generator.accumulate, self.discriminator.accumulate
         )
@@ -452,8 +454,8 @@ class Players:
     def build(
         self, total_steps: int, ema: float | None = None, compute_dtype: Any = FLOAT32
     ) -> dict[str, UpdateRule]:
-        """Return the rules of both; the average is the generator's, the only one that is judged and
-        sampled from.
+        """Build the rules of both; only the generator has an average, as only it is evaluated and
+        sampled.
         """
         critic = self.discriminator.build(
             total_steps * self.discriminator_steps, None, compute_dtype
@@ -464,12 +466,13 @@ class Players:
         }
 
     def check(self, params: Params) -> None:
-        """Refuse path rules that match none of a player's parameters, and a family without
+        """Refuse path patterns that match no parameter of a player, and a family without
         players.
         """
         if set(params) != {"generator", "discriminator"}:
             raise UserError(
-                "optimizer=Players(...) is for a family of two players, generator and discriminator"
+                "optimizer=Players(...) needs a family with a generator and a discriminator",
+                "optimizer",
             )
         self.generator.check(params["generator"])
         self.discriminator.check(params["discriminator"])

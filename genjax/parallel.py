@@ -1,14 +1,13 @@
-"""Devices and processes: the only file that knows of meshes, shardings, mapped steps and several
+"""Devices and processes: the only module that knows about meshes, shardings, mapped steps and
 hosts.
 
 A step is written once, with an optional axis name, and runs in one of three ways:
 
-- *single*: ``jit`` on one device;
-- *pmapped*: one copy of the state a device, explicit means over the data axis. ``jax.pmap`` is
-  itself ``jit(shard_map(...))`` today and in maintenance mode, so this is written out, and the
-  state carries no leading device axis;
-- *sharded*: ``jit`` over a mesh with axes data, fsdp and tensor; rules on parameter paths say which
-  axis of a parameter lies on which axis of the mesh, and the compiler puts in the communication.
+- *single*: ``jit`` on one device; - *pmapped*: one copy of the state per device, with explicit
+means over the data axis. ``jax.pmap`` is in maintenance mode and itself ``jit(shard_map(...))``, so
+this is used directly, and the state has no leading device axis; - *sharded*: ``jit`` over a mesh
+with axes data, fsdp and tensor; rules on parameter paths say which axis of a parameter is split
+over which axis of the mesh, and the compiler adds the communication.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from genjax.machine import peers
 from genjax.machine.target import trace_for
 
 T = TypeVar("T")
-# What the layers below say of a process that has gone.
+# Errors of the layers below when a process is gone.
 LEFT = (
     r"gloo|connection (closed|reset|refused)|coordination "
     r"service|heartbeat|unavailable|nccl|socket closed"
@@ -45,18 +44,18 @@ LEFT = (
 PATIENCE = 15.0  # seconds of silence while other processes are missing
 Tree = Any
 Mode = Literal["auto", "single", "pmapped", "sharded"]
-# jax.jit finds what it has compiled by the function object: the same one must come back.
+# jax.jit caches by function object, so the same one must be returned.
 _trace_again = functools.lru_cache(maxsize=64)(trace_for)
-ROWS = ("data", "fsdp")  # the mesh axes that the rows of a batch are spread over
+ROWS = ("data", "fsdp")  # mesh axes that the rows of a batch are split over
 
 
 @checks.frozen
 class ShardRule:
-    """Where the parameters whose path matches lie.
+    """How parameters with a matching path are split over devices.
 
     Attributes:
-      pattern: a regular expression on the parameter's path.
-      axes: for each axis of the parameter the mesh axis it is split over, "fsdp", "tensor" or None.
+      pattern: regular expression on the parameter's path.
+      axes: mesh axis over which each axis of the parameter is split: "fsdp", "tensor" or None.
     """
 
     pattern: str
@@ -71,20 +70,21 @@ class ShardRule:
 
 @checks.frozen
 class Devices:
-    """On what a run runs. Differs freely between a run and its continuation.
+    """The devices of a run, which may change when it is resumed.
 
     Attributes:
-      count: devices to use; None for all there are.
-      mode: "auto" is "single" on one device and "pmapped" on several; "sharded" for models that
-        outgrow one.
-      fsdp: sharded only: devices that a parameter and its optimizer state are split over.
-      tensor: sharded only: devices that a matrix product is split over.
-      rules: sharded only: placements that go before the default (largest divisible axis over fsdp,
-        last over tensor, for all parameters with two or more axes).
-      distributed: join the other processes; on a TPU pod and under SLURM they find each other.
-      coordinator: address:port of process 0, where they do not.
-      processes: how many processes there are, with ``coordinator``.
-      process_id: which of them this is, with ``coordinator``.
+      count: number of devices to use; None for all.
+      mode: "auto" is "single" on one device and "pmapped" on several; "sharded" is for models too
+        large for one.
+      fsdp: number of devices that a parameter and its optimizer state are split over; sharded only.
+      tensor: number of devices that a matrix product is split over; sharded only.
+      rules: placements that override the default (largest divisible axis over fsdp, last over
+        tensor, for all parameters with two or more axes); sharded only.
+      distributed: whether to join other processes, which find each other on a TPU pod and under
+        SLURM.
+      coordinator: address:port of process 0, if they do not find each other.
+      processes: number of processes, with ``coordinator``.
+      process_id: number of this process, with ``coordinator``.
     """
 
     count: int | None = None
@@ -108,14 +108,14 @@ class Devices:
 
 @dataclass(frozen=True)
 class Layout:
-    """The devices of a run, arranged.
+    """The arranged devices of a run.
 
     Attributes:
-      mesh: with axes data, fsdp and tensor.
+      mesh: mesh with axes data, fsdp and tensor.
       mode: "single", "pmapped" or "sharded".
-      platform: "cpu", "gpu" or "tpu": nets take its form of an operation in all that is compiled
-        here. ``start`` sets that of the devices.
-      rules: placements that go before the default.
+      platform: "cpu", "gpu" or "tpu", for which networks choose their operations; ``start`` sets
+          that of the devices.
+      rules: placements that override the default.
     """
 
     mesh: Mesh
@@ -125,7 +125,7 @@ class Layout:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes files and speaks."""
+        """Whether this is the process that writes files and prints."""
         return jax.process_index() == 0
 
     @property
@@ -133,13 +133,15 @@ class Layout:
         return NamedSharding(self.mesh, PartitionSpec())
 
     def measure_memory(self) -> float | None:
-        """Return bytes of all devices together; None if they share that of the host, as CPUs do."""
+        """Return the memory of all devices in bytes; None if it is that of the host, as for
+        CPUs.
+        """
         stats = self.mesh.local_devices[0].memory_stats()
         limit = stats.get("bytes_limit") if stats else None
         return None if limit is None else float(limit) * self.mesh.size
 
     def check_batch(self, batch_size: int, accumulate: int = 1) -> None:
-        """Refuse a batch that does not divide over devices and microbatches."""
+        """Refuse a batch size that devices and microbatches do not divide."""
         places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
         if batch_size % (places * accumulate):
             raise UserError(
@@ -148,8 +150,8 @@ class Layout:
             )
 
     def count_step_rows(self, batch_size: int) -> int:
-        """Return rows that a step is written for: a device's where steps are mapped, otherwise
-        all.
+        """Return the number of rows that a step works on: those of a device if steps are mapped,
+        else all.
         """
         return batch_size // self.mesh.shape["data"] if self.mode == "pmapped" else batch_size
 
@@ -158,19 +160,21 @@ class Layout:
         trees.check_patterns("devices.rules", [rule.pattern for rule in self.rules], params)
 
     def select_rows(self, batch_size: int) -> slice:
-        """This process's rows of the global batch."""
+        """Return the slice of the global batch that this process reads."""
         share = batch_size // jax.process_count()
         return slice(jax.process_index() * share, (jax.process_index() + 1) * share)
 
     def place(self, batch: Tree, stacked: bool = False) -> Tree:
-        """This process's rows, on the devices. ``stacked`` batches have a leading axis of steps."""
+        """Place this process's rows on the devices. ``stacked`` batches have a leading axis of
+        steps.
+        """
         sharding = self._batch_sharding(stacked)
         if jax.process_count() == 1:
             return jax.device_put(batch, sharding)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
     def make_shardings(self, state: Tree) -> Tree:
-        """Return the place of every leaf of a (possibly abstract) state."""
+        """Return the sharding of every leaf of a (possibly abstract) state."""
         if self.mode != "sharded":
             return jax.tree.map(lambda _: self.replicated, state)
         return jax.tree_util.tree_map_with_path(
@@ -181,9 +185,9 @@ class Layout:
         )
 
     def init(self, make: Callable[[], T]) -> T:
-        """``make()`` compiled so that every leaf is made where it belongs."""
-        # It runs once, and on CPUs optimising the draws of many parameters can take as long as
-        # compiling a step.
+        """Run ``make()``, compiled so that every leaf is created on its devices."""
+        # It runs once, and on CPUs, optimising the random draws of many parameters can take as long
+        # as compiling a step.
         on_cpu = self.mesh.devices.flat[0].platform == "cpu"
         options = {"xla_backend_optimization_level": 1} if on_cpu else None
         make = trace_for(self.platform, make)
@@ -192,7 +196,9 @@ class Layout:
         )()
 
     def eval_shapes(self, make: Callable[[], T]) -> T:
-        """Return shapes, dtypes and places of what ``init`` would make: the target of a restore."""
+        """Return the shapes, dtypes and shardings of the result of ``init``, as the target of a
+        restore.
+        """
         shapes = jax.eval_shape(trace_for(self.platform, make))
         return jax.tree.map(
             lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
@@ -203,10 +209,9 @@ class Layout:
     def compile_step(
         self, step: Callable[..., tuple[T, Tree]], state: T, stacked: bool = False
     ) -> Any:
-        """``step(state, batch, axis)`` compiled for these devices, its state donated.
+        """Compile ``step(state, batch, axis)`` for these devices, donating the state.
 
-        With ``stacked`` the batch has a leading axis of steps, which run in one dispatch; so have
-        the metrics.
+        With ``stacked``, batch and metrics have a leading axis of steps, which run in one dispatch.
         """
         step = trace_for(self.platform, step)
 
@@ -222,8 +227,7 @@ class Layout:
         run = many if stacked else one
         rows = self._batch_sharding(stacked)
         if self.mode == "pmapped":
-            # With check_vma=True the gradients of replicated parameters arrive summed, before our
-            # own mean.
+            # With check_vma=True the gradients of replicated parameters would already be summed.
             specs = PartitionSpec(), rows.spec
             out = PartitionSpec(), PartitionSpec()
             run = jax.shard_map(run, mesh=self.mesh, in_specs=specs, out_specs=out, check_vma=False)
@@ -236,16 +240,16 @@ class Layout:
         )
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
-        """``jax.jit`` of what only reads a state; its results are on every process."""
+        """Compile a function that only reads a state; its results are on every process."""
         evaluate = _trace_again(self.platform, evaluate)
         return jax.jit(evaluate, out_shardings=self.replicated, **options)
 
     def _gather_params(self, state: T) -> T:
-        """Return the parameters whole over fsdp for the length of a step; they, the moments and the
-        average lie split.
+        """Gather the parameters over fsdp for a step; between steps they, the moments and the
+        average are split.
 
-        Left to itself, the partitioner of XLA gave wrong gradients for a parameter split over fsdp
-        and tensor (openxla/xla#40034).
+        Without this, XLA's partitioner gave wrong gradients for a parameter split over fsdp and
+        tensor (openxla/xla#40034).
         """
 
         def gather(path: Any, leaf: jax.Array) -> jax.Array:
@@ -324,15 +328,14 @@ def start(devices: Devices) -> Layout:
 
 
 def _keep_freed_memory() -> None:
-    """Have glibc keep what a step frees for the next one.
+    """Make glibc keep freed memory for the next step.
 
-    It maps what is above 32 MB again each time, and gives the end of its heap back: a page fault
-    for every 4 KB of the temporaries of every step, which were a quarter of the time of a small
-    Transformer's.
+    By default it maps blocks above 32 MB again each time and returns the end of its heap: a page
+    fault for every 4 KB of temporaries, a quarter of the step time of a small Transformer.
     """
     set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if set_option is not None:
-        trim_threshold, mmap_threshold = -1, -3  # of glibc's malloc.h
+        trim_threshold, mmap_threshold = -1, -3  # from glibc's malloc.h
         set_option(mmap_threshold, 2**30)
         set_option(trim_threshold, 2**31 - 1)
 
@@ -373,19 +376,16 @@ def _log_waiting(devices: Devices) -> None:
 
 
 def is_alone(error: BaseException) -> bool:
-    """Return whether an error means that another process of the run has ended or cannot be
-    reached.
-    """
+    """Return whether an error means that another process of the run has ended or is unreachable."""
     return (
         jax.distributed.is_initialized() and re.search(LEFT, str(error), re.IGNORECASE) is not None
     )
 
 
 def abandon(code: int) -> None:
-    """End this process at once where others of the run may wait for it, or it for them; else
-    nothing.
+    """Exit at once if there are other processes, which may be waiting; else do nothing.
 
-    At a proper end JAX waits for all processes. The others notice that this one is gone.
+    A regular exit of JAX waits for all processes. The others notice that this one is gone.
     """
     if jax.distributed.is_initialized() and jax.process_count() > 1:
         sys.stdout.flush()
@@ -394,8 +394,8 @@ def abandon(code: int) -> None:
 
 
 def prefetch(items: Iterator[T], place: Callable[[T], T], depth: int = 2) -> Generator[T]:
-    """Keep ``depth`` items on the way to the devices ahead of the one in use; closing it
-    closes ``items``.
+    """Transfer ``depth`` items to the devices ahead of the one in use; closing it closes
+    ``items``.
     """
     try:
         ahead = collections.deque(place(item) for item in itertools.islice(items, depth))
@@ -415,14 +415,14 @@ def any_process(flag: bool) -> bool:
 
 
 def barrier(name: str) -> None:
-    """Wait until every process has come here."""
+    """Wait until every process has reached this point."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
 
 
 def peak_memory() -> int | None:
-    """Return bytes at the fullest moment of the first local device; None if the platform does not
-    tell.
+    """Return the peak memory of the first local device in bytes; None if the platform does not
+    report it.
     """
     stats = jax.local_devices()[0].memory_stats()
     return stats.get("peak_bytes_in_use") if stats else None

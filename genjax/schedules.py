@@ -1,4 +1,4 @@
-"""Schedules: a number as a function of the step, for learning rates and for weights of losses."""
+"""Schedules: numbers as functions of the step, for learning rates and loss weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLOAT32 = jnp.dtype("float32")
 
 @runtime_checkable
 class HasLength(Protocol):
-    """A schedule whose length may be that of the run (None)."""
+    """Has ``steps``, the length of a schedule; None for that of the run."""
 
     steps: int | None
 
@@ -30,15 +30,15 @@ class Schedule:
 
     @property
     def ends(self) -> tuple[float, ...]:
-        """The numbers that it lies between; all are finite, and those of a learning rate at
-        least 0.
+        """Values that bound the schedule; they must be finite, and at least 0 for a learning
+        rate.
         """
         raise NotImplementedError
 
     def check_closed(self) -> None:
-        """Refuse an open length where there is no run to take it from.
+        """Refuse an open length outside an optimizer, where there is no run to take it from.
 
-        Touches no device: configs are built first.
+        It must not touch a device, as configs are built first.
         """
         if isinstance(self, HasLength) and self.steps is None:
             raise UserError(
@@ -46,7 +46,7 @@ class Schedule:
             )
 
     def with_steps(self, total_steps: int) -> Schedule:
-        """This schedule with its open length (``steps=None``) set to that of the run."""
+        """Return the schedule with ``steps=None`` replaced by the run's number of steps."""
         if isinstance(self, HasLength) and self.steps is None:
             return dataclasses.replace(self, steps=total_steps)  # type: ignore[call-arg]
         return self
@@ -57,7 +57,7 @@ class Constant(Schedule):
     """The same value at every step.
 
     Attributes:
-      value: that value.
+      value: the value.
     """
 
     value: float = 1e-3
@@ -72,7 +72,7 @@ class Constant(Schedule):
 
 @checks.frozen
 class Linear(Schedule):
-    """From ``start`` to ``end`` in a straight line, then ``end``.
+    """A linear ramp from ``start`` to ``end``, then ``end``.
 
     Attributes:
       start: value at step 0.
@@ -124,11 +124,11 @@ class Cosine(Schedule):
 
 @checks.frozen
 class Rsqrt(Schedule):
-    """``start`` for ``flat`` steps, then falling as one over the square root of the step.
+    """``start`` for ``flat`` steps, then proportional to one over the square root of the step.
 
     Attributes:
-      start: the first and highest value.
-      flat: steps before the fall.
+      start: first and highest value.
+      flat: number of steps before the decay.
     """
 
     start: float = 1e-3
@@ -147,11 +147,11 @@ class Rsqrt(Schedule):
 
 @checks.frozen
 class Piecewise(Schedule):
-    """Constant pieces: ``values[i]`` until step ``boundaries[i]``.
+    """A step function: ``values[i]`` until step ``boundaries[i]``.
 
     Attributes:
-      values: one more than there are boundaries.
-      boundaries: rising steps at which the next value starts.
+      values: values, one more than boundaries.
+      boundaries: increasing steps at which the next value starts.
     """
 
     values: tuple[float, ...] = (1e-3, 1e-4)
@@ -177,14 +177,14 @@ class Piecewise(Schedule):
 
 @checks.frozen
 class Cyclical(Schedule):
-    """A ramp that starts over with every period (Fu et al., arXiv 1903.10145).
+    """A ramp that is repeated in every period (Fu et al., arXiv 1903.10145).
 
     Attributes:
       start: value at the first step of each period.
       end: value from the end of each ramp to the end of its period.
-      period: steps of one period.
-      ramp: the part of a period in which the value climbs.
-      cycles: periods after which it stays at ``end``; None for no end.
+      period: steps per period.
+      ramp: share of a period in which the value rises.
+      cycles: number of periods after which the value stays at ``end``; None for no limit.
     """
 
     start: float = 0.0
@@ -215,11 +215,11 @@ class Cyclical(Schedule):
 
 @checks.frozen
 class WarmUp(Schedule):
-    """A straight line from 0 to the first value of another schedule, which then starts.
+    """A linear warm-up from 0 to the first value of another schedule, which then starts.
 
     Attributes:
-      warm_up: steps of the line; the value at step i is (i + 1) / warm_up of the first value.
-      then: the schedule that follows.
+      warm_up: steps of the warm-up; the value at step i is (i + 1) / warm_up of the first value.
+      then: schedule that follows.
     """
 
     warm_up: int = 100

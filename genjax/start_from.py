@@ -1,4 +1,4 @@
-"""Parameters of a trained run as the start of another."""
+"""Starts a run with the parameters of another."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ Rule = tuple[str, str]
 
 @checks.frozen
 class StartFrom:
-    """Another run whose parameters, averaged ones where it has them, a run starts with instead of
-    random ones.
+    """Another run whose parameters, averaged ones if it has them, replace the random initial ones.
 
     Attributes:
-      run: its directory; None for no other: all parameters are random.
-      rules: pairs of a regular expression and what stands instead: a path of that run's parameters
-        goes where the first that is found in it says, and is left out where none is. Without rules
-        all go to the path of their own.
-      best: from its best checkpoint instead of the newest.
-      reshape: regular expressions on paths here, of parameters that may be of another shape there,
-        such as a longer table of positions: what both have in common is loaded, the rest is random.
-      variables: regular expressions on paths of what changes without a gradient, such as statistics
-        and codebooks; where both have such of one path and shape, it is loaded, too.
+      run: run directory of the other run; None for random parameters.
+      rules: pairs of a regular expression and its replacement. Each parameter path of the other run
+        is renamed by the first pattern that matches, and left out if none does. Without rules, all
+        paths stay the same.
+      best: whether to use the best checkpoint instead of the newest.
+      reshape: regular expressions on paths of parameters that may have another shape, such as a
+        longer position table: the common part is loaded, the rest is random.
+      variables: regular expressions on paths of variables, such as statistics and codebooks, that
+        are loaded, too, if both runs have them in the same shape.
     """
 
     run: str | None = None
@@ -40,13 +39,13 @@ class StartFrom:
 
     def __post_init__(self) -> None:
         if self.run == "":
-            raise UserError("start_from.run names the directory of a run")
+            raise UserError("start_from.run must be a run directory, got ''", "start_from.run")
         trees.check_syntax("start_from.rules", tuple(pattern for pattern, _ in self.rules))
         trees.check_syntax("start_from.reshape", self.reshape)
         trees.check_syntax("start_from.variables", self.variables)
 
     def place(self, path: str) -> str | None:
-        """Where a parameter of that run goes."""
+        """Return the new path of a parameter of the other run; None to leave it out."""
         if not self.rules:
             return path
         for pattern, to in self.rules:
@@ -55,20 +54,21 @@ class StartFrom:
                     return re.sub(pattern, to, path, count=1)
                 except re.error as error:
                     raise UserError(
-                        f"start_from.rules: {to!r} cannot stand for {pattern!r}: {error}"
+                        f"start_from.rules: {to!r} cannot replace {pattern!r}: {error}",
+                        "start_from.rules",
                     ) from None
         return None
 
 
 class Started(NamedTuple):
-    """What of the parameters came from where, by path.
+    """The origin of the initial parameters, by path.
 
     Attributes:
-      params: in the structure of the run that starts.
-      loaded: those taken from the other run.
-      new: those that it has none for.
-      left: those of the other run that were not requested, or have no place here.
-      reshaped: those of which a part is loaded, with both shapes.
+      params: parameters in the structure of the new run.
+      loaded: paths loaded from the other run.
+      new: paths that the other run does not have.
+      left: paths of the other run that were not requested, or have no place here.
+      reshaped: descriptions of partly loaded parameters, with both shapes.
     """
 
     params: Any
@@ -78,7 +78,7 @@ class Started(NamedTuple):
     reshaped: tuple[str, ...] = ()
 
     def format_table(self, run: str) -> tuple[str, ...]:
-        """Return the table, a line each."""
+        """Format a table, one line per entry."""
         counts = {name: getattr(self, name) for name in ("loaded", "reshaped", "new", "left")}
         totals = ", ".join(f"{len(paths)} {name}" for name, paths in counts.items())
         rows = [
@@ -91,11 +91,11 @@ class Started(NamedTuple):
 
 
 def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
-    """``params`` with those of another run in the places that the rules say.
+    """Replace ``params`` by those of another run, as the rules say.
 
     Raises:
-      UserError: a rule that matches nothing, two parameters for one place, shapes that differ, or
-        nothing to load.
+      UserError: a rule matches nothing, two parameters go to one path, shapes differ, or there is
+          nothing to load.
     """
     trees.check_patterns("start_from.rules", tuple(pattern for pattern, _ in start.rules), learned)
     here = dict(trees.named_leaves(params))
@@ -136,7 +136,7 @@ def transfer_params(params: Any, learned: Any, start: StartFrom) -> Started:
 
 
 def transfer_variables(variables: Any, learned: Any, start: StartFrom) -> Any:
-    """``variables`` with those of another run that ``start`` requests and that are of the same
+    """Replace ``variables`` by those of another run that ``start`` requests and that have the same
     shape.
     """
     here, coming = dict(trees.named_leaves(variables)), {}
@@ -152,12 +152,12 @@ def _shape(array: Any) -> list[int]:
 
 
 def _may_reshape(start: StartFrom, there: Any, here: Any, place: str) -> bool:
-    """Return whether a parameter may be of another shape, and can."""
+    """Return whether a parameter with another shape may and can be loaded."""
     return there.ndim == here.ndim and any(re.search(pattern, place) for pattern in start.reshape)
 
 
 def _overlay(here: Any, there: Any) -> Any:
-    """``here`` with what ``there`` has of the same places."""
+    """Overwrite the common part of ``here`` by ``there``."""
     common = tuple(slice(min(a, b)) for a, b in zip(here.shape, there.shape, strict=True))
     return jnp.asarray(here).at[common].set(there[common])
 

@@ -1,4 +1,4 @@
-"""Train: resolve, then step, observe and save until the last step."""
+"""Trains: sets up a run, then steps, evaluates and saves until the last step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from etils import epath
 from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.data.dataset import Batch
-from genjax.evaluation.judge import SAMPLES, Judge, default_split, draw_samples
+from genjax.evaluation.drawing import draw_samples
+from genjax.evaluation.judge import SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
 from genjax.family import State
 from genjax.machine import disk
@@ -39,25 +40,25 @@ from genjax.samplers.options import decode_samples, encode_options
 from genjax.serial.json_text import Json
 
 NON_FINITE_LIMIT = 3
-LATELY = 1.0  # seconds that a rate is measured over at least: a single short interval says little
+LATELY = 1.0  # minimum seconds over which a rate is measured
 KEPT = "what was saved before is whole, and the same command resumes once there is room"
 
 
 class Diverged(Exception):
-    """Several steps in a row were not finite."""
+    """Raised after several consecutive steps that were not finite."""
 
 
 class Watch(Protocol):
-    """What is shown the batches that a family collects, such as rollouts."""
+    """Receives the batches that a family collects, such as rollouts."""
 
     def begin(self, setup: Setup) -> None:
-        """Called once the run is described, before the first step."""
+        """Start, before the first step."""
 
     def take(self, step: int, batch: Batch) -> None:
-        """Take what was collected by the state of a step; the arrays are not to be changed."""
+        """Take the batch collected at ``step``; its arrays must not be changed."""
 
     def flush(self) -> None:
-        """Called before a checkpoint is written: what was taken must not be lost after it."""
+        """Store everything taken so far; a checkpoint is written next."""
 
 
 def train(
@@ -70,24 +71,22 @@ def train(
     tracking: Tracking = Tracking(),
     watch: Watch | None = None,
 ) -> Run:
-    """Train, or continue where the newest checkpoint of ``run_dir`` stands; returns the run as
-    ``load`` does.
+    """Train, or resume from the newest checkpoint of ``run_dir``; return the run as ``load`` does.
 
-    Runs that the experiment depends on, starts from or orders its examples by and that are named as
-    a config is are trained first, where they are missing or not at their end.
+    Prerequisite runs (which the experiment depends on, starts from or orders examples by) whose
+    name is that of a config are trained first if they are missing or unfinished.
 
     Args:
-      max_minutes: save and stop after so long; the same call continues.
-      source: the config's file, copied into the run directory.
-      quiet: show no progress.
-      tracking: with MLflow; those that are trained first are tracked, too, as models of their own
-        names.
-      watch: is shown what the family collects before each step, see ``Watch``.
+      max_minutes: minutes after which to save and stop; the same call continues.
+      source: file of the config, copied into the run directory.
+      quiet: whether to hide progress.
+      tracking: options of MLflow; prerequisite runs are tracked, too, under their own names.
+      watch: receiver of the batches that the family collects.
 
     Raises:
-      UserError: for a config, data or directory that does not fit, one that another process trains
-        in, or a full disk.
-      Diverged: after three steps in a row that are not finite.
+      UserError: config, data or directory do not fit, another process trains in the directory, or
+          the disk is full.
+      Diverged: three consecutive steps are not finite.
       KeyboardInterrupt, SystemExit: after SIGINT, and after SIGTERM and SIGHUP, once all is saved.
     """
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
@@ -128,11 +127,10 @@ def _train_prerequisites(
     quiet: bool,
     tracking: Tracking,
 ) -> None:
-    """Train the runs that another needs, as far as they are named after configs and not at their
-    end, on its devices.
+    """Train prerequisite runs that are named after configs and unfinished, on the same devices.
 
     Raises:
-      SystemExit: the time is over before they are made; the same command continues.
+      SystemExit: the time ran out before they were finished; the same command resumes.
     """
     for run_dir in dict.fromkeys(needed.values()):
         found = config_files.load_run_config(run_dir)
@@ -147,7 +145,7 @@ def _train_prerequisites(
             stands = "is not there" if step is None else f"stands at step {step} of {wanted.steps}"
             print(f"{run_dir} {stands}: it is trained first", file=sys.stderr, flush=True)
         minutes = None if deadline == math.inf else max(0.0, deadline - time.monotonic()) / 60
-        file = source if stored is None else None  # a run that has started has a config of its own
+        file = source if stored is None else None  # a started run has its own config
         unnamed = dataclasses.replace(tracking, model=None)
         made = train(
             wanted, run_dir, max_minutes=minutes, source=file, quiet=quiet, tracking=unnamed
@@ -164,10 +162,10 @@ def run_loop(
     quiet: bool,
     watch: Watch | None = None,
 ) -> State:
-    """Take the steps from the newest checkpoint to the last; returns the final state.
+    """Take the steps from the newest checkpoint to the last, and return the final state.
 
     Raises:
-      Diverged: after three steps in a row that are not finite.
+      Diverged: three consecutive steps are not finite.
     """
     start = first_state(setup, checkpoints)
     steps, run_dir = setup.experiment.steps, setup.run_dir
@@ -198,7 +196,7 @@ def run_loop(
 
 
 def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
-    """Return the summary of a run with those rows so far."""
+    """Build the summary of a run with the rows so far."""
     family, splits = setup.family, setup.data.splits
     shown = tuple(dict.fromkeys((*family.key_numbers, *family.evaluated_as.key_numbers)))
     held_out = ""
@@ -209,10 +207,10 @@ def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
 
 
 def _make_judge(setup: Setup) -> Judge:
-    """Return the judge of a run while it trains, with the runs that its evaluators need.
+    """Build the judge of a run in training, with the runs that its evaluators need.
 
     Raises:
-      UserError: one is missing, or an evaluator cannot look at this family or these data.
+      UserError: a run is missing, or an evaluator does not fit the family or the data.
     """
     experiment, layout = setup.experiment, setup.layout
     chosen = tuple(
@@ -230,8 +228,8 @@ def _greeting(step: int, steps: int, run_dir: epath.Path, has_rows: bool) -> tup
 
 
 class Loop:
-    """What the loop changes: the state, the metrics on their way to a row, and what is due at
-    a step.
+    """The state of the training loop, with its pending metrics, and the actions due at each
+    step.
     """
 
     def __init__(
@@ -255,7 +253,7 @@ class Loop:
         self._pending: tuple[int, PackedMetrics] | None = None
 
     def advance(self, batch: Batch) -> None:
-        """Dispatch the next step or steps; meanwhile read the metrics of those before."""
+        """Dispatch the next steps; meanwhile read the metrics of the previous ones."""
         setup, collect = self._setup, self._setup.family.collect
         if collect is not None:
             batch = setup.layout.place(collect(self.state, batch, self.state.step_key))
@@ -271,8 +269,8 @@ class Loop:
         self._pending = self.step, metrics
 
     def is_stopping(self, stop: Stop, deadline: float) -> bool:
-        """Return whether all processes stop here; they must agree on a step, and asking each other
-        costs a round trip.
+        """Return whether all processes stop here. They must agree on the step, which costs a round
+        trip.
         """
         wanted = stop.wanted or time.monotonic() > deadline
         asks = jax.process_count() == 1 or self._is_due(self._setup.experiment.every.log or 1)
@@ -282,7 +280,7 @@ class Loop:
         return stopping
 
     def observe_and_save(self, stopping: bool, stop: Stop) -> None:
-        """Evaluate, draw samples and save a checkpoint, each where it is due."""
+        """Evaluate, draw samples and save a checkpoint, each if it is due."""
         every = self._setup.experiment.every
         evaluating, sampling = self._is_due(every.evaluate), self._is_due(every.sample)
         sampling = sampling and self._setup.family.wrapped.no_samples is None
@@ -301,13 +299,11 @@ class Loop:
 
     @property
     def is_saved(self) -> bool:
-        """Whether there is a checkpoint of this very step; of a bad one there is none."""
+        """Whether there is a checkpoint of this step; a step that was not finite has none."""
         return self._saved == self.step
 
     def _read(self) -> None:
-        """Fetch the metrics of the last dispatch; the device already works on the next, if
-        there is one.
-        """
+        """Fetch the metrics of the last dispatch, while the device already works on the next."""
         if self._pending is None:
             return
         (last, packed), self._pending = self._pending, None
@@ -335,7 +331,7 @@ class Loop:
             self._out.say(f"step {step}: {sentence}")
 
     def close(self) -> None:
-        """Say what the run has reached."""
+        """Report the results of the run."""
         self._read()
         self._out.end_progress()
         self._out.report(*self._summary.conclude(*self._clock.measure_total(self.step)))
@@ -362,7 +358,7 @@ class Loop:
         for name, picture in found.pictures.items():
             self._out.write_picture(self.step, name, picture)
         self._out.say_all(found.remarks)
-        if self.step == self._setup.experiment.steps:  # before that the model is to blame
+        if self.step == self._setup.experiment.steps:  # earlier, the model may just be untrained
             self._out.say_all(tuple(f"caution: {caution}" for caution in found.cautions))
         if best not in (None, *scores):
             self._out.say(f"keep.best {best!r} is none of {', '.join(scores)}: no best is kept")
@@ -384,8 +380,8 @@ class Loop:
             self._out.show_picture(epath.Path(path).with_suffix(".png"))
 
     def _save(self, scores: Mapping[str, float] | None, stop: Stop) -> None:
-        """Save, unless the step was bad and better ones may follow: it was skipped, but its
-        state has it counted.
+        """Save, unless the step was not finite and more steps follow: it was skipped, but the state
+        counts it.
         """
         experiment = self._setup.experiment
         if self.meter.non_finite and self.step < experiment.steps:
@@ -406,32 +402,32 @@ class Loop:
 
 
 class Clock:
-    """Steps a second between two rows, without what evaluation, samples and checkpoints took, and
-    how long all of it takes.
+    """Measures steps per second between rows, without evaluation, samples and checkpoints, and the
+    total time.
     """
 
     def __init__(self, step: int) -> None:
         self._first, self._begin = step, time.monotonic()
-        self._marks = [(step, self._begin)]  # steps whose rate was measured lately, and when
+        self._marks = [(step, self._begin)]  # recent rows: step and time
 
     @contextlib.contextmanager
     def skip_compilation(self) -> Iterator[None]:
-        """Around the first steps, whose compilation says nothing of those to come."""
+        """Exclude the first steps, whose time is mostly compilation."""
         yield
         self._begin = time.monotonic()
         self._marks = [(self._first, self._begin)]
 
     def estimate_seconds_left(self, step: int, steps: int) -> float:
-        """How long the run takes from here, with its evaluations, samples and checkpoints."""
+        """Estimate the seconds left, with evaluations, samples and checkpoints."""
         done = step - self._first
         return (time.monotonic() - self._begin) / done * (steps - step) if done else math.inf
 
     def measure_total(self, step: int) -> tuple[int, float]:
-        """Return steps that were taken, and the seconds that they took."""
+        """Return the number of steps taken, and their seconds."""
         return step - self._first, time.monotonic() - self._begin
 
     def measure_speed(self, step: int) -> float:
-        """Steps a second since the last row, or over ``LATELY`` where rows come faster."""
+        """Return steps per second since the last row, or over ``LATELY`` if rows come faster."""
         now = time.monotonic()
         while len(self._marks) > 1 and now - self._marks[1][1] >= LATELY:
             del self._marks[0]
@@ -442,6 +438,7 @@ class Clock:
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
+        """Exclude the time within from the rates."""
         begin = time.monotonic()
         yield
         paused = time.monotonic() - begin
@@ -450,11 +447,11 @@ class Clock:
 
 @contextlib.contextmanager
 def _hold_lease(run_dir: epath.Path, layout: parallel.Layout) -> Iterator[Lease | None]:
-    """The lease on the run directory, which the main process holds for all; the others get None.
+    """Hold the lease on the run directory in the main process; others get None.
 
     Raises:
       UserError: another run holds it.
-      SystemExit: on the processes that are not the main one, where that has been refused.
+      SystemExit: on all other processes, if the main one was refused.
     """
     with contextlib.ExitStack() as stack:
         lease, refused = None, None

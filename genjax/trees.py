@@ -1,4 +1,4 @@
-"""Pytrees by path: which leaves of a tree a rule such as ``encoder/.*kernel`` names."""
+"""Selects leaves of pytrees by regular expressions on paths, such as ``encoder/.*kernel``."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from genjax.errors import UserError
 
 
 def path_string(path: Sequence[Any]) -> str:
-    """``encoder/Dense_0/kernel`` for the key path of a leaf."""
+    """Format the key path of a leaf, as ``encoder/Dense_0/kernel``."""
     return jax.tree_util.keystr(tuple(path), simple=True, separator="/")
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Return every leaf with its path, in tree order."""
+    """List every leaf with its path, in tree order."""
     return [(path_string(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
-def matches(patterns: Sequence[str], tree: Any) -> Any:
-    """Return a tree of bools: True where any of the regular expressions is found in the leaf's
-    path.
-    """
+def match_paths(patterns: Sequence[str], tree: Any) -> Any:
+    """Return a tree of bools: True where any of the regular expressions matches the leaf's path."""
     return jax.tree_util.tree_map_with_path(
         lambda path, _: any(re.search(pattern, path_string(path)) for pattern in patterns), tree
     )
 
 
 def check_syntax(option: str, patterns: Sequence[str]) -> None:
-    """Refuse what is not a regular expression."""
+    """Refuse invalid regular expressions."""
     for pattern in patterns:
         try:
             re.compile(pattern)
@@ -40,7 +38,7 @@ def check_syntax(option: str, patterns: Sequence[str]) -> None:
 
 
 def check_patterns(option: str, patterns: Sequence[str], tree: Any) -> None:
-    """Refuse a pattern that names nothing: it is a typing error, not a wish."""
+    """Refuse a pattern that matches nothing, as it must be a typing error."""
     names = [name for name, _ in named_leaves(tree)]
     for pattern in patterns:
         if not any(re.search(pattern, name) for name in names):

@@ -333,7 +333,7 @@ def test_a_config_file_without_an_end_is_stopped(tmp_path, monkeypatch):
     ):
         path = tmp_path / "bad.py"
         path.write_text(text)
-        refused("show", str(path), line="has not come to an end after 0.2 seconds")
+        refused("show", str(path), line="did not end within 0.2 seconds")
 
 
 @pytest.mark.parametrize(
@@ -508,7 +508,7 @@ OF_RUNS = [
 
 SAYS = {  # where neither the option nor its value tells the mistake
     ("sample", "--prompt", "hello"): "take no prompt",
-    ("sample", "--stream"): "there is no stream",
+    ("sample", "--stream"): "cannot stream",
     ("sample", "--best"): "has been scored by 'loss'",
     ("sample", "--best-of", "3"): "give both or neither",
     ("sample", "--reward", "nowhere"): "give both or neither",

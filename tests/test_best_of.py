@@ -110,13 +110,13 @@ def test_the_command_writes_the_chosen_and_says_what_is_wrong(run, capsys):
             "unknown class or function of tests.test_best_of 'share_of_c'",
         ),
         (("--reward", "no_such_module:f"), "no_such_module:f, which cannot be imported"),
-        (("--reward", "tests.test_best_of:share_of_b", "--stream"), "leave stream out"),
+        (("--reward", "tests.test_best_of:share_of_b", "--stream"), "stream must be left out"),
     ):
         assert command_line.main([*called, *more]) == 2
         assert words in capsys.readouterr().err
-    with pytest.raises(UserError, match="the best of at least 2 is chosen, not of 1"):
+    with pytest.raises(UserError, match="best_of must be >= 2, got 1"):
         draw_best(run, share_of_b, 1)
-    with pytest.raises(UserError, match=r"for 3 it gave an array of shape \[1\]"):
+    with pytest.raises(UserError, match=r"response, 3, got an array of shape \[1\]"):
         draw_best(run, lambda prompts, responses: [1.0], 2, num=3)
-    with pytest.raises(UserError, match="too large with a seed of 2147483648"):
+    with pytest.raises(UserError, match="got 2147483648"):
         draw_best(run, share_of_b, 2, num=3, seed=2**31)

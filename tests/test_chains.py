@@ -156,7 +156,7 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     assert whole.family.net.context == 24 and whole.start_from.run == str(tmp_path / "whole_from")
     run = genjax.train(whole, tmp_path / "whole", quiet=True)
     assert type(run.codec) is Subwords and run.codec.vocabulary == 280
-    assert "text is in the tokens of" in capsys.readouterr().err
+    assert "text is encoded with the tokens of" in capsys.readouterr().err
     lora = with_base(
         dataclasses.replace(told, family=LoRA("unused", Adapters(2))),
         str(model / "model"),
@@ -176,7 +176,7 @@ def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_
     assert with_base(told, str(model / "model"), str(tmp_path / "m") + "/").start_from.run == str(
         tmp_path / "m_from"
     )
-    with pytest.raises(UserError, match="m_from is of another model than .*texts: remove it"):
+    with pytest.raises(UserError, match="m_from holds another model than .*texts: remove it"):
         with_base(told, str(model / "texts"), str(tmp_path / "m"))
     for found in (run.state.params, adapted.state.frozen[BASE]["params"]):
         jax.tree.map(
@@ -203,7 +203,7 @@ def test_a_folder_of_somebody_else_is_never_cleared(model, tmp_path):
     told = Experiment(LoRA("unused", Adapters(2)), texts(model, RandomWindows(12), Characters()))
     for _ in range(2):
         with pytest.raises(
-            UserError, match="run_from, where .*model would become a run, is there already"
+            UserError, match="run_from exists already, but .*model would be imported there"
         ):
             with_base(told, str(model / "model"), str(tmp_path / "run"))
     assert (tmp_path / "run_from" / "mine.txt").read_text() == "mine"

@@ -149,7 +149,7 @@ def test_the_command_says_what_was_found_and_what_is_wrong(runs, tmp_path, capsy
         ([a], "compare needs RUN_A RUN_B"),
         ([a, "nowhere"], "must be a run directory"),
         ([a, b, "--num", "1"], "num must be at least 2"),
-        ([a, b, "--reward", a], "is a Autoregressive, which gives no rewards"),
+        ([a, b, "--reward", a], "must be a run of a reward model, got a Autoregressive"),
         ([a, b, "--split", "tests"], "test"),
         ([a, b, "--seed", "-1"], "seed must be from 0 to"),
         ([a, b, "--seed", "9" * 20], "seed must be"),
@@ -160,13 +160,13 @@ def test_the_command_says_what_was_found_and_what_is_wrong(runs, tmp_path, capsy
 
 def test_what_does_not_compare_is_refused(runs, tmp_path):
     other = language_model(tmp_path, "other", "abc", Characters("abc", delimiter=True), steps=1)
-    with pytest.raises(UserError, match="write in different tokens"):
+    with pytest.raises(UserError, match="must have the same tokens"):
         compare(runs[0], other, out=tmp_path)
-    with pytest.raises(UserError, match=r"for 4 it gave an array of shape \[1\]"):
+    with pytest.raises(UserError, match=r"response, 4, got an array of shape \[1\]"):
         compare(*runs, lambda prompts, responses: [1.0], num=4, out=tmp_path)
     base, _ = load_config("vae_digits", tiny=True)
     images = genjax.train(dataclasses.replace(base, devices=ONE), tmp_path / "images", quiet=True)
-    with pytest.raises(UserError, match="do not both draw texts, or both images"):
+    with pytest.raises(UserError, match="must both draw texts, or both images"):
         compare(runs[0], images, out=tmp_path)
-    with pytest.raises(UserError, match="draw images which take no prompts here"):
+    with pytest.raises(UserError, match="prompts must not be given for images"):
         compare(images, images, prompts=("a",), out=tmp_path)

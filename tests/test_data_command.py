@@ -83,7 +83,7 @@ def test_mistakes_are_told(here, monkeypatch):
     )
     refused(
         cli("data", "prepare", "prepare_books", "--tiny", "--engine", "spark"),
-        "an engine is 'native', 'ray' or",
+        "runner must be 'native', 'ray' or",
     )
     result = cli("data", "prepare", "prepare_books", "--max-bda", "1")
     assert result.code == 2 and "--max-bad" in flat(result.err)

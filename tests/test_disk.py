@@ -166,7 +166,7 @@ def test_an_error_without_a_path_names_that_of_the_file_that_was_written(tmp_pat
 def test_a_token_cache_without_room_is_named_and_made_again(tmp_path, small_files):
     texts = StoredTexts("texts", tuple((f"{i}", "some text") for i in range(300)))
     codec, whole = Bytes(), tokenise(texts, Bytes(), tmp_path / "whole")
-    with pytest.raises(UserError, match="token cache is as it was") as found, small_files(1000):
+    with pytest.raises(UserError, match="token cache is unchanged") as found, small_files(1000):
         tokenise(texts, codec, tmp_path / "cache")
     assert found.value.field == str(tmp_path / "cache") and os.listdir(tmp_path / "cache") == []
     np.testing.assert_array_equal(tokenise(texts, codec, tmp_path / "cache").tokens, whole.tokens)
@@ -225,7 +225,7 @@ def test_what_a_start_without_room_left_is_no_folder_of_others(tmp_path):
     (run_dir / "config.py").write_text("# of someone else\n")
     for folder in ("samples", "plots"):
         (run_dir / folder).rmdir()
-    with pytest.raises(UserError, match="no run directory"):
+    with pytest.raises(UserError, match="must be empty or a run directory"):
         directory.check_claim(run_dir, toy.experiment(), source)
     assert (run_dir / "config.py").read_text() == "# of someone else\n"
 

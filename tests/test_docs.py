@@ -171,7 +171,8 @@ def test_the_chain_of_the_store_runs(folder, tmp_path, monkeypatch, capsys):
         exec(block, scope)
     assert scope["liked"] == 1
     rows = (tmp_path / "pairs.jsonl").read_text().splitlines()
-    assert sum(map(len, scope["pairs"].splits.values())) == len(rows) > 0
+    for name in ("pairs", "same_pairs"):
+        assert sum(map(len, scope[name].splits.values())) == len(rows) > 0
 
 
 def test_the_page_on_the_server_holds(folder, tmp_path, monkeypatch, capsys):

@@ -203,6 +203,35 @@ def test_an_exported_translator_translates_any_sentence(tmp_path):
     assert [run.codec.decode(run.codec.until_end(row)) for row in texts] == list(pairs.values())
 
 
+def test_an_exported_masked_model_fills_the_gaps_of_any_text(folder, tmp_path):
+    """Texts of several lengths in one call, each as the run fills it alone."""
+    run = once("mlm_docs", folder)
+    export(run, out=tmp_path, num=2)
+    context = run.family.net.context
+    made = json.loads((tmp_path / "sample.json").read_text())
+    assert made["inputs"]["prompt"] == {
+        "shape": [2, context],
+        "dtype": "int32",
+        "filled_with": -1,
+    }
+    texts = ("the [MASK] statement", "a [MASK] of [MASK]")
+    greedy = dataclasses.replace(run.family.sampler, temperature=0.0)
+    encoded = [greedy.with_prompts((text,)).encode(run.codec, {}) for text in texts]
+    rows = np.full((2, context), -1, np.int32)
+    for row, one in zip(rows, encoded, strict=True):
+        row[: len(one.tokens)] = one.tokens
+    export(run, out=tmp_path / "greedy", num=2, options=greedy)
+    function = jax_export.deserialize((tmp_path / "greedy" / "sample.jax").read_bytes())
+    weights = load_file(tmp_path / "greedy" / "model.safetensors")
+    filled = np.asarray(function.call(weights, jax.random.PRNGKey(0), rows))
+    for got, one in zip(filled, encoded, strict=True):
+        alone = np.asarray(run.sample(1, 0, one))[0]
+        assert got[: len(one.tokens)].tolist() == alone.tolist()
+        assert (got[len(one.tokens) :] == -1).all() and run.codec.mask not in got
+    example = tmp_path / "example.py"
+    assert "The" in run_example(example.read_text(encoding="utf-8"), example)
+
+
 def test_an_exported_conditional_model_takes_labels(tmp_path):
     coder = gx.MLPCoder(hidden=(8,))
     run = genjax.train(
@@ -270,7 +299,7 @@ def test_a_platform_that_lacks_an_operation_is_left_out():
     def nowhere(weights, key):
         raise NotImplementedError("no such kernel")
 
-    with pytest.raises(UserError, match="for no platform: no such kernel"):
+    with pytest.raises(UserError, match="cannot be lowered for any platform: no such kernel"):
         export_function(nowhere, weights)
 
 
@@ -297,7 +326,7 @@ def test_what_is_no_export_is_refused(gpt, folder, tmp_path, capsys):
         export(gpt, out=gpt.run_dir)
     assert command_line.main(["export", str(tmp_path)]) == 2
     assert "must be a run directory" in capsys.readouterr().err
-    with pytest.raises(UserError, match="for models of tokens here, not for VAE"):
+    with pytest.raises(UserError, match="must be a model of tokens for Hugging Face, got VAE"):
         export_pretrained(once("vae_digits", folder))
 
 
@@ -317,7 +346,7 @@ def test_a_bigram_and_an_odd_net_have_no_form_in_hugging_faces_layout(gpt, folde
         export(run, "huggingface", tmp_path)
     bigram = dataclasses.replace(experiment.family, net=Bigram(16))
     run = dataclasses.replace(gpt, experiment=dataclasses.replace(experiment, family=bigram))
-    with pytest.raises(UserError, match="is for Transformers, not for Bigram"):
+    with pytest.raises(UserError, match="must be a Transformer for Hugging Face, got Bigram"):
         export(run, "huggingface", tmp_path)
 
 

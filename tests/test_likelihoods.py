@@ -62,7 +62,7 @@ def test_draws_of_the_discretized_logistic_land_on_levels_and_have_its_law():
 @pytest.mark.parametrize("levels", [None, 17])
 def test_the_discretized_logistic_wants_data_of_its_levels(levels):
     spec = Spec("image", (2, 2, 1), np.zeros((2, 2, 1), np.float32), levels=levels)
-    with pytest.raises(UserError, match="levels is 256, but the data"):
+    with pytest.raises(UserError, match="levels must fit the data, which .* got 256"):
         DiscretizedLogistic().check(spec)
     if levels:
         DiscretizedLogistic(levels=levels).check(spec)

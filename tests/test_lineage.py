@@ -197,7 +197,7 @@ def test_the_tree_leads_from_a_run_to_the_raw_files_and_stays_when_the_rest_is_g
     assert cli("show", "runs/second", "--lineage") == (0, expected(*told, raw), "")
     manifest = here / "prepared" / "words" / "manifest.json"
     manifest.write_text(manifest.read_text().replace(prints[0], "of other records"))
-    lost = "raw files not known: prepared/words/manifest.json is not there, or of other records"
+    lost = "raw files unknown: prepared/words/manifest.json is missing, or describes other records"
     assert cli("show", "runs/second", "--lineage") == (0, expected(*told, lost), "")
 
 
@@ -304,7 +304,7 @@ def test_a_sample_of_training_leads_back_to_its_step(points):
 def test_a_file_that_nothing_is_recorded_of_is_refused(tmp_path):
     (tmp_path / "a.png").write_bytes(b"")
     code, _, err = cli("show", tmp_path / "a.png")
-    assert code == 2 and "nothing is recorded of where" in err
+    assert code == 2 and "the origin of" in err
 
 
 def test_only_the_files_that_were_written_are_the_runs(points, tmp_path):
@@ -373,7 +373,7 @@ def test_what_is_neither_text_nor_image_makes_no_data_set(points, tmp_path, monk
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--as-dataset", "made", "--stream"), "a data set is written when all is drawn"),
+        (("--as-dataset", "made", "--stream"), "stream must be left out with as_dataset"),
         (
             ("--as-dataset", "a/b"),
             "as_dataset must be a name of letters, digits, _, - and dots within; "

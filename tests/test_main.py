@@ -379,8 +379,8 @@ def test_the_help_of_a_config_lists_fields_with_their_documentation(here):
     assert result.code == 0
     text = flat(result.out)
     for option, words in {
-        "--family.latent-dim INT": "latent variables z1 that the decoder sees. (default: 2)",
-        "--family.sampler.temperature FLOAT": "standard deviation of the topmost latents",
+        "--family.latent-dim INT": "number of latents z1, which the decoder sees. (default: 2)",
+        "--family.sampler.temperature FLOAT": "standard deviation of the top latents",
         "--family.likelihood.spread {fixed,shared,predicted}": "(default: shared)",
         "--optimizer.learning-rate.end FLOAT": "value from ``steps`` on. (default: 1e-05)",
         "--optimizer.clip {None}|FLOAT": "the largest global norm of the gradient",
@@ -399,7 +399,7 @@ def test_the_help_of_a_config_lists_fields_with_their_documentation(here):
 def test_the_help_of_sample_lists_the_sampler_of_the_run(trained):
     text = flat(cli("sample", trained[0], "--help").out)
     assert (
-        "--sampler.temperature FLOAT standard deviation of the topmost latents" in text
+        "--sampler.temperature FLOAT standard deviation of the top latents" in text
         and "--num {None}|INT" in text
     )
 
@@ -412,7 +412,7 @@ def test_pictures_take_no_prompt_and_are_no_stream(trained):
     )
     refused(
         cli("sample", trained[0], "--stream"),
-        "a VAE does not draw text a token at a time: there is no stream",
+        "a VAE cannot stream: it does not generate text token by token",
     )
 
 
@@ -475,7 +475,7 @@ def get_config(tiny=False):
         (("train", "images.py", "--data.root", "empty"), "empty holds no images"),
         (("train", "notes.txt"), "notes.txt is not a Python file"),
         (("train", *TINY, "--run-dir", "notes.txt/run"), "notes.txt"),
-        (("train", *TINY, "--run-dir", "."), "not empty and no run directory"),
+        (("train", *TINY, "--run-dir", "."), "must be empty or a run directory"),
         (("sample", "notes.txt/run"), "'notes.txt/run' must be a run directory"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, tuple) else "",

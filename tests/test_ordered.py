@@ -68,7 +68,7 @@ def test_length_counts_the_tokens_that_are_predicted():
     spec = Spec("tokens", (6,), np.zeros(6, np.float32), vocabulary=4)
     data = Dataset({"train": Rows(mask)}, spec, None, "rows")
     assert score_examples(TextLength(), data, ONE, 2).tolist() == [1, 4, 2]
-    with pytest.raises(UserError, match="TextLength counts the tokens of a text"):
+    with pytest.raises(UserError, match="TextLength needs a batch with loss_mask"):
         score_examples(TextLength(), toy.ToyData().open(), ONE, 16)
 
 
@@ -142,7 +142,7 @@ def test_a_reference_that_is_missing_or_of_other_data_is_refused(reference, tmp_
     other = Dataset({"train": narrow}, Spec("points", (3,), points[0]), narrow.codec, "narrow")
     with pytest.raises(UserError, match=r"has learned points of shape \[6\]"):
         score_examples(ReferenceLoss(str(reference.run_dir)), other, ONE, 2)
-    with pytest.raises(UserError, match="ByFunction holds a function"):
+    with pytest.raises(UserError, match="function must be a function from a config file"):
         ByFunction(3)  # type: ignore[arg-type]
 
 

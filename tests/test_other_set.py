@@ -115,7 +115,7 @@ def test_text_of_another_folder_is_read_in_the_tokens_of_the_run(places):
 def test_the_part_that_is_judged_is_named(places):
     other = write_text(places / "part", 3)
     result = cli("evaluate", places / "text", "--data.root", other)
-    assert "--split all judges on every one" in result.out
+    assert "--split all for every one" in result.out
     refused(cli("evaluate", places / "text", "--data.root", other, "--split", "tset"), "'test'")
 
 
@@ -147,12 +147,12 @@ def test_a_table_is_encoded_by_the_columns_of_the_run(places, capsys):
     run = genjax.load(places / "table")
     found = run.evaluate("all", gx.Table(path=str(other), target="kind", modes=2))
     assert "whole all split, 60 examples" in found.protocols["loss"]
-    assert "left out, as the run has no such columns: note" in capsys.readouterr().err
+    assert "left out, as the run does not have them: note" in capsys.readouterr().err
     same = gx.Table(path=str(places / "a.csv"), target="kind", modes=2, test_fraction=0.5)
     own = run.evaluate("all", same).numbers["loss"]
     # numbers 20 above the training rows are far from every mode
     assert found.numbers["loss"] > own + 5
-    assert "may be among those that the run has learned" in str(run.evaluate("test", same).remarks)
+    assert "the run may have been trained on some of" in str(run.evaluate("test", same).remarks)
     strange = write_table(places / "c.csv", 1, kinds=("oak", "palm"))
     refused(cli("evaluate", places / "table", "--data.path", strange), "'palm' in 'kind'")
     (places / "d.csv").write_text("height\n" + "1.5\n" * 30)

@@ -137,7 +137,7 @@ def test_an_encoder_makes_a_run_that_fills_gaps_and_goes_out_again(tmp_path, mon
 
 
 def test_what_makes_no_run_is_refused(run, tmp_path):
-    with pytest.raises(UserError, match="is not empty"):
+    with pytest.raises(UserError, match="must be empty or missing"):
         import_run(run.run_dir.parent / "model", run.run_dir)
     with pytest.raises(UserError, match="has no config.json"):
         import_run(tmp_path, tmp_path / "run")

@@ -83,6 +83,7 @@ NEEDED = {  # the fields without a default
     "Linkage": {"blocks": (Blocking(("a",)),), "comparisons": (FieldComparison("a"),)},
     "ScoreOptions": {"reward": "x"},
     "CategoriseOptions": {"run": "x"},
+    "UrlOptions": {"url": "http://x"},
     "PPO": {"reward": print},
     "GRPO": {"reward": print},
     "RewardedDiffusion": {"reward": print},

@@ -137,10 +137,10 @@ def test_a_bar_becomes_short_before_a_number_goes(monkeypatch):
     )
 
 
-def test_a_terminal_folds_numbers_between_them_and_leaves_sentences_whole(monkeypatch):
+def test_a_terminal_folds_between_numbers_and_words_and_leaves_commands_whole(monkeypatch):
     monkeypatch.setattr("sys.stderr", terminal := Tty())
     monkeypatch.setenv("COLUMNS", "40")
-    shown = Terminal(100)
+    shown, path = Terminal(100), "a/folder/with/a/name/longer/than/the/screen.png"
     pairs = [f"number_{n} {n / 7:.5g}" for n in range(8)]
     shown.say("  ".join(["held out 20/40", *pairs, "(the best loss so far)"]))
     lines = terminal.getvalue().replace("\r\x1b[K", "").splitlines()
@@ -149,6 +149,9 @@ def test_a_terminal_folds_numbers_between_them_and_leaves_sentences_whole(monkey
     assert "  ".join(lines).replace("    ", "  ").split("  ")[1:-1] == pairs
     shown.say(sentence := "say " + "python -m genjax train " * 5)
     assert terminal.getvalue().endswith(f"\r\x1b[K{sentence}\n")
+    shown.say("the decoder does without the latents, " * 3 + path)
+    lines = terminal.getvalue().replace("\r\x1b[K", "").splitlines()[-3:]
+    assert lines[-1] == f"  {path}" and all(len(line) < 40 for line in lines[:-1])
 
 
 @pytest.mark.parametrize("columns", [20, 60, 80, 200])

@@ -225,16 +225,16 @@ def test_padding_does_not_change_what_a_text_is_taken_for():
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
-    with pytest.raises(UserError, match="names the directory of a run"):
+    with pytest.raises(UserError, match="start_from.run must be a run directory"):
         StartFrom("")
     assert StartFrom().run is None
-    with pytest.raises(UserError, match="is not a net for tokens"):
+    with pytest.raises(UserError, match="must fit tokens data, got a"):
         genjax.train(
             Experiment(Classifier(), LabelledTexts(texts(tmp_path, Words()))),
             tmp_path / "a",
             quiet=True,
         )
-    with pytest.raises(UserError, match="is not a net for image"):
+    with pytest.raises(UserError, match="must fit image data, got a"):
         genjax.train(
             Experiment(Classifier(TokenBackbone(NET)), toy.Pictures()), tmp_path / "b", quiet=True
         )

@@ -380,7 +380,7 @@ def test_a_run_directory_of_another_config_is_refused_with_its_differences(run_d
 def test_a_folder_that_is_no_run_directory_is_left_alone(run_dir):
     run_dir.mkdir()
     (run_dir / "thesis.txt").write_text("precious")
-    with pytest.raises(UserError, match="not empty and no run directory"):
+    with pytest.raises(UserError, match="must be empty or a run directory"):
         go(run_dir)
     assert [p.name for p in run_dir.iterdir()] == ["thesis.txt"]
 

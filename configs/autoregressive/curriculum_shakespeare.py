@@ -8,11 +8,11 @@
 
 A row is a speech, or a piece of up to 128 characters of a longer one. 11,349 rows train and 1,302
 are held out, in whole speeches. The first step draws from the tenth of the rows with the fewest
-characters, up to 25. From step 300 on all rows may be drawn; between the two the share grows by
+characters, up to 25. From step 300 on, all rows may be drawn; in between, the share grows by
 sqrt-competence (Platanios et al., arXiv 1903.09848). The net has 2 layers, 4 heads and a width of
 64. It trains for 600 steps of 16 rows.
 
-Nats a character on the held-out rows, mean and standard deviation of seeds 0, 1 and 2 (`--seed`;
+Nats per character on the held-out rows, mean and standard deviation of seeds 0, 1 and 2 (`--seed`;
 rows "eval" of metrics.jsonl). A run took nearly 3 min on one x86 core shared with other work
 (November 2026, jax 0.10.2):
 
@@ -21,15 +21,16 @@ rows "eval" of metrics.jsonl). A run took nearly 3 min on one x86 core shared wi
     no curriculum 2.521 ±0.007  2.439 ±0.001  2.385 ±0.008  2.337 ±0.004  2.293 ±0.007  2.267 ±0.007
     hard first    2.522 ±0.004  2.437 ±0.004  2.384 ±0.006  2.334 ±0.010  2.289 ±0.016  2.260 ±0.015
 
-Short speeches first cost 0.03 nats at the start. At the end they lead by 0.003, 0.032 and 0.026 on
-the same seeds. With three seeds that may be chance (t = 2.3, two degrees of freedom, p = 0.15).
+Starting with short speeches costs 0.03 nats at first, but by the end it is ahead by 0.003, 0.032
+and 0.026 nats on the same seeds. With three seeds this may be chance (t = 2.3, two degrees of
+freedom, p = 0.15).
 
 Result:
     command: python -m genjax train curriculum_shakespeare
     data: Shakespeare's speeches, characters, short ones first
     hardware: one x86 core, shared
     minutes: 3
-    metric: nats a held-out character, mean and standard deviation of seeds 0, 1, 2
+    metric: nats per held-out character, mean and standard deviation of seeds 0, 1, 2
     value: 2.246
     error: 0.019
     baseline: 2.267±0.007 without a curriculum; p = 0.15
@@ -39,7 +40,7 @@ Result:
     data: Shakespeare's speeches, characters, long ones first
     hardware: one x86 core, shared
     minutes: 3
-    metric: nats a held-out character, mean and standard deviation of seeds 0, 1, 2
+    metric: nats per held-out character, mean and standard deviation of seeds 0, 1, 2
     value: 2.260
     error: 0.015
     baseline: 2.267±0.007 without a curriculum

@@ -9,18 +9,18 @@ rows of 1,024 tokens and do not see each other.
 
 A step has 480 rows, half a million tokens, in microbatches of 12. AdamW goes from 6e-4 to 6e-5 by a
 cosine, with betas 0.9 and 0.95, weight decay 0.1 on matrices and clip 1. 20,000 steps are 10
-billion tokens; with less text take fewer (`--steps`).
+billion tokens; with less text, use fewer (`--steps`).
 
-Networks compute in bfloat16. The attention of cuDNN does not support packed rows, so the attention
-is "blocked"; its memory does not grow with the square of the length. Layers are scanned, so that
-one compilation serves all twelve. For a GPU with little memory there are `--family.net.remat
-products` and a higher `--optimizer.accumulate`.
+Networks compute in bfloat16. cuDNN's attention does not support packed rows, so "blocked" attention
+is used, whose memory is not quadratic in the length. Layers are scanned, so that one compilation
+serves all twelve. For a GPU with little memory there are `--family.net.remat products` and a higher
+`--optimizer.accumulate`.
 
 The config has not yet been run. Only its tiny form has, on a CPU.
 
 Result:
     command: python -m genjax train gpt2_124m --data.root texts
-    data: text files of your own, BPE, packed, half a million tokens a step
+    data: text files of your own, BPE, packed, half a million tokens per step
     value: not yet run
     reason: there was no GPU
 """

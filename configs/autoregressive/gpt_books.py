@@ -1,15 +1,15 @@
-"""A small GPT of four novels by the paragraph: several configs of configs/posttrain start from it.
+"""A small GPT trained on paragraphs of four novels; configs in configs/posttrain start from it.
 
     python -m genjax train gpt_books              # text/books/*.txt.gz of $GENJAX_DATA
     python -m genjax sample runs/gpt_books --best --prompt "The prince looked at her" --num 2
 
 The novels are Bleak House, Don Quixote, Middlemarch and War and Peace. The fifth book, about
 Sherlock Holmes, is left for fine-tuning. Every twentieth paragraph is held out. A row has 128
-tokens; the table of positions has room for 256.
+tokens; there are 256 learned positions.
 
-Seed 0 took 33 minutes on two x86 cores shared with other work (at most 4 steps a second). On the
-held-out paragraphs the loss is 3.897 nats a token and 1.827 bits a byte at the last step, which is
-the best. On as many training rows it is 3.872.
+Seed 0 took 33 minutes on two x86 cores shared with other work (at most 4 steps per second). On the
+held-out paragraphs the loss is 3.897 nats per token and 1.827 bits per byte at the last step, which
+is the best. On as many training rows it is 3.872.
 
 Result:
     command: python -m genjax train gpt_books
@@ -17,7 +17,7 @@ Result:
     hardware: two x86 cores, shared
     minutes: 33
     seeds: 0
-    metric: nats a token of held-out paragraphs
+    metric: nats per token of held-out paragraphs
     value: 3.897
 
 Result:
@@ -26,7 +26,7 @@ Result:
     hardware: two x86 cores, shared
     minutes: 33
     seeds: 0
-    metric: bits a byte of held-out paragraphs
+    metric: bits per byte of held-out paragraphs
     value: 1.827
 """
 

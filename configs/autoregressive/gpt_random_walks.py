@@ -1,4 +1,4 @@
-"""A small GPT imitates random walks on a graph: `ppo_random_walks` starts from it.
+"""A small GPT that imitates random walks on a graph: the start of `ppo_random_walks`.
 
     python -m genjax train gpt_random_walks
     python -m genjax evaluate runs/gpt_random_walks
@@ -6,9 +6,9 @@
 There are 1,000 walks of at most 10 nodes on the 21 nodes of the graph of trlX's task (seed 1000,
 edge probability 0.1).
 
-Seeds 0, 1 and 2 took 36, 32 and 28 s for 300 steps on two x86 cores shared with other work. On 400
-held-out walks they have 0.783, 0.787 and 0.781 nats a node. Walks drawn from every start, 20 each,
-have an optimality of 0.332, 0.318 and 0.299, each ±0.02; the training walks have 0.328.
+Seeds 0, 1 and 2 took 36, 32 and 28 s for 300 steps on two x86 cores shared with other work. Their
+loss on 400 held-out walks is 0.783, 0.787 and 0.781 nats per node. Walks drawn from every start, 20
+each, have an optimality of 0.332, 0.318 and 0.299, each ±0.02; the training walks have 0.328.
 
 Result:
     command: python -m genjax train gpt_random_walks
@@ -16,7 +16,7 @@ Result:
     hardware: two x86 cores, shared
     minutes: 0.6, 0.53, 0.47
     seeds: 0, 1, 2
-    metric: nats a node of 400 held-out walks
+    metric: nats per node of 400 held-out walks
     value: 0.783, 0.787, 0.781
 
 Result:

@@ -1,12 +1,12 @@
-"""A small GPT writes generated reviews letter by letter: `ppo_positive` starts from it.
+"""A small GPT that writes synthetic reviews letter by letter: the start of `ppo_positive`.
 
     python -m genjax train gpt_reviews
     python -m genjax evaluate runs/gpt_reviews
 
 There are 5,400 reviews of up to 161 letters. 400 steps took about 5 min on two x86 cores shared
-with other work, a minute and a half of it processor time (November 2026, jax 0.10.2). Seeds 0, 1
-and 2 have 0.292, 0.306 and 0.306 nats a letter on held-out responses. In 500 answers they write
--0.04, -0.11 and 0.00 more positive words than negative ones, each ±0.04.
+with other work, 1.5 min of it CPU time (November 2026, jax 0.10.2). Seeds 0, 1 and 2 have 0.292,
+0.306 and 0.306 nats per letter on held-out responses. On average 500 answers have -0.04, -0.11 and
+0.00 more positive than negative words, each ±0.04.
 
 Result:
     command: python -m genjax train gpt_reviews
@@ -14,7 +14,7 @@ Result:
     hardware: two x86 cores, shared
     minutes: 5
     seeds: 0, 1, 2
-    metric: nats a letter of held-out responses
+    metric: nats per letter of held-out responses
     value: 0.292, 0.306, 0.306
 
 Result:

@@ -1,4 +1,4 @@
-"""A small GPT learns whole generated reviews: the first link of a chain from pre-training to PPO.
+"""A small GPT trained on synthetic reviews: the first stage on the way from pre-training to PPO.
 
     python -m genjax train gpt_rule
     python -m genjax train sft_rule            # answers prompts like the authors of better reviews
@@ -6,8 +6,8 @@
     python -m genjax train ppo_reward_model    # learns from the scores of the reward model
     python -m genjax compare runs/sft_rule runs/ppo_reward_model --reward runs/reward_rule
 
-200 steps took 28 s on two x86 cores shared with other work (November 2026, jax 0.10.2). Held-out
-reviews, prompts and template included, have 0.706 nats a word (seed 0).
+200 steps took 28 s on two x86 cores shared with other work (November 2026, jax 0.10.2). The
+held-out loss is 0.706 nats per word, prompts and template included (seed 0).
 
 Result:
     command: python -m genjax train gpt_rule
@@ -15,7 +15,7 @@ Result:
     hardware: two x86 cores, shared
     minutes: 0.47
     seeds: 0
-    metric: nats a word of held-out reviews, prompts and template included
+    metric: nats per word of held-out reviews, prompts and template included
     value: 0.706
 """
 

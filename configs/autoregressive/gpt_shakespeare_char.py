@@ -6,15 +6,15 @@
 The net has 4 layers, 4 heads, a width of 128, a context of 64, no biases, no dropout and 0.80M
 parameters. AdamW goes from 1e-3 to 1e-4 by a cosine after 100 steps of warm-up, with betas 0.9 and
 0.99, weight decay 0.1 on matrices and clip 1. It trains for 2,000 steps of 12 rows on the first
-90 % of the raw file. Published: 1.88 nats a character on 20 random batches of the rest (nanoGPT's
+90 % of the raw file. Published: 1.88 nats per character on 20 random batches of the rest (nanoGPT's
 README).
 
 A run took 8 to 16 min on one 2.5 GHz x86 core next to other jobs (November 2026, jax 0.10.2). Over
 all of the held-out part in blocks of 64, seeds 0, 1 and 2 have 1.911, 1.900 and 1.911 nats a
-character after 2,000 steps. Seed 0 had 2.437, 2.297, 2.170, 2.065, 2.015, 1.963 and 1.927, every
-250 steps before. Five draws of 20 random batches have 1.906, 1.897 and 1.908 in the mean, from
-1.886 to 1.921. For comparison, the lowest possible loss on that split is 3.347 from single
-characters and 2.482 from pairs of them.
+character after 2,000 steps. Seed 0 had 2.437, 2.297, 2.170, 2.065, 2.015, 1.963 and 1.927 at every
+250 steps before. The means over five draws of 20 random batches are 1.906, 1.897 and 1.908; single
+draws range from 1.886 to 1.921. For comparison, the lowest possible loss on that split is 3.347
+from single characters and 2.482 from pairs of them.
 
 Result:
     command: python -m genjax train gpt_shakespeare_char
@@ -22,7 +22,7 @@ Result:
     hardware: one 2.5 GHz x86 core, busy
     minutes: 8 to 16
     seeds: 0, 1, 2
-    metric: nats a character over all of the held-out part
+    metric: nats per character over all of the held-out part
     value: 1.911, 1.900, 1.911
 
 Result:
@@ -31,7 +31,7 @@ Result:
     hardware: one 2.5 GHz x86 core, busy
     minutes: 8 to 16
     seeds: 0, 1, 2
-    metric: nats a character on 20 random held-out batches, mean of five draws
+    metric: nats per character on 20 random held-out batches, mean of five draws
     value: 1.906, 1.897, 1.908
     published: 1.88 on 20 random batches (nanoGPT's README)
 """

@@ -6,8 +6,8 @@
 The net has 6 layers, 6 heads, a width of 384, a context of 256, no biases, dropout 0.2 and 10.65M
 parameters. AdamW goes from 1e-3 to 1e-4 by a cosine after 100 steps of warm-up, with betas 0.9 and
 0.99, weight decay 0.1 on matrices and clip 1. It trains for 5,000 steps of 64 rows in bfloat16 on
-the first 90 % of the raw file. The net overfits, so the best step on the rest is taken. Published:
-1.4697 nats a character, about 3 minutes on one A100 (nanoGPT's README).
+the first 90 % of the raw file. The net overfits, so the best step on the held-out rest is used.
+Published: 1.4697 nats per character, about 3 minutes on one A100 (nanoGPT's README).
 
 The config has not yet been run. Only its tiny form has, on a CPU. There a step of the full config
 takes some 200 times as long as one of `gpt_shakespeare_char`.
@@ -15,7 +15,7 @@ takes some 200 times as long as one of `gpt_shakespeare_char`.
 Result:
     command: python -m genjax train gpt_shakespeare_gpu
     data: Shakespeare's plays, characters, nanoGPT's protocol for one GPU
-    metric: nats a held-out character
+    metric: nats per held-out character
     value: not yet run
     published: 1.4697 (nanoGPT's README)
     reason: there was no GPU

@@ -1,4 +1,4 @@
-"""A small model of Llama's kind (Touvron et al., arXiv 2302.13971) over bytes of Python's docs.
+"""A small Llama-style model (Touvron et al., arXiv 2302.13971) of the bytes of Python's docs.
 
     python -m genjax train llama_tiny
 

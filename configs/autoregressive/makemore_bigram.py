@@ -1,20 +1,20 @@
-"""A table of which letter follows which in 32,033 first names, trained to the optimum.
+"""A table of letter bigrams in 32,033 first names, trained to the optimum.
 
     python -m genjax train makemore_bigram            # text/names.txt of $GENJAX_DATA
     python -m genjax evaluate runs/makemore_bigram --split train
 
-All names train, as in Karpathy's makemore. There the counts give 2.4540 nats a letter over their
-228,146 pairs, with one symbol before and after every name. No table can be better.
+All names train, as in Karpathy's makemore. There the counts give 2.4540 nats per letter over their
+228,146 pairs, with one symbol before and after every name. No table can do better.
 
-After 1,000 steps, seed 0 has 2.45405 nats a letter over all pairs, where the counts give 2.45401.
-It made 24 steps a second on a share of one CPU core.
+After 1,000 steps, seed 0 has 2.45405 nats per letter over all pairs, where the counts give 2.45401.
+It ran at 24 steps per second on part of one CPU core.
 
 Result:
     command: python -m genjax train makemore_bigram
     data: 32,033 first names, a table; all of them train
     hardware: one CPU core, shared
     seeds: 0
-    metric: nats a letter over all names, which are the training names
+    metric: nats per letter over all names, which are the training names
     value: 2.45405
     baseline: 2.45401 by the counts
     published: 2.4540 by the counts (makemore)

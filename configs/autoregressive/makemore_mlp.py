@@ -4,13 +4,13 @@
     python -m genjax evaluate runs/makemore_mlp --split test
 
 It follows Karpathy's makemore: embeddings of 10, 200 tanh units, 11,897 parameters, 200,000 steps
-of SGD at 0.1 and in the second half at 0.01. The names are split 80/10/10, here by a permutation of
-our own. The published net sees 32 letters a step, drawn from all names; here a step has five whole
-names, 36 letters on average. Published: 2.105 nats a letter on the validation names (Karpathy's
+of SGD at 0.1 and in the second half at 0.01. The names are split 80/10/10, here in our own random
+order. The published net sees 32 letters per step, drawn from all names; here a step has five whole
+names, 36 letters on average. Published: 2.105 nats per letter on the validation names (Karpathy's
 lectures).
 
-Seed 0 has 2.1027 nats a letter on the validation names and 2.1038 on the test names (3,203 each).
-It took 2.4 minutes at 1,950 steps a second on half of a 2.5 GHz x86 core.
+Seed 0 has 2.1027 nats per letter on the validation names and 2.1038 on the test names (3,203 each).
+It took 2.4 minutes at 1,950 steps per second on half of a 2.5 GHz x86 core.
 
 Result:
     command: python -m genjax train makemore_mlp
@@ -18,7 +18,7 @@ Result:
     hardware: half of a 2.5 GHz x86 core
     minutes: 2.4
     seeds: 0
-    metric: nats a letter of the validation names
+    metric: nats per letter of the validation names
     value: 2.1027
     published: 2.105 (Karpathy's makemore lectures)
 
@@ -28,7 +28,7 @@ Result:
     hardware: half of a 2.5 GHz x86 core
     minutes: 2.4
     seeds: 0
-    metric: nats a letter of the test names
+    metric: nats per letter of the test names
     value: 2.1038
 """
 

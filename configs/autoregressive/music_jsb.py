@@ -1,23 +1,23 @@
-"""Bach's chorales in quarters, note by note from the highest of each step down.
+"""Bach's chorales in steps of a quarter note, each from its highest note down.
 
     python -m genjax train music_jsb                  # music/jsb_quarter.json.gz of $GENJAX_DATA
     python -m genjax evaluate runs/music_jsb --best --split test
     python -m genjax sample runs/music_jsb --best --num 4
 
 Samples are MIDI and WAV files. The recipe is our own: rotary positions, pieces packed into rows,
-and every piece transposed by -5 to 6 semitones while it is trained on. The best step on the
-validation pieces is taken.
+and training pieces transposed at random by -5 to 6 semitones. The best step on the validation
+pieces is used.
 
-Published, nats a step on the test pieces: 8.10 for a TCN, 8.45 for an LSTM (Bai et al., arXiv
-1803.01271). Those give each of 88 keys a probability from the earlier steps alone. Here a note
-also sees the higher notes of its step, and the probabilities of the notes multiply to that of the
-step. The published models predict no step from nothing, so the number to compare with them is
+Published, nats per step on the test pieces: 8.10 for a TCN, 8.45 for an LSTM (Bai et al., arXiv
+1803.01271). Those models predict each of 88 keys from the earlier steps alone. Here a note also
+sees the higher notes of its step, and the probabilities of the notes multiply to that of the step.
+The published models do not predict the first step, so the number to compare with them is
 ``nll_per_later_frame``, which leaves out the first step of each piece.
 
-Seed 0, after 1,000 steps of 4 rows, has 5.204 nats a step on the 77 test pieces without their first
-steps and 5.221 with them (4,725 in all). On the validation pieces it has 5.192 and 5.214; there the
-last step was the best and the loss was still falling. Training took 39 minutes on a third of a 2.5
-GHz x86 core.
+Seed 0, after 1,000 steps of 4 rows, has 5.204 nats per step on the 77 test pieces without their
+first steps and 5.221 with them (4,725 in all). On the validation pieces it has 5.192 and 5.214;
+there the last step was the best and the loss was still falling. Training took 39 minutes on a third
+of a 2.5 GHz x86 core.
 
 Result:
     command: python -m genjax train music_jsb
@@ -25,7 +25,7 @@ Result:
     hardware: a third of a 2.5 GHz x86 core
     minutes: 39
     seeds: 0
-    metric: nats a step of the test pieces, without their first steps
+    metric: nats per step of the test pieces, without their first steps
     value: 5.204
     published: 8.10 (TCN), 8.45 (LSTM), whose notes of a step are independent (arXiv 1803.01271)
 
@@ -35,7 +35,7 @@ Result:
     hardware: a third of a 2.5 GHz x86 core
     minutes: 39
     seeds: 0
-    metric: nats a step of the test pieces, with their first steps
+    metric: nats per step of the test pieces, with their first steps
     value: 5.221
 """
 

@@ -14,7 +14,7 @@ the attributes correctly; 99.9 %, 99.3 % and 97.6 % of the captions are right in
 all mistakes of seeds 0 and 2 confuse a small circle with a small square. Runs of 1,500 steps named
 99.7 %, 99.1 % and 95.2 % of the attributes correctly.
 
-The loss of seed 0 on held-out pictures is 0.110 nats a token. Nearly all of it comes from the
+The loss of seed 0 on held-out pictures is 0.110 nats per token. Nearly all of it comes from the
 choice between three sentences, which the picture does not show: ln 3 over 10.1 tokens is 0.108.
 
 Result:

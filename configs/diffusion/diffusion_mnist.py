@@ -2,9 +2,8 @@
 
     python -m genjax train diffusion_mnist
 
-It takes minutes of a CPU: 500 steps took 4 min on two busy x86 cores (November 2026, jax 0.10.2,
-seed 0). The held-out loss is 0.403 and still falling. That is enough to start from, but not to draw
-digits.
+500 steps took 4 min on two busy x86 cores (November 2026, jax 0.10.2, seed 0). The held-out loss is
+0.403 and still falling. That is enough to start from, but not to draw digits.
 
 Result:
     command: python -m genjax train diffusion_mnist

@@ -4,8 +4,8 @@
     python -m genjax train dit_fashion_mnist
     python -m genjax evaluate runs/dit_fashion_mnist     # agreement and diversity over guidance
 
-The evaluation measures label agreement and diversity at several guidance scales. Training predicts
-v with Min-SNR weights (Hang et al., arXiv 2303.09556) and the cosine schedule.
+The evaluation measures label agreement and diversity at several guidance scales. The network
+predicts v, with Min-SNR weights (Hang et al., arXiv 2303.09556) and the cosine schedule.
 
 The config has not yet been trained to its end. Only its tiny form has run.
 

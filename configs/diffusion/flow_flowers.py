@@ -4,16 +4,16 @@
     python -m genjax sample runs/flow_flowers --sampler.label 5 --num 16    # with eight petals
 
 The pictures are generated, so that nothing is downloaded. A label says how many petals a flower
-has, and guidance makes samples keep to it.
+has, and guidance makes samples follow it.
 
 1,200 steps took 4.1 minutes of CPU time, compilation and two sheets of samples included. Later,
 with other work on one of two cores, training took 2:02 minutes. (2.5 GHz x86 cores, November 2026,
-jax 0.10.2, seed 0; each run ended at the same loss.)
-The held-out loss is 0.182 after 600 steps and 0.158 at the end.
+jax 0.10.2, seed 0; both runs ended at the same loss.) The held-out loss is 0.182 after 600 steps
+and 0.158 at the end.
 
-Also tried, on 32x32 pixels: a Transformer of 4 layers, whose patches of 4x4 did not fit together
-after 400 steps of 32 pictures; the same U-Net, whose steps took nearly twice as long and whose
-flowers were ragged after 400 steps.
+Also tried, on 32x32 pixels: a Transformer of 4 layers with 4x4 patches, which did not fit together
+after 400 steps of 32 pictures; and the same U-Net, which took nearly twice as long per step and
+drew ragged flowers after 400 steps.
 
 Result:
     command: python -m genjax train flow_flowers

@@ -19,9 +19,9 @@ Published (arXiv 2503.10636, ten seeds, 10,000 points): 6.232±0.186 and 0.120±
 pairs, 0.072±0.025 and 0.050±0.040 with optimal ones. Between two draws of the data the squared W2
 is 0.006 to 0.012 with 10,000 points and 0.02 to 0.06 with 3,000.
 
-The result of one step from independent pairs shows how sharply the network sees time: the exact
-flow would collapse to the mean, at 9.05. With sharper features of time (width 128, frequency 1,000)
-it was 7.5, and everything else was alike.
+The result of one Euler step with independent pairs depends on how finely the network resolves time:
+the exact flow would collapse to the mean, at 9.05. With a finer time embedding (width 128,
+frequency 1,000) it was 7.5; all other results were the same.
 
 Result:
     command: python -m genjax train flow_points
@@ -69,9 +69,8 @@ from genjax import gx
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     scored = (
-        gx.TransportDistance(
-            (gx.Euler(1),), samples=5000
-        ),  # pairing is slow where samples lie close
+        # Few samples, as optimal pairing is slow if they lie close.
+        gx.TransportDistance((gx.Euler(1),), samples=5000),
         gx.TransportDistance((gx.Adaptive(),), samples=10_000),
     )
     experiment = gx.Experiment(

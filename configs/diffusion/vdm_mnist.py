@@ -3,15 +3,15 @@
     python -m genjax train vdm_mnist
     python -m genjax evaluate runs/vdm_mnist      # also bits/dim by the ODE on 500 test images
 
-The full config has not been run to its end. Two busy CPU cores were given an hour, and in it they
-made 1,882 steps of a smaller net with seed 0:
+The full config has not been run to its end. In an hour, two busy CPU cores made 1,882 steps of a
+smaller net with seed 0:
 
     --batch-size 64 --family.net.channels 16 32 --family.net.blocks 1
     --optimizer.learning-rate.warm-up 200
 
 Its bound is 1.449 bits/dim over the test set and was still falling. The ODE gives 1.859 (standard
 error 0.014) on 500 test images, as raw pixels with uniform dequantisation; this took most of 93
-min. Published flows, for scale: RealNVP 1.06, Glow 1.05, FFJORD 0.99.
+min. Published flows, for comparison: RealNVP 1.06, Glow 1.05, FFJORD 0.99.
 
 Result:
     command: python -m genjax train vdm_mnist --batch-size 64 --family.net.channels 16 32

@@ -39,7 +39,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         steps=5000,
         batch_size=64,
         ema=0.999,
-        evaluators=(gx.GameGauges(), *(judged_by_classifier)),
+        evaluators=(gx.GameGauges(), *judged_by_classifier),
         every=gx.Every(log=100, evaluate=1000, sample=1000, checkpoint=1000),
         keep=gx.Keep(best=None),
     )

@@ -4,8 +4,8 @@
     python -m genjax train gan_points --family.pack 2 --batch-size 200
 
 A batch has 100 packs. 30,000 steps took about 10 min, with packs of two 12 to 14 min, on one core
-of a 2.5 GHz x86 machine (November 2026, jax 0.10.2). The code was that before both players judged
-the same fakes: the generator then received fresh ones. Of 2,500 samples, seeds 0 and 1:
+of a 2.5 GHz x86 machine (November 2026, jax 0.10.2). In that version of the code the two players
+did not share fakes: the generator received fresh ones. Of 2,500 samples, seeds 0 and 1:
 
     plain          24, 20 modes   65, 77 % good   reverse KL 0.44, 0.52
     packs of two   23, 25 modes   62, 44 % good   reverse KL 0.33, 0.26

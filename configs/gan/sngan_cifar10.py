@@ -4,8 +4,8 @@
     python -m genjax train sngan_cifar10 --data.name cifar10_jpeg     # a lossy copy
 
 Scores of the lossy copy must not be compared with published ones. The residual networks and the
-schedule follow the paper: five discriminator steps of 64, Adam with b1 0 and 2e-4. The config
-needs a GPU.
+schedule follow the paper: five discriminator steps of 64 images, Adam with b1 0 and a learning rate
+of 2e-4. The config needs a GPU.
 
 It has not yet been trained to its end. Only its tiny form has run.
 
@@ -38,7 +38,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         steps=100_000,
         batch_size=320,
         ema=0.9999,
-        evaluators=(gx.GameGauges(), *(fid)),
+        evaluators=(gx.GameGauges(), *fid),
         every=gx.Every(log=100, evaluate=5000, sample=1000, checkpoint=1000),
         keep=gx.Keep(best=None),
     )

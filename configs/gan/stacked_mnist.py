@@ -9,9 +9,9 @@ A small DCGAN plays by the paper's hard protocol: the discriminator is half as w
 generator, and a batch has 128 packs. Three things differ from the paper: strided kernels are 4x4,
 leaky slopes are 0.2, and the classifier is `classifier_mnist`.
 
-Seed 0 ran on one core of a busy 2.5 GHz x86 machine, at 6 to 7 steps a second for the plain game
-and 3.4 with packs (November 2026, jax 0.10.2). The code was that before both players judged the
-same fakes: the generator then received fresh ones. Of 25,600 samples (modes / KL):
+Seed 0 ran on one core of a busy 2.5 GHz x86 machine, at 6 to 7 steps per second for the plain game
+and 3.4 with packs (November 2026, jax 0.10.2). In that version of the code the two players did not
+share fakes: the generator received fresh ones. Of 25,600 samples (modes / KL):
 
     steps          4,000          8,000
     plain          694 / 1.71     141 / 4.15

@@ -1,13 +1,13 @@
-"""CTGAN (Xu et al., arXiv 1907.00503) on measurements of 569 tumours, without its conditions.
+"""CTGAN (Xu et al., arXiv 1907.00503) on measurements of 569 tumours, unconditional.
 
     python -m genjax train tabular_gan
     python -m genjax evaluate runs/tabular_gan
     python -m genjax sample runs/tabular_gan --num 1000      # a CSV file with the table's columns
 
-It has three parts of the paper: the modes of numbers, a Wasserstein critic of packed rows with a
-gradient penalty, and categories drawn by a Gumbel softmax. It lacks the vector that asks the
-generator for a category and the sampling of training rows by that vector. Both are for tables with
-rare categories.
+It takes three parts from the paper: mode-specific normalisation of numbers, a Wasserstein critic of
+packed rows with a gradient penalty, and categories drawn by a Gumbel softmax. It lacks the
+conditional vector and the sampling of training rows by it, both of which are for tables with rare
+categories.
 
 4,000 steps took 2 to 3 min on one shared core of a 2.5 GHz x86 machine, 1.4 to 2 min of it CPU time
 (November 2026, jax 0.10.2). 427 rows train and 142 test. These are seeds 0, 1 and 2, each with five
@@ -51,7 +51,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.9), gx.Adam(gx.Constant(2e-4), b1=0.5, b2=0.9)
         ),
         steps=4000,
-        batch_size=140,  # no more than the rows held out, so that these make whole packs
+        batch_size=140,  # at most the number of held-out rows, so that they fill whole packs
         ema=0.999,
         evaluators=(
             gx.GameGauges(),

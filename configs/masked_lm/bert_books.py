@@ -1,4 +1,4 @@
-"""A masked language model of five novels by the paragraph: `bert_classify` starts from it.
+"""A masked language model of paragraphs of five novels: the start of `bert_classify`.
 
     python -m genjax train bert_books              # text/books/*.txt.gz of $GENJAX_DATA
     python -m genjax evaluate runs/bert_books      # pseudo-perplexity, neighbours of paragraphs
@@ -6,10 +6,9 @@
 A row is one paragraph between [CLS] and [SEP]. Every tenth paragraph is held out.
 
 2,000 steps took 13 min on two x86 cores next to other jobs (November 2026, jax 0.10.2, seed 0). The
-held-out loss is 5.614 nats a predicted token, where unigrams have 6.353; after 1,000 steps it was
+held-out loss is 5.614 nats per predicted token; unigrams have 6.353; after 1,000 steps it was
 5.770. With tokens masked one at a time it is 6.001 ± 0.031 in 64 rows. The nearest neighbour of
-1,000 held-out paragraphs is from the same book for 54.9 % (standard error 1.6), by chance for
-23.7 %.
+1,000 held-out paragraphs is from the same book for 54.9 % (standard error 1.6); chance is 23.7 %.
 
 Result:
     command: python -m genjax train bert_books
@@ -17,7 +16,7 @@ Result:
     hardware: two x86 cores, busy
     minutes: 13
     seeds: 0
-    metric: nats a predicted token, held-out paragraphs
+    metric: nats per predicted token, held-out paragraphs
     value: 5.614
     baseline: 6.353 by unigrams
 

@@ -4,19 +4,19 @@
     python -m genjax sample runs/mlm_docs --prompt "the [MASK] statement" --num 1 \
         --sampler.temperature 0
 
-Nothing is downloaded. Subwords of bytes are trained on the text. Words are masked whole, and
-chapters are held out whole.
+Nothing is downloaded. A byte-level subword codec is trained on the text. Words are masked whole,
+and chapters are held out whole.
 
-Seed 0 made 2,000 steps at about 4 a second on two x86 cores. The held-out loss is 4.598 nats a
+Seed 0 made 2,000 steps at about 4 per second on two x86 cores. The held-out loss is 4.598 nats a
 predicted token; a tenth of these tokens is not hidden. In 64 held-out rows, with tokens masked one
-at a time, it is 5.74 nats (standard error 0.09), where unigrams have 5.79.
+at a time, it is 5.74 nats (standard error 0.09), while unigrams have 5.79.
 
 Result:
     command: python -m genjax train mlm_docs
     data: Python's language reference, subwords, embedded
     hardware: two x86 cores
     seeds: 0
-    metric: nats a predicted token, held-out chapters
+    metric: nats per predicted token, held-out chapters
     value: 4.598
 
 Result:
@@ -24,7 +24,7 @@ Result:
     data: Python's language reference, subwords, embedded
     hardware: two x86 cores
     seeds: 0
-    metric: nats a token masked one at a time, 64 held-out rows
+    metric: nats per token masked one at a time, 64 held-out rows
     value: 5.74
     error: 0.09
     baseline: 5.79 by unigrams

@@ -5,9 +5,26 @@
     python -m genjax compare runs/sft_from_store runs/dpo_from_store \
         --reward genjax.data.sources.rule_responses:positivity --store runs/rule_talk.db
 
-The store is that of `sft_from_store`. Three made-up raters prefer one response of each of its
-1,000 pairs by a rule, each of them wrong about another seventh. Where they differ, most of them
-decide.
+The store is that of `sft_from_store`. Three simulated raters compare the responses of its 1,000
+pairs by a rule, and each is wrong about a different seventh. If they disagree, the majority
+decides. Their agreement is printed before the first step: Krippendorff's alpha is 0.43.
+
+Of 256 answers each, those of this run have more positive words, less negative ones, than those of
+`sft_from_store` in 75.6 % (95 % interval 70.0 to 80.4 %), on average 2.54 against 1.32. It has gone
+far from its start for that, 153 nats an answer of 42 words: raise the KL's weight in DPO (`beta`)
+or lower the learning rate where that matters. 100 steps took 3.5 minutes on two x86 cores shared
+with much other work (November 2026, jax 0.10.2).
+
+Result:
+    command: python -m genjax train dpo_from_store
+    data: 1,000 pairs of generated reviews in a store, three simulated raters
+    hardware: two x86 cores, shared
+    minutes: 3.5
+    seeds: 0
+    metric: accuracy of the implicit reward, % of 175 held-out pairs
+    value: 92.0
+    error: 2.1
+    baseline: 50 before
 """
 
 from genjax import gx

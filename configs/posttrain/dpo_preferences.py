@@ -10,9 +10,9 @@ of the prompts is held out, and training makes two passes over the others. At th
 are tied by construction. The plain log-probabilities of `sft_instructions` prefer the chosen
 response in 49.1 % of the 110 held-out pairs (standard error 4.8 %), and per token in 50.0 %.
 
-Seeds 0, 1 and 2 start from one `sft_instructions` of seed 0, so that they differ in the order of
-the pairs alone. The table has the held-out accuracy of the implicit reward; the KL to the start, in
-nats a response of some 20 tokens drawn to a held-out prompt; and the log-probability of the chosen
+Seeds 0, 1 and 2 start from one `sft_instructions` of seed 0, so they differ only in the order of
+the pairs. The table has the held-out accuracy of the implicit reward; the KL to the start, in nats
+per response of some 20 tokens drawn for a held-out prompt; and the log-probability of the chosen
 response in nats. Standard errors are in brackets.
 
     step            accuracy, %                        KL                    log p
@@ -21,16 +21,16 @@ response in nats. Standard errors are in brackets.
      120  94.5 (2.2)  93.6 (2.3)  90.9 (2.7)  6.4 (0.5) 6.4 (0.5) 5.8 (0.5) -85.2 -85.5 -85.2
 
 At step 120 the 95 % intervals of the accuracy start at 90, 89 and 86 %. The reward model of the
-same pairs has 89.1 %. The policy learns to make the rejected responses unlikely: of a margin of 15
-nats the chosen ones contribute -1.4. The held-out loss falls to the end, to 0.307, 0.305 and 0.311.
-These settings are the first that were tried.
+same pairs has 89.1 %. The policy learns to make the rejected responses unlikely: the chosen ones
+contribute -1.4 nats to a margin of 15. The held-out loss falls to the end, to 0.307, 0.305 and
+0.311. These settings are the first that were tried.
 
 That reward model prefers the responses of seed 0 to those of `sft_instructions` for 76 % of 110
 draws to 109 held-out instructions (95 % interval 67 to 83 %). Some of these instructions may have
 been among its training pairs.
 
-Training took 16, 20 and 19 minutes on two x86 cores shared with much other work, of which the
-process computed 3.5 to 3.8.
+Training took 16, 20 and 19 minutes on two x86 cores shared with much other work, 3.5 to 3.8 minutes
+of it CPU time.
 
 Result:
     command: python -m genjax train dpo_preferences
@@ -49,7 +49,7 @@ Result:
     hardware: two x86 cores, shared
     minutes: 16, 20, 19
     seeds: 0, 1, 2
-    metric: KL to the start, nats an answer
+    metric: KL to the start, nats per answer
     value: 6.4, 6.4, 5.8
     error: 0.5
 """

@@ -1,9 +1,9 @@
-"""All parameters of `gpt_books` continue on an unread novel, for comparison with `lora_gpt`.
+"""Fine-tunes all parameters of `gpt_books` on an unseen novel, for comparison with `lora_gpt`.
 
     python -m genjax train finetune_gpt            # trains gpt_books first if missing
 
 150 steps took about 2 min on two busy x86 cores (November 2026, jax 0.10.2, seeds 0 and 1). The
-held-out loss of the novel is 3.779 and 3.773 nats a token; before it was 4.075. 600 steps reach
+held-out loss of the novel is 3.779 and 3.773 nats per token; before it was 4.075. 600 steps reach
 3.652 (seed 0).
 
 Result:
@@ -12,7 +12,7 @@ Result:
     hardware: two x86 cores, busy
     minutes: 2
     seeds: 0, 1
-    metric: nats a token of the novel, held-out paragraphs
+    metric: nats per token of the novel, held-out paragraphs
     value: 3.779, 3.773
     baseline: 4.075 before
 """
@@ -27,7 +27,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         data=gx.TextFiles(
             pattern="books/the_adventures_of_sherlock_holmes.txt.gz",
             unit="paragraphs",
-            codec=gx.Subwords(),  # that of the base, as it has no vocabulary of its own
+            codec=gx.Subwords(),  # the base's, as no vocabulary is given
             layout=gx.RandomWindows(128),
             split=gx.ByDocuments(test=0.1),
         ),

@@ -1,18 +1,18 @@
-"""GRPO (Shao et al., arXiv 2402.03300) on sums: a model that learned wrong answers becomes right.
+"""GRPO (Shao et al., arXiv 2402.03300) on sums: a model learns to give right answers.
 
     python -m genjax train grpo_arithmetic           # trains gpt_arithmetic first if missing
     python -m genjax evaluate runs/grpo_arithmetic
     python -m genjax sample runs/grpo_arithmetic
 
 A step has 32 sums with 8 answers each and one epoch of four minibatches; the loss has no KL. The
-reward of an answer is 1 if it is right and 0 otherwise, and no right answer is shown. The sums are
-those that `gpt_arithmetic` was trained on; 1,000 others are judged.
+reward of an answer is 1 if it is right and 0 otherwise, and no right answer is shown. It trains on
+the sums of `gpt_arithmetic` and is evaluated on 1,000 others.
 
-Seeds 0, 1 and 2 start from a `gpt_arithmetic` of their own seed each. On two x86 cores shared with
+Seeds 0, 1 and 2 each start from a `gpt_arithmetic` of the same seed. On two x86 cores shared with
 much other work seeds 1 and 2 took 104 and 80 s with compilation. The table has the share of right
 answers to the held-out sums, drawn at temperature 1, with its standard error; the KL to the start
-in nats an answer; and the tokens of an answer with its end. The last two are means of training over
-the 15 steps up to the named one (step 45 for 50, 105 for 100).
+in nats per answer; and the tokens of an answer with its end. The last two are means of training
+over the 15 steps up to the named one (step 45 for 50, 105 for 100).
 
             seed 0                        seed 1                        seed 2
     step    right         KL    length    right         KL    length    right         KL    length
@@ -23,9 +23,9 @@ the 15 steps up to the named one (step 45 for 50, 105 for 100).
      150    0.925 ±0.008  0.47  3.46      0.883 ±0.010  0.47  3.46      0.838 ±0.012  0.37  3.50
 
 The gains, with 95 % intervals of independent draws, are 0.339 ±0.035, 0.338 ±0.037 and 0.247
-±0.038. All are above 0.2, and all ends are above the 0.7 of a perfect imitation. At the end 0.76,
-0.50 and 0.61 of the groups have equal rewards, from which nothing is learned. The loss of right
-answers fell as well, to 0.044, 0.083 and 0.095 nats a token.
+±0.038. All are above 0.2, and all final shares are above the 0.7 of a perfect imitation. At the end
+0.76, 0.50 and 0.61 of the groups have equal rewards, from which nothing is learned. The loss of
+right answers fell as well, to 0.044, 0.083 and 0.095 nats per token.
 
 Dr. GRPO's form (Liu et al., arXiv 2503.20783: --family.no-scale-by-std
 --family.no-length-normalised), with seed 0 alone, has 0.828, 0.892 and 0.920 ±0.009 after 50, 100

@@ -1,17 +1,17 @@
-"""LoRA (Hu et al., arXiv 2106.09685): adapters of rank 4 continue `gpt_books` on an unread novel.
+"""LoRA (Hu et al., arXiv 2106.09685): adapters of rank 4 adapt `gpt_books` to an unseen novel.
 
     python -m genjax train lora_gpt                # trains gpt_books first if missing
     python -m genjax train finetune_gpt            # all parameters, for comparison
     python -m genjax sample runs/lora_gpt --prompt "My dear Watson" --num 4
 
 52,480 parameters are trained, 4.8 % of 1,088,256. 150 steps took about 2 min on two busy x86 cores
-(November 2026, jax 0.10.2). The held-out loss of the novel is 3.832 nats a token for both seeds 0
+(November 2026, jax 0.10.2). The held-out loss of the novel is 3.832 nats per token for both seeds 0
 and 1. With all parameters (`finetune_gpt`) it is 3.779 and 3.773, and before training 4.075.
 
-Without the table of tokens, norms and biases the gap is wider. At rank 4 and a learning rate of
-2e-3 the loss is 3.910 after 100 of 600 steps, with all parameters 3.793. The gap grows with the
+If token embeddings, norms and biases stay frozen, the gap is wider. At rank 4 and a learning rate
+of 2e-3 the loss is 3.910 after 100 of 600 steps, with all parameters 3.793. The gap grows with the
 steps: the base is far from its optimum, and the general knowledge that it still learns is not of
-low rank. After 300 of 600 steps rank 4 with the table has 3.829, all parameters 3.701.
+low rank. After 300 of 600 steps rank 4 with the embeddings has 3.829, all parameters 3.701.
 
 Result:
     command: python -m genjax train lora_gpt
@@ -19,7 +19,7 @@ Result:
     hardware: two x86 cores, busy
     minutes: 2
     seeds: 0, 1
-    metric: nats a token of the novel, held-out paragraphs, 4.8 % of the parameters
+    metric: nats per token of the novel, held-out paragraphs, 4.8 % of the parameters
     value: 3.832, 3.832
     baseline: 4.075 before; all parameters 3.779, 3.773
 """
@@ -40,7 +40,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         data=gx.TextFiles(
             pattern="books/the_adventures_of_sherlock_holmes.txt.gz",
             unit="paragraphs",
-            codec=gx.Subwords(),  # that of the base, as it has no vocabulary of its own
+            codec=gx.Subwords(),  # the base's, as no vocabulary is given
             layout=gx.RandomWindows(128),
             split=gx.ByDocuments(test=0.1),
         ),

@@ -1,17 +1,17 @@
-"""PPO with a plain function as reward: a small character model learns to praise.
+"""PPO with a function as the reward: a small character model learns to praise.
 
     python -m genjax train ppo_positive        # trains gpt_reviews first if missing
     python -m genjax evaluate runs/ppo_positive
     python -m genjax sample runs/ppo_positive
 
 The reward is the number of positive words of a review less the number of negative ones. It does not
-ask for sentences. What preserves them is the penalty for leaving the model of reviews that the
-policy starts from.
+ask for sentences; they are preserved by the KL penalty to the model of reviews that the policy
+starts from.
 
-Seeds 0, 1 and 2 start from a `gpt_reviews` of their own seed each (November 2026, jax 0.10.2). 60
-steps took 3 to 5 min on two x86 cores shared with other work, under 2 min of it processor time. The
-table has the positivity of answers to 500 held-out prompts, drawn at temperature 1, with its
-standard error; and the KL in nats and the letters of an answer, means of the last five steps.
+Seeds 0, 1 and 2 each start from a `gpt_reviews` of the same seed (November 2026, jax 0.10.2). 60
+steps took 3 to 5 min on two x86 cores shared with other work, under 2 min of it CPU time. The table
+has the positivity of answers to 500 held-out prompts, drawn at temperature 1, with its standard
+error; and the KL in nats and the letters of an answer, means of the last five steps.
 
     step        seed 0    KL  length        seed 1    KL  length        seed 2    KL  length
        0  -0.04 ± 0.04     0          -0.11 ± 0.04     0           0.00 ± 0.04     0
@@ -21,8 +21,8 @@ standard error; and the KL in nats and the letters of an answer, means of the la
 
 The gains, with 95 % intervals, are 2.72, 2.91 and 2.77, each ±0.11. The samples are still
 sentences. They praise mostly with "kind" and misspell words as `gpt_reviews` does. With a learning
-rate of 1e-3 the first steps went 69 nats away (seed 0), and after 20 steps only answers of three
-letters were left.
+rate of 1e-3 the KL reached 69 nats in the first steps (seed 0), and after 20 steps only answers of
+three letters were left.
 
 Result:
     command: python -m genjax train ppo_positive

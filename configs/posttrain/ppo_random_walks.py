@@ -9,7 +9,7 @@ As in trlX's example, a step has 128 walks and four epochs of four minibatches, 
 100 steps, seed 0 reached an optimality of 0.978 after 40 and fell to 0.911. Imitation has about
 0.3, and the maximum is 1.
 
-Seeds 0, 1 and 2 start from a `gpt_random_walks` of their own seed each. 60 steps took 73, 37 and 35
+Seeds 0, 1 and 2 each start from a `gpt_random_walks` of the same seed. 60 steps took 73, 37 and 35
 s with compilation on two x86 cores shared with other work. Optimality of 400 walks drawn at
 temperature 1 from all 20 starts:
 
@@ -20,8 +20,8 @@ temperature 1 from all 20 starts:
       60     0.993     0.981     0.987
 
 The standard errors are 0.02 at the start and 0.004 to 0.006 at the end. The linear value function
-explains almost none of the variance of returns, which soon are all alike. The price is the
-likelihood of the imitated walks: 0.78 nats a node became 2.56, 2.67 and 2.60.
+explains almost none of the variance of returns, which soon are nearly equal. The imitated walks
+become less likely: their loss rises from 0.78 nats per node to 2.56, 2.67 and 2.60.
 
 Result:
     command: python -m genjax train ppo_random_walks

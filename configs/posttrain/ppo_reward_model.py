@@ -5,12 +5,12 @@
     python -m genjax compare runs/sft_rule runs/ppo_reward_model --reward runs/reward_rule
 
 The true reward behind the reward model is known here: positive words less negative ones
-(`positivity`). So over-optimisation (Gao et al., arXiv 2210.10760) would be visible.
+(`positivity`), so over-optimisation (Gao et al., arXiv 2210.10760) would be visible.
 
-Seeds 0, 1 and 2 depend on runs of their own seed each (November 2026, jax 0.10.2). 40 steps of seed
+Seeds 0, 1 and 2 each depend on runs of the same seed (November 2026, jax 0.10.2). 40 steps of seed
 2 took 61 s with compilation on two x86 cores shared with other work. The table has the positivity
 of an answer to each of 2,000 held-out prompts, drawn at temperature 1, with its standard error; and
-the reward model's score and the KL to `sft_rule` in nats an answer, means of the last five steps.
+the reward model's score and the KL to `sft_rule` in nats per answer, means of the last five steps.
 
     step    seed 0         score   KL    seed 1         score   KL    seed 2         score   KL
        0    0.87 ± 0.04                  0.89 ± 0.04                  0.85 ± 0.04
@@ -18,9 +18,9 @@ the reward model's score and the KL to `sft_rule` in nats an answer, means of th
       40    2.88 ± 0.02     1.46  1.8    3.05 ± 0.02     1.48  2.4    2.55 ± 0.02     1.35  1.5
 
 The gains, with 95 % intervals, are 2.01, 2.15 and 1.70, each ±0.1. After step 20 the score hardly
-rises but positivity does, so nothing is over-optimised here. Next to `sft_rule` it wins 84 % of 200
-pairs by the reward model (95 % interval 78 to 88). The best of 16 answers of `sft_rule` by
-positivity itself has 3.31, at most 1.8 nats away.
+rises but positivity does, so there is no over-optimisation here. Against `sft_rule` it wins 84 % of
+200 pairs by the reward model (95 % interval 78 to 88). The best of 16 answers of `sft_rule` by
+positivity itself has 3.31, at a KL of at most 1.8 nats.
 
 Result:
     command: python -m genjax train ppo_reward_model

@@ -5,7 +5,20 @@
     python -m genjax show runs/sft_from_store --lineage
 
 The store is `runs/rule_talk.db`: 1,000 generated pairs of reviews, each review with the score of a
-rule. Those with a score above 0 are learned. They are frozen in the run directory.
+rule. Those with a score above 0 are used for training, and a snapshot of them is kept in the run
+directory.
+
+100 steps took 1.5 minutes on two x86 cores shared with much other work (November 2026, jax 0.10.2).
+
+Result:
+    command: python -m genjax train sft_from_store
+    data: reviews in a store with a score above 0, from `gpt_rule`
+    hardware: two x86 cores, shared
+    minutes: 1.5
+    seeds: 0
+    metric: positive words less negative ones, answers to 116 held-out prompts
+    value: 1.22
+    error: 0.12
 """
 
 from genjax import gx

@@ -1,4 +1,4 @@
-"""A diffusion of digits continues on clothes: Fashion-MNIST, starting from `diffusion_mnist`.
+"""A diffusion model of digits, `diffusion_mnist`, fine-tuned on the clothes of Fashion-MNIST.
 
     python -m genjax train transfer_mnist_to_fashion       # trains diffusion_mnist first if missing
     python -m genjax train transfer_mnist_to_fashion --start-from.run None \
@@ -12,8 +12,8 @@ All parameters are taken from `diffusion_mnist`, after its 500 steps on digits. 
     after 200 steps                  0.500, 0.502, 0.501
     from scratch, after 200 steps    0.558, 0.569, 0.563
 
-So 50 steps reach what takes 200 from scratch. The lead shrinks: from scratch 300 steps reach 0.504,
-which takes 200 here (seed 0).
+So 50 steps reach the loss of 200 steps from scratch. The lead shrinks: 300 steps from scratch reach
+0.504, as 200 steps do here (seed 0).
 
 Result:
     command: python -m genjax train transfer_mnist_to_fashion

@@ -1,4 +1,4 @@
-"""The small GPT of English novels learns to translate from German: a decoder, tuned on Multi30k.
+"""The small GPT of English novels learns to translate from German: fine-tuning on Multi30k.
 
     python -m genjax train gpt_books
     python -m genjax train translate_finetune          # multi30k/task1 of $GENJAX_DATA
@@ -6,8 +6,8 @@
     python -m genjax sample runs/translate_finetune --best --num 1 \
         --prompt "Translate to English: Ein Hund schläft."
 
-The model is a decoder alone. A pair is a conversation: the sentence after "Translate to English:",
-and its translation as the answer. The tokens are those of the novels, which spell German in small
+The model is decoder-only. A pair is a conversation: the sentence after "Translate to English:", and
+its translation as the answer. The tokens are those of the novels, which spell German in small
 pieces. Rows of 255 predictions hold every pair of all three parts.
 
 The config has not yet been trained to its end. Only its tiny form has run.

@@ -7,9 +7,9 @@ An example is a paragraph, whose lines are joined. Length and the share of symbo
 lists of chapters and rows of stars. Two paragraphs are near-duplicates if their runs of three words
 have a Jaccard similarity of 0.7. A tenth of the paragraphs is held out.
 
-31,150 paragraphs became 27,118, of which 24,449 train: 3,808 were too short, 92 repeated
-themselves, 8 occurred twice and 121 nearly twice. It took 48 seconds and at most 0.9 GB on two x86
-cores shared with other work.
+31,150 paragraphs became 27,118, of which 24,449 train: 3,808 were too short, 92 were repetitive, 8
+occurred twice and 121 nearly twice. It took 48 seconds and at most 0.9 GB on two x86 cores shared
+with other work.
 
 Result:
     command: python -m genjax data prepare prepare_books

@@ -3,13 +3,13 @@
     python -m genjax data prepare prepare_images        # cifar10_jpeg, by TensorFlow Datasets
     python -m genjax data prepare prepare_images --tiny # pictures that ship with Matplotlib
 
-Of near-duplicates, within and across the set's own splits, one is kept, so that no test image is
-known from training. Barz and Denzler (arXiv 1902.00423) find that 3.3 % of the test images are also
-among the training images. Then a new tenth is held out.
+One of each group of near-duplicates is kept, within and across the original splits, so that no test
+image is among the training images. Barz and Denzler (arXiv 1902.00423) find that 3.3 % of the test
+images are also among the training images. Then a new tenth is held out.
 
 60,000 images became 59,636 (5,932 of them held out) in 2 min 53 s on two x86 cores shared with
 other work, with at most 1.3 GB of memory. 60 of the 364 dropped images were compared with the
-images kept for them: 58 are the same picture by eye. In 132 cases one image is in the set's own
+images kept for them: 58 are visibly the same picture. In 132 cases one image is in the original
 test split and the other is not. By "dhash" 256 were dropped, and about 50 of 60 were the same.
 
 Result:

@@ -1,4 +1,4 @@
-"""Records of people, each kept once: the first FEBRL set without its duplicates.
+"""Records of people without duplicates: the first FEBRL set.
 
     python -m genjax data prepare prepare_people        # dedup/febrl_dataset1.csv of $GENJAX_DATA
     python -m genjax data prepare prepare_people --readers.0.files dedup/febrl_dataset3.csv \
@@ -7,7 +7,7 @@
 
 Rows are compared if they share a name (by its sound), a date of birth or an address, or are close
 when sorted by these. The comparison uses all columns but ``rec_id``, which holds the truth and is
-not looked at. The weight of each agreement is estimated from the table itself.
+not used. The weight of each agreement is estimated from the table itself.
 
 Against the truth, over pairs of records, precision and recall are 1.000 on set 1 (500 of 1,000 rows
 dropped), set 2 (1,000 of 5,000) and set 3 (3,000 of 5,000). Each took 5.6 to 6.7 seconds on two x86
@@ -51,7 +51,7 @@ def get_config(tiny: bool = False) -> gx.Preparation:
         gx.FieldComparison("postcode", "edits", (1.0, 0.75)),
         gx.FieldComparison("date_of_birth", "dates", (1.0, 0.85)),
     )
-    further = (  # columns that generated people lack
+    further = (  # columns that synthetic people lack
         gx.FieldComparison("address_2"),
         gx.FieldComparison("state", "exact", (1.0,)),
         gx.FieldComparison("soc_sec_id", "edits", (1.0, 0.7)),

@@ -1,4 +1,4 @@
-"""A reward model of 1,100 pairs of responses to instructions, on the language model `gpt_books`.
+"""A reward model of 1,100 pairs of responses to instructions, fine-tuned from `gpt_books`.
 
     python -m genjax train reward_preferences     # instruct/preference_1100.json of $GENJAX_DATA
     python -m genjax train reward_preferences --start-from.run None \
@@ -9,10 +9,10 @@ against impolite ones, to short instructions. In six pairs both responses are th
 dropped.
 
 200 steps (November 2026, jax 0.10.2, seed 0) rank 89.1 % of 110 held-out pairs correctly (standard
-error 3.0 %), with 0.370 nats and a calibration error of 0.124. It is 92.6 % where the chosen
-response is the longer one and 85.2 % where it is the shorter. From scratch it is 79.1 % (3.9 %),
-with 0.540 nats and a calibration error of 0.174. The longer response is the chosen one in half of
-the pairs.
+error 3.0 %), with 0.370 nats and a calibration error of 0.124. The accuracy is 92.6 % if the chosen
+response is the longer one and 85.2 % if it is the shorter. From scratch it is 79.1 % (3.9 %), with
+0.540 nats and a calibration error of 0.174. The longer response is the chosen one in half of the
+pairs.
 
 Result:
     command: python -m genjax train reward_preferences
@@ -54,7 +54,6 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         start_from=gx.StartFrom(
             "runs/gpt_books",
             (("^", "backbone/tokens/"),),
-            reshape=(),  # that one has a shorter context
         ),
     )
     if not tiny:
@@ -72,6 +71,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "batch_size": 4,
             "every": gx.Every(log=2, evaluate=4, sample=0, checkpoint=4),
             "start_from.run": "runs/gpt_books_tiny",
+            # The context of the tiny gpt_books is shorter.
             "start_from.reshape": ("position_embedding$",),
         },
     )

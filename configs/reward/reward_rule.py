@@ -4,10 +4,10 @@
     python -m genjax evaluate runs/reward_rule
 
 250 steps took 55 s on two nearly idle x86 cores (jax 0.10.2, seed 0). Seeds 1 and 2 took 114 and
-124 s next to other runs. Seeds 0, 1 and 2 rank 100 % of 1,000 held-out pairs correctly, where
-choosing the longer response is right in 47.7 %. They have 0.041, 0.046 and 0.092 nats and
-calibration errors of 0.039, 0.042 and 0.079: the model is less confident than it is accurate. After
-125 steps it was 99.9, 99.9 and 91.4 %.
+124 s next to other runs. Seeds 0, 1 and 2 rank 100 % of 1,000 held-out pairs correctly; choosing
+the longer response is right in 47.7 %. They have 0.041, 0.046 and 0.092 nats and calibration errors
+of 0.039, 0.042 and 0.079: the model is less confident than it is accurate. After 125 steps it was
+99.9, 99.9 and 91.4 %.
 
 Rewards of held-out responses correlate with the true ones by 0.990, 0.983 and 0.960, and with the
 length by -0.006, -0.026 and -0.019. The scores of 1,000 training pairs have mean -0.04 and standard

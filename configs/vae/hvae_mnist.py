@@ -6,8 +6,8 @@ The net is that of `iwae_mnist` with the upper layer z2 added.
 
 18,000 steps (30 epochs) took 6 min on one busy core of a 2.5 GHz x86 machine (November 2026, jax
 0.10.2, seed 0). The bound of 5,000 samples over 1,000 test images is 89.0 nats. One layer,
-`iwae_mnist --steps 18000`, has 92.5 after as many epochs. 8 of the 25 units of z2 are active, as
-the evaluation reports.
+`iwae_mnist --steps 18000`, has 92.5 after as many epochs. The evaluation reports 8 active units of
+the 25 of z2.
 
 Result:
     command: python -m genjax train hvae_mnist

@@ -6,10 +6,10 @@
 The images are binarised dynamically. The second command sets k, the number of importance samples.
 
 180,000 steps of 100 images (300 epochs) at k=1 took 42 min on two busy 2.5 GHz x86 cores (November
-2026, jax 0.10.2, seed 0). While both cores were free they made 219 steps/s, which would take 14
-min. On the test set the bound of 5,000 samples an image is 87.86 nats and the ELBO 92.16; 21 of 50
-units are active. Published: 86.76 after 3,280 epochs in batches of 20 images, 9.8M steps. That
-would take about 9 hours here.
+2026, jax 0.10.2, seed 0). With both cores free it ran at 219 steps/s, which would take 14 min. On
+the test set the bound of 5,000 samples per image is 87.86 nats and the ELBO 92.16; 21 of 50 units
+are active. Published: 86.76 after 3,280 epochs in batches of 20 images, 9.8M steps. That would take
+about 9 hours here.
 
 After 10 epochs each (`--steps 6000`), over 1,000 test images: 97.3 at k=1, 95.7 at k=5 and 94.7 at
 k=50. Published, after all epochs: 86.76, 85.54 and 84.78.

@@ -17,19 +17,19 @@ jax 0.10.2). 427 rows train and 142 test. Seeds 0, 1 and 2, each with five sets 
 
 "Nearest record" is the distance to the nearest training record, divided by that of new rows.
 
-On this table, of few rows and columns that say much of each other, a weight of 1 from the first
-step (`--family.beta.start 1`) is the better choice: the accuracy was 94.5, 94.0 and 94.1 %, the
-distance of a column 0.105, 0.109 and 0.108, and the bound 6.6, 10.8 and 9.6 nats. What is learned
-while the weight is small fits the training rows too closely. A rise over 200 or 500 steps ended
+On this table, with few rows and strongly related columns, a weight of 1 from the first step
+(`--family.beta.start 1`) is the better choice: the accuracy was 94.5, 94.0 and 94.1 %, the distance
+of a column 0.105, 0.109 and 0.108, and the bound 6.6, 10.8 and 9.6 nats. What is learned while the
+weight is small fits the training rows too closely. A rise over 200 or 500 steps gave results in
 between (seed 0: 12.1 and 21.3 nats).
 
-Correlations are too weak. The reason is that, given the latents, the mode of a number is drawn
-independently of the position of the number in it.
+Correlations are too weak because, given the latents, the mode of a number is drawn independently of
+its position in the mode.
 
-The weight rises from 0 to 1 over the first half of the steps all the same: on tables of weakly
-related columns a weight of 1 from the first step leaves most latents unused, for the decoder learns
-the columns one by one before the latents say anything. Seed 0 of this recipe, at weight 1
-and as it rises:
+The weight nevertheless rises from 0 to 1 over the first half of the steps: on tables of weakly
+related columns a weight of 1 from the first step leaves most latents unused, as the decoder learns
+each column alone before the latents carry information. Seed 0, with a weight of 1 and with a rising
+one:
 
     table                        held-out bound, nats    KL, nats      difference of a correlation
     1,200 rows, 8 mixed columns  6.38, rising 5.55       0.91, 2.75    0.063, 0.047 (chance 0.057)
@@ -37,7 +37,7 @@ and as it rises:
     4,177 abalones, 9 columns    2.91, rising 2.92       3.27, 4.45    0.130, 0.175 (chance 0.020)
 
 The first two are generated, with correlations of about 0.36. A last weight of 0.5 or 0.2 gives
-larger KLs (9 to 17) and worse bounds (5.7 to 11.3), and correlations that are no nearer.
+larger KLs (9 to 17) and worse bounds (5.7 to 11.3), and correlations that are no closer.
 
 Result:
     command: python -m genjax train tabular_vae

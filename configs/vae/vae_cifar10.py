@@ -3,7 +3,7 @@
     python -m genjax train vae_cifar10
     python -m genjax train vae_cifar10 --data.name cifar10_jpeg
 
-The bits per dimension are those of the pixels. The second command takes a lossy copy of the images
+The bits per dimension are those of the pixels. The second command uses a lossy copy of the images
 (JPEG, quality about 75), whose bits per dimension must not be compared with published ones.
 
 The config has not yet been trained to its end. Only its tiny form has run.

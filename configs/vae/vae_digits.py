@@ -15,7 +15,7 @@ Result:
     hardware: two 2.5 GHz x86 cores
     minutes: 0.33
     seeds: 0
-    metric: nats a held-out digit, one draw of the latents
+    metric: nats per held-out digit, one draw of the latents
     value: 23.48
 """
 

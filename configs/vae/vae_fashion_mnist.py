@@ -13,7 +13,7 @@ Result:
     hardware: two 2.5 GHz x86 cores, busy
     minutes: 14
     seeds: 0
-    metric: nats a test image as a density over [-1, 1], one draw of the latents
+    metric: nats per test image as a density over [-1, 1], one draw of the latents
     value: -152.46
 """
 

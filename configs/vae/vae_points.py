@@ -1,4 +1,4 @@
-"""A VAE on two-dimensional points: the smallest config to look at, and the fastest to change.
+"""A VAE on two-dimensional points: the smallest config, and the easiest to change.
 
     python -m genjax train vae_points
 
@@ -11,7 +11,7 @@ Result:
     hardware: two 2.5 GHz x86 cores
     minutes: 0.5
     seeds: 0
-    metric: nats a held-out point as a density, one draw of the latents
+    metric: nats per held-out point as a density, one draw of the latents
     value: 1.136
 """
 

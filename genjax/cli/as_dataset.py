@@ -1,4 +1,4 @@
-"""Samples of a run as a synthetic data set, with all that is known of where they come from."""
+"""Write samples of a run as a synthetic data set, with their origin."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def write_dataset(
     best_of: int = 1,
     out: str | Path | None = None,
 ) -> Path:
-    """Write samples as ``genjax data prepare`` writes real records; returns the path of the
-    manifest.
+    """Write samples in the form of ``genjax data prepare``; return the path of the manifest.
 
     Args:
-      samples: texts or images in model space, as ``run.sample`` gives them.
-      name: of the set.
-      seed: that they were drawn with.
-      options: the sampler that they were drawn by, the family's own by default.
-      best_of: of how many draws each is the best.
-      out: the folder; prepared/NAME by default.
+      run: run that drew the samples.
+      samples: texts or images in model space, from ``run.sample``.
+      name: name of the set.
+      seed: seed of the samples.
+      options: options of the sampler; None for the family's own.
+      best_of: number of draws that each sample is the best of.
+      out: folder to write; None for prepared/NAME.
 
     Raises:
-      UserError: they are neither texts nor images, or all empty, or the folder is there already.
+      UserError: the samples are neither texts nor images, or all empty, or the folder exists.
     """
     options = run.family.sampler if options is None else options
     generator = lineage.read_record(run.run_dir, run.step) | {
@@ -56,7 +56,7 @@ def write_dataset(
 
 
 def _columns(run: Run, samples: np.ndarray, options: Component) -> dict[str, list[Any]]:
-    """``text``, or ``image`` and, of a model conditioned on labels, ``label``."""
+    """Return the column ``text``, or ``image`` and, for a class-conditional model, ``label``."""
     codec: Component = run.codec
     if run.spec.vocabulary is not None:
         texts = [codec.decode(before_end(codec, row)) for row in np.asarray(samples)]
@@ -64,7 +64,9 @@ def _columns(run: Run, samples: np.ndarray, options: Component) -> dict[str, lis
             return {"text": texts}
     if not isinstance(codec, ImageCodec):
         raise UserError(
-            f"{run.run_dir} draws neither texts nor images: there is no data set for its samples"
+            f"as_dataset: {run.run_dir} draws neither texts nor images: there is no data set for "
+            "its samples",
+            "as_dataset",
         )
     columns = {"image": [png_bytes(image) for image in codec.decode(samples)]}
     labels = requested_labels(run.family, run.spec, options, len(samples))

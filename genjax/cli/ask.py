@@ -76,7 +76,7 @@ class AskOptions:
         checks.between(self, 0, 1, "threshold")
         checks.between(self, 0, 5, "steps")
         checks.between(self, 0, MAX_SEED, "seed")
-        checks.between(self, 1, 100_000_000, "context")
+        checks.between(self, 16, 100_000_000, "context")
         if self.run is not None and self.url is not None:
             raise UserError("run and url exclude each other: give one", "url")
         if self.model is not None and self.url is None:
@@ -136,8 +136,9 @@ def _open_generator(library: Library, options: AskOptions) -> Generator:
     if options.run is not None:
         return RunGenerator(load(options.run), seed=options.seed)
     if options.url is not None:
+        most = min(UrlOptions.max_tokens, options.context // 2)
         return UrlGenerator(
-            UrlOptions(options.url, options.model, options.context, seed=options.seed)
+            UrlOptions(options.url, options.model, options.context, most, seed=options.seed)
         )
     return Extractive(library)
 

@@ -1,4 +1,4 @@
-"""What a config costs: compilation, a step, the loop around it, memory and model FLOPs
+"""Measure what a config costs: compilation, a step, the loop, memory and model FLOPs
 utilisation.
 """
 
@@ -33,8 +33,7 @@ from genjax.serial.json_text import Json
 from genjax.start_from import StartFrom
 from genjax.training import run_loop
 
-# Dense bf16 peaks of one chip in FLOP/s, from the makers' data sheets, by a part of JAX's device
-# kind.
+# Dense bf16 peaks of one chip in FLOP/s, from data sheets, by a part of JAX's device kind.
 PEAK_FLOPS = {
     "H200": 989e12,
     "H100": 989e12,
@@ -53,12 +52,12 @@ PEAK_FLOPS = {
 
 
 def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dict[str, Json]:
-    """Measure a config on the devices at hand.
+    """Measure a config on the available devices.
 
-    The bare step runs again and again on batches that lie ready; the loop is ``train`` itself, with
-    its input, metrics, rows and events, without evaluation and samples; its one checkpoint is not
-    timed. The two take turns, and each figure is the median of ``repeats``, so that a machine whose
-    speed drifts does not favour one.
+    The bare step runs repeatedly on prepared batches. The loop is ``train`` itself, with input,
+    metrics, rows and events, but without evaluation and samples, and without the time of its one
+    checkpoint. The two alternate, and each figure is the median of ``repeats``, so that drifts in
+    the machine's speed affect both.
 
     Returns:
       compile_s; step_ms and loop_ms, milliseconds a step; loop_overhead, loop over step less one;
@@ -68,7 +67,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     """
     setup = set_up(experiment)
     check_training(setup)
-    # What it starts from takes no time of a step.
+    # The base model does not affect the time of a step.
     setup = with_experiment(setup, dataclasses.replace(setup.experiment, start_from=StartFrom()))
     layout, collect, several = setup.layout, setup.family.collect, experiment.steps_per_dispatch
     state = first_state(setup).state
@@ -109,7 +108,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
 
 
 def _read_batches(setup: Setup, state: State) -> tuple[list[Batch], float]:
-    """Return a few batches on the devices, and how many examples a second the input gives."""
+    """Return a few batches on the devices, and the input's examples per second."""
     several = setup.experiment.steps_per_dispatch
     with examples(setup, state) as (source, _):
         ready = list(itertools.islice(source, 4))
@@ -121,12 +120,12 @@ def _read_batches(setup: Setup, state: State) -> tuple[list[Batch], float]:
 
 @dataclasses.dataclass
 class BareStep:
-    """The compiled step alone, again and again on batches that lie ready.
+    """Runs only the compiled step, repeatedly, on prepared batches.
 
     Attributes:
-      compiled: the step; it takes the state over.
-      state: of the next step.
-      ready: the batches, in turn.
+      compiled: compiled step, which donates the state.
+      state: state before the next step.
+      ready: prepared batches, used in turn.
     """
 
     compiled: Any
@@ -134,7 +133,7 @@ class BareStep:
     ready: list[Batch]
 
     def seconds(self, dispatches: int) -> float:
-        """Seconds a dispatch."""
+        """Return the seconds per dispatch."""
         begin = time.perf_counter()
         for number in range(dispatches):
             self.state, metrics = self.compiled(self.state, self.ready[number % len(self.ready)])
@@ -143,8 +142,8 @@ class BareStep:
 
 
 def peak_flops(device_kind: str) -> float | None:
-    """Return the peak of a device by whole words of its kind (an L40S is not an L4); None if it is
-    not known.
+    """Return the peak of a device, matched by whole words (an L40S is not an L4); None if
+    unknown.
     """
     return next(
         (p for kind, p in PEAK_FLOPS.items() if re.search(rf"\b{kind}\b", device_kind)), None
@@ -152,10 +151,11 @@ def peak_flops(device_kind: str) -> float | None:
 
 
 def step_flops(setup: Setup, batch: Any = None) -> int:
-    """FLOPs of one step on the whole batch: its matrix products and convolutions.
+    """Return the FLOPs of matrix products and convolutions in one step on the whole batch.
 
     Args:
-      batch: what the step works on, of a family that collects it on the host.
+      setup: setup of the run.
+      batch: batch of the step, for a family that collects it on the host.
     """
     experiment, state = setup.experiment, setup.target
     if batch is None:
@@ -171,7 +171,7 @@ def step_flops(setup: Setup, batch: Any = None) -> int:
 
 
 def _loop_seconds(setup: Setup, steps: int) -> float:
-    """Seconds a step of the real loop; its first quarter, with the compilation, is left out."""
+    """Return the seconds per step of the real loop, without its first quarter, which compiles."""
     several = setup.experiment.steps_per_dispatch
     log = max(1, min(setup.experiment.every.log, steps // 8) // several) * several
     every = Every(log=log, evaluate=0, sample=0, checkpoint=0)

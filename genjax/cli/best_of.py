@@ -1,6 +1,4 @@
-"""Best of n: of several samples the one that a reward likes best, without any training (arXiv
-2112.09332).
-"""
+"""Best of n: choose the sample with the highest reward, without any training (arXiv 2112.09332)."""
 
 from __future__ import annotations
 
@@ -24,12 +22,12 @@ from genjax.samplers.options import encode_options
 
 @dataclass(frozen=True)
 class Best:
-    """The best of n for each sample requested.
+    """The best of n draws for each requested sample.
 
     Attributes:
-      samples: in model space, [N, ...].
-      rewards: of all that were drawn, [n, N]; NaN is below all numbers.
-      draws: all that was drawn, of each seed n * seed + k, [N, ...].
+      samples: samples in model space, [N, ...].
+      rewards: rewards of all draws, [n, N]; NaN ranks below all numbers.
+      draws: all draws, for each seed n * seed + k, [N, ...].
     """
 
     samples: np.ndarray
@@ -38,12 +36,12 @@ class Best:
 
     @property
     def reward(self) -> np.ndarray:
-        """Of the samples, [N]."""
+        """Rewards of the samples, [N]."""
         return _rank_nan_lowest(self.rewards).max(0)
 
     def describe(self) -> str:
-        """What was gained, and how far it may have gone from the model: the bound of arXiv
-        2401.01879.
+        """Describe the gain in reward, and the largest divergence from the model (the bound of
+        arXiv 2401.01879).
         """
         n = len(self.rewards)
         bound = math.log(n) - (n - 1) / n
@@ -59,33 +57,33 @@ class Best:
 def draw_best(
     run: Run, reward: Reward, n: int, num: int = 64, seed: int = 0, options: Component = None
 ) -> Best:
-    """Of ``n`` samples each, which answer the same prompt or label, the one with the highest
-    reward.
+    """Draw ``n`` samples for each prompt or label, and choose the one with the highest reward.
 
     Args:
-      run: of a model that draws texts, or images.
-      reward: see ``genjax.runs.rewards``.
-      n: samples of which one is chosen. Number k of them is what ``run.sample`` gives for the seed
-        n * seed + k.
-      num: samples to choose.
-      seed: of the draws.
-      options: the family's own sampler by default.
+      run: run of a model of texts or images.
+      reward: reward, see ``genjax.runs.rewards``.
+      n: number of draws from which one is chosen; draw k is that of ``run.sample`` with the seed n
+        * seed + k.
+      num: number of samples.
+      seed: seed of the samples.
+      options: options of the sampler; None for the family's own.
 
     Raises:
-      UserError: it draws something else, or a reward is not a number for each response.
+      UserError: the model draws neither texts nor images, or a reward is not a number.
     """
     if n < 2:
-        raise UserError(f"the best of at least 2 is chosen, not of {n} (best_of)")
+        raise UserError(f"best_of must be >= 2, got {n}", "best_of")
     if n * seed + n - 1 > MAX_SEED:
         raise UserError(
-            f"the best of {n} takes the seeds from {n} times the seed on, too large with a seed of "
-            f"{seed}"
+            f"seed must be smaller for the best of {n}, which uses seeds from {n} * seed on, got "
+            f"{seed}",
+            "seed",
         )
     family = run.family
     options = family.sampler if options is None else options
     if not is_unprompted(run.model()) and not isinstance(run.codec, ImageCodec):
         raise UserError(
-            f"{run.run_dir} draws neither texts of its own accord nor images: no reward is for them"
+            f"{run.run_dir} must draw texts, other than translations, or images to get rewards"
         )
     draws = [run.sample(num, n * seed + k, options) for k in range(n)]
     rewards = np.stack([_rewards(run, reward, options, samples) for samples in draws])
@@ -105,14 +103,12 @@ def _rewards(run: Run, reward: Reward, options: Component, samples: np.ndarray) 
 
 
 def _rank_nan_lowest(rewards: np.ndarray) -> np.ndarray:
-    """NaN below all numbers."""
+    """Replace NaN by minus infinity."""
     return np.where(np.isnan(rewards), -np.inf, rewards)
 
 
 def _pad_draws(draws: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Texts [N, T] of several lengths, as a stop may cut them, filled up; anything else as it
-    is.
-    """
+    """Pad texts [N, T] of different lengths, which a stop may cause; return others unchanged."""
     if draws[0].ndim != 2:
         return list(draws)
     width = max(rows.shape[1] for rows in draws)

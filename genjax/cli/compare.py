@@ -1,6 +1,4 @@
-"""Two runs next to each other: which one a reward prefers, how far apart they are, how varied
-each is.
-"""
+"""Compare two runs: which one a reward prefers, their divergence, and the diversity of each."""
 
 from __future__ import annotations
 
@@ -23,9 +21,10 @@ from genjax.data.pictures import grid, png_bytes
 from genjax.data.text.codecs import NOTHING, RULE
 from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError, unknown_name
+from genjax.evaluation.drawing import draw_samples
 from genjax.evaluation.features.distances import mean_pairwise_distance
 from genjax.evaluation.images.bias import wilson
-from genjax.evaluation.judge import SAMPLES, Model, draw_samples
+from genjax.evaluation.judge import SAMPLES, Model
 from genjax.evaluation.text.drawn import cut_at_end, split_texts
 from genjax.evaluation.text.ngrams import distinct, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -39,21 +38,21 @@ from genjax.runs.setup import set_up
 from genjax.samplers.options import decode_samples, encode_options
 
 Z = 1.96  # standard deviations on either side of an interval of 95 %
-PAIRS = 20_000  # of samples whose mean distance is measured, at most
+PAIRS = 20_000  # most pairs of samples in the mean distance
 SHOWN = 16
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What was found of two runs, A and B.
+    """The comparison of two runs, A and B.
 
     Attributes:
-      numbers: ``win_rate`` of B over A, a tie counting half, with the ends ``win_rate_low`` and
-        ``win_rate_high`` of its 95 % interval (Wilson, 1927), ``reward_a``, ``reward_b``; of texts
-        ``kl_b_from_a``, nats per response that B's samples are likelier under B than under A, and
-        ``kl_a_from_b``; measures of diversity of each.
-      protocol: how many samples of what.
-      path: of samples side by side, and of compare.json next to them.
+      numbers: ``win_rate`` of B over A, with ties counting half, and the ends ``win_rate_low`` and
+        ``win_rate_high`` of its 95 % interval (Wilson, 1927); ``reward_a``, ``reward_b``; for texts
+        ``kl_b_from_a``, the nats per response by which B's samples are likelier under B than under
+        A, and ``kl_a_from_b``; and the diversity of each.
+      protocol: description of the samples.
+      path: path of the samples side by side, with compare.json beside them.
       drawn: the samples themselves.
     """
 
@@ -82,12 +81,12 @@ class Sides:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a run drew.
+    """The texts drawn by a run.
 
     Attributes:
-      tokens: int32 [N, T], prompts and what follows.
-      counts: bool [N, T], the tokens of responses and their ends, which the model has drawn.
-      responses: as text, [N].
+      tokens: tokens int32 [N, T] of prompts and responses.
+      counts: bool [N, T], whether a token was drawn by the model: responses and their ends.
+      responses: responses as text, [N].
     """
 
     tokens: np.ndarray
@@ -100,12 +99,12 @@ class Pair:
     """Two runs and how they are compared.
 
     Attributes:
-      runs: A and B.
-      models: theirs.
-      reward: None compares without.
-      num: samples of each run.
-      seed: of the draws.
-      folder: to write to.
+      runs: runs A and B.
+      models: their models.
+      reward: reward; None compares without one.
+      num: number of samples of each run.
+      seed: seed of the samples.
+      folder: folder to write to.
     """
 
     runs: tuple[Run, Run]
@@ -126,22 +125,25 @@ def compare(
     split: str = "test",
     out: str | Path | None = None,
 ) -> Comparison:
-    """Draw from both runs by their own samplers, with the same keys and, of texts, the same
-    prompts.
+    """Draw samples from both runs with their own samplers, the same keys and the same prompts, and
+    compare them.
 
     Args:
-      reward: see ``genjax.runs.rewards``; None compares without.
-      num: samples of each run.
-      prompts: that texts answer, in turn; () takes those of the held-out conversations of B's data,
-        and of other data none.
-      split: of B's data, for such prompts.
-      out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
+      a: run A.
+      b: run B.
+      reward: reward, see ``genjax.runs.rewards``; None compares without one.
+      num: number of samples of each run.
+      seed: seed of the samples.
+      prompts: prompts for texts, used in turn; () for those of held-out conversations of B's data,
+        or none for other data.
+      split: split of B's data for such prompts.
+      out: folder to write to; None for compare/NAME_OF_A in B's run directory.
 
     Raises:
-      UserError: the runs draw different things, or a reward is not a number for each response.
+      UserError: the runs draw different kinds of samples, or a reward is not a number.
     """
     if num < 2:
-        raise UserError(f"a comparison needs at least 2 samples of each run, not {num}")
+        raise UserError(f"num must be >= 2 for a comparison, got {num}", "num")
     folder = Path(out).expanduser() if out else Path(b.run_dir) / "compare" / a.run_dir.name
     pair = Pair((a, b), (a.model(), b.model()), reward, num, seed, folder)
     for run, model in zip(pair.runs, pair.models, strict=True):
@@ -157,11 +159,12 @@ def compare(
     elif all(isinstance(run.codec, ImageCodec) for run in pair.runs):
         if prompts:
             raise UserError(
-                f"{a.run_dir} and {b.run_dir} draw images which take no prompts here", "prompts"
+                f"prompts must not be given for images, which {a.run_dir} and {b.run_dir} draw",
+                "prompts",
             )
         found = _images(pair)
     else:
-        raise UserError(f"{a.run_dir} and {b.run_dir} do not both draw texts, or both images")
+        raise UserError(f"{a.run_dir} and {b.run_dir} must both draw texts, or both images")
     record = {
         "a": str(a.run_dir),
         "b": str(b.run_dir),
@@ -173,7 +176,7 @@ def compare(
 
 
 def win_rates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """Return how often B's rewards [N] are above A's [N]; NaN is below all numbers."""
+    """Return how often B's rewards [N] exceed A's [N]; NaN ranks below all numbers."""
     a, b = (np.where(np.isnan(rewards), -np.inf, rewards) for rewards in (a, b))
     won = float((b > a).sum() + (b == a).sum() / 2)
     rate, low, high = (float(x) for x in wilson(np.asarray(won), len(a), Z))
@@ -186,13 +189,13 @@ def win_rates(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 
 
 def is_unprompted(model: Model) -> bool:
-    """Return whether a model writes texts of its own accord."""
+    """Return whether a model can write texts without a source."""
     alone = model.spec.source_length is None and model.spec.image is None
     return alone and isinstance(model.family, Autoregressive)
 
 
 def _held_out_prompts(chosen: Component, num: int) -> tuple[str, ...]:
-    """Prompts of held-out conversations, ("",) of data that have none."""
+    """Return prompts of held-out conversations; ("",) for data without them."""
     questions = chosen.questions() if isinstance(chosen, HasQuestions) else []
     count = min(num, len(questions), MOST_PROMPTS)
     return tuple(questions[i * len(questions) // count] for i in range(count)) or ("",)
@@ -202,8 +205,8 @@ def _texts(pair: Pair, prompts: tuple[str, ...]) -> Comparison:
     runs, models, num, seed = pair.runs, pair.models, pair.num, pair.seed
     if get_tokenizer(runs[0].codec) != get_tokenizer(runs[1].codec):
         raise UserError(
-            f"{runs[0].run_dir} and {runs[1].run_dir} write in different tokens: their texts do "
-            "not compare"
+            f"{runs[0].run_dir} and {runs[1].run_dir} must have the same tokens to compare their "
+            "texts"
         )
     requests = [
         encode_options(
@@ -253,14 +256,13 @@ def _answers(run: Run, model: Model, request: Request, num: int, seed: int) -> A
 
 
 def split_answers(rows: np.ndarray, request: Request, codec: Component) -> Answers:
-    """Finished samples [N, T] distinguished in prompts and responses."""
+    """Split finished samples [N, T] into prompts and responses."""
     counts = np.zeros(rows.shape, bool)
     texts: list[str] = []
     for number, row in enumerate(rows):
         first = len(request.get_prompt(number))
         response = cut_at_end(row[first:], (*request.ends, NOTHING))
-        # A text that a stop may have cut has drawn no end, nor has one of all the tokens that were
-        # to be drawn.
+        # A text that a stop may have cut has no end, nor has one of maximum length.
         ended = (
             len(response) < request.decoding.steps
             and bool(request.ends)
@@ -272,7 +274,7 @@ def split_answers(rows: np.ndarray, request: Request, codec: Component) -> Answe
 
 
 def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.ndarray:
-    """log p(response | prompt) [N] in nats, of what of both lies in the first ``room`` tokens."""
+    """Return log p(response | prompt) [N] in nats, within the first ``room`` tokens."""
     family = model.family
 
     def judged(params: Any, tokens: jax.Array, counts: jax.Array) -> jax.Array:
@@ -302,7 +304,7 @@ def _log_likelihood(run: Run, model: Model, answers: Answers, room: int) -> np.n
 
 
 def _pages(prompts: Sequence[str], drawn: Sequence[Answers], rewards: Sequence[np.ndarray]) -> str:
-    """Return the first responses of both to one prompt, one after another."""
+    """Format the first responses of both runs, prompt by prompt."""
     pages = []
     for number, prompt in enumerate(prompts[:SHOWN]):
         lines = [f"prompt: {prompt}"] if prompt else []
@@ -316,7 +318,7 @@ def _pages(prompts: Sequence[str], drawn: Sequence[Answers], rewards: Sequence[n
 def _images(pair: Pair) -> Comparison:
     runs, models, num, seed = pair.runs, pair.models, pair.num, pair.seed
     if runs[0].codec != runs[1].codec:
-        raise UserError(f"{runs[0].run_dir} and {runs[1].run_dir} draw images of different sizes")
+        raise UserError(f"{runs[0].run_dir} and {runs[1].run_dir} must draw images of one size")
     samples = [run.sample(num, seed) for run in runs]
     drawn = [run.codec.decode(found) for run, found in zip(runs, samples, strict=True)]
     numbers: dict[str, float] = {}

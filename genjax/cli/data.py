@@ -1,4 +1,4 @@
-"""``genjax data``: from raw files to training sets."""
+"""``genjax data``: turn raw files into training sets."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from genjax import checks
+from genjax.cli.options import parse
 from genjax.config_files import build_config
 from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError, unknown_name
@@ -24,7 +25,7 @@ class PrepareOptions:
 
     Attributes:
       preparation: fields of the config.
-      out: the folder to write to; prepared/NAME by default.
+      out: folder to write to; prepared/NAME by default.
       engine: "native" for this process, "ray" for Ray on this machine, or a cluster's address,
         ray://HOST:10001.
       tiny: the config's small form, for a first look.
@@ -37,20 +38,14 @@ class PrepareOptions:
 
 
 def data_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax data prepare CONFIG``."""
+    """Run ``genjax data prepare CONFIG``."""
     if target != "prepare":
         raise unknown_name("command of data", target, ("prepare",))
     config, *rest = arguments
     found, path = build_config(config, "--tiny" in rest)
     if not isinstance(found, Preparation):
         raise UserError(f"get_config of {path} returned {type(found).__name__}, not a Preparation")
-    options = tyro.cli(
-        PrepareOptions,
-        default=PrepareOptions(found),
-        args=rest,
-        prog=f"genjax data prepare {config}",
-        config=(tyro.conf.AvoidSubcommands,),
-    )
+    options = parse(PrepareOptions(found), f"data prepare {config}", rest)
     name = f"{path.stem}_tiny" if options.tiny else path.stem
     out = Path(options.out or Path(FOLDER) / name)
     manifest = prepare(options.preparation, name, out, options.engine)

@@ -1,6 +1,4 @@
-"""``genjax evaluate``: a table on the screen, and eval.json with every split and set that was
-judged.
-"""
+"""``genjax evaluate``: print a table, and write eval.json with every evaluated split and set."""
 
 from __future__ import annotations
 
@@ -21,11 +19,11 @@ from genjax.runs import directory, writers
 from genjax.runs.run import load
 from genjax.serial import stored as files
 
-JUDGED = "judged"  # in eval.json: all that was judged, the newest last
+JUDGED = "judged"  # in eval.json: all evaluations, the newest last
 
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax evaluate RUN_DIR``."""
+    """Run ``genjax evaluate RUN_DIR``."""
     stored = directory.require_experiment(target)
     options = parse(
         EvaluateOptions(stored.data, stored.evaluators), f"evaluate {target}", arguments
@@ -49,8 +47,7 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
         if not disk.closed(error):
             raise
         print(
-            f"note: {target} cannot be written ({error.strerror}): neither pictures nor eval.json "
-            "are kept"
+            f"note: {target} cannot be written ({error.strerror}): pictures and eval.json are lost"
         )
     for remark in found.remarks:
         print(f"note: {remark}")
@@ -65,8 +62,8 @@ def evaluate_command(target: str, arguments: Sequence[str]) -> None:
 
 
 def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator[str]:
-    """Write the pictures and numbers of an evaluation to the run directory; gives the lines
-    that say where.
+    """Write the pictures and numbers of an evaluation to the run directory; yield lines that say
+    where.
     """
     where = {"step": step, "split": split, "data": found.data, "fingerprint": found.fingerprint}
     result = where | writers.finite(found.numbers)
@@ -87,8 +84,8 @@ def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator
 
 
 def read_judged(path: epath.Path) -> list[dict[str, Any]]:
-    """What an eval.json holds: each split and set that was judged, the newest last; nothing of a
-    file that is missing or damaged, which is written again.
+    """Read the evaluations in an eval.json, the newest last; [] if it is missing or damaged, as it
+    is written again.
     """
     if not path.exists():
         return []
@@ -101,5 +98,5 @@ def read_judged(path: epath.Path) -> list[dict[str, Any]]:
 
 
 def _file_name(title: str) -> str:
-    """Return a part of the name of a file for a set that was judged on."""
+    """Return the part of a file name that stands for an evaluated set."""
     return re.sub(r"\W+", "_", title).strip("_")[:60]

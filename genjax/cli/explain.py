@@ -1,4 +1,4 @@
-"""Say which components could stand where a config has one that does not fit."""
+"""Suggest components for a place where a config has one that does not fit."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import dataclasses
 from genjax import gx
 from genjax.errors import UserError
 
-SHOWN = 8  # components that are listed
+SHOWN = 8  # most components listed
 
 
 def explain_component(error: Exception) -> Exception:
-    """Return the error for a component, or a plain value, without a method that its place needs,
-    with those of ``gx`` that have it; the error itself where it is something else.
+    """If an error says that a component lacks a method, return one that lists those of ``gx`` that
+    have it; otherwise return the error itself.
     """
     missing = error.__cause__ if isinstance(error, UserError) else error
     if not isinstance(missing, AttributeError) or missing.obj is None:
@@ -37,5 +37,5 @@ def explain_component(error: Exception) -> Exception:
         f"{', '.join(fitting[:SHOWN])}{more}",
         "config",
     )
-    explained.__cause__ = error  # which --debug shows
+    explained.__cause__ = error  # shown by --debug
     return explained

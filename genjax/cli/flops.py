@@ -1,5 +1,5 @@
-"""The FLOPs of a function, counted in its jaxpr: matrix products and convolutions, loops as
-often as they run.
+"""Count the FLOPs of a function in its jaxpr: matrix products and convolutions, with all rounds of
+loops.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import jax
 
 
 def count_flops(function: Callable[..., Any], *arguments: Any) -> int:
-    """Multiplications and additions of the matrix products and convolutions, the usual count for
+    """Count multiplications and additions in matrix products and convolutions, as usual for
     utilisation.
 
-    XLA's own estimate counts the body of a loop once. ``arguments`` may be abstract.
+    XLA's own estimate counts the body of a loop only once. ``arguments`` may be abstract.
     """
     return _count(jax.make_jaxpr(function)(*arguments).jaxpr)
 
@@ -38,7 +38,7 @@ def _equation(equation: Any) -> int:
         kernel = equation.invars[1].aval.shape
         outputs = kernel[params["dimension_numbers"].rhs_spec[0]]
         taps = math.prod(kernel) // outputs
-        # Zeros that a transposed convolution puts between its inputs cost nothing.
+        # The zeros between the inputs of a transposed convolution do not count.
         return (
             2
             * math.prod(equation.outvars[0].aval.shape)

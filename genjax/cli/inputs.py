@@ -1,4 +1,4 @@
-"""What samples are drawn for, from the command line or a file, and the answers next to it."""
+"""Read the inputs of samples from the command line or a file, and write them with the answers."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from genjax.runs import lineage
 from genjax.runs.inputs import Kind, Part
 from genjax.runs.run import Run
 
-ROWS = ".jsonl"  # of a file with a record for each sample
-FILES = (".txt", *SUFFIXES)  # of inputs
+ROWS = ".jsonl"  # suffix of a file with a record for each sample
+FILES = (".txt", *SUFFIXES)  # suffixes of files of inputs
 Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What samples are drawn for.
+    """The inputs of samples.
 
     Attributes:
-      kind: what it is to the model.
-      values: one for each sample.
-      rows: the record that each was read from, empty ones where there is none.
-      file: that they were read from.
+      kind: kind of input.
+      values: one input for each sample.
+      rows: record that each input was read from; empty without one.
+      file: file that they were read from.
     """
 
     kind: Kind
@@ -48,25 +48,25 @@ class Inputs:
 
     @classmethod
     def of(cls, kind: Kind, values: Sequence[str]) -> Inputs:
-        """From the command line."""
+        """Return inputs from the command line."""
         return cls(kind, tuple(values), ({},) * len(values))
 
     def take(self, num: int | None) -> Inputs:
-        """``num`` of them, in turn; None for each once."""
+        """Return ``num`` inputs, in turn; None for each once."""
         turn = [i % len(self.values) for i in range(num or len(self.values))]
         values, rows = [self.values[i] for i in turn], [self.rows[i] for i in turn]
         return Inputs(self.kind, tuple(values), tuple(rows), self.file)
 
 
 def read_inputs(kind: Kind, path: Path) -> Inputs:
-    """Return the inputs of a file: its lines, or the field ``kind`` of its JSON records, which may
-    be texts themselves or conversations of one message. Empty lines are left out.
+    """Read the inputs of a file: its lines, or the field ``kind`` of its JSON records, a text or a
+    conversation of one message. Empty lines are skipped.
 
     Raises:
-      UserError: the file is missing or holds something else; the line is named.
+      UserError: the file is missing or has another content; the message names the line.
     """
     if not path.is_file():
-        raise UserError(f"there is no file {path}", str(path))
+        raise UserError(f"{kind}s: there is no file {path}", str(path))
     kinds = [path.suffix, path.with_suffix("").suffix] if path.suffix == ".gz" else [path.suffix]
     if any(suffix.lower() in SUFFIXES for suffix in kinds):
         found = [_read_record(kind, where, one) for where, one in json_records(path)]
@@ -86,7 +86,7 @@ def read_inputs(kind: Kind, path: Path) -> Inputs:
 
 
 def _read_record(kind: Kind, where: str, record: Any) -> tuple[str, Row]:
-    """What a record asks for, and the record."""
+    """Return the input in a record, and the record."""
     if isinstance(record, str | int) and not isinstance(record, bool):
         return str(record), {}
     if not isinstance(record, dict) or kind not in record:
@@ -105,7 +105,7 @@ def _read_record(kind: Kind, where: str, record: Any) -> tuple[str, Row]:
 
 
 def name_reading(run: Run) -> str | None:
-    """What a model of texts answers instead of a prompt; None if it continues one."""
+    """Say what a model of texts reads instead of a prompt; None if it continues a prompt."""
     if run.spec.source_length is not None:
         return "what it translates"
     tokens = run.spec.vocabulary is not None
@@ -119,16 +119,17 @@ def write_rows(
     out: str | None,
     seed: int,
 ) -> Path:
-    """Return a JSON record for each sample: what was read, the input, and the answer; returns the
-    path.
+    """Write a JSON record for each sample, with the record read, the input and the answer; return
+    the path.
 
-    Images lie in a folder next to the file, a PNG each.
+    Images are in a folder beside the file, as PNG.
 
     Args:
-      inputs: that the samples were drawn for; None for nothing.
-      parts: the samples.
-      out: the file; samples/STEP_seed_SEED.jsonl under the run directory by default.
-      seed: of the draws.
+      run: run that drew the samples.
+      inputs: inputs of the samples; None for none.
+      parts: samples.
+      out: file to write; None for samples/STEP_seed_SEED.jsonl in the run directory.
+      seed: seed of the samples.
     """
     default = run.run_dir / "samples" / f"{run.step:08d}_seed_{seed}"
     stem = epath.Path(out).expanduser() if out else default
@@ -155,7 +156,7 @@ def write_rows(
 def _make_answers(
     run: Run, inputs: Inputs | None, part: Part, stem: epath.Path, first: int
 ) -> Iterator[dict[str, Any]]:
-    """What a record says of each sample, ``first`` being the number of the first."""
+    """Yield the answer of each sample for its record; ``first`` is the number of the first."""
     codec: Component = run.codec
     if run.spec.vocabulary is not None:
         texts = [codec.decode(before_end(codec, row)) for row in part.samples]
@@ -181,7 +182,7 @@ def _make_answers(
 
 
 def join_parts(parts: Sequence[Part], fill: int) -> np.ndarray:
-    """Return the samples of all parts; texts of several widths are filled up."""
+    """Join the samples of all parts; texts of different widths are padded."""
     arrays = [part.samples for part in parts]
     if arrays[0].ndim == 2 and arrays[0].dtype == np.int32:
         width = max(array.shape[1] for array in arrays)

@@ -1,4 +1,4 @@
-"""The options of each command: frozen dataclasses, whose docstrings are the texts of ``--help``."""
+"""The options of each command: frozen dataclasses, whose docstrings are shown by ``--help``."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from genjax.runs.tracking import Tracking
 
 
 def parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
-    """Return the options of a command, from ``default`` and what is written.
+    """Return ``default`` with the options of a command line applied.
 
     Options change fields, never the type of a component.
 
     Raises:
-      UserError: an option that does not exist, or a value that it cannot have, in one line.
+      UserError: an option is unknown, or its value is invalid; the message is one line.
     """
     said = io.StringIO()
     try:
@@ -46,10 +46,10 @@ def parse(default: Any, command: str, arguments: Sequence[str]) -> Any:
 
 @contextlib.contextmanager
 def explain_store() -> Iterator[None]:
-    """Say which extra brings a package of the store that is missing.
+    """Say which extra to install if a package of the store is missing.
 
     Raises:
-      UserError: with "store" as its field.
+      UserError: a package is missing; the field is "store".
     """
     try:
         yield
@@ -61,7 +61,7 @@ def explain_store() -> Iterator[None]:
 
 
 def _join_lines(box: str) -> str:
-    """What a box of lines says, in one line: its first part, and the option that was meant."""
+    """Shorten a box of lines to one line: its first part, and the suggested option."""
     rule = re.compile(r"[─━-]{8,}")
     lines = [re.sub(r"^[│┃╭╰\s]+|[│┃╮╯\s]+$", "", line) for line in box.splitlines()]
     parts: list[list[str]] = [[]]
@@ -82,15 +82,15 @@ class TrainOptions:
     """Train a config.
 
     Attributes:
-      experiment: the config's fields.
-      run_dir: the folder that everything is written to; runs/NAME by default.
-      from_: the run to continue from instead of the config's, or a model in Hugging Face's layout:
-        a folder, or a name at the hub.
+      experiment: fields of the config.
+      run_dir: folder that everything is written to; runs/NAME by default.
+      from_: run to continue from instead of the config's, or a Hugging Face model: a folder, or a
+        name at the hub.
       max_minutes: save and stop after this many minutes; the same command resumes.
-      tracking: of the run with MLflow.
-      store: a store of records that the responses which PPO or GRPO draws are written to, with
-        their rewards, see docs/store.md.
-      tiny: the config's small form, for a first look.
+      tracking: tracking of the run with MLflow.
+      store: store that gets the responses drawn by PPO or GRPO with their rewards, see
+        docs/store.md.
+      tiny: use the small form of the config, for a first look.
     """
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
@@ -110,8 +110,8 @@ class ConfigOptions:
     """A config.
 
     Attributes:
-      experiment: the config's fields.
-      tiny: the config's small form, for a first look.
+      experiment: fields of the config.
+      tiny: use the small form of the config, for a first look.
     """
 
     experiment: Annotated[Experiment, tyro.conf.arg(name="")]
@@ -120,14 +120,14 @@ class ConfigOptions:
 
 @checks.frozen
 class ExportOptions:
-    """Write a run as files that others read.
+    """Export a run for other programs.
 
     Attributes:
-      to: "safetensors" and config; "jax", these and the sampling function; "huggingface", what
-        transformers opens.
-      out: the folder to write to; export/TO under the run directory by default.
+      to: "safetensors" with the config; "jax" for these and the sampling function; "huggingface"
+        for transformers.
+      out: folder to write to; export/TO in the run directory by default.
       num: number of samples that the function draws.
-      best: take the best checkpoint instead of the newest.
+      best: use the best checkpoint instead of the newest.
     """
 
     to: exports.Form = "jax"
@@ -141,10 +141,10 @@ class ExportOptions:
 
 @checks.frozen
 class SamplingExportOptions(ExportOptions):
-    """Write a run as files that others read.
+    """Export a run for other programs.
 
     Attributes:
-      sampler: how the function draws.
+      sampler: options of the sampler.
     """
 
     sampler: Component = None
@@ -152,18 +152,17 @@ class SamplingExportOptions(ExportOptions):
 
 @checks.frozen
 class EvaluateOptions:
-    """Judge a run.
+    """Evaluate a run.
 
     Attributes:
-      data: the set to judge on; by default what the run was trained on. Of another file, pattern or
-        root the examples are read in the run's tokens, columns, sizes and classes.
-      evaluators: those of the run, whose settings may be changed; others cannot be named here.
-      devices: the devices to judge on; one by default.
-      split: the part of the data to judge on; "all" for every example of another set than the
-        run's.
-      best: take the best checkpoint instead of the newest.
-      store: a store of records that the numbers are written to as feedback on the checkpoint, with
-        the samples that evaluators looked at, see docs/store.md.
+      data: data set to evaluate on; by default the run's own. Another file, pattern or root is read
+        with the run's tokens, columns, sizes and classes.
+      evaluators: evaluators of the run, whose settings may be changed, but not their kind.
+      devices: devices to use; one by default.
+      split: split to evaluate on; "all" for every example of another set than the run's.
+      best: use the best checkpoint instead of the newest.
+      store: store that gets the numbers as feedback on the checkpoint, with the samples that
+        evaluators used, see docs/store.md.
     """
 
     data: Component
@@ -179,16 +178,16 @@ class CompareOptions:
     """Compare run B with run A.
 
     Attributes:
-      reward: the run of a reward model that judges texts, or a Python function as
-        "module:function"; without one there is no win rate.
-      prompt: what texts answer; given several times, they take the prompts in turn. Without one
-        those of held-out conversations of B's data.
-      num: number of samples of each.
-      seed: random seed of the draws.
-      split: the part of B's data whose prompts are taken.
-      out: the folder to write to; compare/NAME_OF_A under B's run directory by default.
-      store: a store of records that both runs' samples are written to, with their rewards and which
-        of two the reward prefers, see docs/store.md.
+      reward: run of a reward model for texts, or a Python function "module:function"; without one
+        there is no win rate.
+      prompt: prompt for texts; several are used in turn. By default those of held-out conversations
+        of B's data.
+      num: number of samples of each run.
+      seed: random seed of the samples.
+      split: split of B's data whose prompts are used.
+      out: folder to write to; compare/NAME_OF_A in B's run directory by default.
+      store: store that gets both runs' samples with their rewards and preferences, see
+        docs/store.md.
     """
 
     reward: str | None = None
@@ -206,11 +205,11 @@ class CompareOptions:
 
 @checks.frozen
 class ShowRunOptions:
-    """Show a run. What it was trained with cannot be changed here.
+    """Show a run. Its config cannot be changed here.
 
     Attributes:
-      lineage: show where it comes from instead: its data with their raw files, and the runs it
-        depends on with theirs.
+      lineage: show its origin instead: its data with their raw files, and the runs that it depends
+        on with theirs.
     """
 
     lineage: bool = False

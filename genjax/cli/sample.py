@@ -1,4 +1,4 @@
-"""``genjax sample``: samples of a run as a file that a person opens, or as a synthetic data set."""
+"""``genjax sample``: draw samples of a run to a file, a synthetic data set or a store."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from genjax.runs.run import Run, load
 from genjax.runs.setup import load_family
 from genjax.samplers.options import Prompted
 
-Drawn = tuple[int, np.ndarray, np.ndarray | None]  # a seed, its draws, and their scores
-DRAWN = 64  # samples, where nothing says how many
+Drawn = tuple[int, np.ndarray, np.ndarray | None]  # a seed, its samples, and their scores
+DRAWN = 64  # default number of samples
 
 
 @checks.frozen
@@ -46,28 +46,26 @@ class SampleOptions:
     """Draw samples from a run.
 
     Attributes:
-      sampler: how they are drawn.
-      prompt: what texts start with, or what a diffusion of texts shows: short for sampler.prompt.
-        Given several times, texts take the prompts in turn.
-      source: what a translator translates, or the picture that a captioner describes. May be given
-        several times.
-      labels: classes, by name or by number, of which samples are drawn in turn.
-      prompts: a file of prompts, each answered once: a line each, or JSON records with "prompt".
-      sources: a file of sources, or of the paths of pictures: a line each, or JSON records with
+      sampler: options of the sampler.
+      prompt: what texts start with, or the text to show for a diffusion (short for sampler.prompt).
+        Several prompts are used in turn.
+      source: text to translate, or picture to describe. May be given several times.
+      labels: classes, by name or by number, used in turn.
+      prompts: a file of prompts, each answered once: one per line, or JSON records with "prompt".
+      sources: a file of sources, or of the paths of pictures: one per line, or JSON records with
         "source".
-      stream: print text as it is drawn: the first of them a token at a time, the others after it.
-      num: number of samples; 64, or one for each prompt, source or label that is given.
-      seed: random seed of the draws.
-      out: the file to write; samples/STEP_seed_SEED, or ..._best_of_N, under the run directory by
-        default. One that ends in .jsonl has a record for each sample, with its input next to it,
-        and is what files of inputs are answered with.
-      as_dataset: the name of a synthetic data set to write instead, prepared/NAME unless ``out``
-        says another folder.
-      store: a store of records that all that is drawn is written to, with its scores, see
-        docs/store.md.
-      best: take the best checkpoint instead of the newest.
-      best_of: draw this many for each sample and keep that of the highest reward.
-      reward: for best_of, the run of a reward model or a Python function as "module:function".
+      stream: print text while it is generated: the first token by token, the others after it.
+      num: number of samples; 64, or one for each given prompt, source or label.
+      seed: random seed of the samples.
+      out: file to write; samples/STEP_seed_SEED, or ..._best_of_N, in the run directory by default.
+        A file that ends in .jsonl has a record for each sample with its input, which is the default
+        for files of inputs.
+      as_dataset: name of a synthetic data set to write instead, in prepared/NAME or the folder
+        ``out``.
+      store: store that gets all samples with their scores, see docs/store.md.
+      best: use the best checkpoint instead of the newest.
+      best_of: draw this many for each sample and keep the one with the highest reward.
+      reward: for best_of, a run of a reward model or a Python function "module:function".
     """
 
     sampler: Component
@@ -104,13 +102,15 @@ class SampleOptions:
             if given and given[0] != "prompt":
                 raise UserError(f"{given[0]} and {other} do not go together: leave one out", other)
             if other != "as_dataset" and (self.out or "").endswith(ROWS):
-                raise UserError(f"{other} writes no {ROWS}: give another name to out", other)
+                raise UserError(f"{other} cannot write {ROWS}: give another name to out", other)
         if self.best_of != 1 and self.stream:
             raise UserError(
-                "the best of several samples is known when all are drawn: leave stream out"
+                "stream must be left out with best_of, which needs all samples first", "stream"
             )
         if self.as_dataset is not None and self.stream:
-            raise UserError("a data set is written when all is drawn: leave stream out")
+            raise UserError(
+                "stream must be left out with as_dataset, which needs all samples first", "stream"
+            )
         if self.as_dataset is not None and not _is_name(self.as_dataset):
             cure = "letters, digits, _, - and dots within; out says where the data set goes"
             raise UserError(
@@ -119,14 +119,14 @@ class SampleOptions:
 
 
 def _is_name(text: str) -> bool:
-    """Return whether a text names a folder of its own on any operating system: neither "." nor
-    "..", nor a path.
+    """Return whether a text is a valid folder name on any operating system, not a path, "." or
+    "..".
     """
     return re.fullmatch(r"\w[\w.-]{0,99}", text) is not None
 
 
 def sample_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax sample RUN_DIR``."""
+    """Run ``genjax sample RUN_DIR``."""
     family = load_family(target)
     require_samples(family)
     options = parse(SampleOptions(family.sampler), f"sample {target}", arguments)
@@ -169,7 +169,7 @@ def _write_answers(run: Run, inputs: Inputs, options: SampleOptions, rows: bool)
 
 
 def _write_samples(run: Run, sampler: Component, options: SampleOptions, rows: bool) -> Path:
-    """Draw and write samples of the sampler's own accord, or of the prompts that it has."""
+    """Draw and write samples without inputs, or with the sampler's own prompts."""
     num = options.num or DRAWN
     chosen, drawn = None, list[Drawn]()
     if options.reward is not None:
@@ -197,18 +197,18 @@ def _write_samples(run: Run, sampler: Component, options: SampleOptions, rows: b
 
 
 def _inputs(options: SampleOptions, run: Run) -> Inputs | None:
-    """What samples are drawn for; None for nothing of one's own.
+    """Return the inputs of the samples; None without inputs.
 
     Raises:
-      UserError: a prompt for a model that reads something else.
+      UserError: there is a prompt for a model that reads something else.
     """
     reads, sampler = name_reading(run), options.sampler
     if reads is not None and isinstance(sampler, Decoding) and (sampler.prompt or sampler.prompts):
-        note(f"sampler.prompt is what each answer begins with; {run.run_dir} reads {reads}")
+        note(f"each answer begins with sampler.prompt; {run.run_dir} reads {reads}")
     if (options.prompt or options.prompts) and reads is not None:
         raise UserError(
             f"{run.run_dir} reads {reads}: give it with --source, or a file of them with "
-            "--sources; what its answer begins with is sampler.prompt",
+            "--sources; sampler.prompt is what its answer begins with",
             "prompt" if options.prompt else "prompts",
         )
     if options.prompt:
@@ -229,7 +229,7 @@ def _inputs(options: SampleOptions, run: Run) -> Inputs | None:
 def _store(
     place: str, run: Run, sampler: Component, drawn: Sequence[Drawn], reward: str | None
 ) -> None:
-    """Write draws to a store, each of a seed and perhaps with its scores."""
+    """Write samples to a store, by seed, perhaps with scores."""
     with explain_store():
         from genjax.cli.stored import store_draws
 
@@ -238,6 +238,6 @@ def _store(
 
 
 def _show(text: str) -> None:
-    """Print a piece of a text at once; what the terminal has no letters for, as "?"."""
+    """Print a piece of text immediately, with "?" for characters that the terminal cannot show."""
     encoding = sys.stdout.encoding or "utf-8"
     print(text.encode(encoding, "replace").decode(encoding), end="", flush=True)

@@ -1,6 +1,4 @@
-"""What a config or a run is, without training: the resolved fields, the parameter table, the
-FLOPs.
-"""
+"""Describe a config or a run without training: resolved fields, a table of parameters, FLOPs."""
 
 from __future__ import annotations
 
@@ -18,11 +16,11 @@ from genjax.trees import named_leaves
 
 
 def describe(experiment: Experiment, setup: Setup) -> str:
-    """Return the page that ``genjax show`` prints of a config, or of a run.
+    """Return the page that ``genjax show`` prints for a config or a run.
 
     Args:
-      experiment: with the runs that it depends on by name.
-      setup: the same, resolved.
+      experiment: experiment, with other runs by name.
+      setup: setup of the experiment.
     """
     params, spec = setup.target.params, setup.data.spec
     experiment.optimizer.check(params)
@@ -34,7 +32,7 @@ def describe(experiment: Experiment, setup: Setup) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
     if setup.family.collect is not None:
-        cost = "works on what the family collects: `genjax bench` counts its FLOPs"
+        cost = "depends on what the family collects: `genjax bench` counts its FLOPs"
     else:
         flops = step_flops(setup)
         cost = f"{flops:,.0f} FLOPs, {flops / experiment.batch_size:,.0f} an example"
@@ -48,7 +46,7 @@ def describe(experiment: Experiment, setup: Setup) -> str:
 
 
 def _fields(value: Any, indent: int = 0) -> Iterator[str]:
-    """``name: value`` lines, nested dataclasses indented under their class."""
+    """Yield ``name: value`` lines, with nested dataclasses indented under their class."""
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
         items = (

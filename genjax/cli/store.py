@@ -1,4 +1,4 @@
-"""``genjax store``: its actions and their options; what they need is imported when one runs."""
+"""``genjax store``: its actions and their options; packages are imported when an action runs."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from genjax.cli.store_options import (
     CategoriseOptions,
     CheckOptions,
     CopyOptions,
+    DatasetOptions,
     DeleteOptions,
     ExportOptions,
     ImportOptions,
@@ -39,6 +40,7 @@ USAGE = """usage: genjax store ACTION STORE ... [--user NAME]
   show       STORE [ID...]      what there is; records, and conversations of sessions
   lineage    STORE ID           where a record comes from, and what was made from it
   export     STORE OUT          training sets, traces, or records as they are
+  dataset    STORE NAME         drawn texts or pictures as a synthetic data set
   score      STORE              score responses by a reward
   prefer     STORE              prefer responses of high scores to those of low ones
   categorise STORE              label texts or pictures by a classifier's run
@@ -64,6 +66,7 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
     "show": (ShowOptions, "STORE ..."),
     "lineage": (Options, "STORE ID"),
     "export": (ExportOptions, "STORE OUT"),
+    "dataset": (DatasetOptions, "STORE NAME"),
     "score": (ScoreOptions, "STORE"),
     "prefer": (PreferOptions, "STORE"),
     "categorise": (CategoriseOptions, "STORE"),
@@ -81,7 +84,7 @@ ACTIONS: dict[str, tuple[type[Options], str]] = {  # options, and the words that
 
 
 def store_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax store ACTION STORE``."""
+    """Run ``genjax store ACTION STORE``."""
     if target not in ACTIONS:
         raise unknown_name("action of store", target, ACTIONS)
     kind, needed = ACTIONS[target]

@@ -1,4 +1,4 @@
-"""What each action of ``genjax store`` does."""
+"""The actions of ``genjax store``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from genjax.cli.store_options import (
     CategoriseOptions,
     CheckOptions,
     CopyOptions,
+    DatasetOptions,
     DeleteOptions,
     ExportOptions,
     ImportOptions,
@@ -43,6 +44,7 @@ from genjax.store.searching import find_index, follow, open_search, rebuild, sea
 from genjax.store.store import Store
 from genjax.store.training.agreement import describe_store
 from genjax.store.training.classifying import categorise_by_run
+from genjax.store.training.datasets import write_dataset
 
 SHOWN = 100  # characters of a text in a list
 
@@ -79,12 +81,19 @@ def _run(action: str, store: Store, words: Sequence[str], options: Options) -> N
             _show(store, words, options)
         case "lineage", _:
             _show_lineage(store, words[0])
-        case "export", ExportOptions():
-            _export(store, words[0], options)
         case "search", SearchOptions():
             _search(store, words[0], options)
         case "rebuild" | "maintain", IndexOptions():
             _follow(action, store, options)
+
+
+def _write_sets(action: str, store: Store, words: Sequence[str], options: Options) -> None:
+    match action, options:
+        case "export", ExportOptions():
+            _export(store, words[0], options)
+        case "dataset", DatasetOptions():
+            manifest, count = write_dataset(store, words[0], options.filter, options.out)
+            print(f"rows      {count:,}\n{manifest}")
 
 
 def _show_lineage(store: Store, one: str) -> None:
@@ -174,7 +183,7 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
         )
     finally:
         index.close()
-    with store.reading() as connection:  # what was deleted since the index followed is not there
+    with store.reading() as connection:  # skips what was deleted since the index followed
         there = load(connection, find_visible(connection, [hit.id for hit in found.hits]))
     records = {record.id: record for record in there}
     for hit in found.hits:
@@ -244,7 +253,7 @@ def _show(store: Store, words: Sequence[str], options: ShowOptions) -> None:
 
 
 def _draw(turns: Sequence[Turn]) -> list[str]:
-    """Return a conversation, each branch indented below what it follows."""
+    """Format a conversation, with each branch indented below the turn it follows."""
     lines = []
     left = [(turn, 0) for turn in reversed(turns)]
     while left:
@@ -282,6 +291,8 @@ def _check(store: Store, options: CheckOptions) -> None:
 
 
 JUDGING = ("score", "prefer", "categorise", "agreement", "tag", "delete")
-GROUPS = dict.fromkeys(JUDGING, _judge) | dict.fromkeys(
-    ("init", "check", "backup", "restore", "copy"), _maintain
+GROUPS = (
+    dict.fromkeys(JUDGING, _judge)
+    | dict.fromkeys(("export", "dataset"), _write_sets)
+    | dict.fromkeys(("init", "check", "backup", "restore", "copy"), _maintain)
 )

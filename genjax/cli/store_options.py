@@ -17,7 +17,7 @@ class Options:
     """Work on a store.
 
     Attributes:
-      user: who writes, for the history; who is logged in by default.
+      user: the name that the history records; the login name by default.
     """
 
     user: str | None = None
@@ -28,7 +28,7 @@ class InitOptions(Options):
     """Make a store.
 
     Attributes:
-      blobs: the folder or bucket of large payloads; beside a SQLite file by default.
+      blobs: the folder or bucket for large payloads; beside a SQLite file by default.
     """
 
     blobs: str | None = None
@@ -36,13 +36,13 @@ class InitOptions(Options):
 
 @checks.frozen
 class ImportOptions(Options):
-    """Import records; what is there already is left out.
+    """Import records, skipping those that the store already has.
 
     Attributes:
       sql: the URL of a database to query instead of files.
-      query: what it is asked; columns are members of rows.
-      origin: of records that do not say it.
-      generator: of synthetic ones: the id of a run, or "unknown".
+      query: the SQL query; its columns become the fields of each row.
+      origin: the origin of records that do not state one.
+      generator: what made synthetic records: the id of a run, or "unknown".
     """
 
     sql: str | None = None
@@ -60,13 +60,13 @@ class IngestOptions(Options):
     """Cut files of text, Markdown, HTML, PDF or JSON lines into chunks to be searched and cited.
 
     Attributes:
-      chunk_tokens: of a chunk at most.
-      overlap: tokens that a chunk repeats of the one before it, at most.
-      tokenizer: that counts them: "wordllama", or the path of a tokenizer.json.
-      encoding: of the files, where it is neither UTF-8 nor what they say themselves.
-      field: of rows of JSON, that holds their text.
-      origin: of the documents.
-      generator: of synthetic ones: the id of a run, or "unknown".
+      chunk_tokens: the most tokens in a chunk.
+      overlap: the most tokens that a chunk repeats from the one before it.
+      tokenizer: the tokenizer that counts them: "wordllama", or the path of a tokenizer.json.
+      encoding: the files' encoding, if it is neither UTF-8 nor the one they declare.
+      field: the field of a JSON row that holds its text.
+      origin: the origin of the documents.
+      generator: what made synthetic records: the id of a run, or "unknown".
     """
 
     chunk_tokens: int = 200
@@ -84,12 +84,12 @@ class SearchOptions(Options):
 
     Attributes:
       index: the folder or URL of the index; beside a SQLite file by default.
-      encoder: of the index's vectors.
-      mode: by meaning, words or both.
-      filter: of what is found, as "kind=response score>0.5".
-      origin: of what is found.
-      limit: of what is found.
-      offset: how many of the first to pass over.
+      encoder: the encoder that makes the index's vectors.
+      mode: "vector" searches by meaning, "keyword" by words, "hybrid" by both.
+      filter: a filter on the results, such as "kind=response score>0.5".
+      origin: the origin of the results.
+      limit: the most results to show.
+      offset: the number of results to skip.
     """
 
     index: str | None = None
@@ -103,14 +103,14 @@ class SearchOptions(Options):
 
 @checks.frozen
 class IndexOptions(Options):
-    """Let the index follow the store.
+    """Bring the index up to date with the store.
 
     Attributes:
       index: the folder or URL of the index; beside a SQLite file by default.
-      encoder: of the index's vectors.
-      language: whose stems words are compared by, when the index is made.
-      forget: an index that is gone: the outbox keeps no changes for it any more. May be given
-        several times.
+      encoder: the encoder that makes the index's vectors.
+      language: the language whose word stems a new index uses.
+      forget: an index that no longer exists; the outbox stops keeping changes for it. May be
+        given several times.
     """
 
     index: str | None = None
@@ -124,11 +124,11 @@ class ShowOptions(Options):
     """Show records.
 
     Attributes:
-      filter: of what is listed.
-      kind: of what is listed.
-      origin: of what is shown.
-      limit: of what is listed.
-      history: who changed a record, and when.
+      filter: a filter on the records to list.
+      kind: the kind of record to list.
+      origin: the origin of the records to show.
+      limit: the most records to list.
+      history: show who changed a record, and when.
     """
 
     filter: str | None = None
@@ -148,10 +148,11 @@ class ExportOptions(Options):
     Attributes:
       form: "sft" of prompts and completions, "preferences" of pairs, "prompts" alone, "messages"
         of conversations, "texts" of documents, "otlp" of traces, "records" as they are.
-      filter: of responses, feedback, prompts, sessions, documents or any record, as the form is.
-      origin: of every record that a row needs.
-      dedup: leave out rows that are, or nearly are, another.
-      name: note the set in the store by this name.
+      filter: a filter on the responses, feedback, prompts, sessions, documents or records that
+        the form exports.
+      origin: the origin of every record that a row needs.
+      dedup: leave out exact and near duplicates of other rows.
+      name: a name under which the store records the exported set.
     """
 
     form: Annotated[
@@ -165,15 +166,28 @@ class ExportOptions(Options):
 
 
 @checks.frozen
+class DatasetOptions(Options):
+    """Write drawn texts or pictures as a synthetic data set, as ``sample --as-dataset`` does.
+
+    Attributes:
+      filter: a filter on the responses.
+      out: the folder; prepared/NAME by default.
+    """
+
+    filter: str = ""
+    out: str | None = None
+
+
+@checks.frozen
 class ScoreOptions(Options):
     """Score responses.
 
     Attributes:
       reward: the run of a reward model or a Python function as "module:function".
-      name: of the score.
-      filter: of the responses.
-      origin: of the responses.
-      fill: leave out what a person has scored under this name.
+      name: the name of the score.
+      filter: a filter on the responses.
+      origin: the origin of the responses.
+      fill: leave out responses that a person has scored under this name.
     """
 
     reward: str = ""
@@ -188,13 +202,13 @@ class ScoreOptions(Options):
 
 @checks.frozen
 class PreferOptions(Options):
-    """Prefer of the responses to each prompt that of the highest score to that of the lowest.
+    """Prefer the response with the highest score to the one with the lowest, for each prompt.
 
     Attributes:
-      name: of the score.
-      margin: by which the higher score must be above.
-      origin: of the responses.
-      fill: leave out prompts of which a person prefers one response to another.
+      name: the name of the score.
+      margin: the amount by which the higher score must exceed the lower.
+      origin: the origin of the responses.
+      fill: leave out prompts for which a person has preferred one response to another.
     """
 
     name: str = "reward"
@@ -208,14 +222,14 @@ class PreferOptions(Options):
 
 @checks.frozen
 class CategoriseOptions(Options):
-    """Label texts or pictures by the run of a classifier.
+    """Label texts or images with a trained classifier.
 
     Attributes:
       run: the run directory of the classifier.
-      name: of the labels.
-      filter: of the records.
-      kind: of the records; any by default.
-      origin: of the records.
+      name: the name of the labels.
+      filter: a filter on the records.
+      kind: the kind of record; any by default.
+      origin: the origin of the records.
     """
 
     run: str = ""
@@ -230,11 +244,11 @@ class CategoriseOptions(Options):
 
 @checks.frozen
 class AgreementOptions(Options):
-    """Say whether raters agree, and whether preferences follow length or place.
+    """Report whether raters agree, and whether preferences follow length or position.
 
     Attributes:
-      filter: of the feedback.
-      origin: of the responses.
+      filter: a filter on the feedback.
+      origin: the origin of the responses.
     """
 
     filter: str = ""
@@ -246,8 +260,8 @@ class TagOptions(Options):
     """Tag records.
 
     Attributes:
-      add: tags.
-      remove: tags.
+      add: the tags to add.
+      remove: the tags to remove.
     """
 
     add: tuple[str, ...] = ()
@@ -260,7 +274,7 @@ class DeleteOptions(Options):
 
     Attributes:
       undo: show hidden ones again.
-      erase: remove them for good.
+      erase: remove the records permanently.
     """
 
     undo: bool = False
@@ -276,7 +290,7 @@ class CheckOptions(Options):
     """Check a store.
 
     Attributes:
-      repair: remove blobs that no record has.
+      repair: remove blobs that no record refers to.
       fast: compare the sizes of blobs instead of reading them.
     """
 
@@ -286,10 +300,10 @@ class CheckOptions(Options):
 
 @checks.frozen
 class CopyOptions(Options):
-    """Copy a store, or fill one.
+    """Copy a store to a new store or an existing one.
 
     Attributes:
-      blobs: the folder or bucket of the new store's large payloads.
+      blobs: the folder or bucket for the new store's large payloads.
     """
 
     blobs: str | None = None

@@ -1,4 +1,4 @@
-"""Draws of a run as records of a store: prompts, responses, their scores, and the run itself."""
+"""Write samples of a run to a store: prompts, responses, scores, and the run itself."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from genjax.store.rows import make_ids
 from genjax.store.runs import make_checkpoint, mend, name_record, note_run
 from genjax.store.store import Store
 
-Drawn = tuple[int, np.ndarray, np.ndarray | None]  # of a seed, in model space, and scores [N]
+Drawn = tuple[int, np.ndarray, np.ndarray | None]  # seed, samples in model space, scores [N]
 PNG = "image/png"
 TYPES = {".wav": "audio/wav", ".mid": "audio/midi"}
 SOUND = ".wav"  # what a person listens to, where a codec writes scores of music beside it
@@ -39,12 +39,12 @@ SOUND = ".wav"  # what a person listens to, where a codec writes scores of music
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Who gives scores, and what they are called.
+    """The source and the name of scores.
 
     Attributes:
-      source: the name of the function or run.
-      kind: which of the two it is.
-      name: of the score.
+      source: name of the function or run that gives them.
+      kind: kind of the source.
+      name: name of the score.
     """
 
     source: str | None = None
@@ -53,21 +53,21 @@ class Score:
 
 
 def find_kind(reward: str | None) -> SourceKind:
-    """Whether a reward named on the command line is a function or a model."""
+    """Return whether a reward on the command line is a function or a model."""
     return "CODE" if reward is None or ":" in reward else "MODEL"
 
 
 def store_draws(
     place: str, run: Run, sampler: Component, drawn: Iterable[Drawn], reward: str | None = None
 ) -> int:
-    """Write draws to a store, all or none, which is made where it is missing; returns how many.
+    """Write samples to a store, all or none, and create it if it is missing; return their number.
 
     Args:
-      place: the store's path or URL.
-      run: that drew them.
-      sampler: that they were drawn by.
-      drawn: seeds, samples as ``run.sample`` gives them, and scores.
-      reward: that gave the scores.
+      place: path or URL of the store.
+      run: run that drew the samples.
+      sampler: sampler of the samples.
+      drawn: seeds, samples from ``run.sample``, and scores.
+      reward: reward that gave the scores.
 
     Raises:
       UserError: the store cannot be written.
@@ -96,12 +96,16 @@ def store_inputs(
     values: Sequence[str],
     parts: Sequence[Part],
 ) -> int:
-    """Write a sample for each input to a store, all or none; returns how many.
+    """Write a sample for each input to a store, all or none; return their number.
 
     Args:
-      kind: of the inputs: prompts, sources or labels.
-      values: the inputs; of a captioner, the paths of pictures, which are kept, too.
-      parts: the samples, in the order of the inputs.
+      place: path or URL of the store.
+      run: run that drew the samples.
+      sampler: sampler of the samples.
+      seed: seed of the samples.
+      kind: kind of the inputs: prompts, sources or labels.
+      values: inputs; for a captioner, paths of pictures, which are stored, too.
+      parts: samples, in the order of the inputs.
 
     Raises:
       UserError: the store cannot be written.
@@ -123,7 +127,7 @@ def store_inputs(
 
 
 def record_run(store: Store, run: Run) -> RunRecord:
-    """The record of a run, made with those of its checkpoint and data where they are missing."""
+    """Return the record of a run, after adding it, its checkpoint and its data if missing."""
     return note_run(store, run.run_dir, run.step)
 
 
@@ -140,7 +144,7 @@ def make_prompts(values: Sequence[str], kind: Kind = "prompt") -> list[Prompt]:
 
 
 def _make_picture(value: str) -> Prompt:
-    """The prompt of a captioner: a picture."""
+    """Return the prompt of a captioner, a picture."""
     content = Path(value).expanduser().read_bytes()
     payload = Payload(text=mend(value), content=content, media_type=_guess_type(value))
     one = name_record("source", f"{value}\n{content.hex()}")
@@ -155,7 +159,7 @@ def make_responses(
     prompts: Sequence[Prompt],
     payloads: Sequence[Payload],
 ) -> list[Response]:
-    """A response to each prompt, drawn by a run whose record is given."""
+    """Return a response to each prompt, drawn by a run with the given record."""
     options = to_json(sampler)
     said = zip(make_ids(len(payloads)), prompts, payloads, strict=True)
     return [
@@ -179,7 +183,7 @@ def make_responses(
 def make_scores(
     answers: Sequence[Response], scores: np.ndarray | Sequence[float], by: Score
 ) -> list[Feedback]:
-    """Scores [N] of responses as feedback; what is not a number is left out."""
+    """Return scores [N] of responses as feedback, without those that are not finite."""
     return [
         Feedback(
             origin="real",
@@ -195,7 +199,7 @@ def make_scores(
 
 
 def unique(records: Sequence[Record]) -> list[Record]:
-    """Records without those whose id came before."""
+    """Return the records without repeated ids."""
     seen: set[str] = set()
     found = []
     for record in records:
@@ -206,8 +210,8 @@ def unique(records: Sequence[Record]) -> list[Record]:
 
 
 def read_said(run: Run, sampler: Component, count: int) -> list[str]:
-    """What was said to a model for each of ``count`` samples: a prompt, the name of a label, or
-    nothing.
+    """Return the input of a model for each of ``count`` samples: a prompt, the name of a label, or
+    "".
     """
     codec: Component = run.codec
     if isinstance(codec, ImageCodec):
@@ -221,11 +225,13 @@ def read_said(run: Run, sampler: Component, count: int) -> list[str]:
 
 
 def make_payloads(run: Run, samples: np.ndarray, sampler: Component = None) -> list[Payload]:
-    """Samples in model space as payloads: texts, pictures, rows of tables, points, or the file
-    that the codec writes of each, such as a sound.
+    """Return samples in model space as payloads: texts, pictures, rows of tables, points, or the
+    file that the codec writes for each, such as a sound.
 
     Args:
-      sampler: whose prompts texts begin with, which are cut; None leaves whole texts.
+      run: run that drew the samples.
+      samples: samples in model space.
+      sampler: sampler whose prompts are cut from texts; None keeps whole texts.
     """
     codec: Component = run.codec
     if isinstance(codec, ImageCodec):
@@ -252,7 +258,7 @@ def _plain(cell: Json) -> Json:
 
 
 def _write_one(codec: Component, sample: np.ndarray) -> Payload:
-    """The file of a sample [1, ...]."""
+    """Return the file that the codec writes for a sample [1, ...]."""
     with tempfile.TemporaryDirectory(prefix="genjax_store_") as folder:
         path = Path(codec.write(sample, Path(folder) / "sample"))
         path = path.with_suffix(SOUND) if path.with_suffix(SOUND).exists() else path
@@ -260,6 +266,6 @@ def _write_one(codec: Component, sample: np.ndarray) -> Payload:
 
 
 def _guess_type(name: str) -> str:
-    """The media type of a file, the same on every system for what codecs write."""
+    """Return the media type of a file, the same on every system for what codecs write."""
     known = TYPES.get(Path(name).suffix.lower()) or mimetypes.guess_type(name)[0]
     return known or "application/octet-stream"

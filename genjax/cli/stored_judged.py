@@ -1,4 +1,4 @@
-"""Comparisons and evaluations of runs as records of a store."""
+"""Write comparisons and evaluations of runs to a store."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ COMPARED = "was compared with"
 def store_comparison(
     place: str, runs: tuple[Run, Run], sides: Sides, options: CompareOptions
 ) -> int:
-    """Write the samples of a comparison to a store, all or none; returns how many pairs.
+    """Write all samples of a comparison to a store, or none, and return the number of pairs.
 
-    The two samples of a pair answer one prompt and are related. Where a reward decides between
-    them, a preference says so.
+    The two samples of a pair answer the same prompt and are linked by a relation. If a reward
+    tells them apart, a preference records which is better.
 
     Args:
-      place: the store's path or URL, which is made where it is missing.
-      runs: A and B.
-      sides: what they drew.
-      options: of the comparison, with the seed and the reward.
+      place: the store's path or URL; the store is created if it does not exist.
+      runs: the runs A and B.
+      sides: the samples of both runs.
+      options: the options of the comparison, with the seed and the reward.
 
     Raises:
-      UserError: the store cannot be written.
+      UserError: the store cannot be written to.
     """
     by = Score(options.reward, find_kind(options.reward))
     with open_store(place, create=True) as store:
@@ -74,7 +74,7 @@ def store_comparison(
 def _relate(
     drawn: Sequence[Sequence[Response]], rewards: Sequence[np.ndarray], by: Score
 ) -> list[Record]:
-    """A relation of each pair, and which of both is preferred; NaN is below all numbers."""
+    """Return the relation and any preference of each pair; NaN ranks below all numbers."""
     found: list[Record] = []
     for number, (a, b) in enumerate(zip(*drawn, strict=True)):
         found.append(Relation(origin="real", subject=b.id, predicate=COMPARED, object=a.id))
@@ -100,17 +100,19 @@ def _relate(
 
 
 def store_report(place: str, run: Run, split: str, found: Report) -> int:
-    """Write an evaluation to a store, all or none: its numbers as feedback on the checkpoint, and
-    the samples that evaluators looked at with their scores; returns how many samples.
+    """Write an evaluation to a store, all or nothing, and return the number of samples.
+
+    The metrics become feedback on the checkpoint; the samples that evaluators used are stored
+    with their scores.
 
     Args:
-      place: the store's path or URL, which is made where it is missing.
-      run: that was evaluated.
-      split: that it was evaluated on.
-      found: by the evaluators.
+      place: the store's path or URL; the store is created if it does not exist.
+      run: the evaluated run.
+      split: the split it was evaluated on.
+      found: the evaluators' report.
 
     Raises:
-      UserError: the store cannot be written.
+      UserError: the store cannot be written to.
     """
     with open_store(place, create=True) as store:
         record = record_run(store, run)

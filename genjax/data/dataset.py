@@ -95,9 +95,7 @@ class Codec(Protocol):
     def decode(self, samples: np.ndarray) -> np.ndarray: ...
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """Write what a person opens (a PNG grid, a scatter plot) next to ``stem``; returns its
-        path.
-        """
+        """Write a file for people (a PNG grid, a scatter plot) beside ``stem``; return its path."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Sources whose examples may change under a run: it keeps those that it starts with."""
+"""Sources whose examples may change during a run, which keeps those that it started with."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from genjax.data.dataset import Dataset
 
 
 class Frozen(Protocol):
-    """A source whose examples are chosen and change no more."""
+    """A source whose examples are fixed."""
 
     def open(self) -> Dataset:
-        """Batches of the chosen examples."""
+        """Open the fixed examples."""
         ...
 
     def keep(self, run_dir: epath.Path) -> None:
-        """Write them into the directory of a run, where they are not there yet."""
+        """Write the examples into a run directory, unless they are there already."""
         ...
 
     def finish(self, run_dir: epath.Path, step: int) -> None:
-        """Say where the examples come from that a checkpoint was trained on them."""
+        """Record at the origin of the examples that a checkpoint was trained on them."""
         ...
 
 
@@ -32,7 +32,7 @@ class Changing(Protocol):
     """A source whose examples may change."""
 
     def freeze(self, run_dir: epath.Path | None) -> Frozen:
-        """Choose its examples: those that a run has kept in its directory, else those of now."""
+        """Fix the examples: those stored in a run directory, or else the current ones."""
         ...
 
 

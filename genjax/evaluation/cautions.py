@@ -1,18 +1,20 @@
-"""Numbers that say more of the measurement than of the model."""
+"""Warns of numbers that say more about the measurement than about the model."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 
-LEAST_BITS = 0.02  # a byte of text: far less than any model reaches of text that it has not seen
+LEAST_BITS = 0.02  # bits per byte; no model reaches so few on text that it has not seen
 Numbers = Mapping[str, float]
 
 
 def doubt_numbers(
     numbers: Numbers, cautions: Callable[[Numbers], tuple[str, ...]]
 ) -> tuple[str, ...]:
-    """Sentences about numbers that are not finite, and what ``cautions`` says of the others."""
+    """Return a sentence about the numbers that are not finite, and the ``cautions`` about the
+    others.
+    """
     undefined = [name for name, value in numbers.items() if not math.isfinite(value)]
     finite = {name: value for name, value in numbers.items() if name not in undefined}
     if not undefined:
@@ -23,11 +25,11 @@ def doubt_numbers(
 
 
 def doubt_metrics(metrics: Numbers) -> tuple[str, ...]:
-    """What a family's own metrics suggest, whatever the family."""
+    """Return cautions about a family's own metrics that hold for any family."""
     bits = metrics.get("bits_per_byte", 1.0)
     if bits >= LEAST_BITS:
         return ()
     return (
-        f"bits_per_byte {bits:.3g} is less than text has: held-out text may stand in the training "
-        "set, or be of one character, or the model may see what it predicts",
+        f"bits_per_byte {bits:.3g} is less than any text has: held-out text may be in the training "
+        "set, or repeat one character, or the model may see what it predicts",
     )

@@ -1,4 +1,4 @@
-"""Samples that evaluators looked at, as they are kept of an evaluation."""
+"""Holds samples that evaluators looked at, to be kept with an evaluation."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Drawn:
     """Samples that evaluators looked at.
 
     Attributes:
-      samples: in model space, [N, ...]; None of texts that are given as such.
-      prompts: that texts answer, [N].
-      texts: the responses, [N].
-      scores: of the samples one by one, [N], by name.
+      samples: samples in model space, [N, ...]; None for texts.
+      prompts: prompts that the texts answer, [N].
+      texts: responses, [N].
+      scores: scores of each sample, [N], by name.
     """
 
     samples: np.ndarray | None = None

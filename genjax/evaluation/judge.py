@@ -1,6 +1,4 @@
-"""How a trained family is judged: its own metrics on a held-out split, and evaluators listed
-in the config.
-"""
+"""Evaluates a trained family: its own metrics on a held-out split, and the config's evaluators."""
 
 from __future__ import annotations
 
@@ -21,6 +19,7 @@ from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
 from genjax.evaluation.cautions import doubt_metrics, doubt_numbers
+from genjax.evaluation.drawing import draw_samples
 from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
@@ -28,14 +27,11 @@ from genjax.family import Batch, Family, Metrics, State, require_samples
 from genjax.parallel import Layout
 from genjax.samplers.options import decode_samples, encode_options
 
-# Numbers folded into the base key where others fold in a step; no run comes that far.
+# Folded into the base key in place of a step number; no run has that many steps.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 T = TypeVar("T")
 SHARED = "samples"  # what is shared under this name and a count, see ``Subject.draw_samples``
-CHUNK = (
-    256  # samples that are drawn at once; a conditional sampler starts over with label 0 in each
-)
 
 
 @dataclass(frozen=True)
@@ -43,11 +39,11 @@ class Model:
     """A trained family.
 
     Attributes:
-      family: with its hyper-parameters.
-      state: for evaluation, the averaged parameters swapped in.
-      spec: of the data that it learned.
-      codec: from model space to what a person opens.
-      origin: in words: run, step, averaged or not, seed.
+      family: family with its hyper-parameters.
+      state: state for evaluation, with the averaged parameters if there are any.
+      spec: spec of its training data.
+      codec: codec from model space to pictures, texts, ...
+      origin: description: run, step, averaged or not, seed.
     """
 
     family: Component
@@ -59,11 +55,11 @@ class Model:
 
 @dataclass(frozen=True)
 class Part:
-    """Some examples of a split, as a split of its own.
+    """Some examples of a split, as a split.
 
     Attributes:
       whole: the split.
-      rows: of it, [N].
+      rows: row numbers in it, [N].
     """
 
     whole: Split
@@ -82,17 +78,17 @@ class Part:
 
 @dataclass(frozen=True)
 class Subject:
-    """What an evaluator looks at.
+    """What an evaluator gets: a model, its data, and caches.
 
     Attributes:
-      model: the one that is judged.
-      splits: of the data, by name.
-      split: the one that the model is judged on, mostly a held-out one.
-      key: for what is drawn.
-      layout: the devices; results are on every process.
-      batch_size: examples at once.
-      others: the runs that evaluators requested, by run directory.
-      made: what evaluators share, see ``compute_once``.
+      model: model to evaluate.
+      splits: splits of the data, by name.
+      split: name of the split to evaluate on, usually a held-out one.
+      key: random key.
+      layout: devices; results are on every process.
+      batch_size: examples per batch.
+      others: other runs that evaluators need, by run directory.
+      made: results that evaluators share, see ``compute_once``.
     """
 
     model: Model
@@ -105,8 +101,8 @@ class Subject:
     made: dict[Any, Any] = field(default_factory=dict)
 
     def compute_once(self, name: Any, make: Callable[[], T]) -> T:
-        """What ``make`` gives, made for the first evaluator that asks and kept for the others,
-        such as features.
+        """Return the result of ``make``, computed once and shared by all evaluators, such as
+        features.
         """
         if name not in self.made:
             self.made[name] = make()
@@ -119,8 +115,8 @@ class Subject:
         split: str | None = None,
         limit: int | None = None,
     ) -> dict[str, float]:
-        """``function(family, state, batch, key, *static)`` over a split, or ``limit`` examples
-        evenly spaced over it; by default the judged one. Every example counts once.
+        """Compute ``function(family, state, batch, key, *static)`` over a split, by default the
+        evaluated one, or ``limit`` evenly spaced examples of it. Every example counts once.
         """
         numbers = (0, *range(4, 4 + len(static)))
         compiled = self.layout.compile_evaluation(function, static_argnums=numbers)
@@ -140,11 +136,11 @@ class Subject:
         split: str | None = None,
         limit: int | None = None,
     ) -> Any:
-        """What ``function(family, state, batch, key, *static)`` gives for each example, arrays [N,
-        ...].
+        """Collect the results of ``function(family, state, batch, key, *static)`` for each example,
+        arrays [N, ...].
 
-        Of the judged split and all examples by default, else of ``limit`` evenly spaced; all of
-        them are kept on the host.
+        By default over the whole evaluated split, else over ``limit`` evenly spaced examples; all
+        are kept on the host.
         """
         compiled = self.layout.compile_evaluation(
             function, static_argnums=(0, *range(4, 4 + len(static)))
@@ -166,7 +162,7 @@ class Subject:
         return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(chosen)], *parts)
 
     def select_part(self, limit: int | None = None, split: str | None = None) -> Part:
-        """Return a split, or ``limit`` examples evenly spaced over it, as it may be sorted by
+        """Return a split, or ``limit`` examples evenly spaced over it, in case it is sorted by
         class.
         """
         chosen = self.splits[split or self.split]
@@ -175,12 +171,12 @@ class Subject:
         return Part(chosen, np.arange(count) * size // count)
 
     def take_examples(self, num: int, split: str | None = None) -> dict[str, np.ndarray]:
-        """``num`` examples evenly spaced over a split, fewer where there are fewer."""
+        """Return ``num`` examples evenly spaced over a split, or all if there are fewer."""
         part = self.select_part(num, split)
         return part.batch(np.arange(len(part)))
 
     def draw_samples(self, n: int) -> np.ndarray:
-        """``n`` samples in model space, drawn as the family's sampler says; the same for every
+        """Draw ``n`` samples in model space with the family's sampling options; the same for every
         evaluator.
         """
         family = self.model.family
@@ -188,13 +184,13 @@ class Subject:
         return self.compute_once((SHARED, n), lambda: self.draw_samples_with(family.sampler, n))
 
     def list_draws(self) -> list[np.ndarray]:
-        """What ``draw_samples`` has drawn so far."""
+        """Return the samples that ``draw_samples`` has drawn so far, [N, ...] for each N."""
         names = [name for name in self.made if isinstance(name, tuple) and name[0] == SHARED]
         return [self.made[name] for name in names]
 
     def draw_samples_with(self, options: Component, n: int) -> np.ndarray:
-        """``n`` samples in model space by another sampler of the family's, from the same
-        noise; they are not kept.
+        """Draw ``n`` samples in model space with other sampling options, from the same noise; they
+        are not cached.
         """
         family, codec = self.model.family, self.model.codec
         checks.check_size(4.0 * n * math.prod(self.model.spec.shape), f"{n:,} samples", "samples")
@@ -208,14 +204,14 @@ class Subject:
 
 @dataclass(frozen=True)
 class Findings:
-    """What an evaluator found.
+    """The results of an evaluator.
 
     Attributes:
-      numbers: by name.
-      pictures: uint8 [H, W, C], by name.
-      protocol: of the numbers: features, resizing, how many samples, which split. Step, averaging
-        and seed are added.
-      remarks: sentences for the reader, such as advice where a number is bad.
+      numbers: results by name.
+      pictures: uint8 [H, W, C] by name.
+      protocol: how the numbers were computed: features, resizing, number of samples, split; step,
+          averaging and seed are added.
+      remarks: sentences for the reader, such as advice if a number is bad.
       drawn: samples that were scored one by one.
     """
 
@@ -228,17 +224,17 @@ class Findings:
 
 @dataclass(frozen=True)
 class Report:
-    """The findings of all evaluators together.
+    """The combined results of all evaluators.
 
     Attributes:
-      numbers: by name.
-      pictures: uint8 [H, W, C], by name.
-      protocols: one for each number.
+      numbers: results by name.
+      pictures: uint8 [H, W, C] by name.
+      protocols: protocol of each number.
       remarks: sentences for the reader.
-      cautions: numbers that say more of the measurement than of the model.
-      data: the set that was judged on, in words; "" for the one that the run was trained on.
-      fingerprint: of that set.
-      drawn: the samples that evaluators looked at.
+      cautions: warnings about numbers that say more about the measurement than about the model.
+      data: name of the evaluated data set; "" for the one that the run was trained on.
+      fingerprint: fingerprint of that set.
+      drawn: samples that evaluators looked at.
     """
 
     numbers: Mapping[str, float]
@@ -253,12 +249,13 @@ class Report:
 
 @checks.frozen
 class Evaluator:
-    """Judges a model. Evaluators are in ``Experiment.evaluators``.
+    """The base class of evaluators, which are listed in ``Experiment.evaluators``.
 
     Attributes:
-      while_training: judge at ``every.evaluate``, too; otherwise ``genjax evaluate`` alone does.
+      while_training: whether it runs at ``every.evaluate``; if not, only ``genjax evaluate`` runs
+          it.
 
-    ``judges`` names the families that it can look at, ``images_only`` whether the data must be
+    ``judges`` lists the families it can evaluate; ``images_only`` says whether the data must be
     images.
     """
 
@@ -269,24 +266,21 @@ class Evaluator:
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """Directories of the runs it needs besides the judged one."""
+        """Directories of the other runs it needs."""
         return ()
 
     def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
-        """Refuse what it cannot judge, before the first step.
+        """Refuse a family or data that it cannot evaluate, before the first step.
 
         Args:
-          others: the runs that are loaded, by run directory; those that no evaluator needs while
-            training are not.
+          others: loaded runs, by run directory; while training, only those needed then.
 
         Raises:
-          UserError: another family, other data or another run than it is made for.
+          UserError: the family, the data or another run does not fit.
         """
         if not isinstance(family, self.judges):
             known = " or ".join(kind.__name__ for kind in self.judges)
-            raise UserError(
-                f"{type(self).__name__} judges a {known}, not a {type(family).__name__}"
-            )
+            raise UserError(f"{type(self).__name__} needs a {known}, got a {type(family).__name__}")
         if self.images_only and spec.entry != "image":
             raise UserError(f"{type(self).__name__} needs images, but the data are {spec.entry}")
 
@@ -294,11 +288,11 @@ class Evaluator:
         raise NotImplementedError
 
     def cautions(self, numbers: Mapping[str, float]) -> tuple[str, ...]:
-        """Sentences about numbers that suggest that something is wrong with the measurement, such
-        as a score that no model reaches.
+        """Return warnings about numbers that suggest a faulty measurement, such as a score that no
+        model reaches.
 
         Args:
-          numbers: those that it has found, all of them finite.
+          numbers: the evaluator's finite numbers, by name.
         """
         return ()
 
@@ -306,7 +300,7 @@ class Evaluator:
 def make_model(
     experiment: Experiment, state: State, spec: Spec, codec: Codec, prefix: str = ""
 ) -> Model:
-    """Return a state as evaluators see it."""
+    """Build the model that evaluators see from a state."""
     averaged = "averaged (EMA) parameters" if state.ema is not None else "parameters"
     origin = f"{prefix}step {int(state.step)}, {averaged}, seed {experiment.seed}"
     family = wrap_family(experiment.family)
@@ -315,17 +309,18 @@ def make_model(
 
 @dataclass(frozen=True)
 class Judge:
-    """Judges states of one experiment on a split, with the same draws at every step and in every
+    """Evaluates states of one experiment, with the same random draws at every step and in every
     process.
 
     Attributes:
-      experiment: whose states.
-      layout: the devices.
-      data: opened.
-      evaluators: those of the experiment's that are asked.
-      others: the runs that these need.
-      compiled: the family's own ``evaluate``, and what each example adds to its loss.
-      title: of data that are not the experiment's, for protocols.
+      experiment: experiment of the states.
+      layout: devices.
+      data: opened data.
+      evaluators: evaluators to run, of the experiment's.
+      others: other runs that these need.
+      compiled: compiled ``evaluate`` of the family, with the contribution of each example to the
+          loss.
+      title: title of the data, for protocols, if they are not the experiment's.
     """
 
     experiment: Experiment
@@ -348,7 +343,7 @@ class Judge:
         """Check the evaluators and compile the family's own metrics.
 
         Raises:
-          UserError: one of the experiment's evaluators cannot look at this family or these data.
+          UserError: one of the experiment's evaluators does not fit the family or the data.
         """
         family = wrap_family(experiment.family).evaluated_as
         for evaluator in experiment.evaluators:
@@ -386,8 +381,8 @@ def evaluate_split(
     batch_size: int,
     key: jax.Array,
 ) -> dict[str, float]:
-    """Return the family's metrics over one whole split, every example once; padded rows weigh
-    nothing.
+    """Compute the family's metrics over a whole split, every example once; padding rows do not
+    count.
 
     ``evaluate`` is ``layout.compile_evaluation(family.evaluate)``.
     """
@@ -405,17 +400,16 @@ def judge(
     metrics: Mapping[str, float],
     remarks: tuple[str, ...] = (),
 ) -> Report:
-    """Return the family's own metrics over a split with remarks on them, and the findings of all
-    evaluators.
+    """Run the evaluators, and combine their results with the family's own metrics and remarks.
 
-    Where two evaluators give one name, as two of a class do, the later one's is numbered.
+    If two evaluators use the same name, as two of one class do, the later one's is numbered.
     """
     whole = f"whole {subject.split} split, {len(subject.splits[subject.split]):,} examples"
     own = "; ".join(part for part in (subject.model.family.protocol, whole) if part)
     numbers: dict[str, float] = {}
     pictures: dict[str, np.ndarray] = {}
     protocols: dict[str, str] = {}
-    said: list[str] = []
+    notes: list[str] = []
     doubts: list[str] = []
     drawn: list[Drawn] = []
     for cautions, found in (
@@ -428,22 +422,22 @@ def judge(
             numbers[free], protocols[free] = value, protocol
         for name, picture in found.pictures.items():
             pictures[_free(name, pictures)] = picture
-        said.extend(found.remarks)
+        notes.extend(found.remarks)
         doubts.extend(doubt_numbers(found.numbers, cautions))
         drawn += [] if found.drawn is None else [found.drawn]
     scored = {len(one.samples) for one in drawn if one.samples is not None}
     drawn += [Drawn(draws) for draws in subject.list_draws() if len(draws) not in scored]
-    return Report(numbers, pictures, protocols, tuple(said), tuple(doubts), drawn=tuple(drawn))
+    return Report(numbers, pictures, protocols, tuple(notes), tuple(doubts), drawn=tuple(drawn))
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
-    """``name``, or ``name_2`` and so on where it is taken."""
+    """Return ``name``, or ``name_2`` and so on if it is taken."""
     names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
     return next(candidate for candidate in names if candidate not in taken)
 
 
 def default_split(splits: Mapping[str, Split]) -> str:
-    """Return the split that a run is watched on: "validation" where one is held out, else "test".
+    """Return the split that training evaluates on: "validation" if there is one, else "test".
 
     Raises:
       UserError: there is neither.
@@ -452,43 +446,7 @@ def default_split(splits: Mapping[str, Split]) -> str:
         if name in splits:
             return name
     raise UserError(
-        f"the data have nothing held out to evaluate on, only {', '.join(splits)}; see "
-        "every.evaluate"
+        f"every.evaluate needs a validation or test split, but the data have only "
+        f"{', '.join(splits)}",
+        "every.evaluate",
     )
-
-
-def draw_samples(
-    layout: Layout,
-    family: Family,
-    state: State,
-    key: jax.Array,
-    n: int,
-    options: Component,
-    chunk: int = CHUNK,
-) -> np.ndarray:
-    """``n`` samples in model space, in chunks of one compiled size, so that any number fits in
-    memory.
-    """
-    draw = layout.compile_evaluation(type(family).sample, static_argnums=(0, 3, 4))
-    return map_chunks(lambda key, size: draw(family, state, key, size, options), key, n, chunk)
-
-
-def map_chunks(
-    draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, chunk: int = CHUNK
-) -> np.ndarray:
-    """``n`` samples by ``draw(key, size)``, of one size always, so that any number fits in
-    memory.
-    """
-    size = min(n, chunk)
-    # Each chunk leaves the device before the next is drawn.
-    chunks = [np.asarray(draw(jax.random.fold_in(key, i), size)) for i in range(-(-n // size))]
-    return np.concatenate(chunks)[:n]
-
-
-def cycle_labels(count: int, classes: int) -> np.ndarray:
-    """Return the label [N] that each of ``draw_samples``'s first ``count`` was requested by a
-    conditional sampler of all in turn.
-
-    Of more than ``CHUNK`` classes the last are never requested.
-    """
-    return np.arange(count) % CHUNK % classes

@@ -1,4 +1,4 @@
-"""Whether a few examples make most of a held-out loss."""
+"""Finds whether a few examples dominate a held-out loss."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from genjax.family import Batch, Metrics, State
 
-FEWEST = 10  # examples of a split that is looked at
-FEW = 0.005  # share of the examples that are few, and at least ``PAIR``
+FEWEST = 10  # fewer examples are not analysed
+FEW = 0.005  # the share of examples that counts as few, but at least ``PAIR``
 PAIR = 2
-NAMED = 5  # rows that are named
-# Of median absolute deviations, which make the standard deviation of a normal distribution.
+NAMED = 5  # rows named in a message
+# The standard deviation of a normal distribution over its median absolute deviation.
 DEVIATION = 1.4826
 
 Each = tuple[jax.Array, jax.Array]  # sums and weights of the examples of a batch, [B] both
@@ -24,11 +24,11 @@ Each = tuple[jax.Array, jax.Array]  # sums and weights of the examples of a batc
 def evaluate_each(
     evaluate: Callable[[State, Batch, jax.Array], Metrics],
 ) -> Callable[[State, Batch, jax.Array], tuple[Metrics, Each]]:
-    """Return the evaluation that gives the share of each example in the loss, too.
+    """Return an evaluation that also gives the contribution of each example to the loss.
 
-    A loss is a sum over the rows that ``mask`` weighs, so its slope in the mask is what each of
-    them adds. That costs no second pass: nothing but the last product depends on the mask. Where a
-    loss has no such slope, as a family of one's own may not, the weights are 0.
+    A loss is a sum over rows weighted by ``mask``, so its gradient by the mask is each row's
+    contribution. This needs no second pass, as only the last product depends on the mask. If a loss
+    has no such gradient, as in a user's own family, the weights are 0.
     """
 
     def both(state: State, batch: Batch, key: jax.Array) -> tuple[Metrics, Each]:
@@ -40,7 +40,7 @@ def evaluate_each(
             (total, weight), slopes, metrics = jax.vjp(parts, batch["mask"], has_aux=True)
             (sums,) = slopes((jnp.ones_like(total), jnp.zeros_like(weight)))
             (weights,) = slopes((jnp.zeros_like(total), jnp.ones_like(weight)))
-        except Exception:  # a fault of the evaluation itself shows here
+        except Exception:  # an error of the evaluation itself is raised again below
             nothing = jnp.zeros_like(batch["mask"])
             return evaluate(state, batch, key), (nothing, nothing)
         return metrics, (sums, weights)
@@ -49,19 +49,22 @@ def evaluate_each(
 
 
 def gather_each(found: list[Each], count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sums and weights [N] of a split of ``count`` examples, of its batches in order."""
+    """Join the sums and weights of batches, in order, to those [N] of a split of ``count``
+    examples.
+    """
     parts: Any = jax.device_get(found)
     sums, weights = (np.concatenate([np.ravel(part[i]) for part in parts]) for i in (0, 1))
     return sums[:count].astype(np.float64), weights[:count].astype(np.float64)
 
 
 def describe_outliers(sums: np.ndarray, weights: np.ndarray, split: str) -> tuple[str, ...]:
-    """What to say where at most two examples, or one in 200, make more than half of a loss.
+    """Return a remark if at most two examples, or one in 200, make up more than half of a loss.
 
     Args:
-      sums: what each example adds to the loss, [N].
-      weights: what it adds to the weight that the sum is divided by, such as its tokens, [N].
-      split: its name.
+      sums: contribution of each example to the sum of the loss, [N].
+      weights: contribution of each example to the weight that the sum is divided by, such as its
+          tokens, [N].
+      split: name of the split.
     """
     rows = np.flatnonzero(weights > 0)
     if len(rows) < FEWEST:
@@ -85,7 +88,7 @@ def describe_outliers(sums: np.ndarray, weights: np.ndarray, split: str) -> tupl
         few = order[:count]
         rest = (sums.sum() - sums[few].sum()) / (weights.sum() - weights[few].sum())
         if whole - rest > max(abs(rest), spread):
-            # All that stand out so far, so that the number without them is a sound one.
+            # Include all that stand out as much, so that the loss without them is meaningful.
             far = order[excess[order] > 0.1 * excess[order[0]]]
             rest = (sums.sum() - sums[far].sum()) / (weights.sum() - weights[far].sum())
             examples = "1 example" if len(far) == 1 else f"{len(far):,} examples"
@@ -97,7 +100,7 @@ def describe_outliers(sums: np.ndarray, weights: np.ndarray, split: str) -> tupl
 
 
 def _name(rows: np.ndarray) -> str:
-    """Return the rows, counted from 0."""
+    """Name the rows, counted from 0."""
     shown = ", ".join(map(str, np.sort(rows)[:NAMED]))
     more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
     return f"row{'s' if len(rows) > 1 else ''} {shown}{more}, counted from 0"

@@ -24,12 +24,14 @@ from genjax.families.masking import Kinds, Masking
 from genjax.family import (
     Batch,
     Family,
+    Inputs,
     Mean,
     Metrics,
     Params,
     State,
     Trained,
     Variables,
+    find_input,
     gradient_step,
 )
 from genjax.losses import chunked_cross_entropy
@@ -175,12 +177,20 @@ class MaskedLM(Family):
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         return self._compute_metrics(state.params, state.variables, batch, key)
 
+    def describe_inputs(self, state: State, options: Filling) -> Inputs:
+        """Describe the input: tokens of texts with gaps."""
+        return {"prompt": ((self.net.context,), np.int32)}
+
     def sample(self, state: State, key: jax.Array, n: int, options: Filling) -> jax.Array:
-        """Fill the gaps of ``n`` copies of the text: int32 [n, T].
+        """Fill the gaps of ``n`` copies of the text, or of the texts given with the state: int32
+        [n, T].
 
         Raises:
           UserError: the text is longer than the context, or has tokens outside the vocabulary.
         """
+        given = find_input(state, "prompt")
+        if given is not None:
+            return fill_in(self, state, key, given, options.temperature)
         known = len(state.params["embedding"])
         tokens = jnp.asarray(options.tokens, jnp.int32)
         if not options.tokens:
@@ -261,19 +271,19 @@ def fill_in(
     family: MaskedLM, state: State, key: jax.Array, tokens: jax.Array, temperature: float = 0.0
 ) -> jax.Array:
     """Fill every gap of tokens int32 [B, T]: one per step and row, the most confident first, given
-    those filled before.
+    those filled before. Rows may end in padding of -1.
 
     ``temperature`` divides the logits; 0 takes the most likely token. Gaps never get special
     tokens.
     """
     kinds = Kinds(**state.variables)
     places = jnp.arange(tokens.shape[1])[None]
-    batch = {"loss_mask": jnp.ones(tokens.shape)}
+    batch = {"loss_mask": (tokens >= 0).astype(jnp.float32)}
 
     def one(carry: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         step, tokens = carry
-        gaps = tokens == kinds.mask
-        logits = family.logits(state.params, family.features(state.params, batch, tokens))
+        gaps, read = tokens == kinds.mask, jnp.maximum(tokens, 0)
+        logits = family.logits(state.params, family.features(state.params, batch, read))
         logits = jax.nn.log_softmax(jnp.where(kinds.special[None, None], -jnp.inf, logits))
         surest = jnp.where(gaps, logits.max(-1), -jnp.inf).argmax(-1)  # [B]
         row = jnp.take_along_axis(logits, surest[:, None, None], 1)[:, 0]

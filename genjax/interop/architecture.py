@@ -1,6 +1,4 @@
-"""What is known of an architecture of Hugging Face's: its options and its tensors, and the
-same here.
-"""
+"""Architectures of Hugging Face: how their options and tensors map to a ``Transformer``."""
 
 from __future__ import annotations
 
@@ -33,19 +31,19 @@ GATES: Mapping[str, Activation] = {
     "gelu_fast": "geglu",
 }
 COMMON = {"quantization_config": None, "is_encoder_decoder": False}
-# What changes no logit: how it is trained and how it is computed.
-LARGEST = 2**31 - 1  # of any number in a config; sizes above it overflow where arrays are indexed
+LARGEST = 2**31 - 1  # largest number in a config; larger sizes overflow array indices
+# Fields that do not change logits, only training and how they are computed.
 FREE = ("dropout", "attention_dropout", "attention", "scan_layers", "remat", "init_std")
 
 
 class Tensor(NamedTuple):
-    """A tensor of a checkpoint and what it is here.
+    """A tensor of a checkpoint and the parameters that it maps to.
 
     Attributes:
-      theirs: its name.
-      ours: paths of parameters; several lie side by side along its last axis.
-      transposed: whether it is kept as [out, in], PyTorch's way.
-      before: rows of it before the first that is used.
+      theirs: name in the checkpoint.
+      ours: paths of parameters; several are concatenated along its last axis.
+      transposed: whether it is stored as [out, in], as in PyTorch.
+      before: number of unused rows at its start.
     """
 
     theirs: str
@@ -59,71 +57,69 @@ class Options:
     """The fields of a ``config.json``.
 
     Attributes:
-      values: of the fields.
-      where: the file, for messages.
+      values: values of the fields.
+      where: path of the file, for messages.
     """
 
     values: Mapping[str, Json]
     where: str
 
     def read_int(self, name: str, default: int | None = None, least: int = 1) -> int:
-        """Return a whole number, unless there is a default for a field that is not there or
-        null.
-        """
+        """Read a whole number; the default replaces a missing or null field."""
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self.refused(name, f"a whole number >= {least}", value)
+            raise self.make_refusal(name, f"a whole number >= {least}", value)
         if value > LARGEST:
-            raise self.refused(name, f"<= {LARGEST:,}", value)
+            raise self.make_refusal(name, f"<= {LARGEST:,}", value)
         return value
 
-    def divisor(self, name: str, of: str, default: int | None = None) -> int:
-        """Return a whole number that divides that of the field ``of``."""
+    def read_divisor(self, name: str, of: str, default: int | None = None) -> int:
+        """Read a whole number that divides that of the field ``of``."""
         value, whole = self.read_int(name, default), self.read_int(of)
         if whole % value:
-            raise self.refused(name, f"a divisor of {of} = {whole}", value)
+            raise self.make_refusal(name, f"a read_divisor of {of} = {whole}", value)
         return value
 
     def read_number(self, name: str, default: float) -> float:
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self.refused(name, "a number", value)
+            raise self.make_refusal(name, "a number", value)
         if not abs(value) <= LARGEST:
-            raise self.refused(name, f"at most {LARGEST:,} in size", value)
+            raise self.make_refusal(name, f"at most {LARGEST:,} in size", value)
         return float(value)
 
-    def above(self, bound: float, name: str, default: float) -> float:
-        """Return a number that is larger than a bound."""
+    def read_above(self, bound: float, name: str, default: float) -> float:
+        """Read a number above a bound."""
         value = self.read_number(name, default)
         if not value > bound:
-            raise self.refused(name, f"> {bound:g}", value)
+            raise self.make_refusal(name, f"> {bound:g}", value)
         return value
 
-    def at_least(self, bound: float, name: str, default: float) -> float:
-        """Return a number that is not smaller than a bound."""
+    def read_at_least(self, bound: float, name: str, default: float) -> float:
+        """Read a number that is at least a bound."""
         value = self.read_number(name, default)
         if not value >= bound:
-            raise self.refused(name, f">= {bound:g}", value)
+            raise self.make_refusal(name, f">= {bound:g}", value)
         return value
 
-    def share(self, name: str, default: float) -> float:
-        """Return a number of at least 0 and below 1."""
+    def read_share(self, name: str, default: float) -> float:
+        """Read a number of at least 0 and below 1."""
         value = self.read_number(name, default)
         if not 0 <= value < 1:
-            raise self.refused(name, ">= 0 and < 1", value)
+            raise self.make_refusal(name, ">= 0 and < 1", value)
         return value
 
     def read_flag(self, name: str, default: bool) -> bool:
         value = self.values.get(name)
         value = default if value is None else value
         if not isinstance(value, bool):
-            raise self.refused(name, "true or false", value)
+            raise self.make_refusal(name, "true or false", value)
         return value
 
-    def refused(self, name: str, rule: str, value: Any) -> UserError:
-        """Return the error for a field that does not keep a rule."""
+    def make_refusal(self, name: str, rule: str, value: Any) -> UserError:
+        """Return the error for a field that violates a rule."""
         return UserError(f"{name} in {self.where} must be {rule}, got {_format_value(value)}", name)
 
     def read_activation(
@@ -135,7 +131,7 @@ class Options:
         return known[value]
 
     def make_error(self, name: str, remedy: str) -> UserError:
-        """Return the error for a field whose value there is no form of here."""
+        """Return the error for a field with an unsupported value."""
         return UserError(
             f"{name} {_format_value(self.values.get(name))} in {self.where} is not supported, "
             f"{remedy}",
@@ -148,18 +144,18 @@ class Architecture:
     """A ``model_type`` of transformers.
 
     Attributes:
-      kind: its name.
-      models: classes whose weights are read; the first is the one that is written.
-      prefix: what all names but those of the head start with; checkpoints of the bare model lack
-        it.
-      fixed: options that change the numbers, each with the one value that is supported.
-      ignored: a regular expression of names that tell nothing: buffers, other heads.
-      read: the hyper-parameters that options describe.
-      write: the options that describe hyper-parameters and the number of the padding token, as far
-        as they can: ``read`` of them tells what is lost.
-      tensors: the table of a net; the options are those of the checkpoint.
-      copies: names that may be next to the tensor of which they are a copy.
-      causal: whether it predicts the next token.
+      kind: value of ``model_type``.
+      models: classes whose weights can be read; the first is the one written.
+      prefix: prefix of all tensor names but those of the head; missing in checkpoints of the bare
+        model.
+      fixed: options that change the results, with their only supported value.
+      ignored: regular expression of tensor names to ignore: buffers, other heads.
+      read: function from options to hyper-parameters.
+      write: function from hyper-parameters and the padding token to options; reading them back
+        shows what is lost.
+      tensors: function from hyper-parameters and options to the tensors of a checkpoint.
+      copies: names of tensors that may be stored as copies, with the name of the original.
+      causal: whether the model predicts the next token.
     """
 
     kind: str
@@ -174,10 +170,10 @@ class Architecture:
     causal: bool
 
     def net(self, options: Options) -> Transformer:
-        """Return the hyper-parameters that options describe.
+        """Convert options to hyper-parameters.
 
         Raises:
-          UserError: an option has no form here; it is named.
+          UserError: an option is not supported; the message names it.
         """
         wrong = [
             f"{name} {options.values[name]!r} (only {value!r})"
@@ -185,21 +181,21 @@ class Architecture:
             if options.values.get(name, value) != value and options.values[name] is not None
         ]
         if wrong:
-            raise UserError(f"{options.where} needs what is not supported: {'; '.join(wrong)}")
+            raise UserError(f"{options.where} has unsupported options: {'; '.join(wrong)}")
         return self.read(options)
 
     def list_obstacles(self, net: Transformer) -> list[str]:
-        """What of a net this architecture cannot say; empty where it fits."""
+        """List what this architecture cannot express of a net; empty if it fits."""
         try:
             mine, theirs = (
                 _essence(net),
                 _essence(self.net(Options(self.write(net, None), self.kind))),
             )
-        except UserError as error:  # what it does say makes no whole
+        except UserError as error:  # the options are inconsistent
             return [str(error)]
         if (mine["positions"], theirs["positions"]) != ("rotary", "rotary"):
             del mine["rotary"], theirs["rotary"]
-        lost = set(net.biases) - set(theirs.pop("biases"))  # where it has more, zeros do
+        lost = set(net.biases) - set(theirs.pop("biases"))  # additional ones become zeros
         lines = [
             f"{name} is {mine[name]!r} ({self.kind}: {other!r})"
             for name, other in theirs.items()
@@ -209,7 +205,7 @@ class Architecture:
         return lines + [f"{bias} has biases" for bias in sorted(lost - without_bias)]
 
     def map_name(self, name: str, bare: bool) -> str:
-        """Return the name of a tensor as the table has it, of one in a checkpoint."""
+        """Convert the name of a tensor in a checkpoint to that in the table."""
         name = re.sub(
             r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)
         )  # BERT's first checkpoints
@@ -217,13 +213,13 @@ class Architecture:
 
 
 def _format_value(value: Any) -> str:
-    """Return a value for a message, cut where it is long."""
+    """Format a value for a message, cut if it is long."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _essence(net: Transformer) -> dict[str, Json]:
-    """What of a net the logits depend on, defaults written out."""
+    """Return the fields of a net that determine its logits, with explicit defaults."""
     found = {
         field.name: getattr(net, field.name)
         for field in dataclasses.fields(net)
@@ -237,19 +233,19 @@ def _essence(net: Transformer) -> dict[str, Json]:
 
 
 def biases(chosen: Mapping[Bias, bool]) -> tuple[Bias, ...]:
-    """Return the names of those that are there."""
+    """Return the names of the biases that are present."""
     return tuple(name for name, there in chosen.items() if there)
 
 
 def spelling(known: Mapping[str, Activation], activation: Activation) -> str:
-    """Return the first name that transformers has for an activation; the first of all where there
-    is none.
+    """Return the first name of an activation in transformers, or the first of all names if there is
+    none.
     """
     return next((name for name, ours in known.items() if ours == activation), next(iter(known)))
 
 
 def linear(theirs: str, ours: str, bias: bool) -> Iterator[Tensor]:
-    """Yield a matrix that is kept as [out, in], and its bias if there is any."""
+    """Yield the kernel of a dense layer, stored as [out, in], and its bias if it has one."""
     yield Tensor(f"{theirs}.weight", (f"{ours}/kernel",), True)
     if bias:
         yield Tensor(f"{theirs}.bias", (f"{ours}/bias",))

@@ -1,5 +1,5 @@
-"""BERT (arXiv 1810.04805) and RoBERTa (arXiv 1907.11692) with their head, as Hugging Face
-keeps them.
+"""BERT (arXiv 1810.04805) and RoBERTa (arXiv 1907.11692) with their head, in Hugging Face's
+format.
 """
 
 from __future__ import annotations
@@ -11,28 +11,28 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.serial.json_text import Json
 
 FIXED = {"is_decoder": False, "add_cross_attention": False, "position_embedding_type": "absolute"}
-PAD = 1  # RoBERTa counts positions from the one after its padding token's number
+PAD = 1  # RoBERTa's positions start after the number of its padding token
 
 
 def _common(options: Options, context: int) -> Transformer:
     return Transformer(
         layers=options.read_int("num_hidden_layers"),
-        heads=options.divisor("num_attention_heads", "hidden_size"),
+        heads=options.read_divisor("num_attention_heads", "hidden_size"),
         width=options.read_int("hidden_size"),
         context=context,
         hidden=options.read_int("intermediate_size"),
         norm_first=False,
         norm_embeddings=True,
-        norm_epsilon=options.above(0, "layer_norm_eps", 1e-12),
+        norm_epsilon=options.read_above(0, "layer_norm_eps", 1e-12),
         activation=options.read_activation("hidden_act", PLAIN, "gelu"),
         biases=("attention", "mix", "feed_forward", "norm", "head"),
         causal=False,
         tied=options.read_flag("tie_word_embeddings", True),
         head_transform=True,
         token_types=options.read_int("type_vocab_size", 2),
-        dropout=options.share("hidden_dropout_prob", 0.1),
-        attention_dropout=options.share("attention_probs_dropout_prob", 0.1),
-        init_std=options.above(0, "initializer_range", 0.02),
+        dropout=options.read_share("hidden_dropout_prob", 0.1),
+        attention_dropout=options.read_share("attention_probs_dropout_prob", 0.1),
+        init_std=options.read_above(0, "initializer_range", 0.02),
     )
 
 
@@ -48,16 +48,14 @@ def _without_head(net: Transformer) -> Transformer:
 def _roberta(options: Options) -> Transformer:
     if options.read_activation("hidden_act", PLAIN, "gelu") != "gelu":
         raise options.make_error(
-            "hidden_act", "as the head of RoBERTa has an exact GELU always: only 'gelu'"
+            "hidden_act", "as the head of RoBERTa always has an exact GELU: only 'gelu'"
         )
     unused = _count_unused(options)
     return _common(options, options.read_int("max_position_embeddings", 512, unused + 1) - unused)
 
 
 def _count_unused(options: Options) -> int:
-    """Return rows of RoBERTa's table of positions that no real token uses: they come before the
-    first.
-    """
+    """Return the number of unused rows at the start of RoBERTa's position table."""
     return options.read_int("pad_token_id", PAD, 0) + 1
 
 
@@ -110,7 +108,7 @@ def _encoder(net: Transformer, prefix: str, before: int) -> list[Tensor]:
 
 
 def _head(net: Transformer, transform: str, transform_norm: str, head: str) -> list[Tensor]:
-    # An untied decoder has a bias of its own; the one next to it is then not read by transformers.
+    # An untied decoder has its own bias; transformers then ignores the other one.
     own = [
         Tensor(f"{head}.decoder.weight", ("head_kernel",)),
         Tensor(f"{head}.decoder.bias", ("head_bias",)),
@@ -150,7 +148,7 @@ BERT = Architecture(
     },
     causal=False,
 )
-# Without its head, as encoders of sentences are kept; heads that a file has are left out.
+# Without its head, as sentence encoders are stored; heads in a file are ignored.
 ENCODER = dataclasses.replace(
     BERT,
     models=("BertModel", *BERT.models),

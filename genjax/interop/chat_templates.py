@@ -1,4 +1,4 @@
-"""Chat templates as they lie in folders of Hugging Face's layout, and back."""
+"""Reads and writes chat templates in folders of Hugging Face's layout."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from genjax.serial.json_text import Json
 
 FILE = "chat_template.jinja"
 MAP, GENERATION = "special_tokens_map.json", "generation_config.json"
-LONGEST = 2**20  # characters of a template; the longest that are in use have a twentieth of that
+LONGEST = 2**20  # characters of a template; the longest in use have a twentieth of that
 ROLES = ("bos", "eos", "unk", "sep", "pad", "cls", "mask")
 
 
 def read(folder: Path, config: Mapping[str, Json], codec: Subwords) -> JinjaTemplate | None:
-    """Return the chat template of a folder; None if it has none.
+    """Read the chat template of a folder; None if it has none.
 
     It is ``chat_template.jinja`` or, without that file, ``chat_template`` of tokenizer_config.json:
-    a text, or a list of which the one named "default" is taken. Answers end with the tokens that
-    generation_config.json names, or else config.json.
+    a text, or a list with one named "default". Answers end with the tokens named in
+    generation_config.json, or else in config.json.
 
     Args:
-      config: the fields of config.json.
-      codec: the folder's tokenizer.
+      config: fields of config.json.
+      codec: tokenizer of the folder.
 
     Raises:
       UserError: a file is damaged, or the template fails on a question and its answer; the field
@@ -79,13 +79,12 @@ def special_names(folder: Path) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def written(codec: ChatCodec) -> JinjaTemplate:
-    """Return the template of a codec in Jinja, with which other programs make the tokens that it
-    makes.
+def to_jinja(codec: ChatCodec) -> JinjaTemplate:
+    """Convert the template of a codec to Jinja, with which other programs produce the same tokens.
 
-    A ``ChatTemplate`` encodes its pieces one by one, a template in Jinja the text as a whole. Its
-    tokens are the same unless some reach from a header into an answer: an answer that starts with
-    a blank can have such, and with a tokenizer that puts a space before every text any answer.
+    A ``ChatTemplate`` encodes its pieces separately, a Jinja template the text as a whole. Tokens
+    are the same unless one spans a header and an answer. This can happen if the answer starts with
+    a blank, or, with a tokenizer that puts a space before every text, for any answer.
     """
     template = codec.template
     if isinstance(template, JinjaTemplate):
@@ -111,7 +110,7 @@ def written(codec: ChatCodec) -> JinjaTemplate:
 
 
 def _literal(text: str) -> str:
-    """Return a text as Jinja writes it in an expression."""
+    """Format a text as a literal in a Jinja expression."""
     plain = (c if c.isalnum() and c.isascii() else f"\\U{ord(c):08x}" for c in text)
     return f"'{''.join(plain)}'"
 
@@ -129,7 +128,7 @@ def _default(found: Any, path: Path) -> str | None:
 
 
 def _fields(path: Path) -> dict[str, Json]:
-    """Return the fields of a file of JSON, none where there is no file."""
+    """Read the fields of a JSON file; none if there is no file."""
     if not path.exists():
         return {}
     try:

@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al., 2019) as Hugging Face keeps it."""
+"""GPT-2 (Radford et al., 2019) in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ def _read(options: Options) -> Transformer:
     width = options.read_int("n_embd")
     return Transformer(
         layers=options.read_int("n_layer"),
-        heads=options.divisor("n_head", "n_embd"),
+        heads=options.read_divisor("n_head", "n_embd"),
         width=width,
         context=options.read_int("n_positions"),
         hidden=options.read_int("n_inner", 4 * width),
-        norm_epsilon=options.above(0, "layer_norm_epsilon", 1e-5),
+        norm_epsilon=options.read_above(0, "layer_norm_epsilon", 1e-5),
         activation=options.read_activation("activation_function", PLAIN, "gelu_new"),
         tied=options.read_flag("tie_word_embeddings", True),
-        dropout=options.share("resid_pdrop", 0.1),
-        attention_dropout=options.share("attn_pdrop", 0.1),
-        init_std=options.above(0, "initializer_range", 0.02),
+        dropout=options.read_share("resid_pdrop", 0.1),
+        attention_dropout=options.read_share("attn_pdrop", 0.1),
+        init_std=options.read_above(0, "initializer_range", 0.02),
     )
 
 
@@ -45,7 +45,9 @@ def _write(net: Transformer, pad: int | None) -> dict[str, Json]:
 
 
 def _conv(theirs: str, *ours: str) -> Iterator[Tensor]:
-    """Its matrices are kept as [in, out], those of queries, keys and values side by side."""
+    """Yield the kernel of a Conv1D, stored as [in, out] with several parts concatenated, and its
+    bias.
+    """
     yield Tensor(f"{theirs}.weight", tuple(f"{name}/kernel" for name in ours))
     yield Tensor(f"{theirs}.bias", tuple(f"{name}/bias" for name in ours))
 

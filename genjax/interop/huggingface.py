@@ -1,8 +1,8 @@
-"""Models in Hugging Face's layout, both ways: a folder with config, safetensors and tokenizer, or a
-name at the hub.
+"""Loads and saves models in Hugging Face's layout: a folder with config, safetensors and tokenizer,
+or a name on the hub.
 
-GPT-2, Llama and its kin (Mistral, Qwen2, Qwen3), BERT and RoBERTa. What there is no form of on the
-other side is refused by name; logits are those of transformers.
+GPT-2, Llama and relatives (Mistral, Qwen2, Qwen3), BERT and RoBERTa. Unsupported options are
+refused by name; logits equal those of transformers.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ from genjax.serial.json_text import Json
 
 ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA)
 CONFIG = "config.json"
-NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model at the hub
-# Nothing that could be a pickle or a program is ever fetched, nor what lies in folders: copies in
-# other forms.
+NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model on the hub
+# Nothing that could be a pickle or a program is ever fetched, nor subfolders, which hold copies in
+# other formats.
 WANTED = (
     "*.safetensors",
     weights.INDEX,
@@ -56,14 +56,15 @@ WANTED = (
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A model of tokens with its weights.
+    """A language model with its weights.
 
     Attributes:
-      net: its hyper-parameters.
-      params: of ``TokenNet(net, vocabulary)``, float32, a row of ``embedding`` for each token.
-      codec: its tokenizer.
-      kind: the ``model_type`` that transformers knows it as; None for the first that fits.
-      template: its chat template; None if it has none.
+      net: hyper-parameters.
+      params: parameters of ``TokenNet(net, vocabulary)``, float32, with a row of ``embedding`` per
+          token.
+      codec: tokenizer.
+      kind: ``model_type`` in transformers; None for the first that fits.
+      template: chat template; None if there is none.
     """
 
     net: Transformer
@@ -74,12 +75,12 @@ class Pretrained:
 
     @property
     def vocabulary(self) -> int:
-        """Tokens that there is a row for; they may be more than the codec's."""
+        """The number of rows of the embedding, which may exceed the codec's tokens."""
         return len(self.params["embedding"])
 
     def logits(self, tokens: jax.Array, **inputs: Any) -> jax.Array:
-        """Return [B, T, V] float32 of tokens int32 [B, T]; ``inputs`` go to ``TokenNet``:
-        segment_ids, types.
+        """Compute logits, float32 [B, T, V], of tokens int32 [B, T]; ``inputs`` of ``TokenNet`` are
+        segment_ids and types.
         """
         module: Any = TokenNet(self.net, self.vocabulary)
         variables = {"params": self.params}
@@ -88,26 +89,26 @@ class Pretrained:
 
 
 def load(source: str | Path) -> Pretrained:
-    """Return the model of a folder, or of a name at the hub such as "openai-community/gpt2"
-    (``fetch`` gives its revision).
+    """Load the model in a folder, or of a name on the hub such as "openai-community/gpt2" (see
+    ``fetch`` for its revision).
 
-    Dropout is what it was trained with, that of the branches. Layers stand side by side:
-    ``token_net.stack_layers`` with ``scan_layers`` stacks them.
+    Dropout is that of the branches in training. Layers are separate: ``token_net.stack_layers``
+    stacks them for ``scan_layers``.
 
     Raises:
-      UserError: config, tokenizer or weights are missing, cut off or pickles; the architecture or
-        an option is not supported; tensors are missing, too many or of another shape, all of which
-        are named.
+      UserError: config, tokenizer or weights are missing, truncated or pickles; the architecture or
+          an option is not supported; tensors are missing, unknown or have another shape, and the
+          message names them.
     """
     return _load(source, ARCHITECTURES)
 
 
 def load_encoder(source: str | Path) -> Pretrained:
-    """Return the BERT of a folder, or of a name at the hub, without its head: its features are what
-    an encoder of sentences takes the mean of, its logits mean nothing.
+    """Load the BERT in a folder, or of a name on the hub, without its head, as a sentence encoder;
+    its logits mean nothing.
 
     Raises:
-      UserError: see ``load``; it is not a BERT.
+      UserError: as ``load``, or the model is not a BERT.
     """
     return _load(source, (ENCODER,))
 
@@ -119,11 +120,11 @@ def _load(source: str | Path, known: Sequence[Architecture]) -> Pretrained:
     architecture, options = _read_config(folder, known)
     name = "n_layer" if architecture.kind == "gpt2" else "num_hidden_layers"
     if (layers := options.read_int(name)) > checks.DEEPEST:
-        raise options.refused(name, f"<= {checks.DEEPEST}", layers)
+        raise options.make_refusal(name, f"<= {checks.DEEPEST}", layers)
     net, rows = architecture.net(options), options.read_int("vocab_size")
     codec = tokenizers.read_codec(folder, options.values, rows)
     found = weights.weights(folder)
-    if net.layers > len(found.shapes):  # before a table is made of them
+    if net.layers > len(found.shapes):  # checked before the table is built
         raise UserError(
             f"{name} in {options.where} must be <= {len(found.shapes)}, the tensors of its "
             f"weights, got {net.layers}",
@@ -136,19 +137,19 @@ def _load(source: str | Path, known: Sequence[Architecture]) -> Pretrained:
 
 
 def save(model: Pretrained, folder: str | Path) -> None:
-    """Write a folder that ``transformers`` opens, with the same logits; biases that are not there
-    are zeros in it.
+    """Write a folder that ``transformers`` opens, with the same logits; missing biases become
+    zeros.
 
     Raises:
-      UserError: no architecture fits the model, with what is in the way; its codec has no such
-        form.
+      UserError: no architecture fits the model, and the message says why; the codec cannot be
+          converted.
     """
     folder = Path(folder).expanduser()
-    architecture = _fitting(model.net, model.kind)
-    texts = tokenizers.files(
+    architecture = _choose_architecture(model.net, model.kind)
+    texts = tokenizers.dump_files(
         model.codec, model.net.context, bool(model.net.token_types), model.template
     )
-    ends = tokenizers.ends(model.codec, model.template)
+    ends = tokenizers.find_ends(model.codec, model.template)
     options = Options(
         architecture.write(model.net, model.codec.pad)
         | ends
@@ -166,7 +167,7 @@ def save(model: Pretrained, folder: str | Path) -> None:
     tensors = _tensors(architecture, model, options)
     folder.mkdir(parents=True, exist_ok=True)
     weights.write(folder / weights.WHOLE, tensors)
-    (folder / weights.INDEX).unlink(missing_ok=True)  # of shards that lay here before
+    (folder / weights.INDEX).unlink(missing_ok=True)  # of earlier shards
     (folder / chat_templates.FILE).unlink(missing_ok=True)
     if model.template is not None:
         texts[chat_templates.FILE] = model.template.source
@@ -175,11 +176,12 @@ def save(model: Pretrained, folder: str | Path) -> None:
 
 
 def fetch(name: str, revision: str | None = None) -> Path:
-    """Return the folder of a model from Hugging Face's hub, downloaded once: config, tokenizer and
-    safetensors alone.
+    """Return the folder of a model from Hugging Face's hub, downloaded once: only config, tokenizer
+    and safetensors.
 
     Raises:
-      UserError: the extra ``hub`` is not installed, there is no network, or no such model.
+      UserError: the extra ``hub`` is not installed, there is no network, or the model does not
+          exist.
     """
     if not NAME.fullmatch(name):
         raise UserError(f"there is no folder {name}")
@@ -187,7 +189,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
         from huggingface_hub import snapshot_download
     except ModuleNotFoundError:
         raise UserError(
-            f"there is no folder {name}; a name at the hub needs pip install 'genjax-train[hub]'"
+            f"there is no folder {name}; a name on the hub needs pip install 'genjax-train[hub]'"
         ) from None
     try:
         return Path(
@@ -195,7 +197,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
                 name, revision=revision, allow_patterns=list(WANTED), ignore_patterns=["*/*"]
             )
         )
-    except Exception as error:  # its own, and those of the HTTP library below it
+    except Exception as error:  # also those of the HTTP library below
         reason = str(error).strip().partition("\n")[0]
         raise UserError(
             f"there is no folder {name}, and the hub does not give one: {reason}"
@@ -203,7 +205,7 @@ def fetch(name: str, revision: str | None = None) -> Path:
 
 
 def _read_config(folder: Path, supported: Sequence[Architecture]) -> tuple[Architecture, Options]:
-    """Return the architecture that a config.json names, and its options."""
+    """Read the architecture that a config.json names, and its options."""
     path = folder / CONFIG
     if not path.is_file():
         raise UserError(f"{folder} has no {CONFIG}: it is not a model in Hugging Face's layout")
@@ -244,7 +246,7 @@ def _params(
     options: Options,
     found: weights.Weights,
 ) -> dict[str, Json]:
-    """Return the parameters of a net by the table of its architecture."""
+    """Load the parameters of a net by the table of its architecture."""
     table = architecture.tensors(net, options)
     wanted = {tensor.theirs: tensor for tensor in table}
     there = _names(architecture, found, wanted)
@@ -265,9 +267,12 @@ def _params(
     ]
     problems = (("missing", missing), ("not known", extra), ("of another shape", misshapen))
     if missing or extra or misshapen:
-        said = "; ".join(f"{kind}: {weights.listed(names)}" for kind, names in problems if names)
+        found_problems = "; ".join(
+            f"{kind}: {weights.list_names(names)}" for kind, names in problems if names
+        )
         raise UserError(
-            f"the weights in {found.folder} do not fit its {CONFIG}: {said}", str(found.folder)
+            f"the weights in {found.folder} do not fit its {CONFIG}: {found_problems}",
+            str(found.folder),
         )
     size = 4.0 * sum(math.prod(shape) for shape in expected.values())
     checks.check_size(size, "its weights in float32", str(found.folder))
@@ -286,13 +291,12 @@ def _params(
 def _names(
     architecture: Architecture, found: weights.Weights, wanted: Mapping[str, Tensor]
 ) -> dict[str, str]:
-    """Return the names of the file's tensors by those that the table has for them."""
+    """Map the names of the table to those in the file."""
     bare = not any(name.startswith(architecture.prefix) for name in found.shapes)
     there = {architecture.map_name(name, bare): name for name in found.shapes}
     for copy, original in architecture.copies.items():
-        if (
-            original in wanted and original not in there and copy in there
-        ):  # of two that are one either may be kept
+        # Either of two tied tensors may be stored.
+        if original in wanted and original not in there and copy in there:
             there[original] = there.pop(copy)
     return there
 
@@ -303,20 +307,19 @@ def _check_copies(
     there: Mapping[str, str],
     wanted: Mapping[str, Tensor],
 ) -> None:
-    """Refuse a head of its own in a checkpoint whose config says that there is none."""
+    """Refuse a separate head in a checkpoint whose config says that it is tied."""
     for copy, original in architecture.copies.items():
         if copy in there and original in wanted:
             one, two = found.read([there[copy], there[original]])
             if not np.array_equal(one, two):
                 raise UserError(
                     f"{copy} in {found.folder} differs from {original}, although "
-                    "tie_word_embeddings says that "
-                    "they are one: set it to false"
+                    "tie_word_embeddings says that they are one: set it to false"
                 )
 
 
 def _shapes(net: Transformer, rows: int) -> dict[str, tuple[int, ...]]:
-    """Of the parameters of a net whose layers stand side by side, by path."""
+    """Return the shapes of the parameters of a net with separate layers, by path."""
     module = TokenNet(dataclasses.replace(net, scan_layers=False), rows)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))[
         "params"
@@ -331,8 +334,8 @@ def _their_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     return shape[::-1] if tensor.transposed else shape
 
 
-def _fitting(net: Transformer, kind: str | None) -> Architecture:
-    """Return the architecture of that kind, or the first that can say all of a net."""
+def _choose_architecture(net: Transformer, kind: str | None) -> Architecture:
+    """Choose the architecture of that kind, or the first that can express the net."""
     known = {architecture.kind: architecture for architecture in ARCHITECTURES}
     if kind is not None and kind not in known:
         raise unknown_name("architecture", kind, known)
@@ -350,8 +353,8 @@ def _fitting(net: Transformer, kind: str | None) -> Architecture:
 def _tensors(
     architecture: Architecture, model: Pretrained, options: Options
 ) -> dict[str, np.ndarray]:
-    """What the file of a model holds, by name."""
-    net = architecture.net(options)  # which may have biases that the model has not
+    """Return the tensors of a model file, by name."""
+    net = architecture.net(options)  # which may have more biases than the model
     params = unstack_layers(model.params) if model.net.scan_layers else model.params
     flat, shapes = flatten_dict(dict(params), sep="/"), _shapes(net, model.vocabulary)
     made = {}
@@ -363,7 +366,7 @@ def _tensors(
         whole = np.concatenate(parts, -1)
         whole = np.concatenate([np.zeros((tensor.before, *whole.shape[1:]), np.float32), whole])
         made[tensor.theirs] = whole.T if tensor.transposed else whole
-    if not net.tied:  # transformers looks for all of them, also for one that it does not use
+    if not net.tied:  # transformers requires all of them, even unused ones
         made |= {
             copy: made[original]
             for copy, original in architecture.copies.items()

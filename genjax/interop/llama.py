@@ -1,4 +1,4 @@
-"""Llama (arXiv 2302.13971) and its kin as Hugging Face keeps them: Mistral, Qwen2 and Qwen3."""
+"""Llama (arXiv 2302.13971) and relatives, Mistral, Qwen2 and Qwen3, in Hugging Face's format."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ BUFFERS = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\..*"
 
 
 def _rotary(options: Options) -> Rotary:
-    """Of ``rope_parameters``, or of ``rope_theta`` and ``rope_scaling`` as they stood apart before.
+    """Read ``rope_parameters``, or the older ``rope_theta`` and ``rope_scaling``.
 
     Raises:
-      UserError: the scaling is none of "default", "linear" and "llama3".
+      UserError: the scaling is not "default", "linear" or "llama3".
     """
     given = options.values.get("rope_parameters") or options.values.get("rope_scaling") or {}
     if not isinstance(given, Mapping):
         raise options.make_error("rope_parameters", "only a table of numbers")
     scaling = Options(given, options.where)
-    base = scaling.above(1, "rope_theta", options.above(1, "rope_theta", 10_000.0))
+    base = scaling.read_above(1, "rope_theta", options.read_above(1, "rope_theta", 10_000.0))
     if (
         scaling.read_number(
             "partial_rotary_factor", options.read_number("partial_rotary_factor", 1.0)
@@ -44,14 +44,14 @@ def _rotary(options: Options) -> Rotary:
     if kind == "default":
         return Rotary(base)
     if kind == "linear":
-        return Rotary(base, scaling.at_least(1, "factor", 1.0))
+        return Rotary(base, scaling.read_at_least(1, "factor", 1.0))
     if kind == "llama3":
         return Rotary(
             base,
-            scaling.at_least(1, "factor", 1.0),
+            scaling.read_at_least(1, "factor", 1.0),
             scaling.read_int("original_max_position_embeddings"),
-            low := scaling.above(0, "low_freq_factor", 1.0),
-            scaling.above(low, "high_freq_factor", 4.0),
+            low := scaling.read_above(0, "low_freq_factor", 1.0),
+            scaling.read_above(low, "high_freq_factor", 4.0),
         )
     shown = Options({"rope_type": kind}, options.where)
     raise shown.make_error("rope_type", "only 'default', 'linear' and 'llama3'")
@@ -74,11 +74,11 @@ def _scaling(rotary: Rotary) -> dict[str, Json]:
 
 
 def _window(options: Options, default: bool) -> int | None:
-    """Return the sliding window of all layers; ``default`` says whether they slide where the option
-    is not there.
+    """Read the sliding window of all layers; ``default`` says whether there is one if the option is
+    missing.
 
     Raises:
-      UserError: some layers have one and others not.
+      UserError: only some layers have one.
     """
     layers, window = (
         options.read_int("num_hidden_layers"),
@@ -102,18 +102,18 @@ def _window(options: Options, default: bool) -> int | None:
 
 
 def _head_width(options: Options, default: int | None) -> int:
-    """Return entries of a head; without a default a head's share of the whole width.
+    """Read the width of a head; without a default it is the width over the number of heads.
 
     Raises:
-      UserError: it is odd, but rotary positions come in pairs.
+      UserError: the width is odd, which rotary positions do not allow.
     """
     if default is None and options.values.get("head_dim") is None:
-        default = options.read_int("hidden_size") // options.divisor(
+        default = options.read_int("hidden_size") // options.read_divisor(
             "num_attention_heads", "hidden_size"
         )
     width = options.read_int("head_dim", default)
     if width % 2:
-        raise options.refused("head_dim", "even", width)
+        raise options.make_refusal("head_dim", "even", width)
     return width
 
 
@@ -124,17 +124,17 @@ def _common(options: Options, head_width: int | None = None, **fields: Any) -> T
         "heads": heads,
         "width": width,
         "context": options.read_int("max_position_embeddings", 2048),
-        "kv_heads": options.divisor("num_key_value_heads", "num_attention_heads", heads),
+        "kv_heads": options.read_divisor("num_key_value_heads", "num_attention_heads", heads),
         "head_width": _head_width(options, head_width),
         "hidden": options.read_int("intermediate_size"),
         "positions": "rotary",
         "rotary": _rotary(options),
         "norm": "rms",
-        "norm_epsilon": options.above(0, "rms_norm_eps", 1e-6),
+        "norm_epsilon": options.read_above(0, "rms_norm_eps", 1e-6),
         "activation": options.read_activation("hidden_act", GATES, "silu"),
         "tied": options.read_flag("tie_word_embeddings", False),
-        "attention_dropout": options.share("attention_dropout", 0.0),
-        "init_std": options.above(0, "initializer_range", 0.02),
+        "attention_dropout": options.read_share("attention_dropout", 0.0),
+        "init_std": options.read_above(0, "initializer_range", 0.02),
     }
     return Transformer(**values | fields)
 
@@ -182,9 +182,8 @@ def _write(net: Transformer, pad: int | None) -> dict[str, Json]:
         "hidden_act": spelling(GATES, net.activation),
         "rms_norm_eps": net.norm_epsilon,
         "rope_theta": net.rotary.base,
-        "rope_scaling": None
-        if scaling["rope_type"] == "default"
-        else scaling,  # transformers 4 reads these two
+        # transformers 4 reads rope_theta and rope_scaling.
+        "rope_scaling": None if scaling["rope_type"] == "default" else scaling,
         "rope_parameters": {"rope_theta": net.rotary.base} | scaling,
         "tie_word_embeddings": net.tied,
         "attention_dropout": net.attention_dropout,

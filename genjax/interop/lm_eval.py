@@ -1,5 +1,5 @@
-"""Models of tokens as the LM Evaluation Harness
-(https://github.com/EleutherAI/lm-evaluation-harness) asks them.
+"""Adapts language models to the LM Evaluation Harness
+(https://github.com/EleutherAI/lm-evaluation-harness).
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from genjax.interop.huggingface import Pretrained
 from genjax.samplers.tokens.decoding import Prompts, TokenSampler, pad_prompts
 from genjax.serial.json_text import Json
 
-SHORTEST = 16  # rows are padded to a power of 2 from here on, so that few lengths are compiled
-MOST = 256  # tokens that are drawn where a task does not say
+SHORTEST = 16  # rows are padded to a power of 2 from this on, so that few lengths are compiled
+MOST = 256  # new tokens, if a task does not say
 
 
 class GenjaxLM(TemplateLM):
     """A model for ``lm_eval.simple_evaluate(model=GenjaxLM(model), tasks=[...])``.
 
-    What starts a text where nothing else does is the codec's start, else its end, else a new line.
-    A context too long loses its beginning.
+    Texts without a context start with the codec's start token, or else its end token, or else a
+    newline. Contexts that are too long are cut at the start.
 
     Args:
-      model: of ``huggingface.load``, or of a run by ``exports.pretrained``.
-      batch_size: rows at once.
-      seed: of what is drawn where a task needs samples.
+      model: model from ``huggingface.load``, or of a run from ``exports.pretrained``.
+      batch_size: rows per batch.
+      seed: random seed for tasks that need samples.
     """
 
     def __init__(self, model: Pretrained, batch_size: int = 8, seed: int = 0) -> None:
         super().__init__()
         if not model.net.causal:
             raise UserError(
-                "the harness requests the next token, which this model does not predict"
+                "net.causal must be True: the harness needs a model that predicts the next token"
             )
         self._codec, self._net, self.batch_size = model.codec, model.net, batch_size
         self._params = dict(model.params)
@@ -62,7 +62,7 @@ class GenjaxLM(TemplateLM):
 
     @property
     def max_length(self) -> int:
-        """Tokens that the model reads at once."""
+        """The context of the model, in tokens."""
         return self._net.context
 
     @property
@@ -72,8 +72,8 @@ class GenjaxLM(TemplateLM):
     def tok_encode(
         self, string: str, add_special_tokens: bool | None = None, **_: Any
     ) -> list[int]:
-        """Return the tokens of a text, after the codec's start if it has one and
-        ``add_special_tokens`` is not False.
+        """Encode a text, after the codec's start token if it has one and ``add_special_tokens`` is
+        not False.
         """
         start = (
             [] if add_special_tokens is False or self._codec.start is None else [self._codec.start]
@@ -83,8 +83,8 @@ class GenjaxLM(TemplateLM):
     def loglikelihood_rolling(
         self, requests: Sequence[Any], disable_tqdm: bool = False
     ) -> list[float]:
-        """Return log p of each whole text, in windows that end side by side, each with as much
-        before it as fits.
+        """Compute log p of each whole text in nats, in adjacent windows, each with as much context
+        as fits.
         """
         texts = [self._codec.encode(request.args[0]).tolist() for request in requests]
         windows = [
@@ -97,9 +97,7 @@ class GenjaxLM(TemplateLM):
         return totals
 
     def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
-        """Each context continued with up to the first of its ``until`` strings, which is left
-        out.
-        """
+        """Continue each context up to the first of its ``until`` strings, which is left out."""
         drawn: list[str] = [""] * len(requests)
         asked = [(request.args[0], dict(request.args[1])) for request in requests]
         order = sorted(
@@ -121,9 +119,7 @@ class GenjaxLM(TemplateLM):
         return self._score_pairs([(context, target) for _, context, target in requests])
 
     def _split_windows(self, tokens: list[int]) -> Iterator[tuple[list[int], list[int]]]:
-        """What each token of a text is predicted from, window by window: (those before, those
-        predicted).
-        """
+        """Yield windows of a text: (context tokens, predicted tokens)."""
         whole = [self.prefix_token_id, *tokens]
         for begin in range(1, len(whole), self.max_length):
             end = min(begin + self.max_length, len(whole))
@@ -132,8 +128,8 @@ class GenjaxLM(TemplateLM):
     def _score_pairs(
         self, pairs: Sequence[tuple[list[int], list[int]]]
     ) -> list[tuple[float, bool]]:
-        """Return log p of each second part after its first, and whether each of its tokens is the
-        most likely.
+        """Compute log p of each second part given the first, in nats, and whether greedy decoding
+        gives it.
         """
         found: list[tuple[float, bool]] = [(0.0, True)] * len(pairs)
         rows = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0]) - len(pairs[i][1]))
@@ -147,8 +143,8 @@ class GenjaxLM(TemplateLM):
                 context, target = pairs[i]
                 if not len(target) <= length:
                     raise UserError(
-                        f"a text of {len(target):,} tokens to score is more than the context of "
-                        f"{length:,}"
+                        f"a text to score must have at most {length:,} tokens (context), got "
+                        f"{len(target):,}"
                     )
                 whole = [*context, *target][-length - 1 :]
                 tokens[row, : len(whole)] = whole
@@ -180,8 +176,7 @@ class GenjaxLM(TemplateLM):
         steps = int(asked.pop("max_gen_toks", MOST))
         if steps >= self.max_length:
             raise UserError(
-                f"{steps} tokens to draw leave no room for what is asked in a context of "
-                f"{self.max_length}"
+                f"max_gen_toks must be < {self.max_length} (context), got {steps}", "max_gen_toks"
             )
         warm = bool(asked.pop("do_sample", float(asked.get("temperature", 0)) > 0))
         temperature = float(asked.pop("temperature", 1.0)) if warm else 0.0
@@ -192,7 +187,7 @@ class GenjaxLM(TemplateLM):
         }
         if asked:
             raise UserError(
-                f"the harness requests what a genjax model cannot do: {', '.join(sorted(asked))}"
+                f"unsupported generation options of the harness: {', '.join(sorted(asked))}"
             )
         prompts = [
             self.tok_encode(text)[-(self.max_length - steps) :] or [self.prefix_token_id]
@@ -231,12 +226,12 @@ class GenjaxLM(TemplateLM):
         return jax.jit(drawn, static_argnums=4)
 
     def _round_length(self, wanted: int) -> int:
-        """Return the next power of 2, within the context."""
+        """Round up to a power of 2, within the context."""
         return min(self.max_length, max(SHORTEST, 1 << (wanted - 1).bit_length()))
 
 
 def _cut_at_stop(text: str, until: Sequence[str]) -> str:
-    """Return the text before the first of the strings."""
+    """Cut a text before the first of the strings."""
     return text[
         : min((at for stop in until if stop and (at := text.find(stop)) >= 0), default=len(text))
     ]

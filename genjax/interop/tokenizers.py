@@ -1,4 +1,4 @@
-"""Codecs of text as the tokenizer files of Hugging Face's, and back."""
+"""Converts text codecs to Hugging Face's tokenizer files, and back."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ MASKS = ("[MASK]", "<mask>")
 
 
 def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
-    """Return the codec of a folder's ``tokenizer.json``.
+    """Read the codec of a folder's ``tokenizer.json``.
 
-    Documents start with what the tokenizer itself puts first, and end with what it puts last, else
-    with its end-of-text token.
+    Documents start with the token that the tokenizer puts first, and end with the one it puts last,
+    or else its end-of-text token.
 
     Args:
-      config: the fields of config.json, for special tokens that the tokenizer's own config does not
-        name.
-      rows: tokens that the model has a row for.
+      config: fields of config.json, for special tokens that the tokenizer's own config does not
+          name.
+      rows: number of rows of the embedding.
 
     Raises:
-      UserError: the file is missing or no tokenizer, or it has more tokens than the model.
+      UserError: the file is missing or not a tokenizer, or has more tokens than the model.
     """
     path = folder / FILE
     codec = _read_file(folder)
@@ -79,7 +79,7 @@ def read_codec(folder: Path, config: Mapping[str, Json], rows: int) -> Subwords:
 
 
 def _read_file(folder: Path) -> Subwords:
-    """Return the codec of the file alone, refused where it is missing or no tokenizer."""
+    """Read the codec of the file alone; refuse a missing file or one that is not a tokenizer."""
     path = folder / FILE
     if not path.is_file():
         convert = (
@@ -87,31 +87,31 @@ def _read_file(folder: Path) -> Subwords:
             f"T.from_pretrained('{folder}').save_pretrained('{folder}')"
         )
         raise UserError(
-            f'{folder} has no {FILE}; transformers makes one of other files: python -c "{convert}"'
+            f'{folder} has no {FILE}; transformers can convert other files: python -c "{convert}"'
         )
     codec = Subwords(end_token=None, unknown="token", file=str(path)).fit(())
     try:
         _ = codec.vocabulary  # refuses what is not a tokenizer
-        _find_special(Tokenizer.from_str(codec.tokenizer))  # a probe of a letter
+        _find_special(Tokenizer.from_str(codec.tokenizer))  # encodes a letter as a test
     except (UserError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # a panic of the library is not an Exception
         reason = (str(error).splitlines() or ["it is damaged"])[0]
-        raise UserError(f"{path} is no tokenizer.json: {reason}", str(path)) from None
+        raise UserError(f"{path} is not a tokenizer.json: {reason}", str(path)) from None
     return codec
 
 
 def _name_special(named: Mapping[str, Json], role: str) -> Json:
-    """What tokenizer_config.json calls the special token of a role."""
+    """Return the special token of a role in tokenizer_config.json."""
     value = named.get(f"{role}_token")
     return value.get("content") if isinstance(value, Mapping) else value
 
 
 def _make_special(tokenizer: Tokenizer, named: Mapping[str, Json]) -> bool:
-    """Make special what tokenizer_config.json says is so, as ``transformers`` does; whether
-    anything has changed.
+    """Mark tokens as special as tokenizer_config.json says, like ``transformers``; return whether
+    anything changed.
 
-    A token that the vocabulary does not have is left out: the model has no row for it.
+    Tokens outside the vocabulary are left out, as the model has no rows for them.
     """
     listed = [named.get(name) for name in ("additional_special_tokens", "extra_special_tokens")]
     values = [value for name, value in named.items() if name.endswith("_token")]
@@ -147,18 +147,18 @@ def _make_special(tokenizer: Tokenizer, named: Mapping[str, Json]) -> bool:
     return tokenizer.to_str() != before
 
 
-def files(
+def dump_files(
     codec: Component, context: int, types: bool, template: JinjaTemplate | None = None
 ) -> dict[str, str]:
-    """Return the text of each tokenizer file for a codec, by name.
+    """Write the tokenizer files of a codec as texts, by name.
 
     Args:
-      context: the longest sequence of the model.
-      types: whether the model reads kinds of tokens.
-      template: of conversations; the special tokens that it reads keep the names that it knows.
+      context: context of the model, in tokens.
+      types: whether the model has token types.
+      template: chat template, whose special tokens keep their names.
 
     Raises:
-      UserError: the codec has no such form.
+      UserError: the codec cannot be converted.
     """
     tokenizer = _tokenizer(codec)
     roles = _roles(codec) | {"pad_token_id": codec.pad}
@@ -195,11 +195,11 @@ def files(
 
 
 def dump_alone(codec: Component, ended: bool = False) -> str:
-    """Return the text of a ``tokenizer.json`` that encodes as a model reads: with the codec's start
-    before a text, and its end after it where ``ended``.
+    """Write a ``tokenizer.json`` that encodes texts with the codec's start token and, if ``ended``,
+    its end token.
 
     Raises:
-      UserError: the codec has no such form.
+      UserError: the codec cannot be converted.
     """
     tokenizer = _make_words(codec) if isinstance(codec, Words) else _tokenizer(codec)
     before = [] if codec.start is None else [codec.start]
@@ -212,8 +212,8 @@ def dump_alone(codec: Component, ended: bool = False) -> str:
     return tokenizer.to_str()
 
 
-def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, Json]:
-    """Return the numbers of what starts and ends a text, as fields of config.json and
+def find_ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, Json]:
+    """Return the numbers of the start and end tokens, as fields of config.json and
     generation_config.json.
     """
     found = () if template is None else template.ends(codec) if isinstance(codec, Subwords) else ()
@@ -223,9 +223,7 @@ def ends(codec: Component, template: JinjaTemplate | None = None) -> dict[str, J
 
 
 def start_and_end(codec: Component) -> tuple[str, str]:
-    """Return the names that the tokens which start and end a text have in its files; "" for
-    none.
-    """
+    """Return the names of the start and end tokens in the tokenizer files; "" for none."""
     tokenizer = _tokenizer(codec)
     start, end = (None if i is None else tokenizer.id_to_token(i) for i in (codec.start, codec.end))
     return start or "", end or ""
@@ -239,16 +237,14 @@ def _roles(codec: Component) -> dict[str, int | None]:
 
 
 def _find_special(tokenizer: Tokenizer) -> tuple[str | None, str | None]:
-    """Return the special tokens that a tokenizer puts before and after a text, where it is one
-    each.
+    """Return the special tokens that a tokenizer puts before and after a text, if there is just
+    one.
     """
     tokenizer = Tokenizer.from_str(tokenizer.to_str())
-    tokenizer.no_padding()  # which is special, too, and would seem to be what ends a text
+    tokenizer.no_padding()  # padding is special, too, and would look like an end token
     try:
         whole = tokenizer.encode("a")
-    except (
-        Exception
-    ):  # a vocabulary without this letter, which the library refuses by Exception itself
+    except Exception:  # the vocabulary lacks this letter; the library raises a bare Exception
         return None, None
     mask = whole.special_tokens_mask
     before = mask.index(0) if 0 in mask else 0
@@ -274,14 +270,14 @@ def _tokenizer(codec: Component) -> Tokenizer:
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         tokenizer.decoder = decoders.ByteLevel()
     else:
-        raise UserError(f"{type(codec).__name__} has no form among Hugging Face's tokenizers")
+        raise UserError(f"a {type(codec).__name__} cannot be converted to a Hugging Face tokenizer")
     tokenizer.add_special_tokens(special)
     return tokenizer
 
 
 def _make_words(codec: Words) -> Tokenizer:
-    """Return words as they are split here; of digits that are no decimals, such as superscripts,
-    the engines of regular expressions think differently.
+    """Build a tokenizer that splits words as the codec does, but for non-decimal digits such as
+    superscripts, on which regular expression engines differ.
     """
     names = ("<pad>", UNKNOWN, "<s>", "</s>")
     vocabulary = {name: i for i, name in enumerate((*names, *codec.words))}
@@ -297,7 +293,7 @@ def _make_words(codec: Words) -> Tokenizer:
 
 
 def _letters() -> list[str]:
-    """Return the letter that represents each byte in tokenizers of bytes: itself where it is seen,
+    """Return the letter for each byte in byte-level tokenizers: the byte itself if it is printable,
     else one from 256 on.
     """
     seen = {*range(33, 127), *range(161, 173), *range(174, 256)}

@@ -1,4 +1,4 @@
-"""Tensors by name in safetensors files, whole or in shards. Nothing here is ever unpickled."""
+"""Reads and writes tensors in safetensors files, single or sharded. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ INDEX = "model.safetensors.index.json"
 FLOATS = ("F64", "F32", "F16", "BF16")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 SHARD_NAME = re.compile(r"[\w.+-]{1,200}\.safetensors")
-MOST = 100_000  # tensors; those of the largest models are some thousands
+MOST = 100_000  # tensors; the largest models have some thousands
 SHOWN = 10  # names in an error
 SHARD = re.compile(r"(.+)-\d{5}-of-(\d{5})\.safetensors")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What files hold; the tensors themselves are read when they are requested.
+    """The tensors of weight files, which are read only when requested.
 
     Attributes:
-      folder: of the files.
-      files: the file of each tensor, by its name.
-      shapes: of each tensor.
-      types: of each tensor, in the words of the format: "F32", "BF16".
+      folder: folder of the files.
+      files: file of each tensor, by name.
+      shapes: shape of each tensor.
+      types: dtype of each tensor in the format's notation, such as "F32" or "BF16".
     """
 
     folder: Path
@@ -46,31 +46,30 @@ class Weights:
         """Yield the tensors of these names as float32, one after another.
 
         Raises:
-          UserError: some are of no type of floats.
+          UserError: some are not floats.
         """
         strange = [
             f"{name} ({self.types[name]})" for name in names if self.types[name] not in FLOATS
         ]
         if strange:
             raise UserError(
-                f"the weights in {self.folder} are quantised or no floats: {listed(strange)}"
+                f"the weights in {self.folder} must be floats, but are quantised or integers: "
+                f"{list_names(strange)}"
             )
         opened: dict[Path, Any] = {}
         for name in names:
             path = self.files[name]
             if path not in opened:
-                opened[path] = safe_open(
-                    path, framework="flax"
-                )  # NumPy's own form knows no bfloat16
+                # The NumPy framework does not support bfloat16.
+                opened[path] = safe_open(path, framework="flax")
             yield np.asarray(opened[path].get_tensor(name), np.float32)
 
 
 def weights(folder: Path) -> Weights:
-    """Return the tensors of a folder: those of its one file, or those that its index names.
+    """Open the tensors of a folder: those of its single file, or those in its index.
 
     Raises:
-      UserError: there is no weights file, or none but pickles; a file is cut off; shards are
-        missing.
+      UserError: there are no weights, or only pickles; a file is truncated; shards are missing.
     """
     whole, index = folder / WHOLE, folder / INDEX
     if whole.exists():
@@ -87,23 +86,23 @@ def weights(folder: Path) -> Weights:
     )
 
 
-def listed(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are; none longer than a line."""
+def list_names(names: Sequence[str]) -> str:
+    """List the first names, and how many more there are; long names are cut."""
     first = (" ".join(name.split()) for name in names[:SHOWN])
     shown = ", ".join(name if len(name) <= 200 else f"{name[:200]}..." for name in first)
     return shown if len(names) <= SHOWN else f"{shown} and {len(names) - SHOWN:,} more"
 
 
 def write(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
-    """Write a whole file or none, in the layout that PyTorch's users read, too."""
-    # The library writes the memory of an array as it lies, a transposed one in the wrong order.
+    """Write a file atomically, in a layout that PyTorch can read, too."""
+    # The library writes the memory of an array as it is, a transposed one in the wrong order.
     ordered = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     with disk.write_atomically(path) as part:
         save_file(ordered, part, metadata={"format": "pt"})
 
 
 def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
-    """Return file, shape and type of each tensor of a file."""
+    """Return the file, shape and dtype of each tensor of a file."""
     if not path.is_file():
         raise UserError(
             f"{path} must be a safetensors file, but is a folder or a device", str(path)
@@ -121,7 +120,7 @@ def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
             names = file.keys()
             if len(names) > MOST:
                 raise UserError(
-                    f"{path} must hold <= {MOST:,} tensors, got {len(names):,}", str(path)
+                    f"{path} must have <= {MOST:,} tensors, got {len(names):,}", str(path)
                 )
             slices = {name: file.get_slice(name) for name in names}
             return {name: (path, tuple(s.get_shape()), s.get_dtype()) for name, s in slices.items()}
@@ -146,18 +145,20 @@ def _read_index(index: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
         )
     missing = [name for name in files if not (folder / name).exists()]
     if missing:
-        raise UserError(f"{folder} lacks {len(missing)} of {len(files)} shards: {listed(missing)}")
+        raise UserError(
+            f"{folder} lacks {len(missing)} of {len(files)} shards: {list_names(missing)}"
+        )
     found = {name: entry for file in files for name, entry in _contents(folder / file).items()}
     wrong = sorted(
         name for name, file in named.items() if name not in found or found[name][0].name != file
     )
     if wrong:
-        raise UserError(f"{index} names tensors that its shards do not hold: {listed(wrong)}")
+        raise UserError(f"{index} names tensors that its shards do not have: {list_names(wrong)}")
     return found
 
 
 def _missing_weights_error(folder: Path) -> UserError:
-    """Return the error for a folder that has no weights to read, with what is there instead."""
+    """Return the error for a folder without readable weights, which says what is there instead."""
     shards = [
         match
         for path in sorted(folder.glob("*.safetensors"))
@@ -175,8 +176,7 @@ def _missing_weights_error(folder: Path) -> UserError:
 
 def _pickle_error(folder: Path, names: list[str]) -> UserError:
     return UserError(
-        f"{listed(names)} in {folder} is a pickle, which could run any program as it is read, and "
-        "is refused; "
+        f"{list_names(names)} in {folder} is refused: a pickle could run any program when read; "
         'if you trust where it comes from, convert it: python -c "from transformers import '
         "AutoModelForCausalLM as M; "
         f"M.from_pretrained('{folder}').save_pretrained('{folder}')\" (AutoModelForMaskedLM for "

@@ -27,18 +27,17 @@ def time_features(t: jax.Array, count: int, frequency: float = 1000.0) -> jax.Ar
 class Denoiser(nn.Module):
     """A network and the embedding of its conditions: [B, ...] -> the same shape.
 
-    The network is called as `net(x [B, ...], vector [B, width], train=...)`.
+    The network is called as ``net(x [B, ...], vector [B, width], train=...)``.
 
     Attributes:
-        net: The network, such as `UNet().denoiser(shape)`.
-        width: Width of the vector; even.
-        classes: Number of labels, 0 for none. Label `classes` is the null label of classifier-free
-            guidance (Ho & Salimans, arXiv 2207.12598).
-        text: Width of the text's pooled embedding, 0 for none. A row of zeros is the null text.
-        augment: How many numbers describe an example's augmentation (Karras et al., arXiv
-            2206.00364, appendix F.2), 0 for none. A row of zeros means no augmentation; samplers
-            pass zeros.
-        frequency: Highest frequency of the time features, in radians per unit of t; above 0.1.
+      net: the network, such as ``UNet().denoiser(shape)``.
+      width: width of the vector; even.
+      classes: number of labels, 0 for none. Label ``classes`` is the null label of classifier-free
+        guidance (Ho & Salimans, arXiv 2207.12598).
+      text: width of the text's pooled embedding, 0 for none. A row of zeros is the null text.
+      augment: how many numbers describe an example's augmentation (Karras et al., arXiv 2206.00364,
+        appendix F.2), 0 for none. A row of zeros means no augmentation; samplers pass zeros.
+      frequency: highest frequency of the time features, in radians per unit of t; above 0.1.
     """
 
     net: nn.Module
@@ -63,16 +62,16 @@ class Denoiser(nn.Module):
         example.
 
         Args:
-            x: [B, ...].
-            t: [B], in [0, 1].
-            label: int [B].
-            text: [B, self.text].
-            augment: [B, self.augment].
-            train: Whether dropout, of the rng "dropout", is on.
+          x: [B, ...].
+          t: [B], in [0, 1].
+          label: int [B].
+          text: [B, self.text].
+          augment: [B, self.augment].
+          train: whether dropout, of the rng "dropout", is on.
 
         Raises:
-            UserError: a condition that the network was not built for, or of another width; an odd
-                `width`.
+          UserError: a condition that the network was not built for, or of another width; an odd
+            ``width``.
         """
         if self.width < 2 or self.width % 2:
             raise UserError(f"width must be even and >= 2, got {self.width}", "width")

@@ -33,8 +33,8 @@ class MLP(nn.Module):
     """Dense layers with an activation after each but the last: [B, ...] -> [B, outputs].
 
     The input is flattened to [B, D] first: on a CPU the gradient of a Dense over several batch axes
-    is far slower. The last layer is named `output`: its `bias` [outputs] can be overwritten after
-    `init`, for example with the logit of the data's mean.
+    is far slower. The last layer is named ``output``: its ``bias`` [outputs] can be overwritten
+    after ``init``, for example with the logit of the data's mean.
     """
 
     hidden: tuple[int, ...]
@@ -50,7 +50,9 @@ class MLP(nn.Module):
 
 
 class MLPDecoder(nn.Module):
-    """An MLP with shaped outputs: [B, Z] -> [B, *shape]; the last bias is at `mlp/output/bias`."""
+    """An MLP with shaped outputs: [B, Z] -> [B, *shape]; the last bias is at
+    ``mlp/output/bias``.
+    """
 
     shape: tuple[int, ...]
     hidden: tuple[int, ...]
@@ -67,9 +69,9 @@ class MLPCoder:
     """Encoder and decoder as perceptrons, for data of any shape.
 
     Attributes:
-        hidden: Widths of the encoder's hidden layers; the decoder reverses them. Empty for linear
-            maps.
-        activation: Activation after each hidden layer.
+      hidden: widths of the encoder's hidden layers; the decoder reverses them. Empty for linear
+        maps.
+      activation: activation after each hidden layer.
     """
 
     hidden: tuple[int, ...] = (400,)
@@ -84,7 +86,7 @@ class MLPCoder:
         return MLP(self.hidden, outputs, self.activation)
 
     def decoder(self, shape: tuple[int, ...], outputs_per_dim: int = 1) -> nn.Module:
-        """Build the network: [B, Z] -> [B, *shape], the last axis times `outputs_per_dim`."""
+        """Build the network: [B, Z] -> [B, *shape], the last axis times ``outputs_per_dim``."""
         shape = (*shape[:-1], shape[-1] * outputs_per_dim)
         return MLPDecoder(shape, self.hidden[::-1], self.activation)
 
@@ -100,7 +102,7 @@ class MLPFeatures(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
-        """Return the features; `mask` is ignored, as there are no batch statistics."""
+        """Return the features; ``mask`` is ignored, as there are no batch statistics."""
         x = x.reshape(x.shape[0], -1)  # [B, D]
         for i, width in enumerate(self.hidden):
             x = activate(self.activation, nn.Dense(width, name=f"hidden_{i}")(x))
@@ -113,10 +115,10 @@ class MLPBackbone:
     """Features by a perceptron, for data of any shape.
 
     Attributes:
-        hidden: Widths; the last is the number of features. Empty returns the flat input, which
-            makes a classifier on top a linear model.
-        activation: Activation after each layer.
-        dropout: Share of each layer's outputs dropped in training.
+      hidden: widths; the last is the number of features. Empty returns the flat input, which makes
+        a classifier on top a linear model.
+      activation: activation after each layer.
+      dropout: share of each layer's outputs dropped in training.
     """
 
     hidden: tuple[int, ...] = (512, 256)
@@ -129,7 +131,7 @@ class MLPBackbone:
         checks.share(self, "dropout")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """Build the network: [B, *shape] -> [B, hidden[-1]]; `axis` is for backbones with batch
+        """Build the network: [B, *shape] -> [B, hidden[-1]]; ``axis`` is for backbones with batch
         statistics.
         """
         return MLPFeatures(self.hidden, self.activation, self.dropout)

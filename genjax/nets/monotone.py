@@ -21,15 +21,15 @@ class MonotoneSchedule(nn.Module):
     """gamma(t) = -log SNR, strictly increasing (Kingma et al., arXiv 2107.00630, appendix H): [...]
     -> float32 [...].
 
-    gamma(0) is the parameter `start` and gamma(1) = start + softplus(`gap`) is always larger. In
-    between it follows l1(t) + l3(sigmoid(l2(l1(t)))) with positive weights, rescaled to [0, 1]. A
-    thousandth of the rise is linear, so that gamma still increases in float32 where the sigmoids
+    gamma(0) is the parameter ``start`` and gamma(1) = start + softplus(``gap``) is always larger.
+    In between it follows l1(t) + l3(sigmoid(l2(l1(t)))) with positive weights, rescaled to [0, 1].
+    A thousandth of the rise is linear, so that gamma still increases in float32 where the sigmoids
     saturate.
 
     Attributes:
-        first: gamma(0) at initialisation.
-        last: gamma(1) at initialisation; above `first`.
-        features: Number of sigmoids.
+      first: gamma(0) at initialisation.
+      last: gamma(1) at initialisation; above ``first``.
+      features: number of sigmoids.
     """
 
     first: float = -13.3

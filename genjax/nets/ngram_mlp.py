@@ -148,8 +148,8 @@ def _past(tokens: jax.Array, segment_ids: jax.Array | None, past: int) -> jax.Ar
 def _gather_cached(
     tokens: jax.Array, segment_ids: jax.Array | None, cache: PastTokens
 ) -> tuple[jax.Array, PastTokens]:
-    """Return the same as `_past` when the cache's tokens come first, and the updated cache; padding
-    gets the result of the token before it.
+    """Return the same as ``_past`` when the cache's tokens come first, and the updated cache;
+    padding gets the result of the token before it.
     """
     kept = cache.tokens.shape[1]
     known = jnp.concatenate([cache.tokens, tokens], 1)

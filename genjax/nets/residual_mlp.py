@@ -11,7 +11,7 @@ from genjax import checks
 
 
 class ResidualMLPDenoiser(nn.Module):
-    """The network of `ResidualMLP`: [B, ...], [B, E] -> the shape of the first."""
+    """The network of ``ResidualMLP``: [B, ...], [B, E] -> the shape of the first."""
 
     width: int
     blocks: int
@@ -19,7 +19,7 @@ class ResidualMLPDenoiser(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, vector: jax.Array, *, train: bool) -> jax.Array:
-        """Return the prediction; `train` is ignored, as there is no dropout."""
+        """Return the prediction; ``train`` is ignored, as there is no dropout."""
         y = nn.Dense(self.width, name="stem")(x.reshape(len(x), -1))
         for i in range(self.blocks):
             h = nn.Dense(self.hidden, name=f"hidden_{i}")(y)
@@ -38,9 +38,9 @@ class ResidualMLP:
     For points of few dimensions; other shapes are flattened. The output starts at 0.
 
     Attributes:
-        width: Width of the residual stream.
-        blocks: Number of blocks.
-        hidden: Width of a block's hidden layer.
+      width: width of the residual stream.
+      blocks: number of blocks.
+      hidden: width of a block's hidden layer.
     """
 
     width: int = 128
@@ -52,5 +52,5 @@ class ResidualMLP:
         checks.depth(self, "blocks")
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
-        """Build the network: `module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape]."""
+        """Build the network: ``module(x [B, *shape], vector [B, E], train=...)`` -> [B, *shape]."""
         return ResidualMLPDenoiser(self.width, self.blocks, self.hidden)

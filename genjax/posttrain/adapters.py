@@ -89,7 +89,10 @@ class Adapters:
 
         found = chosen(
             params,
-            *(trees.matches(rules, params) for rules in (self.whole, self.targets, self.stacked)),
+            *(
+                trees.match_paths(rules, params)
+                for rules in (self.whole, self.targets, self.stacked)
+            ),
         )
         if found is None:
             raise UserError(

@@ -271,7 +271,7 @@ def describe_kl(kl: float, alarm: float) -> tuple[str, ...]:
     """
     if kl < NEGATIVE_KL:
         return (
-            f"the KL to the reference is {kl:.3g} nats per response; it should not be negative: "
+            f"the KL to the reference is {kl:.3g} nats per response, but cannot be negative: "
             "the policy draws what the reference finds more likely",
         )
     if kl > alarm:

@@ -66,5 +66,7 @@ def check_encodings(encodings: tuple[str, ...]) -> None:
             b"a".decode(encoding, "replace")
         except LookupError:
             raise UserError(
-                f"there is no encoding {encoding!r}; utf-8 and cp1252 are two"
+                f"encodings must be ones that Python knows, such as utf-8 and cp1252, got "
+                f"{encoding!r}",
+                "encodings",
             ) from None

@@ -208,7 +208,7 @@ def _only_member(file: BinaryIO) -> BinaryIO:
         RuntimeError,
         ValueError,
     ) as error:
-        # it requests a password, or is packed in a way that is not known
+        # It needs a password, or uses an unknown compression.
         raise zipfile.BadZipFile(str(error)) from error
 
 

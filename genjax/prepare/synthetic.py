@@ -21,7 +21,11 @@ SHARD = 128 * 2**20  # approximate size of a shard in bytes
 
 
 def write(
-    folder: Path, name: str, columns: Mapping[str, Sequence[Any]], generator: Mapping[str, Json]
+    folder: Path,
+    name: str,
+    columns: Mapping[str, Sequence[Any]],
+    generator: Mapping[str, Json],
+    ids: Sequence[str] | None = None,
 ) -> Path:
     """Write shards, card and manifest of records drawn by a run; return the path of the manifest.
 
@@ -33,6 +37,7 @@ def write(
       columns: ``text``, or ``image`` (encoded files) and perhaps ``label``, in the order drawn;
         records with an empty text are left out.
       generator: the run, with step and seed of the samples and the data it was trained on.
+      ids: ids of the records; the run with step, seed and number by default.
 
     Raises:
       UserError: the folder exists, cannot be written, or no record is left.
@@ -47,7 +52,7 @@ def write(
         column: _choose_type(values) for column, values in columns.items()
     }
     table = {
-        ID: [f"{begin}#{i:09d}" for i in numbers],
+        ID: [f"{begin}#{i:09d}" if ids is None else ids[i] for i in numbers],
         SOURCE: [f"synthetic/{generator['run']}"] * len(numbers),
     }
     table |= {column: [values[i] for i in numbers] for column, values in columns.items()}

@@ -3,8 +3,8 @@
 Each cited id must have been retrieved. Each quote must stand, word for word, in the records that it
 is cited from: those in the brackets that follow it, else those that come before it in its sentence,
 else the next after it there. Of several quotes with one citation, each must stand in one of the
-records and each record must have one of the quotes. A statement with a citation and no quote must
-share half of its words with the records that it cites. What fails is marked and counted.
+records and each record must have one of the quotes. What is said with a citation and without a
+quote must share half of its words with each record that it cites. What fails is marked and counted.
 
 The document that an answer is from may say anything: that another be cited, for one. So what the
 answer says is compared with the text of the record, and with nothing that a model says of it.
@@ -35,7 +35,11 @@ Kind: TypeAlias = Literal[
 ]
 UNKNOWN = "I don't know."
 SUPPORT = 0.5  # of the words of a statement that its records must have
-_BETWEEN = re.compile(r"[\s.,;:!?…()\]—–-]*")  # what may be between a quote and its citation
+_POINTING = re.compile(  # words that say no more than a citation does
+    r"(?i)\b(see|sources?|according|documents?|records?|references?|answer|siehe|quellen?|laut|gemäß"
+    r"|dokumente?n?|antwort)\b"
+)
+_BETWEEN = re.compile(r"[\s.,;:!?…()\]*_—–-]*")  # what may be between a quote and its citation
 # Masked citations behind a full stop; where a small letter follows, they begin a sentence.
 _AFTER_STOP = re.compile(
     r"([.!?。！？])[^\S\n]*+\(?\x00++(?:[^\S\n]*+\x00++)*+\)?"
@@ -130,7 +134,7 @@ def check_answer(
     ]
     for scope in _split(answer, quotes, citations):
         faults += _check_quotes(answer, scope, texts, normalise(question))
-        faults += _check_statement(answer, scope, records, language)
+        faults += _check_statements(answer, scope, texts, language)
     if not citations and answer.strip() and not faults:
         faults.append(Fault("no citation", Span(0, len(answer.rstrip())), answer.strip()[:200]))
     faults.sort(key=lambda fault: (fault.span, fault.kind, fault.what))
@@ -270,24 +274,45 @@ def _check_group(
     return faults
 
 
-def _check_statement(
-    answer: str, scope: _Scope, records: Mapping[str, str], language: Language
+def _check_statements(
+    answer: str, scope: _Scope, texts: Mapping[str, str], language: Language
 ) -> list[Fault]:
-    """A fault of a sentence that cites records, quotes nothing, and has other words."""
-    ids = [one for group in scope.groups for c in group for one in c.ids if one in records]
-    if not ids or scope.quotes:
-        return []
-    said, begin = "", scope.span.start
-    for group in scope.groups:
-        for citation in group:
-            said += answer[begin : citation.span.start]
-            begin = citation.span.end
-    said += answer[begin : scope.span.end]
-    words = set(language.find_content(said))
-    faults = []
-    for one in dict.fromkeys(ids):
-        there = set(language.find_stems(records[one]))
-        if words and len(words & there) < SUPPORT * len(words):
-            faults.append(Fault("unsupported", scope.span, said.strip()[:200]))
-            break
+    """Faults of what a sentence says with citations that no quote is from.
+
+    What stands before citations, since the last ones, is theirs; where that is no word, the whole
+    sentence. A record that has one of the sentence's quotes needs no more.
+    """
+    owned = {at for at in _find_owners(answer, scope, texts).values() if at is not None}
+    faults: list[Fault] = []
+    begin = scope.span.start
+    for at, group in enumerate(scope.groups):
+        ids = dict.fromkeys(one for c in group for one in c.ids if one in texts)
+        part = Span(begin, group[0].span.start)
+        begin = group[-1].span.end
+        ids = {one: None for one in ids if not _has_quote(scope, texts[one])}
+        if at in owned or not ids:
+            continue
+        words = _find_said(answer, part, scope, language)
+        said = part if words else scope.span
+        words = words or _find_said(answer, scope.span, scope, language)
+        for one in ids:
+            there = set(language.find_stems(texts[one]))
+            if words and len(words & there) < SUPPORT * len(words):
+                faults.append(Fault("unsupported", said, answer[slice(*said)].strip()[:200]))
+                break
+            if not words and scope.quotes:
+                faults.append(Fault("wrong source", group[0].span, one))
     return faults
+
+
+def _has_quote(scope: _Scope, text: str) -> bool:
+    return any(stands_in(quote.text, text) for quote in scope.quotes)
+
+
+def _find_said(answer: str, part: Span, scope: _Scope, language: Language) -> set[str]:
+    """The words of a part of a sentence that are neither quotes nor citations."""
+    left = list(answer[slice(*part)])
+    for hidden in (*(q.span for q in scope.quotes), *(c.span for g in scope.groups for c in g)):
+        for place in range(max(hidden.start, part.start), min(hidden.end, part.end)):
+            left[place - part.start] = " "
+    return set(language.find_content(_POINTING.sub(" ", "".join(left))))

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from genjax.data.text.json_records import SUFFIXES, get_text, json_records
 from genjax.errors import UserError
-from genjax.rag import html, pdf
 from genjax.rag.sections import Section, clean, split_markdown
 from genjax.serial.json_text import Json
 
@@ -108,10 +108,18 @@ def _read_one(place: Path, suffix: str, encoding: str | None) -> Source:
         raise UserError(f"{place} must hold a text, but is empty", str(place))
     name: str | None
     if suffix == PDF:
-        name, text, kind = *pdf.read_pdf(raw, str(place)), "application/pdf"
+        with _explain_package(place):
+            from genjax.rag import pdf
+
+            name, text = pdf.read_pdf(raw, str(place))
+        kind = "application/pdf"
         sections: tuple[Section, ...] = (Section(0, len(text), ()),)
     elif suffix in HTML:
-        name, text, sections = html.read_html(decode(raw, place, encoding or _find(raw)))
+        with _explain_package(place):
+            from genjax.rag import html
+        name, text, sections = html.read_html(
+            decode(raw, place, encoding or _choose(raw, html.find_encoding(raw)))
+        )
         kind = "text/html"
     else:
         text = decode(raw, place, encoding)
@@ -124,9 +132,18 @@ def _read_one(place: Path, suffix: str, encoding: str | None) -> Source:
     return Source((name or place.name)[:200], str(place), text, sections, known)
 
 
-def _find(raw: bytes) -> str | None:
-    """The encoding that a page says, where there is one and it is right."""
-    said = html.find_encoding(raw)
+@contextlib.contextmanager
+def _explain_package(place: Path) -> Iterator[None]:
+    """Say which extra brings the reader of a file."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        cure = "pip install 'genjax-train[serve]'"
+        raise UserError(f"{place} needs the package {error.name}: {cure}", str(place)) from None
+
+
+def _choose(raw: bytes, said: str | None) -> str | None:
+    """The encoding that a page says, where it is right."""
     try:
         raw.decode(said or "utf-8")
     except (LookupError, UnicodeError):

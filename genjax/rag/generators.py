@@ -24,6 +24,7 @@ from genjax.runs.run import Run
 from genjax.serial.json_text import Json
 
 KEY = "GENJAX_API_KEY"  # names the variable of the environment with the key of a URL
+LONGEST = 200_000  # characters of an answer
 ROOM = 0.9  # of a context that is used where tokens are only estimated
 
 
@@ -109,32 +110,30 @@ class Extractive:
         return Generated(text, best.answer, details)
 
 
-@dataclass(frozen=True)
 class RunGenerator:
-    """Answers by a run that writes texts: an autoregressive model, plain or of chats.
+    """Answers by a run that writes texts: an autoregressive model, plain or of chats."""
 
-    Attributes:
-      run: that draws.
-      sampler: how; the run's own by default.
-      seed: of the draw.
-    """
+    def __init__(self, run: Run, sampler: Decoding | None = None, seed: int = 0) -> None:
+        """Make it.
 
-    run: Run
-    sampler: Decoding | None = None
-    seed: int = 0
+        Args:
+          run: that draws.
+          sampler: how; the run's own by default.
+          seed: of the draw.
 
-    def __post_init__(self) -> None:
-        model: Model = self.run.model()
+        Raises:
+          UserError: the run writes no texts of its own, or has no room for a prompt.
+        """
+        model: Model = run.model()
         alone = model.spec.source_length is None and model.spec.image is None
         if not alone or not isinstance(model.family, Autoregressive):
-            kind = type(self.run.family).__name__
-            raise UserError(
-                f"run must write texts of its own, {self.run.run_dir} is of a {kind}", "run"
-            )
-        if not 0 <= self.seed <= MAX_SEED:
-            raise UserError(f"seed must be from 0 to {MAX_SEED}, got {self.seed}", "seed")
+            kind = type(run.family).__name__
+            raise UserError(f"run must write texts of its own, {run.run_dir} is of a {kind}", "run")
+        if not 0 <= seed <= MAX_SEED:
+            raise UserError(f"seed must be from 0 to {MAX_SEED}, got {seed}", "seed")
+        self.run, self.sampler, self.seed = run, sampler, seed
         if self.budget < 1:
-            raise UserError(f"run {self.run.run_dir} has no room for a prompt", "run")
+            raise UserError(f"run {run.run_dir} has no room for a prompt", "run")
 
     @property
     def name(self) -> str:
@@ -280,6 +279,12 @@ class UrlGenerator:
             raise UserError(f"url {options.url} does not answer: {said:.200}", "url") from None
         if not isinstance(text, str):
             raise UserError(f"url {options.url} gives no text", "url")
+        if len(text) > LONGEST:
+            raise UserError(
+                f"url {options.url} must answer with at most {LONGEST:,} characters, got "
+                f"{len(text):,}",
+                "url",
+            )
         return Generated(clean(text).strip(), None, {"model": model, "seed": options.seed})
 
     def _find_model(self) -> str:

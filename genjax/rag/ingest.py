@@ -102,7 +102,10 @@ def ingest_sources(
     tokens = tokens or open_tokens()
     made = [_make_document(source, origin, generator) for source in sources]
     for document in made:
-        check_record(document, store.limits)
+        try:
+            check_record(document, store.limits)
+        except UserError as error:
+            raise UserError(f"{document.source}: {error}", error.field) from None
     done = Ingested(len(sources), 0, 0, 0)
     for source, document in zip(sources, made, strict=True):
         chunks = make_chunks(source, document, cutting, tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,9 @@ from genjax.store import schema
 from genjax.store.index.encoders import WORDLLAMA, Encoder
 from genjax.store.index.index import EngineIndex
 from genjax.store.index.opening import open_encoder, open_index
-from genjax.store.records import Chunk, Document
-from genjax.store.rows import load
+from genjax.store.lookups import find_visible
+from genjax.store.records import HEADINGS, Chunk
+from genjax.store.rows import load, split
 from genjax.store.searching import find_index
 from genjax.store.store import Store
 
@@ -84,36 +86,43 @@ class Library:
             return int(connection.execute(query).scalar_one())
 
     def read_passages(self, ids: list[str]) -> dict[str, Passage]:
-        """The passages of chunks, by their ids; those that are hidden are left out."""
-        table = schema.records
+        """The passages of chunks, by their ids; those that are hidden, or whose
+        document is, are left out.
+        """
         with self.store.reading() as connection:
-            query = sa.select(table.c.id).where(table.c.id.in_(ids), table.c.deleted.is_(None))
-            there = set(connection.execute(query).scalars())
-            chunks = [
-                one
-                for one in load(connection, [i for i in ids if i in there])
-                if isinstance(one, Chunk)
-            ]
-            above = load(connection, list(dict.fromkeys(one.document for one in chunks)))
-        documents = {one.id: one for one in above if isinstance(one, Document)}
+            there = set(find_visible(connection, ids))
+            records = load(connection, [one for one in ids if one in there])
+            chunks = [one for one in records if isinstance(one, Chunk)]
+            documents = _read_names(connection, {chunk.document for chunk in chunks})
         found = {}
         for one in chunks:
-            document = documents.get(one.document)
-            headings = one.metadata.get("headings") or ()
-            found[one.id] = Passage(
-                one.id,
-                one.payload.text or "",
-                tuple(map(str, headings)),
-                one.document,
-                (document.name or "") if document is not None else "",
-                (document.source or "") if document is not None else "",
-                origin=one.origin,
-            )
+            if (document := documents.get(one.document)) is not None:
+                found[one.id] = Passage(
+                    one.id,
+                    one.payload.text or "",
+                    tuple(map(str, one.metadata.get(HEADINGS) or ())),
+                    one.document,
+                    *document,
+                    origin=one.origin,
+                )
         return found
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Vectors [N, D] of length 1."""
         return self.encoder.encode(texts)
+
+
+def _read_names(connection: sa.Connection, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The name and source of each document that is not hidden, without its text."""
+    table, records = schema.KINDS["document"], schema.records
+    found = {}
+    for part in split(sorted(ids)):
+        query = sa.select(table.c.id, table.c.name, table.c.source)
+        query = query.join(records, records.c.id == table.c.id)
+        query = query.where(table.c.id.in_(part), records.c.deleted.is_(None))
+        for one, name, source in connection.execute(query):
+            found[one] = name or "", source or ""
+    return found
 
 
 def open_library(

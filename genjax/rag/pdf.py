@@ -6,6 +6,8 @@ import io
 import logging
 import re
 
+import pypdf
+
 from genjax.errors import UserError
 from genjax.rag.sections import clean
 
@@ -18,8 +20,6 @@ def read_pdf(raw: bytes, place: str) -> tuple[str | None, str]:
     Raises:
       UserError: it is encrypted, broken, or has no text.
     """
-    import pypdf  # the reader alone takes a third of a second
-
     logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what cannot be read is said below
     try:
         reader = pypdf.PdfReader(io.BytesIO(raw))

@@ -34,7 +34,7 @@ PAIRS = {  # what closes each kind
 }
 ALIKE = '"＂”'  # what opens may close as well
 SINGLE = "'‘‚"  # apostrophes look like these
-FEWEST = 3  # words of a quote in single marks
+FEWEST, FARTHEST = 3, 1000  # words of a quote in single marks at least, and characters at most
 _BRACKETS = re.compile(r"[\[【［]([^\[\]【】［］\n]{1,2000})[\]】］]")
 _ID = re.compile(r"[0-9a-fA-F]{6,}(?:-[0-9a-fA-F]{2,})+|[0-9a-fA-F]{32}")
 _EDITED = re.compile(r"(?i)sic|\.\.\.|…|x|!|\?|[a-z]")  # brackets of editors, not citations
@@ -50,6 +50,7 @@ _ALIKE = {
     **dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff")),  # unseen
     ord("…"): "...",
 }
+_QUOTED = re.compile(r"^(?:> ?)+", re.MULTILINE)
 _EDGES = " .,;:!?\"'"
 
 
@@ -192,7 +193,7 @@ def _has_word(text: str, at: int) -> bool:
 
 def _find_single(text: str, at: int) -> int | None:
     """The end of a quote in single marks, which apostrophes look like."""
-    for place in range(at + 1, len(text)):
+    for place in range(at + 1, min(len(text), at + FARTHEST)):
         if text[place] == "\n":
             return None
         after, before = text[place + 1 : place + 2], text[place - 1]
@@ -205,10 +206,11 @@ def _find_single(text: str, at: int) -> int | None:
 def normalise(text: str) -> str:
     """A text as quotes are compared: characters that look alike are one.
 
-    Composed forms of letters (NFC), any run of blanks as one, all marks of quotes as one, all
-    dashes as one, three points for an ellipsis, without characters that nobody sees.
+    Lines without the ``> `` that marks them as quoted, composed forms of letters (NFC), any run of
+    blanks as one, all marks of quotes as one, all dashes as one, three points for an ellipsis,
+    without characters that nobody sees.
     """
-    plain = unicodedata.normalize("NFC", text.translate(_ALIKE))
+    plain = unicodedata.normalize("NFC", _QUOTED.sub("", text).translate(_ALIKE))
     return " ".join(plain.split())
 
 

@@ -1,4 +1,4 @@
-"""Refuse a run that cannot take its steps, or that this machine cannot hold, before the first."""
+"""Refuse, before the first step, a run that cannot train or does not fit on this machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from genjax.machine.target import trace_for
 from genjax.runs.setup import Setup, check_tokens, make_step
 from genjax.trees import named_leaves
 
-WORKERS = 16  # for each CPU
-PART = 100  # a batch above this part of the memory is judged by a step on it before it is read
-BATCHES = 3  # in memory at once: one in use, two on their way to the devices
+WORKERS = 16  # most workers per CPU
+PART = 100  # a batch above 1 / PART of the memory is checked by compiling a step before it is read
+BATCHES = 3  # batches in memory at once: one in use, two on their way to the devices
 
 
 def check_training(setup: Setup) -> None:
@@ -27,7 +27,7 @@ def check_training(setup: Setup) -> None:
     stages.
 
     Raises:
-      UserError: with the field to change.
+      UserError: something would fail; its field is the one to change.
     """
     check_tokens(setup.others, setup.data)
     check_batch(setup.experiment, setup.layout)
@@ -38,9 +38,7 @@ def check_training(setup: Setup) -> None:
 
 
 def _check_stages(setup: Setup) -> None:
-    """Trace the first step of every stage of a curriculum, so that no run stops where a stage
-    starts.
-    """
+    """Trace the first step of every stage of a curriculum, so that no run fails when one starts."""
     experiment, examples = setup.experiment, setup.data.splits["train"]
     if experiment.curriculum is None or not experiment.curriculum.changes_batches:
         return
@@ -53,11 +51,10 @@ def _check_stages(setup: Setup) -> None:
 
 
 def check_batch(experiment: Experiment, layout: parallel.Layout) -> None:
-    """Refuse a batch that does not divide as devices, microbatches and the family need, and workers
-    by the thousand.
+    """Refuse a batch that devices, microbatches or the family cannot divide, and too many workers.
 
     Raises:
-      UserError: with the numbers that do not fit.
+      UserError: numbers do not fit; the message has them.
     """
     accumulate = experiment.optimizer.accumulate
     layout.check_batch(experiment.batch_size, accumulate)
@@ -68,12 +65,12 @@ def check_batch(experiment: Experiment, layout: parallel.Layout) -> None:
 
 
 def check_memory(setup: Setup) -> None:
-    """Refuse a state, a batch or a step that exceeds all memory there is, before any of it is made.
+    """Refuse a state, a batch or a step that exceeds the memory, before allocating any of it.
 
-    The step is compiled here only for a batch that takes a good part of the memory.
+    The step is only compiled here for a batch that takes a large part of the memory.
 
     Raises:
-      UserError: with the least that it takes and what there is.
+      UserError: the memory is too small; the message says how much is needed and available.
     """
     state, room = setup.target, setup.layout.measure_memory()
     held = float(sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state)))
@@ -101,16 +98,19 @@ def check_step(setup: Setup, state: State, batch: Any) -> None:
     """Refuse a step whose intermediate results exceed the memory of a host, which would end the
     process.
 
+    This compiles the step, so that its first call with the same arrays does not compile it again.
+
     Args:
-      state: arrays, or their shapes and types, as ``batch``. The step is compiled by this, so that
-        its first call with the same arrays does not compile it again.
+      setup: setup of the run.
+      state: state, or the shapes and types of its arrays.
+      batch: batch, or the shapes and types of its arrays.
 
     Raises:
-      UserError: with what the step takes and what there is.
+      UserError: the memory is too small; the message says how much is needed and available.
     """
     layout = setup.layout
     if layout.measure_memory() is not None:
-        # devices with a memory of their own say when it is full
+        # Devices with their own memory report when it is full.
         return
     found = setup.run_step.lower(state, batch).compile().memory_analysis()
     if found is not None:

@@ -1,4 +1,4 @@
-"""Checkpoints: the only file that knows of Orbax."""
+"""Save and restore checkpoints; the only module that uses Orbax."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from genjax.runs import checksums
 from genjax.runs.checkpoint_files import UNFINISHED, find_steps
 from genjax.serial.json_text import Json
 
-# names that mean the same to a glob, a URL and the system
+# Names that mean the same to a glob, a URL and the system.
 PLAIN = re.compile(r"[A-Za-z0-9_./+=-]*")
 
 
@@ -40,7 +40,7 @@ class Damaged(Exception):
     """A checkpoint is not what was written."""
 
 
-# what reading a damaged JSON file raises
+# Errors from reading a damaged JSON file.
 UNREADABLE = (
     OSError,
     ValueError,
@@ -50,21 +50,22 @@ UNREADABLE = (
 
 
 class Checkpoints:
-    """The checkpoints of one run: written in the background, each whole or not there at all.
+    """The checkpoints of one run, written in the background and atomically.
 
-    A checkpoint holds the state, the *progress*: what the loop needs besides (position in the data,
-    the metrics since the last row), and the checksums of both, which every reader compares.
-    ``state.frozen`` is saved once a run, next to them, with its checksums in ``frozen.json``.
+    A checkpoint holds the state; the *progress*, which is everything else the loop needs (position
+    in the data, metrics since the last row); and the checksums of both, which every reader
+    compares. ``state.frozen`` is saved once per run, beside them, with its checksums in
+    ``frozen.json``.
 
-    A reader changes nothing. A writer first clears what a killed process left half-written, and
-    moves to ``damaged/`` what cannot be used.
+    A reader changes nothing. A writer first removes what a killed process left incomplete, and
+    moves damaged checkpoints to ``damaged/``.
     """
 
     def __init__(self, run_dir: epath.Path, keep: Keep = Keep(), read_only: bool = False) -> None:
         # Orbax logs each directory, and errors before it raises them.
         logging.getLogger("absl").setLevel(logging.CRITICAL)
         local = "://" not in os.fspath(run_dir)
-        # Orbax needs absolute paths
+        # Orbax needs absolute paths.
         self._run_dir = epath.Path(run_dir).resolve() if local else epath.Path(run_dir)
         self._folder = self._run_dir / "checkpoints"
         self._open = contextlib.ExitStack()
@@ -95,7 +96,7 @@ class Checkpoints:
                 best_mode="max" if keep.larger_is_better else "min",
                 preservation_policy=policies.AnyPreservationPolicy(preserve),
                 create=True,
-                cleanup_tmp_directories=not local,  # a bucket has no names for what is unfinished
+                cleanup_tmp_directories=not local,  # a bucket has no temporary names
             ),
         )
 
@@ -108,12 +109,12 @@ class Checkpoints:
                 return
             if kind is None:
                 self._manager.close()
-            else:  # the error under way matters more than one in closing
+            else:  # the current error matters more than one on closing
                 with contextlib.suppress(Exception):
                     self._manager.close()
 
     def list_steps(self) -> list[int]:
-        """Steps of the checkpoints that lack nothing, oldest first."""
+        """Return the steps of complete checkpoints, oldest first."""
         return sorted(step for step, lacks in find_steps(self._run_dir).items() if lacks is None)
 
     def find_best_step(self) -> int | None:
@@ -136,8 +137,8 @@ class Checkpoints:
     ) -> None:
         """Copy the state off the devices and write it in the background.
 
-        ``scores`` are the evaluation's metrics at this very step, None if it was not evaluated.
-        Without a finite ``keep.best`` among them the checkpoint can only be one of the newest.
+        ``scores`` are the evaluation's metrics at this step, None if it was not evaluated. Without
+        a finite ``keep.best`` among them the checkpoint is only kept as one of the newest.
         """
         assert self._manager is not None, "a reader does not save"
         if step in self._manager.all_steps():
@@ -148,7 +149,7 @@ class Checkpoints:
             if math.isfinite(score)
             else None
         )
-        # the loop changes its own while this is written
+        # A copy, as the loop changes its own while this is written.
         progress = json.loads(json.dumps(progress))
         self._save_frozen(state)
         state = state.replace(frozen=None)
@@ -168,23 +169,23 @@ class Checkpoints:
         )
 
     def wait(self) -> None:
-        """Until what was saved is on disk; raises what went wrong in the background."""
+        """Wait until everything is on disk; raise errors of the background thread."""
         if self._manager is not None:
             self._manager.wait_until_finished()
 
     def restore(
         self, target: State, step: int | None = None
     ) -> tuple[State, dict[str, Json]] | None:
-        """State and progress of ``step``, or of the newest checkpoint that is whole; None if there
+        """Return state and progress of ``step``, or of the newest intact checkpoint; None if there
         is none.
 
-        A damaged checkpoint is named on stderr, a writer moves it to ``damaged/``, and the one
-        before it is taken. ``target`` gives shapes, dtypes and places, so that a run continues on
-        other devices.
+        A damaged checkpoint is reported on stderr, a writer moves it to ``damaged/``, and the one
+        before it is used. ``target`` gives shapes, dtypes and shardings, so that a run can continue
+        on other devices.
 
         Raises:
-          UserError: the checkpoint has other arrays than the target; none can be read, and then
-            nothing is moved; the disk cannot be read at the moment.
+          UserError: the checkpoint has other arrays than the target; no checkpoint can be read (and
+            then nothing is moved); or the disk cannot be read at the moment.
         """
         frozen = self.load_frozen(target)
         found = find_steps(self._run_dir)
@@ -215,15 +216,15 @@ class Checkpoints:
     def _try_restore(
         self, step: int, target: State
     ) -> tuple[tuple[State, dict[str, Json]] | None, str]:
-        """Return the checkpoint, or None and why it is damaged: for all processes alike."""
+        """Return the checkpoint, or None and why it is damaged; the same on all processes."""
         restored, reason = None, ""
         try:
             restored = retry(
                 functools.partial(self._read, step, target), str(self._folder / str(step))
             )
-        except (UserError, MemoryError, JaxRuntimeError):  # nothing that the files are to blame for
+        except (UserError, MemoryError, JaxRuntimeError):  # not the fault of the files
             raise
-        except Exception as error:  # whatever a damaged file raises in the layers below
+        except Exception as error:  # a damaged file may raise anything in the layers below
             reason = _first_line(error)
         if parallel.any_process(restored is None):
             return None, reason or "another process cannot read it"
@@ -248,7 +249,7 @@ class Checkpoints:
         )
 
     def _read_checksums(self, step: int) -> dict[str, Json]:
-        """Return the checksums of a checkpoint, which have one of their own."""
+        """Return the checksums of a checkpoint, after verifying their own checksum."""
         record = self._read_json(step, "checksums")
         if not isinstance(record, dict) or record.pop("record", None) != checksums.hash_json(
             record
@@ -257,7 +258,7 @@ class Checkpoints:
         return record
 
     def _check_shapes(self, step: int, kept: Mapping[str, str], target: State) -> None:
-        """Refuse a checkpoint that is whole but of other arrays."""
+        """Refuse an intact checkpoint with other arrays."""
         there = {name: entry.rpartition(" ")[0] for name, entry in kept.items()}
         wanted = {name: checksums.format_shape(leaf) for name, leaf in trees.named_leaves(target)}
         for name in sorted(
@@ -273,10 +274,11 @@ class Checkpoints:
                 )
 
     def load_frozen(self, target: State) -> Any:
-        """What the run has kept of other runs; None if it needs none or has kept nothing yet.
+        """Return the stored arrays of other runs; None if the run needs none or has not stored them
+        yet.
 
         Raises:
-          UserError: it is damaged, or cannot be read at the moment.
+          UserError: they are damaged, or cannot be read at the moment.
         """
         folder = self._run_dir / "frozen"
         if not jax.tree.leaves(target.frozen) or not folder.exists():
@@ -302,8 +304,8 @@ class Checkpoints:
             ) from error
 
     def _read_scores(self, step: int) -> dict[str, float] | None:
-        """Return the evaluation's metrics that lie with a checkpoint; None if there is none or they
-        are damaged.
+        """Return the evaluation's metrics in a checkpoint; None if there are none or they are
+        damaged.
         """
         path = self._folder / str(step) / "metrics" / "metrics"
         try:
@@ -320,11 +322,10 @@ class Checkpoints:
         )
 
     def _tidy(self) -> None:
-        """Clear what was left half-written or half-removed, so that Orbax meets nothing that it
-        cannot read.
+        """Remove or set aside incomplete checkpoints, which Orbax could not read.
 
         Raises:
-          UserError: there are checkpoints, but none that is whole: nothing is moved then.
+          UserError: there are checkpoints, but none is intact; then nothing is moved.
         """
         found = find_steps(self._run_dir)
         damaged = {step: lacks for step, lacks in found.items() if lacks is not None}
@@ -334,14 +335,14 @@ class Checkpoints:
             raise _damaged_error(self._folder, damaged)
         parallel.barrier("found")  # before anything is moved, so that all processes see the same
         whole = found.keys() - damaged.keys()
-        # A process that was killed while it removed an old checkpoint leaves one with as many newer
-        # as are kept.
+        # A process that was killed while removing an old checkpoint leaves a part of it, besides as
+        # many newer checkpoints as are kept.
         removed = {
             step for step in damaged if sum(step < newer for newer in whole) >= self._keep.newest
         }
         damaged = {step: lacks for step, lacks in damaged.items() if step not in removed}
         if jax.process_index() == 0:
-            local = "://" not in os.fspath(self._run_dir)  # a bucket's are Orbax's to clear
+            local = "://" not in os.fspath(self._run_dir)  # in a bucket, Orbax removes them
             folders = [
                 folder for folder in (self._run_dir, self._folder) if local and folder.exists()
             ]
@@ -357,9 +358,7 @@ class Checkpoints:
         parallel.barrier("tidy")
 
     def _tidy_records(self, step: int) -> None:
-        """Move away damaged scores and dates: the state next to them is whole, but Orbax would
-        stop at them.
-        """
+        """Set aside damaged scores and dates: the state is intact, but Orbax would fail on them."""
         checkpoint, lost = self._folder / str(step), {}
         if (checkpoint / "metrics").exists() and self._read_scores(step) is None:
             lost["scores"] = checkpoint / "metrics"
@@ -373,7 +372,7 @@ class Checkpoints:
         for path in lost.values():
             self._move(path)
         with contextlib.suppress(*UNREADABLE):
-            # ``restore`` will name a checkpoint whose checksums are damaged
+            # ``restore`` will report a checkpoint whose checksums are damaged.
             self._read_checksums(step)
             for name in lost:
                 print(f"the {name} of checkpoint {step} are damaged and set aside", file=sys.stderr)
@@ -388,7 +387,7 @@ class Checkpoints:
             frozen.save(self._plain_dir / "frozen", state.frozen)
 
     def _set_aside(self, damaged: Mapping[int, str], used: int | None) -> None:
-        """Say which checkpoints are damaged, and which is used instead; a writer moves them to
+        """Report which checkpoints are damaged and which is used instead; a writer moves them to
         ``damaged/``.
         """
         if not damaged:
@@ -405,7 +404,7 @@ class Checkpoints:
             self._manager.reload()
 
     def _move(self, path: epath.Path) -> epath.Path:
-        """Move a checkpoint, or a part of one, to a free name in ``damaged/``."""
+        """Move a checkpoint, or a part of one, to a new name in ``damaged/``."""
         name = path.name if path.parent == self._folder else f"{path.parent.name}_{path.name}"
         (self._run_dir / "damaged").mkdir(parents=True, exist_ok=True)
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
@@ -416,8 +415,8 @@ class Checkpoints:
 
 @contextlib.contextmanager
 def _link_plainly(run_dir: epath.Path) -> Iterator[epath.Path]:
-    """A path to the directory that Orbax can read: it takes a name for a pattern, so
-    ``lr[0.1]`` gets a link to it.
+    """Provide a path to the directory that Orbax can read: it interprets names as patterns, so
+    ``lr[0.1]`` gets a link with a plain name.
     """
     if PLAIN.fullmatch(os.fspath(run_dir)):
         yield run_dir

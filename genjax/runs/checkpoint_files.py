@@ -1,6 +1,4 @@
-"""Find the checkpoints of a run directory, without Orbax: which steps there are, and which
-lack a part.
-"""
+"""Find the checkpoints of a run directory without Orbax, and which of them are incomplete."""
 
 from __future__ import annotations
 
@@ -11,24 +9,23 @@ from etils import epath
 from genjax.errors import UserError
 from genjax.machine.patience import retry
 
-UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of what Orbax was writing when its process ended
+UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that Orbax is still writing
 PARTS = ("state/_METADATA", "state/manifest.ocdbt", "progress/metadata", "checksums/metadata")
 
 
 def newest_step(run_dir: epath.Path) -> int | None:
-    """Return the step of the newest checkpoint of a run directory that lacks nothing; None if there
-    is none.
+    """Return the step of the newest complete checkpoint of a run directory; None if there is
+    none.
     """
     found = find_steps(run_dir)
     return max((step for step, missing in found.items() if missing is None), default=None)
 
 
 def find_steps(run_dir: epath.Path) -> dict[int, str | None]:
-    """What in a run directory bears the name of a checkpoint: its step, and the part that it lacks,
-    None if none.
+    """Return the steps of all checkpoints in a run directory, each with the part that it lacks, or
+    None.
 
-    Whatever else lies there, such as ``60.bak`` or what a killed process was writing, is not taken
-    for a checkpoint.
+    Other entries, such as ``60.bak`` or what a killed process was writing, are ignored.
 
     Raises:
       UserError: the directory cannot be read.

@@ -1,6 +1,6 @@
 """Checksums of arrays and of JSON values.
 
-Those of arrays do not depend on how the arrays are spread over devices.
+Checksums of arrays do not depend on how they are distributed over devices.
 """
 
 from __future__ import annotations
@@ -16,27 +16,26 @@ import numpy as np
 
 from genjax import trees
 
-LARGE = 2**18  # elements from which on compiling for the device pays
+LARGE = 2**18  # number of elements from which compiling for the device pays off
 
 
 def hash_json(value: Any) -> str:
-    """CRC-32 of a JSON value, the same after it was written and read."""
+    """Return the CRC-32 of a JSON value, which is the same after writing and reading it."""
     return f"{zlib.crc32(json.dumps(value, sort_keys=True).encode()):08x}"
 
 
 def hash_arrays(tree: Any) -> dict[str, str]:
-    """Every leaf by its path, as ``float32[2, 3] 0a1b2c3d``: dtype, shape and a checksum of all
-    bits.
+    """Return for every leaf, by path, ``float32[2, 3] 0a1b2c3d``: dtype, shape and a checksum of
+    all bits.
 
-    The checksum is the sum modulo 2^32 of a hash of each element and its place. A sum has no order,
-    so every device adds up what it holds, processes that see only a part of an array agree, and an
-    array restored to another number of devices has the same one. A changed element always changes
-    it: the hash of one place is one to one.
+    The checksum is the sum modulo 2^32 of a hash of each element and its position. A sum does not
+    depend on the order, so every device can add up what it holds, processes that see only a part of
+    an array agree, and so do arrays on different numbers of devices. A single changed element
+    always changes the checksum, because the hash at each position is one-to-one.
     """
     leaves = trees.named_leaves(tree)
     words = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for _, leaf in leaves]
-    # What is small, and whole in this process, takes longer to compile for than to fetch and add up
-    # here.
+    # For small arrays, complete in this process, compiling takes longer than fetching them.
     parts = jax.device_get([x if _is_small(x) else _on_devices(x) for x in words])
     sums = [
         _sum(np, np.asarray(part)) if _is_small(x) else part
@@ -49,9 +48,7 @@ def hash_arrays(tree: Any) -> dict[str, str]:
 
 
 def format_shape(leaf: Any) -> str:
-    """Dtype and shape of an array, or of what represents one: the first part of what
-    ``hash_arrays`` returns.
-    """
+    """Format dtype and shape of an array or its abstract value, as in ``hash_arrays``."""
     return f"{leaf.dtype}{list(leaf.shape)}"
 
 
@@ -65,7 +62,7 @@ def _is_small(x: Any) -> bool:
 
 
 def _sum(xp: Any, x: Any) -> Any:
-    """Return the checksum of an array by NumPy or, traced, by JAX: ``xp``."""
+    """Return the checksum of an array, computed with ``xp``: NumPy, or JAX when traced."""
     x = x.reshape(x.shape or (1,))
     x = x.astype(xp.uint8) if x.dtype == bool else x
     x = np.ascontiguousarray(x) if xp is np else x

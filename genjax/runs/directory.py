@@ -1,5 +1,5 @@
-"""What a run directory holds besides checkpoints and rows: config, codec, the places where it
-ran, other families.
+"""Files of a run directory besides checkpoints and rows: config, codec, environment, other
+families.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def load_experiment(run_dir: epath.Path) -> Experiment | None:
 
 @contextlib.contextmanager
 def _name_file(path: epath.Path, cure: str) -> Iterator[None]:
-    """Name the file, and the cure, in what is wrong with its components."""
+    """Add the file and the cure to errors about its components."""
     try:
         yield
     except Untrusted as error:
@@ -71,7 +71,7 @@ def _name_file(path: epath.Path, cure: str) -> Iterator[None]:
 
 
 def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
-    """Return the experiment of a run directory, which must be one."""
+    """Return the experiment of a run directory, or raise the error of ``not_a_run``."""
     experiment = load_experiment(epath.Path(run_dir))
     if experiment is None:
         raise not_a_run(run_dir)
@@ -79,7 +79,7 @@ def require_experiment(run_dir: str | Path | epath.Path) -> Experiment:
 
 
 def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
-    """Return the error for what is not a run directory, with the nearest one next to it, or how to
+    """Return the error for a path that is not a run directory, with the closest name, or how to
     make it.
     """
     path = epath.Path(run_dir)
@@ -99,7 +99,7 @@ def not_a_run(run_dir: str | Path | epath.Path) -> UserError:
 
 
 def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
-    """Return the form of the run's data, and the codec that it has kept of them.
+    """Return the spec and the codec of the run's data.
 
     Raises:
       Untrusted: see ``load_experiment``.
@@ -116,28 +116,26 @@ def load_codec(run_dir: epath.Path) -> tuple[Spec, Codec]:
             for name in ("spec", "codec")
         )
     if not isinstance(spec, Spec):
-        raise stored.damage_error(path, "it holds no Spec", cure)
+        raise stored.damage_error(path, "it does not hold a Spec", cure)
     if not dataclasses.is_dataclass(codec) or isinstance(codec, type):
-        raise stored.damage_error(path, "it holds no codec", cure)
+        raise stored.damage_error(path, "it does not hold a codec", cure)
     known = {name: getattr(codec, name, None) for name in ("vocabulary", "token_bytes")}
     for name, of_codec in known.items():
         learned = getattr(spec, name)
         if learned is not None and of_codec is not None and not np.array_equal(of_codec, learned):
-            raise UserError(
-                f"{path} holds a codec that is not of the tokens that the run has learned"
-            )
+            raise UserError(f"{path} must hold the codec of the run's tokens, but holds another")
     return spec, cast(Codec, codec)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A run directory that may become that of an experiment.
+    """A run directory that an experiment may use.
 
     Attributes:
-      run_dir: where.
-      config: the text of config.json.
-      source: the content of the config's file; None of an experiment that came from no file.
-      modules: those beside the config that it imports.
+      run_dir: the directory.
+      config: text of config.json.
+      source: content of the config file; None if the experiment does not come from a file.
+      modules: modules beside the config that it imports.
     """
 
     run_dir: epath.Path
@@ -146,7 +144,7 @@ class Claim:
     modules: neighbours.Files
 
     def write(self) -> None:
-        """Make the run directory the experiment's."""
+        """Write the experiment's files into the run directory."""
         if jax.process_index() == 0:
             self.run_dir.mkdir(parents=True, exist_ok=True)
             if not _has_started(self.run_dir):
@@ -155,18 +153,20 @@ class Claim:
                 _write_neighbours(self.run_dir, self.modules)
                 disk.write(self.run_dir / "config.py", self.source)
             disk.write(self.run_dir / "config.json", self.config)
-            # After what makes it a run directory: the disk may be full.
+            # Folders come last: if the disk is full, this already counts as a run directory.
             for name in ("samples", "plots"):
                 (self.run_dir / name).mkdir(parents=True, exist_ok=True)
         parallel.barrier("claim")
 
 
 def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None) -> Claim:
-    """Refuse a run directory that holds another experiment, or that is not a run directory.
+    """Refuse a directory that holds another experiment, or is not a run directory.
 
     Args:
-      source: the config's file. Its code, and that of the experiment, may run from now on: the user
-        has named it.
+      run_dir: the directory.
+      experiment: the experiment.
+      source: the config file. The user has named it, so its code and that of the experiment are
+        trusted from now on.
     """
     trust.remember(stored.list_code(config_files.to_json(experiment)))
     content = None if source is None else source.read_bytes()
@@ -178,14 +178,18 @@ def check_claim(run_dir: epath.Path, experiment: Experiment, source: Path | None
     if before is not None and _has_started(run_dir):
         config_files.check_resumable(before, experiment)
     elif before is None and _is_foreign(run_dir, content):
-        raise UserError(f"{run_dir} is not empty and no run directory: it has no config.json")
-    # before anything is written, so that all processes see the same directory
+        raise UserError(
+            f"{run_dir} must be empty or a run directory, but has files and no config.json"
+        )
+    # Before anything is written, so that all processes see the same directory.
     parallel.barrier("checked")
     return Claim(run_dir, config_files.dumps(experiment), content, files)
 
 
 def _write_neighbours(run_dir: epath.Path, files: neighbours.Files) -> None:
-    """Keep what the config imports from beside it, and nothing that an earlier one did."""
+    """Store the modules beside the config that it imports, and remove those of an earlier
+    config.
+    """
     folder = run_dir / neighbours.FOLDER
     if folder.exists():
         folder.rmtree()
@@ -195,16 +199,18 @@ def _write_neighbours(run_dir: epath.Path, files: neighbours.Files) -> None:
 
 
 def _has_started(run_dir: epath.Path) -> bool:
-    """Return whether steps were taken: before the first a config may still be fixed."""
+    """Return whether steps were taken; before the first one the config may still change."""
     return (run_dir / "metrics.jsonl").exists() or bool(find_steps(run_dir))
 
 
 def _is_foreign(run_dir: epath.Path, source: bytes | None) -> bool:
-    """Return whether a folder without a config.json holds what no run has left there, as its disk
-    was full or it was killed.
+    """Return whether a folder without a config.json holds files that are not the remains of a run.
+
+    A run may leave some if it was killed or its disk was full.
 
     Args:
-      source: the content of the config's file.
+      run_dir: the folder.
+      source: content of the config file.
     """
     if not run_dir.exists() or (run_dir / "codec.json").exists():
         return False
@@ -223,10 +229,13 @@ def describe(
     layout: parallel.Layout,
     parents: Mapping[str, Json] | None = None,
 ) -> None:
-    """Write what the run keeps of its data and of where it runs; refuse data that have changed.
+    """Write the codec and the environment of a run; refuse data that have changed.
 
     Args:
-      parents: what is known of the runs that it depends on, by role; none where it depends on none.
+      run_dir: the run directory.
+      data: data of the run.
+      layout: devices of the run.
+      parents: records of the runs that it depends on, by role; None or {} for none.
     """
     check_data(run_dir, data)
     record = run_dir / ENVIRONMENT
@@ -246,12 +255,12 @@ def describe(
 
 
 def check_data(run_dir: epath.Path, data: Dataset) -> None:
-    """Refuse data that are not those that the run learns from."""
+    """Refuse data that are not those of the run."""
     before = starts(run_dir)
     if before is None:
         line = (
-            f"{run_dir / ENVIRONMENT} is damaged: whether the data are those that the run "
-            "learned from is not known"
+            f"{run_dir / ENVIRONMENT} is damaged: it is unknown whether the data are those of the "
+            "run"
         )
         print(line, file=sys.stderr, flush=True)
     elif before and before[-1]["data_fingerprint"] != data.fingerprint:
@@ -264,13 +273,13 @@ def check_data(run_dir: epath.Path, data: Dataset) -> None:
 
 
 def is_same_data(run_dir: epath.Path, data: Dataset) -> bool:
-    """Return whether data are those that the run learns from, as far as that is known."""
+    """Return whether data are those of the run, as far as known."""
     before = starts(run_dir)
     return not before or before[-1]["data_fingerprint"] == data.fingerprint
 
 
 def starts(run_dir: epath.Path) -> list[dict[str, Json]] | None:
-    """Every start of the run, none where there is no record; None if the record is damaged."""
+    """Return every start of the run; [] without a record, None if it is damaged."""
     path = run_dir / ENVIRONMENT
     if not path.exists():
         return []
@@ -282,7 +291,7 @@ def starts(run_dir: epath.Path) -> list[dict[str, Json]] | None:
 
 
 def _is_start(start: Any) -> bool:
-    """Return whether an entry of the record has the parts that others read."""
+    """Return whether an entry of the record has the parts that readers need."""
     shapes = {"commit": str | None, "origins": list, "parents": dict}
     fits = isinstance(start, dict) and all(
         isinstance(start[n], t) for n, t in shapes.items() if n in start
@@ -321,7 +330,7 @@ def _version(package: str) -> str | None:
 
 
 def _commit() -> str | None:
-    """Return the commit of the checkout that genjax runs from, None if it was installed."""
+    """Return the git commit that genjax runs from; None if it was installed."""
     command = [
         "git",
         "-C",
@@ -340,9 +349,7 @@ def _commit() -> str | None:
 
 
 def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
-    """Write down the families that the run depends on, so that it can be loaded where their
-    runs are not.
-    """
+    """Store the families that the run depends on, so that it can be loaded without their runs."""
     if others and jax.process_index() == 0:
         kept = {role: config_files.to_json(other) for role, other in others.items()}
         trust.remember(stored.list_code(kept))
@@ -351,7 +358,7 @@ def keep_others(run_dir: epath.Path, others: Mapping[str, Trained]) -> None:
 
 
 def load_others(run_dir: epath.Path) -> dict[str, Trained] | None:
-    """Return the families that the run depends on; None before it has kept their arrays, too."""
+    """Return the stored families that the run depends on; None until their arrays are stored."""
     path = run_dir / OTHERS
     if not (run_dir / "frozen").exists() or not path.exists():
         return None

@@ -1,6 +1,4 @@
-"""TensorBoard's event files: each row of a run once, whatever happened to the process that
-wrote them.
-"""
+"""Write TensorBoard event files that hold each row of a run once, even if processes were killed."""
 
 from __future__ import annotations
 
@@ -20,16 +18,17 @@ from tensorboardX.record_writer import directory_check, masked_crc32c
 
 from genjax.machine import disk
 
-LENGTH, CHECK = 8, 4  # bytes before and after the contents of a record
+LENGTH, CHECK = 8, 4  # bytes of the length and of the checksum after it and after the contents
 PATTERN = "events.out.tfevents.*"
 
 
 class Events:
-    """Appends to the event files of a folder, in this thread; a file is made with the first event.
+    """Appends to the event files of a folder, in this thread; a file is created with the first
+    event.
 
     Args:
-      folder: of the files.
-      step: that the run continues from. What the files hold of later steps is removed.
+      folder: folder of the files.
+      step: step that the run continues from. Events of later steps are removed.
     """
 
     def __init__(self, folder: epath.Path, step: int) -> None:
@@ -43,8 +42,8 @@ class Events:
         self._known = frozenset().union(*found)  # (tag, step) of every scalar
 
     def write_scalars(self, step: int, split: str, numbers: Mapping[str, float | None]) -> None:
-        """Write a row of numbers that the files do not hold yet; None represents what is not
-        finite.
+        """Write the numbers of a row that the files do not hold yet; None stands for NaN or
+        infinity.
         """
         for name, value in numbers.items():
             content = summary.scalar(f"{split}/{name}", np.nan if value is None else value)
@@ -56,7 +55,7 @@ class Events:
         self._add(step, summary.image(name, image, dataformats="HWC"))
 
     def flush(self) -> None:
-        """Bring to disk what is written."""
+        """Flush the files to disk."""
         if self._writer is not None:
             self._writer.flush()
 
@@ -69,7 +68,7 @@ class Events:
             directory_check(os.fspath(self._folder))
             suffix = f".{secrets.token_hex(4)}"  # two starts within a second
             self._writer = EventsWriter(os.path.join(os.fspath(self._folder), "events"), suffix)
-            # Tells a TensorBoard that has the later steps in memory to forget them.
+            # Makes a TensorBoard that has later steps in memory forget them.
             start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
             self._write(event_pb2.Event(step=self._step + 1, session_log=start))
         self._write(event_pb2.Event(step=step, summary=content))
@@ -81,7 +80,7 @@ class Events:
 
 
 def records(content: bytes) -> Iterator[bytes]:
-    """Yield the serialized events of a file, up to the first that is damaged or was cut off."""
+    """Yield the serialized events of a file up to the first damaged or incomplete one."""
     start = 0
     while len(head := content[start : start + LENGTH + CHECK]) == LENGTH + CHECK:
         size, check = struct.unpack("<QI", head)
@@ -96,9 +95,7 @@ def records(content: bytes) -> Iterator[bytes]:
 
 
 def _truncate_events(path: epath.Path, step: int) -> set[tuple[str, int]]:
-    """Cut from a file what is of later steps or damaged; returns the tag and step of every
-    scalar that is left.
-    """
+    """Remove later or damaged events from a file; return the tag and step of every scalar left."""
     content, kept, found = path.read_bytes(), [], set()
     for data in records(content):
         event = event_pb2.Event.FromString(data)

@@ -1,5 +1,5 @@
-"""What stands beside an exported function so that a colleague can call it: tokenizers, and five
-lines of Python.
+"""Write tokenizers and a short Python example beside an exported function, so that a colleague can
+call it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from genjax.checks import Component
 from genjax.data.sources.pairs import PairCodec
 from genjax.data.text.wrapped import AroundText
 from genjax.errors import UserError
-from genjax.families.autoregressive.request import Request, encode_source
+from genjax.families.autoregressive.request import encode_source
+from genjax.families.masked_lm import GAP, Filling
 from genjax.interop.tokenizers import FILE, dump_alone
 from genjax.runs.run import Run
 
@@ -25,12 +26,12 @@ import numpy as np
 from jax import export, random
 from safetensors.numpy import load_file
 """
-TRIED = ("The", "a")  # as a prompt, where the run has none of its own
+TRIED = ("The", "a")  # prompts to try if the run has none
 
 
 def dump_tokenizers(run: Run) -> dict[str, str]:
-    """Return the tokenizer files of a run by name, of what it reads and of what it writes; none of
-    a codec that has no such form.
+    """Return the tokenizer files of a run by name, for its inputs and outputs; none for a codec
+    without such a file.
     """
     codec: Component = run.codec
     try:
@@ -46,13 +47,14 @@ def dump_tokenizers(run: Run) -> dict[str, str]:
 def write_example(
     run: Run, num: int, inputs: Mapping[str, Any], tokenizers: Mapping[str, str], options: Any
 ) -> str:
-    """Return the text of a script that calls the exported function of the folder that it lies in.
+    """Return the text of a script that calls the exported function in its folder.
 
     Args:
-      num: samples that it draws.
-      inputs: what it takes, see ``export.describe_inputs``.
-      tokenizers: the files beside it.
-      options: of the sampler, encoded.
+      run: the run.
+      num: number of samples that it draws.
+      inputs: inputs of the function, see ``export.describe_inputs``.
+      tokenizers: tokenizer files beside it.
+      options: encoded options of the sampler.
     """
     lines = ['draw = export.deserialize((folder / "sample.jax").read_bytes()).call']
     weights, key = 'load_file(folder / "model.safetensors")', "random.PRNGKey(0)"
@@ -86,16 +88,20 @@ def write_example(
 
 
 def describe_use(folder: Path) -> str:
-    """Return the example of an export, to be printed."""
+    """Return the example of an export for printing."""
     text = (folder / EXAMPLE).read_text(encoding="utf-8")
     return text.replace("Path(__file__).parent", f'Path("{folder}")')
 
 
-def _write_ids(run: Run, name: str, tokenizers: Mapping[str, str], options: Request) -> str:
-    """Return an expression for the tokens of a prompt or a source, by the tokenizer beside it where
-    it says the same as the run.
+def _write_ids(run: Run, name: str, tokenizers: Mapping[str, str], options: Any) -> str:
+    """Return a Python expression for the tokens of a prompt or a source, using the tokenizer file
+    if it agrees with the run.
     """
     codec: Component = run.codec
+    if isinstance(options, Filling):
+        text = options.prompt or f"{TRIED[0]} {GAP}"
+        tokens = options.tokens or options.with_prompts((text,)).encode(codec, {}).tokens
+        return f"{list(tokens)}  # {text!r}"
     decoding = options.decoding
     file = SOURCE_FILE if name == "source" else FILE
     texts = [decoding.source] if name == "source" else [decoding.prompt, *TRIED]
@@ -106,7 +112,7 @@ def _write_ids(run: Run, name: str, tokenizers: Mapping[str, str], options: Requ
                 if name == "source"
                 else decoding.with_prompts((text,)).encode(codec, {}).prompts[0]
             )
-        except UserError:  # a word that the run does not know
+        except UserError:  # the run does not know the word
             continue
         if file not in tokenizers:
             return repr(list(ids))

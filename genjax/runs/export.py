@@ -1,5 +1,5 @@
-"""A trained run as files that others read: safetensors, a compiled sampling function, Hugging
-Face's layout.
+"""Export a trained run for others: as safetensors, a compiled sampling function, or a Hugging Face
+model.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ Form = Literal["safetensors", "jax", "huggingface"]
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION = "sample.jax"
 MADE_WITH = (
-    "sample.json"  # next to it: the version of JAX, the date, and the command that makes it again
+    "sample.json"  # beside it: the version of JAX, the date, and the command that makes it again
 )
-# what a run says of its weights
+# Files that describe the weights of a run.
 DESCRIBED = (
     "config.json",
     "config.py",
@@ -61,28 +61,28 @@ def export(
     num: int = 64,
     options: Component = None,
 ) -> list[Path]:
-    """Write a run as files for others; returns their paths.
+    """Write a run as files for others; return their paths.
 
-    - "safetensors": all that it samples from, averaged parameters where there are any, under flat
-      names such as "params/encoder/Dense_0/kernel", and what describes it: its config and its
-      codec.
-    - "jax": these, and where the family draws samples the function that does.
-      ``jax.export.deserialize`` reads it on any platform it could be lowered for, without genjax,
-      and with later versions of JAX for six months (the version and the date are in ``sample.json``
-      next to it); ``call(weights, key)`` needs what ``load_file`` of safetensors gives and a key of
-      ``jax.random.PRNGKey``, and gives the samples of ``genjax sample`` of that seed. The function
-      of a model that draws for something takes it as well: prompts or sources in tokens int32,
-      filled up with -1, labels int32, or pictures; their shapes are in ``sample.json``, tokenizers
-      and ``example.py`` are next to it.
-    - "huggingface": a folder that ``transformers`` opens, of models of tokens that it knows.
+    - "safetensors": the arrays that samples depend on (averaged parameters if there are any), under
+      flat names such as "params/encoder/Dense_0/kernel", with config and codec.
+    - "jax": these, and the sampling function if the family has one. ``jax.export.deserialize``
+      reads it without genjax, on any platform it could be lowered for, and with later versions of
+      JAX for six months (version and date are in ``sample.json``). ``call(weights, key)`` takes the
+      result of safetensors' ``load_file`` and a key of ``jax.random.PRNGKey``, and returns the
+      samples of ``genjax sample`` with that seed. The function of a conditional model also takes
+      its inputs: prompts or sources as tokens int32, padded with -1, labels int32, or pictures;
+      their shapes are in ``sample.json``. Tokenizers and ``example.py`` are beside it.
+    - "huggingface": a folder for ``transformers``, for models of tokens that it knows.
 
     Args:
-      out: the folder; export/FORM under the run directory by default.
-      num: samples that the function draws; no more than 256 are the same as ``genjax sample``'s.
-      options: of the sampler; the family's own by default.
+      run: the run.
+      to: form of the export.
+      out: folder; None for export/FORM in the run directory.
+      num: number of samples that the function draws; up to 256 they equal ``genjax sample``'s.
+      options: options of the sampler; None for the family's own.
 
     Raises:
-      UserError: the run has no such form, with what is in the way.
+      UserError: the run cannot be exported in this form; the message says why.
     """
     if to not in get_args(Form):
         raise unknown_name("form of an export", to, get_args(Form))
@@ -132,8 +132,8 @@ def _write_export(run: Run, to: Form, folder: Path, num: int, options: Component
 
 
 def _describe_function(run: Run, inputs: Mapping[str, Any]) -> dict[str, Json]:
-    """What to know of a function by ``jax.export``: later versions of JAX open it for six
-    months; and what it takes.
+    """Describe an exported function: JAX version and date, as later versions of JAX open it for six
+    months, and its inputs.
     """
     today = datetime.datetime.now(datetime.UTC).date()
     command = f"python -m genjax export {shlex.quote(str(run.run_dir))} --to jax"
@@ -154,54 +154,54 @@ def _describe_function(run: Run, inputs: Mapping[str, Any]) -> dict[str, Json]:
 
 
 def export_pretrained(run: Run) -> Pretrained:
-    """Return the model of a run as ``interop`` knows models of tokens, with averaged parameters
-    where there are any.
+    """Return the model of a run in the form of ``interop``, with averaged parameters if there are
+    any.
 
     Raises:
-      UserError: it is not a Transformer over tokens, or one that reads a source, or it masks with a
-        token that its codec does not have.
+      UserError: it is not a Transformer over tokens, it reads a source, or it masks with a token
+        that its codec does not have.
     """
     family, params = run.family, run.model().state.params
     if not isinstance(family, Autoregressive | MaskedLM):
         raise UserError(
-            f"Hugging Face's layout is for models of tokens here, not for {type(family).__name__}"
+            f"family must be a model of tokens for Hugging Face, got {type(family).__name__}",
+            "family",
         )
     if not isinstance(family.net, Transformer):
         raise UserError(
-            f"Hugging Face's layout is for Transformers, not for {type(family.net).__name__}"
+            f"net must be a Transformer for Hugging Face, got {type(family.net).__name__}", "net"
         )
     if "encoder" in params:
-        raise UserError(
-            "a model that reads a source has no form among the architectures of Hugging Face's "
-            "known here"
-        )
+        raise UserError("a model that reads a source cannot be exported to Hugging Face")
     codec: Component = run.codec
-    template = chat_templates.written(codec) if isinstance(codec, ChatCodec) else None
+    template = chat_templates.to_jinja(codec) if isinstance(codec, ChatCodec) else None
     codec = get_inner_codec(codec)
     if isinstance(family, MaskedLM) and get_mask(codec) is None:
         raise UserError(
-            "this model masks with a token that its tokenizer lacks: train it with a mask_token"
+            "mask_token must be set in training: this model masks with a token that its tokenizer "
+            "lacks",
+            "mask_token",
         )
     return Pretrained(family.net, params, codec, template=template)
 
 
 def sampling_state(run: Run) -> State:
-    """Return the state that samples are drawn from, without arrays of other runs where drawing
-    needs none.
+    """Return the state for sampling, without the arrays of other runs that sampling does not
+    need.
     """
     state = run.model().state
     return state if wrap_family(run.family).runs else state.replace(frozen=None)
 
 
 def flat(state: State) -> dict[str, jax.Array]:
-    """All arrays that samples depend on, by flat name."""
+    """Return all arrays that samples depend on, by flat name."""
     tree = {"params": state.params, "variables": state.variables, "frozen": state.frozen}
     return dict(named_leaves(tree))
 
 
 def describe_inputs(run: Run, num: int, options: Component = None) -> dict[str, Any]:
-    """What the function of ``sampling`` takes besides weights and key, by name: the shape and the
-    dtype of each; nothing of most families.
+    """Return shape and dtype of the further inputs of the function of ``sampling``, by name; {} for
+    most families.
     """
     family: Component = run.family
     if not isinstance(family, TakesInputs):
@@ -213,10 +213,10 @@ def describe_inputs(run: Run, num: int, options: Component = None) -> dict[str, 
 
 
 def _encode(run: Run, options: Component) -> Any:
-    """Return the options of a sampler as the model reads them.
+    """Return the encoded options of a sampler.
 
     Raises:
-      UserError: the family draws no samples.
+      UserError: the family cannot sample.
     """
     require_samples(run.family)
     options = run.family.sampler if options is None else options
@@ -225,11 +225,11 @@ def _encode(run: Run, options: Component) -> Any:
 
 
 def sampling(run: Run, num: int, options: Component = None) -> Callable[..., jax.Array]:
-    """Return a function of weights, see ``flat``, the key data of a seed uint32 [2], and what
-    ``describe_inputs`` says, that gives ``num`` samples.
+    """Return a function that draws ``num`` samples from weights (see ``flat``), key data uint32 [2]
+    and the inputs of ``describe_inputs``.
 
     Raises:
-      UserError: the family draws none.
+      UserError: the family cannot sample.
     """
     family, state = run.family, sampling_state(run)
     options = _encode(run, options)
@@ -253,14 +253,15 @@ def export_function(
     arrays: Mapping[str, jax.Array],
     inputs: Mapping[str, Any] | None = None,
 ) -> jax_export.Exported:
-    """Return the function of ``sampling`` lowered for all platforms, or those for which it can be.
+    """Export the function of ``sampling`` for all platforms that it can be lowered for.
 
     Args:
-      arrays: the weights.
-      inputs: shapes and dtypes of what it takes besides, see ``describe_inputs``.
+      sample: function to export.
+      arrays: weights.
+      inputs: shapes and dtypes of its further inputs, see ``describe_inputs``.
 
     Raises:
-      UserError: there is none.
+      UserError: it cannot be lowered for any platform.
     """
     described = {
         name: jax.ShapeDtypeStruct(array.shape, array.dtype) for name, array in arrays.items()
@@ -277,11 +278,11 @@ def export_function(
         NotImplementedError,
         ValueError,
     ) as error:
-        # an operation or a kernel that not every platform has
+        # Some platforms lack an operation or a kernel.
         able = [platform for platform in PLATFORMS if _lowers(lowered, platform)]
         if not able:
             raise UserError(
-                f"the sampling function can be lowered for no platform: {error}"
+                f"the sampling function cannot be lowered for any platform: {error}"
             ) from None
         return lowered(*able)
 

@@ -1,4 +1,4 @@
-"""The state that a run starts or resumes with, and the batches from there on."""
+"""The state with which a run starts or resumes, and the batches from there on."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from genjax.runs.setup import Setup, initial_state, require_run
 
 @dataclass(frozen=True)
 class Start:
-    """Where the loop starts.
+    """The starting point of the loop.
 
     Attributes:
-      state: of the first step to take.
-      step: train steps taken.
+      state: state before the next step.
+      step: number of train steps taken.
       position: examples consumed by all processes together.
       meter: running means of the metrics since the last row.
-      remarks: lines for the reader.
+      remarks: lines to print.
     """
 
     state: State
@@ -49,14 +49,11 @@ class Start:
 
 
 def first_state(setup: Setup, checkpoints: Checkpoints | None = None) -> Start:
-    """Make the state of the first step.
+    """Make the state for the first step.
 
-    In this order:
-
-    1. resume from the newest whole checkpoint, if there is one;
-    2. else draw random parameters,
-    3. continue: let the family take over what it continues from the runs that it depends on,
-    4. and put the parameters of ``start_from`` where they fit.
+    In this order: 1. resume from the newest intact checkpoint, if there is one; 2. otherwise draw
+    random parameters, 3. let the family take over parameters of the runs that it depends on, 4. and
+    insert the parameters of ``start_from`` where they fit.
 
     Raises:
       UserError: the run of ``start_from`` is missing, does not fit, or has other tokens.
@@ -73,8 +70,8 @@ def first_state(setup: Setup, checkpoints: Checkpoints | None = None) -> Start:
 
 
 def load_frozen(setup: Setup) -> Any:
-    """``State.frozen``: the arrays of the runs that the family depends on, where ``target``
-    has them; None of none.
+    """Return ``State.frozen``: the arrays of the runs that the family depends on, sharded like the
+    target state; None if there are none.
     """
     if not setup.others:
         return None
@@ -91,8 +88,8 @@ def load_frozen(setup: Setup) -> Any:
 
 
 def _start_from(setup: Setup, state: State) -> tuple[State, tuple[str, ...]]:
-    """Return a state of step 0 with the parameters of ``start_from`` in it, and the lines that say
-    which they are.
+    """Return the state of step 0 with the parameters of ``start_from``, and lines that list
+    them.
     """
     start, data = setup.experiment.start_from, setup.data
     if start.run is None:
@@ -128,13 +125,14 @@ def _place_arrays(tree: Any, like: Any) -> Any:
 def examples(
     setup: Setup, state: State, position: int = 0
 ) -> Iterator[tuple[Iterator[Batch], tuple[str, ...]]]:
-    """The training batches from a position on, on their way to the devices, and lines for the
-    reader.
+    """Provide the training batches from a position on, prefetched to the devices, and lines to
+    print.
 
-    Each example has what the family precomputes of it; their order and form are the curriculum's.
+    Examples include what the family precomputes; the curriculum decides their order and form.
 
     Args:
-      state: whose ``frozen`` parameters the family precomputes with.
+      setup: setup of the run.
+      state: state whose ``frozen`` parameters the family precomputes with.
       position: examples consumed by all processes together.
     """
     experiment, layout = setup.experiment, setup.layout
@@ -160,13 +158,13 @@ def examples(
 
 
 def _order_curriculum(experiment: Experiment, host: Iterator[Batch], step: int) -> Generator[Batch]:
-    """Return the batches as the curriculum needs them at their steps, from ``step`` on."""
+    """Yield the batches as changed by the curriculum at each step, from ``step`` on."""
     several = experiment.steps_per_dispatch
     with contextlib.closing(host):  # type: ignore[type-var]
         for first, batch in zip(itertools.count(step, several), host, strict=False):
             if several == 1:
                 yield experiment.curriculum(first, batch)
-            else:  # stacked, one stage a dispatch
+            else:  # stacked batches: one stage per dispatch
                 each = [
                     experiment.curriculum(first + i, {n: x[i] for n, x in batch.items()})
                     for i in range(several)

@@ -1,4 +1,4 @@
-"""Samples of a run for inputs of one's own: a sample for each prompt, source or label."""
+"""Draw samples of a run for the user's inputs: one for each prompt, source or label."""
 
 from __future__ import annotations
 
@@ -15,30 +15,31 @@ from genjax.checks import Component
 from genjax.data.chat.template import before_end
 from genjax.data.text.captions import CaptionCodec
 from genjax.errors import UserError
-from genjax.evaluation.judge import CHUNK, SAMPLES, draw_samples
+from genjax.evaluation.drawing import CHUNK, draw_samples
+from genjax.evaluation.judge import SAMPLES
 from genjax.families.autoregressive.request import Decoding, Request, encode_source
 from genjax.family import State, TakesInputs, with_inputs
 from genjax.runs.run import Run
 from genjax.samplers.options import Prompted, decode_samples, number_label
 
 Kind = Literal["prompt", "source", "label"]
-PARTS = 2**31  # folded into the key of the second part of the inputs and of those after it
+PARTS = 2**31  # folded into the key for the second and later parts of the inputs
 
 
 @dataclass(frozen=True)
 class Part:
-    """Samples of some of the inputs.
+    """Samples for some of the inputs.
 
     Attributes:
-      samples: in model space, [N, ...].
-      starts: tokens of the prompt that each text starts with, [N]; 0 of other samples.
+      samples: samples in model space, [N, ...].
+      starts: number of prompt tokens that each text starts with, [N]; 0 for other samples.
     """
 
     samples: np.ndarray
     starts: tuple[int, ...]
 
     def decode_completions(self, codec: Component) -> list[str]:
-        """What each text says after its prompt."""
+        """Return the part of each text after its prompt."""
         found = []
         for row, start in zip(self.samples, self.starts, strict=True):
             ids = before_end(codec, row)
@@ -49,19 +50,21 @@ class Part:
 def draw_for(
     run: Run, kind: Kind, values: Sequence[str], seed: int = 0, options: Component = None
 ) -> Iterator[Part]:
-    """Yield a sample for each of any number of inputs, in their order, at most 256 at once.
+    """Yield a sample for each of any number of inputs, in order, at most 256 at once.
 
-    Those of the first 256 are what ``run.sample`` draws of the same seed.
+    The first 256 are those that ``run.sample`` draws with the same seed.
 
     Args:
-      kind: what is given: the prompts of a model of texts, the sources of a translator or the
-        pictures of a captioner, or the labels of a class-conditional model.
-      values: texts, files of pictures, or names or numbers of labels.
-      seed: of the draws.
-      options: the family's own sampler by default.
+      run: the run.
+      kind: kind of input: prompts of a model of texts, sources of a translator, pictures of a
+        captioner, or labels of a class-conditional model.
+      values: texts, image files, or names or numbers of labels.
+      seed: seed of the samples.
+      options: options of the sampler; None for the family's own.
 
     Raises:
-      UserError: the model takes no such input, or cannot read one; its number is named.
+      UserError: the model does not take such inputs, or cannot read one; the message has its
+        number.
     """
     options = run.family.sampler if options is None else options
     if kind == "prompt" and not isinstance(options, Decoding):
@@ -91,7 +94,7 @@ def draw_for(
 
 
 def _one_by_one(run: Run, values: Sequence[str], seed: int, options: Component) -> Iterator[Part]:
-    """Samples for prompts of a sampler that takes one alone."""
+    """Yield samples for prompts of a sampler that takes only one at a time."""
     if not isinstance(options, Prompted):
         raise UserError(f"the samples of {run.run_dir} take no prompt", "prompts")
     for number, value in enumerate(values):
@@ -100,24 +103,24 @@ def _one_by_one(run: Run, values: Sequence[str], seed: int, options: Component) 
 
 
 def _name(run: Run, kind: Kind) -> str:
-    """What the family calls an input: the source of a captioner is a picture."""
+    """Return the family's name for an input: the source of a captioner is a picture."""
     return "image" if kind == "source" and isinstance(run.codec, CaptionCodec) else kind
 
 
 def _require(run: Run, kind: Kind, state: State, request: Any) -> None:
-    """Refuse an input that the model does not take, with those that it does."""
+    """Refuse an input that the model does not take, and list those that it does."""
     family = run.family
     known = family.describe_inputs(state, request) if isinstance(family, TakesInputs) else {}
     if _name(run, kind) not in known:
         takes = " and ".join(f"a {name}" for name in known) or "nothing but a seed"
         raise UserError(
-            f"the samples of {run.run_dir}, a {type(family).__name__}, take {takes}, no {kind}",
+            f"the samples of {run.run_dir}, a {type(family).__name__}, take {takes}, not a {kind}",
             f"{kind}s",
         )
 
 
 def _encode(run: Run, kind: Kind, value: str, number: int, options: Component) -> np.ndarray:
-    """One input as the model reads it."""
+    """Encode one input for the model."""
     codec: Component = run.codec
     try:
         if kind == "label":
@@ -141,7 +144,7 @@ def _encode(run: Run, kind: Kind, value: str, number: int, options: Component) -
 
 
 def _pad(rows: Sequence[np.ndarray]) -> np.ndarray:
-    """Tokens [B, T] int32, filled up with -1 to the longest row."""
+    """Pad rows of tokens with -1 to [B, T] int32."""
     found = np.full((len(rows), max(map(len, rows))), -1, np.int32)
     for target, row in zip(found, rows, strict=True):
         target[: len(row)] = row

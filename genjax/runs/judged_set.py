@@ -1,4 +1,4 @@
-"""The set that a run is judged on: its own, or another one in the form that it has learned."""
+"""The data set that a run is evaluated on: its own, or another one in the same form."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from genjax.experiment import Experiment
 from genjax.runs import directory
 from genjax.runs.setup import open_data
 
-# fields that say how a set is divided, not where it lies
+# Fields that say how a set is split, not where it is.
 DIVIDING = ("test_fraction", "seed", "split", "validation")
 
 
 @dataclass(frozen=True)
 class JudgedSet:
-    """A set to judge a run on.
+    """A data set to evaluate a run on.
 
     Attributes:
-      data: opened.
-      title: what differs from the run's own set, "" where nothing does.
-      names: of its splits.
-      remarks: sentences for the reader.
+      data: the opened set.
+      title: what differs from the run's own set; "" if nothing does.
+      names: names of its splits.
+      remarks: sentences to print.
     """
 
     data: Dataset
@@ -40,12 +40,12 @@ class JudgedSet:
 
     @property
     def protocol(self) -> str:
-        """What protocols say of the set; "" of the run's own."""
+        """Text about the set in protocols; "" for the run's own."""
         return self.title and f"{self.title}, fingerprint {self.data.fingerprint}"
 
 
 class WithTraining(Mapping[str, Split]):
-    """The splits of another set; "train" is the run's own, opened when an evaluator needs it."""
+    """Splits of another set, except that "train" is the run's own, opened when first needed."""
 
     def __init__(
         self, splits: Mapping[str, Split], judged: str, experiment: Experiment, run_dir: epath.Path
@@ -76,17 +76,17 @@ def open_judged(
     split: str,
     source: Component = None,
 ) -> JudgedSet:
-    """Open the set that a run is judged on.
+    """Open the set that a run is evaluated on.
 
     Args:
-      experiment: of the run.
-      run_dir: of the run.
-      learned: the form of the run's data, and its codec.
-      split: that is judged; "all" is every example of another set.
-      source: of the set; None for the run's own.
+      experiment: experiment of the run.
+      run_dir: directory of the run.
+      learned: spec and codec of the run's data.
+      split: split to evaluate; "all" for every example of another set.
+      source: source of the set; None for the run's own.
 
     Raises:
-      UserError: it cannot be opened, or does not fit the run.
+      UserError: the set cannot be opened, or does not fit the run.
     """
     own = experiment.data
     source = own if source is None else source
@@ -97,8 +97,8 @@ def open_judged(
             return JudgedSet(data, "", tuple(data.splits))
     elif not changed:
         raise UserError(
-            "the split 'all' is of another set: name its data (--data....), or one of the run's "
-            "own splits",
+            "split 'all' needs another set: give its data (--data....), or one of the run's own "
+            "splits",
             "split",
         )
     data = open_in_form(source, *learned, split)
@@ -111,29 +111,29 @@ def open_judged(
 
 
 def _title(difference: str) -> str:
-    """``data.path 'b.csv'`` of the line ``data.path: 'a.csv' -> 'b.csv'``."""
+    """Turn the line ``data.path: 'a.csv' -> 'b.csv'`` into ``data.path 'b.csv'``."""
     name, _, values = difference.partition(": ")
     return f"{name} {values.rpartition(' -> ')[2]}"
 
 
 def _remarks(data: Dataset, split: str, changed: list[str]) -> tuple[str, ...]:
-    """What to know of the set next to its fingerprint."""
+    """Return remarks on the set, besides its fingerprint."""
     found = []
     if not changed:
         found.append(
             "the data have changed since the run began: these are not the examples that it was "
-            "trained and watched on"
+            "trained and evaluated on"
         )
     names = [line.partition(":")[0].split(".") for line in changed]
     if names and all(any(part in DIVIDING for part in name) for name in names):
         found.append(
-            "the same set, divided otherwise: examples of this split may be among those that the "
-            "run has learned from"
+            "this is the same set with other splits: the run may have been trained on some of "
+            "these examples"
         )
     whole = sum(len(part) for name, part in data.splits.items() if name != ALL)
     if split in data.splits and split != ALL and len(data.splits[split]) < whole:
         found.append(
-            f"judged on {len(data.splits[split]):,} of {whole:,} examples of this set; "
-            "--split all judges on every one"
+            f"evaluated on {len(data.splits[split]):,} of {whole:,} examples of this set; use "
+            "--split all for every one"
         )
     return tuple(found)

@@ -1,8 +1,8 @@
-"""Lets one process at a time write to a run directory.
+"""Let only one process at a time write to a run directory.
 
-``lease.json`` in the directory names the process that trains there. It is renewed every 10 s. That
-of a dead process of the same machine is taken over at once, that of another machine after 60 s
-without renewal.
+``lease.json`` in the directory names the process that trains there, and is renewed every 10 s. The
+lease of a dead process is taken over at once on the same machine, and from another machine after 60
+s without renewal.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from genjax.machine import disk
 
 try:
     import fcntl
-except ImportError:  # not on Windows
+except ImportError:  # Windows does not have it
     fcntl = None  # type: ignore[assignment]
 
 NAME = "lease.json"
-# seconds between two renewals, and after which a silent holder is taken for dead
+# Seconds between two renewals, and after which a silent holder counts as dead.
 RENEWED, STALE = (
     10.0,
     60.0,
 )
-# seconds until a file without sense is taken for damaged, not for one that is being written
+# Seconds until an unreadable file counts as damaged, not as being written.
 SETTLED = 1.0
-LONGEST = 2**16  # bytes that are read of a lease
+LONGEST = 2**16  # most bytes read of a lease
 TOKEN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -47,13 +47,13 @@ class Holder:
     """A process that holds a lease.
 
     Attributes:
-      host: the name of its machine.
-      pid: its number there.
-      started: when it was started, as its system counts it; tells it from a later process of the
-        same number.
-      boot: of the machine, as long as it runs; the name of the host where the system has none.
-      pids: the name space that ``pid`` counts in: containers of one machine have their own.
-      token: a random name of this lease.
+      host: name of its machine.
+      pid: id of the process.
+      started: start time in the units of the system, to tell it from a later process with the same
+        id.
+      boot: id of the machine's current boot; the name of the host if the system has none.
+      pids: PID namespace of ``pid``: containers on one machine have their own.
+      token: random name of this lease.
     """
 
     host: str
@@ -65,7 +65,7 @@ class Holder:
 
     @classmethod
     def here(cls) -> Holder:
-        """This process."""
+        """Return the holder for this process."""
         pid = os.getpid()
         return cls(
             socket.gethostname(),
@@ -78,17 +78,17 @@ class Holder:
 
     @classmethod
     def read(cls, path: epath.Path) -> Holder | None:
-        """What a file says; None if it is damaged.
+        """Read a holder from a file; None if the file is damaged.
 
         Raises:
-          FileNotFoundError: there is none.
+          FileNotFoundError: there is no file.
         """
         with path.open("rb") as file:
             return cls.parse(file.read(LONGEST))
 
     @classmethod
     def parse(cls, content: bytes) -> Holder | None:
-        """Return the holder that bytes represent; None if they make no sense."""
+        """Parse a holder from bytes; None if they are invalid."""
         try:
             found = cls(**json.loads(content))
         except (ValueError, TypeError, RecursionError):
@@ -100,14 +100,14 @@ class Holder:
 
     @property
     def dead(self) -> bool | None:
-        """Whether this process has ended; None if that cannot be seen from here."""
+        """Whether this process has ended; None if that cannot be known from here."""
         if os.name != "posix" or self.boot != _boot() or self.pids != _pids():
             return None
         try:
             os.kill(self.pid, 0)
         except (ProcessLookupError, OverflowError):
             return True
-        except PermissionError:  # of another user
+        except PermissionError:  # another user's process
             pass
         now = _read_start_time(self.pid)
         return now == "" or (now is not None and now != self.started)
@@ -161,12 +161,12 @@ class Lease:
             self._lock,
             contextlib.suppress(OSError),
         ):
-            # a passing fault of the disk takes nothing from anyone
+            # A temporary disk error does not lose the lease.
             self._lost = self._lost or not (self._over.is_set() or self._file.is_held(self._mine))
         return self._lost
 
     def make_error(self) -> UserError:
-        """Return the error that ends the one who has lost the lease."""
+        """Return the error for the process that has lost the lease."""
         with contextlib.suppress(OSError):
             other = Holder.read(self._path)
             if other is not None:
@@ -183,21 +183,21 @@ class Lease:
                 self._file.renew(self._mine)
 
     def _remove_empty(self) -> None:
-        """Remove the folders that were made for the lease alone."""
+        """Remove the folders that were only made for the lease."""
         for folder in self._made:
             try:
                 folder.rmdir()
-            except (OSError, ValueError):  # not empty, as epath says it
+            except (OSError, ValueError):  # not empty; epath raises ValueError
                 return
 
 
 class _File:
     """A lease on a file system. The file gets its name by a hard link, which only one of several
-    processes can make.
+    processes can create.
 
-    To replace the file of a dead holder takes a lease of its own, named by the token of the dead:
-    so only one of several that find it dead replaces it. The holder keeps the file open and locked,
-    which tells containers of one machine that it lives.
+    Replacing the file of a dead holder needs a lease of its own, named by the dead holder's token,
+    so that only one process replaces it. The holder keeps the file open and locked, which shows
+    other containers on the machine that it is alive.
     """
 
     def __init__(self, path: epath.Path) -> None:
@@ -238,13 +238,13 @@ class _File:
         while not _link(part, path):
             if path.is_symlink() or (path.exists() and not path.is_file()):
                 raise _lease_error(path, f"has a {path.name} that is not a file: move it away")
-            with contextlib.suppress(FileNotFoundError):  # it ended just now: try again
+            with contextlib.suppress(FileNotFoundError):  # the holder has just ended: try again
                 key = self._find_expired(path)
                 claim = self._path.with_name(f"{NAME}.{key}")
                 self._take(claim, part)
                 try:
                     if self._make_key(path) == key:
-                        # no one else has replaced it before the claim was made
+                        # No other process has replaced the file before this claim.
                         claim.replace(path)
                         return
                 finally:
@@ -253,7 +253,7 @@ class _File:
                             claim.unlink()
 
     def _find_expired(self, path: Path) -> str:
-        """Return the key of a lease that may be taken over; any other is refused."""
+        """Return the key of a lease that may be taken over; raise an error for any other."""
         key, age = self._make_key(path), self._measure_age(path)
         holder = Holder.read(epath.Path(path))
         if holder is None and age < SETTLED:
@@ -267,7 +267,7 @@ class _File:
             )
         here = holder is None or holder.boot == _boot()
         free = _lockable(path) if here else None
-        paused = holder is not None and free is False  # a container that stands still may continue
+        paused = holder is not None and free is False  # a paused container may continue
         if free or (age >= STALE and not paused):
             return key
         who = "a process on this machine" if holder is None else str(holder)
@@ -281,13 +281,13 @@ class _File:
         )
 
     def _measure_age(self, path: Path) -> float:
-        """Seconds since the last renewal, by the clock of the file system, which all hosts
+        """Return the seconds since the last renewal, by the file system's clock, which all hosts
         share.
         """
         os.utime(self._fd)
         age = os.fstat(self._fd).st_mtime - path.stat().st_mtime
         if age < -RENEWED:
-            # that clock was set back: who lives renews it, and who is dead has 60 s from now
+            # That clock was set back: a live holder renews the file, a dead one has 60 s from now.
             with contextlib.suppress(OSError):
                 os.utime(path)
             return 0.0
@@ -301,12 +301,12 @@ class _File:
     def is_held(self, mine: Holder) -> bool:
         try:
             return os.path.samestat(self._path.stat(), os.fstat(self._fd))
-        except FileNotFoundError:  # someone has tidied up: no one else trains here for that reason
+        except FileNotFoundError:  # the file was deleted, but that does not mean another holder
             return self._put_back(mine)
 
     def _put_back(self, mine: Holder) -> bool:
-        """Put the file back that was removed; False where another one has come in between, or
-        the folder is gone.
+        """Restore the removed file; return False if another process has written one, or the folder
+        is gone.
         """
         other = _File(epath.Path(self._path))
         try:
@@ -329,7 +329,7 @@ class _File:
             os.close(self._fd)
 
     def _clear(self) -> None:
-        """Remove what killed processes have left of taking the lease."""
+        """Remove temporary files left by killed processes."""
         for path in self._path.parent.glob(f"{NAME}.*"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > 10 * STALE:
@@ -337,13 +337,13 @@ class _File:
 
 
 class _Object:
-    """A lease in a bucket, which has neither links nor locks: whoever reads what it wrote a
-    moment ago holds it.
+    """A lease in a bucket, which has no links or locks: a process holds it if it reads back what it
+    wrote a moment before.
     """
 
     def __init__(self, path: epath.Path) -> None:
         self._path = path
-        self._seen = 0.0  # when it was last looked at, which takes a request
+        self._seen = 0.0  # time of the last check, which takes a request
 
     def take(self, mine: Holder) -> None:
         holder, age = self._read()
@@ -387,13 +387,13 @@ def _lease_error(path: Path | epath.Path, why: str) -> UserError:
 
 
 def _link(part: Path, path: Path) -> bool:
-    """Give a file a second name; False where that name is taken."""
+    """Give a file a second name; return False if that name is taken."""
     try:
         os.link(part, path)
         return True
     except FileExistsError:
         return False
-    # a file system without links: the first to make the file has it, and moves the whole one there
+    # Without links: the first process to create the file has it, and moves the complete one there.
     except OSError:
         if not part.exists() or not path.parent.exists():
             raise
@@ -406,7 +406,9 @@ def _link(part: Path, path: Path) -> bool:
 
 
 def _lock(fd: int) -> bool | None:
-    """Lock an open file; False where another has locked it, None if files cannot be locked."""
+    """Lock an open file; return False if another process has locked it, None if files cannot be
+    locked.
+    """
     if fcntl is None:
         return None
     try:
@@ -427,7 +429,7 @@ def _lockable(path: Path) -> bool | None:
 
 
 def _read_start_time(pid: int) -> str | None:
-    """When a process was started; "" for one that has ended, None if that cannot be seen."""
+    """Return the start time of a process; "" if it has ended, None if unknown."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:

@@ -1,6 +1,4 @@
-"""Where a run, its data and its samples come from: what is recorded of it, and the tree that a
-person reads.
-"""
+"""Record where a run, its data and its samples come from, and format it as a tree."""
 
 from __future__ import annotations
 
@@ -23,34 +21,34 @@ from genjax.runs.checkpoint_files import newest_step
 from genjax.serial import stored
 from genjax.serial.json_text import Json
 
-SAMPLES = "lineage.jsonl"  # next to samples: a row for each file
-# the suffixes of what samples are written as
+SAMPLES = "lineage.jsonl"  # beside samples, with a row for each file
+# Suffixes of files of samples.
 WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav", ".jsonl"})
-# of each row, besides its file
+# Fields of each row, besides its file.
 ROW = frozenset({"sha256", "run", "step", "seed", "config", "data_fingerprint"})
-SHOWN = 20  # raw files of a data set that are listed
+SHOWN = 20  # most raw files listed for a data set
 INDENT = "  "
 
 Record = dict[str, Json]
 
 
 def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Record:
-    """All that is known of where a run comes from, as plain JSON: None and nothing where it is not
-    recorded.
+    """Return the recorded origin of a run as plain JSON; what is not recorded is None or empty.
 
-    Its ``run``, ``step``, ``training_seed``, the hash of its ``config``, the ``commits`` of genjax
-    that it ran by, ``data_fingerprint`` and ``origins`` of its data, and its ``parents``: records
-    like this one of the runs that it depends on, by role, as they were when it started.
+    It has the ``run``, ``step``, ``training_seed``, the hash of its ``config``, the ``commits`` of
+    genjax, ``data_fingerprint`` and ``origins`` of its data, and its ``parents``: such records of
+    the runs that it depends on, by role, as of its start.
 
     Args:
-      step: of the checkpoint; the newest by default.
+      run_dir: the run directory.
+      step: step of the checkpoint; None for the newest.
     """
     folder = epath.Path(run_dir).expanduser()
     path = folder / "config.json"
     text = stored.read_text(path, "put a copy of it back") if path.exists() else None
     starts = directory.starts(folder) or []
     last = starts[-1] if starts else {}
-    # of an older genjax
+    # Written by an older genjax.
     older = None if text is None or "parents" in last else directory.load_experiment(folder)
     return {
         "run": str(run_dir),
@@ -67,13 +65,13 @@ def read_record(run_dir: str | Path | epath.Path, step: int | None = None) -> Re
 
 
 def parents(run_dir: epath.Path, runs: Mapping[str, str], best: bool = False) -> dict[str, Record]:
-    """Return the records of the runs that another depends on, by role: those of its first start, if
+    """Return the records of the runs that another run depends on, by role, as of its first start if
     it has started.
 
     Args:
-      run_dir: of the run that depends on them.
-      runs: their directories, see ``experiment.find_runs``.
-      best: whether it starts from the best checkpoint.
+      run_dir: directory of the dependent run.
+      runs: directories of the other runs, see ``experiment.find_runs``.
+      best: whether it starts from their best checkpoint.
     """
     kept = [start["parents"] for start in directory.starts(run_dir) or [] if "parents" in start]
     if kept:
@@ -85,7 +83,7 @@ def parents(run_dir: epath.Path, runs: Mapping[str, str], best: bool = False) ->
 
 
 def _read_seed(path: epath.Path) -> int:
-    """Return the seed in a config.json, read without the code of its components."""
+    """Return the seed in a config.json, without loading its components."""
     found = stored.read_json(path, dict, "put a copy of it back").get("experiment")
     if not isinstance(found, dict) or not isinstance(found.get("seed"), int):
         raise stored.damage_error(path, "it has no seed", "put a copy of it back")
@@ -102,10 +100,10 @@ def _best(run_dir: str) -> int | None:
 
 
 def tree(record: Mapping[str, Json]) -> str:
-    """Return a record for a person: what it depends on is indented below it.
+    """Format a record as a tree, with dependencies indented below it.
 
     Raises:
-      UserError: it has another form than ``read_record`` gives, as that of a damaged file may.
+      UserError: the record does not have the form of ``read_record``, because a file is damaged.
     """
     try:
         return "\n".join([_line(record), *_below(record, INDENT)])
@@ -113,7 +111,7 @@ def tree(record: Mapping[str, Json]) -> str:
         path = Path(str(record["run"])) / directory.ENVIRONMENT
         cure = "remove it; `train` with the same config starts the record again"
         raise UserError(
-            f"{path} is damaged: it has no lineage of the form known here; {cure}", str(path)
+            f"{path} is damaged: its lineage has an unknown form; {cure}", str(path)
         ) from None
 
 
@@ -143,8 +141,8 @@ def _origin(origin: Mapping[str, Json], indent: str) -> Iterator[str]:
         return
     inputs = read_inputs(origin)
     if inputs is None:
-        unknown = f"{origin['manifest']} is not there, or of other records"
-        yield f"{indent}{INDENT}raw files not known: {unknown}"
+        unknown = f"{origin['manifest']} is missing, or describes other records"
+        yield f"{indent}{INDENT}raw files unknown: {unknown}"
         return
     for name, digest in list(inputs.items())[:SHOWN]:
         yield f"{indent}{INDENT}raw {name}: {digest}"
@@ -153,8 +151,8 @@ def _origin(origin: Mapping[str, Json], indent: str) -> Iterator[str]:
 
 
 def read_inputs(origin: Mapping[str, Json]) -> Mapping[str, str] | None:
-    """Return the hashes of the raw files of a real set; None if the manifest of these very records
-    is not there.
+    """Return the hashes of the raw files of a real set; None without a manifest of these
+    records.
     """
     try:
         manifest = json.loads(Path(origin["manifest"]).read_text(encoding="utf-8"))
@@ -171,14 +169,17 @@ def record_samples(
     write: Callable[[], Path],
     chosen: Mapping[str, Json] | None = None,
 ) -> Path:
-    """What ``write`` returns, which writes samples next to ``stem``; a row for each file says where
-    it is from.
+    """Call ``write``, which writes samples beside ``stem``; record the origin of each file; return
+    its result.
 
     Args:
-      run_dir: that they were drawn from.
-      step: of its checkpoint.
-      seed: of the draws.
-      chosen: "best_of" how many draws each is the best of, and the "reward"; None for plain draws.
+      run_dir: directory of the run that was sampled.
+      step: step of its checkpoint.
+      seed: seed of the samples.
+      stem: path of the samples without a suffix.
+      write: function that writes them.
+      chosen: "best_of", the number of draws that each sample is the best of, and "reward"; None for
+        plain samples.
     """
     before = {path: _digest(path) for path in _find_samples(stem)}
     made = write()
@@ -189,7 +190,7 @@ def record_samples(
     for path in _find_samples(stem):
         digest = _digest(path)
         if path.name == made.name or before.get(path) != digest:
-            # others that were there are not ours
+            # Files that were there before are not recorded.
             rows[path.name] = {"file": path.name, "sha256": digest, **shared}
     text = "".join(json.dumps(rows[name]) + "\n" for name in sorted(rows))
     disk.write(stem.parent / SAMPLES, text)
@@ -197,10 +198,10 @@ def record_samples(
 
 
 def describe_sample(path: epath.Path) -> str:
-    """Where a file of samples comes from, with the tree of its run where that is there.
+    """Describe the origin of a file of samples, with the tree of its run if that exists.
 
     Raises:
-      UserError: nothing is recorded of it.
+      UserError: the origin is not recorded.
     """
     folder = path.parent.parent if path.parent.name == "samples" else None
     row = _rows(path.parent).get(path.name)
@@ -221,9 +222,7 @@ def describe_sample(path: epath.Path) -> str:
             f"trained\n{tree(read_record(folder, step))}"
         )
     if row is None:
-        raise UserError(
-            f"nothing is recorded of where {path} comes from: there is no row for it in {SAMPLES}"
-        )
+        raise UserError(f"the origin of {path} is not recorded: it has no row in {SAMPLES}")
     changed = "" if row["sha256"] == _digest(path) else "; it has changed since it was drawn"
     chosen = f", each the best of {row['best_of']} by {row['reward']}" if "best_of" in row else ""
     line = (
@@ -241,7 +240,7 @@ def describe_sample(path: epath.Path) -> str:
 
 
 def _find_samples(stem: epath.Path) -> list[epath.Path]:
-    """Return the files of samples that there are at a stem."""
+    """Return the existing files of samples at a stem."""
     paths = (stem.parent / f"{stem.name}{suffix}" for suffix in sorted(WRITTEN))
     return [path for path in paths if path.exists()]
 
@@ -251,9 +250,7 @@ def _digest(path: epath.Path) -> str:
 
 
 def _rows(folder: epath.Path) -> dict[str, Record]:
-    """What is recorded of the samples of a folder, by file; a damaged line costs a remark, not
-    the samples.
-    """
+    """Read the records of the samples in a folder, by file; damaged lines are only reported."""
     path = folder / SAMPLES
     rows: dict[str, Record] = {}
     lines = path.read_bytes().splitlines() if path.is_file() else []
@@ -264,8 +261,8 @@ def _rows(folder: epath.Path) -> dict[str, Record]:
                 rows[row["file"]] = row
     if len(rows) < len(lines):
         note = (
-            f"{path}: {len(lines) - len(rows)} damaged lines are left out; of their files "
-            "nothing is recorded"
+            f"{path}: {len(lines) - len(rows)} damaged lines are skipped; the origin of their "
+            "files is unknown"
         )
         print(note, file=sys.stderr, flush=True)
     return rows

@@ -1,6 +1,4 @@
-"""Metrics on their way from the compiled step to a row: packed for one fetch, averaged on the
-host.
-"""
+"""Metrics between the compiled step and a row: packed for a single fetch, averaged on the host."""
 
 from __future__ import annotations
 
@@ -16,8 +14,8 @@ from genjax.serial.json_text import Json
 
 
 class PackedMetrics(flax.struct.PyTreeNode):
-    """The metrics of a step, or of several, in one array: fetching many scalars costs more
-    than a small step.
+    """The metrics of one or several steps in one array, because fetching many scalars would take
+    longer than a small step.
     """
 
     pairs: jax.Array  # [..., M, 2]: sum and weight
@@ -39,14 +37,13 @@ class Meter:
         self.pairs: dict[str, list[float]] = {
             name: list(pair) for name, pair in stored["pairs"].items()
         }
-        self.non_finite: int = stored["non_finite"]  # bad steps in a row, up to the last one
+        self.non_finite: int = stored["non_finite"]  # consecutive bad steps up to the last one
 
     def add(self, names: tuple[str, ...], pairs: np.ndarray) -> list[int]:
-        """Add the pairs [K, M, 2] of K steps; what is not finite counts for the alarm, not for the
-        means.
+        """Add the pairs [K, M, 2] of K steps; values that are not finite only count for the alarm.
 
         Returns:
-          For each step how many in a row, up to it, were not finite.
+          For each step the number of consecutive steps up to it that were not finite.
         """
         finite = np.isfinite(pairs).all(axis=-1)  # [K, M]
         streaks = []
@@ -56,18 +53,18 @@ class Meter:
         sums = np.where(finite[..., None], pairs, 0).sum(axis=0).tolist()
         for name, (total, weight), last in zip(names, sums, pairs[-1].tolist(), strict=True):
             if name.endswith("learning_rate"):
-                self.pairs[name] = last  # of this very step
+                self.pairs[name] = last  # only of the last step
             else:
                 old = self.pairs.get(name, (0.0, 0.0))
                 self.pairs[name] = [old[0] + total, old[1] + weight]
         return streaks
 
     def take_means(self) -> dict[str, float]:
-        """Return the means; the meter starts over. ``loss`` is NaN where no step was finite."""
+        """Return the means and reset the meter; ``loss`` is NaN if no step was finite."""
         means = {name: s / w if w else math.nan for name, (s, w) in self.pairs.items()}
         self.pairs = {}
         return means
 
     def to_json(self) -> dict[str, Json]:
-        """What ``Meter`` is made from again."""
+        """Return the JSON from which ``Meter`` can be restored."""
         return {"pairs": self.pairs, "non_finite": self.non_finite}

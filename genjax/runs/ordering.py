@@ -1,5 +1,5 @@
-"""What is known of each training example before the first step: a family's own entries, and
-how difficult it is.
+"""Compute entries of a family and scores of difficulty for each training example before the first
+step.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SCORES = "difficulty.npy"
 
 @dataclass(frozen=True)
 class Enriched:
-    """A split whose examples have more entries.
+    """A split with additional entries.
 
     Attributes:
-      split: the examples.
-      entries: arrays [N, ...] by name, in its order.
+      split: split of the examples.
+      entries: arrays [N, ...] by name, in the order of the split.
     """
 
     split: Split
@@ -58,8 +58,8 @@ class Enriched:
 
 
 def enrich(family: Continued, state: State, split: Split, layout: Layout, batch_size: int) -> Split:
-    """Return the split with what ``family.precompute(state, batch)`` gives for each example; itself
-    where that is None.
+    """Add the results of ``family.precompute(state, batch)`` to the split; return it unchanged if
+    that is None.
     """
     if family.precompute is None:
         return split
@@ -72,26 +72,27 @@ def enrich(family: Continued, state: State, split: Split, layout: Layout, batch_
 
 
 def order_examples(setup: Setup, resumes: bool) -> tuple[Order | None, tuple[str, ...]]:
-    """Return the order that the curriculum gives the training examples, None if it gives none, and
-    lines for the reader.
+    """Return the curriculum's order of the training examples, or None, and lines to print.
 
-    The scores are kept in the run directory, as what they came from, another run or a function, may
-    be gone or changed when this run is resumed, and another machine may give other last bits.
+    The scores are stored in the run directory, because the run or function that gave them may be
+    gone or changed on resuming, and another machine may give other last bits.
 
     Args:
-      resumes: from a checkpoint, whose steps have been ordered by the scores that are kept.
+      setup: setup of the run.
+      resumes: whether the run resumes from a checkpoint, whose steps used the stored scores.
 
     Raises:
-      UserError: a score is not a number, or there is not one for each example; the run that gives
-        it is missing or is not of these data; or the data have an order of their own.
+      UserError: a score is NaN, or scores are missing; the run that gives them is missing or was
+        trained on other data; or the data have their own order.
     """
     curriculum, data, layout = setup.experiment.curriculum, setup.data, setup.layout
     if curriculum is None or curriculum.score is None:
         return None, ()
     if own_order(data.splits["train"]) is not None:
         raise UserError(
-            f"{type(curriculum).__name__} orders the examples, but those of a mixture have their "
-            "own order"
+            f"curriculum must not order examples of a mixture, which has its own order, got "
+            f"{type(curriculum).__name__}",
+            "curriculum",
         )
     size = len(data.splits["train"])
     kept = None if setup.run_dir is None else setup.run_dir / SCORES
@@ -114,11 +115,10 @@ def order_examples(setup: Setup, resumes: bool) -> tuple[Order | None, tuple[str
 
 
 def score_examples(score: Component, data: Dataset, layout: Layout, batch_size: int) -> np.ndarray:
-    """Return the scores [N] float64 of the training examples by a
-    ``genjax.data.order.difficulty.Score``, on every process.
+    """Return the scores [N] float64 of the training examples, on every process.
 
     Raises:
-      UserError: as ``order_examples`` does.
+      UserError: see ``order_examples``.
     """
     models = load_models((score,), layout)
     others = {
@@ -155,8 +155,8 @@ def score_examples(score: Component, data: Dataset, layout: Layout, batch_size: 
 
 
 def _losses(family: Family, state: State, batch: Mapping[str, jax.Array]) -> jax.Array:
-    """Return the family's ``loss`` of each example [B] by itself, with draws that depend on its
-    ``number`` alone.
+    """Return the family's ``loss`` of each single example [B], with randomness that depends only on
+    its ``number``.
     """
     key = jax.random.fold_in(state.key, EVALUATION)
 

@@ -1,6 +1,4 @@
-"""A model that others have trained as a run: what ``sample``, ``evaluate`` and other runs
-start from.
-"""
+"""Import a pretrained model as a run, for ``sample``, ``evaluate`` and other runs."""
 
 from __future__ import annotations
 
@@ -37,27 +35,28 @@ from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.run import Run, load
 from genjax.runs.setup import initial_state, load_family, set_up
 
-# of the rows that it is judged on and of the texts that it draws, where its context is longer
+# Most tokens of the rows it is evaluated on and of the texts it draws.
 LENGTH = 256
 
 
 def import_run(source: str | Path, run_dir: str | Path, data: Component = None) -> Run:
-    """Write the run directory of a model of Hugging Face's: step 0 of a run that has not trained.
+    """Write a Hugging Face model as a run directory with a checkpoint at step 0.
 
     Args:
-      source: a folder in Hugging Face's layout, or a name at the hub.
-      run_dir: made; ``genjax sample``, ``evaluate``, ``show`` and ``export`` work on it.
-      data: the source of text that it is judged on, whose codec becomes the model's; by default
-        ``PythonDocs``. Where the model has a chat template, prompts are what a user says.
+      source: a Hugging Face model folder, or a name at the hub.
+      run_dir: run directory to create; ``genjax sample``, ``evaluate``, ``show`` and ``export``
+        work on it.
+      data: source of text to evaluate it on, with the model's codec; None for ``PythonDocs``. If
+        the model has a chat template, prompts are turns of the user.
 
     Raises:
-      UserError: the model cannot be read, see ``huggingface.load``; the directory is not empty; the
-        data's rows are longer than the context.
+      UserError: the model cannot be read, see ``huggingface.load``; the directory is not empty; or
+        the rows of the data are longer than the context.
     """
     model = huggingface.load(source)
     folder = epath.Path(run_dir).expanduser()
     if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{run_dir} is not empty")
+        raise UserError(f"{run_dir} must be empty or missing", str(run_dir))
     length = min(model.net.context, LENGTH)
     family: Component
     rows: Any
@@ -68,7 +67,7 @@ def import_run(source: str | Path, run_dir: str | Path, data: Component = None) 
             RandomWindows(length),
         )
     else:
-        # the last token of a row is read, too
+        # The last token of a row is read, too.
         family, rows = (
             MaskedLM(model.net),
             Documents(length - 1),
@@ -76,7 +75,7 @@ def import_run(source: str | Path, run_dir: str | Path, data: Component = None) 
     data = dataclasses.replace(data or PythonDocs(layout=rows), codec=codec)
     if model.template is not None:
         data = set_codec(data, ChatCodec(codec, model.template))
-    # whose state is not a copy of the parameters
+    # An optimizer whose state does not copy the parameters.
     experiment = Experiment(family, data, optimizer=SGD())
     layout = parallel.start(
         experiment.devices if jax.device_count() == 1 else parallel.Devices(count=1)
@@ -89,7 +88,7 @@ def import_run(source: str | Path, run_dir: str | Path, data: Component = None) 
         opened = dataclasses.replace(opened, codec=ChatCodec(opened.codec, model.template))
     setup = set_up(experiment, folder, data=opened, layout=layout)
     draw = initial_state(setup.experiment, setup.data.spec)
-    # Of a random state all but the parameters: they are not drawn.
+    # Everything of a random state except the parameters, which are not drawn.
     state = layout.init(lambda: draw().replace(params={})).replace(params=model.params)
     directory.describe(folder, setup.data, layout)
     with Checkpoints(folder) as checkpoints:
@@ -99,20 +98,19 @@ def import_run(source: str | Path, run_dir: str | Path, data: Component = None) 
 
 
 def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
-    """Return the experiment on another model than the one that its config names, with that one's
-    net instead of its own.
+    """Return the experiment with another base model than in its config, and that model's net.
 
-    A run that has started continues what it has kept, so that the other may be gone; it starts with
-    no third one.
+    A run that has started uses its stored copy, so the other model may be gone; its base model
+    cannot change.
 
     Args:
-      source: a run directory, a folder in Hugging Face's layout, or a name at the hub.
-      run_dir: of the experiment; a model of Hugging Face's becomes a run next to it,
-        ``run_dir``_from.
+      experiment: the experiment.
+      source: a run directory, a Hugging Face model folder, or a name at the hub.
+      run_dir: directory of the run; a Hugging Face model becomes a run beside it, ``run_dir``_from.
 
     Raises:
-      UserError: there is no such model, the run has started with another, or several processes are
-        to read it.
+      UserError: there is no such model, the run has started with another, or several processes
+        would import it.
     """
     folder = epath.Path(run_dir).expanduser()
     own = directory.load_experiment(folder) if newest_step(folder) is not None else None
@@ -144,7 +142,7 @@ def with_base(experiment: Experiment, source: str, run_dir: str) -> Experiment:
         _check_family(experiment.family, learned, source)
     family = _set_net(experiment.family, _get_net(learned))
     if family != experiment.family:
-        note(f"the net is that of {source}: {family.net}")
+        note(f"using the net of {source}: {family.net}")
     return dataclasses.replace(experiment, family=family, start_from=start)
 
 
@@ -152,7 +150,7 @@ def _check_family(family: Component, learned: Component, source: str) -> None:
     """Refuse to continue a model of another family.
 
     Raises:
-      UserError: naming both, and what to do instead.
+      UserError: the families differ; the message names both and says what to do.
     """
     if isinstance(learned, type(family)) or isinstance(family, type(learned)):
         return
@@ -168,9 +166,7 @@ def _check_family(family: Component, learned: Component, source: str) -> None:
 
 
 def _is_ours(source: str) -> bool:
-    """Return whether a folder is a run directory, or a name that of a config, and not a model of
-    Hugging Face's.
-    """
+    """Return whether a name is a run directory or a config, not a Hugging Face model."""
     config = epath.Path(source).expanduser() / "config.json"
     if not config.exists():
         return load_run_config(source) is not None
@@ -182,12 +178,12 @@ def _is_ours(source: str) -> bool:
         TypeError,
         RecursionError,
     ):
-        # reported where it is read as a model
+        # Reported when it is read as a model.
         return False
 
 
 def _check_same(source: str, run_dir: str, own: Experiment) -> None:
-    """Refuse another model than the one that a run has started with, with a ``UserError``."""
+    """Raise ``UserError`` for another base model than the one that a run has started with."""
     first = wrap_family(own.family).runs.get("base") or (
         own.start_from.run if own.start_from is not None else None
     )
@@ -202,26 +198,24 @@ def _check_same(source: str, run_dir: str, own: Experiment) -> None:
 
 
 def _base_directory(run_dir: str) -> Path:
-    """Return the run directory that a model of Hugging Face's becomes, for this run to start
-    from.
-    """
+    """Return the directory of the imported base model of a run."""
     return Path(f"{Path(run_dir)}_from")
 
 
 def _origin(made: Path) -> Path:
-    """Return the file that says which model of Hugging Face's has become that run."""
+    """Return the file that names the imported Hugging Face model."""
     return made.with_name(f"{made.name}.txt")
 
 
 def _import_base(source: str, made: Path) -> str:
-    """Return the run directory that a model of Hugging Face's becomes, or has become before."""
+    """Import a Hugging Face model, unless that is done already; return its run directory."""
     origin = _origin(made)
     if newest_step(epath.Path(made)) is None:
         if origin.exists():
-            shutil.rmtree(made, ignore_errors=True)  # half made
+            shutil.rmtree(made, ignore_errors=True)  # incomplete
         elif made.exists():
             raise UserError(
-                f"{made}, where {source} would become a run, is there already: give another "
+                f"{made} exists already, but {source} would be imported there: give another "
                 "--run-dir"
             )
         made.parent.mkdir(parents=True, exist_ok=True)
@@ -234,7 +228,7 @@ def _import_base(source: str, made: Path) -> str:
             raise
     elif not origin.exists() or origin.read_text(encoding="utf-8") != source:
         raise UserError(
-            f"{made} is of another model than {source}: remove it, or give another --run-dir"
+            f"{made} holds another model than {source}: remove it, or give another --run-dir"
         )
     return str(made)
 

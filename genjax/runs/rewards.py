@@ -1,9 +1,8 @@
-"""What judges the samples of a run: a Python function such as trains a family, or the run of a
-reward model.
+"""Rewards for the samples of a run: a Python function, as in training, or a trained reward model.
 
-Of texts a function takes prompts, as written in rows of tokens, with what a template puts around
-them, and responses, lists of text; of images float32 [N, H, W, C] in [-1, 1], and the labels [N]
-that were requested or None. It gives a number for each, the higher the better.
+For texts a function takes lists of prompts, including what a template puts around them, and of
+responses; for images it takes float32 [N, H, W, C] in [-1, 1] and the requested labels [N] or None.
+It returns a number for each, the higher the better.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ class RunReward:
     """The reward of a trained reward model.
 
     Attributes:
-      run: of it.
+      run: run of the model.
     """
 
     run: Run
 
     def score_prompts(self, prompts: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """Return the rewards [N] of responses to prompts as a person types them; NaN of an empty
-        one, which loses always.
+        """Return the rewards [N] of responses to prompts as typed by a person; NaN, which always
+        loses, for an empty response.
         """
         model, length = self.run.model(), self.run.spec.shape[0]
         codec: Component = model.codec
@@ -53,19 +52,23 @@ Reward = Callable[[Any, Any], Any] | RunReward
 
 
 def load_reward(name: str) -> Reward:
-    """Return a Python function, named as "module:function", or that of the run directory of a
-    reward model.
+    """Load a reward: a Python function "module:function", or the run directory of a reward model.
 
     Raises:
-      UserError: there is no such function, or the run is of another family.
+      UserError: there is no such function, or the run is not a reward model.
     """
     if ":" in name and not epath.Path(name).exists():
-        with trust.allow((name.partition(":")[0],)):  # the user's own word
+        with trust.allow((name.partition(":")[0],)):  # the user has named it
             return stored.load_function(name)
-    run = load(name)
+    try:
+        run = load(name)
+    except UserError as error:
+        raise UserError(f"reward: {error}", "reward") from None
     if not isinstance(run.family, RewardModel):
         raise UserError(
-            f"the run {name} is a {type(run.experiment.family).__name__}, which gives no rewards"
+            f"reward must be a run of a reward model, got a "
+            f"{type(run.experiment.family).__name__} in {name}",
+            "reward",
         )
     return RunReward(run)
 
@@ -77,8 +80,7 @@ def text_rewards(
     typed: Sequence[str],
     responses: Sequence[str],
 ) -> np.ndarray:
-    """Return the rewards [N] of responses to what was requested, whose prompts a person has
-    ``typed``.
+    """Return the rewards [N] of responses to a request, whose prompts a person has ``typed``.
 
     Raises:
       UserError: a function fails; see ``rewards_of_texts``.
@@ -95,8 +97,8 @@ def text_rewards(
 def image_rewards(
     reward: Reward, run: Run, samples: np.ndarray, options: Component = None
 ) -> np.ndarray:
-    """Return the rewards [N] of images [N, H, W, C] that a run drew by ``options``, its own sampler
-    by default.
+    """Return the rewards [N] of images [N, H, W, C] drawn by a run with ``options``, by default its
+    own sampler.
 
     Raises:
       UserError: a function fails, see ``rewards_of_images``, or the reward is of texts.

@@ -1,4 +1,4 @@
-"""Trained runs: what ``sample``, ``evaluate`` and other runs start from."""
+"""Load trained runs for ``sample``, ``evaluate`` and other runs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,8 @@ from genjax.data.dataset import Codec, Spec
 from genjax.data.text.codecs import format_samples
 from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError, unknown_name
-from genjax.evaluation.judge import (
-    SAMPLES,
-    Evaluator,
-    Judge,
-    Model,
-    Report,
-    draw_samples,
-    make_model,
-    map_chunks,
-)
+from genjax.evaluation.drawing import draw_samples, map_chunks
+from genjax.evaluation.judge import SAMPLES, Evaluator, Judge, Model, Report, make_model
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, require_samples
 from genjax.runs import lineage
@@ -43,7 +35,7 @@ from genjax.serial.trust import Trust, allow
 
 @runtime_checkable
 class Streams(Protocol):
-    """A family that draws text a token at a time."""
+    """A family that can generate text token by token."""
 
     def stream(
         self,
@@ -58,16 +50,16 @@ class Streams(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """A trained run, loaded.
+    """A loaded run.
 
     Attributes:
-      experiment: its config.
-      run_dir: where it lives.
-      step: of the checkpoint that was loaded.
-      state: all of it; ``eval_state`` is what is evaluated.
-      spec: of the data it learned.
-      codec: from model space to what a person opens.
-      layout: the devices it is on.
+      experiment: experiment of the run.
+      run_dir: directory of the run.
+      step: step of the loaded checkpoint.
+      state: full state; ``eval_state`` is the part to evaluate.
+      spec: spec of the training data.
+      codec: codec of the data.
+      layout: devices that hold the state.
     """
 
     experiment: Experiment
@@ -85,7 +77,7 @@ class Run:
 
     @property
     def eval_state(self) -> State:
-        """Its state, with averaged parameters if there are any."""
+        """State for evaluation, with averaged parameters if there are any."""
         return wrap_family(self.experiment.family).eval_state(self.state)
 
     def sample(
@@ -95,15 +87,14 @@ class Run:
         options: Component = None,
         show: Callable[[str], None] | None = None,
     ) -> np.ndarray:
-        """``num`` samples in model space.
+        """Draw ``num`` samples in model space.
 
         Args:
-          num: how many.
-          seed: of the draws.
-          options: the family's own sampler by default.
-          show: takes pieces of text, which together are what a file of the samples holds: the first
-            text as it is drawn, the others, which are drawn next to it, after it. None draws
-            without a stop.
+          num: number of samples.
+          seed: seed of the samples.
+          options: options of the sampler; None for the family's own.
+          show: function called with pieces of text, which together make up the file of samples: the
+            first text while it is generated, then the others. None generates all at once.
         """
         if num < 1:
             raise UserError(f"num must be at least 1, got {num}", "num")
@@ -117,8 +108,7 @@ class Run:
             return decode_samples(samples, options, self.codec)
         if not isinstance(family, Streams):
             raise UserError(
-                f"a {type(family).__name__} does not draw text a token at a time: there is no "
-                "stream"
+                f"a {type(family).__name__} cannot stream: it does not generate text token by token"
             )
         pieces: list[str] = []
 
@@ -140,8 +130,8 @@ class Run:
         return samples
 
     def prepare_drawing(self, options: Component) -> tuple[Any, State]:
-        """Return the options as the model reads them, and the state to draw from, with the arrays
-        of ``needed_runs``.
+        """Return the encoded options, and the state to sample from, with the arrays of
+        ``needed_runs``.
         """
         options = number_labels(options, self.spec.class_names, self.spec.classes)
         state = self.eval_state
@@ -172,15 +162,13 @@ class Run:
         options: Component = None,
         show: Callable[[str], None] | None = None,
     ) -> Path:
-        """``sample`` in the form that a person opens, next to ``out`` or under ``samples/``;
-        returns the path.
-        """
+        """Draw samples and write them beside ``out`` or under ``samples/``; return the path."""
         return self.write(self.sample(num, seed, options, show), out, seed)
 
     def write(
         self, samples: np.ndarray, out: str | Path | None = None, seed: int = 0, chosen: Any = None
     ) -> Path:
-        """Samples as ``write_samples`` does; ``lineage.jsonl`` says where each file is from,
+        """Write samples like ``write_samples``; ``lineage.jsonl`` records the origin of each file,
         see ``lineage.record_samples``.
         """
         name = f"{self.step:08d}_seed_{seed}" + (f"_best_of_{chosen['best_of']}" if chosen else "")
@@ -193,16 +181,16 @@ class Run:
         )
 
     def evaluate(self, split: str = "test", data: Component = None) -> Report:
-        """Return the family's metrics over the whole split and the findings of all of the config's
+        """Return the family's metrics over the whole split, and the results of the config's
         evaluators.
 
         Args:
-          split: that is judged; "all" for every example of another set.
-          data: another source than the run's, which is read in the form that the run has learned;
-            its title and fingerprint are in the protocol of each number.
+          split: split to evaluate; "all" for every example of another set.
+          data: another source than the run's, opened in the form of the run's data; its title and
+            fingerprint are in the protocol of each number.
 
         Raises:
-          UserError: no such split, or a set that does not fit the run.
+          UserError: there is no such split, or the set does not fit the run.
         """
         others = load_models(self.experiment.evaluators, self.layout)
         judged = open_judged(self.experiment, self.run_dir, (self.spec, self.codec), split, data)
@@ -220,24 +208,22 @@ class Run:
         )
 
     def model(self) -> Model:
-        """What is judged, and what evaluators of other runs look at."""
+        """The model that evaluators get, also those of other runs."""
         return make_model(
             self.experiment, self.state, self.spec, self.codec, f"run {self.run_dir}, "
         )
 
 
 def _strip_suffix(out: epath.Path) -> epath.Path:
-    """Return a codec adds the suffix of what it writes; no more than those is cut, as of
-    "step_1.5".
-    """
+    """Drop a suffix that a codec would add when it writes, but not ".5" of "step_1.5"."""
     return out.with_suffix("") if out.suffix in lineage.WRITTEN else out
 
 
 def load_models(evaluators: Sequence[Evaluator], layout: parallel.Layout) -> dict[str, Model]:
-    """Return the runs that evaluators need, loaded onto the same devices.
+    """Load the runs that evaluators need onto the same devices.
 
     Raises:
-      UserError: one is missing; the message says which command makes it.
+      UserError: a run is missing; the message says which command makes it.
     """
     found: dict[str, Model] = {}
     for evaluator in evaluators:
@@ -255,14 +241,15 @@ def load(
     layout: parallel.Layout | None = None,
     trust: Trust = False,
 ) -> Run:
-    """Load a run, also one that was copied from another machine or made on other devices.
+    """Load a run, also one copied from another machine or trained on other devices.
 
     Args:
-      step: the checkpoint to take; None for the newest.
-      best: take the best by ``keep.best`` instead.
-      devices: one device by default.
-      layout: devices that are arranged already, instead.
-      trust: True to run the code that the run's files name, or the modules that may; see
+      run_dir: the run directory.
+      step: step of the checkpoint; None for the newest.
+      best: whether to load the best checkpoint by ``keep.best`` instead.
+      devices: devices to use; None for one device.
+      layout: devices that are already arranged, instead of ``devices``.
+      trust: whether to run the code that the run's files name, or a list of allowed modules; see
         docs/safety.md.
     """
     folder = epath.Path(run_dir).expanduser()
@@ -274,7 +261,8 @@ def load(
         wanted = checkpoints.find_best_step() if best else step
         if best and wanted is None:
             raise UserError(
-                f"no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}"
+                f"best: no checkpoint of {run_dir} has been scored by {experiment.keep.best!r}",
+                "best",
             )
         if wanted is not None and wanted not in checkpoints.list_steps():
             raise UserError(f"{run_dir} has no checkpoint {wanted}, but {checkpoints.list_steps()}")

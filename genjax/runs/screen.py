@@ -1,5 +1,5 @@
-"""What a person sees while a run trains: a bar on a terminal, lines in a pipe, and in a notebook
-one line that is updated, with the newest picture under it.
+"""Show the progress of training: a bar on a terminal, lines in a pipe, and in a notebook an updated
+line with the newest picture below it.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -23,14 +24,14 @@ MINUTE, HOUR, DAY = 60, 3600, 86400
 
 @dataclass(frozen=True)
 class Status:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
-      step: the last step whose metrics are known.
-      numbers: means of the training metrics that are shown, in this order.
-      steps_per_second: without what evaluation, samples and checkpoints take.
-      examples_per_second: as the steps.
-      seconds_left: with all that; not finite where it cannot be known yet.
+      step: last step with known metrics.
+      numbers: means of the training metrics to show, in this order.
+      steps_per_second: speed without evaluation, samples and checkpoints.
+      examples_per_second: the same speed in examples.
+      seconds_left: remaining time including these; not finite while unknown.
     """
 
     step: int
@@ -41,8 +42,8 @@ class Status:
 
 
 class Lines:
-    """A line now and then, for a pipe, a file or a terminal that cannot redraw: the longer a run
-    takes, the fewer, at least one a minute.
+    """Prints a line now and then, for a pipe, a file or a simple terminal: less often the longer a
+    run takes, but at least once a minute.
     """
 
     def __init__(self, total_steps: int) -> None:
@@ -51,7 +52,7 @@ class Lines:
         self._first = True
 
     def show(self, status: Status) -> None:
-        """Show how far the run is, if it is time for it or the last step."""
+        """Show the progress, if enough time has passed or it is the last step."""
         now = time.monotonic()
         due = self._first or now - self._shown >= self._gap(now)
         if due or status.step >= self._total:
@@ -59,14 +60,14 @@ class Lines:
             self._draw(status)
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """Print a permanent line."""
         print(line, file=sys.stderr, flush=True)
 
     def show_picture(self, path: epath.Path) -> None:
-        """Show a picture where pictures can be seen."""
+        """Show a picture, if the screen can."""
 
     def close(self) -> None:
-        """Leave the screen to others."""
+        """Release the screen."""
 
     def _gap(self, now: float) -> float:
         return min(max(GAPS[1], 0.02 * (now - self._start)), GAPS[2])
@@ -105,7 +106,7 @@ class Terminal(Lines):
 
 
 class Notebook(Lines):
-    """One output that is updated, and one for the newest picture."""
+    """Updates one output, and another one for the newest picture."""
 
     def __init__(self, total_steps: int) -> None:
         super().__init__(total_steps)
@@ -135,7 +136,7 @@ class Notebook(Lines):
 
 @dataclass(frozen=True)
 class _Text:
-    """A line as a notebook prints what a cell ends with, without quotes."""
+    """A line that a notebook displays without quotes."""
 
     line: str
 
@@ -144,7 +145,7 @@ class _Text:
 
 
 def choose_screen(total_steps: int) -> Lines:
-    """Return the screen that standard error is."""
+    """Return the kind of screen for standard error."""
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         return Terminal(total_steps)
     if _in_notebook():
@@ -153,8 +154,8 @@ def choose_screen(total_steps: int) -> Lines:
 
 
 def _in_notebook() -> bool:
-    """Return whether a kernel runs this process: it alone has imported these modules, and has
-    replaced standard error, unless that is caught.
+    """Return whether a notebook kernel runs this process: only a kernel imports these modules and
+    replaces standard error.
     """
     if "ipykernel" not in sys.modules or "IPython" not in sys.modules:
         return False
@@ -165,7 +166,7 @@ def _in_notebook() -> bool:
 
 
 def describe(status: Status, total: int) -> str:
-    """``step 1200/5000  loss 23.4  kl 3.1  512 steps/s  65,536 examples/s  0:07 left``."""
+    """Format ``step 1200/5000  loss 23.4  kl 3.1  512 steps/s  65,536 examples/s  0:07 left``."""
     parts = [
         f"step {status.step}/{total}",
         *format_numbers(status.numbers.items()),
@@ -177,12 +178,12 @@ def describe(status: Status, total: int) -> str:
 
 
 def format_numbers(numbers: Iterable[tuple[str, float]]) -> list[str]:
-    """Names and values, each pair a word."""
+    """Format each name and value as one text."""
     return [f"{name} {value:.5g}" for name, value in numbers]
 
 
 def format_time(seconds: float) -> str:
-    """``0:07``, ``59:59``, ``3 h 05 min`` or ``2 d 7 h``; ``?`` where it is not known."""
+    """Format a time as ``0:07``, ``59:59``, ``3 h 05 min`` or ``2 d 7 h``; ``?`` if unknown."""
     if not 0 <= seconds < math.inf:
         return "?"
     whole = round(seconds)
@@ -196,7 +197,7 @@ def format_time(seconds: float) -> str:
 
 
 def draw_bar(share: float, width: int = BAR) -> str:
-    """Return a bar of so many characters, in those that standard error can write."""
+    """Draw a bar of ``width`` characters that standard error can encode."""
     full, rest = ("█", "░") if _writes("█░") else ("#", "-")
     done = int(min(max(share, 0.0), 1.0) * width)
     return full * done + rest * (width - done)
@@ -211,7 +212,7 @@ def _writes(text: str) -> bool:
 
 
 def _width() -> int:
-    """Columns of the terminal: a wider line would wrap, and could not be redrawn."""
+    """Return the columns of the terminal, as a wider line would wrap and could not be redrawn."""
     try:
         columns = os.get_terminal_size(sys.stderr.fileno()).columns
     except (OSError, ValueError):
@@ -220,9 +221,13 @@ def _width() -> int:
 
 
 def _fold(line: str, width: int) -> list[str]:
-    """A line of names and numbers as several that are no wider, each pair in one piece. Sentences
-    are left to the terminal, from which their commands and paths can then be copied whole.
+    """A line as several that are no wider: numbers stay with their names and words whole. What
+    holds a command is left to the terminal, from which it can then be copied whole.
     """
+    if "  " not in line and "genjax " not in line:
+        return textwrap.wrap(
+            line, width - 1, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+        )
     first, *pairs = line.split("  ")
     lines = [first]
     for pair in pairs:
@@ -234,9 +239,7 @@ def _fold(line: str, width: int) -> list[str]:
 
 
 def _fit(line: str, width: int) -> str:
-    """Return the line without the parts in its middle for which there is no room: the beginning and
-    the time left stay.
-    """
+    """Shorten a line by dropping parts from its middle; the beginning and the time left stay."""
     parts = line.split("  ")
     while len("  ".join(parts)) >= width and len(parts) > 3:
         del parts[-2]

@@ -1,4 +1,4 @@
-"""Resolve a run at the door: open the data, find the other runs, check all of it, once."""
+"""Set up a run: open the data, find the other runs, and check everything once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.meter import PackedMetrics
 from genjax.samplers.options import Labelled, number_label
 
-AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentation
+AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentations
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Setup:
 
     @property
     def family(self) -> Continued:
-        """The experiment's."""
+        """The experiment's family."""
         return wrap_family(self.experiment.family)
 
     @property
     def platform(self) -> str:
-        """What the step is compiled for, "cpu", "gpu" or "tpu": that of the layout."""
+        """Platform that the step is compiled for: "cpu", "gpu" or "tpu"."""
         return self.layout.platform
 
 
@@ -73,13 +73,14 @@ def set_up(
     data: Dataset | None = None,
     layout: Layout | None = None,
 ) -> Setup:
-    """Resolve an experiment; nothing is written and nothing is trained.
+    """Set up an experiment without writing or training anything.
 
     Args:
-      run_dir: what it has kept of its codec and of other runs comes before those runs, which may be
-        gone.
-      data: opened already; the experiment's own by default.
-      layout: devices that are arranged already; the experiment's own by default.
+      experiment: the experiment.
+      run_dir: run directory, whose stored codec and families take precedence over other runs, which
+        may be gone.
+      data: opened data; None for the experiment's own.
+      layout: arranged devices; None for the experiment's own.
 
     Raises:
       UserError: data or another run are missing or do not fit.
@@ -99,7 +100,9 @@ def set_up(
 
 
 def _check_label(experiment: Experiment, spec: Spec) -> None:
-    """Refuse a config whose sampler names a label, which only ``sample`` and ``export`` look up."""
+    """Refuse a config whose sampler gives a label by name, which only ``sample`` and ``export``
+    look up.
+    """
     family: Component = wrap_family(experiment.family).wrapped
     if family.no_samples is None and isinstance(family.sampler, Labelled):
         label = family.sampler.label
@@ -115,7 +118,7 @@ def _check_label(experiment: Experiment, spec: Spec) -> None:
 def with_experiment(
     setup: Setup, experiment: Experiment, run_dir: epath.Path | None = None
 ) -> Setup:
-    """Another experiment of the same family, data and devices."""
+    """Return the setup for another experiment with the same family, data and devices."""
     return _setup(experiment, setup.data, setup.layout, setup.others, run_dir)
 
 
@@ -132,11 +135,11 @@ def _setup(
 
 
 def set_up_stored(run_dir: str | Path | epath.Path, layout: Layout | None = None) -> Setup:
-    """Resolve a run from what its directory has kept, without its data: splits and fingerprint are
-    empty.
+    """Set up a run from its directory, without its data: splits and fingerprint are empty.
 
     Args:
-      layout: devices that are arranged already; one device by default.
+      run_dir: the run directory.
+      layout: arranged devices; None for one device.
     """
     folder = epath.Path(run_dir).expanduser()
     experiment = directory.require_experiment(folder)
@@ -187,14 +190,13 @@ def open_source(
 def resolve(
     experiment: Experiment, spec: Spec, run_dir: epath.Path | None = None
 ) -> tuple[Experiment, Mapping[str, Trained]]:
-    """Replace the runs that the experiment's family depends on by their families, which are
-    returned by role, too.
+    """Replace the runs that the experiment's family depends on by their families; also return these
+    by role.
 
-    What ``run_dir`` has kept of them comes first, so that the runs may be gone or have been trained
-    further.
+    Copies in ``run_dir`` take precedence, so that the runs may be gone or trained further.
 
     Raises:
-      UserError: one is missing or does not fit; the message says which command makes it.
+      UserError: a run is missing or does not fit; the message says which command makes it.
     """
     family = wrap_family(experiment.family)
     others = None if run_dir is None else directory.load_others(run_dir)
@@ -216,7 +218,7 @@ def resolve(
 
 
 def _learned(spec: Spec) -> str:
-    """What a model of such data has learned; pairs of preferences are tokens like others."""
+    """Return in words what a model of such data models; preference pairs count as tokens."""
     return spec.entry if spec.vocabulary is None else "tokens"
 
 
@@ -226,7 +228,7 @@ def _read_trained(run_dir: str, who: str) -> Trained:
     family = wrap_family(resolve(stored, spec, folder)[0].family)
     if wrap_family(family.wrapped).runs:
         raise UserError(
-            f"the run {run_dir} depends on other runs itself: {who} cannot depend on it"
+            f"{who} cannot depend on the run {run_dir}, which itself depends on other runs"
         )
     return Trained(run_dir, family.wrapped, family.wrapped_spec(spec))
 
@@ -249,7 +251,7 @@ def require_run(run_dir: str, who: str) -> Experiment:
 
 
 def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
-    """Refuse other runs, as far as they are there, whose tokens are not those of the data."""
+    """Refuse other runs, if they exist, whose tokens are not those of the data."""
     for role, other in others.items():
         folder = epath.Path(other.run_dir).expanduser()
         if (
@@ -261,12 +263,12 @@ def check_tokens(others: Mapping[str, Trained], data: Dataset) -> None:
             raise UserError(
                 f"the tokens of {other.run_dir} are not those of these data: their codecs differ"
             )
-        if role != "base":  # whose template is compared where data are opened
+        if role != "base":  # its template is compared when data are opened
             note_template(data.codec, codec, other.run_dir)
 
 
 def load_family(run_dir: str | Path) -> Any:
-    """Return the family that a run is judged and sampled as, resolved."""
+    """Return the resolved family with which a run is evaluated and sampled."""
     stored, folder = directory.require_experiment(run_dir), epath.Path(run_dir).expanduser()
     if not wrap_family(stored.family).runs:
         return stored.family
@@ -278,7 +280,7 @@ def initial_state(
 ) -> Any:
     """Return a function without arguments that makes the random state of step 0.
 
-    Given ``others``, ``frozen`` has their shapes and random numbers: for targets of a restore.
+    With ``others``, ``frozen`` has arrays of their shapes, for targets of a restore.
     """
     return functools.partial(_initial_state, experiment, spec, others or {})
 
@@ -306,8 +308,8 @@ def update_rule(experiment: Experiment) -> Any:
 
 
 def make_step(experiment: Experiment) -> Any:
-    """``step(state, batch, axis) -> state, PackedMetrics``: the family's train step behind the
-    augmentations.
+    """Return ``step(state, batch, axis) -> state, PackedMetrics``: augmentations, then the family's
+    train step.
     """
     rule = update_rule(experiment)
 

@@ -1,4 +1,4 @@
-"""Signals that end a process: a training run saves first, other commands end at once."""
+"""Handle signals that end a process: a training run saves first, other commands end at once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genjax.errors import Signalled
 from genjax.machine import early, streams
 from genjax.runs.lease import Lease
 
-GRACE = 3.0  # seconds that a command must tidy up
+GRACE = 3.0  # seconds in which a command may clean up
 OVER = 0  # no signal
 ENDING = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP") if hasattr(signal, name)
@@ -23,12 +23,12 @@ ENDING = tuple(
 
 
 class Stop:
-    """Remembers SIGTERM, SIGINT and SIGHUP until the step under way is saved; a second SIGINT
+    """Remembers SIGTERM, SIGINT and SIGHUP until the current step is saved; a second SIGINT
     interrupts at once.
 
     Args:
-      lease: on the run directory, which another process may take over; None if there is none, or
-        where it is not this process that holds it.
+      lease: lease of the run directory, which another process may take over; None if this process
+        holds none.
     """
 
     def __init__(self, lease: Lease | None = None) -> None:
@@ -39,7 +39,7 @@ class Stop:
 
     def __enter__(self) -> Stop:
         if _is_main():
-            self._wakeup = signal.set_wakeup_fd(-1)  # there is more to save than the grace allows
+            self._wakeup = signal.set_wakeup_fd(-1)  # saving may take longer than the grace period
             self._before = {
                 number: signal.signal(number, self._remember) for number in _handled_signals()
             }
@@ -58,31 +58,31 @@ class Stop:
 
     @property
     def wanted(self) -> bool:
-        """Whether to stop: there was a signal, nobody reads the progress any more, or the
-        lease is lost.
+        """Whether to stop: a signal came, nobody reads the progress any more, or the lease is
+        lost.
         """
         return self.signal is not None or streams.is_broken() or self.lost
 
     @property
     def lost(self) -> bool:
-        """Whether another process has taken over the run directory, so that nothing may be
-        written to it.
+        """Whether another process has taken over the run directory, so that this one must not
+        write.
         """
         return self._lease is not None and self._lease.lost
 
     def check(self) -> None:
-        """End all processes together where the lease is lost.
+        """End all processes together if the lease is lost.
 
         Raises:
-          UserError: on the process that held it.
+          UserError: on the process that held the lease.
           SystemExit: on the others.
         """
         if parallel.any_process(self.lost):
             raise SystemExit(2) if self._lease is None else self._lease.make_error()
 
     def raise_pending(self) -> None:
-        """Raise KeyboardInterrupt after SIGINT, SystemExit of the signal's exit code after
-        another.
+        """Raise KeyboardInterrupt after SIGINT, and SystemExit with the exit code after another
+        signal.
         """
         if self.signal is not None:
             raise _make_exit(self.signal)
@@ -91,10 +91,10 @@ class Stop:
 
 
 class Ended:
-    """The signal that has come while ``stop_promptly`` was active.
+    """The signal that came while ``stop_promptly`` was active.
 
     Attributes:
-      code: 128 and its number; None before one has come.
+      code: 128 plus its number; None if there was none.
     """
 
     def __init__(self) -> None:
@@ -103,13 +103,11 @@ class Ended:
 
 @contextlib.contextmanager
 def stop_promptly() -> Iterator[Ended]:
-    """End what runs under it within seconds of SIGTERM, SIGINT or SIGHUP, with the signal's exit
-    code.
+    """End the block within seconds of SIGTERM, SIGINT or SIGHUP, with the signal's exit code.
 
-    The exception that a signal raises can be lost in a library that calls Python, and is not raised
-    before a long call of a library returns. So a thread ends the process where it has not ended
-    ``GRACE`` seconds after the signal. One line says what ends it, and is the last one; signals
-    after the first change nothing.
+    The exception of a signal can be lost in a library that calls Python, and is delayed until a
+    long library call returns. So a thread ends the process if it still runs ``GRACE`` seconds after
+    the signal. The last line printed names the signal; further signals have no effect.
     """
     ended = Ended()
     quiet = contextlib.ExitStack()
@@ -135,7 +133,7 @@ def stop_promptly() -> Iterator[Ended]:
         yield ended
     finally:
         signal.set_wakeup_fd(before)
-        # the genjax command ends now
+        # The genjax command ends now.
         leaves = ended.code is not None and early.end in handlers.values()
         for number, handler in handlers.items():
             signal.signal(number, early.leave if leaves else handler)
@@ -150,9 +148,7 @@ def stop_promptly() -> Iterator[Ended]:
 
 @contextlib.contextmanager
 def _silenced() -> Iterator[None]:
-    """Throw away what libraries write to standard error as they are interrupted, such as
-    panics of Rust.
-    """
+    """Discard what libraries write to standard error when interrupted, such as Rust panics."""
     try:
         before, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     except OSError:  # it is closed
@@ -176,7 +172,7 @@ def _end_late(readable: int, over: threading.Event) -> None:
 
 
 def _handled_signals() -> list[int]:
-    """Return the signals that end a process here; not SIGHUP where ``nohup`` has it ignored."""
+    """Return the signals that end a process; without SIGHUP if ``nohup`` ignores it."""
     return [
         number
         for number in ENDING

@@ -1,4 +1,4 @@
-"""What a run says of its evaluations: a line for each, the best so far, and an end."""
+"""Summarise the evaluations of a run: a line for each, the best so far, and a conclusion."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from genjax.experiment import Keep
 from genjax.runs.screen import format_numbers, format_time
 from genjax.serial.json_text import Json
 
-MOST = 6  # numbers of a line
-# From this share of a run on, and after so many steps, a model that looks collapsed is one.
+MOST = 6  # most numbers in a line
+# Alarms start after this fraction of a run and after this many steps.
 LATE, EARLIEST = 0.25, 100
-PATIENCE = 3  # rows of training in succession that must look so
+PATIENCE = 3  # consecutive training rows that must look collapsed
 
 
 class Summary:
     """Remembers the evaluations of a run.
 
     Args:
-      keep: says which number is the best by what.
-      key_numbers: those of the family, shown first.
-      held_out: the split in words, such as "test, 142 examples".
-      rows: of ``metrics.jsonl`` so far, so that a run that resumes knows its best.
+      keep: options that say which evaluation is best.
+      key_numbers: names of the family's main numbers, shown first.
+      held_out: description of the split, such as "test, 142 examples".
+      rows: rows of ``metrics.jsonl`` so far, so that a resumed run knows its best.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Summary:
                 self._remember(int(numbers.pop("step", 0)), numbers)
 
     def take(self, step: int, total: int, numbers: Mapping[str, float]) -> str:
-        """Return the line of an evaluation, which is remembered."""
+        """Remember an evaluation and return its line."""
         is_best = self._remember(step, numbers)
         line = "  ".join([f"held out {step}/{total}", *self._choose(numbers)])
         if is_best:
@@ -50,11 +50,11 @@ class Summary:
         return line if self._best is None else f"{line}  (best {self._describe_best()})"
 
     def conclude(self, steps: int = 0, seconds: float = 0.0) -> tuple[str, ...]:
-        """What a run that ends says: how long it took, and what it reached on held-out data.
+        """Return the last lines of a run: how long it took, and its results on held-out data.
 
         Args:
-          steps: that were taken since the start or since it resumed, 0 if none.
-          seconds: that they took.
+          steps: number of steps since the start or since resuming.
+          seconds: time that they took.
         """
         lines = [f"trained {steps:,} steps in {format_time(seconds)}"] if steps else []
         if self._last is None:
@@ -67,7 +67,7 @@ class Summary:
         return tuple(lines)
 
     def _remember(self, step: int, numbers: Mapping[str, float]) -> bool:
-        """Remember an evaluation; returns whether it is the best."""
+        """Remember an evaluation; return whether it is the best."""
         self._last = step, dict(numbers)
         value = numbers.get(self._keep.best or "", math.nan)
         sign = -1 if self._keep.larger_is_better else 1
@@ -84,7 +84,7 @@ class Summary:
         return f"{self._keep.best} {value:.5g} at step {step}"
 
     def _choose(self, numbers: Mapping[str, float]) -> list[str]:
-        """Return the first numbers, those of the family before those of evaluators."""
+        """Return the first numbers, the family's before those of evaluators."""
         order = dict.fromkeys((*(n for n in self._first if n in numbers), *numbers))
         shown = format_numbers((name, numbers[name]) for name in list(order)[:MOST])
         more = len(order) - len(shown)
@@ -92,27 +92,27 @@ class Summary:
 
 
 class Alarms:
-    """Says of a model that looks collapsed that it is, once, and again where it has recovered
-    between.
+    """Warns once if a model looks collapsed, and again if it recovers and collapses once more.
 
-    One evaluation is enough; of training it takes ``PATIENCE`` rows in succession. At first every
-    model looks so: what is seen before ``LATE`` of the run does not count.
+    One evaluation or ``PATIENCE`` consecutive training rows are enough. Every model looks collapsed
+    at first, so rows before the fraction ``LATE`` of the run are ignored.
 
     Args:
-      total_steps: of the run.
+      total_steps: number of steps of the run.
     """
 
     def __init__(self, total_steps: int) -> None:
         self._from = max(EARLIEST, math.ceil(LATE * total_steps))
         self._seen: dict[tuple[str, str], int] = {}
-        self.standing: dict[str, str] = {}  # what was said and still holds, by sign
+        self.standing: dict[str, str] = {}  # current warnings by sign
 
     def check(self, step: int, split: str, found: Mapping[str, str]) -> tuple[str, ...]:
-        """Take what a row looks like; returns what to say of it now.
+        """Take the signs of collapse in a row; return the warnings to print.
 
         Args:
+          step: step of the row.
           split: "train" or "eval".
-          found: sentences about what looks collapsed, by sign, such as the number they are about.
+          found: sentences about what looks collapsed, by sign, such as the name of a number.
         """
         if step < self._from:
             return ()

@@ -1,7 +1,7 @@
-"""Runs in MLflow: parameters, metrics, artifacts, and checkpoints as versions of a model.
+"""Track runs with MLflow: parameters, metrics, artifacts, and checkpoints as versions of a model.
 
-All that is sent is in the run directory before. A thread reads it there, so that training waits for
-no server, and what could not be sent is sent later, by the same process or when the run continues.
+Everything is written to the run directory first. A thread reads it there, so that training never
+waits for a server, and what could not be sent is sent later, by the same process or on resuming.
 """
 
 from __future__ import annotations
@@ -29,29 +29,27 @@ from genjax.runs import lease, lineage, writers
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 
-SQLITE = "sqlite"  # short for a file next to the run directory
+SQLITE = "sqlite"  # short for a file beside the run directory
 RECORD = "tracking.json"  # in the run directory: the id of the run in MLflow, by URI
-EVERY = 5.0  # seconds between two looks at the run directory
-AFTER = 30.0  # seconds until a server that has not answered is tried again
-# How long a server may take, unless the environment says otherwise; MLflow's own defaults wait for
-# minutes.
+EVERY = 5.0  # seconds between checks of the run directory
+AFTER = 30.0  # seconds until a silent server is tried again
+# Timeouts of servers, unless set in the environment; MLflow's defaults wait for minutes.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 QUIET = {"MLFLOW_DISABLE_TELEMETRY": "true"}
-MOST_METRICS, MOST_PARAMS = 1000, 100  # in one request
-LONGEST = 6000  # characters of a parameter
+MOST_METRICS, MOST_PARAMS = 1000, 100  # limits of one request
+LONGEST = 6000  # most characters of a parameter
 
 
 @checks.frozen
 class Tracking:
-    """Where a run is tracked with MLflow. It changes nothing about the run, and so is not a part of
-    its config.
+    """Where a run is tracked with MLflow. This does not affect the run, so it is not in its config.
 
     Attributes:
-      uri: "sqlite" for mlflow.db next to the run directory, any other file as sqlite:///mlflow.db,
-        or that of a server, such as http://localhost:5000; None tracks nothing.
-      experiment: of MLflow's, that the run is put into.
-      model: the registered model whose versions its checkpoints become; None takes the name of the
-        run directory.
+      uri: "sqlite" for mlflow.db beside the run directory, another file such as
+        sqlite:///mlflow.db, or a server such as http://localhost:5000; None tracks nothing.
+      experiment: name of the experiment in MLflow.
+      model: name of the registered model whose versions are the checkpoints; None for the name of
+        the run directory.
     """
 
     uri: str | None = None
@@ -60,15 +58,18 @@ class Tracking:
 
     def __post_init__(self) -> None:
         if self.uri == "" or not self.experiment or self.model == "":
-            raise UserError("tracking.uri, tracking.experiment and tracking.model are not empty")
+            raise UserError(
+                "tracking.uri, tracking.experiment and tracking.model must not be empty", "tracking"
+            )
         if self.model is not None and not re.fullmatch(r"[\w. -]+", self.model):
             raise UserError(
-                f"tracking.model is a name of letters, digits and . - _, not {self.model!r}"
+                f"tracking.model must consist of letters, digits and . - _, got {self.model!r}",
+                "tracking.model",
             )
 
     def find_store(self, run_dir: Path) -> tuple[str, str | None]:
-        """Return the URI, and where artifacts go: next to a file of SQLite; None if the server
-        says.
+        """Return the URI and the place of artifacts: beside an SQLite file, or None if the server
+        decides.
         """
         uri = (
             f"sqlite:///{run_dir.absolute().parent / 'mlflow.db'}"
@@ -86,24 +87,25 @@ class Tracking:
 def track_run(
     tracking: Tracking, run_dir: epath.Path, steps: int, keep: Keep, active: bool = True
 ) -> Iterator[None]:
-    """Tracks a run while it is trained; nothing is done without a URI or where it is not
-    ``active``.
+    """Track a run while it is trained; do nothing without a URI or if not ``active``.
 
     Raises:
-      UserError: MLflow is not installed, the run directory is not a local one, or a run that is not
-        tracked yet finds no store. Later a store that does not answer costs a warning, and nothing
-        is lost.
+      UserError: MLflow is not installed, the run directory is not local, or the store of a new run
+        does not answer. If it stops answering later, there is only a warning, and nothing is lost.
     """
     if tracking.uri is None or not active:
         yield
         return
     if "://" in os.fspath(run_dir):
-        raise UserError(f"a run is tracked from a folder of this machine, which {run_dir} is not")
+        raise UserError(
+            f"run_dir must be a local folder to track the run, got {run_dir}", "run_dir"
+        )
     _mlflow()
     link = Link(tracking, Path(run_dir), keep)
     if not link.try_send(Sender.send_rows) and link.new:
         raise UserError(
-            f"the run cannot be tracked: {link.trouble}; fix tracking.uri, or leave it out"
+            f"the run cannot be tracked: {link.trouble}; correct tracking.uri, or leave it out",
+            "tracking.uri",
         )
     over, status = threading.Event(), "FAILED"
     thread = threading.Thread(target=link.follow, args=(over,), name="tracking", daemon=True)
@@ -120,8 +122,8 @@ def track_run(
 
 
 class Link:
-    """What sends a run to a store that may not answer; then one line says so, and later all is
-    made up for.
+    """Sends a run to a store. If that does not answer, one line says so, and the rest is sent
+    later.
     """
 
     def __init__(self, tracking: Tracking, run_dir: Path, keep: Keep) -> None:
@@ -132,15 +134,15 @@ class Link:
         self.trouble = ""
 
     def try_send(self, *steps: Callable[[Sender], None]) -> bool:
-        """Return whether all these steps could be done."""
+        """Try these steps; return whether all succeeded."""
         before, self.trouble = self.trouble, ""
         try:
             self._sender = self._sender or Sender(*self._given)
             for step in steps:
                 step(self._sender)
         except Exception as error:
-            # of MLflow, its network or its database: none of them may stop a run
-            self.trouble = f"MLflow at {self._uri} does not take it ({_cause(error)})"
+            # No error of MLflow, its network or its database may stop a run.
+            self.trouble = f"MLflow at {self._uri} failed ({_cause(error)})"
             if not before and not self.new:
                 line = (
                     f"{self.trouble}; the run continues, and the rest is sent later or by the "
@@ -152,13 +154,13 @@ class Link:
         return True
 
     def follow(self, over: threading.Event) -> None:
-        """Send new rows and samples until it is over."""
+        """Send new rows and samples until ``over`` is set."""
         while not over.wait(AFTER if self.trouble else EVERY):
             self.try_send(Sender.send_rows, Sender.send_samples)
 
 
 class Sender:
-    """One run in MLflow's store: the one that the run directory names, or a new one."""
+    """Writes one run to MLflow's store: the one recorded in the run directory, or a new one."""
 
     def __init__(self, tracking: Tracking, run_dir: Path, keep: Keep) -> None:
         self._tracking, self._run_dir, self._keep = tracking, run_dir, keep
@@ -167,8 +169,7 @@ class Sender:
         run = self._start_run(uri, artifacts)
         self._id, self._artifacts = run.info.run_id, run.info.artifact_uri
         self._describe(run.data.params)
-        # Rows that are there already: a run that continues learns the steps after its checkpoint
-        # once more.
+        # Rows that are there already: a resumed run repeats the steps after its checkpoint.
         history = {
             split: self._client.get_metric_history(self._id, f"{split}/loss")
             for split in ("train", "eval")
@@ -179,8 +180,8 @@ class Sender:
         self._times: dict[
             tuple[str, int], int
         ] = {}  # of rows: what is sent once more must be the very same
-        self._place, self._last = 0, b""  # how far the rows are read, and the last one
-        self._sent: dict[str, float] = {}  # samples, and when they were written
+        self._place, self._last = 0, b""  # position up to which rows are read, and the last row
+        self._sent: dict[str, float] = {}  # samples with the time they were written
 
     def _start_run(self, uri: str, artifacts: str | None) -> Any:
         """Return the run, RUNNING."""
@@ -188,8 +189,7 @@ class Sender:
         found = client.get_experiment_by_name(name)
         if found is not None and found.lifecycle_stage != "active":
             raise UserError(
-                f"its experiment {name} is deleted: restore it, or name another as "
-                "tracking.experiment"
+                f"the experiment {name} is deleted: restore it, or set another tracking.experiment"
             )
         number = client.create_experiment(name, artifacts) if found is None else found.experiment_id
         runs = (
@@ -204,9 +204,9 @@ class Sender:
         return run
 
     def _describe(self, before: dict[str, str]) -> None:
-        """Parameters, and tags that lead back to where the run comes from.
+        """Send parameters, and tags with the origin of the run.
 
-        A parameter that has changed is a tag.
+        A parameter that has changed is sent as a tag.
         """
         entities = _mlflow().entities
         known = lineage.read_record(self._run_dir)
@@ -230,17 +230,17 @@ class Sender:
         self._client.log_artifact(self._id, str(self._run_dir / "config.json"))
 
     def send_rows(self) -> None:
-        """The rows of metrics.jsonl that are not there yet."""
+        """Send new rows of metrics.jsonl."""
         path = self._run_dir / "metrics.jsonl"
         if not path.exists():
             return
         with path.open("rb") as file:
             file.seek(self._place - len(self._last))
-            # rows have been cut: from the first
+            # Rows were removed: start again from the first.
             begin = self._place if file.read(len(self._last)) == self._last else 0
             file.seek(begin)
             content = file.read()
-        content = content[: content.rfind(b"\n") + 1]  # a line may be half written
+        content = content[: content.rfind(b"\n") + 1]  # the last line may be incomplete
         batch: list[Any] = []
         several: list[tuple[str, int]] = []
         for row in writers.parse_rows(content):
@@ -263,7 +263,7 @@ class Sender:
             self._known.update(several)
 
     def send_samples(self) -> None:
-        """Files of samples that are new or have changed."""
+        """Send files of samples that are new or have changed."""
         for path in sorted((self._run_dir / "samples").glob("[!.]*.*")):
             written = path.stat().st_mtime
             if self._sent.get(path.name) != written:
@@ -271,9 +271,7 @@ class Sender:
                 self._sent[path.name] = written
 
     def send_files(self) -> None:
-        """All else that a person looks at: the config, plots, samples, where it comes from,
-        the cards of its data.
-        """
+        """Send all other files for people: config, plots, samples, lineage, data cards."""
         self.send_samples()
         for path in _list_files(self._run_dir):
             self._client.log_artifact(self._id, str(path))
@@ -287,11 +285,11 @@ class Sender:
                     self._client.log_artifact(self._id, str(path), f"data/{origin['name']}")
 
     def send_versions(self) -> None:
-        """The best checkpoint and the newest as versions of the model; their artifacts are what
-        ``genjax.load`` opens.
+        """Register the best and the newest checkpoint as versions of the model, whose artifacts
+        ``genjax.load`` can open.
 
-        The best gets the alias "best". The newest is registered last: "latest" is MLflow's own
-        alias of the version with the highest number.
+        The best gets the alias "best". The newest is registered last, because "latest" is MLflow's
+        own alias of the version with the highest number.
         """
         with Checkpoints(epath.Path(self._run_dir), self._keep, read_only=True) as checkpoints:
             best, newest = checkpoints.find_best_step(), max(checkpoints.list_steps(), default=None)
@@ -339,20 +337,20 @@ def _mlflow() -> Any:
         "mlflow.store",
         "urllib3.connectionpool",
     ):
-        # which tell each table and each retry
+        # They log each table and each retry.
         logging.getLogger(name).setLevel(logging.ERROR)
     return mlflow
 
 
 def _cause(error: BaseException) -> str:
-    """What was first to fail: what is raised of it tells much besides."""
+    """Return the first cause of an error in one line, without the long messages of later ones."""
     while error.__context__ is not None:
         error = error.__context__
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def _ids(run_dir: Path) -> dict[str, str]:
-    """Return the id that a run has in each store."""
+    """Return the id of a run in each store."""
     try:
         return dict(json.loads((run_dir / RECORD).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
@@ -360,7 +358,7 @@ def _ids(run_dir: Path) -> dict[str, str]:
 
 
 def _list_files(run_dir: Path) -> list[Path]:
-    """Return the files of a run directory that are in no folder of it, such as the config."""
+    """Return the files directly in a run directory, such as the config."""
     return sorted(
         path
         for path in run_dir.iterdir()
@@ -369,7 +367,7 @@ def _list_files(run_dir: Path) -> list[Path]:
 
 
 def _settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Yield the fields of a config as it is stored, by dotted name; that of a component holds its
+    """Yield the fields of a stored config by dotted name; the field of a component has its
     class.
     """
     if isinstance(value, dict) and "class" in value:
@@ -386,8 +384,6 @@ def _settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _metric(name: str, value: float | None, time: int, step: int) -> Any:
-    """Return a number as MLflow has it, with a name of the letters that it allows; null is what was
-    not finite.
-    """
+    """Return a number in MLflow's form, with a valid name; None stands for NaN or infinity."""
     number = math.nan if value is None else value
     return _mlflow().entities.Metric(re.sub(r"[^\w. :/-]", "_", name), number, time, step)

@@ -1,4 +1,4 @@
-"""What a run tells: ``metrics.jsonl``, TensorBoard events, what the screen shows, pictures and the
+"""Write the output of a run: ``metrics.jsonl``, TensorBoard events, the screen, pictures and the
 loss plot.
 """
 
@@ -24,11 +24,11 @@ Numbers = Mapping[str, float]
 
 
 class Writers:
-    """The writers of one run. ``active`` is false on all processes but the first: then nothing is
-    written.
+    """The writers of one run. ``active`` is False on all processes except the first: then nothing
+    is written.
 
-    Rows of ``metrics.jsonl`` past ``step``, the step that the run continues from, are cut. Those up
-    to it that a killed process has not brought to TensorBoard are written there now.
+    Rows of ``metrics.jsonl`` after ``step``, from which the run continues, are removed. Earlier
+    rows that a killed process has not written to TensorBoard are written there now.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Writers:
         self._active = active
         self._screen = choose_screen(total_steps) if active and not quiet else None
         if active:
-            # Takes seconds where PyTorch is installed, which tensorboardX imports.
+            # Takes seconds if PyTorch is installed, which tensorboardX imports.
             from genjax.runs.events import Events
 
             self._metrics = run_dir / "metrics.jsonl"
@@ -64,7 +64,7 @@ class Writers:
             self._screen.close()
 
     def write_row(self, step: int, split: str, numbers: Numbers) -> None:
-        """One row of numbers."""
+        """Write one row of numbers."""
         if not self._active:
             return
         self._file.write(json.dumps({"step": step, "split": split} | finite(numbers)) + "\n")
@@ -72,12 +72,12 @@ class Writers:
         self._events.write_scalars(step, split, numbers)
 
     def flush(self) -> None:
-        """Bring to disk what TensorBoard reads."""
+        """Flush TensorBoard's files to disk."""
         if self._active:
             self._events.flush()
 
     def write_picture(self, step: int, name: str, image: np.ndarray) -> None:
-        """A picture, uint8 [H, W, C], as ``samples/step_NAME.png`` and on TensorBoard."""
+        """Write a picture, uint8 [H, W, C], to ``samples/step_NAME.png`` and to TensorBoard."""
         if not self._active:
             return
         path = self._run_dir / "samples" / f"{step:08d}_{name}.png"
@@ -85,12 +85,12 @@ class Writers:
         self._events.write_picture(step, name, image)
 
     def show_picture(self, path: epath.Path) -> None:
-        """Show a picture that is written, in a notebook."""
+        """Show a written picture in a notebook."""
         if self._screen is not None:
             self._screen.show_picture(path)
 
     def show_progress(self, status: Status) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
         if self._screen is not None:
             self._screen.show(status)
 
@@ -100,26 +100,26 @@ class Writers:
             self._screen.close()
 
     def report(self, *lines: str) -> None:
-        """Lines that report what went as it should: a quiet run leaves them out."""
+        """Print lines about normal events, unless the run is quiet."""
         if self._screen is not None:
             self.say_all(lines)
 
     def say(self, line: str) -> None:
-        """A line that stays, above the bar on a terminal."""
+        """Print a permanent line, above the bar on a terminal."""
         if self._screen is not None:
             self._screen.say(line)
         elif self._active:
             print(line, file=sys.stderr)
 
     def say_all(self, *lines: tuple[str, ...]) -> None:
-        """Several lines that stay."""
+        """Print several permanent lines."""
         for line in itertools.chain(*lines):
             self.say(line)
 
 
 def finite(numbers: Numbers) -> dict[str, float | None]:
-    """Return the numbers, of any float type, for JSON; what is not finite becomes null, as JSON has
-    no NaN.
+    """Convert numbers of any float type for JSON; NaN and infinity, which JSON lacks, become
+    None.
     """
     return {name: float(value) if math.isfinite(value) else None for name, value in numbers.items()}
 
@@ -130,9 +130,7 @@ def read_rows(path: epath.Path) -> list[dict[str, Json]]:
 
 
 def parse_rows(content: bytes) -> list[dict[str, Json]]:
-    """Return the rows of lines; what is not a row, such as a line that a crash cut in half, is left
-    out.
-    """
+    """Parse lines as rows; invalid lines, such as one that a crash cut in half, are skipped."""
     rows = []
     for line in content.splitlines():
         try:
@@ -145,7 +143,7 @@ def parse_rows(content: bytes) -> list[dict[str, Json]]:
 
 
 def truncate_rows(path: epath.Path, step: int) -> None:
-    """Leave only the rows up to ``step``."""
+    """Remove the rows after ``step``."""
     kept = [json.dumps(row) + "\n" for row in read_rows(path) if row["step"] <= step]
     disk.write(path, "".join(kept))
 
@@ -162,7 +160,7 @@ def plot_losses(run_dir: epath.Path) -> epath.Path:
             if r["split"] == split and r.get("loss") is not None
         ]
         if points:
-            alone = split == "eval" or len(points) == 1  # a line needs two points to be seen
+            alone = split == "eval" or len(points) == 1  # a line needs two points
             axes.plot(
                 *zip(*points, strict=True), label=split, marker="o" if alone else None, markersize=3
             )

@@ -10,7 +10,8 @@ import numpy as np
 
 from genjax.checks import Component
 from genjax.errors import UserError
-from genjax.evaluation.judge import SAMPLES, map_chunks
+from genjax.evaluation.drawing import map_chunks
+from genjax.evaluation.judge import SAMPLES
 from genjax.family import TakesInputs
 from genjax.runs.run import Run
 from genjax.samplers.options import Labelled, Prompted, decode_samples

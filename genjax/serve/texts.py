@@ -37,7 +37,8 @@ class Spelled(NamedTuple):
     tops: list[tuple[int, float]]
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True)
+class Piece:
     """What is new of a text.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Bytes by their hash, in any folder or bucket that fsspec opens."""
+"""Store bytes by their hash, in any folder or bucket that fsspec opens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import fsspec
 
 from genjax.errors import UserError
 
-PART = 2**20  # bytes that are read at once
+PART = 2**20  # bytes read at once
 STEM = 2  # characters of a hash that name its folder
 
 
@@ -28,7 +28,7 @@ class Blobs:
     url: str
 
     def write(self, content: bytes) -> str:
-        """Store bytes, once however often they are written; returns their hash.
+        """Store bytes, only once if they are written repeatedly; return their hash.
 
         Raises:
           UserError: they cannot be written.
@@ -48,10 +48,10 @@ class Blobs:
         return digest
 
     def read(self, digest: str) -> bytes:
-        """The bytes of a hash.
+        """Return the bytes with a hash.
 
         Raises:
-          UserError: they are missing, or others.
+          UserError: they are missing or damaged.
         """
         files, path = self._place(digest)
         try:
@@ -63,18 +63,18 @@ class Blobs:
         return content
 
     def remove(self, digest: str) -> None:
-        """Remove bytes, if they are there."""
+        """Remove bytes, if they exist."""
         files, path = self._place(digest)
         if files.exists(path):
             files.rm_file(path)
 
     def has(self, digest: str, size: int | None = None) -> bool:
-        """Whether bytes of a hash are there, and of a size where one is given."""
+        """Return whether bytes with a hash exist, with the given size if there is one."""
         files, path = self._place(digest)
         return bool(files.exists(path)) and size in (None, files.size(path))
 
     def is_whole(self, digest: str) -> bool:
-        """Whether bytes of a hash are there, and those; all of them are read, a part at a time.
+        """Return whether bytes with a hash exist and are intact; they are read in parts.
 
         Raises:
           UserError: they cannot be read.
@@ -93,7 +93,7 @@ class Blobs:
         return hashed.hexdigest() == digest
 
     def list(self) -> Iterator[str]:
-        """The names of all files: hashes, and what a killed writer left."""
+        """Yield the names of all files: hashes, and remains of killed writers."""
         files, root = self._open()
         if files.exists(root):
             for path in sorted(files.find(root)):

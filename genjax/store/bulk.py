@@ -1,4 +1,4 @@
-"""Many records of one kind at once, as tables of Arrow: the quick way in and out."""
+"""Read and add many records of one kind at once, as Arrow tables."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from genjax.store.records import KINDS, REFERS, UNKNOWN, SourceKind, Wanted, own
 from genjax.store.rows import make_ids, now, split
 from genjax.store.store import Store
 
-BATCH = 20_000  # rows of one batch
+BATCH = 20_000  # rows in a batch
 TIME = pa.timestamp("us", "UTC")
 STRINGS = pa.list_(pa.string())
 NUL = "\0"
 
 
 def make_schema(kind: str) -> pa.Schema:
-    """The columns of a kind: its fields, with those of its payload, JSON as text."""
+    """Return the columns of a kind: its fields and those of its payload, with JSON as text."""
     if kind not in KINDS:
         raise unknown_name("kind", kind, KINDS)
     fields = [
@@ -125,14 +125,16 @@ def _make_batch(
 
 
 def add_table(store: Store, kind: str, table: pa.Table) -> list[str]:
-    """Add records of a kind, all or none; returns their ids.
+    """Add records of a kind, all or none; return their ids.
 
     Args:
-      table: of columns as ``make_schema`` names them. Missing ones are empty: ids and times are
-        given, and bytes must be stored already.
+      store: the store.
+      kind: kind of the records.
+      table: table with the columns of ``make_schema``. Missing columns are empty; ids and times are
+        generated, and bytes must be stored already.
 
     Raises:
-      UserError: a column is not known, of another type or too large, or names what is not there.
+      UserError: a column is unknown, has another type, is too large, or names a missing record.
     """
     wanted = make_schema(kind)
     table = _convert(table, wanted, kind)
@@ -148,7 +150,7 @@ def add_table(store: Store, kind: str, table: pa.Table) -> list[str]:
 
 
 def _convert(table: pa.Table, wanted: pa.Schema, kind: str) -> pa.Table:
-    """The table with all columns of a kind, each of its type."""
+    """Return the table with all columns of a kind, each of its type."""
     for name in table.column_names:
         if name not in wanted.names:
             raise unknown_name("column", name, wanted.names)
@@ -181,7 +183,7 @@ def _convert(table: pa.Table, wanted: pa.Schema, kind: str) -> pa.Table:
 
 
 def _check_values(store: Store, table: pa.Table, kind: str) -> None:
-    """What ``check_record`` refuses of records, of whole columns."""
+    """Refuse in whole columns what ``check_record`` refuses in records."""
     limits = store.limits
     for field in table.schema:
         _check_column(table[field.name], field, limits)
@@ -235,7 +237,7 @@ def _check_json(column: pa.ChunkedArray, name: str, largest: int) -> None:
 
 
 def _check_references(connection: sa.Connection, table: pa.Table, kind: str) -> None:
-    """Refuse names of what is not there; records of one table do not name each other."""
+    """Refuse ids of missing records; records of one table must not refer to each other."""
     records = schema.records
     fields = [*(f for f in own_fields(kind) if REFERS in f.metadata)]
     wanted: list[tuple[str, pa.ChunkedArray, tuple[str, ...]]] = [
@@ -287,7 +289,7 @@ def _insert(store: Store, connection: sa.Connection, kind: str, batch: pa.Record
 def _insert_columns(
     connection: sa.Connection, table: sa.Table, columns: Mapping[str, Sequence[Any]], count: int
 ) -> None:
-    """Insert columns of values that the driver takes as they are, JSON as text."""
+    """Insert columns of values in the driver's types, with JSON as text."""
     names = [column.name for column in table.c if column.name in columns]
     rows = list(zip(*(columns[name] for name in names), strict=True))
     assert len(rows) == count

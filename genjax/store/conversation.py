@@ -1,4 +1,4 @@
-"""Conversations as trees: what a prompt or response follows, and what follows it."""
+"""Read conversations as trees of prompts and responses."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Said = Prompt | Response
 
 @dataclass(frozen=True)
 class Turn:
-    """A prompt or response, and what followed it, oldest first."""
+    """A prompt or response, and the turns that follow it, oldest first."""
 
     record: Said
     next: tuple[Turn, ...]
 
 
 def read_tree(store: Store, session: str, origin: Wanted = "real") -> tuple[Turn, ...]:
-    """The conversation of a session: its first prompts, each with what follows."""
+    """Return the conversation of a session: its first prompts, each with what follows."""
     with store.reading() as connection:
         ids = _find_turns(connection, session)
         records = {
@@ -36,7 +36,7 @@ def read_tree(store: Store, session: str, origin: Wanted = "real") -> tuple[Turn
     below: dict[str | None, list[str]] = {}
     for one, record in records.items():
         before = find_before(record)
-        # What follows a turn that is hidden or of another session begins a tree of its own.
+        # A turn that follows a hidden one, or one of another session, begins its own tree.
         below.setdefault(before if before in records else None, []).append(one)
     built: dict[str, Turn] = {}
     for one in reversed(_order(below)):
@@ -45,9 +45,9 @@ def read_tree(store: Store, session: str, origin: Wanted = "real") -> tuple[Turn
 
 
 def _order(below: Mapping[str | None, list[str]]) -> list[str]:
-    """All turns, each before those that follow it."""
+    """Return all turns, each before the turns that follow it."""
     found = list(below.get(None, ()))
-    for one in found:  # grows as it is read
+    for one in found:  # the list grows in the loop
         found += below.get(one, ())
     return found
 
@@ -63,15 +63,15 @@ def _find_turns(connection: sa.Connection, session: str) -> list[str]:
 
 
 def find_before(record: Said) -> str | None:
-    """The id of what a prompt or response follows."""
+    """Return the id of the record that a prompt or response follows."""
     return record.prompt if isinstance(record, Response) else record.parent
 
 
 def read_branch(store: Store, last: str, origin: Wanted = "real") -> tuple[Said, ...]:
-    """What was said up to a prompt or response, oldest first.
+    """Return the turns up to and including a prompt or response, oldest first.
 
     Raises:
-      UserError: it is neither, or one of them is of another origin than is asked for.
+      UserError: the record is neither, or a turn has another origin than requested.
     """
     with store.reading() as connection:
         branch = read_branches(connection, [last]).get(last)
@@ -86,7 +86,7 @@ def read_branch(store: Store, last: str, origin: Wanted = "real") -> tuple[Said,
 
 
 def read_branches(connection: sa.Connection, ids: Iterable[str]) -> dict[str, tuple[Said, ...]]:
-    """The branches that end with each of these prompts and responses."""
+    """Return the branches that end with each of these prompts and responses."""
     known: dict[str, Said] = {}
     wanted = list(ids)
     level = set(wanted)

@@ -1,4 +1,4 @@
-"""Opens the database of a store, and says in one line why that, or a write, is not possible."""
+"""Open the database of a store, and explain in one line if that or a write is not possible."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from genjax.store import schema
 PATIENCE = 60  # seconds that a writer waits for another
 TURN = 0x67656E6A6178  # the advisory lock that writers take in turn on PostgreSQL
 WRITES = "genjax_writes"
-CACHE = -64_000  # of SQLite's pages, in kB
+CACHE = -64_000  # SQLite's page cache in kB
 FULL = ("disk is full", "No space left", "could not extend file", "disk I/O error")
 
 
 def read_url(text: str) -> URL:
-    """The URL of a store: a path is that of a SQLite file.
+    """Parse the URL of a store; a path stands for an SQLite file.
 
     Raises:
-      UserError: it cannot be read, or is of a database that stores are not kept in.
+      UserError: the URL is invalid, or its database is not supported.
     """
     if not text or "\0" in text:
         raise UserError(f"store must be a path or URL, got {text!r}", "store")
@@ -50,14 +50,14 @@ def read_url(text: str) -> URL:
 
 
 def show(url: URL) -> str:
-    """A URL without its password; of a SQLite file its path."""
+    """Return a URL without its password; for an SQLite file its path."""
     if url.get_backend_name() == "sqlite" and url.database:
         return url.database
     return url.render_as_string(hide_password=True)
 
 
 def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
-    """An engine whose writers take turns.
+    """Return an engine whose writers take turns.
 
     Raises:
       UserError: the driver is not installed.
@@ -88,7 +88,7 @@ def _make_sqlite(url: URL, read_only: bool) -> sa.Engine:
     )
 
     def connect() -> sqlite3.Connection:
-        # A folder that is closed has no room for the files of a log: what is there is all.
+        # In a read-only folder there can be no log, so the file itself is complete.
         alone = closed and not os.access(place.parent, os.W_OK)
         mode = "?mode=ro" + ("&immutable=1" if alone else "") if closed else "?mode=rwc"
         connection = sqlite3.connect(
@@ -119,7 +119,7 @@ def _quote(path: Path) -> str:
 
 @contextlib.contextmanager
 def reading(engine: sa.Engine, url: URL) -> Iterator[sa.Connection]:
-    """Give a connection that sees one state of the store."""
+    """Provide a connection that sees one state of the store."""
     with explain(url), engine.connect() as connection:
         if url.get_backend_name() != "sqlite":
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
@@ -129,7 +129,7 @@ def reading(engine: sa.Engine, url: URL) -> Iterator[sa.Connection]:
 
 @contextlib.contextmanager
 def writing(engine: sa.Engine, url: URL) -> Iterator[sa.Connection]:
-    """Give a connection that writes all of a block, or nothing of it; writers take turns."""
+    """Provide a connection that writes all of a block or nothing; writers take turns."""
     with explain(url), engine.connect() as opened:
         connection = opened.execution_options(**{WRITES: True})
         with connection.begin():
@@ -141,7 +141,7 @@ def explain(url: URL) -> Iterator[None]:
     """Turn errors of databases and drivers into one line.
 
     Raises:
-      UserError: with "store" as its field.
+      UserError: the database failed; the field is "store".
     """
     try:
         yield
@@ -196,12 +196,12 @@ def check_version(connection: sa.Connection, url: URL) -> None:
 
 
 def refuse_missing(url: URL) -> NoReturn:
-    """Say that there is no store."""
+    """Raise the error for a missing store."""
     raise UserError(f"store {show(url)} does not exist: genjax store init makes it", "store")
 
 
 def read_version(connection: sa.Connection) -> str | None:
-    """The version of the tables; None where there are none."""
+    """Return the version of the tables; None if there are none."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     found: Any = connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -209,10 +209,10 @@ def read_version(connection: sa.Connection) -> str | None:
 
 
 def migrate(engine: sa.Engine, url: URL) -> None:
-    """Bring the tables to the version of this code; makes them where there are none.
+    """Migrate the tables to the version of this code; create them if there are none.
 
     Raises:
-      UserError: they are of a version that this code does not know.
+      UserError: their version is unknown to this code.
     """
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
@@ -233,11 +233,11 @@ def migrate(engine: sa.Engine, url: URL) -> None:
         with steps:
             steps.configure(connection=connection, target_metadata=schema.metadata)
             steps.run_migrations()
-    if not _shared(url):  # readers and a writer do not wait for each other
+    if not _shared(url):  # with a log, readers and a writer do not wait for each other
         with explain(url), contextlib.closing(engine.raw_connection()) as raw:
             raw.cursor().execute("PRAGMA journal_mode = WAL")
 
 
 def _shared(url: URL) -> bool:
-    """Whether others may keep tables in the same database."""
+    """Return whether the database may hold tables of other programs."""
     return url.get_backend_name() != "sqlite"

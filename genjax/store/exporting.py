@@ -1,4 +1,4 @@
-"""Writes records as training sets and traces, and notes in the store what was written."""
+"""Write records as training sets and traces, and record in the store what was written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from genjax.store.store import Store
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: rows, those left out as duplicates, and those that need records of
+    """The numbers of rows written, dropped as duplicates, and dropped because they need records of
     another origin.
     """
 
@@ -41,13 +41,14 @@ def export(
     Parquet.
 
     Args:
-      out: the file or folder; a file that is there is replaced, a folder is not.
-      wanted: which records, and as what.
-      dedup: leave out rows that are, or nearly are, another, as ``prepare`` does.
-      name: note the set in the store by this name, with the records that it was made from.
+      store: the store.
+      out: file or folder; an existing file is replaced, a folder is not.
+      wanted: records to export, and their form.
+      dedup: whether duplicates and near-duplicates are dropped, as in ``prepare``.
+      name: name under which the set is recorded in the store, with its records; None for none.
 
     Raises:
-      UserError: it cannot be written, or the filter is wrong.
+      UserError: the file cannot be written, or the filter is wrong.
     """
     path = Path(out).expanduser()
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix

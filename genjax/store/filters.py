@@ -1,7 +1,7 @@
-"""Filters on the fields of records: parsed from a short text, handed on as typed values.
+"""Filters on the fields of records, parsed from a short text into typed values.
 
-A filter is a tree of ``Compare``, ``All``, ``Any_`` and ``Not``. Each engine turns the tree into
-its own language with bound values, so that nothing that a user types is ever spliced into a query.
+A filter is a tree of ``Compare``, ``All``, ``Any_`` and ``Not``. Each engine translates the tree
+into its own language with bound values, so that user input is never inserted into a query.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from genjax.errors import UserError
 
 Value: TypeAlias = str | int | float | bool | datetime | None
 Op: TypeAlias = Literal["=", "!=", "<", "<=", ">", ">=", ":"]
-LONGEST = 10_000  # characters of a filter
-DEEPEST = 30  # brackets within each other
+LONGEST = 10_000  # most characters of a filter
+DEEPEST = 30  # most nested brackets
 
 _TOKEN = re.compile(
     r"""\s*(?:
@@ -39,10 +39,9 @@ class Compare:
     """Compares a field with a value.
 
     Attributes:
-      field: the name of a field, or "metadata." and a key.
-      op: "=", "!=", "<", "<=", ">", ">=", or ":" for "contains": a list that has the value, a text
-        that has it within.
-      value: what the field is compared with; None is the missing value, for "=" and "!=" alone. A
+      field: name of a field, or "metadata." and a key.
+      op: "=", "!=", "<", "<=", ">", ">=", or ":" for a list or text that contains the value.
+      value: value to compare with; None stands for a missing value, only with "=" and "!=". A
         missing field is unequal to every value, and neither above nor below one.
     """
 
@@ -62,21 +61,21 @@ class Compare:
 
 @dataclass(frozen=True)
 class All:
-    """Holds where every part holds; without parts, everywhere."""
+    """Is true if every part is true, also without parts."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True)
 class Any_:
-    """Holds where one of the parts holds; without parts, nowhere."""
+    """Is true if at least one part is true; false without parts."""
 
     parts: tuple[Filter, ...]
 
 
 @dataclass(frozen=True)
 class Not:
-    """Holds where its part does not."""
+    """Is true if its part is false."""
 
     part: Filter
 
@@ -85,14 +84,14 @@ Filter: TypeAlias = Compare | All | Any_ | Not
 
 
 def parse_filter(text: str) -> Filter:
-    """Parses a filter such as ``kind=response (tags:poem or score>=0.5) not metadata.lang=de``.
+    """Parse a filter such as ``kind=response (tags:poem or score>=0.5) not metadata.lang=de``.
 
-    Terms side by side must all hold; "or" binds weaker, "not" stronger, brackets group. A value is
-    a number, true, false, null, a date or time of ISO 8601 (UTC unless it says otherwise), or a
-    text, in double quotes where it holds a blank or sign or looks like one of the others.
+    Adjacent terms must all be true; "or" binds more weakly, "not" more strongly, brackets group. A
+    value is a number, true, false, null, an ISO 8601 date or time (UTC by default), or a text, in
+    double quotes if it contains a blank or sign or looks like one of the others.
 
     Raises:
-      UserError: naming the place that cannot be read.
+      UserError: the filter is invalid; the message names the place.
     """
     if len(text) > LONGEST:
         raise UserError(f"filter must have at most {LONGEST} characters, got {len(text)}", "filter")
@@ -177,7 +176,7 @@ class _Parser:
         return word
 
     def _read_time(self, word: str, at: int) -> datetime:
-        # A time's own colons are taken for operators: put it together again.
+        # The colons of a time were read as operators: join its parts again.
         while self._next + 1 < len(self._tokens) and self._tokens[self._next][1] == ":":
             word += ":" + self._tokens[self._next + 1][1]
             self._next += 2

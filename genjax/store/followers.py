@@ -1,4 +1,4 @@
-"""Which indexes follow a store, and which changes none of them needs any more."""
+"""Track the indexes that follow a store, and remove changes that all of them have."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from genjax.errors import unknown_name
 from genjax.store import schema
 from genjax.store.store import Store
 
-INDEX, REMOVED = "index ", "outbox removed"  # names of settings
+# Names of settings; the first is a prefix.
+INDEX, REMOVED = "index ", "outbox removed"
 
 
 def name_index(url: str) -> str:
-    """An index as the store remembers it: its URL without a password."""
+    """Return the name under which a store records an index: its URL without the password."""
     try:
         return sa.make_url(url).render_as_string(hide_password=True) if "://" in url else url
     except (exc.ArgumentError, ValueError):
@@ -23,29 +24,29 @@ def name_index(url: str) -> str:
 
 
 def read_removed(store: Store) -> int:
-    """The number of the last change that was removed from the outbox, 0 where none was."""
+    """Return the number of the last change removed from the outbox, or 0 if there is none."""
     with store.reading() as connection:
         return _read_removed(connection)
 
 
 def list_followers(store: Store) -> dict[str, int]:
-    """The indexes that follow a store, and the last change that each holds."""
+    """Return the indexes that follow a store, with the last change that each holds."""
     with store.reading() as connection:
         return _list_followers(connection)
 
 
 def trim(store: Store, name: str | None, seq: int, forget: Sequence[str] = ()) -> int:
-    """Note how far an index is, and remove changes that every index holds; returns how many.
+    """Record an index's last change, remove changes that every index holds and count them.
 
-    The newest change stays, so that its number is known.
+    The newest change is kept so that its number stays known.
 
     Args:
-      name: of the index; None notes and removes nothing.
+      name: the name of the index; None records and removes nothing.
       seq: the last change that it holds.
-      forget: names of indexes for which nothing is kept any more.
+      forget: the names of indexes for which to stop keeping changes.
 
     Raises:
-      UserError: one to forget is not known.
+      UserError: an index to forget is unknown.
     """
     if name is None:
         return 0

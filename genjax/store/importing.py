@@ -1,7 +1,7 @@
-"""Imports of files and queries: a killed one continues where it was, and nothing comes twice.
+"""Import files and query results; a killed import can be repeated without duplicates.
 
-A row's records have ids that follow from the file's hash and the row's number, or, of a query, from
-the row itself; what is known already is left out.
+The ids of a row's records are derived from the file's hash and the row's number, or for a query
+from the row itself; records that exist already are skipped.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from genjax.store.limits import check_record
 from genjax.store.records import Origin, Record
 from genjax.store.store import Store
 
-ROWS = 500  # of one transaction
+ROWS = 500  # rows of a transaction
 STRUCTURED = ("messages", "conversations", "prompt", "completion", "chosen", "rejected")
-Row = tuple[str, str, Json]  # where it is, what its ids begin with, and itself
+Row = tuple[str, str, Json]  # its place, the prefix of its ids, and the row itself
 
 
 @dataclass(frozen=True)
 class Imported:
-    """How many records came in, and how many were known already."""
+    """The numbers of records that were added and that existed already."""
 
     added: int
     known: int
@@ -52,15 +52,17 @@ class Imported:
 def import_file(
     store: Store, path: str | Path, origin: Origin = "real", generator: str | None = None
 ) -> Imported:
-    """Import a file of JSON or Parquet, or a folder that ``export`` wrote.
+    """Import a JSON or Parquet file, or a folder written by ``export``.
 
     Args:
-      origin: of records whose row does not say it.
-      generator: of synthetic ones.
+      store: the store.
+      path: path of the file or folder.
+      origin: origin of records whose row has none.
+      generator: generator of synthetic records.
 
     Raises:
-      UserError: the file or a row is wrong; then nothing of it was written, unless a record names
-        another that is not there.
+      UserError: the file or a row is invalid, and nothing of it was written; or a record names a
+        missing one.
     """
     place = Path(path).expanduser()
     if not place.exists():
@@ -76,10 +78,10 @@ def import_file(
 def import_query(
     store: Store, url: str, query: str, origin: Origin = "real", generator: str | None = None
 ) -> Imported:
-    """Import the rows of a query of any database that SQLAlchemy opens; columns are members.
+    """Import the rows of a query in any database that SQLAlchemy opens; columns become members.
 
     Raises:
-      UserError: the database cannot be opened, the query is wrong, or a row.
+      UserError: the database cannot be opened, or the query or a row is invalid.
     """
     with tempfile.TemporaryDirectory(prefix="genjax_import_") as folder:
         path = Path(folder) / "rows.jsonl"
@@ -93,7 +95,7 @@ def _import_rows(
     store: Store, read: Callable[[], Iterator[Row]], origin: Origin, generator: str | None
 ) -> Imported:
     made = Reading("", lambda: "", origin, generator)
-    for row in read():  # all is read before anything is written
+    for row in read():  # everything is read before anything is written
         _read_records(store, row, made)
     rows = read()
     added = known = 0
@@ -128,7 +130,7 @@ def _add_records(store: Store, records: list[Record]) -> Imported:
 
 
 def _make_prefix(digest: str, number: int) -> str:
-    """What the ids of a row begin with: in the order of rows."""
+    """Return the prefix of the ids of a row; prefixes sort like the rows."""
     row = f"{number:010x}"
     return f"{digest[:8]}-{row[:4]}-8{row[4:7]}-a{row[7:]}-{digest[8:16]}"
 
@@ -159,7 +161,7 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
 
 def _check_origin(path: Path, origin: Origin) -> None:
-    """Refuse to take a file for real that is marked as synthetic."""
+    """Refuse to import a file as real that is marked as synthetic."""
     try:
         marked = (pq.read_schema(path).metadata or {}).get(ORIGIN) == SYNTHETIC.encode()
     except (pa.ArrowException, OSError) as error:
@@ -213,7 +215,7 @@ def _run_query(url: str, query: str) -> Iterator[dict[str, Json]]:
 
 
 def _plain(row: Mapping[str, Any], where: str) -> dict[str, Json]:
-    """A row of a database or Parquet as JSON; empty columns are left out."""
+    """Return a row of a database or Parquet as JSON; empty columns are left out."""
     found = {}
     for name, value in row.items():
         if value is None:
@@ -226,10 +228,10 @@ def _plain(row: Mapping[str, Any], where: str) -> dict[str, Json]:
 
 
 def _parse(value: str, name: str, where: str) -> Json:
-    """Messages written as a text; any other text as it stands."""
+    """Parse messages that are written as a text; return other texts unchanged."""
     try:
         found = parse(value, where)
-    except UserError:  # a text that only begins like JSON
+    except UserError:  # the text only begins like JSON
         return value
     said = isinstance(found, list) and all(isinstance(one, dict) and "role" in one for one in found)
     return found if said or name in ("messages", "conversations") else value

@@ -1,4 +1,4 @@
-"""Scores and categories: what functions, rules and classifiers say of records."""
+"""Score and categorise records with functions, rules and classifiers."""
 
 from __future__ import annotations
 
@@ -34,19 +34,21 @@ def score(
     source_id: str | None = None,
     fill: bool = False,
 ) -> int:
-    """Score responses by a reward, as feedback of kind CODE, or MODEL of a reward model; returns
-    how many.
+    """Score responses with a reward and return how many were scored.
+
+    The scores are feedback of kind MODEL for a reward model and CODE for a function.
 
     Args:
-      name: of the score.
+      name: the name of the score.
       reward: see ``genjax.runs.rewards``.
-      filter: of the responses; those that have a score of this name and source keep it.
-      origin: of the responses.
-      source_id: that names the function; its own name by default.
+      filter: a filter on the responses; those already scored under this name by this source are
+        skipped.
+      origin: the origin of the responses.
+      source_id: the name recorded for the function; its own name by default.
       fill: leave out responses that a person has scored under this name.
 
     Raises:
-      UserError: the function fails; what was scored before stays.
+      UserError: the function fails; earlier scores are kept.
     """
     source = source_id or _name(reward)
     kind: SourceKind = "MODEL" if isinstance(reward, RunReward) else "CODE"
@@ -97,19 +99,22 @@ def prefer(
     origin: Wanted = "real",
     fill: bool = False,
 ) -> int:
-    """Prefer of the responses to each prompt that of the highest score to that of the lowest, as
-    feedback of the kind of that score, or CODE of a person's; returns how many pairs are new.
+    """Prefer the response with the highest score to the one with the lowest, for each prompt.
+
+    The preference is feedback of the kind of the highest score, or CODE if a person gave it.
+    Returns the number of new pairs.
 
     Args:
-      name: of the score.
-      margin: by which the higher score must be above.
-      origin: of the responses.
-      fill: leave out prompts of which a person prefers one response to another.
+      name: the name of the score.
+      margin: the amount by which the higher score must exceed the lower.
+      origin: the origin of the responses.
+      fill: leave out prompts for which a person has preferred one response to another.
 
     Raises:
       UserError: the origin is wrong.
     """
-    scores: dict[str, tuple[float, SourceKind]] = {}  # the last of each response
+    # The last score of each response.
+    scores: dict[str, tuple[float, SourceKind]] = {}
     for one in store.select(Compare("name", "=", name), kind="feedback", origin="any"):
         if isinstance(one, Feedback) and one.valid and one.value is not None and not one.against:
             scores[one.target] = one.value, one.source_kind
@@ -152,7 +157,7 @@ def _name_pair(name: str, best: str, worst: str) -> str:
 def _is_scored(
     store: Store, one: str, name: str, kind: SourceKind, source: str | None = None
 ) -> bool:
-    """Whether a record has a score of a name and kind, and of a source where one is given."""
+    """Return whether a record has a score with this name, kind and, if given, source."""
     terms = [("target", one), ("name", name), ("source_kind", kind)]
     terms += [] if source is None else [("source_id", source)]
     same = All(tuple(Compare(field, "=", value) for field, value in terms))
@@ -172,16 +177,16 @@ def categorise(
     kind: str | None = None,
     origin: Wanted = "real",
 ) -> int:
-    """Tag records by rules or a classifier; returns how many got a tag that they lacked.
+    """Tag records by rules or a classifier and return how many got a new tag.
 
     Args:
-      rules: a filter for each tag, or a function from texts to their tags, "" for none.
-      filter: of the records.
-      kind: of the records.
-      origin: of the records.
+      rules: a filter for each tag, or a function from texts to their tags ("" for no tag).
+      filter: a filter on the records.
+      kind: the kind of record; any by default.
+      origin: the origin of the records.
 
     Raises:
-      UserError: a filter is wrong; then nothing is tagged.
+      UserError: a filter is invalid; nothing is tagged.
     """
     wanted: dict[str, list[str]] = {}
     with store.reading() as connection:
@@ -207,7 +212,7 @@ def categorise(
 def _classify(
     connection: sa.Connection, ids: Sequence[str], classify: Classifier
 ) -> Iterator[tuple[str, str]]:
-    """The ids of records with a text, and their tags."""
+    """Yield the id and tag of each record with text."""
     for part in split(ids, PAGE):
         records = [record for record in load(connection, part) if _text(record)]
         tags = classify([_text(record) for record in records]) if records else []
@@ -219,6 +224,6 @@ def _classify(
 def _apply_rules(
     connection: sa.Connection, ids: set[str], rules: Mapping[str, Query]
 ) -> Iterator[tuple[str, str]]:
-    """The ids of records that a rule holds for, and its tag."""
+    """Yield the id of each record that matches a rule, and the rule's tag."""
     for tag, rule in rules.items():
         yield from ((one, tag) for one in find_ids(connection, rule, None) if one in ids)

@@ -1,4 +1,4 @@
-"""What a record may hold: types, texts that every database can store, and sizes."""
+"""Check what a record holds: types, texts that every database can store, and sizes."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from genjax.store.records import NAMES, UNKNOWN, Payload, Record
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of surrogate pairs
 MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
-WHOLE = 2**63  # whole numbers are below it
+WHOLE = 2**63  # whole numbers must be smaller
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @checks.frozen
 class Limits:
-    """The largest records that a store takes.
+    """The largest records that a store accepts.
 
     Attributes:
-      text: characters of a text.
-      data: bytes of a JSON value.
-      content: bytes of a blob.
-      name: characters of an id, a name, a tag and the like.
-      listed: tags of a record, and parents.
+      text: most characters of a text.
+      data: most bytes of a JSON value.
+      content: most bytes of a blob.
+      name: most characters of an id, a name, a tag and the like.
+      listed: most tags, and most parents, of a record.
     """
 
     text: int = 10_000_000
@@ -50,10 +50,10 @@ LONG = frozenset({"rationale"})  # fields of text besides payloads
 
 
 def check_record(record: Record, limits: Limits) -> None:
-    """Refuse a record that is of no kind, or a field of it of another type or too large.
+    """Refuse a record of an unknown kind, or with a field of another type or too large.
 
     Raises:
-      UserError: naming the field.
+      UserError: the record is invalid; the message names the field.
     """
     if type(record) not in NAMES:
         raise UserError(f"record must be of a known kind, got {type(record).__name__}", "record")
@@ -75,7 +75,7 @@ def check_record(record: Record, limits: Limits) -> None:
 
 
 def check_text(value: str, name: str, longest: int) -> None:
-    """Refuse a text that is too long or holds what cannot be stored."""
+    """Refuse a text that is too long or has characters that cannot be stored."""
     if len(value) > longest:
         raise UserError(
             f"{name} must have at most {longest:,} characters, got {len(value):,}", name
@@ -86,10 +86,11 @@ def check_text(value: str, name: str, longest: int) -> None:
 
 
 def encode_json(value: Any, name: str, largest: int) -> str:
-    """A JSON value as text.
+    """Encode a JSON value as text.
 
     Raises:
-      UserError: it is none, too large or too deep, or holds a text that cannot be stored.
+      UserError: it is not JSON, too large or nested too deeply, or has a text that cannot be
+        stored.
     """
     _check_json(value, name)
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

@@ -1,4 +1,4 @@
-"""Where a record comes from, up to raw files, and what was made from it, down to runs."""
+"""Trace a record up to the raw files it comes from, and down to what was made from it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from genjax.store.references import find_edges
 from genjax.store.rows import load, name_kind
 from genjax.store.store import Store
 
-MOST = 10_000  # records of one tree
+MOST = 10_000  # most records of a tree
 
 
 @dataclass(frozen=True)
 class Node:
-    """A record, raw file or data in a tree.
+    """A record or raw file in a tree.
 
     Attributes:
-      id: of the record, or the name of the file.
-      kind: of the record, or "raw".
-      role: the field by which the node above names it, or it that one.
-      what: a few words.
-      next: what lies beyond it.
+      id: id of the record, or name of the file.
+      kind: kind of the record, or "raw".
+      role: name of the field that links it with the node above.
+      what: a short description.
+      next: nodes below it.
     """
 
     id: str
@@ -34,10 +34,10 @@ class Node:
 
 
 def read_lineage(store: Store, one: str, down: bool = False, most: int = MOST) -> Node:
-    """The tree of a record: what it was made from, or with ``down`` what was made from it.
+    """Return the tree of a record: what it was made from, or with ``down`` what was made from it.
 
-    A record that is in the tree already is named again, without what lies beyond it. Of more than
-    ``most`` records those that are further away are left out.
+    A record that is already in the tree is listed again, but without the nodes below it. If there
+    are more than ``most`` records, the most distant are left out.
 
     Raises:
       UserError: there is no such record.
@@ -52,7 +52,7 @@ def read_lineage(store: Store, one: str, down: bool = False, most: int = MOST) -
                 found.setdefault(here, []).append((edge.role, there))
             edges |= found
             beyond = {there for some in found.values() for _, there in some}
-            level = sorted(beyond - edges.keys())
+            level = sorted(beyond - edges.keys())[: most - len(edges)]
             edges |= {there: [] for there in level}
         records = {record.id: record for record in load(connection, list(edges))}
     if one not in records:
@@ -68,10 +68,10 @@ def _build(
     seen: set[str],
     down: bool,
 ) -> Node:
-    """The tree below one record, built from the leaves without recursion."""
+    """Return the tree below one record, built from the leaves without recursion."""
     order: list[tuple[str, str, int]] = [(one, role, -1)]
     below: list[list[int]] = []
-    for number, (this, _, above) in enumerate(order):  # grows as it is read
+    for number, (this, _, above) in enumerate(order):  # the list grows in the loop
         below.append([])
         if above >= 0:
             below[above].append(number)
@@ -97,7 +97,7 @@ def _build(
 
 
 def _raw(record: Record) -> list[Node]:
-    """The raw files of a record."""
+    """Return the raw files of a record."""
     if isinstance(record, Document) and record.source is not None:
         return [Node(record.source, "raw", "source", record.hash or "")]
     inputs = (
@@ -109,7 +109,7 @@ def _raw(record: Record) -> list[Node]:
 
 
 def _describe(record: Record) -> str:
-    """Its origin and, of what has one, its name; of feedback who judged, too."""
+    """Return the origin of a record, its name if it has one, and for feedback also the rater."""
     if isinstance(record, Feedback):
         rater = record.user or record.source_id or record.source_kind
         return f"{record.origin}, {record.name} by {rater}"
@@ -121,7 +121,7 @@ def _describe(record: Record) -> str:
 
 
 def show_lineage(node: Node) -> str:
-    """A tree for a person, what lies beyond a record indented below it."""
+    """Format a tree, with the nodes of a record indented below it."""
     lines = []
     left = [(node, 0)]
     while left:

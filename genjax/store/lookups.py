@@ -1,4 +1,4 @@
-"""Which ids and blobs there are."""
+"""Look up which ids and blobs exist."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genjax.store.rows import split
 
 
 def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    """The ids that records have already, deleted ones too."""
+    """Return which ids exist already, including those of deleted records."""
     table, found = schema.records, set()
     for part in split(ids):
         query = sa.select(table.c.id).where(table.c.id.in_(part))
@@ -24,7 +24,7 @@ def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
 
 
 def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
-    """Those of the ids whose records are there and not deleted."""
+    """Return the ids whose records exist and are not deleted."""
     table = schema.records
     found: list[str] = []
     for part in split(ids):
@@ -34,7 +34,7 @@ def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
 
 
 def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
-    """The blobs that a record has, deleted ones too."""
+    """Return which blobs records have, including deleted records."""
     table, found = schema.records, set()
     for part in split(sorted(blobs)):
         query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
@@ -45,7 +45,7 @@ def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
 def find_ids(
     connection: sa.Connection, query: Query, limit: int | None, after: str | None = None
 ) -> list[str]:
-    """The ids of a query in its order, after a record.
+    """Return the ids that a query finds, in its order, after a given record.
 
     Raises:
       UserError: there is no such record.

@@ -1,4 +1,4 @@
-"""Copies of whole stores, backups that are tested by reading them, and checks."""
+"""Copy, back up, restore and check whole stores; backups are tested by reading them."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from genjax.store.records import REFERS, UNKNOWN, own_fields
 from genjax.store.rows import insert
 from genjax.store.store import Store
 
-ANALYSED = 1_000  # rows of an index that SQLite looks at
-BATCH = 5_000  # rows that are in memory at once
+ANALYSED = 1_000  # rows of an index that SQLite samples
+BATCH = 5_000  # rows in memory at once
 DATABASE, MANIFEST = "records.db", "backup.json"
 COPIED = (schema.records, *schema.KINDS.values(), schema.links, schema.history)
 
 
 @dataclass(frozen=True)
 class Fault:
-    """Something wrong with a store: of which record or blob, and what.
+    """A fault in a store: the record or blob, and what is wrong.
 
     Attributes:
-      stray: it is a blob that no record has, which ``repair`` removes.
+      stray: whether it is a blob without a record, which ``repair`` removes.
     """
 
     about: str
@@ -40,9 +40,9 @@ class Fault:
 
 
 def copy_store(source: Store, target: Store) -> int:
-    """Copy all records with their history and blobs to an empty store; returns how many.
+    """Copy all records with their history and blobs to an empty store; return their number.
 
-    The index of the target has to follow them all.
+    The index of the target still has to follow them.
 
     Raises:
       UserError: the target has records already, or a blob is missing.
@@ -94,7 +94,7 @@ def _list_used(connection: sa.Connection) -> list[str]:
 
 
 def hash_store(store: Store) -> dict[str, str]:
-    """A hash of each table's rows, the same of equal stores in any database."""
+    """Return a hash of each table's rows; equal stores have equal hashes in any database."""
     found = {}
     with store.reading() as connection:
         for table in COPIED:
@@ -113,11 +113,10 @@ def hash_store(store: Store) -> dict[str, str]:
 
 
 def backup(store: Store, folder: str | Path) -> int:
-    """Write a copy to a folder, and compare all of it with the store; returns how many records.
+    """Write a copy to a folder, and compare it with the store; return the number of records.
 
     Raises:
-      UserError: the folder is there already, or the copy is not what the store is, as when someone
-        writes meanwhile.
+      UserError: the folder exists, or the copy differs, for example because of a concurrent write.
     """
     place = Path(folder).expanduser()
     if place.exists():
@@ -130,7 +129,7 @@ def backup(store: Store, folder: str | Path) -> int:
             with open_store(str(part / DATABASE), create=True, user=store.user) as copy:
                 count = copy_store(store, copy)
                 hashes = hash_store(copy)
-                faults = check(copy, fast=True)  # the bytes were compared as they were copied
+                faults = check(copy, fast=True)  # the bytes were compared while copying
             if hashes != hash_store(store) or faults:
                 cure = "repeat it while nobody writes"
                 raise UserError(f"out {place}: the copy differs from the store: {cure}", "out")
@@ -142,10 +141,10 @@ def backup(store: Store, folder: str | Path) -> int:
 
 
 def restore(folder: str | Path, target: Store) -> int:
-    """Fill an empty store from a backup; returns how many records.
+    """Fill an empty store from a backup; return the number of records.
 
     Raises:
-      UserError: it is no backup or damaged, or the store is not empty.
+      UserError: the folder is not a backup or is damaged, or the store is not empty.
     """
     place = check_backup(folder)
     with open_store(str(place / DATABASE), read_only=True) as copy:
@@ -153,10 +152,10 @@ def restore(folder: str | Path, target: Store) -> int:
 
 
 def check_backup(folder: str | Path) -> Path:
-    """The folder of a backup that is whole.
+    """Check a backup and return its folder.
 
     Raises:
-      UserError: it is no backup, or damaged.
+      UserError: the folder is not a backup, or is damaged.
     """
     place = Path(folder).expanduser()
     try:
@@ -171,13 +170,14 @@ def check_backup(folder: str | Path) -> Path:
 
 
 def check(store: Store, repair: bool = False, fast: bool = False) -> list[Fault]:
-    """What is wrong with a store: rows that lack others, and blobs that are missing, damaged or
-    strays.
+    """Find the faults of a store: rows without their counterparts, and blobs that are missing,
+    damaged or stray.
 
     Args:
-      fast: compare the sizes of blobs, not what they hold.
-      repair: remove strays. A writer's files are none: it holds its turn until their rows are
-        there.
+      store: the store.
+      repair: whether to remove stray blobs. Files of an active writer are not stray: it holds its
+        turn until their rows exist.
+      fast: whether to compare only the sizes of blobs, not their contents.
     """
     with store.writing() if repair else store.reading() as connection:
         faults = [*_check_rows(connection), *_check_blobs(store, connection, fast)]
@@ -190,7 +190,7 @@ def check(store: Store, repair: bool = False, fast: bool = False) -> list[Fault]
 
 
 def analyse(store: Store) -> None:
-    """Let the database count what its columns hold, so that it chooses the right lookups."""
+    """Update the database's statistics, so that it plans queries well."""
     with store.writing() as connection:
         if not store.is_postgres:
             connection.exec_driver_sql(f"PRAGMA analysis_limit = {ANALYSED}")

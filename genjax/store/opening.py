@@ -1,4 +1,4 @@
-"""Opens stores, makes them, and brings them to the schema of this code."""
+"""Open, create and migrate stores."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ def open_store(
     """Open a store of records.
 
     Args:
-      url: the path of a SQLite file, or a URL of SQLAlchemy: sqlite:// or postgresql://.
-      create: make it if it is not there.
-      blobs: a folder or URL of fsspec for large payloads, kept in the store when it is made;
-        beside a SQLite file by default.
-      user: who writes, for the history; who is logged in by default.
-      read_only: refuse to write.
-      limits: of what is taken.
+      url: path of an SQLite file, or an SQLAlchemy URL: sqlite:// or postgresql://.
+      create: whether to create the store if it does not exist.
+      blobs: folder or fsspec URL of large payloads, recorded when the store is created; None for
+        one beside the SQLite file.
+      user: name of the writer, for the history; None for the logged-in user.
+      read_only: whether to refuse writing.
+      limits: largest records.
 
     Raises:
-      UserError: the URL or its driver is not known, the store is not there, cannot be opened, or
-        is of another schema.
+      UserError: the URL or its driver is unknown, or the store does not exist, cannot be opened, or
+        has another schema.
     """
     found = engines.read_url(url)
     sqlite = found.get_backend_name() == "sqlite"
@@ -67,7 +67,7 @@ def open_store(
 
 
 def _check_place(place: Path, create: bool, url: URL) -> None:
-    """Refuse a path where no file of a store is or can be; makes its folder to create one."""
+    """Refuse a path where no store exists or can be created; to create one, make its folder."""
     try:
         if place.is_dir():
             raise UserError(f"store {place} must be a file, but is a folder", "store")
@@ -80,10 +80,10 @@ def _check_place(place: Path, create: bool, url: URL) -> None:
 
 
 def migrate_store(url: str) -> None:
-    """Bring a store's tables to the schema of this code.
+    """Migrate a store's tables to the schema of this code.
 
     Raises:
-      UserError: there is no store, it is newer, or cannot be written.
+      UserError: the store does not exist, is newer, or cannot be written.
     """
     found = engines.read_url(url)
     if found.get_backend_name() == "sqlite" and not Path(found.database or "").is_file():

@@ -1,4 +1,4 @@
-"""Filters and orders of records as SQL: every value is bound, and compared as its type says."""
+"""Translate filters and orders of records to SQL, with bound and typed values."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Column = sa.ColumnElement[Any]
 Condition = sa.ColumnElement[bool]
 ORIGINS = ("real", "synthetic", "any")
 HIDDEN = ("deleted",)
-SCORE = "score"  # the value of a record's feedback; score.NAME of that of a name
+SCORE = "score"  # the value of a record's feedback; score.NAME for feedback with a name
 
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """Which records, and in which order.
+    """A query for records.
 
     Attributes:
       filter: a tree, or its text.
-      kind: of them; None of all kinds.
+      kind: kind of the records; None for all kinds.
       origin: "real", "synthetic" or "any".
-      order: the name of a field; "-" before it turns it round.
-      deleted: those that were deleted instead.
+      order: name of a field to sort by; "-" before it reverses the order.
+      deleted: whether to find deleted records instead.
     """
 
     filter: Filter | str = All(())
@@ -48,7 +48,9 @@ class Query:
             raise unknown_name("kind", str(self.kind), KINDS)
 
     def compile(self, *columns: Column, postgres: bool) -> tuple[sa.Select[Any], Column, bool]:
-        """A statement that selects columns, the column that it is ordered by, and whether down."""
+        """Return a statement that selects columns, the column to sort by, and whether in descending
+        order.
+        """
         compiler = _Compiler(self.kind, postgres)
         tree = parse_filter(self.filter) if isinstance(self.filter, str) else self.filter
         records = schema.records
@@ -80,7 +82,7 @@ def sort(query: sa.Select[Any], column: Column, down: bool) -> sa.Select[Any]:
 
 
 def follow(column: Column, down: bool, value: Any, last: str) -> Condition:
-    """What comes after a record, by its value and id."""
+    """Return the condition for records after a given one, by value and id."""
     own = schema.records.c.id
     beyond = own < last if down else own > last
     if value is None:
@@ -90,7 +92,7 @@ def follow(column: Column, down: bool, value: Any, last: str) -> Condition:
 
 
 class _Compiler:
-    """Turns one filter into a condition, and remembers which tables it reads."""
+    """Translates one filter into a condition, and remembers which tables it reads."""
 
     def __init__(self, kind: str | None, postgres: bool) -> None:
         self._kind, self._postgres = kind, postgres
@@ -110,10 +112,10 @@ class _Compiler:
             return sa.or_(sa.false(), *(self.compile(part) for part in tree.parts))
         if isinstance(tree, Not):  # what is missing is not equal, so that its opposite holds
             return sa.not_(sa.func.coalesce(self.compile(tree.part), sa.false()))
-        return self._compare(tree)  # bare, so that an index of the database helps
+        return self._compare(tree)  # without a wrapper, so that the database can use an index
 
     def find(self, name: str, what: str = "filter") -> Column | None:
-        """The column of a field; None of one that lies in a table of its own."""
+        """Return the column of a field; None if it is in a separate table."""
         if name in ("parents", SCORE):
             return None
         if name in schema.records.c and name not in HIDDEN:
@@ -154,10 +156,10 @@ class _Compiler:
         return made.correlate(schema.records).exists()
 
     def _compare_score(self, term: Compare, name: str) -> Condition:
+        # One set of ids for all records: a subquery for each is slow where a planner errs.
         judged, own = schema.KINDS["feedback"].alias(), schema.records.alias()
-        query = sa.select(judged.c.id).join(own, own.c.id == judged.c.id)
+        query = sa.select(judged.c.target).join(own, own.c.id == judged.c.id)
         query = query.where(
-            judged.c.target == schema.records.c.id,
             judged.c.valid.is_(sa.true()),
             judged.c.value.is_not(None),
             own.c.deleted.is_(None),
@@ -165,12 +167,12 @@ class _Compiler:
         if name:
             query = query.where(judged.c.name == name)
         if term.value is None:
-            found = query.correlate(schema.records).exists()
+            found = schema.records.c.id.in_(query)
             return sa.not_(found) if term.op == "=" else found
         negated = term.op == "!="
         same = dataclasses.replace(term, op="=") if negated else term
         query = query.where(_compare_column(same, judged.c.value, self._postgres))
-        found = query.correlate(schema.records).exists()
+        found = schema.records.c.id.in_(query)
         return sa.not_(found) if negated else found
 
     def _compare_json(self, term: Compare, column: Column, path: Sequence[str]) -> Condition:
@@ -227,7 +229,7 @@ def _match_types(term: Compare, column: Column) -> tuple[Column, Column]:
 
 
 def apply(op: str, left: Column, right: Column) -> Condition:
-    """One of = != < <= > >= between two columns."""
+    """Apply one of = != < <= > >= to two columns."""
     found = {
         "=": left == right,
         "!=": left != right,

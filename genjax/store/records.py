@@ -1,8 +1,8 @@
 """The kinds of records, as frozen dataclasses of plain values.
 
-What all kinds share stands in ``Record``; a field that names another record says by ``refer`` of
-which kind that must be. A ``Response`` to a ``Prompt`` may be followed by another prompt: such a
-chain is a conversation, and several at one prompt make it a tree.
+The fields that all kinds share are in ``Record``; a field with the id of another record declares
+its kinds with ``refer``. A ``Response`` to a ``Prompt`` may be followed by another prompt: such a
+chain is a conversation, and several answers to one prompt make it a tree.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from genjax.serial.json_text import Json
 Origin: TypeAlias = Literal["real", "synthetic"]
 Wanted: TypeAlias = Literal["real", "synthetic", "any"]
 SourceKind: TypeAlias = Literal["HUMAN", "LLM_JUDGE", "CODE", "MODEL"]
-HEADINGS = "headings"  # in the metadata of a chunk: those above it, the widest first
-UNKNOWN = "unknown"  # the generator of synthetic records that nobody knows the run of
+HEADINGS = "headings"  # in the metadata of a chunk: the headings above it, outermost first
+UNKNOWN = "unknown"  # the generator of synthetic records whose run is unknown
 ANY = ()  # a record of any kind
 REFERS = "refers"
 
 
 @dataclass(frozen=True)
 class Payload:
-    """What a record holds: a text, JSON, or bytes that lie beside the records by their hash.
+    """The content of a record: a text, JSON, or bytes that are stored separately by their hash.
 
     Attributes:
-      text: of it.
+      text: a text.
       data: a JSON object or list.
-      content: bytes to be written; None of what is read, see ``Store.read_blob``.
-      blob: the SHA-256 of bytes that are stored.
-      media_type: of the bytes, as "image/png".
-      size: of the bytes.
+      content: bytes to write; None after reading, see ``Store.read_blob``.
+      blob: SHA-256 of stored bytes.
+      media_type: media type of the bytes, such as "image/png".
+      size: number of bytes.
     """
 
     text: str | None = None
@@ -46,22 +46,22 @@ class Payload:
 
 
 def refer(*kinds: str, default: Any = None) -> Any:
-    """Make a field that holds the id of another record, of one of these kinds or of any."""
+    """Declare a field for the id of another record, of one of these kinds or of any kind."""
     return field(default=default, metadata={REFERS: kinds})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What every record has.
+    """The fields of every record.
 
     Attributes:
-      id: given by the store where it is empty, in the order of time.
-      origin: whether a person or the world made it, or a model.
-      generator: the id of the run that drew it, or "unknown"; of synthetic records alone.
-      parents: ids of what it was made from.
-      time: in UTC; that of adding it where it is None.
+      id: id of the record; if empty, the store assigns one that sorts by time.
+      origin: "real" if a person or the world made it, "synthetic" if a model did.
+      generator: id of the run that drew it, or "unknown"; only for synthetic records.
+      parents: ids of the records that it was made from.
+      time: time in UTC; None for the time of adding.
       tags: short words.
-      metadata: a JSON object of anything else.
+      metadata: a JSON object with anything else.
     """
 
     id: str = ""
@@ -83,14 +83,14 @@ class Session(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt(Record):
-    """What is said to a model.
+    """The input of a model.
 
     Attributes:
-      session: that it belongs to.
-      parent: the prompt or response that it follows.
-      role: "user", "system" and the like, also "assistant" of a turn that no model has drawn here;
-        "" of plain text without roles.
-      payload: what is said.
+      session: id of its session.
+      parent: id of the prompt or response that it follows.
+      role: "user", "system" and the like; "assistant" for a turn not drawn by a model of the store;
+        "" for plain text.
+      payload: content.
     """
 
     session: str | None = refer("session")
@@ -101,17 +101,17 @@ class Prompt(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Response(Record):
-    """What was answered to a prompt.
+    """The answer to a prompt.
 
     Attributes:
-      prompt: that it answers.
-      payload: the answer.
-      run: that drew it.
-      step: of the run's checkpoint.
-      sampler: the options that it was drawn by.
-      seed: of the draw.
-      tokens: of the answer.
-      milliseconds: that it took.
+      prompt: id of the prompt.
+      payload: content.
+      run: id of the run that drew it.
+      step: step of the run's checkpoint.
+      sampler: options of the sampler.
+      seed: seed of the sample.
+      tokens: number of tokens.
+      milliseconds: time it took.
     """
 
     prompt: str = refer("prompt", default="")
@@ -126,7 +126,7 @@ class Response(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Document(Record):
-    """A text, picture or sound; ``source`` is the file or URL that it is from."""
+    """A text, picture or sound; ``source`` is its file or URL."""
 
     name: str | None = None
     source: str | None = None
@@ -147,20 +147,20 @@ class Chunk(Record):
 
 @dataclass(frozen=True, kw_only=True)
 class Feedback(Record):
-    """What someone, or a program, thinks of a record: the shape of MLflow's assessments.
+    """A judgement of a record by a person or program, in the form of MLflow's assessments.
 
     Attributes:
-      target: that is judged.
-      against: the record that the target is preferred to.
-      user: who judged.
-      name: of what was judged, as "helpful".
-      value: the score.
-      source_kind: who judges: a person, a model that was asked in words, a function, or a model
+      target: id of the judged record.
+      against: id of the record that the target is preferred to.
+      user: name of the person.
+      name: name of the criterion, such as "helpful".
+      value: score.
+      source_kind: kind of the judge: a person, a prompted language model, a function, or a model
         that gives numbers or labels.
-      source_id: the person, run or function.
+      source_id: name of the person, run or function.
       label: a word instead of a number.
-      rationale: why.
-      valid: whether it still counts.
+      rationale: reason for the judgement.
+      valid: whether the judgement still counts.
     """
 
     target: str = refer(default="")
@@ -200,9 +200,9 @@ class DataSet(Record):
     """A training set; its parents are the records that it was made from.
 
     Attributes:
-      name: of the set.
-      fingerprint: of its records.
-      manifest: of its preparation; ``inputs`` holds the hashes of raw files.
+      name: name of the set.
+      fingerprint: hash of its records.
+      manifest: manifest of its preparation; ``inputs`` has the hashes of raw files.
     """
 
     name: str | None = None
@@ -245,17 +245,17 @@ COMMON = tuple(f.name for f in dataclasses.fields(Record))
 
 
 def own_fields(kind: str) -> tuple[dataclasses.Field[Any], ...]:
-    """The fields of a kind besides those of all."""
+    """Return the fields of a kind that not all records have."""
     return tuple(f for f in dataclasses.fields(KINDS[kind]) if f.name not in COMMON)
 
 
 def fields_of(record: Record) -> dict[str, Any]:
-    """The fields of a record by name, nothing copied."""
+    """Return the fields of a record by name, without copying values."""
     return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
 
 
 def references(record: Record) -> list[tuple[str, str, tuple[str, ...]]]:
-    """The other records that one names: the field, the id, and the kinds that it may be of."""
+    """Return the references of a record: field, id, and allowed kinds."""
     found = []
     for f in dataclasses.fields(record):
         if REFERS not in f.metadata:

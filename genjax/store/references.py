@@ -1,4 +1,4 @@
-"""What records name each other by: whether it is there, and that nothing is made from itself."""
+"""Check references between records: that they exist, and that no record is made from itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from genjax.store.rows import name_kind, split
 
 
 class Edge(NamedTuple):
-    """A record, the field by which it names another, and that other."""
+    """A reference: a record, the field, and the record it refers to."""
 
     child: str
     role: str
@@ -23,7 +23,7 @@ class Edge(NamedTuple):
 
 
 def refer_columns() -> Iterator[tuple[str, sa.Column[str]]]:
-    """The columns that name other records: the field, and the column."""
+    """Yield the columns that name other records: the field, and the column."""
     yield "generator", schema.records.c.generator
     for kind in KINDS:
         for f in own_fields(kind):
@@ -32,7 +32,7 @@ def refer_columns() -> Iterator[tuple[str, sa.Column[str]]]:
 
 
 def find_edges(connection: sa.Connection, ids: Iterable[str], up: bool = True) -> list[Edge]:
-    """What records name, or with ``up`` false what names them, in a stable order."""
+    """Return the references of records, or with ``up`` False those to them, in a stable order."""
     found: list[Edge] = []
     for part in split(sorted(set(ids))):
         links = schema.links
@@ -51,10 +51,10 @@ def find_edges(connection: sa.Connection, ids: Iterable[str], up: bool = True) -
 
 
 def check_references(connection: sa.Connection, records: Sequence[Record]) -> None:
-    """Refuse new records that name what is not there, or make a circle among themselves.
+    """Refuse new records that refer to missing ones, or in a circle to each other.
 
     Raises:
-      UserError: naming the field.
+      UserError: a reference is wrong; the message names the field.
     """
     new = {record.id: name_kind(record) for record in records}
     if len(new) < len(records):
@@ -74,10 +74,10 @@ def check_references(connection: sa.Connection, records: Sequence[Record]) -> No
 
 
 def check_change(connection: sa.Connection, record: Record, before: Record) -> None:
-    """Refuse a change by which a record names what is not there, or is made from itself.
+    """Refuse a change after which a record refers to a missing one, or is made from itself.
 
     Raises:
-      UserError: naming the field.
+      UserError: a reference is wrong; the message names the field.
     """
     _check_there(connection, [record], {})
     known = {other for _, other, _ in references(before)}
@@ -90,7 +90,7 @@ def check_change(connection: sa.Connection, record: Record, before: Record) -> N
 
 
 def find_above(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
-    """All that records are made from, directly or not."""
+    """Return all records that the given ones are made from, directly or indirectly."""
     seen: set[str] = set()
     level = set(ids)
     while level:

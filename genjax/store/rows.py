@@ -1,4 +1,4 @@
-"""Records as rows of tables, and back."""
+"""Convert records to rows of tables and back."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from genjax.store.records import KINDS, NAMES, Payload, Record, own_fields
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
-CHUNK = 500  # ids of one statement
+CHUNK = 500  # ids in a statement
 Row = dict[str, Any]
 
 
 def to_number(time: datetime) -> int:
-    """A time as whole microseconds since 1970 in UTC."""
+    """Return a time as whole microseconds since 1970 in UTC."""
     return (time - EPOCH) // MICROSECOND
 
 
@@ -32,14 +32,14 @@ def to_time(number: int) -> datetime:
 
 
 def now() -> int:
-    """The time in microseconds."""
+    """Return the time in microseconds."""
     return clock.time_ns() // 1000
 
 
 def make_ids(count: int) -> list[str]:
     """New ids, in order: UUIDs of version 7, which begin with the time."""
     milliseconds = clock.time_ns() // 1_000_000
-    free = secrets.randbits(72)  # of 74 bits: what counts up from here does not overflow
+    free = secrets.randbits(72)  # of 74 bits, so that counting up does not overflow
     steps = os.urandom(4 * count)
     found = []
     for number in range(count):
@@ -51,12 +51,12 @@ def make_ids(count: int) -> list[str]:
 
 
 def name_kind(record: Record) -> str:
-    """The kind of a record, as tables call it."""
+    """Return the name of a record's kind in tables."""
     return NAMES[type(record)]
 
 
 def to_rows(record: Record) -> tuple[Row, Row, list[Row]]:
-    """The row of ``records``, that of the kind's table, and those of its links."""
+    """Return a record's row of ``records``, its row of the kind's table, and its links."""
     kind = name_kind(record)
     assert record.time is not None
     shared: Row = {
@@ -81,7 +81,7 @@ def to_rows(record: Record) -> tuple[Row, Row, list[Row]]:
 
 
 def from_row(row: Mapping[str, Any] | sa.RowMapping, parents: Sequence[str]) -> Record:
-    """The record of a row of ``records`` joined with that of its kind."""
+    """Return the record of a row of ``records`` joined with that of its kind."""
     kind = row["kind"]
     values: Row = {
         "id": row["id"],
@@ -101,14 +101,14 @@ def from_row(row: Mapping[str, Any] | sa.RowMapping, parents: Sequence[str]) -> 
 
 
 def columns_of(kind: str) -> list[sa.ColumnElement[Any]]:
-    """What ``from_row`` reads."""
+    """Return the columns that ``from_row`` reads."""
     table = schema.KINDS[kind]
     own = [column.label(f"own_{column.name}") for column in table.c if column.name != "id"]
     return [*(column for column in schema.records.c), *own]
 
 
 def load(connection: sa.Connection, ids: Iterable[str]) -> list[Record]:
-    """The records of these ids, in their order; those that there are."""
+    """Return the existing records among these ids, in their order."""
     wanted = list(ids)
     kinds: dict[str, list[str]] = {}
     for part in split(wanted):
@@ -149,6 +149,6 @@ def insert(connection: sa.Connection, table: sa.Table, rows: Sequence[Row]) -> N
 
 
 def fill(record: Record, one: str, time: int) -> Record:
-    """A record with an id, and a time in UTC to the microsecond."""
+    """Complete a record with an id, and a time in UTC to the microsecond."""
     given = to_time(time if record.time is None else to_number(record.time))
     return dataclasses.replace(record, id=record.id or one, time=given)

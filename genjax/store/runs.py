@@ -1,4 +1,4 @@
-"""Runs, their checkpoints and their data as records, the same ones however often they are noted."""
+"""Record runs, their checkpoints and their data; recording them again adds nothing."""
 
 from __future__ import annotations
 
@@ -13,26 +13,28 @@ from genjax.store.store import Store
 
 
 def name_record(kind: str, content: str) -> str:
-    """An id that follows from the content, so that the same is recorded once."""
+    """Return an id derived from the content, so that equal content is recorded once."""
     digest = hashlib.sha256(f"{kind}\n{content}".encode("utf-8", "replace")).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 
 def mend(text: str) -> str:
-    """A text without what no database stores, which a model may draw, too."""
+    """Replace characters that databases cannot store, but a model may draw."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def name_dataset(fingerprint: str) -> str:
-    """The id of the data of a fingerprint."""
+    """Return the id of the data with a fingerprint."""
     return name_record("dataset", fingerprint)
 
 
 def note_run(store: Store, run_dir: str | Path | epath.Path, step: int | None = None) -> Run:
-    """The record of a run, made with those of its data and of a checkpoint where they are missing.
+    """Return the record of a run, after adding it, its data and a checkpoint if they are missing.
 
     Args:
-      step: of the checkpoint; None notes none.
+      store: the store.
+      run_dir: the run directory.
+      step: step of the checkpoint; None for none.
     """
     known = lineage.read_record(run_dir, step)
     sets = [
@@ -64,6 +66,6 @@ def note_run(store: Store, run_dir: str | Path | epath.Path, step: int | None = 
 
 
 def make_checkpoint(run: Run, step: int) -> Checkpoint:
-    """The record of a run's checkpoint."""
+    """Return the record of a run's checkpoint."""
     one = name_record("checkpoint", f"{run.id}\n{step}")
     return Checkpoint(id=one, origin="real", run=run.id, step=step, path=run.path)

@@ -1,8 +1,8 @@
 """The tables of a store.
 
-What all records share, payloads too, lies in ``records``: search and blobs read that one table. A
-table a kind holds the rest. Times are whole microseconds since 1970 in UTC, exact in every
-database.
+The fields that all records share, and payloads, are in ``records``: search and blobs read only that
+table. One table per kind holds the rest. Times are whole microseconds since 1970 in UTC, exact in
+every database.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 Json = sa.JSON(none_as_null=True).with_variant(
     postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), "postgresql"
 )
-Sequence = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts Integer alone
+Sequence = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite only counts up Integer
 
 metadata = sa.MetaData()
 
@@ -31,7 +31,7 @@ records = sa.Table(
     sa.Column("origin", Text, nullable=False),
     sa.Column("generator", Text),
     sa.Column("time", sa.BigInteger, nullable=False),
-    sa.Column("deleted", sa.BigInteger),  # when; null of what is there
+    sa.Column("deleted", sa.BigInteger),  # time of deletion; null otherwise
     sa.Column("tags", Json),
     sa.Column("metadata", Json),
     sa.Column("text", Text),
@@ -44,7 +44,7 @@ records = sa.Table(
         "(origin = 'synthetic') = (generator IS NOT NULL)", name="synthetic_has_generator"
     ),
 )
-links = sa.Table(  # what a record was made from
+links = sa.Table(  # parents of records
     "links",
     metadata,
     sa.Column("child", Text, sa.ForeignKey("records.id"), primary_key=True),
@@ -61,7 +61,7 @@ history = sa.Table(
     sa.Column("action", Text, nullable=False),  # add, update, delete, restore
     sa.Column("changes", Json),  # of each field what it was, and is
 )
-outbox = sa.Table(  # what the index has yet to follow
+outbox = sa.Table(  # changes that the index has to follow
     "outbox",
     metadata,
     sa.Column("seq", Sequence, primary_key=True, autoincrement=True),
@@ -155,8 +155,7 @@ KINDS = {
     ),
 }
 PAYLOAD = ("text", "data", "blob", "media_type", "size")  # columns of ``records``
-
-LOOKUPS = (  # what is searched by
+LOOKUPS = (  # indexes of the tables
     sa.Index("records_by_time", records.c.kind, records.c.time, records.c.id),
     sa.Index("records_by_blob", records.c.blob),
     sa.Index("records_by_generator", records.c.generator),

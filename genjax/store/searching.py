@@ -1,4 +1,4 @@
-"""Search of a store: its index follows the outbox, and says which records are meant."""
+"""Search a store with an index that follows its outbox."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ MOST = 2**31  # of a query whose pool is chosen later
 
 @dataclass(frozen=True)
 class Outbox:
-    """What the index of a store follows, see ``genjax.store.index.follow``."""
+    """The changes that an index of a store follows, see ``genjax.store.index.follow``."""
 
     store: Store
 
     def changes(self, after: int, limit: int) -> Sequence[Change]:
-        """The first changes after one."""
+        """Return the first changes after one."""
         found = self.store.read_outbox(after, limit)
         return [
             Change(one.seq, one.record, "delete" if one.action == "delete" else "upsert")
@@ -54,21 +54,21 @@ class Outbox:
         ]
 
     def entries(self, ids: Sequence[str]) -> Sequence[Entry]:
-        """The entries of records that have a text and are not deleted."""
+        """Return the entries of records that have a text and are not deleted."""
         with self.store.reading() as connection:
             records = load(connection, find_visible(connection, ids))
         return [entry for record in records if (entry := make_entry(record)) is not None]
 
     def newest(self) -> int:
-        """The number of the newest change."""
+        """Return the number of the newest change."""
         return self.store.newest_change()
 
     def removed(self) -> int:
-        """The number of the last change that was removed."""
+        """Return the number of the last change that was removed."""
         return followers.read_removed(self.store)
 
     def ids(self, after: str, limit: int) -> Sequence[str]:
-        """The first ids of records after one, in their order."""
+        """Return the first ids of records after one, in their order."""
         table = schema.records
         query = sa.select(table.c.id).where(table.c.id > after, table.c.deleted.is_(None))
         with self.store.reading() as connection:
@@ -76,7 +76,7 @@ class Outbox:
 
 
 def make_entry(record: Record) -> Entry | None:
-    """What is searched of a record, its fields to filter by; None where it has no text."""
+    """Return the searchable text of a record and the fields for filters; None without text."""
     payload = getattr(record, "payload", None)
     text = payload.text if isinstance(payload, Payload) else None
     title = "rationale" if isinstance(record, Feedback) else "name"
@@ -96,7 +96,7 @@ def make_entry(record: Record) -> Entry | None:
 
 
 def find_headings(chunk: Chunk) -> list[str]:
-    """The headings above a chunk that its own text does not have."""
+    """Return the headings above a chunk that its own text does not have."""
     found = chunk.metadata.get(HEADINGS)
     named = found if isinstance(found, list | tuple) else ()
     text = chunk.payload.text or ""
@@ -116,7 +116,9 @@ def _flatten(name: str, value: Json) -> dict[str, FieldValue]:
 
 
 def find_index(store: Store, url: str | None) -> str:
-    """The URL of a store's index: beside a SQLite file, or the same PostgreSQL, by default."""
+    """Return the URL of a store's index: beside a SQLite file, or the same PostgreSQL, by
+    default.
+    """
     if url is not None:
         return url
     if store.is_postgres:
@@ -131,7 +133,7 @@ def open_search(
     rebuild: bool = False,
     language: str = "english",
 ) -> Index:
-    """The index of a store.
+    """Return the index of a store.
 
     Args:
       language: whose stems words are compared by; that which the index was made with holds.
@@ -154,18 +156,20 @@ def search(
     limit: int = 10,
     offset: int = 0,
 ) -> Found:
-    """Find records by words and meaning; ``behind`` says how many the index has yet to follow.
+    """Find records by words and meaning; ``behind`` is the number of changes the index lacks.
 
     An index has neither scores nor payloads besides texts. Where the filter names one, the store
     itself says which records pass, and these are ranked.
 
     Args:
-      text: what is looked for.
-      filter: of the records.
-      origin: of the records.
+      store: the store.
+      index: its index.
+      text: text to search for.
+      filter: filter of the records.
+      origin: origin of the records.
       mode: "hybrid", "vector" or "keyword".
-      limit: how many at most.
-      offset: hits to pass over, for further pages.
+      limit: most hits.
+      offset: number of hits to skip, for further pages.
 
     Raises:
       UserError: the filter or the query is wrong.
@@ -187,14 +191,14 @@ def search(
 
 
 def _is_beyond(tree: Filter) -> bool:
-    """Whether a filter compares what no index has."""
+    """Return whether a filter compares fields that no index has."""
     if isinstance(tree, Compare):
         return tree.field.partition(".")[0] in (SCORE, *schema.PAYLOAD[1:])
     return any(map(_is_beyond, (tree.part,) if isinstance(tree, Not) else tree.parts))
 
 
 def _search_passed(store: Store, index: Index, query: Query, tree: Filter, origin: Wanted) -> Found:
-    """The hits of a query among records that the store passes: exact, whatever the page."""
+    """Return the hits of a query among records that the store passes: exact, whatever the page."""
     with store.reading() as connection:
         passed = find_ids(connection, records_of(tree, None, origin), None)
     if len(passed) <= NAMED:

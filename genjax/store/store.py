@@ -1,4 +1,4 @@
-"""The store of records: adds, reads, changes and deletes them, and keeps what happened."""
+"""The store of records: add, read, change and delete them, with a history."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from genjax.store.rows import (
     to_time,
 )
 
-PAGE = 1_000  # records that are read at once
-FIXED = ("id", "origin")  # what no update changes
+PAGE = 1_000  # records read at once
+FIXED = ("id", "origin")  # fields that never change
 
 
 class Change(NamedTuple):
-    """What someone did to a record; ``fields`` holds of each field what it was, and is."""
+    """A change of a record; ``fields`` has the old and new value of each field."""
 
     record: str
     user: str
@@ -50,7 +50,7 @@ class Change(NamedTuple):
 
 
 class Pending(NamedTuple):
-    """What the index has to follow: "upsert" or "delete" of a record."""
+    """A change that the index has to follow: "upsert" or "delete" of a record."""
 
     seq: int
     record: str
@@ -62,11 +62,11 @@ class Store:
     """Records in a database, their blobs beside it.
 
     Attributes:
-      url: of the database.
-      engine: that talks to it.
-      blobs: where bytes lie; None takes none.
-      user: who writes.
-      limits: of what is taken.
+      url: URL of the database.
+      engine: engine of the database.
+      blobs: place of large payloads; None for none.
+      user: name of the writer.
+      limits: largest records.
     """
 
     url: URL
@@ -77,7 +77,7 @@ class Store:
 
     @property
     def place(self) -> str:
-        """The store as a person calls it: a path, or a URL without its password."""
+        """Name of the store in messages: a path, or a URL without its password."""
         return engines.show(self.url)
 
     @property
@@ -86,11 +86,11 @@ class Store:
         return self.engine.dialect.name == "postgresql"
 
     def reading(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """A connection that sees one state of the store."""
+        """Return a connection that sees one state of the store."""
         return engines.reading(self.engine, self.url)
 
     def writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """A connection that writes all of a block or nothing; writers take turns."""
+        """Return a connection that writes all of a block or nothing; writers take turns."""
         return engines.writing(self.engine, self.url)
 
     def close(self) -> None:
@@ -104,26 +104,26 @@ class Store:
         self.close()
 
     def add(self, *records: Record) -> tuple[str, ...]:
-        """Add records, all or none; returns their ids.
+        """Add records, all or none; return their ids.
 
         Args:
-          records: may name each other, by ids that the caller gives them.
+          records: records, which may refer to each other by ids set by the caller.
 
         Raises:
-          UserError: a record is wrong, names another that is not there, or has a known id; the
-            message names the field.
+          UserError: a record is invalid, refers to a missing one, or its id exists; the message
+            names the field.
         """
         new, known = self._add(records)
         _refuse_known(known)
         return tuple(record.id for record in new)
 
     def add_new(self, records: Sequence[Record]) -> int:
-        """Add those whose id is not known yet, all or none; returns how many."""
+        """Add the records with new ids, all or none; return their number."""
         new, known = self._add(records, skip_known=True)
         return len(new) - len(known)
 
     def add_within(self, connection: sa.Connection, records: Sequence[Record]) -> tuple[str, ...]:
-        """``add`` within a transaction."""
+        """Add records within a transaction, see ``add``."""
         new, known = self._write_new(connection, self._fill(records), skip_known=False)
         _refuse_known(known)
         return tuple(record.id for record in new)
@@ -153,10 +153,10 @@ class Store:
         return filled, known
 
     def get(self, one: str, origin: Wanted = "real") -> Record:
-        """The record of an id.
+        """Return the record with an id.
 
         Raises:
-          UserError: there is none, it was deleted, or it is of another origin than is asked for.
+          UserError: it does not exist, was deleted, or has another origin than requested.
         """
         check_text(one, "id", self.limits.name)
         with self.reading() as connection:
@@ -184,7 +184,7 @@ class Store:
         limit: int | None = None,
         after: str | None = None,
     ) -> Iterator[Record]:
-        """The records that a filter holds for, read a page at a time.
+        """Return the records that a filter holds for, read a page at a time.
 
         Args:
           filter: a tree, or its text, see ``parse_filter``. Besides fields it knows
@@ -199,7 +199,7 @@ class Store:
           UserError: a field is not known, or compared with a value of another type.
         """
         query = Query(filter, kind, origin, order)
-        query.compile(postgres=self.is_postgres)  # mistakes are said here, not at the first record
+        query.compile(postgres=self.is_postgres)  # raises errors here, not at the first record
         if limit is not None and (not isinstance(limit, int) or limit < 0):
             raise UserError(f"limit must be at least 0, got {limit!r}", "limit")
         return self._pages(query, limit, after)
@@ -220,7 +220,7 @@ class Store:
     def count(
         self, filter: Filter | str = All(()), *, kind: str | None = None, origin: Wanted = "real"
     ) -> int:
-        """How many records a filter holds for; see ``select``."""
+        """Return the number of records that match a filter; see ``select``."""
         query, _, _ = Query(filter, kind, origin).compile(
             sa.func.count(), postgres=self.is_postgres
         )
@@ -228,16 +228,16 @@ class Store:
             return int(connection.execute(query).scalar_one())
 
     def update(self, one: str, **changes: Any) -> Record:
-        """Change fields of a record; returns it as it is now. What it was stays in its history.
+        """Change fields of a record and return it. The old values stay in its history.
 
         Raises:
-          UserError: there is no such record or field, or a value is wrong.
+          UserError: there is no such record or field, or a value is invalid.
         """
         with self.writing() as connection:
             return self.change(connection, one, changes)
 
     def change(self, connection: sa.Connection, one: str, changes: Mapping[str, Any]) -> Record:
-        """``update`` within a transaction."""
+        """Change a record within a transaction, see ``update``."""
         before = self._require(connection, one)
         names = {f.name for f in dataclasses.fields(before)}
         for name in changes:
@@ -273,7 +273,7 @@ class Store:
         """Hide records: nobody reads them until ``undelete``.
 
         Raises:
-          UserError: one is not there; then none is deleted.
+          UserError: one does not exist; then none is deleted.
         """
         self._hide(ids, now())
 
@@ -324,7 +324,7 @@ class Store:
         self.remove_unused(blobs)
 
     def remove_unused(self, blobs: set[str]) -> None:
-        """Remove blobs that no record has, while no one adds any."""
+        """Remove blobs without records, while nobody adds any."""
         if not blobs or self.blobs is None:
             return
         with self.writing() as connection:
@@ -333,7 +333,7 @@ class Store:
                 self.blobs.remove(digest)
 
     def read_blob(self, payload: Payload) -> bytes:
-        """The bytes of a payload.
+        """Return the bytes of a payload.
 
         Raises:
           UserError: it has none, or they are missing or damaged.
@@ -343,7 +343,7 @@ class Store:
         return self._require_blobs().read(payload.blob)
 
     def history(self, one: str) -> list[Change]:
-        """What was done to a record, oldest first."""
+        """Return the changes of a record, oldest first."""
         table = schema.history
         query = sa.select(table).where(table.c.record == one).order_by(table.c.seq)
         with self.reading() as connection:
@@ -353,21 +353,21 @@ class Store:
             ]
 
     def read_outbox(self, after: int = 0, limit: int = PAGE) -> list[Pending]:
-        """What the index has to follow after a change, oldest first."""
+        """Return the changes after a given one that the index has to follow, oldest first."""
         table = schema.outbox
         query = sa.select(table).where(table.c.seq > after).order_by(table.c.seq).limit(limit)
         with self.reading() as connection:
             return [Pending(row.seq, row.record, row.action) for row in connection.execute(query)]
 
     def count_outbox(self, after: int = 0) -> int:
-        """How many changes there are after one."""
+        """Return the number of changes after a given one."""
         table = schema.outbox
         query = sa.select(sa.func.count()).where(table.c.seq > after)
         with self.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
     def newest_change(self) -> int:
-        """The number of the newest change, 0 where there is none."""
+        """Return the number of the newest change; 0 if there is none."""
         with self.reading() as connection:
             query = sa.select(sa.func.max(schema.outbox.c.seq))
             return int(connection.execute(query).scalar() or 0)
@@ -398,7 +398,7 @@ class Store:
         return self.blobs
 
     def _store_bytes(self, record: Record) -> Record:
-        """The record with the hash of its bytes, which are written before its row."""
+        """Return the record with the hash of its bytes, which are written before its row."""
         payload = getattr(record, "payload", None)
         if not isinstance(payload, Payload):
             return record
@@ -431,7 +431,7 @@ class Store:
         fields: Row | None = None,
         time: int | None = None,
     ) -> None:
-        """Write down who did what, and what the index has to follow."""
+        """Record who did what in the history, and the changes in the outbox."""
         shared = {"user": self.user, "time": time or now(), "action": action, "changes": fields}
         insert(connection, schema.history, [{"record": one, **shared} for one in ids])
         follows = "delete" if action == "delete" else "upsert"

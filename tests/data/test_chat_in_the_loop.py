@@ -15,7 +15,7 @@ from genjax.data.chat.template import ChatCodec, ChatTemplate
 from genjax.data.sources import Instructions, TextPairs
 from genjax.data.text.codecs import Characters
 from genjax.data.text.splits import ByDocuments
-from genjax.evaluation.text.translation import TranslationQuality, corpus_scores
+from genjax.evaluation.text.translation import TranslationQuality, score_corpus
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
@@ -208,7 +208,7 @@ def test_translations_that_a_decoder_has_learned_by_heart_are_scored_as_answers(
     )
     run = genjax.train(replace(told, batch_size=3), tmp_path / "run", quiet=True)
     found = run.evaluate("test")
-    expected, signature = corpus_scores(english, [*english[:2], "the man sees a cat ."])
+    expected, signature = score_corpus(english, [*english[:2], "the man sees a cat ."])
     for name, value in expected.items():
         np.testing.assert_allclose(found.numbers[name], value)
     longest = 1 + len(f"Q:{german[2]}\nA:")

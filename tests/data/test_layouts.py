@@ -132,10 +132,20 @@ def test_long_documents_are_split_with_one_token_of_overlap_or_dropped(capsys):
     dropped = everything(Documents(5, "drop").split(made, PLAIN, "books"))
     assert dropped["tokens"][:, 0].tolist() == [0, 20]
     assert "1 of 3 documents are longer than 6 tokens and are dropped" in capsys.readouterr().err
-    with pytest.raises(
-        UserError, match="books has no document that can be predicted; all 1 are longer than 6"
-    ):
-        Packed(5, "drop").split(corpus(12), PLAIN, "books")
+    with pytest.raises(UserError, match="books has no document that can be predicted"):
+        Packed(5, "drop").split(corpus(1), PLAIN, "books")
+
+
+@pytest.mark.parametrize("layout", [Packed, Documents])
+def test_a_set_that_would_lose_most_of_its_documents_is_refused_with_a_length(layout):
+    made = corpus(*range(3, 63))
+    told = r"books: 56 of 60 documents are longer than 6 tokens and would be dropped; length=59 "
+    with pytest.raises(UserError, match=told) as error:
+        layout(5, "drop").split(made, PLAIN, "books")
+    assert error.value.field == "length" and 'long="split"' in str(error.value)
+    kept = everything(layout(59, "drop").split(made, PLAIN, "books"))
+    assert kept["loss_mask"].sum() == sum(n - 1 for n in range(3, 61))
+    layout(5, "split").split(made, PLAIN, "books")
 
 
 def test_padding_is_the_codecs_own():

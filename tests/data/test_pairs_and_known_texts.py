@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -110,16 +111,26 @@ def test_the_codec_of_pairs_is_kept_with_the_run(folder, tmp_path):
     assert path.read_text() == "a dog\n"
 
 
+def test_the_lengths_that_a_refusal_names_keep_the_pairs(folder):
+    with pytest.raises(UserError, match="pairs are too long and would be dropped") as error:
+        pairs(folder, source_length=2, length=2, long="drop").open()
+    assert error.value.field == "length"
+    lengths = dict(re.findall(r"(\w*length)=(\d+)", str(error.value)))
+    fields = {name: int(number) for name, number in lengths.items()}
+    assert set(fields) == {"source_length", "length"}
+    assert len(pairs(folder, long="drop", **fields).open().splits["train"]) == 3
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"test": "test"}, "there is no file .*test.de, nor test.de.gz"),
         ({"target": "fr"}, "there is no file .*train.fr"),
-        ({"validation": "odd"}, "odd.de has 1 lines, .*odd.en 2: no pairs"),
-        ({"target_codec": Bytes()}, "needs tokens for start and end"),
+        ({"validation": "odd"}, "odd.en must have the same number of lines, got 1 and 2"),
+        ({"target_codec": Bytes()}, "must have start and end tokens"),
         ({"long": "split"}, "long must be one of 'drop', 'cut'"),
         ({"length": 1}, "length must be at least 2"),
-        ({"source_length": 2, "long": "drop"}, "is left; all are too long"),
+        ({"source_length": 2, "long": "drop"}, "train: 3 of 3 pairs .* source_length="),
     ],
 )
 def test_what_makes_no_pairs_is_refused(fields, message, folder):
@@ -187,7 +198,7 @@ def test_tfds_has_splits_of_its_own():
         "validation": 55_770,
         "test": 55_770,
     }
-    with pytest.raises(UserError, match="has splits of its own"):
+    with pytest.raises(UserError, match="split must be None for"):
         TFDSText(split=ByCharacters()).open()
     with pytest.raises(
         UserError, match="unknown text feature of tiny_shakespeare.* 'txt'; did you mean 'text'"

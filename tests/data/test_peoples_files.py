@@ -15,7 +15,7 @@ from genjax.data.chat.dialogue import split_dialogue
 from genjax.data.chat.pairs import parse_pair
 from genjax.data.chat.records import parse_turns
 from genjax.data.chat.template import ChatTemplate
-from genjax.data.sources import Instructions, Preferences
+from genjax.data.sources import Instructions, Preferences, Table
 from genjax.data.text.codecs import Bytes
 from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
@@ -136,9 +136,42 @@ TURNS = {
     "guanaco": {"text": "### Human: 2+2?### Assistant: 4"},
     "hh sft": {"text": f"{HH}4"},
     "single lines": {"text": "User: 2+2?\nAssistant: 4"},
+    "alpaca with an empty history": {"instruction": "2+2?", "output": "4", "history": []},
+    "openai parts": {"messages": [ASK | {"content": [{"type": "text", "text": "2+2?"}]}, YES]},
     "columns that are null": {"prompt": None, "completion": None, "messages": [ASK, YES]},
 }
+CALL = {"id": "1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+EARLIER = [["Hi!", "Hello."], ["And?", "Well."]]
+SAID = [("user", "Hi!"), ("assistant", "Hello."), ("user", "And?"), ("assistant", "Well.")]
+EXACT = [("system", "Be exact.")]
+LONG_TURNS = {
+    "alpaca with a history": ({"instruction": "2+2?", "output": "4", "history": EARLIER}, SAID),
+    "alpaca with a history as JSON and a system": (
+        {"system": "Be exact.", "instruction": "2+2?", "output": "4"}
+        | {"history": json.dumps(EARLIER)},
+        EXACT + SAID,
+    ),
+    "sharegpt with a system": ({"system": "Be exact.", "conversations": SHARE}, EXACT),
+    "sharegpt with a system turn": (
+        {"conversations": [{"from": "system", "value": "Be exact."}, *SHARE]},
+        EXACT,
+    ),
+    "openai with a developer": ({"messages": [SYSTEM | {"role": "developer"}, ASK, YES]}, EXACT),
+}
 NO_TURNS = {
+    "a tool that is called": (
+        {"messages": [ASK, {"role": "assistant", "content": None, "tool_calls": [CALL]}, YES]},
+        "message 2 of here calls a tool.* leave such conversations out",
+    ),
+    "a tool beside a text": ({"messages": [ASK, YES | {"tool_calls": [CALL]}]}, "calls a tool"),
+    "a function that is called": (
+        {"messages": [ASK, {"role": "assistant", "function_call": CALL["function"]}]},
+        "calls a tool",
+    ),
+    "a history of single texts": (
+        {"instruction": "2+2?", "output": "4", "history": ["Hi!"]},
+        "history of here must be pairs",
+    ),
     "a pair": (
         {"prompt": "2+2?", "chosen": "4", "rejected": "5"},
         "read such records with the source Preferences",
@@ -186,6 +219,14 @@ def test_the_prompt_of_a_pair_is_all_that_comes_before(form):
 def test_a_conversation_of_any_form_is_the_same_conversation(form):
     found = parse_turns(TURNS[form], "here", TEMPLATE, "|", Counter())
     assert found == (("user", "2+2?"), ("assistant", "4"))
+
+
+@pytest.mark.parametrize("form", LONG_TURNS)
+def test_what_was_said_before_comes_before(form):
+    record, before = LONG_TURNS[form]
+    left = Counter()
+    found = parse_turns(record, "here", TEMPLATE, "|", left)
+    assert list(found) == [*before, ("user", "2+2?"), ("assistant", "4")] and not left
 
 
 @pytest.mark.parametrize("form", NO_PAIRS)
@@ -327,3 +368,65 @@ def test_a_set_that_would_lose_most_of_its_pairs_is_refused_with_a_length_that_w
     longer = Preferences(str(path), codec=Bytes(True), split=ALL, long="drop", length=length)
     assert len(longer.open().splits["train"]) == 96
     assert len(Preferences(str(path), codec=Bytes(True), split=ALL).open().splits["train"]) == 100
+
+
+COLUMNS = {
+    "guest_id": {"sdtype": "id", "regex_format": "[0-9]{4}"},
+    "email": {"sdtype": "email", "pii": True},
+    "room": {"sdtype": "categorical"},
+    "checkin": {"sdtype": "datetime", "datetime_format": "%Y-%m-%d"},
+    "paid": {"sdtype": "boolean"},
+    "rewards": {"sdtype": "boolean"},
+    "amount": {"sdtype": "numerical"},
+    "nights": {"sdtype": "numerical"},
+}
+ONE_TABLE = {"METADATA_SPEC_VERSION": "SINGLE_TABLE_V1", "columns": COLUMNS}
+SDV_FORMS = {
+    "single table": ONE_TABLE | {"primary_key": "guest_id"},
+    "one table of several": {"tables": {"hotel": ONE_TABLE}, "relationships": []},
+}
+
+
+@pytest.fixture
+def hotel(tmp_path):
+    draw = np.random.default_rng(0)
+    with (tmp_path / "hotel.csv").open("w", encoding="utf-8", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(COLUMNS)
+        for n in range(200):
+            guest = [f"{n:04}", f"guest{n}@a.org", draw.choice(["BASIC", "SUITE"])]
+            stay = [f"2020-{draw.integers(1, 13):02}-{draw.integers(1, 29):02}"]
+            paid = [draw.choice(["True", "False"]), "" if n % 9 == 0 else draw.integers(0, 2)]
+            cost = [f"{draw.normal(100, 10):.2f}", "" if n % 7 == 0 else draw.integers(1, 9)]
+            rows.writerow([*guest, *stay, *paid, *cost])
+    return tmp_path / "hotel.csv"
+
+
+@pytest.mark.parametrize("form", SDV_FORMS)
+def test_the_metadata_of_sdv_says_which_fields_read_its_table(form, hotel, capsys):
+    path = hotel.with_name("metadata.json")
+    path.write_text(json.dumps(SDV_FORMS[form]), encoding="utf-8")
+    with pytest.raises(UserError, match="it is metadata of SDV: give the table itself") as error:
+        Table(str(path)).open()
+    fields = eval(f"dict({str(error.value).split('itself, with ')[1]})")
+    assert fields["drop"] == ("guest_id", "email")
+    assert fields["categorical"] == ("room", "paid", "rewards")
+    data = Table(str(hotel), test_fraction=0.2, **fields).open()
+    assert [column.name for column in data.codec.numbers] == ["checkin", "amount", "nights"]
+    assert [column.name for column in data.codec.categories] == ["room", "paid", "rewards"]
+    assert "values are missing, 29 in 'nights'" in capsys.readouterr().err.replace(
+        "23 in 'rewards', ", ""
+    )
+
+
+def test_ids_of_a_table_are_refused_by_name_and_other_json_is_no_table(hotel):
+    with pytest.raises(UserError, match="column 'guest_id'"):
+        Table(str(hotel)).open()
+    other = hotel.with_name("rows.json")
+    for content, message in (
+        ({"rows": [1]}, "must end in .csv"),
+        ({"tables": {"a": ONE_TABLE, "b": ONE_TABLE}}, "describes 2 tables: join them"),
+    ):
+        other.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(UserError, match=message):
+            Table(str(other)).open()

@@ -178,7 +178,7 @@ def test_images_without_a_label_and_columns_without_images_are_refused(sets, tmp
     prepare(Preparation((reader,)), "some", tmp_path / "some", say=lambda line: None)
     with pytest.raises(UserError, match="1 images of .*some have no label: .* Missing"):
         PreparedImages(str(tmp_path / "some"), label="label", channels=1).open()
-    with pytest.raises(UserError, match="the column 'source' of .*some holds no image files"):
+    with pytest.raises(UserError, match="the column 'source' of .*some must hold image files"):
         PreparedImages(str(tmp_path / "some"), column="source", channels=1).open()
 
 
@@ -216,7 +216,7 @@ def test_each_kind_is_refused_in_the_place_of_the_other(tmp_path):
         PreparedTexts("made").open()
     with pytest.raises(UserError, match=r"drawn is synthetic: mix it"):
         PreparedImages("drawn").open()
-    with pytest.raises(UserError, match=r"words is not a synthetic set"):
+    with pytest.raises(UserError, match=r"words is not synthetic"):
         opened(tmp_path, synthetic=Synthetic("words", 0.25))
 
 
@@ -287,7 +287,7 @@ def test_empty_texts_are_left_out_and_nothing_else_is_overwritten(sets, tmp_path
     assert not list(tmp_path.glob(".*"))
     with pytest.raises(UserError, match=r"new is there already"):
         synthetic.write(tmp_path / "new", "new", {"text": ["c"]}, GENERATOR)
-    with pytest.raises(UserError, match=r"all that gpt drew is empty"):
+    with pytest.raises(UserError, match=r"all records drawn by gpt are empty"):
         synthetic.write(tmp_path / "other", "other", {"text": ["", ""]}, GENERATOR)
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"cannot be written"):

@@ -133,10 +133,10 @@ def test_bad_pictures_are_refused(data, tmp_path):
             "must have 16x16 pixels, got 18x18: resize it",
         ),
         (inline(b"no picture"), "inline picture is not a complete image"),
-        (inline(b"") + "?", "written out cannot be read"),
+        (inline(b"") + "?", "inline picture cannot be read"),
         (
             "data:image/png;base64," + base64.b64encode(png_bytes(render(SCENE, 12))).decode(),
-            "is of 12x12",
+            "got 12x12",
         ),
     ):
         with pytest.raises(UserError, match=words):
@@ -152,7 +152,7 @@ def test_bad_fields_are_refused():
     ):
         with pytest.raises(UserError, match=words):
             ShapeCaptions(**fields)
-    with pytest.raises(UserError, match="a caption takes 11 predictions, more than length=10"):
+    with pytest.raises(UserError, match="length must be >= 11 for the longest caption, got 10"):
         ShapeCaptions(200, 20, length=10).open()
-    with pytest.raises(UserError, match="tokens for start and end"):
+    with pytest.raises(UserError, match="start and end tokens"):
         ShapeCaptions(20, 20, codec=Characters(), length=60).open()

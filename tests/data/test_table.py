@@ -237,8 +237,8 @@ def test_files_that_are_no_tables_are_refused(tmp_path):
         (tmp_path / "latin.csv").write_bytes("a\nü\n".encode("latin-1"))
         Table(str(tmp_path / "latin.csv")).open()
     for fields, message in (
-        ({"test_fraction": 1.0}, "test_fraction is at least 0"),
-        ({"modes": 0}, "modes is at least"),
+        ({"test_fraction": 1.0}, "test_fraction must be >= 0"),
+        ({"modes": 0}, "modes must be >="),
     ):
         with pytest.raises(UserError, match=message):
             Table("t.csv", **fields)
@@ -476,7 +476,7 @@ def test_a_missing_header_and_categories_that_look_alike_are_said(tmp_path, caps
     )
     (tmp_path / "t.csv").write_text("v,w\n" + "yes,a\n Yes ,b\nno,a\n" * 6)
     (line,) = Table(str(tmp_path / "t.csv"), test_fraction=0).open().remarks
-    assert "categories differ from others in blanks and case alone, 1 in 'v'" in line
+    assert "categories differ only in blanks and case, 1 in 'v'" in line
 
 
 def test_tables_of_few_rows_and_of_rows_that_are_ragged_at_the_end(tmp_path):

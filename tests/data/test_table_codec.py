@@ -184,9 +184,9 @@ def test_codecs_that_make_no_sense_are_refused():
         NumberColumn("a", (1.0,), (0.0, 1.0), (1.0, 1.0))
     with pytest.raises(UserError, match="stds of 'a' must be > 0"):
         NumberColumn("a", (1.0,), (0.0,), (0.0,))
-    with pytest.raises(UserError, match="the categories of 'b' differ"):
+    with pytest.raises(UserError, match="values of 'b' must be distinct"):
         CategoryColumn("b", ("x", "x"))
-    with pytest.raises(UserError, match="the order of the columns names each of them once"):
+    with pytest.raises(UserError, match="order must name each column once"):
         TableCodec((NUMBERS,), (WORDS,), ("size",))
     with pytest.raises(UserError, match="unknown target column 'color'; did you mean 'colour'"):
         TableCodec((NUMBERS,), (WORDS,), ("size", "colour"), "color")

@@ -184,7 +184,7 @@ def test_a_tfrecord_copy_is_refused(tmp_path):
     info.write_text(info.read_text().replace("array_record", "tfrecord"))
     for path in folder.glob("*.array_record*"):
         path.rename(folder / path.name.replace("array_record", "tfrecord"))
-    with pytest.raises(UserError, match="tfrecord copy, which only TensorFlow reads"):
+    with pytest.raises(UserError, match="tfrecord copy, which only TensorFlow can read"):
         TFDS("cifar10_first4k", root=str(tmp_path / "tfds")).open()
 
 

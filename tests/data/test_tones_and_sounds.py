@@ -198,7 +198,7 @@ def test_missing_and_empty_folders_and_bad_fields_are_refused(tmp_path):
         ({"rate": 0}, "rate"),
         ({"test_fraction": 1.0}, "test_fraction"),
         ({"pattern": "("}, "must be a regular expression"),
-        ({"pattern": "a"}, "has no group"),
+        ({"pattern": "a"}, "must have a group"),
     ):
         with pytest.raises(UserError, match=words):
             open_folder(tmp_path, **fields)

@@ -272,7 +272,7 @@ def test_labels_are_those_of_the_training_split_whole(layout):
 def test_few_held_out_images_are_remarked(layout):
     labels = {"train": evenly(100), "test": evenly(60)}
     found = Bias(RUN)(planted(layout, painted(evenly(2000), 10), labels, 10))
-    assert found.remarks == ("bias: 60 images are few for 10 labels, the intervals are rough",)
+    assert found.remarks == ("bias: 60 images are few for 10 labels: intervals are rough",)
 
 
 def test_more_than_a_hundred_labels_have_no_number_each(layout):
@@ -304,17 +304,17 @@ def test_what_bias_cannot_judge_is_refused_before_the_first_step():
         Bias(RUN).check(family, points, ten)
     with pytest.raises(UserError, match="Bias needs samples, but a classifier draws no samples"):
         Bias(RUN).check(Classifier(MLPBackbone((4,))), images, ten)
-    with pytest.raises(UserError, match="classifier of images, which runs/eyes is not"):
+    with pytest.raises(UserError, match="image classifier, but runs/eyes is none"):
         Bias(RUN).check(family, images, {RUN: dataclasses.replace(eyes(10), family=family)})
     with pytest.raises(UserError, match="at least 2 classes; runs/eyes has 1"):
         Bias(RUN).check(family, images, {RUN: eyes(1)})
     with pytest.raises(
-        UserError, match="at least 71 samples to see that one of 10 labels is missing, not 70"
+        UserError, match="samples must be >= 71 to detect that a label of 10 is missing, got 70"
     ):
         Bias(RUN, samples=70).check(family, images, ten)
     with pytest.raises(UserError, match="of_data='labels' needs labels, but the data have none"):
         Bias(RUN, of_data="labels").check(family, dataclasses.replace(images, classes=None), {})
-    with pytest.raises(UserError, match="knows 2 classes, but the data have 10 labels"):
+    with pytest.raises(UserError, match="has 2 classes but the data have 10 labels"):
         Bias(RUN, of_data="labels").check(family, images, {RUN: eyes(2)})
     for wrong in (
         {"samples": 0},

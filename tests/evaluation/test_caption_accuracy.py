@@ -40,7 +40,9 @@ def judged(data, monkeypatch, written, limit, layout, chunk):
     another family.
     """
     monkeypatch.setattr(
-        caption_accuracy, "captions", lambda family, state, images, start, end: written(images)
+        caption_accuracy,
+        "caption_images",
+        lambda family, state, images, start, end: written(images),
     )
     family = replace(FAMILY, chunk=chunk)
     state = State(jnp.zeros((), jnp.int32), {}, None, {}, None, jax.random.key(0))
@@ -146,7 +148,7 @@ def test_the_picture_shows_wrong_captions_in_red():
 def test_what_cannot_be_judged_is_refused(data):
     spec = data.spec
     CaptionAccuracy().check(FAMILY, spec, {})
-    with pytest.raises(UserError, match="CaptionAccuracy judges a Captioner, not a Autoregressive"):
+    with pytest.raises(UserError, match="CaptionAccuracy needs a Captioner, got a Autoregressive"):
         CaptionAccuracy().check(Autoregressive(), spec, {})
     with pytest.raises(UserError, match="these data have no images"):
         CaptionAccuracy().check(
@@ -155,5 +157,5 @@ def test_what_cannot_be_judged_is_refused(data):
     for fields in ({"limit": 0}, {"shown": 0}):
         with pytest.raises(UserError, match=f"^{next(iter(fields))} must be"):
             CaptionAccuracy(**fields)
-    with pytest.raises(UserError, match="do not say what they show"):
+    with pytest.raises(UserError, match="which know what their pictures show"):
         get_scenes(Part(Digits().open().splits["test"], np.arange(3)))

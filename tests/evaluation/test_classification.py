@@ -13,12 +13,12 @@ from genjax.evaluation.judge import Judge, Model, Subject
 from genjax.evaluation.likelihood.classification import (
     Calibration,
     Confusions,
+    bin_by_confidence,
     brier,
     confusion_matrix,
+    find_surest_mistakes,
     nll,
-    predictions,
-    reliability,
-    surest_mistakes,
+    predict_split,
 )
 from genjax.families.classifier import Classifier, predict
 from genjax.family import init_state
@@ -44,18 +44,18 @@ def test_the_calibration_error_equals_a_plain_loop(bins):
             accuracy = sum(p[i].argmax() == label[i] for i in inside) / len(inside)
             confidence = sum(float(p[i].max()) for i in inside) / len(inside)
             total += len(inside) / len(p) * abs(accuracy - confidence)
-    table = reliability(p.max(-1), p.argmax(-1) == label, bins)
+    table = bin_by_confidence(p.max(-1), p.argmax(-1) == label, bins)
     np.testing.assert_allclose(table.error, total, rtol=1e-5)
     assert table.examples.sum() == len(p)
 
 
 def test_the_calibration_error_by_hand():
     confidence = np.array([0.5, 0.5, 0.75, 1.0])  # bins (0, .25], (.25, .5], (.5, .75], (.75, 1]
-    table = reliability(confidence, np.array([True, False, True, False]), 4)
+    table = bin_by_confidence(confidence, np.array([True, False, True, False]), 4)
     np.testing.assert_array_equal(table.examples, [0, 2, 1, 1])
     np.testing.assert_allclose(table.accuracy, [0, 0.5, 1, 0])
     np.testing.assert_allclose(table.error, (2 * 0 + 0.25 + 1) / 4)
-    sure = reliability(np.ones(3), np.ones(3, bool), 15)
+    sure = bin_by_confidence(np.ones(3), np.ones(3, bool), 15)
     assert sure.error == 0
 
 
@@ -81,9 +81,9 @@ def test_the_confusion_matrix_is_scikit_learns():
 def test_the_surest_mistakes_come_first():
     p = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.95, 0.05], [0.3, 0.7]])
     label = np.array([1, 1, 0, 0, 0])  # wrong: 0, 2, 4
-    np.testing.assert_array_equal(surest_mistakes(np.log(p), label, 9), [0, 4, 2])
-    np.testing.assert_array_equal(surest_mistakes(np.log(p), label, 2), [0, 4])
-    assert not len(surest_mistakes(np.log(p), label, 0))
+    np.testing.assert_array_equal(find_surest_mistakes(np.log(p), label, 9), [0, 4, 2])
+    np.testing.assert_array_equal(find_surest_mistakes(np.log(p), label, 2), [0, 4])
+    assert not len(find_surest_mistakes(np.log(p), label, 0))
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +109,13 @@ def subject(opened, state=None, family=Classifier(MLPBackbone((8,))), batch_size
 def test_every_held_out_example_is_judged_once(opened, batch_size, devices):
     """297 digits: the last batch is padded."""
     on = subject(opened, batch_size=batch_size, devices=devices)
-    log_p, label = predictions(on)
+    log_p, label = predict_split(on)
     batch = opened.splits["test"].batch(np.arange(297))
     np.testing.assert_array_equal(label, batch["label"])
     np.testing.assert_allclose(log_p, predict(on.model.family, on.model.state, batch), atol=1e-5)
     found = Calibration(bins=5)(on)
     p = np.exp(log_p)
-    assert found.numbers["ece"] == reliability(p.max(-1), p.argmax(-1) == label, 5).error
+    assert found.numbers["ece"] == bin_by_confidence(p.max(-1), p.argmax(-1) == label, 5).error
     np.testing.assert_allclose(found.numbers["brier"], brier(p, label))
     judged = on.compute_metrics(lambda family, *rest: family.evaluate(*rest))
     np.testing.assert_allclose(found.numbers["nll"], judged["loss"], rtol=1e-5)
@@ -134,7 +134,7 @@ def test_pictures_have_colours_and_the_mistakes_are_as_many_as_asked(opened):
         assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[-1] == 3
         assert picture.shape[0] > 100 and len(np.unique(picture)) > 10
     assert set(Confusions(mistakes=0)(on).pictures) == {"confusions"}
-    log_p, label = predictions(on)
+    log_p, label = predict_split(on)
     accuracies = [(log_p.argmax(-1) == label)[label == k].mean() for k in range(10)]
     np.testing.assert_allclose(found.numbers["worst_class_accuracy"], min(accuracies))
 

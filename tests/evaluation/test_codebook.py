@@ -77,5 +77,5 @@ def test_a_family_without_a_codebook_is_refused():
         family=VAE(2, MLPCoder((4,))), data=Digits(), evaluators=(CodebookUsage(),)
     )
     layout = parallel.start(Devices(count=1))
-    with pytest.raises(UserError, match="CodebookUsage judges a VQVAE, not a VAE"):
+    with pytest.raises(UserError, match="CodebookUsage needs a VQVAE, got a VAE"):
         Judge.of(experiment, layout, experiment.data.open(), experiment.evaluators, {})

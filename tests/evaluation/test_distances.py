@@ -241,21 +241,24 @@ def test_the_mean_pairwise_distance_is_over_different_rows():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda a: frechet_distance(a, a[:1]), r"at least 2 examples, not \[1, 3\]"),
-        (lambda a: mmd(a, a[0]), r"features \[N, F\] of at least 2 examples, not \[3\]"),
+        (lambda a: frechet_distance(a, a[:1]), r"at least 2 examples, got \[1, 3\]"),
+        (lambda a: mmd(a, a[0]), r"features \[N, F\] of at least 2 examples, got \[3\]"),
         (lambda a: mmd(a, a[:, :2]), "features differ in width: 3 and 2"),
         (
             lambda a: manifold(a, np.where(a > 1, np.nan, a)),
-            "features are not finite in [1-9] of 10 rows",
+            "[1-9] of 10 rows are not",
         ),
-        (lambda a: mean_pairwise_distance(a + np.inf), "features are not finite in 10 of 10 rows"),
+        (lambda a: mean_pairwise_distance(a + np.inf), "finite, but 10 of 10 rows are not"),
         (
             lambda a: manifold(a, a[:5], 5),
-            "k is at least 1 and below the number of points, 5, not 5",
+            "k must be from 1 to and below the number of points, 5, not 5",
         ),
-        (lambda a: manifold(a, a, 0), "k is at least 1"),
-        (lambda a: kernel_distance(a, a[:8], subset=9), "subsets of 9 needs as many rows, not 8"),
-        (lambda a: kernel_distance(a, a, subset=1), "subset >= 2 and subsets >= 2, not 1 and 100"),
+        (lambda a: manifold(a, a, 0), "k must be from 1 to"),
+        (lambda a: kernel_distance(a, a[:8], subset=9), "subset must be <= 8 .rows., got 9"),
+        (
+            lambda a: kernel_distance(a, a, subset=1),
+            "subset and subsets must be >= 2, got 1 and 100",
+        ),
         (lambda a: kernel_distance(a, a, subset=5, subsets=1), "not 5 and 1"),
         (lambda a: mean_pairwise_distance(a, pairs=0), "pairs is at least 1, not 0"),
     ],

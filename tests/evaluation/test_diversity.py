@@ -114,9 +114,7 @@ def test_fitted_images_keep_constants_and_the_luma():
 
 def test_predictions_of_another_run_than_a_classifier_are_refused(digits, images):
     on = drawing(digits, None, others={"other": digits.model})
-    with pytest.raises(
-        UserError, match="predictions come from a classifier of images, which other is not"
-    ):
+    with pytest.raises(UserError, match="from an image classifier, but other"):
         class_probabilities(on, "other", images["test"])
 
 

@@ -17,7 +17,7 @@ from genjax.data.text.layouts import Documents, Packed, RandomWindows
 from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
 from genjax.errors import UserError
 from genjax.evaluation.likelihood.generalisation import GeneralisationGap
-from genjax.evaluation.text.domains import REST, DomainPerplexity, make_remarks, ratio_interval
+from genjax.evaluation.text.domains import REST, DomainPerplexity, estimate_ratio, make_remarks
 from tests.evaluation.bigrams import subject
 
 TABLE = np.random.default_rng(0).dirichlet(np.full(257, 0.3), 257)
@@ -170,11 +170,11 @@ def test_intervals_hold_the_ratio_as_often_as_they_say():
         total = draw.poisson(
             2.0 * weight * draw.gamma(4, 1 / 4, 60)
         )  # rows differ more than tokens do
-        value, low, high = ratio_interval(total, weight, 1.96)
+        value, low, high = estimate_ratio(total, weight, 1.96)
         assert value == total.sum() / weight.sum()
         held += low < 2.0 < high
     assert 0.92 < held / 1000 < 0.97
-    assert np.isnan(ratio_interval(np.array([3.0, 0]), np.array([1.0, 0]), 2).low)
+    assert np.isnan(estimate_ratio(np.array([3.0, 0]), np.array([1.0, 0]), 2).low)
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

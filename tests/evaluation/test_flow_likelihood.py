@@ -168,11 +168,11 @@ def test_what_has_no_ode_density_is_refused_before_the_first_step():
         evaluator.check(Diffusion(), spec, {})
         evaluator.check(Diffusion(conditional=True), spec, {})
     assert not evaluator.while_training
-    with pytest.raises(UserError, match="FlowLikelihood judges a Diffusion, not a VAE"):
+    with pytest.raises(UserError, match="FlowLikelihood needs a Diffusion, got a VAE"):
         evaluator.check(VAE(2, MLPCoder((4,))), images, {})
-    with pytest.raises(UserError, match="unconditional model, which this one has not learned"):
+    with pytest.raises(UserError, match="drop_label must be > 0"):
         evaluator.check(Diffusion(conditional=True, drop_label=0.0), images, {})
-    with pytest.raises(UserError, match="ends in Gaussian noise"):
+    with pytest.raises(UserError, match="noise must be Gaussian"):
         evaluator.check(Diffusion(noise=Ring()), points, {})
     for wrong in ({"examples": 1}, {"batch": 0}, {"probes": 0}):
         with pytest.raises(UserError, match=f"^{next(iter(wrong))} must be"):

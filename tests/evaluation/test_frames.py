@@ -62,8 +62,8 @@ def test_tokens_without_steps_are_refused():
     class NoSteps:
         end = 0
 
-    with pytest.raises(UserError, match="spell steps of time, unlike NoSteps's"):
+    with pytest.raises(UserError, match="needs a ChoraleCodec, got a NoSteps"):
         found(Documents(12), NoSteps())
-    with pytest.raises(UserError, match="FrameLikelihood judges a Autoregressive"):
+    with pytest.raises(UserError, match="FrameLikelihood needs a Autoregressive"):
         FrameLikelihood().check(object(), None, {})
     assert jnp.isfinite(TABLE).all()

@@ -15,8 +15,9 @@ from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import Spec
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
+from genjax.evaluation.drawing import cycle_labels
 from genjax.evaluation.images.guidance import GuidanceCurve, mean_label_distance
-from genjax.evaluation.judge import Model, Subject, cycle_labels
+from genjax.evaluation.judge import Model, Subject
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.vae import VAE
 from genjax.family import State
@@ -112,7 +113,7 @@ def test_what_cannot_be_guided_is_refused_before_the_first_step():
     assert evaluator.runs == (RUN,) and not evaluator.while_training
     with pytest.raises(
         UserError,
-        match="GuidanceCurve judges a Diffusion or LatentDiffusion or CodePrior, not a VAE",
+        match="GuidanceCurve needs a Diffusion or LatentDiffusion or CodePrior, got a VAE",
     ):
         evaluator.check(VAE(2, MLPCoder((4,)), conditional=True), images, {})
     with pytest.raises(UserError, match="GuidanceCurve needs images, but the data are points"):
@@ -124,7 +125,7 @@ def test_what_cannot_be_guided_is_refused_before_the_first_step():
     GuidanceCurve(RUN, (1.0,)).check(dataclasses.replace(CONDITIONAL, drop_label=0.0), images, {})
     with pytest.raises(UserError, match="sampler.label requests 2 alone"):
         evaluator.check(dataclasses.replace(CONDITIONAL, sampler=Denoising(label=2)), images, {})
-    with pytest.raises(UserError, match="knows 3 classes, but the data have 10 labels"):
+    with pytest.raises(UserError, match="has 3 classes, but the data have 10 labels"):
         evaluator.check(CONDITIONAL, images, {RUN: eyes(3)})
     with pytest.raises(UserError, match="two samples of each of 10 labels at least, not 19"):
         GuidanceCurve(RUN, samples=19).check(CONDITIONAL, images, {})

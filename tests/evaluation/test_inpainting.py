@@ -134,11 +134,11 @@ def test_what_cannot_be_filled_in_is_refused_before_the_first_step():
     images, points = Digits().open().spec, Points(size=10, test_size=5).open().spec
     Inpainting().check(Diffusion(), images, {})
     Inpainting().check(Diffusion(conditional=True), images, {})
-    with pytest.raises(UserError, match="Inpainting judges a Diffusion, not a VAE"):
+    with pytest.raises(UserError, match="Inpainting needs a Diffusion, got a VAE"):
         Inpainting().check(VAE(2, MLPCoder((4,))), images, {})
     with pytest.raises(UserError, match="Inpainting needs images, but the data are points"):
         Inpainting().check(Diffusion(), points, {})
-    with pytest.raises(UserError, match="unconditional model, which this one has not learned"):
+    with pytest.raises(UserError, match="drop_label must be > 0"):
         Inpainting().check(Diffusion(conditional=True, drop_label=0.0), images, {})
     with pytest.raises(
         UserError, match="region must be one of 'left', 'right', 'top', 'bottom', 'centre'"

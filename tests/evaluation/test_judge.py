@@ -17,6 +17,7 @@ from genjax.data.pictures import CELL, GAP
 from genjax.data.sources import Digits, Points
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
+from genjax.evaluation.drawing import draw_samples
 from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.judge import (
     Evaluator,
@@ -24,7 +25,6 @@ from genjax.evaluation.judge import (
     Judge,
     Subject,
     default_split,
-    draw_samples,
     evaluate_split,
     judge,
     make_model,
@@ -381,9 +381,9 @@ def test_what_an_evaluator_cannot_judge_is_refused_before_the_first_step(run_dir
 
 def test_an_evaluator_of_another_family_is_refused():
     spec = Digits().open().spec
-    with pytest.raises(UserError, match="Interpolations judges a VAE, not a Toy"):
+    with pytest.raises(UserError, match="Interpolations needs a VAE, got a Toy"):
         Interpolations().check(toy.Toy(), spec, {})
-    with pytest.raises(UserError, match="needs a family that reconstructs, which Toy does not"):
+    with pytest.raises(UserError, match=r"needs a family with reconstruct\(\), got a Toy"):
         Reconstructions().check(toy.Toy(), spec, {})
 
 

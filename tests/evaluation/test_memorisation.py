@@ -14,11 +14,11 @@ from genjax.data.sources import TFDS, Digits, Points
 from genjax.errors import UserError
 from genjax.evaluation.images.memorisation import (
     Memorisation,
-    authentic,
-    distinct,
+    are_authentic,
     find_copies,
+    find_distinct,
     find_near,
-    threshold,
+    find_threshold,
 )
 from genjax.families.classifier import Classifier
 from genjax.nets.mlp import MLPBackbone
@@ -125,7 +125,7 @@ def test_held_out_images_that_are_training_images_are_expected_and_hide_no_copie
     samples, truth = planted(train, fresh, NEARLY["noisy"])
     flags = find_copies(samples, train, leaked, 0.005)
     assert flags[truth].all() and flags[~truth].mean() <= 0.01
-    line = threshold(find_near(leaked, train).ratio, 0.005)
+    line = find_threshold(find_near(leaked, train).ratio, 0.005)
     assert line.expected == 11 / 159
 
 
@@ -136,7 +136,7 @@ def test_a_held_out_split_that_was_trained_on_leaves_exact_copies_alone():
     np.testing.assert_array_equal(
         find_copies(samples, train, train[10:40], 0.005), np.arange(25) < 5
     )
-    assert threshold(find_near(train, train).ratio, 0.005).expected == 50 / 51
+    assert find_threshold(find_near(train, train).ratio, 0.005).expected == 50 / 51
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_as_many_new_images_are_flagged_as_is_promised(held_out, false_alarms, r
     trials, new = 1000, 4000
     shares, chances = [], []
     for _ in range(trials):
-        line = threshold(draw.uniform(0.1, 1, held_out), false_alarms)
+        line = find_threshold(draw.uniform(0.1, 1, held_out), false_alarms)
         flagged = int((draw.uniform(0.1, 1, new) < line.ratio).sum())
         shares.append(flagged / new)
         chances.append(line.compute_tail_probability(flagged, new))
@@ -181,12 +181,18 @@ def test_authentic_is_farther_than_the_training_image_from_its_own_nearest():
     queries = np.array(
         [[0.5], [-2], [11], [20], [10]], np.float32
     )  # nearest: 0 or 1, 0, 10, 14, 10 itself
-    assert authentic(find_near(queries, train), train).tolist() == [False, True, False, True, False]
+    assert are_authentic(find_near(queries, train), train).tolist() == [
+        False,
+        True,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_distinct_rows_are_the_first_of_each():
     rows = np.array([[1, 2], [3, 4], [1, 2], [5, 6], [3, 4]], np.float32)
-    assert distinct(rows).tolist() == [0, 1, 3]
+    assert find_distinct(rows).tolist() == [0, 1, 3]
 
 
 def test_a_copying_model_is_remarked_and_shown_beside_its_originals(digits, images):
@@ -213,8 +219,8 @@ def test_a_copying_model_is_remarked_and_shown_beside_its_originals(digits, imag
         abs(found.numbers["authenticity_pixels"] - 0.6 * usual) < 0.08
     )  # a copy is never authentic
     assert (
-        "of 150 samples are as near to a training image as few new images come (pixels; expected: "
-        "0.48%)" in (found.remarks[0])
+        "of 150 samples are closer to a training image than new ones usually are (pixels; "
+        "expected: 0.48%)" in (found.remarks[0])
     )
     picture = found.pictures["suspicious_pixels"]
     assert picture.shape == (2 * (CELL + GAP) + GAP, 8 * (CELL + GAP) + GAP, 1)

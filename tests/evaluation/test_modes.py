@@ -15,7 +15,7 @@ from genjax.errors import UserError
 from genjax.evaluation.images.modes import (
     MixtureModes,
     StackedModes,
-    expected_modes,
+    expect_modes,
     find_nearest_centre,
     kl_to_uniform,
     make_remarks,
@@ -150,12 +150,12 @@ def test_the_divergence_to_the_uniform_has_its_closed_forms():
 def test_as_many_modes_are_expected_as_even_draws_find():
     draw = np.random.default_rng(0)
     found = [len(np.unique(draw.integers(0, 1000, 1500))) for _ in range(300)]
-    np.testing.assert_allclose(expected_modes(np.zeros(1000), 1500), np.mean(found), rtol=0.003)
+    np.testing.assert_allclose(expect_modes(np.zeros(1000), 1500), np.mean(found), rtol=0.003)
     fair = np.bincount(draw.integers(0, 1000, 1000), minlength=1000)
     assert (fair > 0).sum() < 700 and not make_remarks(
         fair, 1000
     )  # chance misses a third, which is no collapse
-    assert expected_modes(np.zeros(1), 5) == 1
+    assert expect_modes(np.zeros(1), 5) == 1
 
 
 def stacked(layout, digits, classes=10):
@@ -212,7 +212,7 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
     StackedModes(RUN, samples=5).check(FAMILY, stack, {})  # the run is not loaded while training
     with pytest.raises(UserError, match="MixtureModes needs points, but the data are image"):
         mixture.check(FAMILY, images, {})
-    with pytest.raises(UserError, match="the centres have 3 coordinates, but the points 2"):
+    with pytest.raises(UserError, match="centres must have 2 coordinates as the data, got 3"):
         MixtureModes(((0.0, 0.0, 0.0),), 0.1).check(FAMILY, points, {})
     with pytest.raises(
         UserError, match="StackedModes needs images of 3 channels, as Stacked makes them, not of 1"
@@ -223,9 +223,11 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
     for evaluator, spec in ((mixture, points), (coverage, stack)):
         with pytest.raises(UserError, match="needs samples, but a classifier draws no samples"):
             evaluator.check(no_samples, spec, ten)
-    with pytest.raises(UserError, match="knows 9 classes, so 729 modes, but the data have 1,000"):
+    with pytest.raises(
+        UserError, match="has 9 classes, which make 729 modes, but the data have 1,000"
+    ):
         coverage.check(FAMILY, stack, {RUN: eyes(9)})
-    with pytest.raises(UserError, match="1,000 modes need as many samples at least, not 999"):
+    with pytest.raises(UserError, match="samples must be >= 1,000 .modes., got 999"):
         StackedModes(RUN, samples=999).check(FAMILY, stack, ten)
     with pytest.raises(UserError, match="StackedModes needs the run of a classifier of images"):
         coverage.check(FAMILY, stack, {RUN: dataclasses.replace(eyes(10), family=FAMILY)})
@@ -235,11 +237,11 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"centres": ()}, "at least one point"),
-        ({"centres": ((0.0, 0.0), (1.0,))}, "points of as many coordinates"),
+        ({"centres": ()}, "one or more points"),
+        ({"centres": ((0.0, 0.0), (1.0,))}, "same number of coordinates"),
         ({"std": 0.0}, "std must be above 0"),
         ({"within": float("nan")}, "within must be finite"),
-        ({"samples": 24}, "25 modes need as many samples at least, not 24"),
+        ({"samples": 24}, "samples must be >= 25 .modes., got 24"),
     ],
 )
 def test_wrong_fields_of_a_mixture_are_refused(fields, message):

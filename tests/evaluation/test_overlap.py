@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from genjax.evaluation.text.overlap import longest_overlaps
+from genjax.evaluation.text.overlap import find_longest_overlaps
 
 
 def searched(text, corpus):
@@ -31,7 +31,7 @@ def test_overlaps_are_those_that_a_search_finds(chunk):
             corpus[5:40],
             corpus[:1],
         ]
-        found = longest_overlaps(texts, corpus.astype(np.uint16), chunk)
+        found = find_longest_overlaps(texts, corpus.astype(np.uint16), chunk)
         assert found.size.tolist() == [searched(text, corpus) for text in texts]
         for text, size, begin in zip(texts, *found, strict=True):
             assert len(text[begin : begin + size]) == size
@@ -39,15 +39,15 @@ def test_overlaps_are_those_that_a_search_finds(chunk):
 
 
 def test_nothing_overlaps_what_is_not_there():
-    assert longest_overlaps([np.array([5, 6])], np.arange(3)).size.tolist() == [0]
-    assert longest_overlaps([np.array([], int)], np.arange(3)).size.tolist() == [0]
-    assert longest_overlaps([np.array([1, 2])], np.array([], np.uint16)).size.tolist() == [0]
-    assert longest_overlaps([], np.arange(3)).size.tolist() == []
+    assert find_longest_overlaps([np.array([5, 6])], np.arange(3)).size.tolist() == [0]
+    assert find_longest_overlaps([np.array([], int)], np.arange(3)).size.tolist() == [0]
+    assert find_longest_overlaps([np.array([1, 2])], np.array([], np.uint16)).size.tolist() == [0]
+    assert find_longest_overlaps([], np.arange(3)).size.tolist() == []
 
 
 def test_one_token_again_and_again_is_found_over_the_ends_of_chunks():
     zeros = np.zeros(50, int)
-    assert longest_overlaps([zeros, zeros[:9]], zeros[:20], 8).size.tolist() == [20, 9]
+    assert find_longest_overlaps([zeros, zeros[:9]], zeros[:20], 8).size.tolist() == [20, 9]
 
 
 def test_passages_of_a_large_corpus_are_found_in_seconds_wherever_they_stand():
@@ -60,6 +60,6 @@ def test_passages_of_a_large_corpus_are_found_in_seconds_wherever_they_stand():
         for i, n in zip(places, sizes, strict=True)
     ]
     began = time.process_time()
-    found = longest_overlaps(texts, corpus)
+    found = find_longest_overlaps(texts, corpus)
     assert time.process_time() - began < 15
     assert found.size.tolist() == sizes.tolist() and (found.begin == 1).all()

@@ -81,12 +81,10 @@ def test_what_does_not_fit_is_refused():
     for settings in ({"steps": 0}, {"limit": 1}):
         with pytest.raises(UserError, match=f"^{next(iter(settings))} must be"):
             PolicyKL(**settings)
-    with pytest.raises(UserError, match="kept with its reference, as by DPO, not a Autoregressive"):
+    with pytest.raises(UserError, match="keeps a reference, such as DPO, got a Autoregressive"):
         PolicyKL().check(Autoregressive(), SPEC, {})
     family = dataclasses.replace(DPO("base"), base=Autoregressive())
-    with pytest.raises(
-        UserError, match="prompts from pairs of responses, but the data are of tokens"
-    ):
+    with pytest.raises(UserError, match="needs pairs of responses, but the data are tokens"):
         PolicyKL().check(family, dataclasses.replace(SPEC, entry="tokens", preferences=False), {})
     with pytest.raises(UserError, match="steps 2000 is above the context of 1024"):
         PolicyKL(2000).check(family, SPEC, {})

@@ -79,5 +79,5 @@ def test_positions_of_packed_rows_are_those_within_their_documents():
 def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="limit must be at least 1"):
         LossByPosition(0)
-    with pytest.raises(UserError, match="LossByPosition judges a Autoregressive, not a Toy"):
+    with pytest.raises(UserError, match="LossByPosition needs a Autoregressive, got a Toy"):
         LossByPosition().check(toy.Toy(), SPEC, {})

@@ -12,8 +12,8 @@ from genjax.data.dataset import Spec
 from genjax.data.sources import RulePreferences
 from genjax.errors import UserError
 from genjax.evaluation.judge import Model, Subject
-from genjax.evaluation.likelihood.classification import reliability
-from genjax.evaluation.text.preference_quality import Judged, PreferenceQuality, cosine
+from genjax.evaluation.likelihood.classification import bin_by_confidence
+from genjax.evaluation.text.preference_quality import Judged, PreferenceQuality, compute_cosine
 from genjax.family import Family
 from genjax.parallel import Devices
 from tests import toy
@@ -92,7 +92,7 @@ def test_what_is_missing_has_no_number():
         numbers["length_correlation"] == numbers["pair_length_correlation"] == 0
         and numbers["longer_wins"] == 0.5
     )
-    assert cosine(np.array([1.0, 1.0]), np.array([1.0, 0.0])) == pytest.approx(np.sqrt(0.5))
+    assert compute_cosine(np.array([1.0, 1.0]), np.array([1.0, 0.0])) == pytest.approx(np.sqrt(0.5))
 
 
 @pytest.mark.parametrize(("batch_size", "devices"), [(16, 1), (8, 8)])
@@ -115,7 +115,7 @@ def test_every_pair_is_judged_once(batch_size, devices):
     assert found.numbers["pair_length_correlation"] == pytest.approx(1)
     p = 1 / (1 + np.exp(-0.1 * abs(chosen - rejected)))
     assert found.numbers["preference_ece"] == pytest.approx(
-        reliability(p, wins, 10).error, rel=1e-4
+        bin_by_confidence(p, wins, 10).error, rel=1e-4
     )
     assert (
         found.protocol
@@ -127,7 +127,7 @@ def test_every_pair_is_judged_once(batch_size, devices):
 
 def test_families_and_data_without_pairs_are_refused():
     PreferenceQuality().check(Lengths(), SPEC, {})
-    with pytest.raises(UserError, match="judges what rewards responses, which a Toy does not"):
+    with pytest.raises(UserError, match="scores pairs of responses, got a Toy"):
         PreferenceQuality().check(toy.Toy(), SPEC, {})
     points = Spec("points", (2,), np.zeros(2, np.float32))
     with pytest.raises(UserError, match="needs pairs of responses, but the data are of points"):

@@ -145,13 +145,13 @@ def test_what_a_prompt_does_not_name_does_not_count():
 
 def test_what_cannot_be_judged_is_refused(data):
     PromptAgreement().check(PAINTER, data.spec, {})
-    with pytest.raises(UserError, match="PromptAgreement judges a Diffusion, not a VAE"):
+    with pytest.raises(UserError, match="PromptAgreement needs a Diffusion, got a VAE"):
         PromptAgreement().check(VAE(2, MLPCoder((4,))), data.spec, {})
     for family in (Diffusion(), replace(PAINTER, conditional=True)):
-        with pytest.raises(UserError, match="a model of text alone"):
+        with pytest.raises(UserError, match="conditioned on text alone"):
             PromptAgreement().check(family, data.spec, {})
     for fields in ({"prompts": 0}, {"shown": 0}, {"prompts": 3, "shown": 4}):
         with pytest.raises(UserError, match=f"^{next(iter(fields))} must be"):
             PromptAgreement(**fields)
-    with pytest.raises(UserError, match="do not say what they show"):
+    with pytest.raises(UserError, match="which know what their pictures show"):
         PromptAgreement()(replace(subject(data, PAINTER), splits=Digits().open().splits))

@@ -205,7 +205,7 @@ def test_blocks_of_the_data_are_joined_in_order(digits, images, monkeypatch):
         ),
         ({"limit": 900}, "but limit of 900"),
         ({"samples": 50, "kernel_subset": 50, "k": 50}, "more than k = 50, but samples of 50"),
-        ({"manifold": 5}, "needs k below manifold, not 5 of 5"),
+        ({"manifold": 5}, "k must be < manifold .5., got 5"),
         ({"k": 0}, "k must be at least 1"),
         ({"kernel_subset": 1}, "kernel_subset must be at least 2"),
     ],

@@ -9,8 +9,8 @@ import pytest
 from genjax import parallel
 from genjax.data.sources import Digits, Points
 from genjax.errors import UserError
+from genjax.evaluation.drawing import CHUNK
 from genjax.evaluation.images.reward_of_images import RewardOfImages
-from genjax.evaluation.judge import CHUNK
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.image_rewards import mirror_symmetry, score_images
@@ -71,7 +71,7 @@ def test_a_reward_is_a_finite_number_for_each():
     found = score_images(lambda images, labels: list(labels), IMAGES, LABELS)
     np.testing.assert_array_equal(found, LABELS)
     assert found.dtype == np.float32
-    with pytest.raises(UserError, match="is nan of sample 2 of label 9"):
+    with pytest.raises(UserError, match="must be finite, got nan for sample 2 of label 9"):
         score_images(lambda images, labels: np.where(labels == 9, np.nan, 0.0), IMAGES, LABELS)
     with pytest.raises(UserError, match="is inf of sample 0$"):
         score_images(lambda images, labels: [np.inf] * len(images), IMAGES, None)
@@ -82,7 +82,8 @@ def test_a_reward_is_a_finite_number_for_each():
     with pytest.raises(UserError, match="failed: ValueError: fewer"):
         score_images(_all_or_none, IMAGES, LABELS)
     with pytest.raises(
-        UserError, match=r"for 4 it gave an array of shape \[3\]; the first is sample 0 of label 7"
+        UserError,
+        match=r"image, 4, got an array of shape \[3\]; the first image is sample 0 of label 7",
     ):
         score_images(lambda images, labels: [0.0] * 3, IMAGES, LABELS)
 

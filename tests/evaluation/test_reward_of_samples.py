@@ -87,7 +87,7 @@ def test_a_reward_is_a_finite_number_for_each():
 
 def test_what_does_not_fit_is_refused():
     for settings, words in (
-        ({"reward": 3}, "is a function"),
+        ({"reward": 3}, "must be a function"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"limit": 1}, "limit must be at least 2"),
         ({"temperature": -1.0}, "temperature must be at least 0"),

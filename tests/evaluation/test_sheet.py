@@ -110,7 +110,7 @@ def test_what_has_no_sheet_is_refused():
         Sheet().check(Classifier(MLPBackbone((4,))), images, {})
     for field in ("classifier", "features"):
         with pytest.raises(
-            UserError, match="Sheet needs the run of a classifier of images, which runs/eyes is not"
+            UserError, match="Sheet needs the run of an image classifier, but runs/eyes is none"
         ):
             Sheet(**{field: RUN}).check(
                 FAMILY, images, {RUN: dataclasses.replace(eyes(10), family=FAMILY)}

@@ -132,11 +132,12 @@ def test_what_has_no_steps_or_no_images_is_refused_before_the_first_step():
     assert not evaluator.while_training and evaluator.runs == ()
     assert StepsCurve(features="runs/eyes").runs == ("runs/eyes",)
     with pytest.raises(
-        UserError, match=r"needs a solver of a given number of steps; Adaptive\(.* chooses its own"
+        UserError,
+        match=r"needs a solver with a fixed number of steps, but Adaptive\(.* chooses its own",
     ):
         evaluator.check(Diffusion(sampler=Denoising(Adaptive())), images, {})
     with pytest.raises(
-        UserError, match="StepsCurve judges a Diffusion or LatentDiffusion, not a VAE"
+        UserError, match="StepsCurve needs a Diffusion or LatentDiffusion, got a VAE"
     ):
         evaluator.check(VAE(2, MLPCoder((4,))), images, {})
     with pytest.raises(UserError, match="StepsCurve needs images, but the data are points"):
@@ -145,7 +146,7 @@ def test_what_has_no_steps_or_no_images_is_refused_before_the_first_step():
 
 def test_bad_numbers_are_refused(on):
     for wrong in ((), (0, 1), (4, 2), (2, 2)):
-        with pytest.raises(UserError, match="StepsCurve.steps must be rising"):
+        with pytest.raises(UserError, match="steps must be increasing"):
             StepsCurve(wrong)
     with pytest.raises(UserError, match="kernel_subset = 500 images, but samples of 499"):
         StepsCurve(samples=499)

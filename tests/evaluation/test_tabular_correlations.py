@@ -9,8 +9,8 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.tables.correlations import (
     TabularCorrelations,
-    association,
-    associations,
+    compute_association,
+    compute_associations,
     correlation_ratio,
 )
 from genjax.parallel import Devices
@@ -26,9 +26,9 @@ def test_two_columns_of_numbers_have_pearsons_correlation():
     draw = np.random.default_rng(0)
     a = draw.normal(size=50)
     b = a + draw.normal(size=50)
-    np.testing.assert_allclose(association(a, b), np.corrcoef(a, b)[0, 1])
+    np.testing.assert_allclose(compute_association(a, b), np.corrcoef(a, b)[0, 1])
     gaps = np.where(np.arange(50) < 10, np.nan, b)
-    np.testing.assert_allclose(association(a, gaps), np.corrcoef(a[10:], b[10:])[0, 1])
+    np.testing.assert_allclose(compute_association(a, gaps), np.corrcoef(a[10:], b[10:])[0, 1])
 
 
 def test_two_columns_of_categories_have_cramers_v_of_scipy():
@@ -37,8 +37,8 @@ def test_two_columns_of_categories_have_cramers_v_of_scipy():
     b = np.where(draw.uniform(size=200) < 0.4, a, draw.integers(0, 4, 200))
     table = stats.contingency.crosstab(a, b).count
     expected = stats.contingency.association(table, method="cramer")
-    np.testing.assert_allclose(association(a.astype(str), b.astype(str)), expected)
-    np.testing.assert_allclose(association(a.astype(str), (2 - a).astype(str)), 1)
+    np.testing.assert_allclose(compute_association(a.astype(str), b.astype(str)), expected)
+    np.testing.assert_allclose(compute_association(a.astype(str), (2 - a).astype(str)), 1)
 
 
 def test_a_number_and_a_category_have_the_correlation_ratio():
@@ -48,17 +48,19 @@ def test_a_number_and_a_category_have_the_correlation_ratio():
     numbers = np.array([-1.5, -0.5, 0.5, 1.5] * 10)
     words = np.array(["l", "l", "r", "r"] * 10)
     np.testing.assert_allclose(correlation_ratio(numbers, words), np.sqrt(1 / 1.25))
-    np.testing.assert_allclose(association(words, numbers), association(numbers, words))
+    np.testing.assert_allclose(
+        compute_association(words, numbers), compute_association(numbers, words)
+    )
     f = stats.f_oneway(numbers[words == "l"], numbers[words == "r"]).statistic
     np.testing.assert_allclose(correlation_ratio(numbers, words) ** 2, f / (f + 38))
 
 
 def test_what_does_not_vary_hangs_together_with_nothing():
     assert (
-        association(np.ones(9), np.arange(9.0)) == 0
-        and association(np.array(["a"] * 9), np.arange(9.0)) == 0
+        compute_association(np.ones(9), np.arange(9.0)) == 0
+        and compute_association(np.array(["a"] * 9), np.arange(9.0)) == 0
     )
-    assert association(np.full(9, np.nan), np.arange(9.0)) == 0
+    assert compute_association(np.full(9, np.nan), np.arange(9.0)) == 0
 
 
 def test_shuffled_columns_lose_what_they_had_in_common(layout):
@@ -67,8 +69,8 @@ def test_shuffled_columns_lose_what_they_had_in_common(layout):
     numbers = TabularCorrelations(1000)(
         table_subject(layout, shuffled, train=drawn(1000, 1), test=test)
     ).numbers
-    true = associations(test)
-    lost = np.abs(associations(shuffled) - true)[np.triu_indices(3, 1)]
+    true = compute_associations(test)
+    lost = np.abs(compute_associations(shuffled) - true)[np.triu_indices(3, 1)]
     np.testing.assert_allclose(
         numbers["correlation_difference"], lost.mean(), atol=1e-4
     )  # three decimals are kept
@@ -85,7 +87,7 @@ def test_the_same_rows_differ_in_nothing(layout):
 
 
 def test_pairs_are_needed():
-    with pytest.raises(UserError, match="a table of at least 2 columns"):
+    with pytest.raises(UserError, match="a table with at least 2 columns"):
         TabularCorrelations().check(
             FAMILY, Spec("table", (3,), np.zeros(3, np.float32), categories=(3,)), {}
         )

@@ -7,7 +7,11 @@ import pytest
 
 from genjax import parallel
 from genjax.errors import UserError
-from genjax.evaluation.tables.privacy import TabularPrivacy, coordinates, copied_share
+from genjax.evaluation.tables.privacy import (
+    TabularPrivacy,
+    compute_coordinates,
+    compute_copied_share,
+)
 from genjax.parallel import Devices
 from tests.evaluation.tables import CODEC, FAMILY, SPEC, columns, drawn, table_subject
 
@@ -23,9 +27,9 @@ def test_distances_count_deviations_and_differing_categories():
     train = columns(
         [0, 2, NAN], ["a", "b", None], [10, 10, 10]
     )  # the mass has mean 1 and deviation 1, the age 0
-    known = coordinates(CODEC, train, train)
+    known = compute_coordinates(CODEC, train, train)
     rows = columns([0, 3, NAN, NAN], ["a", "b", None, "a"], [12, 10, 10, 10])
-    apart = np.linalg.norm(coordinates(CODEC, rows, train)[:, None] - known[None], axis=-1)
+    apart = np.linalg.norm(compute_coordinates(CODEC, rows, train)[:, None] - known[None], axis=-1)
     np.testing.assert_allclose(
         apart[0, 0], 2, rtol=1e-6
     )  # an age that did not vary counts as it is
@@ -37,7 +41,7 @@ def test_distances_count_deviations_and_differing_categories():
 def test_copies_equal_a_record_as_it_is_written():
     train = columns([1, NAN], ["a", None], [2, 3])
     rows = columns([1.0004, NAN, NAN, 1, 1], ["a", None, "a", "b", "a"], [2, 3, 3, 2, 2.002])
-    assert copied_share(CODEC, rows, train) == 2 / 5
+    assert compute_copied_share(CODEC, rows, train) == 2 / 5
 
 
 def test_a_thief_is_told_from_an_honest_generator(layout):

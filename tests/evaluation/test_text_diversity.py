@@ -74,7 +74,9 @@ def test_a_table_that_turns_in_a_circle_is_flagged_twice(data):
     # earlier in it.
     assert found.numbers["self_bleu"] > 0.98 and found.numbers["repetition"] > 0.6
     assert found.numbers["distinct_3"] < 0.02 < found.numbers["distinct_3_held_out"]
-    assert "again and again" in found.remarks[0] and "repeats itself" in found.remarks[1]
+    assert (
+        "keeps drawing similar texts" in found.remarks[0] and "repeats itself" in found.remarks[1]
+    )
 
 
 def test_words_are_those_of_the_decoded_text(data):
@@ -116,7 +118,7 @@ def test_what_does_not_fit_is_refused(data):
         TextDiversity(1)
     with pytest.raises(UserError, match="unit"):
         TextDiversity(unit="letters")
-    with pytest.raises(UserError, match="judges a Autoregressive"):
+    with pytest.raises(UserError, match="needs a Autoregressive"):
         TextDiversity().check(toy.Toy(), data(Documents(8)).spec, {})
     with pytest.raises(UserError, match="needs texts, but the data are image"):
         TextDiversity().check(family, Digits().open().spec, {})

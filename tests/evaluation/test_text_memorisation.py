@@ -17,10 +17,10 @@ from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
 from genjax.evaluation.text.memorisation import (
     TextMemorisation,
-    extraction,
+    extract_rows,
+    find_overlap_threshold,
     get_corpus,
     least_excess,
-    overlap_threshold,
 )
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -82,7 +82,7 @@ def test_a_sentence_repeated_a_hundred_times_is_extracted(tmp_path):
     assert found.numbers["extracted_excess_low"] > 0.2
     gives, copies = (
         next(r for r in found.remarks if words in r)
-        for words in ("gives its training", "copies it")
+        for words in ("reveals its training", "copies it")
     )
     assert (
         secret[7:31] in gives and secret[10:30] in copies
@@ -95,7 +95,7 @@ def test_a_sentence_repeated_a_hundred_times_is_extracted(tmp_path):
 
     data = run.experiment.data.open()
     asked = Subject(run.model(), data.splits, "test", jax.random.key(0), run.layout, 32)
-    rows = extraction(asked, "train", 400, 8, 24)
+    rows = extract_rows(asked, "train", 400, 8, 24)
     of_secret = np.array(
         [run.codec.decode(data.splits["train"].corpus.document(i)) == secret for i in rows.rows]
     )
@@ -129,9 +129,9 @@ def uniform(folder, layout, sizes=(30, 12, 30, 5)):
 
 def test_rows_too_short_are_left_out_and_documents_of_a_packed_row_are_not_mixed(tmp_path):
     _, asked = uniform(tmp_path, Documents(31))
-    assert extraction(asked, "train", 10, 8, 16).rows.tolist() == [0, 2]
+    assert extract_rows(asked, "train", 10, 8, 16).rows.tolist() == [0, 2]
     data, asked = uniform(tmp_path, Packed(48))
-    rows = extraction(asked, "train", 10, 4, 8)
+    rows = extract_rows(asked, "train", 10, 4, 8)
     batch = data.splits["train"].batch(rows.rows)
     assert (batch["segment_ids"][:, :12] == 1).all() and (
         rows.texts == batch["tokens"][:, 4:12]
@@ -142,7 +142,7 @@ def test_rows_too_short_are_left_out_and_documents_of_a_packed_row_are_not_mixed
 
 def test_shares_and_thresholds_are_those_of_their_formulas():
     held_out = np.arange(1, 200)
-    line = overlap_threshold(held_out, 0.01)
+    line = find_overlap_threshold(held_out, 0.01)
     assert (line.ratio, line.rank, line.expected) == (198, 2, 0.01) and (
         held_out > line.ratio
     ).mean() < 0.01
@@ -158,9 +158,11 @@ def test_what_does_not_fit_is_refused(tmp_path):
         TextMemorisation(rows=0)
     with pytest.raises(UserError, match="flag_above must be at least 0 and below 1"):
         TextMemorisation(flag_above=1.0)
-    with pytest.raises(UserError, match="gives 20 tokens and asks for 20, but rows are of 32"):
+    with pytest.raises(
+        UserError, match=r"prefix \+ size must be at most 32 .tokens of a row., got 40"
+    ):
         TextMemorisation(prefix=20, size=20).check(family, data.spec, {})
-    with pytest.raises(UserError, match="judges a Autoregressive"):
+    with pytest.raises(UserError, match="needs a Autoregressive"):
         JUDGE.check(toy.Toy(), data.spec, {})
     assert "not trained on" in JUDGE(dataclasses.replace(asked, split="train")).remarks[0]
     points = toy.ToyData().open().splits["train"]

@@ -12,7 +12,11 @@ from genjax.data.sources import SentencePairs
 from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
-from genjax.evaluation.text.translation import TranslationQuality, corpus_scores, tokenised_bleu
+from genjax.evaluation.text.translation import (
+    TranslationQuality,
+    compute_tokenised_bleu,
+    score_corpus,
+)
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
@@ -51,25 +55,25 @@ def test_tokenised_bleu_is_the_formula():
     references = [[str(w) for w in draw.integers(0, 9, draw.integers(4, 20))] for _ in range(30)]
     translations = [noisy(draw, reference) for reference in references]
     np.testing.assert_allclose(
-        tokenised_bleu(translations, references), plain_bleu(translations, references)
+        compute_tokenised_bleu(translations, references), plain_bleu(translations, references)
     )
-    assert tokenised_bleu(references, references) == pytest.approx(100)
+    assert compute_tokenised_bleu(references, references) == pytest.approx(100)
     assert (
-        tokenised_bleu([["a", "b"]], [["a", "b"]]) == 0
+        compute_tokenised_bleu([["a", "b"]], [["a", "b"]]) == 0
     )  # no 4-gram, and nothing stands in for one
 
 
 def test_scores_of_texts_as_they_are_read():
     texts = ["A dog runs over the green grass.", "Two men are talking, aren't they?"]
-    scores, signature = corpus_scores(texts, texts)
+    scores, signature = score_corpus(texts, texts)
     assert scores["bleu"] == pytest.approx(100) and scores["chrf"] == pytest.approx(100)
     assert "case:mixed" in signature and "tok:13a" in signature and "nc:6" in signature
     small = [text.lower() for text in texts]
-    mixed, (lower, signed) = corpus_scores(small, texts)[0], corpus_scores(small, texts, lower=True)
+    mixed, (lower, signed) = score_corpus(small, texts)[0], score_corpus(small, texts, lower=True)
     assert mixed["bleu"] < 90 < lower["bleu"] and "case:lc" in signed
     # 13a parts the full stop from the word, so that what a codec of words wrote with a space there
     # is the same.
-    assert corpus_scores(["A dog runs over the green grass ."], texts[:1])[0][
+    assert score_corpus(["A dog runs over the green grass ."], texts[:1])[0][
         "bleu"
     ] == pytest.approx(100)
 
@@ -125,7 +129,7 @@ def test_translations_learned_by_heart_are_scored_as_their_sentences_are(tmp_pat
     found = run.evaluate("test")
     known = ["a dog runs fast.", "a cat", "the man sees a large dog."]
     references = ["A dog runs fast.", "A cat", "The man sees a big dog."]
-    expected, signature = corpus_scores(known, references, lower=True)
+    expected, signature = score_corpus(known, references, lower=True)
     for name, value in expected.items():
         np.testing.assert_allclose(found.numbers[name], value)
     split = Words().split
@@ -136,14 +140,14 @@ def test_translations_learned_by_heart_are_scored_as_their_sentences_are(tmp_pat
         signature in protocol and "3 pairs of test" in protocol and "at most 9 tokens" in protocol
     )
     splits = {part: Unwritten(split) for part, split in run.experiment.data.open().splits.items()}
-    with pytest.raises(UserError, match="no sentences as they are written"):
+    with pytest.raises(UserError, match="no original sentences"):
         TranslationQuality()(Subject(run.model(), splits, "test", jax.random.key(0), run.layout, 4))
 
 
 def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(UserError, match="limit must be at least 1"):
         TranslationQuality(0)
-    with pytest.raises(UserError, match="judges a Autoregressive"):
+    with pytest.raises(UserError, match="needs a Autoregressive"):
         TranslationQuality().check(toy.Toy(), toy.ToyData().open().spec, {})
     spec = pairs(tmp_path, Words()).data.open().spec
     TranslationQuality().check(Autoregressive(), spec, {})

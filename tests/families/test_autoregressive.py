@@ -452,7 +452,7 @@ def test_a_stopped_run_goes_on_bitwise_and_writes_what_it_is_prompted(corpus, tm
     assert run.sample(1, options=full).shape == (1, 15 + 8)
     options = replace(family.sampler, prompt="oli")
     assert run.write_samples(tmp_path / "out", 3, options=options).read_text().count("oli") >= 3
-    with pytest.raises(UserError, match="the prompt is of 16 tokens, more than the context of 15"):
+    with pytest.raises(UserError, match="the prompt must have <= 15 tokens .context., got 16"):
         run.sample(1, options=replace(options, prompt="mia" * 5))
     with pytest.raises(UserError, match="U\\+0021.*of the prompt is not in the vocabulary"):
         run.sample(1, options=replace(options, prompt="mia!"))
@@ -496,7 +496,7 @@ def test_what_does_not_fit_is_refused():
         ({"chunk": 0}, "chunk"),
         ({"z_loss": -1.0}, "z_loss"),
         ({"net": replace(NET, causal=False)}, "net.causal must be True"),
-        ({"net": Bigram(T), "prefix_lm": True}, "a Bigram has none of it"),
+        ({"net": Bigram(T), "prefix_lm": True}, "got a Bigram"),
         ({"net": replace(NET, attention="cudnn"), "prefix_lm": True}, "cudnn"),
     ):
         with pytest.raises(UserError, match=words):
@@ -505,13 +505,13 @@ def test_what_does_not_fit_is_refused():
         (
             SMALL,
             Spec("points", (2,), np.zeros(2, np.float32)),
-            "is of tokens, but the data are of points",
+            "needs tokens, but the data are points",
         ),
-        (SMALL, replace(TEXT, shape=(T + 2,)), "make 9 predictions, more than the context of 8"),
+        (SMALL, replace(TEXT, shape=(T + 2,)), "have 9 predictions, got 8"),
         (
             SMALL,
             replace(PAIRS, source_length=20),
-            "of 20 source tokens, more than the context of 8",
+            "20 source tokens, got 8",
         ),
         (SMALL, PAIRS, "needed for samples"),
         (replace(SMALL, prefix_lm=True), TEXT, "a layout Prefixed"),
@@ -521,9 +521,9 @@ def test_what_does_not_fit_is_refused():
     state = state_of(SMALL)
     for options, words in (
         (Decoding(tokens=(V,)), "outside the model's vocabulary of 11"),
-        (Decoding(tokens=(1,) * 9), "is of 9 tokens, more than the context of 8"),
+        (Decoding(tokens=(1,) * 9), "must have <= 8 tokens .context., got 9"),
         (Decoding(source_tokens=(1,)), "reads no source"),
-        (Decoding(ends=(-1,)), "the end holds a token outside"),
+        (Decoding(ends=(-1,)), "the end has a token outside"),
     ):
         with pytest.raises(UserError, match=words):
             SMALL.sample(state, KEY, 1, options)

@@ -225,7 +225,7 @@ def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
     assert "".join(told) == said
     capsys.readouterr()
     for given, problem in (
-        ("wide.png", "is of 20x20 pixels, but the model reads"),
+        ("wide.png", "must have .* pixels, got 20x20"),
         ("none.png", "cannot be read"),
     ):
         assert command_line.main([*words, str(tmp_path / given)]) == 2
@@ -273,13 +273,13 @@ def test_an_encoder_begins_with_the_backbone_of_a_classifier(tmp_path):
 
 
 def test_what_does_not_fit_is_refused(state):
-    with pytest.raises(UserError, match="attends to an image, which a Bigram does not"):
+    with pytest.raises(UserError, match="must be a Transformer in a captioner"):
         replace(SMALL, net=Bigram(T))
     for family, spec, words in (
         (SMALL, replace(SPEC, image=None), "have only tokens"),
         (SMALL, replace(SPEC, packed=True), "one caption per row"),
-        (SMALL, replace(SPEC, shape=(T + 2,)), "make 9 predictions, more than the context of 8"),
-        (SMALL, replace(SPEC, image=(9, 8, 3)), "patches of 4 do not divide an image of 9x8"),
+        (SMALL, replace(SPEC, shape=(T + 2,)), "have 9 predictions, got 8"),
+        (SMALL, replace(SPEC, image=(9, 8, 3)), "side must divide the image size 9x8, got 4"),
         (
             SMALL,
             Spec("image", (8, 8, 3), np.zeros((8, 8, 3), np.float32)),

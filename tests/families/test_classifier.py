@@ -321,5 +321,5 @@ def test_bad_values_are_refused(settings, message):
 
 
 def test_more_classes_asked_than_there_are_is_refused():
-    with pytest.raises(UserError, match="below the number of classes, 3"):
+    with pytest.raises(UserError, match="must be < 3 .classes."):
         state_of(Classifier(SMALL, top=3))

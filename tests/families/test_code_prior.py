@@ -212,7 +212,7 @@ def test_a_run_learns_its_codes_and_needs_the_other_no_more(tmp_path):
 def test_what_does_not_fit_is_refused():
     base = Trained("there", BASE, SPEC)
     for other, words in (
-        (Trained("there", Diffusion(), SPEC), "is a Diffusion; codes are those of a VQVAE"),
+        (Trained("there", Diffusion(), SPEC), "must be a run of a VQVAE"),
         (
             replace(base, spec=replace(SPEC, shape=(4, 4, 1))),
             r"of shape \[4, 4, 1\], but the data are .*\[8, 8, 1\]",
@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_refused():
         (
             replace(PRIOR, net=replace(NET, context=3)),
             SPEC,
-            "an image is 4 codes, more than the context of 3",
+            "context must be >= 4 .codes per image., got 3",
         ),
         (PRIOR, replace(SPEC, classes=None), "needs labels"),
     ):

@@ -80,5 +80,5 @@ def test_sources_of_any_lengths_are_translated_as_each_alone():
 def test_what_is_longer_than_the_context_is_refused():
     family, state = family_of(TEXT)
     prompts = jnp.ones((1, 6), jnp.int32)
-    with pytest.raises(UserError, match="11 tokens are more than the context of 10"):
+    with pytest.raises(UserError, match="at most 10 tokens .context., got 11"):
         continue_prompts(family, state.params, Prompts(prompts, prompts > 0), GREEDY, KEY)

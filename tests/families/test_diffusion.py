@@ -316,8 +316,8 @@ def test_a_stopped_run_goes_on_bitwise(family, tmp_path):
             {"noise": Ring(), "sampler": Denoising(DDIM(10, eta=1.0))},
             "solver must be deterministic",
         ),
-        ({"noise": Ring(), "weighting": "likelihood"}, "independent Gaussian noise"),
-        ({"sampler": Denoising(guidance_scale=2.0)}, "needs a class-conditional model"),
+        ({"noise": Ring(), "weighting": "likelihood"}, "needs NormalNoise"),
+        ({"sampler": Denoising(guidance_scale=2.0)}, "guidance_scale must be 1"),
         (
             {"conditional": True, "drop_label": 0.0, "sampler": Denoising(guidance_scale=2.0)},
             "trained with drop_label",
@@ -359,7 +359,7 @@ def test_what_a_sampler_is_asked_that_the_model_cannot_is_refused():
         DDIM(0)
     with pytest.raises(UserError, match="guidance_scale must be at least 0"):
         Denoising(guidance_scale=-1.0)
-    with pytest.raises(UserError, match="needs a class-conditional model"):
+    with pytest.raises(UserError, match="needs a class-conditional"):
         SMALL.sample(state, KEY, 4, Denoising(label=1))
     with pytest.raises(UserError, match="guidance_scale"):
         SMALL.sample(state, KEY, 4, Denoising(guidance_scale=2.0))

@@ -356,9 +356,9 @@ def test_a_growing_game_goes_through_its_stages_and_samples_at_full_size(run_dir
 @pytest.mark.parametrize(
     ("family", "curriculum", "message"),
     [
-        (GROWING, Resolutions((2, 8), (4,)), "the generator makes 4x4, 8x8, not 2x2"),
-        (replace(CONV), STAGES, "the generator makes 8x8, not 4x4"),
-        (GROWING, Resolutions((3, 8), (4,)), "no blocks"),
+        (GROWING, Resolutions((2, 8), (4,)), "must be 4x4, 8x8, got 2x2"),
+        (replace(CONV), STAGES, "must be 8x8, got 4x4"),
+        (GROWING, Resolutions((3, 8), (4,)), "sizes must divide the image size 8x8, got 3"),
     ],
 )
 def test_a_resolution_that_cannot_be_reached_is_refused_before_the_first_step(
@@ -521,9 +521,9 @@ def test_the_gauges_are_green_in_a_game_that_holds(run_dir):
     ("fields", "message"),
     [
         ({"loss": "hingee"}, "did you mean 'hinge'"),
-        ({"loss": "wasserstein"}, "unbounded"),
-        ({"loss": "hinge", "gradient_penalty": 10.0}, "for the hinge loss take r1 or r2"),
-        ({"weight_clip": 0.01}, "does not fit the non_saturating loss"),
+        ({"loss": "wasserstein"}, "needs gradient_penalty, weight_clip"),
+        ({"loss": "hinge", "gradient_penalty": 10.0}, "for the hinge loss: use r1 or r2"),
+        ({"weight_clip": 0.01}, "must be None for the non_saturating loss"),
         ({"loss": "wasserstein", "weight_clip": 0.01, "gradient_penalty": 1.0}, "set one of them"),
         ({"loss": "hinge", "label_smoothing": 0.1}, "label_smoothing must be 0"),
         ({"label_smoothing": 0.5}, "below 0.5"),
@@ -554,11 +554,11 @@ def test_what_the_data_or_the_optimizer_tell_is_refused_before_the_first_step():
         state_of(replace(SMALL, conditional=True), spec=replace(POINTS, classes=None))
     with pytest.raises(UserError, match="images"):
         state_of(CONV)
-    with pytest.raises(UserError, match="do not divide into 1 discriminator step.* packs of 3"):
+    with pytest.raises(UserError, match="in 1 discriminator step.* got 3"):
         steps(replace(SMALL, pack=3), 1)
     with pytest.raises(UserError, match="two players"):
         SMALL.train_step(state_of(SMALL), batch_of(4), optimizer=SGD().build(10))
-    with pytest.raises(UserError, match="family of two players"):
+    with pytest.raises(UserError, match="needs a family with a generator"):
         Players().check({"encoder": 0})
     with pytest.raises(UserError, match="discriminator_steps"):
         Players(discriminator_steps=0)

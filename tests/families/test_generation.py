@@ -24,7 +24,7 @@ from genjax.data.text.splits import ByCharacters
 from genjax.data.text.streaming import decode_settled
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
-from genjax.evaluation.judge import CHUNK
+from genjax.evaluation.drawing import CHUNK
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive import generation
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -314,12 +314,12 @@ def test_what_cannot_be_drawn_is_refused():
         ({"draft_tokens": 0}, "draft_tokens must be from 1 to 10000"),
         ({"length_penalty": -1.0}, "length_penalty"),
         ({"stop": ("a", "")}, "at least one character"),
-        ({"prompt": "a", "prompts": ("b",)}, "not both"),
-        ({"prompts": ("b",), "tokens": (1,)}, "not both"),
-        ({"beams": 2, "temperature": 0.5}, "takes temperature=1.0, not 0.5"),
-        ({"beams": 2, "top_k": 5}, "takes top_k=None"),
-        ({"beams": 2, "draft": "runs/a"}, "takes draft=None"),
-        ({"beams": 2, "stop": ("a",)}, "takes stop="),
+        ({"prompt": "a", "prompts": ("b",)}, "exclude one another"),
+        ({"prompts": ("b",), "tokens": (1,)}, "exclude one another"),
+        ({"beams": 2, "temperature": 0.5}, "temperature must be 1.0 in a beam search"),
+        ({"beams": 2, "top_k": 5}, "top_k must be None in a beam search"),
+        ({"beams": 2, "draft": "runs/a"}, "draft must be None in a beam search"),
+        ({"beams": 2, "stop": ("a",)}, "stop must be .* in a beam search"),
         ({"draft": "runs/a", "repetition_penalty": 2.0}, "repetition_penalty must be 1"),
     ):
         with pytest.raises(UserError, match=words):
@@ -327,7 +327,7 @@ def test_what_cannot_be_drawn_is_refused():
     for options, words in (
         (
             Decoding(steps=T, beams=2, prompt="abc"),
-            "stays within the context of 8 tokens: sampler.steps at most 6",
+            "must stay within the context of 8 tokens",
         ),
         (Decoding(stop=("!",)), "U\\+0021.*of the stop is not in the vocabulary"),
         (
@@ -336,7 +336,7 @@ def test_what_cannot_be_drawn_is_refused():
         ),
         (
             Decoding(prompts=("a", "abcabcabc")),
-            "the prompt is of 9 tokens, more than the context of 8",
+            "the prompt must have <= 8 tokens .context., got 9",
         ),
         (Decoding(draft="nowhere"), "sampler.draft needs the run nowhere, which is not there"),
     ):
@@ -350,11 +350,11 @@ def test_what_cannot_be_drawn_is_refused():
     for options in (Decoding(steps=2, beams=2), request):
         with pytest.raises(UserError, match="leave beams and draft out"):
             FAMILY.stream(state, KEY, 1, options, LETTERS, print)
-    with pytest.raises(UserError, match="a stream is of text, which ChoraleCodec is not for"):
+    with pytest.raises(UserError, match="a stream needs a text codec, got a ChoraleCodec"):
         FAMILY.stream(STATE, KEY, 1, Decoding(), ChoraleCodec(), print)
-    with pytest.raises(UserError, match="runs/a is a VAE, which guesses no tokens"):
+    with pytest.raises(UserError, match="must be a language model, but runs/a is a VAE"):
         Decoding().encode(LETTERS, {DRAFT: Trained("runs/a", VAE(2), RUN.spec)})
-    with pytest.raises(UserError, match="the stop is text, which ChoraleCodec is not for"):
+    with pytest.raises(UserError, match="the stop must be tokens, as a ChoraleCodec"):
         Decoding(stop=("a",)).encode(ChoraleCodec(), {})
 
 
@@ -439,7 +439,7 @@ def test_the_command_line_prompts_streams_and_drafts(folder, capsys):
     for options, words in (
         (("--sampler.draft", str(folder / "bytes")), "the draft .*bytes has another codec"),
         (("--prompt", "to be, or"), "U\\+002C.* of the prompt is not in the vocabulary"),
-        (("--prompt", "to be or not to be"), "is of 18 tokens, more than the context of 16"),
+        (("--prompt", "to be or not to be"), "must have <= 16 tokens (context), got 18"),
         (("--stream", "--sampler.draft", str(folder / "small")), "leave beams and draft out"),
     ):
         code, out, err = drawn(*options)
@@ -456,7 +456,7 @@ def test_a_codec_of_another_run_is_told_from_the_checkpoint(folder, tmp_path):
     (run_dir / "codec.json").write_text(json.dumps(stored))
     with pytest.raises(
         UserError,
-        match="codec.json holds a codec that is not of the tokens that the run has learned",
+        match="codec.json must hold the codec of the run's tokens",
     ):
         genjax.load(run_dir)
     shutil.copy(folder / "bytes" / "codec.json", run_dir / "codec.json")

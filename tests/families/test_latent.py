@@ -187,14 +187,14 @@ def test_it_trains_on_eight_devices(bases, standing, devices, tmp_path):
 @pytest.mark.parametrize(
     ("family", "spec", "words"),
     [
-        (GRID, None, "is a Diffusion; latents are those of a VAE or VQVAE"),
+        (GRID, None, "must be a run of a VAE or VQVAE"),
         (replace(FLAT, conditional=True), None, "must not be conditional"),
         (
             FLAT,
             Spec("image", (8, 8, 1), np.zeros((8, 8, 1))),
             r"of shape \[8, 8, 1\], but the data .*\[16, 16, 1\]",
         ),
-        (FLAT, Spec("points", (16,), np.zeros(16)), r"has learned points of shape \[16\]"),
+        (FLAT, Spec("points", (16,), np.zeros(16)), r"trained on points of shape \[16\]"),
     ],
 )
 def test_an_autoencoder_that_does_not_fit_is_refused(bases, family, spec, words):
@@ -235,7 +235,7 @@ def test_a_missing_run_and_one_of_another_shape_are_mistakes_of_one_line(
     )
     assert main(["train", "small.py", "--family.autoencoder", str(bases["vqvae"].run_dir)]) == 2
     assert (
-        "has learned image of shape [16, 16, 1], but the data are image of shape [8, 8"
+        "was trained on image of shape [16, 16, 1], but the data are image of shape [8, 8"
         in capsys.readouterr().err
     )
     assert main(["show", "small.py", "--family.autoencoder", str(bases["vqvae"].run_dir)]) == 2
@@ -245,7 +245,7 @@ def test_a_run_that_stands_on_another_is_no_foundation(bases, standing):
     experiment = Experiment(
         LatentDiffusion(str(standing["vae"].run_dir), VECTOR), toy.Pictures(), Adam(), steps=4
     )
-    with pytest.raises(UserError, match="depends on other runs itself"):
+    with pytest.raises(UserError, match="which itself depends on other runs"):
         resolve(experiment, bases["vae"].spec)
 
 

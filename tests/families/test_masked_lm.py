@@ -321,7 +321,7 @@ def test_a_text_with_gaps_is_filled_by_the_run(tmp_path):
     assert all(text.startswith("the ") and text.endswith("at") and len(text) == 7 for text in texts)
     with pytest.raises(UserError, match="must have a gap"):
         run.sample(1, options=Filling("the cat"))
-    with pytest.raises(UserError, match="more than the context of 9"):
+    with pytest.raises(UserError, match="context must be >= 9 of 9"):
         run.sample(1, options=Filling("the cat sat on [MASK]"))
 
 
@@ -333,7 +333,7 @@ def test_what_does_not_fit_is_refused():
     for wrong in ({"rate": 0.0}, {"masked": 0.9, "random": 0.2}, {"span_end": 0.0}, {"longest": 0}):
         with pytest.raises(UserError):
             Masking(**wrong)
-    with pytest.raises(UserError, match="more than the context"):
+    with pytest.raises(UserError, match="context must be >= 9"):
         MaskedLM(replace(NET, context=4)).init(KEY, batch_of(1), SPEC)
     with pytest.raises(UserError, match="which tokens are special"):
         FAMILY.init(KEY, batch_of(1), dataclasses.replace(SPEC, token_kinds=None))

@@ -73,7 +73,7 @@ def test_rates_and_first_deviations_are_of_every_matrix_of_both_and_of_nothing_e
     assert {factor for _, factor in rates} == {0.25}
     optimizer = Adam(Constant(0.1), rates=rates)
     optimizer.check(params[64])
-    found = jax.tree.leaves(trees.matches(tuple(pattern for pattern, _ in rates), params[64]))
+    found = jax.tree.leaves(trees.match_paths(tuple(pattern for pattern, _ in rates), params[64]))
     paths = [
         "/".join(part.key for part in path)
         for path, _ in jax.tree_util.tree_leaves_with_path(params[64])

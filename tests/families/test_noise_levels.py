@@ -84,8 +84,8 @@ def test_training_follows_the_limits_and_evaluation_does_not(run_dir):
 
 
 def test_families_without_noise_levels_are_refused():
-    with pytest.raises(UserError, match="noise levels is for a diffusion, not for a VAE"):
+    with pytest.raises(UserError, match="NoiseLevels needs a diffusion, got VAE"):
         experiment(family=VAE(2, MLPCoder((8,))), curriculum=NoiseLevels())
     bound = Diffusion(ResidualMLP(8, 1, 8), width=4, target="noise", weighting="likelihood")
-    with pytest.raises(UserError, match="is of all noise levels"):
+    with pytest.raises(UserError, match="needs all noise levels"):
         experiment(family=bound, curriculum=NoiseLevels())

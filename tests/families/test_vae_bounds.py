@@ -350,13 +350,13 @@ def test_bad_values_of_the_bounds_are_refused():
         VAE(free_bits=0.1, importance_samples=5)
     with pytest.raises(UserError, match="chunk must be at least 1"):
         ImportanceBound(chunk=0)
-    with pytest.raises(UserError, match="LatentMap needs at least two latent variables"):
+    with pytest.raises(UserError, match="latent_dim must be >= 2"):
         LatentMap().check(VAE(latent_dim=1), Digits().open().spec, {})
     with pytest.raises(
         UserError, match="activation must be one of 'relu', 'leaky_relu', 'gelu', 'silu', 'tanh'"
     ):
         UpperLatents(activation="relo")
-    with pytest.raises(UserError, match="levels is 256, but the data have 17"):
+    with pytest.raises(UserError, match="which have 17, got 256"):
         initial_state(toy_like(DiscretizedLogistic()), Digits().open().spec)()
 
 

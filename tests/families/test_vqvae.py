@@ -498,5 +498,5 @@ def test_what_is_no_image_or_no_grid_is_refused():
     experiment = toy.experiment(family=VQVAE(), data=Points())
     with pytest.raises(UserError, match="needs images, but the data are points"):
         initial_state(experiment, experiment.data.open().spec)()
-    with pytest.raises(UserError, match="gives a grid, as SpatialCoder does, not ConvCoder"):
+    with pytest.raises(UserError, match="must give a grid, as SpatialCoder does, got ConvCoder"):
         state_of(VQVAE(coder=ConvCoder((4,))))

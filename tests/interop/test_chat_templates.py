@@ -273,7 +273,7 @@ def test_another_template_and_none_are_said(tuned, tmp_path, capsys):
     other = dataclasses.replace(told, data=dataclasses.replace(told.data, template=plain))
     assert open_data(other).codec.template == plain
     assert (
-        f"the chat template of the data is used, not that of {run.run_dir}, which differs"
+        f"the chat template of the data is used; that of {run.run_dir} differs"
         in capsys.readouterr().err
     )
     same = dataclasses.replace(
@@ -282,12 +282,14 @@ def test_another_template_and_none_are_said(tuned, tmp_path, capsys):
     assert open_data(same).codec == run.codec and "chat template" not in capsys.readouterr().err
     reads = experiment(tmp_path, texts(tmp_path), start=str(run.run_dir))
     assert type(open_data(reads).codec) is Subwords
-    assert f"the chat template of {run.run_dir} is not kept" in capsys.readouterr().err
+    assert f"the chat template of {run.run_dir} is not used" in capsys.readouterr().err
     import_run(written(tmp_path / "plain"), tmp_path / "base", texts(tmp_path))
     without = experiment(tmp_path, start=str(tmp_path / "base"))
     assert open_data(without).codec.template == ChatTemplate()
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'base'} has no chat template: that of the data, Alpaca's, is used" in said
+    assert (
+        f"{tmp_path / 'base'} has no chat template: the one of the data, Alpaca's, is used" in said
+    )
 
 
 def texts(tmp_path):
@@ -324,7 +326,7 @@ def test_a_template_of_roles_is_written_as_one_in_jinja(file, tmp_path):
             )["params"],
         )
         huggingface.save(
-            Pretrained(net, params, codec, template=chat_templates.written(chat)), folder
+            Pretrained(net, params, codec, template=chat_templates.to_jinja(chat)), folder
         )
         tokenizer = peer(folder)
         for spoken in (

@@ -405,7 +405,7 @@ def test_other_kinds_and_codecs_are_refused(tmp_path):
         save(model, tmp_path)
     with pytest.raises(UserError, match="unknown architecture 'gtp2'; did you mean 'gpt2'"):
         save(dataclasses.replace(model, kind="gtp2"), tmp_path)
-    with pytest.raises(UserError, match="Words has no form among Hugging Face's tokenizers"):
+    with pytest.raises(UserError, match="Words cannot be converted to a Hugging Face tokenizer"):
         save(dataclasses.replace(model, kind=None, codec=Words(("a",))), tmp_path)
     with pytest.raises(UserError, match="ChoraleCodec has no form"):
         save(dataclasses.replace(model, kind=None, codec=ChoraleCodec(30, 90, 4, 120.0)), tmp_path)
@@ -527,8 +527,8 @@ def test_rotary_options_of_older_configs_are_read(folders, tmp_path):
             '{"model_type": "gpt2", "architectures": "BertModel"}',
             "BertModel is not supported",
         ),
-        ("tokenizer.json", None, "has no tokenizer.json; transformers makes one"),
-        ("tokenizer.json", "{}", "is not a usable tokenizer.json"),
+        ("tokenizer.json", None, "has no tokenizer.json; transformers can convert"),
+        ("tokenizer.json", "{}", "is not a tokenizer.json"),
         ("tokenizer_config.json", "[", "tokenizer_config.json is damaged"),
         ("model.safetensors", None, "has no weights: neither model.safetensors nor"),
         ("model.safetensors", "", "is not a complete safetensors file"),
@@ -575,11 +575,11 @@ def test_pickles_are_refused_unread_with_the_way_to_convert_them(folders, tmp_pa
         write({"x": Trap()}, tmp_path / "GPT2" / name)
         refused(
             tmp_path / "GPT2",
-            f"{name} in {tmp_path / 'GPT2'} is a pickle, which could run any program",
+            f"{name} in {tmp_path / 'GPT2'} is refused: a pickle could run any program",
         )
         refused(tmp_path / "GPT2", ".save_pretrained(")
     (tmp_path / "GPT2" / "model.safetensors").write_bytes(pickle.dumps({"x": Trap()}))
-    refused(tmp_path / "GPT2", "is a pickle")
+    refused(tmp_path / "GPT2", "a pickle could run any program")
     assert not touched.exists()
 
 
@@ -652,7 +652,10 @@ def test_integers_are_no_weights(folders, tmp_path):
     path = tmp_path / "GPT2" / "model.safetensors"
     tensors = load_file(path)
     save_file(tensors | {"transformer.ln_f.bias": np.zeros(12, np.int8)}, path)
-    refused(tmp_path / "GPT2", "are quantised or no floats: transformer.ln_f.bias (I8)")
+    refused(
+        tmp_path / "GPT2",
+        "must be floats, but are quantised or integers: transformer.ln_f.bias (I8)",
+    )
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(tmp_path):

@@ -336,17 +336,17 @@ def test_what_does_not_fit_is_refused():
             DPO("base", **settings)
     base = Trained("runs/base", BASE_FAMILY, BASE_SPEC)
     for other, spec, words in (
-        (Trained("runs/mlm", MaskedLM(), BASE_SPEC), SPEC, "the run runs/mlm is of a MaskedLM"),
+        (Trained("runs/mlm", MaskedLM(), BASE_SPEC), SPEC, "runs/mlm is a MaskedLM"),
         (
             dataclasses.replace(base, spec=dataclasses.replace(BASE_SPEC, vocabulary=9)),
             SPEC,
-            "knows 9 tokens, but",
+            "tokens of the data, got 9",
         ),
         (base, BASE_SPEC, "DPO needs pairs of responses, but the data are of tokens"),
         (
             base,
             dataclasses.replace(SPEC, shape=(T + 1,)),
-            "of 9 tokens, more than the context of 7 of runs/base",
+            "at most 8 tokens",
         ),
         (
             dataclasses.replace(base, family=dataclasses.replace(BASE_FAMILY, prefix_lm=True)),
@@ -454,7 +454,7 @@ def test_whole_runs_with_and_without_what_is_known_are_the_same(base, tmp_path, 
 def test_bad_runs_are_refused(base, tmp_path):
     tokens = PAIRS.open().codec.tokens
     for words, message in (
-        (tokens.words[1:], "but the data have"),
+        (tokens.words[1:], "tokens of the data"),
         (tokens.words[::-1], "their codecs differ"),
     ):
         other = dataclasses.replace(PAIRS, codec=dataclasses.replace(tokens, words=words))

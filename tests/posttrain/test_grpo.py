@@ -296,7 +296,7 @@ def test_it_is_judged_as_the_policy_and_begins_as_the_base():
         BASE_FAMILY, sampler=Decoding(steps=3)
     )
     assert (
-        "12 nats a response, above 10 (family.kl_alarm)"
+        "12 nats per response, above 10 (family.kl_alarm)"
         in family_of(kl_alarm=10.0).warnings({"kl": 12.0})[0]
     )
 
@@ -383,7 +383,10 @@ def nan_of_b(prompts, responses):
             raises,
             "the reward raises failed on the response 'b.*' to the prompt '.*': ValueError: no b",
         ),
-        (nan_of_b, "the reward nan_of_b is nan of the response 'b.*' to the prompt '.*'"),
+        (
+            nan_of_b,
+            "the reward nan_of_b must be finite, got nan for the response 'b.*' to the prompt '.*'",
+        ),
     ],
 )
 def test_a_reward_that_fails_names_the_sample(reward, words):
@@ -393,7 +396,7 @@ def test_a_reward_that_fails_names_the_sample(reward, words):
 
 def test_what_does_not_fit_is_refused():
     for settings, words in (
-        ({"reward": None}, "reward is a function of prompts and responses, not None"),
+        ({"reward": None}, "reward must be a function of prompts and responses, got None"),
         ({"group": 1}, "group must be at least 2"),
         ({"minibatches": 0}, "minibatches must be at least 1"),
         ({"clip": 0.0}, "clip must be above 0"),
@@ -401,33 +404,29 @@ def test_what_does_not_fit_is_refused():
         ({"kl_alarm": 0.0}, "kl_alarm must be above 0"),
         ({"kl": -1.0}, "kl must be at least 0"),
         ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
-        ({"new_tokens": 14}, "up to 18 tokens, more than the context of 16"),
+        ({"new_tokens": 14}, "must be <= 17 .context of .*, got 18"),
     ):
         with pytest.raises(UserError, match=words):
             family_of(**settings)
-    with pytest.raises(UserError, match="the run runs/mlm is of a MaskedLM"):
+    with pytest.raises(UserError, match="but runs/mlm is a MaskedLM"):
         GRPO("base", by_letters).resolve({BASE: Trained("runs/mlm", MaskedLM(), SPEC)}, SPEC)
     base = Trained("base", BASE_FAMILY, dataclasses.replace(SPEC, vocabulary=9))
-    with pytest.raises(UserError, match="knows 9 tokens, but the data have 6"):
+    with pytest.raises(UserError, match="must have the 6 tokens of the data, got 9"):
         GRPO("base", by_letters, new_tokens=N).resolve({BASE: base}, SPEC)
-    with pytest.raises(UserError, match="GRPO answers prompts"):
+    with pytest.raises(UserError, match="GRPO needs prompts"):
         GRPO("base", by_letters).resolve({BASE: base}, dataclasses.replace(SPEC, prefixed=False))
     with pytest.raises(
         UserError,
-        match="16 responses does not divide into groups of 5 to a prompt: give a batch_size",
+        match="batch_size must be a multiple of 5 .family.group., got 16",
     ):
         family_of(group=5).check_batch(16, 16, 1)
-    with pytest.raises(
-        UserError, match="2 responses of a batch on a device do not divide into 4 minibatches"
-    ):
+    with pytest.raises(UserError, match="must divide the 2 responses per device, got 4"):
         family_of(minibatches=4).check_batch(16, 2, 1)
-    with pytest.raises(
-        UserError, match="16 responses of a batch on a device do not divide into 3 minibatches"
-    ):
+    with pytest.raises(UserError, match="must divide the 16 responses per device, got 3"):
         updated(family_of(minibatches=3), state_of(), collected())
-    with pytest.raises(UserError, match="do not divide into 2 minibatches of 3 microbatches each"):
+    with pytest.raises(UserError, match="times 3 microbatches, got 2"):
         updated(FAMILY, state_of(), collected(), SGD(Constant(0.1), accumulate=3))
-    with pytest.raises(UserError, match="prompts are of 1 to 2 tokens .* one of 3"):
+    with pytest.raises(UserError, match="a prompt must have 1 to 2 tokens .*, got 3"):
         family_of(longest_prompt=2, group=2).collect(state_of(), prompts_batch(), KEY)
 
 

@@ -389,13 +389,11 @@ def test_bad_values_are_refused(settings, message):
 
 def test_other_data_are_refused():
     points = Spec("points", (2,), np.zeros(2, np.float32))
-    with pytest.raises(
-        UserError, match="learns from pairs of responses, but the data are of points"
-    ):
+    with pytest.raises(UserError, match="needs pairs of responses, but the data are points"):
         FAMILY.init(KEY, make_example(points), points)
     long = dataclasses.replace(SPEC, shape=(T + 1,))
     with pytest.raises(
         UserError,
-        match=r"rows of the data are of 9 tokens, more than the context of 8 \(family.net.net",
+        match=r"family.net.net.context must be >= 9 .*, got 8",
     ):
         FAMILY.init(KEY, make_example(long), long)

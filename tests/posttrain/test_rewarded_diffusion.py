@@ -419,9 +419,9 @@ def nan_of_2(images, labels):
         (fails_on_1, "the reward fails_on_1 failed on sample 3 of label 1: KeyError: 1"),
         (
             one_too_many,
-            r"for 24 it gave an array of shape \[25\]; the first is sample 0 of label 0",
+            r"image, 24, got an array of shape \[25\]; the first image is sample 0 of label 0",
         ),
-        (nan_of_2, "the reward nan_of_2 is nan of sample 6 of label 2"),
+        (nan_of_2, "the reward nan_of_2 must be finite, got nan for sample 6 of label 2"),
     ],
 )
 def test_a_reward_that_fails_names_the_sample(reward, words):
@@ -432,7 +432,7 @@ def test_a_reward_that_fails_names_the_sample(reward, words):
 
 def test_what_does_not_fit_is_refused():
     for settings, words in (
-        ({"reward": None}, "reward is a function"),
+        ({"reward": None}, "reward must be a function"),
         ({"method": "ppo"}, "method must be one of 'weighted', 'dpo'"),
         ({"samples": 1}, "samples must be at least 2"),
         ({"steps": 1}, "steps must be at least 2"),
@@ -446,9 +446,9 @@ def test_what_does_not_fit_is_refused():
     points = Spec("points", (2,), np.zeros(2, np.float32))
     told = dataclasses.replace(SPEC, condition=8)
     for base, learned, data, words in (
-        (Autoregressive(), SPEC, SPEC, "the run base is of a Autoregressive of image"),
-        (LatentDiffusion(), SPEC, SPEC, "pixel by pixel, but the run base is of a LatentDiffusion"),
-        (BASE_FAMILY, points, points, "is of a Diffusion of points"),
+        (Autoregressive(), SPEC, SPEC, "base is a Autoregressive of image"),
+        (LatentDiffusion(), SPEC, SPEC, "a Diffusion of images, but base is a LatentDiffusion"),
+        (BASE_FAMILY, points, points, "is a Diffusion of points"),
         (
             BASE_FAMILY,
             SPEC,
@@ -459,7 +459,7 @@ def test_what_does_not_fit_is_refused():
             BASE_FAMILY,
             SPEC,
             dataclasses.replace(SPEC, classes=5),
-            "base knows 3 labels, but the data have 5",
+            "must have the 5 labels of the data, but .* has 3",
         ),
         (Diffusion(NET, text=HashedText(8)), told, told, "base reads text"),
         (
@@ -472,7 +472,7 @@ def test_what_does_not_fit_is_refused():
             Diffusion(NET, coupling="optimal"),
             SPEC,
             SPEC,
-            "independent Gaussian noise, unlike those of base",
+            "independent Gaussian noise, unlike base",
         ),
     ):
         with pytest.raises(UserError, match=words):

@@ -53,11 +53,11 @@ def test_the_standard_form_of_a_text_counts_what_it_changes():
         None,
     ]
     assert counted(StandardText(join_hyphenated=True), text=texts) == {
-        "texts brought to Unicode NFC": [1, []],
+        "texts converted to Unicode NFC": [1, []],
         "line ends of other kinds replaced": [2, []],
         "control characters removed": [2, []],
         "texts whose blanks were replaced or removed": [1, []],
-        "divided words put together": [1, []],
+        "divided words joined": [1, []],
     }
     assert counted(Missing(fill=(("text", "?"),)), text=["a", " ", None]) == {
         "missing values of 'text' filled": [2, []]
@@ -74,19 +74,19 @@ def anonymised(text):
 @pytest.mark.parametrize(
     ("text", "kind", "sure", "form"),
     [
-        (PRIVATE[0], "email", "known by its form alone", "aaa.aaa@aaaaaaa.aaa"),
-        (PRIVATE[1], "phone", "known by its form alone", "+00 00 0000000"),
+        (PRIVATE[0], "email", "known by its form only", "aaa.aaa@aaaaaaa.aaa"),
+        (PRIVATE[1], "phone", "known by its form only", "+00 00 0000000"),
         (PRIVATE[2], "card", "checked by its check digit", "0000 0000 0000 0000"),
         (PRIVATE[3], "iban", "checked by its check digits", "aa00000000000000000000"),
         (PRIVATE[4], "ip", "a valid address", "00.00.00.00"),
-        ("https://x.org/~ann?q=1", "url", "known by its form alone", "aaaaa://a.aaa/?aaa?a=0"),
+        ("https://x.org/~ann?q=1", "url", "known by its form only", "aaaaa://a.aaa/?aaa?a=0"),
         (
             "http://" + 9 * "long-",
             "url",
-            "known by its form alone",
+            "known by its form only",
             "aaaa://aaaa-aaaa-aaaa-aaaa-aa…",
         ),
-        ("mäx@müller.de", "email", "known by its form alone", "aaa@aaaaaa.aa"),
+        ("mäx@müller.de", "email", "known by its form only", "aaa@aaaaaa.aa"),
     ],
 )
 def test_personal_data_are_counted_by_kind_with_how_sure_it_is_and_their_form(
@@ -100,8 +100,8 @@ def test_what_has_the_form_but_is_left_is_counted():
     text, told = anonymised("order no. 0301234567 and 030 1234567 + 5")
     assert "<" not in text
     assert [what for what, _ in told] == [
-        "phone left as it is, after a word that names another kind of number",
-        "phone left as it is, in a sum",
+        "phone unchanged after a word that names another kind of number",
+        "phone unchanged in a formula",
     ]
 
 

@@ -102,5 +102,5 @@ def test_wrong_fields_are_refused():
     with pytest.raises(UserError, match="did you mean 'phash'"):
         ImageHash("phas")
     for distance in (-1, 32):
-        with pytest.raises(UserError, match="distance is from 0 to 31"):
+        with pytest.raises(UserError, match="distance must be from 0 to 31"):
             ImageHash(distance=distance)

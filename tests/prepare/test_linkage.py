@@ -161,16 +161,16 @@ def test_values_that_are_all_missing_link_nobody():
     "make, message",
     [
         (lambda: FieldComparison("a", "jaro"), "unknown similarity 'jaro'"),
-        (lambda: FieldComparison("a", levels=(0.8, 0.9)), "levels of a fall"),
-        (lambda: FieldComparison("a", levels=(1.1,)), "levels of a fall"),
-        (lambda: FieldComparison("a", levels=(0.5, 0.0)), "levels of a fall"),
-        (lambda: FieldComparison("a", levels=()), "levels of a fall"),
+        (lambda: FieldComparison("a", levels=(0.8, 0.9)), "levels of a must decrease"),
+        (lambda: FieldComparison("a", levels=(1.1,)), "levels of a must decrease"),
+        (lambda: FieldComparison("a", levels=(0.5, 0.0)), "levels of a must decrease"),
+        (lambda: FieldComparison("a", levels=()), "levels of a must decrease"),
         (lambda: Blocking(()), "columns must be at least one, not empty"),
         (lambda: Blocking(("a",), window=-1), "window must be at least 0"),
         (lambda: Blocking(("a",), largest=1), "largest must be at least 2"),
         (
             lambda: Linkage((), (FieldComparison("a"),), ignore=("b",)),
-            "either comparisons or columns to ignore",
+            "ignore must be empty if comparisons are given",
         ),
         (
             lambda: Linkage((Blocking(("a",)),), (FieldComparison("a"),), threshold=1.0),
@@ -184,7 +184,7 @@ def test_values_that_are_all_missing_link_nobody():
             lambda: Linkage(
                 (Blocking(("a",)),), (FieldComparison("a"), FieldComparison("a", "edits"))
             ),
-            "compares a twice",
+            "must not repeat a column, got a twice",
         ),
     ],
 )
@@ -197,9 +197,9 @@ def test_tables_that_do_not_fit_are_refused():
     table, _ = people(5, 0)
     with pytest.raises(UserError, match="unknown column 'town'; did you mean 'towns'"):
         FEW.link(table.rename_columns(["name", "born", "towns", "number"]))
-    with pytest.raises(UserError, match="column 'name' holds list"):
+    with pytest.raises(UserError, match="column 'name' must be comparable as text, got list"):
         FEW.link(table.set_column(0, "name", pa.array([["a"]] * 5)))
-    with pytest.raises(UserError, match="column 'number': values are compared as numbers"):
+    with pytest.raises(UserError, match="column 'number': values must be numbers"):
         FEW.link(table.set_column(3, "number", pa.array(["1", "2", "three", "4", "5"])))
 
 

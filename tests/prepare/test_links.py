@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from genjax import gx
+from genjax.__main__ import main
 from genjax.errors import UserError
 from genjax.prepare.matching.columns import guess_kinds
 from genjax.prepare.matching.components import choose_links, components, measure_agreement
@@ -107,14 +108,17 @@ def test_decisions_hold_also_by_way_of_others():
     with pytest.raises(UserError, match="a and c are decided to be different, but other"):
         decided = {("a", "b"): True, ("b", "c"): True, ("a", "c"): False}
         apply_decisions(links, ids, 0.9, decided)
-    with pytest.raises(UserError, match="about 'z', which is no record here"):
+    with pytest.raises(UserError, match="must name records of this table, got 'z' and 0 others"):
         apply_decisions(links, ids, 0.9, {("a", "z"): True})
 
 
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ("a,b,maybe", "row 1 of r.csv has the decision 'maybe': write 'same' or 'different'"),
+        ("a,b,maybe", "decision of row 1 of r.csv must be 'same', 'different' or empty"),
+        (",b,same", "row 1 of r.csv has a decision, but no 'left' record"),
+        ("a, ,different", "row 1 of r.csv has a decision, but no 'right' record"),
+        ("c,c,same", "row 1 of r.csv compares c with itself"),
         ("a,b,same\nb,a,no", "row 2 of r.csv contradicts another row about a and b"),
     ],
 )
@@ -166,3 +170,58 @@ def test_a_preparation_leaves_links_and_doubts_and_applies_what_a_person_decides
     assert sum("different" in row for row in kept["review.csv"].decode().splitlines()) >= 1
     run(str(out / "review.csv"))
     assert kept == {name: (out / name).read_bytes() for name in kept}
+
+
+CONFIG = """from genjax import gx
+
+def get_config(tiny: bool = False) -> gx.Preparation:
+    readers = (gx.Csv(("people.csv",), root="."),)
+    return gx.Preparation(readers=readers, stages=(gx.ExactDuplicates(("key",)), gx.Linked()))
+"""
+
+
+def test_the_command_of_the_docs_applies_decisions_and_refuses_wrong_ones(
+    tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    pyarrow.csv.write_csv(make_contacts(120)[0], "people.csv")
+    Path("people.py").write_text(CONFIG, encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "prepare.md").read_text(encoding="utf-8")
+    (first, second) = (
+        line.removeprefix("genjax ").split()
+        for line in page.splitlines()
+        if line.startswith("genjax data prepare people.py")
+    )
+    assert main(first) == 0
+    review = Path(second[-1])
+    with review.open(encoding="utf-8", newline="") as file:
+        doubts = list(csv.DictReader(file))
+    links = Path("prepared/people/links.parquet")
+    pairs = [(row["left"], row["right"]) for row in pa.parquet.read_table(links).to_pylist()]
+    linked = next(row for row in pa.parquet.read_table(links).to_pylist() if row["linked"])
+    rows = [f"{row['left']},{row['right']},same" for row in doubts[:1]]
+    rows.append(f"{linked['left']},{linked['right']},different")
+
+    def decide(*lines):
+        review.write_text("\n".join(["left,right,decision", *lines]) + "\n", encoding="utf-8")
+        capfd.readouterr()
+        return main(second), capfd.readouterr().err
+
+    before = {path.name: path.read_bytes() for path in links.parent.iterdir() if path.is_file()}
+    for line, words in (
+        ("a:1,b:2,same", "must name records of this table"),
+        (f"{linked['left']},,same", "no 'right' record"),
+        (f"{linked['left']},{linked['right']},perhaps", "or empty, got"),
+        (f"{rows[1]}\n{rows[1].replace('different', 'same')}", "contradicts another row"),
+    ):
+        code, said = decide(line)
+        assert code == 2 and words in said and "Traceback" not in said
+        after = {path.name: path.read_bytes() for path in links.parent.iterdir() if path.is_file()}
+        assert {n: c for n, c in after.items() if n != "review.csv"} == {
+            n: c for n, c in before.items() if n != "review.csv"
+        }, line
+    assert decide(*rows)[0] == 0
+    again = pa.parquet.read_table(links).to_pylist()
+    assert (linked["left"], linked["right"]) in pairs
+    assert (linked["left"], linked["right"]) not in {(row["left"], row["right"]) for row in again}
+    assert f"{len(rows)} decided" in Path("prepared/people/card.md").read_text(encoding="utf-8")

@@ -186,9 +186,9 @@ def test_signatures_depend_on_the_seed_alone():
         ({"ngram": 0}, "ngram must be at least 1"),
         ({"threshold": 0.0}, "threshold must be above 0 and at most 1"),
         ({"threshold": 1.1}, "threshold must be above 0 and at most 1"),
-        ({"bands": 129}, "bands is from 1 to the 128"),
+        ({"bands": 129}, "bands must be from 1 to the 128"),
         ({"misses": -0.1}, "misses must be from 0 to 1"),
-        ({"seed": -1}, "seed is from 0"),
+        ({"seed": -1}, "seed must be from 0"),
     ],
 )
 def test_wrong_fields_are_refused(fields, message):
@@ -197,7 +197,7 @@ def test_wrong_fields_are_refused(fields, message):
 
 
 def test_signatures_of_another_kind_are_refused():
-    with pytest.raises(UserError, match=r"\[N, 16\] uint32, not \[3, 8\] uint32"):
+    with pytest.raises(UserError, match=r"\[N, 16\] uint32, got \[3, 8\] uint32"):
         MinHash(16).cluster(np.zeros((3, 8), np.uint32))
     with pytest.raises(UserError, match="not .* int64"):
         MinHash(16).cluster(np.zeros((3, 16), np.int64))

@@ -72,7 +72,7 @@ def test_a_quote_that_is_not_closed_is_told_with_its_lines(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("a.csv", b"", "no header, but nothing"),
+        ("a.csv", b"", "the file is empty: it must have a header"),
         (
             "a.csv",
             "text,label\nx,y\n".encode("utf-16"),
@@ -100,7 +100,7 @@ def test_the_header_of_a_csv_file_is_in_its_encodings(tmp_path):
     (tmp_path / "a.csv").write_bytes("text,l\xe4ge\nx,\xfc\n".encode("latin-1"))
     kept, broken = read(tmp_path, Csv(("a.csv",), str(tmp_path), encodings=("utf-8", "latin-1")))
     assert (kept[0]["text"], kept[0]["l\xe4ge"]) == ("x", "\xfc") and not broken
-    with pytest.raises(UserError, match="a CSV file in utf-16 cannot be read"):
+    with pytest.raises(UserError, match="encodings must contain ASCII, got utf-16"):
         Csv(("a.csv",), encodings=("utf-16",))
     Csv(("a.csv",), encodings=("utf-8-sig", "cp1252", "shift_jis"))
 
@@ -114,9 +114,13 @@ SECRET = "the one sentence that models are judged by and must not be trained on 
         (
             "judge.txt.gz",
             gzip.compress(os.urandom(99) + SECRET.encode())[:-20],
-            "judge.txt.gz.*cannot be read whole",
+            "judge.txt.gz.*cannot be read completely",
         ),
-        ("judge.txt.gz", SECRET.encode(), "judge.txt.gz.*cannot be read whole: Not a gzipped file"),
+        (
+            "judge.txt.gz",
+            SECRET.encode(),
+            "judge.txt.gz.*cannot be read completely: Not a gzipped file",
+        ),
         (
             "judge.txt",
             SECRET.encode() + b"\n\xff\n\xfe",
@@ -143,7 +147,7 @@ def test_a_set_to_judge_by_has_the_column(tmp_path):
     (tmp_path / "judge.jsonl").write_text('{"question": "a"}')
     root = str(tmp_path)
     stages = (Decontaminated((JsonLines(("judge.jsonl",), root, ("question",)),), 8),)
-    with pytest.raises(UserError, match="JsonLines of what to judge by gives no column 'text'"):
+    with pytest.raises(UserError, match="JsonLines in against must have the column 'text'"):
         preparing.prepare(
             Preparation((Texts(("train.txt",), root),), stages), "x", tmp_path / "out", say=str
         )

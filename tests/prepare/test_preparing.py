@@ -233,7 +233,7 @@ def test_raw_files_are_never_taken_for_shards_of_an_earlier_run(tmp_path):
     found = Preparation((Parquet(("*.parquet",), str(tmp_path)),))
     for where, words in (
         (tmp_path, "holds raw files of this"),
-        (tmp_path / "other", "holds Parquet files of others"),
+        (tmp_path / "other", "holds other Parquet files"),
     ):
         where.mkdir(exist_ok=True)
         pq.write_table(table, where / "train-00000-of-00001.parquet")
@@ -241,7 +241,7 @@ def test_raw_files_are_never_taken_for_shards_of_an_earlier_run(tmp_path):
             preparing.prepare(found, "x", where, say=str)
         assert pq.read_table(where / "train-00000-of-00001.parquet") == table
     for sign in "*[%":
-        with pytest.raises(UserError, match="its name holds"):
+        with pytest.raises(UserError, match="in its name"):
             preparing.prepare(found, "x", tmp_path / f"a{sign}b", say=str)
 
 
@@ -262,7 +262,7 @@ def test_what_a_split_was_called_is_a_split_or_is_given_anew(tmp_path):
         assert len(rows(out)) + len(other) == 40 and (len(other) == 20 or number == 2)
     for name in ("a/b", None):
         (tmp_path / "a.jsonl").write_text(json.dumps({"text": "x", "split": name}))
-        with pytest.raises(UserError, match="a record's split is called"):
+        with pytest.raises(UserError, match="names of splits must consist of"):
             preparing.prepare(Preparation((reader,)), "x", tmp_path / "bad", say=str)
 
 
@@ -270,7 +270,7 @@ def test_what_a_split_was_called_is_a_split_or_is_given_anew(tmp_path):
 def test_columns_that_a_preparation_needs_for_itself_are_refused(column, tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({column: "x"}))
     reader = JsonLines(("a.jsonl",), str(tmp_path), (column,))
-    with pytest.raises(UserError, match="a column of raw records cannot be called"):
+    with pytest.raises(UserError, match="raw columns must not be called"):
         preparing.prepare(Preparation((reader,)), "x", tmp_path / "out", say=str)
 
 
@@ -515,7 +515,7 @@ def test_texts_to_be_judged_by_leave_the_training_set(tmp_path):
     )
     out = tmp_path / "out"
     manifest = json.loads(preparing.prepare(found, "x", out, say=str).read_text())
-    assert manifest["stages"][1]["dropped"] == {"in a set to judge by": 3}
+    assert manifest["stages"][1]["dropped"] == {"in an evaluation set": 3}
     assert [row["text"] for row in rows(out)] == [lines[1]]
 
 
@@ -581,7 +581,7 @@ class NoStage:
 def test_what_is_no_preparation_is_refused():
     with pytest.raises(UserError, match="max_bad must be from 0 to 1"):
         Preparation((), max_bad=2)
-    with pytest.raises(UserError, match="stages hold dataclasses after"):
+    with pytest.raises(UserError, match="stages must be subclasses of"):
         Preparation((), (NoStage(),))
     with pytest.raises(UserError, match="test and validation together must be below 1"):
         Splits(0.6, 0.4)

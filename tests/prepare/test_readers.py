@@ -171,16 +171,16 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path):
         reading.plan_reading([Texts(("*.md",), root)])
     with pytest.raises(UserError, match="the same columns, not Texts: text; Csv: text, more"):
         reading.plan_reading([Texts(("*.txt",), root), Csv(("*.csv",), root)])
-    with pytest.raises(UserError, match="two readers read a file called a.txt"):
+    with pytest.raises(UserError, match="readers must not share files, got a.txt"):
         reading.plan_reading([Texts(("*.txt",), root), Texts(("a.*t",), root)])
     with pytest.raises(UserError, match="unknown column of .*a.csv 'mor'; did you mean 'more'"):
         reading.plan_reading([Csv(("*.csv",), root, ("mor",))])
-    with pytest.raises(UserError, match="there is nothing to read"):
+    with pytest.raises(UserError, match="readers must not be empty"):
         reading.plan_reading([])
-    with pytest.raises(UserError, match="there is no encoding 'utf-9'"):
+    with pytest.raises(UserError, match="encodings must be .*, got 'utf-9'"):
         Texts(("*",), root, encodings=("utf-9",))
     (tmp_path / "id.csv").write_text("id,more\n")
-    with pytest.raises(UserError, match="cannot be called id"):
+    with pytest.raises(UserError, match="must not be called id"):
         reading.plan_reading([Csv(("id.csv",), root)])
 
 

@@ -51,7 +51,7 @@ def test_a_date_with_day_and_month_swapped_is_one_edit_away():
 def test_numbers_are_as_alike_as_their_difference_is_small():
     found = of("numbers", ("10", "10.0"), ("10", "9"), ("0", "0"), ("-5", "5"), ("0", "3"))
     np.testing.assert_allclose(found, [1, 0.9, 1, 0, 0])
-    with pytest.raises(UserError, match="compared as numbers.*'ten'"):
+    with pytest.raises(UserError, match="must be numbers .*'ten'"):
         of("numbers", ("ten", "10"))
 
 

@@ -129,9 +129,9 @@ def test_short_items_to_judge_by_are_left_out_and_counted(tmp_path):
     stage = Decontaminated((Texts(("judge.txt",), root, "lines"),))
     pipeline = Preparation((Texts(("train.txt",), root, "lines"),), (stage,))
     manifest = json.loads(preparing.prepare(pipeline, "x", tmp_path / "out", say=str).read_text())
-    assert manifest["stages"][1]["dropped"] == {"in a set to judge by": 1}
+    assert manifest["stages"][1]["dropped"] == {"in an evaluation set": 1}
     assert (
-        "3 of 4 texts to judge by have fewer than 13 words"
+        "3 of 4 evaluation texts have fewer than 13 words"
         in (tmp_path / "out" / "card.md").read_text()
     )
     with pytest.raises(UserError) as error:

@@ -28,6 +28,7 @@ from genjax.rag.generators import (
 from genjax.rag.ingest import ingest_sources
 from genjax.rag.library import Library, Passage, open_library
 from genjax.rag.prompts import LINE, SHORT, Template, fit_prompt, write_source
+from genjax.rag.reranking import ByEncoder, ByReward, open_reranker
 from genjax.rag.retrieval import Retrieval, retrieve
 from genjax.rag.sections import split_markdown
 from genjax.store.lineage import read_lineage
@@ -190,6 +191,21 @@ def test_a_reranker_has_the_last_word(library):
     assert sorted(plain) == sorted(again) and plain != again and again[-1] == "dogs"
 
 
+def test_runs_order_passages(library):
+    @dataclasses.dataclass(frozen=True)
+    class Shortest:
+        def score_prompts(self, prompts, responses):
+            assert prompts == ["Which is it?"] * len(responses)
+            return np.array([-len(one) for one in responses], float)
+
+    texts = ["a long text of words", "short", "cats purr at night"]
+    assert ByReward(Shortest()).score("Which is it?", texts).argmax() == 1
+    assert ByEncoder(library.encoder).score("Do cats purr?", texts).argmax() == 2
+    with pytest.raises(UserError) as error:
+        open_reranker("nowhere")
+    assert error.value.field == "rerank"
+
+
 def test_hidden_chunks_and_other_origins_are_not_found(library):
     one = name_chunk(library, "rates")
     assert retrieve(library, "When did interest rates rise?").passages[0].id == one
@@ -197,6 +213,10 @@ def test_hidden_chunks_and_other_origins_are_not_found(library):
     found = retrieve(library, "When did interest rates rise?")
     assert one not in {p.id for p in found.passages} and found.missing >= 1
     library.store.undelete(one)
+    document = library.store.get(one).document
+    library.store.delete(document)
+    assert one not in {p.id for p in retrieve(library, "When did interest rates rise?").passages}
+    library.store.undelete(document)
     assert retrieve(library, "When did rates rise?", Retrieval(origin="synthetic")).passages == ()
     only = Retrieval(filter='metadata.headings:"Animals"', threshold=0)
     assert {p.source for p in retrieve(library, "court", only).passages} <= {"cats", "obed"}

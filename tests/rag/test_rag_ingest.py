@@ -17,6 +17,7 @@ from genjax.rag.sections import Section, split_markdown
 from genjax.rag.sentences import split_sentences
 from genjax.store.maintenance import hash_store
 from genjax.store.opening import open_store
+from genjax.store.searching import make_entry
 
 PIECES = (
     "word ",
@@ -129,6 +130,17 @@ def test_headings_are_kept():
         (("One", "Two"), "## Two ##"),
         (("Three",), "Three"),
     ]
+
+
+def test_headings_are_searched_with_each_chunk(store, tokens):
+    text = "# Lighthouses\n\n" + "Its lamp turns all night long. " * 20
+    source = Source("n", "place", text, split_markdown(text))
+    ingest_sources(store, [source], Cutting(30, 5), tokens)
+    chunks = read_chunks(store)
+    entries = [make_entry(chunk) for chunk in chunks]
+    assert len(entries) > 3 and all("Lighthouses" in entry.text for entry in entries)
+    assert sum("Lighthouses" in chunk.payload.text for chunk in chunks) == 1
+    assert {entry.fields["metadata.headings"] for entry in entries} == {("Lighthouses",)}
 
 
 def test_a_page_becomes_what_a_person_reads(tmp_path):

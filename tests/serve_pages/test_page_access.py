@@ -1,5 +1,6 @@
 """Who gets in and who may write; escaping of everything; changes of many records at once."""
 
+import dataclasses
 import hashlib
 import html
 import json
@@ -22,6 +23,7 @@ from genjax.serve.pages.access import Token, hash_token, make_token, read_tokens
 from genjax.serve.pages.context import Pages
 from genjax.serve.pages.routes import OPEN, READ, WRITE, make_pages
 from genjax.serve.pages.visit import COOKIE, LARGEST
+from genjax.store.changing import change_all
 from genjax.store.opening import open_store
 from genjax.store.records import (
     Document,
@@ -420,3 +422,27 @@ def test_the_vendored_script_is_the_one_that_was_published():
 
 def test_every_write_is_known_to_these_tests():
     assert len(WRITE) == 7 and len(OPEN) == 3 and json.dumps(sorted(READ))
+
+
+def test_a_bulk_change_is_what_single_ones_are(context):
+    store = context.store
+    ids = add_documents(store, 6)
+    _, form = confirm(visit(context), BULK | {"tag": "new"})
+    submit(visit(context), "/evaluate/apply", form)
+    pending = [one.record for one in store.read_outbox(after=6)]
+    (single,) = add_documents(store, 1)
+    store.update(single, tags=("new",))
+    bulk, alone = (store.history(one)[-1] for one in (ids[0], single))
+    assert (
+        (bulk.action, bulk.fields)
+        == (alone.action, alone.fields)
+        == ("update", {"tags": [None, ["new"]]})
+    )
+    assert sorted(pending) == sorted(ids)
+    one = store.get(ids[1])
+    with store.writing() as connection:
+        same = change_all(store, connection, ids, lambda record: record)
+        assert same == 0 and store.get(ids[1]) == one
+    with pytest.raises(UserError), store.writing() as connection:
+        change_all(store, connection, ids, lambda record: dataclasses.replace(record, tags=("",)))
+    assert store.get(ids[1]) == one

@@ -2,11 +2,14 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("itsdangerous", reason="the pages are an extra: pip install '.[serve]'")
 pytest.importorskip("lancedb", reason="the store is an extra: pip install '.[store]'")
+
+from starlette.testclient import TestClient
 
 from benchmarks.screenshots import SHOTS, TOKENS, ScriptedChat, make_context
 from genjax.errors import UserError
@@ -516,3 +519,17 @@ def test_options_refuse_what_no_sampler_takes():
         with pytest.raises(UserError) as error:
             Options(**{field: value})
         assert error.value.field == field
+
+
+def test_the_python_of_the_docs_makes_an_app(tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "pages.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec(block, scope)
+    visitor = TestClient(scope["app"])
+    assert submit(visitor, "/login", {"token": scope["token"]}, page="/login").url.path == "/"
+    scope["store"].close()
+    pictures = re.findall(r"\]\((pages/\w+\.png)\)", page)
+    sizes = [(Path(__file__).parents[2] / "docs" / name).stat().st_size for name in pictures]
+    assert len(sizes) >= 10 and max(sizes) < 60_000

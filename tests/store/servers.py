@@ -39,6 +39,18 @@ def _reach(package: Path, folder: Path) -> Path:
     return Path(shutil.copytree(package, folder / package.name, symlinks=True))
 
 
+def _wait(url: str) -> None:
+    """Wait until a server takes connections, which it does not yet when its port is open."""
+    import psycopg
+
+    for _ in range(600):
+        try:
+            psycopg.connect(url).close()
+            return
+        except psycopg.OperationalError:
+            time.sleep(0.1)
+
+
 @contextmanager
 def run_postgres() -> Iterator[str]:
     """The URL of a server of its own that ends with the block; skips where there is none."""
@@ -63,12 +75,9 @@ def run_postgres() -> Iterator[str]:
         if made.returncode:
             pytest.skip(f"PostgreSQL: initdb fails: {(folder / 'log').read_text()[-300:]}")
         server = subprocess.Popen(serve, stdout=log, **options)
-        for _ in range(300):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
-        yield f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        url = f"postgresql://postgres@127.0.0.1:{port}/postgres"
+        _wait(url)
+        yield url
     finally:
         if server is not None:
             server.send_signal(signal.SIGINT)  # it does not wait for its clients

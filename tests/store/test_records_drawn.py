@@ -8,14 +8,17 @@ import sys
 import wave
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 import genjax
 from genjax.__main__ import main
-from genjax.data.sources import TextFiles
+from genjax.data.pictures import png_bytes
+from genjax.data.sources import PreparedTexts, TextFiles
 from genjax.data.text.codecs import Characters
 from genjax.data.text.layouts import Documents
 from genjax.data.text.splits import ByDocuments
+from genjax.errors import UserError
 from genjax.evaluation.text.diversity import TextDiversity
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
@@ -26,6 +29,8 @@ from genjax.parallel import Devices
 from genjax.schedules import Constant
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.opening import open_store
+from genjax.store.records import Payload, Prompt, Response
+from genjax.store.training.datasets import write_dataset
 
 
 def count_b(prompts, responses):
@@ -205,3 +210,46 @@ def test_training_imports_the_store_only_where_it_is_used():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_filter_over_drawn_records_is_a_data_set(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number, run in enumerate(runs):
+        given = ["--num", "12", "--seed", str(number), "--prompt", "a", "--store", "s.db"]
+        assert main(["sample", run, *given, "--out", "out/x"]) == 0
+    command = ["store", "dataset", "s.db"]
+    assert main([*command, "letters", "--filter", "text:b"]) == 0
+    with open_store("s.db") as store:
+        answers = list(store.select("text:b", kind="response", origin="synthetic"))
+        wanted = {one.id: one.payload.text for one in answers}
+        (noted,) = store.select("name=letters", kind="dataset")
+        assert set(noted.parents) == set(wanted)
+    folder = tmp_path / "prepared" / "letters"
+    rows = [row for path in folder.glob("*.parquet") for row in pq.read_table(path).to_pylist()]
+    assert {row["id"]: row["text"] for row in rows} == wanted
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["origin"] == "synthetic"
+    assert manifest["generator"]["data_fingerprint"] == noted.fingerprint
+    assert set(manifest["generator"]["inputs"]) == {f"response {one}" for one in wanted}
+    assert {one["run"] for one in manifest["generator"]["parents"].values()} == set(runs)
+    with pytest.raises(UserError, match="synthetic"):
+        PreparedTexts("letters").open()  # nobody takes it for real
+    assert main([*command, "letters"]) == 2  # the folder is there
+    assert main([*command, "none", "--filter", "text:xyz"]) == 2
+    assert "filter of store s.db passes no drawn text" in capsys.readouterr().err
+
+
+def test_drawn_pictures_are_a_data_set_with_labels(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    made = [png_bytes(np.full((8, 8, 1), 20 * i, np.uint8)) for i in range(6)]
+    with open_store("s.db", create=True) as store:
+        for number, content in enumerate(made):
+            label = Prompt(id=f"l{number}", origin="real", payload=Payload(text=str(number % 2)))
+            drawn = Payload(content=content, media_type="image/png")
+            given = {"origin": "synthetic", "generator": "unknown", "prompt": label.id}
+            store.add(label, Response(id=f"i{number}", payload=drawn, **given))
+        path, count = write_dataset(store, "squares", out="sets/squares")
+    rows = [r for p in path.parent.glob("*.parquet") for r in pq.read_table(p).to_pylist()]
+    assert count == 6 and {r["id"]: (r["image"], r["label"]) for r in rows} == {
+        f"i{n}": (content, str(n % 2)) for n, content in enumerate(made)
+    }

@@ -1,19 +1,32 @@
 """Records become training sets: frozen, with their lineage, and after a look at the raters."""
 
+import dataclasses
 import json
 import math
 import shutil
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import genjax
 from genjax.__main__ import main
 from genjax.config_files import load_config
+from genjax.data.pictures import png_bytes
+from genjax.data.sources import LabelledTexts, TextFiles
 from genjax.data.text.codecs import Bytes, Words
+from genjax.data.text.layouts import Documents
 from genjax.data.text.splits import ByDocuments
 from genjax.errors import UserError
+from genjax.experiment import Every, Experiment
+from genjax.families import classifier
+from genjax.families.classifier import Classifier
+from genjax.nets.transformer.token_backbone import TokenBackbone
+from genjax.nets.transformer.transformer import Transformer
+from genjax.optim import Adam
+from genjax.parallel import Devices
+from genjax.schedules import Constant
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.opening import open_store
@@ -25,7 +38,9 @@ from genjax.store.training.agreement import (
     describe_ratings,
     describe_votes,
     krippendorff_alpha,
+    read_vote,
 )
+from genjax.store.training.classifying import categorise_by_run
 from genjax.store.training.examples import RuleTalk
 from genjax.store.training.sources import StoreInstructions, StorePreferences
 from tests.store.test_records_contract import make_place, server, url  # noqa: F401  (fixtures)
@@ -93,6 +108,16 @@ def test_biases_by_hand():
         "length: no two responses differ",
         "position: the response shown first is chosen in 100.0 % of 1 (95 % interval 21 to 100 %)",
     ]
+
+
+def test_the_place_is_read_as_the_page_writes_it():
+    sides = {"left": "x", "right": "y", "chosen": "right"}
+    assert read_vote(vote("y", "x", "ann", metadata=sides)).position == "second"
+    assert read_vote(vote("x", "y", "ann", metadata=sides)).position == "first"
+    assert read_vote(vote("x", "y", "ann")).position is None
+    assert read_vote(vote("x", None, "ann", label="tie")) is None
+    assert read_vote(vote("x", "y", "ann", valid=False)) is None
+    assert read_vote(vote("x", "x", "ann")) is None
 
 
 def test_people_come_before_models_and_the_most_decide():
@@ -273,3 +298,81 @@ def test_the_command_says_whether_raters_agree(tmp_path, capsys):
 def test_a_config_names_the_store_by_its_own_component():
     data = load_config("dpo_from_store", tiny=True)[0].data
     assert isinstance(data, StorePreferences) and data.make == RuleTalk(64)
+
+
+def test_a_classifier_of_texts_labels_records(url, tmp_path, capsys):  # noqa: F811
+    words = {"sea": "ship wave sail", "land": "road hill tree"}
+    rng = np.random.default_rng(0)
+    for name, text in words.items():
+        (tmp_path / "texts" / name).mkdir(parents=True)
+        lines = (" ".join(rng.choice(text.split(), 5)) for _ in range(60))
+        (tmp_path / "texts" / name / "a.txt").write_text("\n".join(lines))
+    split, layout = ByDocuments(test=0.2), Documents(7)
+    texts = TextFiles(
+        str(tmp_path / "texts"), "*/*.txt", "lines", codec=Words(), layout=layout, split=split
+    )
+    net = Transformer(layers=1, heads=2, width=16, context=8, causal=False)
+    experiment = Experiment(
+        Classifier(TokenBackbone(net)),
+        LabelledTexts(texts),
+        Adam(Constant(0.03)),
+        steps=30,
+        batch_size=16,
+        every=Every(log=10, evaluate=0, sample=0, checkpoint=0),
+        devices=Devices(count=1),
+    )
+    run = genjax.train(experiment, tmp_path / "run", quiet=True)
+    with open_store(url, create=True, blobs=str(tmp_path / "blobs")) as store:
+        said = {"s1": "wave sail ship", "l1": "tree hill road", "s2": "ship " * 20, "none": " "}
+        add_talk(store, said)
+        done = categorise_by_run(store, str(run.run_dir), kind="response", origin="any")
+        assert (done.labelled, done.unread) == (3, 0)
+        found = {f.target: f for f in store.select("name=category", kind="feedback")}
+        assert {one: f.label for one, f in found.items()} == {
+            "s1": "sea",
+            "l1": "land",
+            "s2": "sea",
+        }
+        for one in found.values():
+            assert one.source_kind == "MODEL" and one.source_id.endswith("step 30")
+            assert 0.8 < one.value <= 1
+        again = categorise_by_run(store, str(run.run_dir), kind="response", origin="any")
+        assert again.labelled == 0
+        assert store.count("score.category>0.5", kind="response", origin="any") == 3
+    place = tmp_path / "plain.db"
+    with open_store(str(place), create=True) as store:
+        add_talk(store, {"a": "road"}, "ship")
+    command = ["store", "categorise", str(place), "--run", str(run.run_dir), "--origin", "any"]
+    assert main([*command, "--name", "theme"]) == 0
+    assert "labelled  2 records" in capsys.readouterr().out  # the prompt, too: "say ship"
+    assert main([*command[:4], str(tmp_path / "nothing")]) == 2
+
+
+def test_a_classifier_of_pictures_labels_payloads(tmp_path):
+    base, _ = load_config("classifier_digits", tiny=True)
+    every = Every(log=4, evaluate=0, sample=0, checkpoint=0)
+    small = dataclasses.replace(base, steps=4, every=every, evaluators=(), devices=Devices(count=1))
+    run = genjax.train(small, tmp_path / "run", quiet=True)
+    images = base.data.open().splits["test"].batch(np.arange(5))["image"]
+    pictures = [png_bytes(image) for image in run.codec.decode(images)]
+    with open_store(str(tmp_path / "s.db"), create=True) as store:
+        records = [
+            Prompt(id=f"p{i}", origin="real", payload=Payload(content=c, media_type="image/png"))
+            for i, c in enumerate([*pictures, b"no picture"])
+        ]
+        store.add(*records, Prompt(id="text", origin="real", payload=Payload(text="not seen")))
+        done = categorise_by_run(store, str(run.run_dir))
+        assert (done.labelled, done.unread) == (5, 1)
+        log_p = classifier.predict(run.family, run.eval_state, {"image": jnp.asarray(images)})
+        found = {f.target: f for f in store.select("name=category", kind="feedback")}
+        for number, row in enumerate(np.exp(np.asarray(log_p))):
+            judged = found[f"p{number}"]
+            assert judged.value == pytest.approx(float(row.max()), abs=0.02)
+        other, _ = load_config("vae_digits", tiny=True)
+        family = dataclasses.replace(other, steps=4, every=every, devices=Devices(count=1))
+        made = genjax.train(
+            dataclasses.replace(family, evaluators=()), tmp_path / "vae", quiet=True
+        )
+        with pytest.raises(UserError) as error:
+            categorise_by_run(store, str(made.run_dir))
+        assert error.value.field == "run"

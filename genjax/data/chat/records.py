@@ -21,9 +21,11 @@ ASKED = ("instruction", "prompt", "question", "query")
 BELOW = ("input", "context")
 ANSWERED = ("output", "completion", "response", "answer")
 PAIR = ("chosen", "rejected")
+CALLS = ("tool_calls", "function_call")  # of OpenAI, beside the content or in its place
 EMPTY: tuple[Any, ...] = (None, [], "", {})  # values of an empty field
 SIDES = {
     "human": "user",
+    "developer": "system",
     "prompter": "user",
     "gpt": "assistant",
     "chatgpt": "assistant",
@@ -124,14 +126,39 @@ def read_question(
       others: fields that are read elsewhere.
     """
     system = read_system(record, where, left)
-    turns = read_said(record, asked, where, template.user, template, left)
+    turns = (
+        *_read_history(record, where, template),
+        *read_said(record, asked, where, template.user, template, left),
+    )
     below = BELOW if asked != "prompt" else ()
-    pass_over(record, ("system", asked, *below, *others), "a record", left)
+    pass_over(record, ("system", "history", asked, *below, *others), "a record", left)
     added = next(filter(None, (get_text(record, name, where, left=left) for name in below)), "")
     if added:
         *before, last = turns
         turns = (*before, Turn(last.role, last.text + joint + added if last.text else added))
     return with_system(system, turns, where)
+
+
+def _read_history(record: dict[str, Any], where: str, template: Template) -> tuple[Turn, ...]:
+    """Return the earlier turns of an Alpaca record: pairs of a question and its answer, also as
+    JSON.
+    """
+    history = record.get("history")
+    if isinstance(history, str):
+        try:
+            history = json.loads(history or "[]")
+        except (ValueError, RecursionError):
+            history = (history,)
+    pairs = history or []
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)
+        for pair in pairs
+    ):
+        raise UserError(
+            f"history of {where} must be pairs of an earlier question and its answer", "history"
+        )
+    roles = (template.user, template.assistant)
+    return tuple(Turn(role, text) for pair in pairs for role, text in zip(roles, pair, strict=True))
 
 
 def read_system(record: dict[str, Any], where: str, left: Counter[str]) -> str:
@@ -211,6 +238,12 @@ def read_messages(
     for number, message in enumerate(messages, 1):
         place = f"message {number} of {where}"
         speaks, says = names = _names(message, form)
+        if isinstance(message, dict) and any(message.get(name) for name in CALLS):
+            raise UserError(
+                f"{place} calls a tool, which is not a text: leave such conversations out, or "
+                f"write the call as its {says}",
+                form,
+            )
         if (
             not isinstance(message, dict)
             or message.get(speaks) is None

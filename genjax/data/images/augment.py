@@ -1,10 +1,11 @@
-"""Image augmentations for `Experiment.augment`: frozen dataclasses, called as `augment(key, batch)
--> batch`.
+"""Image augmentations for ``Experiment.augment``: frozen dataclasses, called as `augment(key,
+batch) -> batch`.
 
-A batch holds `image` [B, H, W, C] float32 in [-1, 1], which is replaced; all other entries are
-unchanged. Every example gets its own random draw. A strength of 0 (`prob`, `padding`, `degrees`,
-`size`, `alpha`, the four of `Color`) switches an augmentation off, also on the command line:
-`--augment.0.padding 0`. All run in the compiled step, in forms that are cheap even on a CPU.
+A batch holds ``image`` [B, H, W, C] float32 in [-1, 1], which is replaced; all other entries are
+unchanged. Every example gets its own random draw. A strength of 0 (``prob``, ``padding``,
+``degrees``, ``size``, ``alpha``, the four of ``Color``) switches an augmentation off, also on the
+command line: ``--augment.0.padding 0``. All run in the compiled step, in forms that are cheap even
+on a CPU.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class _PerImage:
         """Return the batch with augmented images.
 
         Raises:
-            UserError: the batch has no images, or images of an unsuitable shape.
+          UserError: the batch has no images, or images of an unsuitable shape.
         """
         image = _get_image(self, batch)
         if self.off:
@@ -62,7 +63,7 @@ class Flip(_PerImage):
     """Mirrors images left to right.
 
     Attributes:
-        prob: Probability of mirroring an image.
+      prob: probability of mirroring an image.
     """
 
     prob: float = 0.5
@@ -83,10 +84,10 @@ class Crop(_PerImage):
     """Pads all four sides and crops the original size at a random position.
 
     Attributes:
-        padding: Pixels added on each side, fewer than the image has.
-        mode: How they are filled: by reflection at the border pixels, by repeating them, or with
-          `fill`.
-        fill: Fill value in model space; -1 is black.
+      padding: pixels added on each side, fewer than the image has.
+      mode: how they are filled: by reflection at the border pixels, by repeating them, or with
+        ``fill``.
+      fill: fill value in model space; -1 is black.
     """
 
     padding: int = 2
@@ -121,9 +122,9 @@ class Rotate(_PerImage):
     """Rotates about the centre by an angle that is uniform between -degrees and degrees.
 
     Attributes:
-        degrees: Largest angle, up to 180.
-        mode: How the outside is filled: by repeating the border pixels, or with `fill`.
-        fill: Fill value in model space; -1 is black.
+      degrees: largest angle, up to 180.
+      mode: how the outside is filled: by repeating the border pixels, or with ``fill``.
+      fill: fill value in model space; -1 is black.
     """
 
     degrees: float = 10.0
@@ -152,10 +153,10 @@ class Rotate(_PerImage):
 def rotate_image(
     image: jax.Array, angle: jax.Array | float, mode: RotateMode = "edge", fill: float = -1.0
 ) -> jax.Array:
-    """Rotate an image [H, W, C] about its centre, counter-clockwise by `angle` in radians, with
+    """Rotate an image [H, W, C] about its centre, counter-clockwise by ``angle`` in radians, with
     bilinear interpolation.
 
-    `dm_pix.rotate` gives the same result, but also interpolates between channels and is 50 to 150
+    ``dm_pix.rotate`` gives the same result, but also interpolates between channels and is 50 to 150
     times slower on a CPU.
     """
     height, width, _ = image.shape
@@ -183,12 +184,12 @@ class Color(_PerImage):
     """Changes colours, scaled to [0, 1] and clipped, in the order of the fields.
 
     Attributes:
-        brightness: Largest amount added or subtracted, up to 1.
-        contrast: Differences from each channel's mean are multiplied by 1 - contrast to 1 +
-          contrast; up to 1.
-        saturation: HSV saturation is multiplied by 1 - saturation to 1 + saturation; up to 1, RGB
-          images only.
-        hue: Largest shift, in turns of the colour circle; up to 0.5, RGB images only.
+      brightness: largest amount added or subtracted, up to 1.
+      contrast: differences from each channel's mean are multiplied by 1 - contrast to 1 + contrast;
+        up to 1.
+      saturation: HSV saturation is multiplied by 1 - saturation to 1 + saturation; up to 1, RGB
+        images only.
+      hue: largest shift, in turns of the colour circle; up to 0.5, RGB images only.
     """
 
     brightness: float = 0.0
@@ -236,9 +237,9 @@ class Cutout(_PerImage):
     (https://arxiv.org/abs/1708.04552).
 
     Attributes:
-        size: Side of the square in pixels, at most that of the image.
-        fill: Fill value in model space; 0 is mid-grey.
-        prob: Probability of blanking a square in an image.
+      size: side of the square in pixels, at most that of the image.
+      fill: fill value in model space; 0 is mid-grey.
+      prob: probability of blanking a square in an image.
     """
 
     size: int = 8
@@ -284,14 +285,14 @@ class Mixup:
     Beta(alpha, alpha) (https://arxiv.org/abs/1710.09412).
 
     The other examples are a permutation of the batch, or of each device's part of it; every example
-    has its own w. If the batch has `label`, two entries are added: `other_label` [B] int32, the
-    label of the other example, and `other_weight` [B] float32, its w. Where the other example has
+    has its own w. If the batch has ``label``, two entries are added: ``other_label`` [B] int32, the
+    label of the other example, and ``other_weight`` [B] float32, its w. Where the other example has
     mask 0, w is 0.
 
     Attributes:
-        alpha: Parameter of the Beta distribution; small values give mixtures close to one of the
-          two images. 0 mixes nothing, but still adds the two entries, with the example's own label
-          and weight 0.
+      alpha: parameter of the Beta distribution; small values give mixtures close to one of the two
+        images. 0 mixes nothing, but still adds the two entries, with the example's own label and
+        weight 0.
     """
 
     alpha: float = 0.2
@@ -303,7 +304,7 @@ class Mixup:
         """Return the batch with mixed images, other labels and weights.
 
         Raises:
-            UserError: the batch has no images, or its labels were mixed before.
+          UserError: the batch has no images, or its labels were mixed before.
         """
         image = _get_image(self, batch)
         if "other_label" in batch:

@@ -168,15 +168,21 @@ class SentencePairs:
         size = np.diff(source.starts) + (codec.source.start is not None), np.diff(target.starts) + 1
         over = (size[0] > self.source_length) | (size[1] > self.length + 1)
         rows = np.arange(len(source))
+        if self.long == "drop" and 2 * int(over.sum()) > len(over):
+            need = [int(np.quantile(side, 0.975, method="higher")) for side in size]
+            raise UserError(
+                f"{part}: {int(over.sum()):,} of {len(over):,} pairs are too long and would be "
+                f"dropped; source_length={need[0]} and length={max(need[1] - 1, 2)} keep 95% of "
+                'them, or long="cut" cuts them',
+                "length",
+            )
         if over.any():
             fate = "dropped" if self.long == "drop" else "cut"
             note(f"{part}: {int(over.sum()):,} of {len(over):,} pairs are too long and are {fate}")
         if self.long == "drop":
             rows = rows[~over]
         if not len(rows):
-            raise UserError(
-                f"no pair of {texts[0].title} and {texts[1].title} is left; all are too long"
-            )
+            raise UserError(f"there is no pair in {texts[0].title} and {texts[1].title}")
         return Pairs(source, target, codec, rows, self.source_length, self.length, texts)
 
 

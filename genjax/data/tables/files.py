@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from etils import epath
 
 from genjax.data.compressed import check_parquet
 from genjax.data.synthetic import refuse_synthetic
@@ -20,9 +21,17 @@ from genjax.data.tables.tables import detect_kind, iterate_cells, text_rows
 from genjax.data.tables.types import Typed, Typing
 from genjax.data.tally import EMPTY_LINES, TRIMMED
 from genjax.errors import UserError, unknown_name
+from genjax.serial.stored import read_json
 
 ROWS = 10_000  # rows converted to columns at once
 MISSING = ("", "NA", "NaN", "nan", "NULL", "null")
+
+SDV = {  # what each sdtype is here; others are ids, names, addresses and the like
+    "categorical": "categorical",
+    "boolean": "categorical",
+    "numerical": "numeric",
+    "datetime": "",
+}
 
 Cells = list[str | None]
 
@@ -103,6 +112,8 @@ def read_table(
     """
     if not path.is_file():
         raise UserError(f"there is no file {path}", str(path))
+    if path.suffix.lower() == ".json":
+        raise UserError(_explain_json(path), "path")
     of = detect_kind(path)
     if of not in ("csv", "parquet"):
         raise UserError(f"{path.name} must end in .csv, .tsv, both also with .gz, or .parquet")
@@ -117,6 +128,26 @@ def read_table(
         for name, cells in table.columns.items()
     }
     return StoredTable(table.title, columns, table.words, table.left)
+
+
+def _explain_json(path: Path) -> str:
+    """Say which fields stand for the metadata of SDV, which describe a table beside it."""
+    kinds = f"{path.name} must end in .csv, .tsv, both also with .gz, or .parquet"
+    found = read_json(epath.Path(path), dict, "give a table instead")
+    tables = found.get("tables")
+    if isinstance(tables, dict) and len(tables) > 1:
+        return f"{kinds}; it describes {len(tables)} tables: join them to one first"
+    whole = found if tables is None else next(iter(tables.values()), {})
+    columns = whole.get("columns") if isinstance(whole, dict) else None
+    if not isinstance(columns, dict):
+        return kinds
+    of = {name: c.get("sdtype") for name, c in columns.items() if isinstance(c, dict)}
+    drop = tuple(name for name, kind in of.items() if kind not in SDV)
+    fields = {"drop": drop}
+    for way in ("categorical", "numeric"):
+        fields[way] = tuple(name for name, kind in of.items() if SDV.get(str(kind)) == way)
+    said = ", ".join(f"{way}={names!r}" for way, names in fields.items() if names)
+    return f"{kinds}; it is metadata of SDV: give the table itself, with {said}"
 
 
 def _csv(path: Path, encoding: str, drop: Collection[str], dialect: Dialect) -> StoredTable:

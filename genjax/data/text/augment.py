@@ -1,13 +1,13 @@
-"""Text augmentations for `Experiment.augment`: frozen dataclasses, called as `augment(key, batch)
+"""Text augmentations for ``Experiment.augment``: frozen dataclasses, called as `augment(key, batch)
 -> batch`.
 
-A batch holds `tokens` [B, T + 1] int32 and `loss_mask` of that shape; packed rows also have
-`segment_ids` and `positions`, and rows with a prefix `prefix_mask`.
+A batch holds ``tokens`` [B, T + 1] int32 and ``loss_mask`` of that shape; packed rows also have
+``segment_ids`` and ``positions``, and rows with a prefix ``prefix_mask``.
 
-`TokenDropout` and `TokenSwaps` corrupt what the model reads, not what it predicts: they add
-`inputs` [B, T + 1] int32 to the batch. A family reads `inputs` if they exist and always predicts
-`tokens`; otherwise it would learn to write the corruption. `Substitution` replaces text by equally
-good text, so it changes `tokens` themselves, and must come before the other two.
+``TokenDropout`` and ``TokenSwaps`` corrupt what the model reads, not what it predicts: they add
+``inputs`` [B, T + 1] int32 to the batch. A family reads ``inputs`` if they exist and always
+predicts ``tokens``; otherwise it would learn to write the corruption. ``Substitution`` replaces
+text by equally good text, so it changes ``tokens`` themselves, and must come before the other two.
 
 Padding is unchanged, and nothing moves from one segment to another. A probability of 0 switches an
 augmentation off. All run in the compiled step.

@@ -78,5 +78,5 @@ def get_inner_codec(codec: Component) -> Component:
 
 
 def get_mask(codec: Component) -> int | None:
-    """The mask token of a codec, None where it has none."""
+    """Return the mask token of a codec; None if it has none."""
     return codec.mask if isinstance(codec, HasMask) else None

@@ -135,7 +135,7 @@ def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
             if folder.exists() and _load_corpus(folder) is None:
                 shutil.rmtree(folder)
             try:
-                part.rename(folder)  # whole or not at all
+                part.rename(folder)  # so that the cache is never incomplete
             except OSError:
                 if _load_corpus(folder) is None:  # no other process has written it meanwhile
                     raise

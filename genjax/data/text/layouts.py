@@ -288,12 +288,19 @@ def pieces(
     once.
 
     Raises:
-      UserError: nothing is left to predict.
+      UserError: nothing is left to predict, or most documents would be dropped.
     """
     lead = int(start is not None)
     size = np.diff(corpus.starts) + lead  # [D]
     keep = size > 1  # a single token cannot be predicted from anything
     over = int((size > length + 1).sum())
+    if long == "drop" and 2 * over > len(size):
+        need = int(np.quantile(size, 0.95, method="higher")) - 1
+        raise UserError(
+            f"{title}: {over:,} of {len(size):,} documents are longer than {length + 1:,} tokens "
+            f'and would be dropped; length={need:,} keeps 95% of them, or long="split" splits them',
+            "length",
+        )
     if over:
         fate = "are dropped" if long == "drop" else "are split"
         note(
@@ -303,12 +310,7 @@ def pieces(
     if long == "drop":
         keep &= size <= length + 1
     if not keep.any():
-        why = (
-            f"; all {over:,} are longer than {length + 1:,} tokens"
-            if over and long == "drop"
-            else ""
-        )
-        raise UserError(f"{title} has no document that can be predicted{why}")
+        raise UserError(f"{title} has no document that can be predicted")
     begin, size = np.asarray(corpus.starts[:-1])[keep] - lead, size[keep]
     parts = -(-(size - 1) // length)  # [D]
     document = np.repeat(np.arange(len(size)), parts)

@@ -1,6 +1,4 @@
-"""Whether captions say what pictures of generated shapes show, whose attributes are known
-exactly.
-"""
+"""Measures whether captions describe pictures of generated shapes, whose attributes are known."""
 
 from __future__ import annotations
 
@@ -22,21 +20,21 @@ from genjax.evaluation.text.drawn import cut_at_end
 from genjax.families.autoregressive.captioner import Captioner, caption_images
 from genjax.family import Batch, State
 
-COLUMNS, LINE = 4, 22  # pictures in a row, and letters in a line beneath one
+COLUMNS, LINE = 4, 22  # pictures per row, and letters per line of a caption
 
 
 @checks.frozen
 class CaptionAccuracy(Evaluator):
-    """Greedy captions of held-out pictures against the scenes that these show.
+    """Compares greedy captions of held-out pictures with the scenes that they show.
 
     Numbers: ``shape_right``, ``colour_right``, ``place_right`` and ``size_right``, the shares of
-    the pictures whose caption names the attribute as it is; ``attributes_right``, their mean;
-    ``captions_right``, the share whose caption names all four as they are. What a caption does not
-    name is wrong, and all of one that is not a sentence of the data.
+    captions that name the attribute correctly; ``attributes_right``, their mean;
+    ``captions_right``, the share of captions that name all four correctly. Attributes that a
+    caption does not name are wrong, as are all of a caption that is not a sentence of the data.
 
     Attributes:
-      limit: pictures, evenly spaced over the split; None for all.
-      shown: of them, in the picture ``captions``, wrong ones in red.
+      limit: number of pictures, evenly spaced over the split; None for all.
+      shown: how many are shown in the picture ``captions``, wrong ones in red.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Captioner,)
@@ -81,27 +79,27 @@ class CaptionAccuracy(Evaluator):
 
 
 def compare_attributes(caption: str, scene: Scene) -> list[bool]:
-    """Of each of ``ATTRIBUTES`` whether a caption names it as it is."""
+    """Return whether a caption names each of ``ATTRIBUTES`` correctly."""
     named = attributes(caption)
     return [named.get(name) == getattr(scene, name) for name in ATTRIBUTES]
 
 
 def get_scenes(part: Part) -> list[Scene]:
-    """What the pictures of a part of a split show.
+    """Return the scenes that the pictures of a part show.
 
     Raises:
-      UserError: the split does not say.
+      UserError: the split does not know its scenes.
     """
     whole = part.whole
     if not isinstance(whole, HasScenes):
         raise UserError(
-            "these pictures do not say what they show: take CaptionedShapes or ShapeCaptions"
+            "the data must be CaptionedShapes or ShapeCaptions, which know what their pictures show"
         )
     return [whole.scenes[row] for row in part.rows]
 
 
 def draw_captioned(images: np.ndarray, texts: Sequence[str], right: np.ndarray) -> np.ndarray:
-    """Return one picture of images uint8 [N, H, W, 3], a text above each, in red where it is not
+    """Draw images uint8 [N, H, W, 3] in one picture, a text above each, in red if it is not
     ``right`` [N].
     """
     columns = min(COLUMNS, len(images))

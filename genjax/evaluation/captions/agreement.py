@@ -1,6 +1,4 @@
-"""Whether pictures that are drawn for a prompt show what it requests, judged by the nearest
-picture that there can be.
-"""
+"""Measures whether samples show what their prompt describes, by the nearest possible picture."""
 
 from __future__ import annotations
 
@@ -27,7 +25,8 @@ from genjax.data.sources.captioned import (
 )
 from genjax.errors import UserError
 from genjax.evaluation.captions.accuracy import draw_captioned, get_scenes
-from genjax.evaluation.judge import CHUNK, Evaluator, Findings, Model, Subject
+from genjax.evaluation.drawing import CHUNK
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.diffusion.applications import sample_conditions
 from genjax.families.diffusion.diffusion import Diffusion
 
@@ -36,22 +35,22 @@ GROUPS = ("held_out", "seen")
 
 @checks.frozen
 class PromptAgreement(Evaluator):
-    """What of a prompt about ``CaptionedShapes`` its sample shows.
+    """Measures how much of a prompt about ``CaptionedShapes`` its sample shows.
 
-    A sample is taken for the scene of the nearest of all pictures that there can be, each
-    combination of attributes at each shift.
+    A sample counts as the scene of the nearest among all possible pictures: each combination of
+    attributes at each shift.
 
     Numbers: ``shape_found_<group>``, ``colour_found_<group>``, ``place_found_<group>`` and
-    ``size_found_<group>``, the shares of the prompts naming the attribute whose sample has it as
-    named; ``attributes_found_<group>``, that of all attributes that prompts name. The groups are
-    the combinations that training leaves out, "held_out", and the others, "seen".
-    ``nearest_picture_right`` is the share of the judged split's own pictures that are taken for
-    what they show.
+    ``size_found_<group>``, the share of samples that have the attribute as their prompt names it;
+    ``attributes_found_<group>``, the same over all attributes named. The groups are the
+    combinations held out from training, "held_out", and the others, "seen".
+    ``nearest_picture_right`` is the share of the split's own pictures that are recognised
+    correctly.
 
     Attributes:
-      prompts: of each group, evenly spaced over its combinations, see ``make_prompts``; one sample
-        each.
-      shown: of them of each group, in the picture ``prompts``, those in red of which something is
+      prompts: number of prompts per group, evenly spaced over its combinations, see
+        ``make_prompts``; one sample each.
+      shown: how many per group are shown in the picture ``prompts``, in red if something is
         missing.
     """
 
@@ -68,9 +67,7 @@ class PromptAgreement(Evaluator):
     def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if family.text is None or family.conditional:
-            raise UserError(
-                "PromptAgreement needs a model of text alone (family.text, not family.conditional)"
-            )
+            raise UserError("PromptAgreement needs a model conditioned on text alone (family.text)")
 
     def __call__(self, subject: Subject) -> Findings:
         decode = subject.model.codec.decode
@@ -110,24 +107,25 @@ class PromptAgreement(Evaluator):
         )
 
     def _draw_samples(self, subject: Subject, prompts: Sequence[str]) -> np.ndarray:
-        """Return one [N, H, W, C] of each prompt, by one compiled function."""
+        """Draw a sample for each prompt, [N, H, W, C], by one compiled function."""
         family, state = subject.model.family, subject.model.state
         conditions = np.stack([family.text.embed(prompt) for prompt in prompts])
         draw = subject.layout.compile_evaluation(sample_conditions, static_argnums=(0, 4))
         size = min(len(prompts), CHUNK)
         chunks = []
         for start in range(0, len(prompts), size):
-            rows = np.arange(start, start + size) % len(prompts)  # the last chunk is filled up
+            rows = np.arange(start, start + size) % len(prompts)  # the last chunk wraps around
             key = jax.random.fold_in(subject.key, start)
             chunks.append(np.asarray(draw(family, state, key, conditions[rows], family.sampler)))
         return np.concatenate(chunks)[: len(prompts)]
 
 
 def make_prompts(group: str, count: int) -> list[str]:
-    """``count`` sentences about the combinations of a group of ``GROUPS``, evenly spaced over them.
+    """Write ``count`` sentences about the combinations of a group of ``GROUPS``, evenly spaced over
+    them.
 
-    Of all forms in turn; about what is held out of those that name all attributes, as it is seen in
-    another size.
+    They take all forms in turn; held-out combinations take those that name all attributes, as they
+    are seen in another size.
     """
     pool = [scene for scene in COMBINATIONS if is_held_out(scene) == (group == "held_out")]
     forms = NAME_ALL if group == "held_out" else range(SENTENCES)
@@ -137,8 +135,8 @@ def make_prompts(group: str, count: int) -> list[str]:
 
 
 def match_attributes(prompts: Sequence[str], scenes: Sequence[Scene]) -> np.ndarray:
-    """Return whether each scene has each of ``ATTRIBUTES`` as its prompt names it: float64 [N, 4]
-    of 0 and 1, NaN where the prompt does not name it.
+    """Return 1 where a scene has each of ``ATTRIBUTES`` as its prompt names it, else 0, or NaN if
+    the prompt does not name it: float64 [N, 4].
     """
     named = [attributes(prompt) for prompt in prompts]
     return np.array(
@@ -153,11 +151,11 @@ def match_attributes(prompts: Sequence[str], scenes: Sequence[Scene]) -> np.ndar
 
 
 def find_scenes(pictures: np.ndarray) -> list[Scene]:
-    """Return the scenes, of all combinations and shifts, whose pictures are nearest to pictures
-    uint8 [N, side, side, 3].
+    """Find the scenes, of all combinations and shifts, nearest to pictures uint8 [N, side, side,
+    3].
     """
     scenes = [scene._replace(shift=shift) for scene in COMBINATIONS for shift in SHIFTS]
-    # Whole numbers in float64: squared distances, less the picture's own square, are exact.
+    # Integers in float64, so squared distances, minus the picture's own square, are exact.
     known, flat = (
         x.reshape(len(x), -1).astype(np.float64)
         for x in (render_scenes(scenes, pictures.shape[1]), pictures)

@@ -1,8 +1,8 @@
-"""How far two sets of features [N, F] lie apart: Fréchet and kernel distance, precision, recall,
-density, coverage.
+"""Distances between two sets of features [N, F]: Fréchet, kernel, precision, recall, density,
+coverage.
 
-Everything that is summed or subtracted is float64 on the host; the matrix products between the
-sets, the most of the work, run in chunks on the device.
+Sums and differences are float64 on the host; matrix products between the sets, most of the work,
+run in chunks on the device.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import numpy as np
 
 from genjax.errors import UserError
 
-CHUNK = 512  # rows that are compared with all others at once
-PAIRS = 4096  # pairs of rows that are subtracted at once
-# Of |a|^2 + |b|^2, about a hundred float32 roundings: how far off |a|^2 - 2ab + |b|^2 may be.
+CHUNK = 512  # rows compared with all others at once
+PAIRS = 4096  # pairs of rows subtracted at once
+# The possible error of |a|^2 - 2ab + |b|^2, relative to |a|^2 + |b|^2: about 100 float32 roundings.
 DOUBT = 1e-5
-SPARE = 8  # neighbours beyond the k-th that are looked at, as rounding may swap them
+SPARE = 8  # neighbours considered beyond the k-th, as rounding may swap them
 
 
 def frechet_distance(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the squared Fréchet distance of Gaussians fitted to features [N, F] and [M, F] (Heusel
-    et al., arXiv 1706.08500).
+    """Compute the squared Fréchet distance of Gaussians fitted to features [N, F] and [M, F]
+    (Heusel et al., arXiv 1706.08500).
 
-    On Inception's features it is the FID. Its bias falls with N and M: only numbers at equal sizes
-    compare.
+    On Inception's features it is the FID. Its bias falls with N and M: compare only numbers at
+    equal sizes.
 
     Raises:
-      UserError: features that are not [N >= 2, F] of one width and finite.
+      UserError: features are not [N >= 2, F] of one width, or not finite.
     """
     _check(a, b)
     return frechet(*moments(a), *moments(b))
 
 
 def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean [F] and unbiased covariance [F, F] of features [N, F], float64.
+    """Compute the mean [F] and unbiased covariance [F, F] of features [N, F], float64.
 
     Raises:
       UserError: as ``frechet_distance``.
@@ -52,52 +52,48 @@ def moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def frechet(mean_a: np.ndarray, cov_a: np.ndarray, mean_b: np.ndarray, cov_b: np.ndarray) -> float:
-    """Return the squared 2-Wasserstein distance of two Gaussians with means [F] and covariances [F,
-    F], singular or not.
+    """Compute the squared 2-Wasserstein distance of two Gaussians with means [F] and covariances
+    [F, F], singular or not.
 
-    With covariances L L^T and R R^T the trace of the root of L^T R R^T L is the sum of the singular
-    values of L^T R, which loses no digits, as a root of an eigenvalue near 0 would.
+    With covariances L L^T and R R^T, the trace of the root of L^T R R^T L is the sum of the
+    singular values of L^T R. Unlike roots of eigenvalues near 0, these lose no digits.
     """
     left, right = _factor(cov_a), _factor(cov_b)
     root = np.linalg.svd(left.T @ right, compute_uv=False).sum()
     distance = (
         np.square(mean_a - mean_b).sum() + np.square(left).sum() + np.square(right).sum() - 2 * root
     )
-    return max(0.0, float(distance))  # rounding alone takes it below
+    return max(0.0, float(distance))  # negative only by rounding
 
 
 def _factor(covariance: np.ndarray) -> np.ndarray:
-    """Return L [F, rank] with L L^T the covariance [F, F]."""
+    """Factor the covariance [F, F] as L L^T; return L [F, rank]."""
     values, vectors = np.linalg.eigh(np.asarray(covariance, np.float64))
-    kept = values > len(values) * np.finfo(np.float64).eps * max(
-        values[-1], 0
-    )  # the others are rounding
+    # Smaller eigenvalues are rounding.
+    kept = values > len(values) * np.finfo(np.float64).eps * max(values[-1], 0)
     return vectors[:, kept] * np.sqrt(values[kept])[None]
 
 
 def kernel_distance(
     a: np.ndarray, b: np.ndarray, subset: int = 1000, subsets: int = 100, seed: int = 0
 ) -> tuple[float, float]:
-    """Return the kernel distance of features [N, F] and [M, F] (KID; Binkowski et al., arXiv
-    1801.01401), without bias.
+    """Compute the unbiased kernel distance of features [N, F] and [M, F] (KID; Binkowski et al.,
+    arXiv 1801.01401).
 
-    The mean of ``mmd`` over ``subsets`` draws of ``subset`` rows without repetition from each set,
-    and its standard error. The draws share rows: where subsets x subset is far above N the error is
-    only that of the drawing.
+    Return the mean of ``mmd`` over ``subsets`` draws of ``subset`` rows without repetition from
+    each set, and its standard error. The draws share rows: if subsets x subset is far above N, the
+    error is only that of drawing subsets.
 
     Raises:
-      UserError: as ``frechet_distance``, or fewer rows than ``subset``: a smaller one instead would
-        give an error that says nothing.
+      UserError: as ``frechet_distance``, or there are fewer rows than ``subset``; with a smaller
+          one the error would be meaningless.
     """
     _check(a, b)
     if subset < 2 or subsets < 2:
-        raise UserError(
-            f"a kernel distance needs subset >= 2 and subsets >= 2, not {subset} and {subsets}"
-        )
+        raise UserError(f"subset and subsets must be >= 2, got {subset} and {subsets}", "subset")
     if subset > min(len(a), len(b)):
         raise UserError(
-            f"a kernel distance over subsets of {subset:,} needs as many rows, not "
-            f"{min(len(a), len(b)):,}"
+            f"subset must be <= {min(len(a), len(b)):,} (rows), got {subset:,}", "subset"
         )
     draw = np.random.default_rng(seed)
     rows = lambda x: x[draw.choice(len(x), subset, replace=False)]  # noqa: E731
@@ -106,10 +102,10 @@ def kernel_distance(
 
 
 def mmd(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the unbiased estimate of MMD^2 with the kernel (x.y / F + 1)^3 from features [N, F]
-    and [M, F].
+    """Estimate MMD^2 without bias, with the kernel (x.y / F + 1)^3, from features [N, F] and [M,
+    F].
 
-    Below 0 by chance where the laws are alike.
+    It may be below 0 by chance if the distributions are alike.
 
     Raises:
       UserError: as ``frechet_distance``.
@@ -123,13 +119,13 @@ def _mmd(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _kernel(a: np.ndarray, b: np.ndarray, same: bool = False) -> float:
-    """Return the mean kernel over all pairs of rows, without those of a row with itself where the
-    sets are the ``same``.
+    """Average the kernel over all pairs of rows, without pairs of a row with itself if the sets are
+    the ``same``.
     """
     total = 0.0
     for rows, products in _products(a, b):
         values = products / a.shape[1]
-        # The kernel less 1, which drops out of MMD^2 and would only cost digits.
+        # The kernel minus 1, which cancels in MMD^2 and would only cost digits.
         values *= values * values + 3 * values + 3
         total += values.sum() - (values[np.arange(len(rows)), rows].sum() if same else 0)
     return total / (len(a) * (len(b) - same))
@@ -146,16 +142,16 @@ def _products(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.nda
 
 
 class Manifold(NamedTuple):
-    """How much of two sets lies in the other's manifold, a ball around each point up to its k-th
+    """How much two sets cover each other's manifolds: balls around each point up to its k-th
     neighbour.
 
     Attributes:
       precision: share of the fake points within the real manifold (Kynkäänniemi et al., arXiv
         1904.06991).
-      recall: share of the real points within the fake manifold (the same).
-      density: real balls around a fake point, over k; above 1 where fakes crowd (Naeem et al.,
-        arXiv 2002.09797).
-      coverage: share of the real points with a fake point within their balls (the same).
+      recall: share of the real points within the fake manifold (same paper).
+      density: number of real balls around a fake point, over k; above 1 where fakes crowd (Naeem et
+        al., arXiv 2002.09797).
+      coverage: share of the real points with a fake point in their ball (same paper).
     """
 
     precision: float
@@ -165,18 +161,15 @@ class Manifold(NamedTuple):
 
 
 def manifold(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Manifold:
-    """Compares features [N, F] and [M, F] by their manifolds; a ball holds its border, no point is
-    its own neighbour.
+    """Compare features [N, F] and [M, F] by their manifolds; balls include their border, and no
+    point is its own neighbour.
 
     Raises:
-      UserError: as ``frechet_distance``, or not 1 <= k < N and M.
+      UserError: as ``frechet_distance``, or ``k`` is not from 1 to min(N, M) - 1.
     """
     _check(real, fake)
     if not 1 <= k < min(len(real), len(fake)):
-        raise UserError(
-            f"k is at least 1 and below the number of points, {min(len(real), len(fake)):,}, not "
-            f"{k}"
-        )
+        raise UserError(f"k must be from 1 to {min(len(real), len(fake)) - 1:,}, got {k}", "k")
     real_radius, fake_radius = _radii(real, k), _radii(fake, k)
     balls = np.zeros(len(fake))  # real ones around each fake point
     covered, recalled = [], []
@@ -190,7 +183,9 @@ def manifold(real: np.ndarray, fake: np.ndarray, k: int = 5) -> Manifold:
 
 
 def _radii(points: np.ndarray, k: int) -> np.ndarray:
-    """Return distances [N] of points [N, F] to their k-th neighbours, none of them its own."""
+    """Compute the distances [N] of points [N, F] to their k-th neighbours, not counting
+    themselves.
+    """
     count = min(k + SPARE, len(points) - 1)
     found = []
     for rows, squared, _ in _iterate_distances(points, points):
@@ -202,8 +197,8 @@ def _radii(points: np.ndarray, k: int) -> np.ndarray:
 
 
 class _Near(NamedTuple):
-    """Squared distances [C, M] of some ``rows`` [C] of a set to all of another, 0 for equal points,
-    and their errors at most [C, M], below 0 where there is none.
+    """Squared distances [C, M] of some ``rows`` [C] to all of another set, exactly 0 for equal
+    points, and bounds of their errors [C, M], below 0 if exact.
     """
 
     rows: np.ndarray
@@ -212,8 +207,8 @@ class _Near(NamedTuple):
 
 
 def _iterate_distances(a: np.ndarray, b: np.ndarray) -> Iterator[_Near]:
-    """By |a|^2 - 2ab + |b|^2 around the mean of a, all rows of a [N, F] in turn against all of
-    b [M, F].
+    """Yield distances of all rows of a [N, F] to all of b [M, F], by |a|^2 - 2ab + |b|^2 around the
+    mean of a.
     """
     numbers: dict[bytes, int] = {}
     same_a, same_b = (
@@ -231,8 +226,8 @@ def _iterate_distances(a: np.ndarray, b: np.ndarray) -> Iterator[_Near]:
 
 
 def _are_within(near: _Near, radius: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Which pairs [C, M] are no further apart than ``radius`` [C, 1] or [1, M]; where in
-    doubt, by subtraction.
+    """Return which pairs [C, M] are within ``radius`` [C, 1] or [1, M]; doubtful ones are decided
+    by subtraction.
     """
     limit = np.broadcast_to(np.square(radius), near.squared.shape)
     found = near.squared <= limit
@@ -243,16 +238,16 @@ def _are_within(near: _Near, radius: np.ndarray, a: np.ndarray, b: np.ndarray) -
 
 
 def mean_pairwise_distance(x: np.ndarray, pairs: int = 20_000, seed: int = 0) -> float:
-    """Return the mean Euclidean distance of two different rows of features [N, F].
+    """Compute the mean Euclidean distance of two different rows of features [N, F].
 
-    Over all pairs, or ``pairs`` drawn with repetition where there are more.
+    It is over all pairs, or over ``pairs`` drawn with repetition if there are more.
 
     Raises:
-      UserError: as ``frechet_distance``, or no pairs.
+      UserError: as ``frechet_distance``, or ``pairs`` is below 1.
     """
     _check(x)
     if pairs < 1:
-        raise UserError(f"pairs is at least 1, not {pairs}")
+        raise UserError(f"pairs must be >= 1, got {pairs}", "pairs")
     size = len(x)
     if pairs >= size * (size - 1) // 2:
         first, second = np.triu_indices(size, 1)
@@ -264,7 +259,7 @@ def mean_pairwise_distance(x: np.ndarray, pairs: int = 20_000, seed: int = 0) ->
 
 
 def _distances(a: np.ndarray, b: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Return Euclidean distances [P] of a[rows] to b[columns], by subtraction in float64: exactly 0
+    """Compute Euclidean distances [P] of a[rows] to b[columns] by subtraction in float64: exactly 0
     for equal points.
     """
     found = np.empty(len(rows))
@@ -283,12 +278,12 @@ def _check(*sets: np.ndarray) -> None:
     for features in sets:
         if features.ndim != 2 or len(features) < 2:
             raise UserError(
-                f"distances need features [N, F] of at least 2 examples, not {list(features.shape)}"
+                f"distances need features [N, F] of at least 2 examples, got {list(features.shape)}"
             )
         if not np.isfinite(features).all():
             raise UserError(
-                f"features are not finite in {(~np.isfinite(features).all(1)).sum():,} of "
-                f"{len(features):,} rows"
+                f"features must be finite, but {(~np.isfinite(features).all(1)).sum():,} of "
+                f"{len(features):,} rows are not"
             )
     if len({features.shape[1] for features in sets}) > 1:
         raise UserError(

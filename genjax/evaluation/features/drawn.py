@@ -1,4 +1,4 @@
-"""Samples and parts of the data as evaluators compare them, made once for all evaluators of a
+"""Samples and data in the form that evaluators compare, computed once for all evaluators of a
 ``Subject``.
 """
 
@@ -12,11 +12,11 @@ from genjax.errors import unknown_name
 from genjax.evaluation.features.features import feature_space
 from genjax.evaluation.judge import Part, Subject
 
-BLOCK = 4096  # images of the data that are held as floats at once
+BLOCK = 4096  # images of the data held as floats at once
 
 
 def sample_images(subject: Subject, count: int) -> np.ndarray:
-    """Return samples [N, H, W, C] clipped to [-1, 1], as whoever opens them sees them."""
+    """Draw samples [N, H, W, C], clipped to [-1, 1] as in their image files."""
     return np.clip(subject.draw_samples(count), -1, 1)
 
 
@@ -52,6 +52,6 @@ def data_features(subject: Subject, features: str, split: str, limit: int | None
 
 
 def map_images(function: Callable[[np.ndarray], np.ndarray], part: Part) -> np.ndarray:
-    """What ``function`` makes of the images of a part, [N, ...], a block of them at a time."""
+    """Apply ``function`` to the images of a part, block by block: [N, ...]."""
     blocks = np.array_split(np.arange(len(part)), -(-len(part) // BLOCK))
     return np.concatenate([function(part.batch(block)["image"]) for block in blocks])

@@ -1,8 +1,8 @@
-"""Spaces in which images are compared: their pixels, or the features of a classifier run or of
+"""Feature spaces in which images are compared: pixels, or features of a classifier run or of
 Inception-v3.
 
-A space is named "pixels", "inception" (its published weights, downloaded once), "inception:FILE"
-(its weights in a file), or by the directory of a classifier's run; "./inception" is such a run.
+A space is named "pixels", "inception" (published weights, downloaded once), "inception:FILE"
+(weights in a file), or by the run directory of a classifier; "./inception" is such a directory.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ INCEPTION = "inception"
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """Maps images [N, H, W, C] in [-1, 1] to features [N, F].
+    """A map from images [N, H, W, C] in [-1, 1] to features [N, F].
 
     Attributes:
-      name: of the space, as a protocol prints it: where the features come from, how images are
-        resized.
-      extract: the map, a batch at a time.
+      name: description for protocols: where the features come from, how images are resized.
+      extract: map of one batch.
+      chunk: images per batch.
     """
 
     name: str
@@ -47,7 +47,7 @@ class FeatureSpace:
         return np.concatenate([self._pad_chunk(part) for part in parts])
 
     def _pad_chunk(self, images: np.ndarray) -> np.ndarray:
-        """Return all chunks have one shape, so that one compilation serves them."""
+        """Extract features of a chunk padded to a fixed size, so that it compiles once."""
         missing = (-len(images)) % self.chunk
         filled = np.concatenate([images, np.zeros((missing, *images.shape[1:]), images.dtype)])
         return np.asarray(self.extract(filled))[: len(images)]
@@ -59,30 +59,32 @@ def list_runs(features: str) -> tuple[str, ...]:
 
 
 def is_inception(features: str) -> bool:
-    """Return whether a space is Inception's, of the published weights or of a file."""
+    """Return whether a space is Inception's, with published weights or those of a file."""
     return features.partition(":")[0] == INCEPTION
 
 
 def label(features: str) -> str:
-    """Return the space in the name of a score: "pixels", "inception", or the base name of the run
+    """Return the name of a space in scores: "pixels", "inception", or the last part of the run
     directory.
     """
     return INCEPTION if is_inception(features) else Path(features).name
 
 
 def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> int | None:
-    """Return the number of features in the space named ``features`` of data like ``spec``; None of
-    a run not in ``others``.
+    """Check the space named ``features`` for data like ``spec``, and return its number of features,
+    or None for a run not in ``others``.
 
-    Inception's weights are read, and downloaded if need be, so that no training ends at a damaged
-    file.
+    Inception's weights are read, and downloaded if needed, so that a damaged file is found before
+    training.
 
     Raises:
-      UserError: the data are not images, or not such as the space takes; the weights are missing or
-        damaged; the run is not a classifier of images.
+      UserError: the data are not images that fit the space; the weights are missing or damaged; the
+          run is not an image classifier.
     """
     if spec.entry != "image":
-        raise UserError(f"the features {features} are of images, but the data are {spec.entry}")
+        raise UserError(
+            f"features {features} need images, but the data are {spec.entry}", "features"
+        )
     if features == PIXELS:
         return math.prod(spec.shape)
     if is_inception(features):
@@ -97,8 +99,9 @@ def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> in
         and spec.shape[-1] != model.spec.shape[-1]
     ):
         raise UserError(
-            f"{features} sees images of {model.spec.shape[-1]} channels, but the data have "
-            f"{spec.shape[-1]}"
+            f"features {features} need images with {model.spec.shape[-1]} channels, got "
+            f"{spec.shape[-1]}",
+            "features",
         )
     image = jax.ShapeDtypeStruct((1, *model.spec.shape), jnp.float32)
     return jax.eval_shape(
@@ -107,7 +110,7 @@ def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> in
 
 
 def feature_space(subject: Subject, features: str) -> FeatureSpace:
-    """Return the space named ``features``, made once for all that look at the subject.
+    """Return the space named ``features``, made once for all evaluators of the subject.
 
     Raises:
       UserError: as ``check_features``.
@@ -143,14 +146,16 @@ def _weights(features: str) -> dict[str, np.ndarray]:
 
 
 def _classifier(features: str, model: Model) -> Model:
-    """``model``, if it has features of images."""
+    """Return ``model`` if it has features of images."""
     if model.spec.entry != "image" or not isinstance(model.family, classifier.Classifier):
-        raise UserError(f"features come from a classifier of images, which {features} is not")
+        raise UserError(
+            f"features must come from an image classifier, but {features} is none", "features"
+        )
     return model
 
 
 def _describe_resize(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:
-    """What becomes of images [H, W, C] of one shape where a network sees another."""
+    """Describe how images of one shape [H, W, C] are converted to another."""
     (height, width, channels), (rows, columns, wanted) = shape, seen
     same = (height, width) == (rows, columns)
     words = "no resizing" if same else f"resized {height}x{width} to {rows}x{columns} bilinearly"
@@ -160,9 +165,7 @@ def _describe_resize(shape: tuple[int, ...], seen: tuple[int, ...]) -> str:
 
 
 def resize_images(images: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Return images [N, H, W, C] at the resolution and the channels of ``shape`` (H', W', C'),
-    bilinearly resized.
-    """
+    """Resize images [N, H, W, C] bilinearly to ``shape`` (H', W', C'), converting channels."""
     height, width, channels = shape
     if images.shape[1:3] != (height, width):
         images = jax.image.resize(
@@ -184,8 +187,8 @@ def _features(
 def find_nearest(
     queries: np.ndarray, points: np.ndarray, count: int, chunk: int = 512
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return Euclidean distances [Q, count] to the nearest ``points`` [N, F] of ``queries`` [Q, F],
-    and their indices.
+    """Find the ``count`` nearest ``points`` [N, F] to each of ``queries`` [Q, F]: Euclidean
+    distances and indices, [Q, count].
     """
     known = jnp.asarray(points)
     squared = jnp.square(known).sum(-1)[None]
@@ -195,7 +198,7 @@ def find_nearest(
         closeness = 2 * jnp.dot(part, known.T, precision="highest") - squared
         found.append(np.asarray(jax.lax.top_k(closeness, count)[1]))
     index = np.concatenate(found)
-    # Distances of the chosen alone, without the cancellation of |a|^2 - 2ab + |b|^2.
+    # Distances of only the chosen ones, without the cancellation in |a|^2 - 2ab + |b|^2.
     distance = np.linalg.norm(queries[:, None] - points[index], axis=-1)
     order = np.argsort(distance, axis=1, kind="stable")
     return np.take_along_axis(distance, order, 1), np.take_along_axis(index, order, 1)

@@ -1,9 +1,8 @@
-"""The Inception-v3 network (Szegedy et al., arXiv 1512.00567) whose features published FIDs are
-measured in.
+"""The Inception-v3 network (Szegedy et al., arXiv 1512.00567) behind published FIDs.
 
-It is the TensorFlow graph of 2015-12-05 as the PyPI package ``pytorch-fid`` has it: average pools
-leave out the padding, and the last block pools by the maximum. Other copies of the network give
-other numbers.
+It is the TensorFlow graph of 2015-12-05 in the version of the PyPI package ``pytorch-fid``: average
+pools ignore padding, and the last block uses max pooling. Other versions of the network give other
+numbers.
 """
 
 from __future__ import annotations
@@ -29,17 +28,17 @@ from genjax.machine import disk
 from genjax.serial.json_text import parse
 
 URL = "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth"
-SHA256 = "6726825d"  # how it starts
+SHA256 = "6726825d"  # the first digits
 FEATURES = 2048
-SIDE = 299  # of the images it sees
-EPSILON = 1e-3  # of its batch normalisation
+SIDE = 299  # size of its input images
+EPSILON = 1e-3  # of its batch norm
 NORM = ("weight", "bias", "running_mean", "running_var")
 
 Params = Mapping[str, Any]  # arrays by the names of torch's state dict
 
 
 class Conv(NamedTuple):
-    """A convolution without bias, batch normalisation, ReLU."""
+    """A convolution without bias, then batch norm and ReLU."""
 
     name: str
     width: int
@@ -49,20 +48,22 @@ class Conv(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """Over 3x3, of the stride 2 without padding, or of the stride 1."""
+    """A 3x3 pool, with stride 2 and no padding, or with stride 1."""
 
     kind: str
     stride: int = 1
 
 
 class Fork(NamedTuple):
-    """Ways from the same image, joined along the channels."""
+    """Branches from the same input, concatenated along the channels."""
 
     branches: tuple[tuple[Any, ...], ...]
 
 
 def _chain(prefix: str, *convs: tuple[Any, ...]) -> tuple[Conv, ...]:
-    """Return convolutions named ``prefix``_1 and so on, each what follows the name in ``Conv``."""
+    """Build convolutions named ``prefix``_1, ``prefix``_2, ... from their ``Conv`` arguments after
+    the name.
+    """
     return tuple(Conv(f"{prefix}_{number}", *conv) for number, conv in enumerate(convs, 1))
 
 
@@ -70,21 +71,21 @@ def _pool_branch(name: str, width: int, kind: str = "mean") -> tuple[Any, ...]:
     return Pool(kind), Conv(f"{name}.branch_pool", width)
 
 
-def _small(name: str, pool: int) -> Fork:
-    """Return 5x5 and two 3x3, at 35x35."""
+def _build_35x35(name: str, pool: int) -> Fork:
+    """Build a block at 35x35: 5x5 and double 3x3 branches."""
     five = _chain(f"{name}.branch5x5", (48,), (64, (5, 5)))
     double = _chain(f"{name}.branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3)))
     return Fork(((Conv(f"{name}.branch1x1", 64),), five, double, _pool_branch(name, pool)))
 
 
 def _build_to_17x17(name: str) -> Fork:
-    """From 35x35 to 17x17."""
+    """Build the block from 35x35 to 17x17."""
     double = _chain(f"{name}.branch3x3dbl", (64,), (96, (3, 3)), (96, (3, 3), 2, "VALID"))
     return Fork(((Conv(f"{name}.branch3x3", 384, (3, 3), 2, "VALID"),), double, (Pool("max", 2),)))
 
 
 def _build_17x17(name: str, width: int) -> Fork:
-    """Return 7x7 as 1x7 and 7x1, at 17x17."""
+    """Build a block at 17x17: 7x7 convolutions factored into 1x7 and 7x1."""
     seven = _chain(f"{name}.branch7x7", (width,), (width, (1, 7)), (192, (7, 1)))
     twice = ((width, (7, 1)), (width, (1, 7)), (width, (7, 1)), (192, (1, 7)))
     double = _chain(f"{name}.branch7x7dbl", (width,), *twice)
@@ -92,7 +93,7 @@ def _build_17x17(name: str, width: int) -> Fork:
 
 
 def _build_to_8x8(name: str) -> Fork:
-    """From 17x17 to 8x8."""
+    """Build the block from 17x17 to 8x8."""
     three = _chain(f"{name}.branch3x3", (192,), (320, (3, 3), 2, "VALID"))
     seven = _chain(
         f"{name}.branch7x7x3", (192,), (192, (1, 7)), (192, (7, 1)), (192, (3, 3), 2, "VALID")
@@ -100,8 +101,8 @@ def _build_to_8x8(name: str) -> Fork:
     return Fork((three, seven, (Pool("max", 2),)))
 
 
-def _wide(name: str, pool: str) -> Fork:
-    """Return 3x3 as 1x3 next to 3x1, at 8x8."""
+def _build_8x8(name: str, pool: str) -> Fork:
+    """Build a block at 8x8: 3x3 convolutions split into parallel 1x3 and 3x1."""
 
     def split(stem: str) -> Fork:
         return Fork(((Conv(f"{stem}a", 384, (1, 3)),), (Conv(f"{stem}b", 384, (3, 1)),)))
@@ -122,35 +123,36 @@ NETWORK: tuple[Any, ...] = (
     Conv("Conv2d_3b_1x1", 80),
     Conv("Conv2d_4a_3x3", 192, (3, 3), 1, "VALID"),
     Pool("max", 2),
-    _small("Mixed_5b", 32),
-    _small("Mixed_5c", 64),
-    _small("Mixed_5d", 64),
+    _build_35x35("Mixed_5b", 32),
+    _build_35x35("Mixed_5c", 64),
+    _build_35x35("Mixed_5d", 64),
     _build_to_17x17("Mixed_6a"),
     _build_17x17("Mixed_6b", 128),
     _build_17x17("Mixed_6c", 160),
     _build_17x17("Mixed_6d", 160),
     _build_17x17("Mixed_6e", 192),
     _build_to_8x8("Mixed_7a"),
-    _wide("Mixed_7b", "mean"),
-    _wide("Mixed_7c", "max"),
+    _build_8x8("Mixed_7b", "mean"),
+    _build_8x8("Mixed_7c", "max"),
 )
 
 
 def features(params: Params, images: jax.Array) -> jax.Array:
-    """Pool features [B, 2048] of images [B, H, W, 1 or 3] in [-1, 1]; grey is repeated as RGB.
+    """Compute the pool features [B, 2048] of images [B, H, W, 1 or 3] in [-1, 1]; grey is repeated
+    as RGB.
 
-    Published figures come from images rounded to 8 bits.
+    Published numbers use images rounded to 8 bits.
     """
     x = _apply(NETWORK, params, prepare_images(images))
     return x.mean((1, 2))
 
 
 def prepare_images(images: jax.Array) -> jax.Array:
-    """As the network sees images [B, H, W, 1 or 3]: [B, 299, 299, 3], bilinear, half-pixel centres,
-    no antialiasing.
+    """Resize images [B, H, W, 1 or 3] to [B, 299, 299, 3]: bilinear, half-pixel centres, no
+    antialiasing.
 
     Raises:
-      UserError: neither grey nor RGB.
+      UserError: the images are neither grey nor RGB.
     """
     check_channels(images.shape[-1])
     size = (len(images), SIDE, SIDE, images.shape[-1])
@@ -161,7 +163,7 @@ def prepare_images(images: jax.Array) -> jax.Array:
 def check_channels(channels: int) -> None:
     """Refuse images that are neither grey nor RGB."""
     if channels not in (1, 3):
-        raise UserError(f"Inception sees grey or RGB images, not images of {channels} channels")
+        raise UserError(f"Inception needs images with 1 or 3 channels, got {channels}")
 
 
 def _apply(steps: tuple[Any, ...], params: Params, x: jax.Array) -> jax.Array:
@@ -202,12 +204,12 @@ def _pool(pool: Pool, x: jax.Array) -> jax.Array:
     total, count = (
         jax.lax.reduce_window(a, 0.0, jax.lax.add, window, strides, padding) for a in (x, ones)
     )
-    return total / count  # of the pixels without the padding
+    return total / count  # padding does not count
 
 
-def shapes() -> dict[str, tuple[int, ...]]:
-    """Return the shape of every tensor of the network by its name in torch, convolutions [out, in,
-    height, width].
+def list_shapes() -> dict[str, tuple[int, ...]]:
+    """List the shapes of all tensors of the network by their torch names; convolutions are [out,
+    in, height, width].
     """
     found: dict[str, tuple[int, ...]] = {}
 
@@ -227,41 +229,40 @@ def shapes() -> dict[str, tuple[int, ...]]:
 
 
 def load(path: str | Path) -> dict[str, np.ndarray]:
-    """Return the network's tensors, float32, from a ``.safetensors``, ``.npz`` or PyTorch's
-    ``.pth`` file.
+    """Load the network's tensors, float32, from a ``.safetensors``, ``.npz`` or PyTorch ``.pth``
+    file.
 
-    Their names are torch's, as in ``pytorch-fid``. The classifier's head and counters of batches
-    are not read.
+    Names are torch's, as in ``pytorch-fid``. The classifier's head and batch counters are not read.
 
     Raises:
-      UserError: no such file, a damaged one, ``.pth`` without PyTorch, or other tensors than the
-        network's.
+      UserError: the file is missing, damaged or has other tensors, or it is a ``.pth`` and PyTorch
+          is not installed.
     """
     path = Path(path)
     readers = {".safetensors": _safetensors, ".npz": _npz, ".pth": _torch}
     if path.suffix not in readers:
-        raise UserError(f"Inception weights are a {', '.join(readers)} file, which {path} is not")
+        raise UserError(f"Inception weights must be a {', '.join(readers)} file, got {path}")
     if not path.is_file():
         raise UserError(f"there are no Inception weights at {path}")
     try:
         found = readers[path.suffix](path)
     except UserError:
         raise
-    except Exception as error:  # readers raise what they like where a file is damaged
+    except Exception as error:  # readers raise all sorts of errors for damaged files
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"cannot read the Inception weights {path}, which may be damaged: {reason}"
         ) from error
-    wanted = shapes()
+    wanted = list_shapes()
     wrong = [f"{name} is missing" for name in wanted.keys() - found.keys()]
     wrong += [f"{name} is unknown" for name in found.keys() - wanted.keys()]
     for name in wanted.keys() & found.keys():
         if found[name].shape != wanted[name]:
-            wrong.append(f"{name} is {list(found[name].shape)}, not {list(wanted[name])}")
+            wrong.append(f"{name} has shape {list(found[name].shape)}, not {list(wanted[name])}")
         elif not np.isfinite(found[name]).all():
             wrong.append(f"{name} is not finite")
     if wrong:
-        raise UserError(f"{path} does not hold the Inception network: {'; '.join(sorted(wrong))}")
+        raise UserError(f"{path} does not have the Inception network: {'; '.join(sorted(wrong))}")
     return found
 
 
@@ -270,8 +271,8 @@ def _is_needed(name: str) -> bool:
 
 
 def _safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Return the length of a JSON header in 8 bytes, the header, and the tensors one after the
-    other.
+    """Read a safetensors file: the length of a JSON header in 8 bytes, the header, then the
+    tensors.
     """
     kinds: dict[str, Any] = {
         "F64": np.float64,
@@ -322,11 +323,11 @@ def _torch(path: Path) -> dict[str, np.ndarray]:
 
 
 def weights(path: str | None = None) -> Path:
-    """Return a file of weights: ``path`` itself, or the published one in ~/.cache/genjax,
-    downloaded once (95 MB).
+    """Return the file of weights: ``path``, or the published one in ~/.cache/genjax, downloaded
+    once (95 MB).
 
     Raises:
-      UserError: it cannot be downloaded, or is not what was published.
+      UserError: the file cannot be downloaded, or has another checksum than the published one.
     """
     if path is not None:
         return Path(path).expanduser()
@@ -349,7 +350,7 @@ def weights(path: str | None = None) -> Path:
                 f"{URL} gave another file: its SHA-256 starts with {digest[:8]}, not {SHA256}; try "
                 "again"
             )
-        part.replace(kept)  # whole or not at all
+        part.replace(kept)  # atomic
     except (OSError, http.client.HTTPException) as error:
         if (number := disk.full_disk_errno(error)) is not None:
             raise disk.refusal(kept, "make room for the Inception weights", number) from error

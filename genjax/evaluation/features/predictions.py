@@ -1,4 +1,4 @@
-"""What a classifier's run says of images that another run drew, or of the data."""
+"""Predictions of a classifier run for samples or data of another run."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from genjax.family import State
 
 
 def class_probabilities(subject: Subject, run: str, images: np.ndarray) -> np.ndarray:
-    """Return p(class | image) of images [N, H, W, C] in [-1, 1] by the classifier of a run: [N, K],
-    rows add up to 1.
+    """Predict p(class | image) for images [N, H, W, C] in [-1, 1] by the classifier of a run: [N,
+    K], rows sum to 1.
 
-    Images are brought to the resolution and the channels of the classifier's own data, as for its
-    features.
+    Images are converted to the resolution and channels of the classifier's training data, as for
+    its features.
 
     Args:
-      run: its directory, one of ``subject.others``.
+      run: run directory, one of ``subject.others``.
 
     Raises:
-      UserError: the run is not a classifier of images.
+      UserError: the run is not an image classifier.
     """
     model = subject.others[run]
     if model.spec.entry != "image" or not isinstance(model.family, classifier.Classifier):
-        raise UserError(f"predictions come from a classifier of images, which {run} is not")
+        raise UserError(f"predictions must come from an image classifier, but {run} is none")
     compiled = subject.layout.compile_evaluation(_probabilities, static_argnums=(0, 3))
     shape = tuple(model.spec.shape)
-    # Chunks of one compiled size, as features are made.
+    # In chunks of one compiled size, as for features.
     rows = FeatureSpace(run, lambda part: compiled(model.family, model.state, part, shape))
     return rows(images)
 

@@ -1,4 +1,4 @@
-"""Whether the samples of a class-conditional model are of the classes that it was requested."""
+"""Measures whether samples of a class-conditional model have the requested label."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from genjax.checks import Component
 from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.evaluation.drawing import cycle_labels
 from genjax.evaluation.images.bias import TICKED, count_classes, sample_classes
-from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import TextConditional, is_conditional, require_samples
 
-FOUND = 0.1  # of an even share of the samples; a good classifier's slips are fewer
-WRITTEN = 12  # classes up to which each share of the picture is written out
+FOUND = 0.1  # of an even share of the samples; a good classifier makes fewer mistakes
+WRITTEN = 12  # up to this many classes, the picture shows each share as a number
 
 
 @checks.frozen
 class LabelAgreement(Evaluator):
-    """The share of the samples that a classifier takes for what was requested, as Odena et al.
-    measured it with Inception (arXiv 1610.09585).
+    """Measures the share of samples in which a classifier recognises the requested label, as Odena
+    et al. did with Inception (arXiv 1610.09585).
 
     Numbers: ``label_agreement``, 1 / K by chance and at best the classifier's own accuracy;
-    ``classes_found``, the classes that at least a tenth of an even share, N / K of N samples, are
-    taken for, whatever was requested.
+    ``classes_found``, the number of classes recognised in at least a tenth of an even share (N / K
+    of N samples), whatever was requested.
 
     Attributes:
-      classifier: its run directory; it distinguishes the classes that the model draws.
-      samples: that are drawn, all labels in turn.
+      classifier: run directory of a classifier of the classes that the model draws.
+      samples: number of samples, which take all labels in turn.
     """
 
     images_only: ClassVar[bool] = True
@@ -51,8 +52,7 @@ class LabelAgreement(Evaluator):
         classes = check_labels("LabelAgreement", family, spec, self.classifier, others)
         if self.samples < classes:
             raise UserError(
-                f"LabelAgreement needs a sample of each of {classes:,} labels at least, not "
-                f"{self.samples:,}"
+                f"samples must be >= {classes:,} (labels), got {self.samples:,}", "samples"
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -79,49 +79,48 @@ class LabelAgreement(Evaluator):
 def check_labels(
     evaluator: str, family: Component, spec: Spec, run: str, others: Mapping[str, Model]
 ) -> int:
-    """Return the number of labels that samples can be requested, if a classifier's run can tell
-    whether they are those.
+    """Check model and classifier, and return the number of labels.
 
     Raises:
-      UserError: the model draws no samples, or not of all labels in turn, or the classifier knows
-        other classes.
+      UserError: the model does not draw samples of all labels in turn, or the classifier has other
+          classes.
     """
     require_samples(family, evaluator)
     if not is_conditional(family):
         raise UserError(
             f"{evaluator} needs a class-conditional model (family.conditional), which this "
-            f"{type(family).__name__} "
-            "is not"
+            f"{type(family).__name__} is not"
         )
     if isinstance(family, TextConditional) and family.text is not None:
         raise UserError(
-            f"{evaluator} needs a model of labels alone: one of labels and text is given both "
-            "or neither"
+            f"{evaluator} needs a model that is conditional on labels alone, but this one needs "
+            "a text with each label"
         )
     if spec.classes is None:
         raise UserError(f"{evaluator} needs labels, but the data have none")
     if family.sampler.label is not None:
         raise UserError(
-            f"{evaluator} needs samples of all labels in turn, but sampler.label requests "
-            f"{family.sampler.label} alone"
+            f"sampler.label must be None for {evaluator}, which needs all labels, got "
+            f"{family.sampler.label}",
+            "sampler.label",
         )
     classes = count_classes(evaluator, run, others)
     if classes is not None and classes != spec.classes:
         raise UserError(
-            f"the classifier {run} knows {classes} classes, but the data have {spec.classes} labels"
+            f"the classifier {run} has {classes} classes, but the data have {spec.classes} labels"
         )
     return spec.classes
 
 
 def confusion(asked: np.ndarray, found: np.ndarray, classes: int) -> np.ndarray:
-    """How many samples requested each label (row) are taken for each class (column), [K, K],
-    of labels [N] each.
+    """Count samples by requested label (row) and recognised class (column), [K, K], from labels [N]
+    each.
     """
     return np.bincount(asked * classes + found, minlength=classes**2).reshape(classes, classes)
 
 
 def _picture(table: np.ndarray, title: str) -> np.ndarray:
-    """Return the shares of each row of a confusion [K, K]."""
+    """Draw the shares of each row of a confusion matrix [K, K]."""
     classes = len(table)
     share = table / np.maximum(table.sum(1, keepdims=True), 1)
     side = float(np.clip(0.45 * classes + 2, 4.5, 9))

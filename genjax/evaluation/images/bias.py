@@ -1,4 +1,4 @@
-"""Whether labels come among the samples as often as among the data."""
+"""Measures whether labels are as frequent among samples as among the data."""
 
 from __future__ import annotations
 
@@ -19,39 +19,38 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.classifier import Classifier
 from genjax.family import Family, require_samples
 
-LISTED = 100  # classes up to which each has a number of its own
-NAMED = 5  # flagged labels that a sentence each is spent on
-TICKED = 25  # classes up to which each bar has its label
+LISTED = 100  # up to this many classes, each has its own number
+NAMED = 5  # flagged labels with a sentence each
+TICKED = 25  # up to this many classes, each bar has its label
 
 
 @checks.frozen
 class Bias(Evaluator):
-    """Each label's share of the samples compared with its share of the data; a classifier gives the
-    labels.
+    """Compares each label's share of the samples with its share of the data, with labels from a
+    classifier.
 
-    A classifier that takes some 4s for 9s finds too many 9s among fair samples. So by default the
-    data are held-out images with the labels that the same classifier gives them: its errors are
-    then on both sides. That compares with the data that the model learned as far as both splits
-    hold the classes in the same shares; where they do not, or where the classifier hardly errs,
-    ``of_data="labels"`` takes the true labels of the training split.
+    A classifier that mistakes some 4s for 9s finds too many 9s even among fair samples. So by
+    default the data are held-out images labelled by the same classifier, and its errors are on both
+    sides. This assumes that both splits have the classes in the same shares; if they do not, or if
+    the classifier is nearly perfect, use ``of_data="labels"``, the true labels of the training
+    split.
 
-    A label is flagged where the interval of the difference of the two shares leaves 0 out. The
-    intervals hold for all labels at once (Bonferroni). They are Newcombe's of 1998 for two
-    independent shares, made of Wilson's score intervals of 1927 for each; counts of training labels
-    have no error.
+    A label is flagged if the interval of the difference of the two shares excludes 0. The intervals
+    hold for all labels at once (Bonferroni). They are Newcombe's (1998) for two independent shares,
+    combined from Wilson's score intervals (1927) of each; counts of training labels have no error.
 
-    Numbers: ``share_<label>`` of each label among the samples (of up to 100 classes), ``bias``, the
-    total variation distance between the shares, from 0 to 1, and ``flagged``, how many labels are.
-    Where the classifier judges another attribute than the data's own labels are, the config names a
-    second ``Bias`` with its run.
+    Numbers: ``share_<label>`` of each label among the samples (for up to 100 classes), ``bias``,
+    the total variation distance between the shares, from 0 to 1, and ``flagged``, the number of
+    flagged labels. For another attribute than the data's labels, add a second ``Bias`` with its
+    classifier.
 
     Attributes:
-      classifier: its run directory.
-      samples: that are drawn.
-      confidence: that a fair generator has no label flagged.
-      of_data: "classified", held-out images by the same classifier, or "labels", the training
-        split's own.
-      limit: held-out images at most, spread evenly.
+      classifier: run directory of the classifier.
+      samples: number of samples.
+      confidence: probability that a fair generator has no label flagged.
+      of_data: source of the data's labels: "classified", held-out images labelled by the same
+          classifier, or "labels", those of the training split.
+      limit: maximum number of held-out images, evenly spaced.
     """
 
     images_only: ClassVar[bool] = True
@@ -66,7 +65,9 @@ class Bias(Evaluator):
         checks.at_least(self, 1, "samples", "limit")
         checks.inside(self, 0, 1, "confidence")
         if self.of_data not in ("classified", "labels"):
-            raise UserError(f"Bias.of_data is 'classified' or 'labels', not {self.of_data!r}")
+            raise UserError(
+                f"of_data must be 'classified' or 'labels', got {self.of_data!r}", "of_data"
+            )
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -82,16 +83,16 @@ class Bias(Evaluator):
             return
         if self.of_data == "labels" and classes != spec.classes:
             raise UserError(
-                f"the classifier {self.classifier} knows {classes} classes, but the data have "
-                f"{spec.classes} labels; "
-                "of_data='classified' compares what it says of both"
+                f"of_data must be 'classified', as the classifier {self.classifier} has {classes} "
+                f"classes but the data have {spec.classes} labels, got 'labels'",
+                "of_data",
             )
         least = fewest(self.confidence, classes)
         if self.samples < least:
             raise UserError(
-                f"Bias needs at least {least:,} samples to see that one of {classes} labels is "
-                "missing, "
-                f"not {self.samples:,}"
+                f"samples must be >= {least:,} to detect that a label of {classes} is missing, got "
+                f"{self.samples:,}",
+                "samples",
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -119,8 +120,7 @@ class Bias(Evaluator):
         if self.of_data == "classified" and len(known) < fewest(self.confidence, classes):
             remarks = (
                 *remarks,
-                f"bias: {len(known):,} images are few for {classes} labels, the intervals are "
-                "rough",
+                f"bias: {len(known):,} images are few for {classes} labels: intervals are rough",
             )
         usual = fair_distance(
             found.of_data, len(drawn), None if self.of_data == "labels" else len(known)
@@ -138,13 +138,13 @@ class Bias(Evaluator):
 
 
 class Shares(NamedTuple):
-    """Shares of labels among samples and data, and where they differ; all [K].
+    """Shares of labels among samples and data, and their differences; all [K].
 
     Attributes:
-      share: among the samples, with the ends ``low`` and ``high`` of its interval.
-      of_data: among the data, with ``data_low`` and ``data_high``.
-      least: the lower end of the interval of share - of_data.
-      most: the upper end.
+      share: share among the samples, with the interval from ``low`` to ``high``.
+      of_data: share among the data, with ``data_low`` and ``data_high``.
+      least: lower end of the interval of share - of_data.
+      most: upper end of the interval of share - of_data.
     """
 
     share: np.ndarray
@@ -158,7 +158,7 @@ class Shares(NamedTuple):
 
     @property
     def flagged(self) -> np.ndarray:
-        """Whether the interval of the difference leaves 0 out, bool [K]."""
+        """Whether the interval of the difference excludes 0, bool [K]."""
         return (self.least > 0) | (self.most < 0)
 
     @property
@@ -170,14 +170,14 @@ class Shares(NamedTuple):
 def compare(
     counts: np.ndarray, of_data: np.ndarray, confidence: float, exact: bool = False
 ) -> Shares:
-    """Return shares of labels counted among samples [K] and among data [K], with intervals that
-    hold for all K at once.
+    """Compare counts of labels among samples [K] and data [K], with intervals that hold for all K
+    at once.
 
-    Each is a Wilson interval of 1927, those of the differences are Newcombe's hybrid of two such
-    (1998, his method 10); K of them share the error 1 - ``confidence`` evenly.
+    Intervals are Wilson's (1927), those of differences Newcombe's hybrid of two such (1998, method
+    10); the K of them share the error 1 - ``confidence`` evenly.
 
     Args:
-      exact: the data's shares are known without error.
+      exact: whether the data's shares are known without error.
     """
     z = quantile(confidence, len(counts))
     share, low, high = wilson(counts, counts.sum(), z)
@@ -189,8 +189,8 @@ def compare(
 
 
 def wilson(count: np.ndarray, total: int, z: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return shares count / total [K] and the ends of their score intervals (Wilson, 1927) at ``z``
-    standard deviations.
+    """Compute shares count / total [K] and the ends of their score intervals (Wilson, 1927) at
+    ``z`` standard deviations.
     """
     share = count / total
     spread = z**2 / total
@@ -204,37 +204,37 @@ def wilson(count: np.ndarray, total: int, z: float) -> tuple[np.ndarray, np.ndar
 
 
 def quantile(confidence: float, classes: int) -> float:
-    """Return standard deviations on either side of an interval, so that one for each class together
-    have ``confidence``.
+    """Return the half-width, in standard deviations, of intervals that hold for all classes with
+    ``confidence``.
     """
-    intervals = classes if classes > 2 else 1  # of two classes one share is all there is to know
+    intervals = classes if classes > 2 else 1  # one share determines that of a second class
     return NormalDist().inv_cdf(1 - (1 - confidence) / intervals / 2)
 
 
 def fewest(confidence: float, classes: int) -> int:
-    """How many draws it takes to see that one of evenly frequent classes is missing: with fewer the
-    Wilson interval of a count of 0 holds 1 / ``classes``.
+    """Return how many draws it takes to detect a missing class among equally frequent ones; with
+    fewer, the Wilson interval of a count of 0 includes 1 / ``classes``.
     """
     return math.ceil(quantile(confidence, classes) ** 2 * (classes - 1))
 
 
 def fair_distance(shares: np.ndarray, samples: int, data: int | None) -> float:
-    """Return about the total variation distance between two draws of the same shares [K].
+    """Estimate the total variation distance between two draws from the same shares [K].
 
     Args:
-      data: examples in the second draw; None for the shares themselves.
+      data: number of examples in the second draw; None for the exact shares.
     """
     variance = shares * (1 - shares) * (1 / samples + (1 / data if data else 0))
     return float(np.sqrt(variance * 2 / np.pi).sum() / 2)
 
 
 def make_remarks(found: Shares) -> tuple[str, ...]:
-    """Return a sentence for each flagged label, the farthest off first; the last one counts those
-    that are left out.
+    """Write a sentence for each flagged label, the most biased first; the last one counts those
+    left out.
     """
     gap = np.abs(found.share - found.of_data)
     flagged = [label for label in np.argsort(-gap, kind="stable") if found.flagged[label]]
-    said = tuple(
+    notes = tuple(
         f"label {label} is "
         f"{'over' if found.share[label] > found.of_data[label] else 'under'}-represented: "
         f"{found.share[label]:.1%} of samples, {found.of_data[label]:.1%} of data"
@@ -242,33 +242,33 @@ def make_remarks(found: Shares) -> tuple[str, ...]:
     )
     left = len(flagged) - NAMED
     return (
-        said
+        notes
         if left <= 0
-        else (*said, f"{left} more of {len(gap)} labels are over- or under-represented")
+        else (*notes, f"{left} more of {len(gap)} labels are over- or under-represented")
     )
 
 
 def count_classes(evaluator: str, run: str, others: Mapping[str, Model]) -> int | None:
-    """How many classes the classifier of a run tells apart; None if the run is not loaded.
+    """Return the number of classes of the classifier of a run; None if the run is not loaded.
 
     Raises:
-      UserError: the run is not a classifier of images, or has fewer than 2 classes.
+      UserError: the run is not an image classifier, or has fewer than 2 classes.
     """
     if run not in others:
         return None
     model = others[run]
     if not isinstance(model.family, Classifier) or model.spec.entry != "image":
-        raise UserError(f"{evaluator} needs the run of a classifier of images, which {run} is not")
+        raise UserError(f"{evaluator} needs the run of an image classifier, but {run} is none")
     classes = model.spec.classes
     if classes is None or classes < 2:
         raise UserError(
-            f"{evaluator} needs a classifier of at least 2 classes; {run} has {classes}"
+            f"{evaluator} needs a classifier with at least 2 classes, but {run} has {classes}"
         )
     return classes
 
 
 def sample_classes(subject: Subject, run: str, samples: int) -> np.ndarray:
-    """Return the classes [N] that the classifier of ``run`` takes the samples for."""
+    """Classify the samples by the classifier of ``run``: classes [N]."""
     return subject.compute_once(
         ("classes of samples", run, samples),
         lambda: class_probabilities(subject, run, sample_images(subject, samples)).argmax(-1),
@@ -276,8 +276,8 @@ def sample_classes(subject: Subject, run: str, samples: int) -> np.ndarray:
 
 
 def data_classes(subject: Subject, run: str, limit: int) -> np.ndarray:
-    """Return the classes [N] that the classifier of ``run`` takes images of the judged split for,
-    ``limit`` at most.
+    """Classify up to ``limit`` images of the evaluated split by the classifier of ``run``: classes
+    [N].
     """
     part = subject.select_part(limit)
     return subject.compute_once(
@@ -289,7 +289,7 @@ def data_classes(subject: Subject, run: str, limit: int) -> np.ndarray:
 
 
 def draw_shares(axes: Any, found: Shares, of_data: str = "data") -> None:
-    """Bars of both shares of each label with their intervals onto matplotlib axes; flagged
+    """Draw bars of both shares of each label with their intervals on matplotlib axes; flagged
     labels are red.
     """
     classes = len(found.share)
@@ -322,7 +322,6 @@ def draw_shares(axes: Any, found: Shares, of_data: str = "data") -> None:
 
 
 def _bars(found: Shares) -> np.ndarray:
-
     classes, flagged = len(found.share), int(found.flagged.sum())
     figure = new_figure(float(np.clip(0.5 * classes + 2.5, 5, 14)), 3.6)
     axes = figure.add_subplot()

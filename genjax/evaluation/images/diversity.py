@@ -1,4 +1,4 @@
-"""Whether the samples are as varied as the data, or the model has collapsed to a few modes."""
+"""Measures whether samples are as varied as the data, or the model has collapsed to a few modes."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
-COLLAPSED = 0.5  # the ratio of distances below which a remark is made
+COLLAPSED = 0.5  # ratio of distances below which there is a remark
 
 
 @checks.frozen
 class Diversity(Evaluator):
-    """How far apart two samples are, compared with how far apart two images of the data are.
+    """Compares the mean distance of two samples with that of two images of the data.
 
     ``pairwise_...`` is the mean Euclidean distance of two samples, ``pairwise_data_...`` that of
     two reference images and ``diversity_...`` their ratio: 1 for samples as varied as the data, 0
-    for one sample drawn again and again; noise takes it above 1. In the features of a classifier's
-    run, ``class_entropy_...`` is the entropy, in nats, of the mean predicted class probabilities of
-    the samples and ``class_entropy_data_...`` of the reference: exp of it counts classes, and a
-    model that leaves some out has less of it. Names end in that of the features.
+    if all samples are the same; noise raises it above 1. In the features of a classifier's run,
+    ``class_entropy_...`` is the entropy, in nats, of the mean predicted class probabilities of the
+    samples and ``class_entropy_data_...`` of the reference: its exponential counts classes, so a
+    model that misses some has a lower one. Names end in that of the features.
 
     Attributes:
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
-      samples: that are drawn.
-      reference: the split that samples are compared with.
-      limit: images of it, at most, spread evenly.
-      pairs: that the mean distances are over, at most.
+      samples: number of samples.
+      reference: split that samples are compared with.
+      limit: maximum number of its images, evenly spaced.
+      pairs: maximum number of pairs in the mean distances.
     """
 
     images_only: ClassVar[bool] = True
@@ -106,8 +106,8 @@ class Diversity(Evaluator):
 
 
 def class_entropy(probabilities: np.ndarray) -> float:
-    """Return entropy in nats of the mean of class probabilities [N, K]: 0 for one class alone, log
-    K for all alike.
+    """Compute the entropy, in nats, of the mean of class probabilities [N, K]: 0 for a single
+    class, log K for equal shares.
     """
     mean = probabilities.mean(0, dtype=np.float64)
     return float(-(mean * np.log(np.where(mean > 0, mean, 1))).sum())

@@ -1,6 +1,4 @@
-"""What classifier-free guidance gains and costs: samples that are more what was requested, and
-more alike.
-"""
+"""Measures what classifier-free guidance gains and costs: label agreement and diversity."""
 
 from __future__ import annotations
 
@@ -16,11 +14,12 @@ from genjax.checks import Component
 from genjax.data.charts import figure_pixels, new_figure, show_percents
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.evaluation.drawing import cycle_labels
 from genjax.evaluation.features.distances import mean_pairwise_distance
 from genjax.evaluation.features.features import feature_space
 from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.images.agreement import check_labels
-from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive.code_prior import CodePrior
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion
@@ -28,18 +27,17 @@ from genjax.families.diffusion.latent import LatentDiffusion
 
 @checks.frozen
 class GuidanceCurve(Evaluator):
-    """Label agreement and diversity over the scale of classifier-free guidance (Ho & Salimans,
-    arXiv 2207.12598).
+    """Measures label agreement and diversity at several guidance scales (Ho & Salimans, arXiv
+    2207.12598).
 
-    Numbers: ``agreement_at_<scale>``, the share of the samples that a classifier takes for what was
-    requested, and ``diversity_at_<scale>``, the mean Euclidean distance of two samples of one asked
-    label in the classifier's features, the mean over labels. All scales are drawn with the same
-    noise.
+    Numbers: ``agreement_at_<scale>``, the share of samples in which a classifier recognises the
+    requested label, and ``diversity_at_<scale>``, the mean Euclidean distance of two samples of one
+    label in the classifier's features, averaged over labels. All scales use the same noise.
 
     Attributes:
-      classifier: its run directory; it distinguishes the classes that the model draws.
-      scales: of guidance; 0 is the unconditional model, 1 the conditional one.
-      samples: that are drawn at each scale, all labels in turn.
+      classifier: run directory of a classifier of the classes that the model draws.
+      scales: guidance scales, increasing; 0 is the unconditional model, 1 the conditional one.
+      samples: number of samples per scale, which take all labels in turn.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion, CodePrior)
@@ -57,7 +55,7 @@ class GuidanceCurve(Evaluator):
             or list(self.scales) != sorted(self.scales)
         ):
             raise UserError(
-                f"GuidanceCurve.scales rise, and there is at least one, unlike {self.scales}"
+                f"scales must be one or more increasing numbers, got {self.scales}", "scales"
             )
         checks.at_least(self, 0, "scales")
         checks.at_least(self, 2, "samples")
@@ -71,10 +69,10 @@ class GuidanceCurve(Evaluator):
         classes = check_labels("GuidanceCurve", family, spec, self.classifier, others)
         if self.samples < 2 * classes:
             raise UserError(
-                f"GuidanceCurve needs two samples of each of {classes:,} labels at least, not "
-                f"{self.samples:,} in all"
+                f"samples must be >= {2 * classes:,}, two for each label, got {self.samples:,}",
+                "samples",
             )
-        for scale in self.scales:  # a model that cannot be guided refuses it
+        for scale in self.scales:  # a model without guidance refuses it
             family.check_sampler(dataclasses.replace(family.sampler, guidance_scale=scale))
 
     def __call__(self, subject: Subject) -> Findings:
@@ -106,8 +104,8 @@ class GuidanceCurve(Evaluator):
 
 
 def mean_label_distance(features: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean Euclidean distance of two rows of features [N, F] of one label [N], the mean
-    over labels of two rows or more.
+    """Compute the mean Euclidean distance of two rows of features [N, F] with the same label [N],
+    averaged over labels with two or more rows.
     """
     groups = [features[label == value] for value in np.unique(label)]
     return float(np.mean([mean_pairwise_distance(group) for group in groups if len(group) > 1]))
@@ -116,7 +114,7 @@ def mean_label_distance(features: np.ndarray, label: np.ndarray) -> float:
 def _picture(
     scales: Sequence[float], agreement: Sequence[float], diversity: Sequence[float]
 ) -> np.ndarray:
-    """Return both over the scale."""
+    """Draw agreement and diversity over the guidance scale."""
     figure = new_figure(6, 3.8)
     left = figure.add_subplot()
     right = left.twinx()

@@ -1,4 +1,4 @@
-"""Pictures of what a diffusion model fills in where a part of an image is missing."""
+"""Shows how a diffusion model inpaints missing parts of images."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ Region = Literal["left", "right", "top", "bottom", "centre"]
 
 @checks.frozen
 class Inpainting(Evaluator):
-    """Held-out images, one a row: the image, the part that the model is given (the rest grey), and
-    what it fills in.
+    """Inpaints held-out images, one per row: the image, its known part (the rest grey), and several
+    fills.
 
     ``known_error`` is the largest deviation of a fill from its image at a known pixel, in units of
-    [-1, 1]: 0. Of a class-conditional model the unconditional one fills in.
+    [-1, 1]; it should be 0. A conditional model inpaints unconditionally.
 
     Attributes:
-      examples: images, evenly spaced over the split.
-      fills: of each image.
-      region: what is missing: the "left", "right", "top" or "bottom" half, or the "centre", of half
-        the height and width.
+      examples: number of images, evenly spaced over the split.
+      fills: fills per image.
+      region: missing part: the "left", "right", "top" or "bottom" half, or the "centre" with half
+          the height and width.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Diffusion,)
@@ -49,8 +49,8 @@ class Inpainting(Evaluator):
         super().check(family, spec, others)
         if family.conditioned and not family.drop_label:
             raise UserError(
-                "Inpainting is by the unconditional model, which this one has not learned "
-                "(family.drop_label)"
+                "family.drop_label must be > 0 for Inpainting, which needs the unconditional model",
+                "family.drop_label",
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -84,7 +84,7 @@ class Inpainting(Evaluator):
 
 
 def make_mask(region: Region, height: int, width: int) -> np.ndarray:
-    """Return 1 where a pixel is known and 0 in the region that is missing, float32 [1, H, W, 1]."""
+    """Return a mask, float32 [1, H, W, 1]: 1 at known pixels and 0 in the missing region."""
     across, down = slice(None), slice(None)
     missing = {
         "left": (down, slice(width // 2)),

@@ -1,4 +1,4 @@
-"""Whether samples are copies of training images, judged by what held-out images give."""
+"""Detects samples that are copies of training images, compared with held-out images."""
 
 from __future__ import annotations
 
@@ -30,41 +30,40 @@ from genjax.evaluation.features.features import (
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
-# the training image whose distance is the measure: beyond a few near-duplicates of the nearest
+# The neighbour whose distance sets the scale, beyond a few near-duplicates of the nearest.
 NEIGHBOUR = 5
-SAME = 1e-3  # of that measure: nearer than this, two images are one
+SAME = 1e-3  # on that scale, images closer than this are the same
 SIGNIFICANT = 1e-3
-PAIRS = 4  # a row of the picture
+PAIRS = 4  # pairs per row of the picture
 
 
 @checks.frozen
 class Memorisation(Evaluator):
-    """How many samples are copies of training images.
+    """Measures how many samples are copies of training images.
 
     A sample's ratio is the distance to its nearest training image over that to its fifth nearest; a
-    copy has a small one, wherever the data lie dense or sparse (after Carlini et al., arXiv
-    2301.13188). Held-out images are what a perfect model would draw, so they say what ratio is
-    suspicious (as in Meehan et al., arXiv 2004.05675): ``copies_...`` is the share of samples below
-    the one that at most ``false_alarms`` of new images fall below, and ``copies_expected_...`` the
-    share that a perfect model would have there: ``false_alarms``, and the held-out images that are
-    in the training set themselves.
+    copy has a small one, whether the data are dense or sparse there (after Carlini et al., arXiv
+    2301.13188). Held-out images are what a perfect model would draw, so they determine which ratio
+    is suspicious (as in Meehan et al., arXiv 2004.05675). ``copies_...`` is the share of samples
+    below the threshold that at most ``false_alarms`` of new images fall below, and
+    ``copies_expected_...`` the share expected of a perfect model: ``false_alarms``, plus held-out
+    images that are in the training set.
 
-    ``authenticity_...`` is the share of samples that are farther from their nearest training image
-    than that one is from its own nearest (Alaa et al., arXiv 2102.08921),
-    ``authenticity_held_out_...`` the same for held-out images. It tells of samples that are too
-    near in the mean; blurred or noisy ones raise it.
+    ``authenticity_...`` is the share of samples farther from their nearest training image than that
+    image is from its own nearest (Alaa et al., arXiv 2102.08921), ``authenticity_held_out_...`` the
+    same for held-out images. It falls if samples are too near on average; blurred or noisy samples
+    raise it.
 
-    Training images that equal another are left out. All names end in that of the features.
+    Duplicate training images are dropped. All names end in that of the features.
 
     Attributes:
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
-      samples: that are drawn.
-      limit: training images that are searched, at most, evenly spaced; copies of others are not
+      samples: number of samples.
+      limit: maximum number of training images to search, evenly spaced; copies of others are not
         found.
-      held_out: images of the judged split, at most, spread evenly.
-      false_alarms: share of new images that may be taken for copies; about 1 / ``held_out`` can be
-        kept to at best.
-      shown: the most suspicious samples, each before its nearest training image.
+      held_out: maximum number of images of the evaluated split, evenly spaced.
+      false_alarms: share of new images that may count as copies; at best about 1 / ``held_out``.
+      shown: number of most suspicious samples to show, each next to its nearest training image.
     """
 
     images_only: ClassVar[bool] = True
@@ -94,7 +93,7 @@ class Memorisation(Evaluator):
         if subject.split == "train":
             return Findings(remarks=("memorisation needs a split that was not trained on",))
         train = data_features(subject, self.features, "train", self.limit)
-        rows = distinct(train)
+        rows = find_distinct(train)
         known = train[rows]
         images = sample_images(subject, self.samples)
         samples, held_out = (
@@ -104,14 +103,14 @@ class Memorisation(Evaluator):
                 data_features(subject, self.features, subject.split, self.held_out),
             )
         )
-        line = threshold(held_out.ratio, self.false_alarms)
+        line = find_threshold(held_out.ratio, self.false_alarms)
         flagged = samples.ratio < line.ratio
         suffix = label(self.features)
         numbers = {
             f"copies_{suffix}": float(flagged.mean()),
             f"copies_expected_{suffix}": line.expected,
-            f"authenticity_{suffix}": float(authentic(samples, known).mean()),
-            f"authenticity_held_out_{suffix}": float(authentic(held_out, known).mean()),
+            f"authenticity_{suffix}": float(are_authentic(samples, known).mean()),
+            f"authenticity_held_out_{suffix}": float(are_authentic(held_out, known).mean()),
         }
         suspicious = np.argsort(samples.ratio, kind="stable")[: self.shown]
         originals = data_part(subject, "train", self.limit).batch(rows[samples.row[suspicious]])[
@@ -137,10 +136,9 @@ class Memorisation(Evaluator):
         remarks = []
         if line.compute_tail_probability(flagged, samples) < SIGNIFICANT:
             remarks.append(
-                f"{flagged:,} of {samples:,} samples are as near to a training image as few new "
-                "images come "
-                f"({label(self.features)}; expected: {line.expected:.2%}): the model copies "
-                "training images"
+                f"{flagged:,} of {samples:,} samples are closer to a training image than new ones "
+                f"usually are ({label(self.features)}; expected: {line.expected:.2%}): the model "
+                "copies training images"
             )
         if (line.held_out + 1) * self.false_alarms < 1:
             remarks.append(
@@ -154,24 +152,24 @@ class Memorisation(Evaluator):
 def find_copies(
     samples: np.ndarray, train: np.ndarray, held_out: np.ndarray, false_alarms: float
 ) -> np.ndarray:
-    """Which of the samples [N, F] are copies of training images [M, F]: flags [N] bool.
+    """Find the samples [N, F] that are copies of training images [M, F]: flags, bool [N].
 
     Args:
-      held_out: features [K, F] of images that were not trained on.
-      false_alarms: share of new images that may be flagged, in the mean over draws of ``held_out``;
-        at least 1 / (K + 1) is. Besides, those that equal a training image are.
+      held_out: features [K, F] of held-out images.
+      false_alarms: share of new images that may be flagged, on average over draws of ``held_out``;
+          at least 1 / (K + 1). Images that equal a training image are also flagged.
 
     Raises:
-      UserError: fewer than 2 training images that differ.
+      UserError: there are fewer than 2 different training images.
     """
-    known = train[distinct(train)]
-    line = threshold(find_near(held_out, known).ratio, false_alarms)
+    known = train[find_distinct(train)]
+    line = find_threshold(find_near(held_out, known).ratio, false_alarms)
     return find_near(samples, known).ratio < line.ratio
 
 
 class Near(NamedTuple):
-    """The nearest training images of some queries: their rows [Q], distances [Q], and ratios [Q] in
-    [0, 1] of these to the distance of the fifth nearest.
+    """The nearest training images of queries: rows [Q], distances [Q], and ratios [Q] in [0, 1] of
+    these to the distance of the fifth nearest.
     """
 
     row: np.ndarray
@@ -180,14 +178,14 @@ class Near(NamedTuple):
 
 
 def find_near(queries: np.ndarray, train: np.ndarray) -> Near:
-    """Return the nearest of features [M, F], no two of which are equal, for queries [Q, F].
+    """Find the nearest of distinct features [M, F] for queries [Q, F].
 
     Raises:
-      UserError: fewer than 2 training images.
+      UserError: there are fewer than 2 training images.
     """
     if len(train) < 2:
         raise UserError(
-            f"memorisation needs at least 2 training images that differ, not {len(train)}"
+            f"memorisation needs at least 2 different training images, got {len(train)}"
         )
     distance, index = find_nearest(queries, train, min(NEIGHBOUR, len(train)))
     first, last = distance[:, 0], distance[:, -1]
@@ -195,9 +193,9 @@ def find_near(queries: np.ndarray, train: np.ndarray) -> Near:
     return Near(index[:, 0], first, ratio)
 
 
-def authentic(found: Near, train: np.ndarray) -> np.ndarray:
-    """Which queries are farther from their nearest training image than that is from its own
-    nearest, [Q] bool.
+def are_authentic(found: Near, train: np.ndarray) -> np.ndarray:
+    """Return which queries are farther from their nearest training image than that is from its own
+    nearest, bool [Q].
     """
     hit, back = np.unique(found.row, return_inverse=True)
     own = find_nearest(train[hit], train, 2)[0][:, 1]  # the first is the image itself
@@ -205,9 +203,7 @@ def authentic(found: Near, train: np.ndarray) -> np.ndarray:
 
 
 class Threshold(NamedTuple):
-    """Ratios below ``ratio`` are suspicious: it is that of the ``rank``-th lowest of so many
-    held-out images.
-    """
+    """The threshold of suspicious ratios: the ``rank``-th lowest of the held-out images."""
 
     ratio: float
     rank: int
@@ -215,34 +211,36 @@ class Threshold(NamedTuple):
 
     @property
     def expected(self) -> float:
-        """The share of new images below."""
+        """The expected share of new images below the threshold."""
         return self.rank / (self.held_out + 1)
 
     def compute_tail_probability(self, flagged: int, samples: int) -> float:
-        """How probable at least this many flagged ones of some new images are.
+        """Return the probability that at least this many of ``samples`` new images are flagged.
 
-        A binomial test would take the expected share for exact. It follows Beta(rank, held_out + 1
-        - rank), as order statistics do, so that the count is beta-binomial.
+        A binomial test would treat the expected share as exact. As an order statistic it follows
+        Beta(rank, held_out + 1 - rank), so the count is beta-binomial.
         """
         return float(betabinom.sf(flagged - 1, samples, self.rank, self.held_out + 1 - self.rank))
 
 
-def threshold(held_out: np.ndarray, false_alarms: float) -> Threshold:
-    """From the ratios [K] of held-out images.
+def find_threshold(held_out: np.ndarray, false_alarms: float) -> Threshold:
+    """Find the threshold from the ratios [K] of held-out images.
 
-    Those that are in the training set themselves, in many sets more than ``false_alarms``, are
-    counted but do not take the threshold to 0, below which no copy would be found.
+    Held-out images that are in the training set, often more than ``false_alarms`` of them, are
+    counted but do not lower the threshold to 0, below which no copy would be found.
     """
     ordered = np.sort(held_out)
     same = int((ordered < SAME).sum())
     rank = same + max(1, int(false_alarms * (len(ordered) - same + 1)))
-    if rank > len(ordered):  # every one is in the training set
+    if rank > len(ordered):  # all are in the training set
         return Threshold(SAME, len(ordered), len(ordered))
     return Threshold(float(ordered[rank - 1]), rank, len(ordered))
 
 
-def distinct(features: np.ndarray) -> np.ndarray:
-    """Return the numbers of the rows of features [N, F] that equal no earlier one, in order."""
+def find_distinct(features: np.ndarray) -> np.ndarray:
+    """Return the indices, in order, of the rows of features [N, F] that differ from all earlier
+    ones.
+    """
     first: dict[bytes, int] = {}
     for number, row in enumerate(features):
         first.setdefault(hashlib.blake2b(row.tobytes()).digest(), number)

@@ -1,4 +1,4 @@
-"""How many of the modes that the data are known to have a generator finds, and how evenly."""
+"""Measures how many of the known modes of the data a generator covers, and how evenly."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ from genjax.evaluation.images.bias import count_classes
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
-FEW = 0.8  # of the modes that as many fair samples would find; below, a remark says so
+FEW = 0.8  # of the modes that fair samples would find; below it there is a remark
 
 
 @checks.frozen
 class MixtureModes(Evaluator):
-    """Coverage of a mixture of Gaussians of one width and equal weights.
+    """Measures coverage of a mixture of Gaussians with equal widths and weights.
 
     The protocol of Srivastava et al. (VEEGAN), arXiv 1705.07761, and Lin et al. (PacGAN), arXiv
-    1712.04086, in the units of the data. Numbers: ``good``, the share of the samples within
-    ``within`` standard deviations of the nearest centre; ``modes``, the centres that are the
-    nearest to a good sample; ``reverse_kl``, the KL of the good samples' distribution over the
-    centres to the uniform one, in nats, left out where none is good.
+    1712.04086, in the units of the data. Numbers: ``good``, the share of samples within ``within``
+    standard deviations of the nearest centre; ``modes``, the number of centres nearest to a good
+    sample; ``reverse_kl``, the KL from the good samples' distribution over centres to the uniform
+    one, in nats, left out if no sample is good.
 
     Attributes:
-      centres: one a mode, such as ``tuple(map(tuple, Points("eight_gaussians").modes()[0]))``.
-      std: of each mode and coordinate.
-      samples: that are drawn.
-      within: standard deviations; of a Gaussian in the plane all but 1.1 % lie within 3.
+      centres: centre of each mode, such as ``tuple(map(tuple,
+          Points("eight_gaussians").modes()[0]))``.
+      std: standard deviation of each mode and coordinate.
+      samples: number of samples.
+      within: radius of a mode in standard deviations; 3 includes all but 1.1 % of a 2-D Gaussian.
     """
 
     centres: tuple[tuple[float, ...], ...]
@@ -46,12 +47,12 @@ class MixtureModes(Evaluator):
     def __post_init__(self) -> None:
         if not self.centres or len({len(centre) for centre in self.centres}) > 1:
             raise UserError(
-                "MixtureModes.centres are points of as many coordinates, at least one point"
+                "centres must be one or more points with the same number of coordinates", "centres"
             )
         checks.above(self, 0, "std", "within")
         if self.samples < len(self.centres):
             raise UserError(
-                f"{len(self.centres)} modes need as many samples at least, not {self.samples}"
+                f"samples must be >= {len(self.centres)} (modes), got {self.samples}", "samples"
             )
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
@@ -60,8 +61,9 @@ class MixtureModes(Evaluator):
             raise UserError(f"MixtureModes needs points, but the data are {spec.entry}")
         if spec.shape != (len(self.centres[0]),):
             raise UserError(
-                f"the centres have {len(self.centres[0])} coordinates, but the points "
-                f"{spec.shape[0]}"
+                f"centres must have {spec.shape[0]} coordinates as the data, got "
+                f"{len(self.centres[0])}",
+                "centres",
             )
         require_samples(family, "MixtureModes")
 
@@ -89,16 +91,16 @@ class MixtureModes(Evaluator):
 
 @checks.frozen
 class StackedModes(Evaluator):
-    """Coverage of ``Stacked`` images: three channels of one of K classes each make one of K^3
+    """Measures coverage of ``Stacked`` images, whose three channels of K classes each make K^3
     modes.
 
-    A classifier tells the class of each channel (Metz et al., arXiv 1611.02163). Numbers:
-    ``modes``, those of at least one sample; ``mode_kl``, the KL of the samples' distribution over
-    the modes to the uniform one, in nats.
+    A classifier predicts the class of each channel (Metz et al., arXiv 1611.02163). Numbers:
+    ``modes``, the number of modes with a sample; ``mode_kl``, the KL from the samples' distribution
+    over modes to the uniform one, in nats.
 
     Attributes:
-      classifier: the run directory of a classifier of the grey images.
-      samples: that are drawn.
+      classifier: run directory of a classifier of the grey images.
+      samples: number of samples.
     """
 
     images_only: ClassVar[bool] = True
@@ -118,7 +120,7 @@ class StackedModes(Evaluator):
         channels = spec.shape[-1]
         if channels != 3:
             raise UserError(
-                f"StackedModes needs images of 3 channels, as Stacked makes them, not of {channels}"
+                f"StackedModes needs images with 3 channels, as Stacked makes them, got {channels}"
             )
         require_samples(family, "StackedModes")
         classes = count_classes("StackedModes", self.classifier, others)
@@ -126,13 +128,12 @@ class StackedModes(Evaluator):
             return
         if spec.classes is not None and spec.classes != classes**channels:
             raise UserError(
-                f"the classifier {self.classifier} knows {classes} classes, so "
-                f"{classes**channels:,} modes, but the "
-                f"data have {spec.classes:,}"
+                f"the classifier {self.classifier} has {classes} classes, which make "
+                f"{classes**channels:,} modes, but the data have {spec.classes:,}"
             )
         if self.samples < classes**channels:
             raise UserError(
-                f"{classes**channels:,} modes need as many samples at least, not {self.samples:,}"
+                f"samples must be >= {classes**channels:,} (modes), got {self.samples:,}", "samples"
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -143,19 +144,19 @@ class StackedModes(Evaluator):
         blocks = np.array_split(samples, -(-len(samples) // BLOCK))
         mode = np.concatenate([self._classify_modes(subject, block, classes) for block in blocks])
         counts = np.bincount(mode, minlength=classes ** samples.shape[-1])
-        usual = (len(counts) - 1) / (2 * len(samples))  # of the first order in 1 / N
+        usual = (len(counts) - 1) / (2 * len(samples))  # to first order in 1 / N
         return Findings(
             {"modes": int((counts > 0).sum()), "mode_kl": kl_to_uniform(counts)},
             {"modes": _ranks(counts)},
             f"of {len(counts):,} modes, each channel's class by the classifier {model.origin}; "
             f"{len(samples):,} "
             f"samples by {subject.model.family.sampler}, of which a fair generator would find "
-            f"{expected_modes(counts, len(samples)):,.0f} modes with a KL of about {usual:.3f}",
+            f"{expect_modes(counts, len(samples)):,.0f} modes with a KL of about {usual:.3f}",
             make_remarks(counts, len(samples)),
         )
 
     def _classify_modes(self, subject: Subject, images: np.ndarray, classes: int) -> np.ndarray:
-        """Return the modes [N] of images [N, H, W, 3]."""
+        """Classify images [N, H, W, 3] into modes [N]."""
         single = np.moveaxis(images, -1, 1).reshape(-1, *images.shape[1:3], 1)  # [N * 3, H, W, 1]
         found = (
             class_probabilities(subject, self.classifier, single)
@@ -166,8 +167,8 @@ class StackedModes(Evaluator):
 
 
 def find_nearest_centre(points: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number [N] of the centre of [K, D] nearest to each point of [N, D], and the
-    distance [N] to it.
+    """Find the nearest of centres [K, D] to each of points [N, D]: indices [N] and distances
+    [N].
     """
     blocks = np.array_split(points, -(-len(points) // BLOCK))
     distance = np.concatenate(
@@ -178,17 +179,15 @@ def find_nearest_centre(points: np.ndarray, centres: np.ndarray) -> tuple[np.nda
 
 
 def kl_to_uniform(counts: np.ndarray) -> float:
-    """Return KL(counts / their sum || uniform over all K) of counts [K] in nats: 0 when even, log K
-    with a single one.
+    """Compute KL(counts / their sum || uniform) of counts [K] in nats: 0 for even counts, log K for
+    a single mode.
     """
     share = counts[counts > 0] / counts.sum()
     return max(0.0, float((share * np.log(share * len(counts))).sum()))
 
 
-def expected_modes(counts: np.ndarray, samples: int) -> float:
-    """How many of as many modes as in ``counts`` [K] come at least once among drawn uniformly
-    ``samples``.
-    """
+def expect_modes(counts: np.ndarray, samples: int) -> float:
+    """Return the expected number of the K modes that occur among ``samples`` uniform draws."""
     return (
         len(counts) * -math.expm1(samples * math.log1p(-1 / len(counts)))
         if len(counts) > 1
@@ -197,9 +196,11 @@ def expected_modes(counts: np.ndarray, samples: int) -> float:
 
 
 def make_remarks(counts: np.ndarray, samples: int) -> tuple[str, ...]:
-    """Advice where samples over the modes, [K], find far fewer than fair ones would."""
+    """Return advice if the samples, counted by mode [K], cover far fewer modes than fair ones
+    would.
+    """
     found = int((counts > 0).sum())
-    if found >= FEW * expected_modes(counts, samples):
+    if found >= FEW * expect_modes(counts, samples):
         return ()
     return (
         f"mode collapse: {found:,} of {len(counts):,} modes found; packed samples, minibatch "
@@ -211,7 +212,7 @@ def make_remarks(counts: np.ndarray, samples: int) -> tuple[str, ...]:
 def _plane(
     points: np.ndarray, good: np.ndarray, centres: np.ndarray, counts: np.ndarray, radius: float
 ) -> np.ndarray:
-    """Return samples [N, 2] over circles around the centres; samples far outside are counted, not
+    """Draw samples [N, 2] and circles around the centres; samples far outside are counted, not
     shown.
     """
     low, high = centres.min(0), centres.max(0)
@@ -244,8 +245,8 @@ def _plane(
 
 
 def _ranks(counts: np.ndarray) -> np.ndarray:
-    """Return samples of each mode, the most frequent mode first, compared with what fair samples
-    would give.
+    """Draw the number of samples of each mode, the most frequent first, with that of fair
+    samples.
     """
     found, fair = int((counts > 0).sum()), counts.sum() / len(counts)
     figure = new_figure(6, 3.6)

@@ -1,6 +1,4 @@
-"""Samples next to the training images that are nearest to them: has the model learned them by
-heart?
-"""
+"""Shows samples next to their nearest training images, to detect memorisation."""
 
 from __future__ import annotations
 
@@ -26,22 +24,23 @@ from genjax.family import Family, require_samples
 
 @checks.frozen
 class NearestNeighbours(Evaluator):
-    """Samples, each followed by the training images nearest to it, and how near samples and
-    held-out images come.
+    """Shows samples followed by their nearest training images, and compares distances with those of
+    held-out images.
 
-    Smooth images, such as the means that a VAE draws by default, are near to all others in pixels:
-    a low ratio tells of memorisation only where the pictures show copies, or in a feature space.
+    Smooth images, such as the means that a VAE draws by default, are close to all others in pixels:
+    a low ratio means memorisation only if the pictures show copies, or in a feature space.
 
-    ``neighbour_ratio`` is the median distance from a sample to its nearest training image over that
-    from a held-out image to its own; far below 1 samples are nearer to training images than new
-    data are. Both names end in that of the features where these are not pixels.
+    ``neighbour_distance`` is the median distance from a sample to its nearest training image, and
+    ``neighbour_ratio`` that over the same for held-out images; far below 1, samples are closer to
+    training images than new data are. Names end in that of the features unless these are pixels.
 
     Attributes:
-      samples: that are drawn and measured.
-      shown: of them, one a row.
-      neighbours: training images a row.
-      features: "pixels", or the run directory of a classifier whose features measure the distance.
-      limit: training images that are searched, at most, spread evenly.
+      samples: number of samples.
+      shown: how many are shown, one per row.
+      neighbours: training images per row.
+      features: "pixels", or the run directory of a classifier, in whose features distances are
+          measured.
+      limit: maximum number of training images to search, evenly spaced.
     """
 
     images_only: ClassVar[bool] = True

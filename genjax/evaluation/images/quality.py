@@ -1,6 +1,4 @@
-"""How near the samples come to the data: distances of the two laws, and how much of each the
-other covers.
-"""
+"""Measures how close samples are to the data: distances between distributions, and coverage."""
 
 from __future__ import annotations
 
@@ -26,35 +24,37 @@ from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
 SUBSETS = 100  # draws of the kernel distance
-DENSE, PRECISE, THIN = 3.0, 0.98, 0.01  # beyond which scores come with a caution
+DENSE, PRECISE, THIN = 3.0, 0.98, 0.01  # scores beyond these come with a caution
 
 
 @checks.frozen
 class SampleQuality(Evaluator):
-    """Samples against reference images, in pixels or in the features of a network.
+    """Compares samples with reference images, in pixels or in the features of a network.
 
     ``frechet_...`` is the squared Fréchet distance of Gaussians fitted to both (Heusel et al.,
     arXiv 1706.08500), ``kernel_...`` the unbiased squared MMD with a cubic kernel (Binkowski et
     al., arXiv 1801.01401) and ``kernel_error_...`` its standard error. ``precision_...`` and
     ``recall_...`` are the shares of samples within the manifold of the data and of data within that
     of the samples (Kynkäänniemi et al., arXiv 1904.06991), ``density_...`` and ``coverage_...``
-    their forms that outliers move less (Naeem et al., arXiv 2002.09797).
+    versions that are more robust to outliers (Naeem et al., arXiv 2002.09797).
 
-    All names end in that of the features. On Inception's features alone the distances are called
-    ``fid``, ``kid`` and ``kid_error``: no number in other features compares with a published one.
-    Nor do Fréchet distances at other numbers of samples, as their bias falls with it.
+    All names end in that of the features. Only on Inception's features are the distances called
+    ``fid``, ``kid`` and ``kid_error``: numbers in other features do not compare with published
+    ones. Nor do Fréchet distances for other numbers of samples, as their bias falls with that
+    number.
 
-    It draws many samples and extracts features of the reference again at every evaluation: with
-    large networks or a slow sampler set ``while_training`` to False.
+    Every evaluation draws many samples and extracts the features of the reference again: with large
+    networks or slow samplers set ``while_training`` to False.
 
     Attributes:
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
-      samples: that are drawn; more than there are features, else the covariance is singular.
-      reference: the split that samples are compared with; the literature takes "train".
-      limit: images of it, at most, spread evenly.
-      k: neighbour that a ball reaches to, for precision, recall, density and coverage.
-      manifold: samples, and as many images, that these four are measured on, at most.
-      kernel_subset: rows of each draw of the kernel distance.
+      samples: number of samples; more than there are features, as else the covariance is singular.
+      reference: split that samples are compared with; "train" in the literature.
+      limit: maximum number of its images, evenly spaced.
+      k: number of the neighbour that sets the radius of a ball, for precision, recall, density and
+          coverage.
+      manifold: maximum number of samples, and of images, for these four.
+      kernel_subset: rows per subset of the kernel distance.
     """
 
     images_only: ClassVar[bool] = True
@@ -73,9 +73,7 @@ class SampleQuality(Evaluator):
         for name in ("samples", "limit"):
             self._refuse_fewer(getattr(self, name), f"{name} of")
         if self.k >= self.manifold:
-            raise UserError(
-                f"SampleQuality needs k below manifold, not {self.k} of {self.manifold:,}"
-            )
+            raise UserError(f"k must be < manifold ({self.manifold:,}), got {self.k}", "k")
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
@@ -95,7 +93,8 @@ class SampleQuality(Evaluator):
         fake = sample_features(subject, self.features, self.samples)
         frechet = distances.frechet_distance(real, fake)
         kernel, error = distances.kernel_distance(real, fake, self.kernel_subset, SUBSETS)
-        # As many of both: precision and recall grow with the size of the set whose manifold it is.
+        # The same number of both, as precision and recall grow with the set that defines the
+        # manifold.
         count = min(self.manifold, len(real), len(fake))
         shares = distances.manifold(
             real[np.arange(count) * len(real) // count], fake[:count], self.k
@@ -124,30 +123,29 @@ class SampleQuality(Evaluator):
         found = []
         if density > DENSE:
             found.append(
-                f"density_{suffix} {density:.3g} is above {DENSE:g}: of real images it is near 1, "
-                "so the samples crowd where these features are dense, as blurred or constant "
+                f"density_{suffix} {density:.3g} is above {DENSE:g}, but near 1 for real images: "
+                "the samples crowd where these features are dense, as blurred or constant "
                 "images do; look at the samples before you quote precision and density"
             )
         if precision > PRECISE and recall < precision / 2:
             found.append(
                 f"precision_{suffix} {precision:.3g} with recall_{suffix} {recall:.3g} may be the "
-                "score of blurred means or of a few images drawn again and again: it says nothing "
-                "of sharpness"
+                "score of blurred averages or of a few repeated images; it does not measure "
+                "sharpness"
             )
         if coverage < THIN and precision < THIN:
             found.append(
                 f"precision_{suffix} and coverage_{suffix} are both near 0: the samples lie "
-                "outside of the real images, or are scaled otherwise than they"
+                "far from the real images, or have another scale"
             )
         return tuple(found)
 
     def _refuse_fewer(self, count: int, what: str) -> None:
-        """Refuse a number of images that a kernel distance or a manifold cannot be had from."""
+        """Refuse too few images for a kernel distance or a manifold."""
         if count < self.kernel_subset or count <= self.k:
             raise UserError(
                 f"SampleQuality needs at least kernel_subset = {self.kernel_subset:,} images, and "
-                "more than k = "
-                f"{self.k}, but {what} {count:,}"
+                f"more than k = {self.k}, but {what} {count:,}"
             )
 
     def _refuse_narrow(self, count: int, width: int) -> None:

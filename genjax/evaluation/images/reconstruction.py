@@ -1,4 +1,4 @@
-"""Pictures of what an autoencoder keeps: reconstructions, and walks between examples."""
+"""Shows what an autoencoder preserves: reconstructions and interpolations."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from genjax.family import Batch, Reconstructs, State
 
 @checks.frozen
 class Reconstructions(Evaluator):
-    """Images as the model sees them (drawn binary where it binarises), each above its
-    reconstruction, and the mean squared error over the split, per value in [-1, 1]. Any family will
-    do that has ``reconstruct(state, batch, key)``.
+    """Shows images as the model sees them (binary if it binarises), each above its reconstruction,
+    and measures the mean squared error over the split, per value in [-1, 1]. It works with any
+    family that has ``reconstruct(state, batch, key)``.
 
     Attributes:
-      num: images in the picture.
+      num: number of images in the picture.
     """
 
     images_only: ClassVar[bool] = True
@@ -40,8 +40,7 @@ class Reconstructions(Evaluator):
         super().check(family, spec, others)
         if not isinstance(family, Reconstructs):
             raise UserError(
-                f"Reconstructions needs a family that reconstructs, which {type(family).__name__} "
-                "does not"
+                f"Reconstructions needs a family with reconstruct(), got a {type(family).__name__}"
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -62,11 +61,12 @@ class Reconstructions(Evaluator):
 
 @checks.frozen
 class Interpolations(Evaluator):
-    """Straight walks through the latent space of a VAE between pairs of held-out images, one a row.
+    """Shows linear interpolations in the latent space of a VAE between pairs of held-out images,
+    one per row.
 
     Attributes:
-      rows: pairs.
-      steps: images a row, both ends included.
+      rows: number of pairs.
+      steps: images per row, both ends included.
     """
 
     judges: ClassVar[tuple[type, ...]] = (vae.VAE,)

@@ -1,4 +1,4 @@
-"""What a reward makes of images that a model draws."""
+"""Scores the samples of an image model with a reward function."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.evaluation.drawing import cycle_labels
 from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.features.drawn import sample_images
-from genjax.evaluation.judge import Evaluator, Findings, Model, Subject, cycle_labels
+from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.image_rewards import score_images
 from genjax.family import is_conditional, require_samples
 from genjax.samplers.options import number_label
@@ -22,17 +23,16 @@ from genjax.samplers.options import number_label
 
 @checks.frozen
 class RewardOfImages(Evaluator):
-    """The mean reward of samples by the model's own sampler, and its standard error,
-    ``NAME_error``.
+    """Measures the mean reward of samples, and its standard error, ``NAME_error``.
 
-    Samples are clipped to [-1, 1], and of a class-conditional model of all labels in turn, or of
+    Samples are clipped to [-1, 1]; a class-conditional model draws all labels in turn, or
     ``sampler.label``.
 
     Attributes:
-      reward: a function of images [N, H, W, C] and their labels [N], None for an unconditional
-        none, which gives a number for each.
-      name: of the number.
-      samples: that are drawn.
+      reward: function of images [N, H, W, C] in [-1, 1] and labels [N], or None for an
+          unconditional model, that returns a number for each image.
+      name: name of the number.
+      samples: number of samples.
     """
 
     images_only: ClassVar[bool] = True
@@ -44,7 +44,7 @@ class RewardOfImages(Evaluator):
     def __post_init__(self) -> None:
         if not callable(self.reward):
             raise UserError(
-                f"RewardOfImages.reward is a function of images and labels, not {self.reward!r}"
+                f"reward must be a function of images and labels, got {self.reward!r}", "reward"
             )
         checks.at_least(self, 2, "samples")
 
@@ -69,13 +69,13 @@ class RewardOfImages(Evaluator):
 def requested_labels(
     family: Component, spec: Spec, options: Component, count: int
 ) -> np.ndarray | None:
-    """Return the labels requested of the first ``count`` samples, int64 [N]; None without labels.
+    """Return the requested labels of the first ``count`` samples, int64 [N]; None without labels.
 
     Args:
-      family: that draws them.
-      spec: of the data that it learned.
-      options: its sampler's.
-      count: of the samples.
+      family: family that draws the samples.
+      spec: spec of its training data.
+      options: sampling options.
+      count: number of samples.
     """
     if spec.classes is None or not is_conditional(family):
         return None

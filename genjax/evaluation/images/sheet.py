@@ -1,5 +1,5 @@
-"""One picture that says how a model of images does: samples, what they resemble, how often
-each class comes.
+"""Summarises an image model in one picture: samples, their nearest training images, class
+frequencies.
 """
 
 from __future__ import annotations
@@ -26,30 +26,28 @@ from genjax.evaluation.images.bias import (
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.family import Family, require_samples
 
-CONFIDENCE = 0.95  # of the intervals in the histogram, together
+CONFIDENCE = 0.95  # of all intervals in the histogram together
 DPI = 110
-SIDE, WIDTH, HISTOGRAM = (
-    5.0,
-    13.0,
-    2.6,
-)  # inches: height of the grids, most that both are wide, height of the bars
+# Inches: height of the grids, maximum width of both, height of the histogram.
+SIDE, WIDTH, HISTOGRAM = 5.0, 13.0, 2.6
 
 
 @checks.frozen
 class Sheet(Evaluator):
-    """The picture ``report``: samples, some of them next to their nearest training images, and a
-    histogram of classes.
+    """Draws the picture ``report``: samples, some of them next to their nearest training images,
+    and a histogram of classes.
 
     Attributes:
-      samples: that are drawn; the histogram counts all of them.
-      shown: of them, in the grid.
-      rows: of them, each followed by its nearest training images.
-      neighbours: training images a row.
-      features: "pixels", or the run directory of a classifier whose features measure the distance.
-      classifier: the run directory of the classifier that gives samples and held-out images their
-        classes; None leaves the histogram out.
-      limit: training images that are searched and held-out images that are counted, at most, spread
-        evenly.
+      samples: number of samples, all of which are in the histogram.
+      shown: how many are in the grid.
+      rows: how many are followed by their nearest training images.
+      neighbours: training images per row.
+      features: "pixels", or the run directory of a classifier, in whose features distances are
+        measured.
+      classifier: run directory of a classifier that labels samples and held-out images; None for no
+        histogram.
+      limit: maximum number of training images to search, and of held-out images to count, evenly
+        spaced.
     """
 
     images_only: ClassVar[bool] = True
@@ -91,9 +89,8 @@ class Sheet(Evaluator):
         queries = feature_space(subject, self.features)(samples[: self.rows])
         _, index = find_nearest(queries, known, min(self.neighbours, len(train)))
         near = train.batch(index.ravel())["image"].reshape(*index.shape, *samples.shape[1:])
-        beside = np.concatenate(
-            [samples[: self.rows, None], near], axis=1
-        )  # [rows, 1 + neighbours, H, W, C]
+        # [rows, 1 + neighbours, H, W, C]
+        beside = np.concatenate([samples[: self.rows, None], near], axis=1)
         found = None
         if self.classifier is not None:
             classes = subject.others[self.classifier].spec.classes
@@ -125,7 +122,7 @@ def _report(
     found: Shares | None,
     text: Mapping[str, str],
 ) -> np.ndarray:
-    """Return two grids side by side, of one height, over the histogram where there is one."""
+    """Draw two grids side by side, at the same height, above the histogram if there is one."""
     aspects = [picture.shape[1] / picture.shape[0] for picture in (images, pairs)]
     height = min(SIDE, WIDTH / sum(aspects))
     width = max(height * sum(aspects) + 0.5, 7.0)

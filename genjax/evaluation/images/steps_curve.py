@@ -1,4 +1,6 @@
-"""How many steps a diffusion model's sampler needs: distances from the data over their number."""
+"""Measures how many steps a diffusion sampler needs: distances from the data over the number of
+steps.
+"""
 
 from __future__ import annotations
 
@@ -32,28 +34,28 @@ from genjax.families.diffusion.latent import LatentDiffusion
 
 @runtime_checkable
 class HasSteps(Protocol):
-    """A solver whose number of steps is given."""
+    """A solver with a fixed number of steps."""
 
     steps: int
 
 
 @checks.frozen
 class StepsCurve(Evaluator):
-    """Distances of samples from the data over the number of steps that the solver takes.
+    """Measures the distance of samples from the data for several numbers of solver steps.
 
     ``kernel_<features>_at_<n>_steps`` is the unbiased squared MMD of ``SampleQuality`` (arXiv
     1801.01401), and ``frechet_<features>_at_<n>_steps`` the squared Fréchet distance (arXiv
-    1706.08500), which is left out where samples or images are no more than features. On Inception's
-    features they are ``kid_at_...`` and ``fid_at_...``. All numbers of steps start with the same
-    noise. Steps are not evaluations: ``Heun`` takes 2n - 1 of these.
+    1706.08500), which is left out unless there are more samples and images than features. On
+    Inception's features they are ``kid_at_...`` and ``fid_at_...``. All start from the same noise.
+    Steps are not evaluations: ``Heun`` needs 2n - 1 of these.
 
     Attributes:
-      steps: numbers of them, rising.
+      steps: numbers of steps, increasing.
       features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
-      samples: that are drawn at each number of steps.
-      split: that the samples are compared with.
-      limit: images of it, at most, spread evenly.
-      kernel_subset: rows of each draw of the kernel distance.
+      samples: number of samples per number of steps.
+      split: split that samples are compared with.
+      limit: maximum number of its images, evenly spaced.
+      kernel_subset: rows per subset of the kernel distance.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion)
@@ -69,9 +71,7 @@ class StepsCurve(Evaluator):
 
     def __post_init__(self) -> None:
         if not self.steps or list(self.steps) != sorted(set(self.steps)) or self.steps[0] < 1:
-            raise UserError(
-                f"StepsCurve.steps must be rising numbers of at least 1, got {self.steps}", "steps"
-            )
+            raise UserError(f"steps must be increasing numbers >= 1, got {self.steps}", "steps")
         checks.at_least(self, 2, "kernel_subset")
         for name in ("samples", "limit"):
             self._refuse_fewer(getattr(self, name), f"{name} of")
@@ -83,7 +83,7 @@ class StepsCurve(Evaluator):
     def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         check_features(self.features, spec, others)
-        for steps in self.steps:  # some solvers need two at least
+        for steps in self.steps:  # some solvers need at least two
             set_steps(family.sampler, steps)
 
     def __call__(self, subject: Subject) -> Findings:
@@ -132,12 +132,12 @@ def set_steps(sampler: Denoising, steps: int) -> Denoising:
     """Return the sampler with this many steps.
 
     Raises:
-      UserError: the solver chooses its steps itself, or needs more than these.
+      UserError: the solver chooses its own steps, or needs more.
     """
     solver: Component = sampler.solver
     if not isinstance(solver, HasSteps):
         raise UserError(
-            f"StepsCurve needs a solver of a given number of steps; {solver} chooses its own"
+            f"StepsCurve needs a solver with a fixed number of steps, but {solver} chooses its own"
         )
     return dataclasses.replace(sampler, solver=dataclasses.replace(sampler.solver, steps=steps))
 
@@ -149,8 +149,8 @@ def _picture(
     frechets: Sequence[float],
     features: str,
 ) -> np.ndarray:
-    """Return kernel distances with two standard errors, and Fréchet distances where there are any,
-    over log steps.
+    """Draw kernel distances with two standard errors, and Fréchet distances if any, over log
+    steps.
     """
     figure = new_figure(6, 3.8)
     left = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""How good a classifier's probabilities are, and what it takes for what."""
+"""Evaluates a classifier's probabilities, and shows its confusions."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families import classifier
 from genjax.family import Batch, State, labels
 
-NUMBERED = 25  # classes up to which the counts are written into a confusion matrix
+NUMBERED = 25  # up to this many classes, a confusion matrix shows its counts
 
 
 @checks.frozen
 class Calibration(Evaluator):
-    """Whether the classifier is right as often as it says.
+    """Measures whether a classifier's confidence matches its accuracy.
 
     ``ece`` is the expected calibration error (Guo et al., arXiv 1706.04599): |accuracy -
     confidence| over bins of the confidence, weighted by their examples. ``brier`` is the squared
@@ -26,7 +26,8 @@ class Calibration(Evaluator):
     1950), so from 0 to 2. ``nll`` is in nats.
 
     Attributes:
-      bins: of equal width over confidences from 0 to 1, each with its upper edge.
+      bins: number of bins of equal width over confidences from 0 to 1, each including its upper
+          edge.
     """
 
     judges: ClassVar[tuple[type, ...]] = (classifier.Classifier,)
@@ -37,9 +38,9 @@ class Calibration(Evaluator):
         checks.at_least(self, 1, "bins")
 
     def __call__(self, subject: Subject) -> Findings:
-        log_p, label = predictions(subject)
+        log_p, label = predict_split(subject)
         confidence = np.exp(log_p.max(-1))
-        table = reliability(confidence, log_p.argmax(-1) == label, self.bins)
+        table = bin_by_confidence(confidence, log_p.argmax(-1) == label, self.bins)
         numbers = {
             "ece": table.error,
             "brier": brier(np.exp(log_p), label),
@@ -51,12 +52,13 @@ class Calibration(Evaluator):
 
 @checks.frozen
 class Confusions(Evaluator):
-    """Which classes are taken for which, and the mistakes that the classifier is most confident of.
+    """Shows which classes are confused with which, and the mistakes made with the highest
+    confidence.
 
-    ``worst_class_accuracy`` is the accuracy on the class with the lowest.
+    ``worst_class_accuracy`` is the lowest accuracy of any class.
 
     Attributes:
-      mistakes: pictures of them; of images alone.
+      mistakes: number of mistakes to show, for images.
     """
 
     judges: ClassVar[tuple[type, ...]] = (classifier.Classifier,)
@@ -67,10 +69,10 @@ class Confusions(Evaluator):
         checks.at_least(self, 0, "mistakes")
 
     def __call__(self, subject: Subject) -> Findings:
-        log_p, label = predictions(subject)
+        log_p, label = predict_split(subject)
         counts = confusion_matrix(log_p.argmax(-1), label, log_p.shape[-1])
         pictures = {"confusions": _matrix(counts)}
-        chosen = surest_mistakes(log_p, label, self.mistakes)
+        chosen = find_surest_mistakes(log_p, label, self.mistakes)
         if subject.model.spec.entry == "image" and len(chosen):
             images = subject.model.codec.decode(
                 subject.splits[subject.split].batch(chosen)["image"]
@@ -83,8 +85,8 @@ class Confusions(Evaluator):
 
 
 class Reliability(NamedTuple):
-    """Bins of the confidence: examples in each, and their mean accuracy and confidence, 0 in
-    an empty bin; [bins].
+    """Bins by confidence, [bins]: number of examples, and their mean accuracy and confidence, 0 if
+    empty.
     """
 
     examples: np.ndarray
@@ -99,9 +101,9 @@ class Reliability(NamedTuple):
         )
 
 
-def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int) -> Reliability:
-    """Return examples by their confidence [N] in (0, 1]; bin m of M holds those in (m / M, (m + 1)
-    / M].
+def bin_by_confidence(confidence: np.ndarray, correct: np.ndarray, bins: int) -> Reliability:
+    """Sort examples into bins by their confidence [N] in (0, 1]; bin m of M is (m / M, (m + 1) /
+    M].
     """
     number = np.digitize(confidence, np.linspace(0, 1, bins + 1)[1:-1], right=True)
     count = np.bincount(number, minlength=bins)
@@ -110,30 +112,28 @@ def reliability(confidence: np.ndarray, correct: np.ndarray, bins: int) -> Relia
 
 
 def brier(probabilities: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean Brier score of probabilities [N, K], over all classes."""
+    """Compute the mean Brier score of probabilities [N, K], summed over classes."""
     return float(np.square(probabilities - np.eye(probabilities.shape[-1])[label]).sum(-1).mean())
 
 
 def nll(log_p: np.ndarray, label: np.ndarray) -> float:
-    """Return the mean of -log p(label) under log-probabilities [N, K]."""
+    """Compute the mean of -log p(label), in nats, from log-probabilities [N, K]."""
     return float(-log_p[np.arange(len(label)), label].mean(dtype=np.float64))
 
 
 def confusion_matrix(predicted: np.ndarray, label: np.ndarray, classes: int) -> np.ndarray:
-    """Return examples by label (row) and prediction (column), [K, K]."""
+    """Count examples by label (row) and prediction (column), [K, K]."""
     return np.bincount(label * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def surest_mistakes(log_p: np.ndarray, label: np.ndarray, num: int) -> np.ndarray:
-    """Return numbers of the wrongly classified examples with the highest confidence, the most
-    confident first; at most ``num``.
-    """
+def find_surest_mistakes(log_p: np.ndarray, label: np.ndarray, num: int) -> np.ndarray:
+    """Return the indices of up to ``num`` wrongly classified examples, the most confident first."""
     wrong = np.flatnonzero(log_p.argmax(-1) != label)
     return wrong[np.argsort(-log_p[wrong].max(-1), kind="stable")][:num]
 
 
-def predictions(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
-    """Return log-probabilities [N, K] and labels [N] of the whole split."""
+def predict_split(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    """Predict the whole split: log-probabilities [N, K] and labels [N]."""
     log_p, label = subject.collect(_predict)
     return log_p, label
 
@@ -145,8 +145,8 @@ def _predict(
 
 
 def _diagram(table: Reliability) -> np.ndarray:
-    """Return the reliability diagram: accuracy over confidence, and below it where the examples
-    lie.
+    """Draw the reliability diagram: accuracy over confidence, and below it the shares of
+    examples.
     """
     bins = len(table.examples)
     left, width = np.arange(bins) / bins, 1 / bins
@@ -176,7 +176,9 @@ def _diagram(table: Reliability) -> np.ndarray:
 
 
 def _matrix(counts: np.ndarray) -> np.ndarray:
-    """Return colours are shares of each label's examples; the numbers are counts."""
+    """Draw the confusion matrix, coloured by share of each label's examples, with counts as
+    numbers.
+    """
     classes = len(counts)
     side = float(np.clip(0.45 * classes + 1.5, 4, 12))
     figure = new_figure(side, side, dpi=110)
@@ -201,7 +203,7 @@ def _matrix(counts: np.ndarray) -> np.ndarray:
 
 
 def _mistakes(images: np.ndarray, label: np.ndarray, log_p: np.ndarray) -> np.ndarray:
-    """Return images [N, H, W, C] under what they are, what they were taken for, and how surely."""
+    """Draw images [N, H, W, C] with their label, prediction and its confidence."""
     columns = min(8, len(images))
     rows = -(-len(images) // columns)
     figure = new_figure(1.3 * columns, 1.6 * rows, dpi=110)

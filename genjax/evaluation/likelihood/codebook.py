@@ -1,4 +1,4 @@
-"""How much of its codebook a VQ-VAE uses."""
+"""Measures how much of its codebook a VQ-VAE uses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ from genjax.family import Batch, State, select_modelled
 
 @checks.frozen
 class CodebookUsage(Evaluator):
-    """Over the whole held-out split: the share of codes that are chosen at least once, the
-    perplexity of the choice (as many codes, evenly used, would have its entropy), and a histogram,
-    most used code first.
+    """Measures, over the whole held-out split, the share of codes that are used and the perplexity
+    of their use, and draws a histogram, most used code first.
     """
 
     judges: ClassVar[tuple[type, ...]] = (vqvae.VQVAE,)
@@ -33,9 +32,9 @@ class CodebookUsage(Evaluator):
         if usage < 0.5:
             remarks = (
                 f"only {usage:.0%} of {family.codes} codes are used; a larger "
-                "family.restart_below, a smaller "
-                "family.decay or a larger batch bring more of them back, and fewer family.codes "
-                "may do as well",
+                "family.restart_below, a smaller family.decay or a larger batch revive more of "
+                "them, and fewer "
+                "family.codes may do as well",
             )
         return Findings(
             {
@@ -54,7 +53,7 @@ def _codes(family: vqvae.VQVAE, state: State, batch: Batch, key: jax.Array) -> j
 
 
 def _histogram(counts: np.ndarray) -> np.ndarray:
-    """How often each code is chosen, most used first, compared with an even use of all."""
+    """Draw how often each code is used, most used first, compared with even use."""
     figure = new_figure(6, 3)
     axes = figure.add_subplot()
     share = np.sort(counts)[::-1] / counts.sum()

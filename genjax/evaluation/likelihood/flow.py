@@ -1,4 +1,4 @@
-"""The likelihood of a diffusion model through its probability-flow ODE."""
+"""Computes the likelihood of a diffusion model by its probability-flow ODE."""
 
 from __future__ import annotations
 
@@ -24,27 +24,28 @@ from genjax.samplers.diffusion.adaptive import check_tolerance
 
 @checks.frozen
 class FlowLikelihood(Evaluator):
-    """-log p(x) of the deterministic sampler, by the change of variables along its ODE (Song et
-    al., arXiv 2011.13456).
+    """Computes -log p(x) of the deterministic sampler, by the change of variables along its ODE
+    (Song et al., arXiv 2011.13456).
 
-    Of continuous data it is the density in model space: ``ode_nll`` in nats an example,
-    ``ode_bits_per_dim`` the same over D log 2. Raw pixels of K levels are spread over [-1, 1], w =
-    2 / (K - 1) apart. A pixel's probability is the density's integral over w about its value; with
-    x' drawn evenly from there, -log p(x') - D log w is in expectation no less than the negative
-    log-probability of the raw image (Theis et al., arXiv 1511.01844), and that is what is reported,
-    in bits per raw pixel as the literature has them. ``..._error`` are standard errors of the mean
-    over examples.
+    For continuous data it is the density in model space: ``ode_nll`` in nats per example,
+    ``ode_bits_per_dim`` the same over D log 2. Raw pixels with K levels are w = 2 / (K - 1) apart
+    in [-1, 1], and the probability of a pixel is the integral of the density over a width w around
+    it. With x' drawn uniformly from there, -log p(x') - D log w is reported: in expectation an
+    upper bound on the negative log-probability of the raw image (Theis et al., arXiv 1511.01844),
+    in bits per raw pixel as in the literature. ``..._error`` are standard errors of the mean over
+    examples.
 
-    It is the density of data with the noise of the process's ``t_min``, see
-    ``genjax.samplers.log_density``. Of a class-conditional model the unconditional one is judged.
+    The density is that of data with the noise of the process's ``t_min``, see
+    ``genjax.samplers.log_density``. For a conditional model it is that of the unconditional one.
 
     Attributes:
-      examples: evenly spaced over the split.
-      probes: of Hutchinson's estimate of the divergence, which has no bias in nats; None for the
-        exact trace, at the price of as many products with the Jacobian as an example has entries.
-      rtol: relative tolerance of the ODE's solver.
+      examples: number of examples, evenly spaced over the split.
+      probes: number of probes of Hutchinson's estimate of the divergence, which is unbiased in
+        nats; None for the exact trace, which costs as many products with the Jacobian as an example
+        has entries.
+      rtol: relative tolerance of the ODE solver.
       atol: absolute tolerance.
-      batch: examples at once; they take as many steps as the hardest of them. Rounded up to a
+      batch: examples per batch, which takes as many steps as its hardest example; rounded up to a
         multiple of the devices.
     """
 
@@ -65,20 +66,18 @@ class FlowLikelihood(Evaluator):
     def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if not family.noise.gaussian:
-            raise UserError(
-                "FlowLikelihood needs a process that ends in Gaussian noise (family.noise)"
-            )
+            raise UserError("family.noise must be Gaussian for FlowLikelihood", "family.noise")
         if family.conditioned and not family.drop_label:
             raise UserError(
-                "FlowLikelihood judges the unconditional model, which this one has not learned "
-                "(family.drop_label)"
+                "family.drop_label must be > 0 for FlowLikelihood, which needs the unconditional "
+                "model",
+                "family.drop_label",
             )
 
     def __call__(self, subject: Subject) -> Findings:
         spec = subject.model.spec
-        batch = (
-            -(-self.batch // subject.layout.mesh.size) * subject.layout.mesh.size
-        )  # as many on each device
+        # The same number on each device.
+        batch = -(-self.batch // subject.layout.mesh.size) * subject.layout.mesh.size
         settings = (spec.levels, self.probes, self.rtol, self.atol)
         nll = dataclasses.replace(subject, batch_size=batch).collect(
             _nll, *settings, limit=self.examples
@@ -86,9 +85,9 @@ class FlowLikelihood(Evaluator):
         failed = int((~np.isfinite(nll)).sum())
         if failed:
             raise UserError(
-                f"FlowLikelihood: no density for {failed:,} of {len(nll):,} examples; either the "
-                "ODE needs more steps "
-                "than its solver takes (raise rtol and atol), or the network's output is not finite"
+                f"FlowLikelihood has no density for {failed:,} of {len(nll):,} examples: either "
+                "the ODE needs more steps than its solver takes (raise rtol and atol), or the "
+                "network's output is not finite"
             )
         mean, error = (
             float(nll.mean(dtype=np.float64)),
@@ -130,7 +129,7 @@ def _nll(
     rtol: float,
     atol: float,
 ) -> jax.Array:
-    """Return -log p [B] in nats, of raw values where they have levels."""
+    """Compute -log p [B] in nats, of raw values if they have levels."""
     x = select_modelled(batch)
     noise_key, probe_key = jax.random.split(key)
     volume = 0.0

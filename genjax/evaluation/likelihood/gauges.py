@@ -1,6 +1,4 @@
-"""What the last steps of an adversarial game tell: does it swing, is the discriminator too
-strong?
-"""
+"""Diagnoses the last steps of adversarial training: oscillation, and too strong a discriminator."""
 
 from __future__ import annotations
 
@@ -13,19 +11,19 @@ from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.gan import losses as adversarial
 from genjax.families.gan.gan import GAN
 
-SWING = 1.0  # above it the verdict on all fakes swings by more than single fakes differ
+SWING = 1.0  # above it, the mean logit of fakes swings more than fakes differ
 STRONG = 0.97
-ENOUGH = 0.6  # of the gauges' weight; about 90 steps
+ENOUGH = 0.6  # the least weight of the gauges, reached after about 90 steps
 
 
 @checks.frozen
 class GameGauges(Evaluator):
-    """Gauges of a GAN over its last 100 steps or so, with a line of advice for each that is red.
+    """Reports gauges of a GAN over its last 100 steps or so, with advice for each that is too high.
 
-    ``oscillation`` is red above 1: the discriminator's verdict on all fakes swings from step to
-    step by more than its verdicts within a batch differ. ``strength``, the lower of the
-    discriminator's accuracies on real and fake examples, is red from 0.97 on, except for the
-    Wasserstein loss, whose critic is to be as strong as it can.
+    ``oscillation`` is too high above 1: the mean logit of fakes then swings between steps by more
+    than logits differ within a batch. ``strength``, the lower of the discriminator's accuracies on
+    real and fake examples, is too high from 0.97 on, except for the Wasserstein loss, whose critic
+    should be as strong as possible.
     """
 
     judges: ClassVar[tuple[type, ...]] = (GAN,)
@@ -38,8 +36,7 @@ class GameGauges(Evaluator):
         if gauges["weight"] > ENOUGH and swing > SWING:
             remarks.append(
                 f"the players chase each other (oscillation {swing:.2f}): lower learning rates, "
-                "add r1, or average "
-                "the generator (ema)"
+                "add r1, or average the generator (ema)"
             )
         if (
             gauges["weight"] > ENOUGH
@@ -47,9 +44,9 @@ class GameGauges(Evaluator):
             and subject.model.family.loss != "wasserstein"
         ):
             remarks.append(
-                f"the discriminator is too strong ({100 * strength:.1f} % right on real and fake "
-                "alike): lower its "
-                "learning rate, add r1, spectral_norm or augment, or make it smaller"
+                f"the discriminator is too strong ({100 * strength:.1f} % right on real and "
+                "fake examples): lower its learning rate, add r1, spectral_norm or augment, or "
+                "make it smaller"
             )
         return Findings(
             {"oscillation": swing, "strength": strength},

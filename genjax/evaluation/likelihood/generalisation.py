@@ -1,6 +1,4 @@
-"""Whether a model has learned the data or learned them by heart: its loss on examples it
-trained on, and on others.
-"""
+"""Compares the metrics of a model on training examples with those on held-out ones."""
 
 from __future__ import annotations
 
@@ -14,13 +12,13 @@ from genjax.family import Batch, Metrics, State
 
 @checks.frozen
 class GeneralisationGap(Evaluator):
-    """The family's own metrics on training examples, without augmentation, compared with those
-    on as many held-out ones.
+    """Compares the family's own metrics on training examples, without augmentation, with those on
+    as many held-out ones.
 
     Attributes:
-      limit: examples of either split, at most, spread evenly.
+      limit: maximum number of examples of each split, evenly spaced.
 
-    ``gap_...`` of a metric is its held-out value less that on training examples.
+    ``gap_...`` of a metric is its held-out value minus that on training examples.
     """
 
     limit: int = 10_000

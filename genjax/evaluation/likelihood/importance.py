@@ -1,4 +1,4 @@
-"""Tighter bounds on the likelihood than the one that was trained."""
+"""Computes a tighter bound on the likelihood than the trained one."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from genjax.family import Batch, Metrics, State
 
 @checks.frozen
 class ImportanceBound(Evaluator):
-    """-log p(x) of a VAE by the importance-weighted bound (Burda et al., arXiv 1509.00519), which
-    falls to it as the number of samples grows.
+    """Computes an upper bound on -log p(x) of a VAE by importance weighting (Burda et al., arXiv
+    1509.00519), which tightens as the number of samples grows.
 
     Attributes:
-      samples: an example; 5,000 is what the literature reports.
-      limit: judge this many examples alone, evenly spaced; None for the whole split.
-      chunk: samples that are decoded at once; None takes the family's own.
+      samples: importance samples per example; 5,000 in the literature.
+      limit: number of examples, evenly spaced; None for the whole split.
+      chunk: samples decoded at once; None uses the family's own.
     """
 
     judges: ClassVar[tuple[type, ...]] = (VAE,)

@@ -1,4 +1,4 @@
-"""What the latents of a VAE carry: active units, posterior collapse, a map of the latent space."""
+"""Analyses the latents of a VAE: active units, posterior collapse, a map of the latent space."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class ActiveUnits(Evaluator):
-    """How many latent variables follow the data: those whose posterior mean varies (Burda et al.,
-    arXiv 1509.00519), and how many have collapsed onto the prior. Below the topmost layer the
-    prior's mean, which varies with the layer above, is taken off first.
+    """Counts the active latents, whose posterior mean varies with the data (Burda et al., arXiv
+    1509.00519), and those that have collapsed to the prior. Below the top layer the prior's mean,
+    which varies with the layer above, is subtracted first.
 
     Attributes:
-      threshold: of the variance of a posterior mean over the split, above which the unit is active.
-      collapsed_below: nats of mean KL below which a unit counts as collapsed.
+      threshold: variance of the posterior mean over the split above which a latent is active.
+      collapsed_below: mean KL in nats below which a latent counts as collapsed.
     """
 
     judges: ClassVar[tuple[type, ...]] = (VAE,)
@@ -39,9 +39,8 @@ class ActiveUnits(Evaluator):
         checks.above(self, 0, "threshold", "collapsed_below")
 
     def __call__(self, subject: Subject) -> Findings:
-        layers = subject.collect(
-            _statistics
-        )  # a (mean less that of the prior, kl) a layer, [N, Z] each
+        # For each layer: posterior mean minus prior mean, and KL, [N, Z] each.
+        layers = subject.collect(_statistics)
         numbers: dict[str, float] = {}
         remarks = []
         for number, (mean, kl) in enumerate(layers, 1):
@@ -53,10 +52,8 @@ class ActiveUnits(Evaluator):
             if 2 * collapsed > len(per_unit):
                 remarks.append(
                     f"posterior collapse: {collapsed} of {len(per_unit)} units of z{number} carry "
-                    "less than "
-                    f"{self.collapsed_below:g} nats; beta that warms up (Linear, Cyclical), "
-                    "free_bits or fewer "
-                    "latents are the usual cures"
+                    f"less than {self.collapsed_below:g} nats; warming up beta (Linear, Cyclical), "
+                    "free_bits or fewer latents are the usual cures"
                 )
         picture = _bars([kl.mean(0) for _, kl in layers])
         return Findings(
@@ -73,12 +70,12 @@ class ActiveUnits(Evaluator):
 
 @checks.frozen
 class LatentMap(Evaluator):
-    """Two pictures of the plane in which the posterior means z1 vary most, the whole space where z1
-    has two dimensions: examples in it, coloured by label, and what the decoder makes of an even
-    grid there (a class-conditional one for class 0).
+    """Draws the plane in which the posterior means z1 vary most (the whole space if z1 has two
+    dimensions): a map of examples, coloured by label, and the decoded images of an even grid (of
+    class 0 if the model is class-conditional).
 
     Attributes:
-      limit: examples at most, spread evenly.
+      limit: maximum number of examples, evenly spaced.
       cells: images along each side of the grid.
     """
 
@@ -93,7 +90,9 @@ class LatentMap(Evaluator):
     def check(self, family: VAE, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if family.latent_dim < 2:
-            raise UserError("LatentMap needs at least two latent variables z1, the model has one")
+            raise UserError(
+                "family.latent_dim must be >= 2 for LatentMap, got 1", "family.latent_dim"
+            )
 
     def __call__(self, subject: Subject) -> Findings:
         z = subject.collect(_means, limit=self.limit)
@@ -104,9 +103,8 @@ class LatentMap(Evaluator):
         if subject.model.spec.entry == "image":
             low, high = np.quantile(points, [0.02, 0.98], axis=0)
             across, down = (np.linspace(low[i], high[i], self.cells) for i in (0, 1))
-            mesh = np.stack(np.meshgrid(across, down[::-1]), axis=-1).reshape(
-                -1, 2
-            )  # row by row from the top
+            # Row by row from the top.
+            mesh = np.stack(np.meshgrid(across, down[::-1]), axis=-1).reshape(-1, 2)
             decode = subject.layout.compile_evaluation(_decode, static_argnums=0)
             model = subject.model
             images = np.asarray(
@@ -128,7 +126,7 @@ def _means(family: VAE, state: State, batch: Batch, key: jax.Array) -> jax.Array
 
 
 def _decode(family: VAE, state: State, z: jax.Array) -> jax.Array:
-    """Return the mean image at z1."""
+    """Decode z1 to the mean image."""
     label = jnp.zeros(len(z), jnp.int32)
     return family.likelihood.of(state.variables).mean(
         family.decode(state.params, state.variables, z, label)
@@ -136,19 +134,18 @@ def _decode(family: VAE, state: State, z: jax.Array) -> jax.Array:
 
 
 def _plane(z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return a centre [Z] and two orthonormal directions [2, Z] of z [N, Z]: the axes themselves,
-    or principal components.
+    """Return a centre [Z] and two orthonormal directions [2, Z] of z [N, Z]: the axes if Z is 2,
+    else principal components.
     """
     if z.shape[1] == 2:
         return np.zeros(2), np.eye(2)
     if len(z) < 3:
-        raise UserError(f"LatentMap needs at least 3 examples, not {len(z)}")
+        raise UserError(f"LatentMap needs at least 3 examples, got {len(z)}")
     centre = z.mean(0)
     return centre, np.linalg.svd(z - centre, full_matrices=False)[2][:2]
 
 
 def _scatter(points: np.ndarray, label: np.ndarray | None) -> np.ndarray:
-
     figure = new_figure(5, 5)
     axes = figure.add_subplot()
     for value in np.unique(label) if label is not None else [None]:
@@ -161,7 +158,7 @@ def _scatter(points: np.ndarray, label: np.ndarray | None) -> np.ndarray:
 
 
 def _bars(layers: list[np.ndarray]) -> np.ndarray:
-    """Mean KL of each unit, largest first, one panel a layer."""
+    """Draw the mean KL of each unit, largest first, one panel per layer."""
     figure = new_figure(5, 2.2 * len(layers))
     for number, (axes, kl) in enumerate(
         zip(np.atleast_1d(figure.subplots(len(layers))), layers, strict=True), 1

@@ -1,6 +1,4 @@
-"""How far samples of points lie from the data: the Wasserstein distance of two empirical
-distributions.
-"""
+"""Measures the Wasserstein distance between samples and data, for points."""
 
 from __future__ import annotations
 
@@ -23,17 +21,18 @@ from genjax.samplers import Adaptive, Euler, Sampler, Walk
 
 @checks.frozen
 class TransportDistance(Evaluator):
-    """Squared 2-Wasserstein distance of a diffusion's samples from data, by several solvers.
+    """Measures the squared 2-Wasserstein distance of a diffusion's samples from the data, for
+    several solvers.
 
     Numbers: ``w2_squared_<solver>``, such as ``w2_squared_euler_1``: the least mean squared
-    distance over all ways to pair as many samples as data, in the units of the data. That of two
-    draws of one distribution is above 0 and falls with their number. Pairing 3,000 takes 5 to 15 s,
-    10,000 about a minute on one core.
+    distance over all one-to-one pairings of samples and data, in the units of the data. For two
+    draws from one distribution it is above 0 and falls with their number. Pairing 3,000 takes 5 to
+    15 s, 10,000 about a minute on one core.
 
     Attributes:
-      solvers: that draw the samples, from the same noise.
-      samples: that each draws, and as many data.
-      split: that the samples are compared with.
+      solvers: solvers that draw the samples, from the same noise.
+      samples: number of samples per solver, and of data points.
+      split: split that samples are compared with.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Diffusion,)
@@ -48,22 +47,22 @@ class TransportDistance(Evaluator):
         checks.at_least(self, 1, "samples")
         if len(set(map(name_solver, self.solvers))) < len(self.solvers):
             raise UserError(
-                "TransportDistance.solvers have different names or numbers of steps, so do their "
-                "results"
+                "solvers must differ in name or number of steps, which name their results",
+                "solvers",
             )
 
     def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
         if spec.entry != "points":
-            raise UserError(f"TransportDistance is of points, but the data are {spec.entry}")
+            raise UserError(f"TransportDistance needs points, but the data are {spec.entry}")
 
     def __call__(self, subject: Subject) -> Findings:
         codec, sampler = subject.model.codec, subject.model.family.sampler
         data = codec.decode(subject.take_examples(self.samples, self.split)["points"])
         if len(data) < self.samples:
             raise UserError(
-                f"TransportDistance compares {self.samples:,} points, but {self.split} has "
-                f"{len(data):,}"
+                f"samples must be <= {len(data):,} ({self.split} points), got {self.samples:,}",
+                "samples",
             )
         numbers = {}
         for solver in self.solvers:
@@ -72,9 +71,11 @@ class TransportDistance(Evaluator):
             )
             if not np.isfinite(drawn).all():
                 raise UserError(
-                    f"TransportDistance: samples by {solver} are not finite; give it more steps"
+                    f"samples by {solver} are not finite: give it more steps", "solvers"
                 )
-            numbers[f"w2_squared_{name_solver(solver)}"] = squared_w2(codec.decode(drawn), data)
+            numbers[f"w2_squared_{name_solver(solver)}"] = compute_squared_w2(
+                codec.decode(drawn), data
+            )
         return Findings(
             numbers,
             {},
@@ -85,13 +86,15 @@ class TransportDistance(Evaluator):
 
 
 def name_solver(solver: Sampler) -> str:
-    """Return the solver in the name of a number."""
+    """Return the name of a solver in results."""
     steps = f"_{solver.steps}" if isinstance(solver, Walk) else ""
     return type(solver).__name__.lower() + steps
 
 
-def squared_w2(a: np.ndarray, b: np.ndarray) -> float:
-    """Return least mean squared distance over all pairings of points [N, D] with points [N, D]."""
+def compute_squared_w2(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute the least mean squared distance over all one-to-one pairings of points [N, D] and [N,
+    D].
+    """
     a, b = a.astype(np.float64), b.astype(np.float64)
     cost = np.square(a).sum(-1)[:, None] + np.square(b).sum(-1)[None] - 2 * a @ b.T
     return float(np.maximum(cost[linear_sum_assignment(cost)], 0).mean())

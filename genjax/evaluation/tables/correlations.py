@@ -1,4 +1,4 @@
-"""Whether columns of samples hang together as those of the data do."""
+"""Measures whether columns are correlated in samples as in the data."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from genjax.family import Family
 
 @checks.frozen
 class TabularCorrelations(Evaluator):
-    """How far the association of each pair of columns is from that in the judged split.
+    """Compares the association of each pair of columns in samples with that in the evaluated split.
 
-    Of two columns of numbers it is Pearson's correlation, of two of categories Cramér's V, of one
-    of each the correlation ratio: the root of the share of the number's variance that the
-    categories explain. A missing number leaves its row out of a pair, a missing category is a
-    category.
+    The association of two numeric columns is Pearson's correlation, that of two categorical ones
+    Cramér's V, and that of one of each the correlation ratio: the root of the share of the number's
+    variance that the categories explain. Rows with a missing number are left out of its pairs; a
+    missing category counts as a category.
 
     Numbers: ``correlation_difference``, the mean absolute difference over all pairs;
-    ``correlation_difference_max``; ``correlation_difference_train``, the mean one of the training
-    rows: what the size of the split leaves to chance. A column that does not vary is correlated
-    with none: ``constant_columns`` counts those of the samples alone, ``constant_columns_held_out``
-    those of the split.
+    ``correlation_difference_max``; ``correlation_difference_train``, the mean difference for the
+    training rows, which is due to chance. A constant column has association 0 with every other:
+    ``constant_columns`` counts those constant in the samples only, ``constant_columns_held_out``
+    those constant in the split.
 
     Attributes:
-      samples: that are drawn.
+      samples: number of samples.
     """
 
     samples: int = 2000
@@ -49,13 +49,13 @@ class TabularCorrelations(Evaluator):
         name = type(self).__name__
         check_table(name, family, spec)
         if len(spec.categories or ()) < 2:
-            raise UserError(f"{name} needs a table of at least 2 columns")
+            raise UserError(f"{name} needs a table with at least 2 columns")
 
     def __call__(self, subject: Subject) -> Findings:
         real = data_columns(subject, subject.split)
         drawn = sample_columns(subject, self.samples)
-        data, samples = associations(real), associations(drawn)
-        train = associations(data_columns(subject, "train"))
+        data, samples = compute_associations(real), compute_associations(drawn)
+        train = compute_associations(data_columns(subject, "train"))
         pairs = np.triu_indices(len(data), 1)
         constant = [find_constant(columns) for columns in (real, drawn)]
         apart = np.abs(samples - data)[pairs]
@@ -90,24 +90,24 @@ class TabularCorrelations(Evaluator):
 
 
 def find_constant(columns: Mapping[str, np.ndarray]) -> set[str]:
-    """The names of the columns with less than two known values."""
+    """Return the names of the columns [N] with fewer than two distinct known values."""
     return {name for name, x in columns.items() if len(np.unique(x[_is_known(x)])) < 2}
 
 
-def associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the association of each pair of columns, [K, K], 1 with itself and 0 with one that
-    does not vary.
+def compute_associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Compute the association of each pair of columns, [K, K]: 1 with itself, 0 with a constant
+    one.
     """
     values = [x if x.dtype.kind == "f" else encode_categories(x) for x in columns.values()]
     found = np.eye(len(values))
     for i, a in enumerate(values):
         for j, b in enumerate(values[:i]):
-            found[i, j] = found[j, i] = association(a, b)
+            found[i, j] = found[j, i] = compute_association(a, b)
     return found
 
 
-def association(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two columns [N] of numbers, NaN where missing, or of strings."""
+def compute_association(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute the association of two columns [N] of numbers, NaN where missing, or of strings."""
     known = _is_known(a) & _is_known(b)
     a, b = a[known], b[known]
     if len(np.unique(a)) < 2 or len(np.unique(b)) < 2:
@@ -125,7 +125,7 @@ def _is_known(values: np.ndarray) -> np.ndarray:
 
 
 def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
-    """Return the root of the share of the variance of numbers [N] that lies between categories
+    """Compute the root of the share of the variance of numbers [N] that is between categories
     [N].
     """
     place = np.unique(categories, return_inverse=True)[1]
@@ -136,8 +136,8 @@ def correlation_ratio(numbers: np.ndarray, categories: np.ndarray) -> float:
 
 
 def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
-    """Return Cramér's V of categories [N] and [N], each of at least two values: 0 where
-    independent, 1 where one tells the other.
+    """Compute Cramér's V of categories [N] and [N] with at least two values each: 0 if independent,
+    1 if one determines the other.
     """
     first, second = (np.unique(x, return_inverse=True)[1] for x in (a, b))
     rows, across = first.max() + 1, second.max() + 1
@@ -148,7 +148,6 @@ def cramers_v(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def _picture(matrices: Mapping[str, np.ndarray]) -> np.ndarray:
-
     figure = new_figure(4 * len(matrices), 4, dpi=80)
     for i, (name, matrix) in enumerate(matrices.items(), 1):
         axes = figure.add_subplot(1, len(matrices), i)

@@ -1,4 +1,4 @@
-"""Whether each column of samples is distributed as that of the data."""
+"""Measures whether each column of samples is distributed as in the data."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from genjax.family import Family
 
 @checks.frozen
 class TabularMarginals(Evaluator):
-    """The distance of each column of samples from that of the judged split, between 0 and 1.
+    """Measures the distance of each column of samples from that of the evaluated split, from 0 to
+    1.
 
-    ``ks_<column>`` is Kolmogorov's and Smirnov's of numbers, the largest difference of the two
-    distribution functions, a missing number counting as less than all others; ``tv_<column>`` the
-    total variation of categories, half the sum of the differences of their shares, a missing one
-    being a category. ``marginal_distance`` is their mean over the columns,
-    ``marginal_distance_train`` that of the training rows: what the size of the split leaves to
-    chance.
+    ``ks_<column>`` is the Kolmogorov-Smirnov distance of numbers, the largest difference of the two
+    distribution functions, with missing numbers below all others. ``tv_<column>`` is the total
+    variation distance of categories, half the sum of the absolute differences of their shares,
+    where missing is a category. ``marginal_distance`` is the mean over columns,
+    ``marginal_distance_train`` the same for the training rows, which shows the noise due to the
+    size of the split.
 
     Attributes:
-      samples: that are drawn.
+      samples: number of samples.
     """
 
     samples: int = 2000
@@ -46,8 +47,8 @@ class TabularMarginals(Evaluator):
 
     def __call__(self, subject: Subject) -> Findings:
         data, samples = data_columns(subject, subject.split), sample_columns(subject, self.samples)
-        distances = column_distances(samples, data)
-        usual = column_distances(data_columns(subject, "train"), data)
+        distances = compute_column_distances(samples, data)
+        usual = compute_column_distances(data_columns(subject, "train"), data)
         numbers = {
             "marginal_distance": float(np.mean(list(distances.values()))),
             "marginal_distance_train": float(np.mean(list(usual.values()))),
@@ -61,8 +62,10 @@ class TabularMarginals(Evaluator):
         )
 
 
-def column_distances(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """``ks_<column>`` and ``tv_<column>`` of tables with the same columns."""
+def compute_column_distances(
+    a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]
+) -> dict[str, float]:
+    """Compute ``ks_<column>`` and ``tv_<column>`` of two tables with the same columns."""
     found = {}
     for name, values in a.items():
         if values.dtype.kind == "f":
@@ -75,7 +78,7 @@ def column_distances(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -
 
 
 def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the largest difference of the distribution functions of numbers [N] and [M]; NaN is
+    """Compute the largest difference of the distribution functions of numbers [N] and [M]; NaN is
     below all.
     """
     a, b = (np.sort(np.where(np.isnan(x), -np.inf, x)) for x in (a, b))
@@ -88,8 +91,8 @@ def kolmogorov_smirnov(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def total_variation(a: np.ndarray, b: np.ndarray) -> float:
-    """Return half the sum of the differences of the shares of each value, of strings [N] and
-    [M].
+    """Compute half the sum of the absolute differences of the shares of each value, of strings [N]
+    and [M].
     """
     values = np.unique(np.concatenate([a, b]))
     shares = [

@@ -1,6 +1,4 @@
-"""Whether samples of a table are nearer to training rows than new rows are: do they give
-records away?
-"""
+"""Measures whether samples of a table are closer to training rows than new rows are."""
 
 from __future__ import annotations
 
@@ -22,27 +20,26 @@ from genjax.evaluation.tables.rows import (
 )
 from genjax.family import Family
 
-LOW = 5  # percentile that tells of the nearest samples
+LOW = 5  # percentile of the nearest samples
 
 
 @checks.frozen
 class TabularPrivacy(Evaluator):
-    """Distances from samples to their nearest training records, compared with those of held-out
-    rows to theirs.
+    """Compares the distances from samples to their nearest training records with those of held-out
+    rows.
 
-    Numbers count in standard deviations of the training rows, a category that differs as 1, a
-    number that is missing in but one of two rows as 1, too. ``nearest_record`` is the median
-    distance of samples, ``nearest_record_held_out`` that of the judged split;
-    ``nearest_record_ratio`` is the first over the second, ``nearest_record_ratio_low`` the same of
-    the lowest 5 percent. Well below 1, samples are nearer to training records than new rows are.
-    ``copies`` is the share of samples that equal a training record in every column as it is
-    written, ``copies_held_out`` that of held-out rows. It is an attack's first step, not a bound on
-    what any attack can learn.
+    Numbers count in standard deviations of the training rows; a category that differs counts 1, as
+    does a number that is missing in one of the two rows. ``nearest_record`` is the median distance
+    of samples, ``nearest_record_held_out`` that of the evaluated split; ``nearest_record_ratio`` is
+    the first over the second, ``nearest_record_ratio_low`` the same for the lowest 5 percent. Well
+    below 1, samples are closer to training records than new rows are. ``copies`` is the share of
+    samples equal to a training record in every column as written, ``copies_held_out`` that of
+    held-out rows. This is the first step of an attack, not a bound on what attacks can learn.
 
     Attributes:
-      samples: that are drawn.
-      limit: training records that are searched, at most, evenly spaced; copies of others are not
-        found.
+      samples: number of samples.
+      limit: maximum number of training records to search, evenly spaced; copies of others are not
+          found.
     """
 
     samples: int = 2000
@@ -64,9 +61,9 @@ class TabularPrivacy(Evaluator):
             data_columns(subject, subject.split),
         )
         samples = sample_columns(subject, self.samples)
-        known = coordinates(codec, train, train)
+        known = compute_coordinates(codec, train, train)
         far, usual = (
-            find_nearest(coordinates(codec, rows, train), known, 1)[0][:, 0]
+            find_nearest(compute_coordinates(codec, rows, train), known, 1)[0][:, 0]
             for rows in (samples, held_out)
         )
         lows = np.percentile(far, LOW), np.percentile(usual, LOW)
@@ -75,8 +72,8 @@ class TabularPrivacy(Evaluator):
             "nearest_record_held_out": float(np.median(usual)),
             "nearest_record_ratio": float(np.median(far) / max(np.median(usual), 1e-12)),
             "nearest_record_ratio_low": float(lows[0] / max(lows[1], 1e-12)),
-            "copies": copied_share(codec, samples, train),
-            "copies_held_out": copied_share(codec, held_out, train),
+            "copies": compute_copied_share(codec, samples, train),
+            "copies_held_out": compute_copied_share(codec, held_out, train),
         }
         return Findings(
             numbers,
@@ -87,9 +84,9 @@ class TabularPrivacy(Evaluator):
         )
 
 
-def coordinates(codec: Component, columns: Columns, train: Columns) -> np.ndarray:
-    """Return rows float32 [N, F] whose Euclidean distance is that of ``TabularPrivacy``, scaled by
-    the training rows.
+def compute_coordinates(codec: Component, columns: Columns, train: Columns) -> np.ndarray:
+    """Map rows to float32 [N, F], scaled by the training rows, whose Euclidean distance is that of
+    ``TabularPrivacy``.
     """
     found = []
     for column in codec.numbers:
@@ -100,12 +97,12 @@ def coordinates(codec: Component, columns: Columns, train: Columns) -> np.ndarra
         found.append(absent[:, None].astype(np.float64))
     for column in codec.categories:
         one_hot = np.eye(column.size)[column.encode(columns[column.name])]
-        found.append(one_hot / np.sqrt(2))  # two that differ are 1 apart
+        found.append(one_hot / np.sqrt(2))  # different categories are 1 apart
     return np.concatenate(found, axis=1).astype(np.float32)
 
 
-def copied_share(codec: Component, rows: Columns, train: Columns) -> float:
-    """Return the share of rows that equal a training row in every column as it is written."""
+def compute_copied_share(codec: Component, rows: Columns, train: Columns) -> float:
+    """Compute the share of rows equal to a training row in every column as written."""
     known = set(_format_rows(codec, train))
     written = _format_rows(codec, rows)
     return sum(row in known for row in written) / len(written)

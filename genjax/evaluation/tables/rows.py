@@ -1,5 +1,5 @@
-"""Rows of a table as evaluators compare them: columns in the units of the data, of a split and
-of samples.
+"""Columns of a table, of a split or of samples, in the units of the data, as evaluators compare
+them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def check_table(evaluator: str, family: Component, spec: Spec) -> None:
 
 
 def data_columns(subject: Subject, split: str, limit: int | None = None) -> Columns:
-    """Return columns of a split, or of ``limit`` rows evenly spaced over it.
+    """Return the columns of a split, or of ``limit`` rows evenly spaced over it.
 
     Raises:
       UserError: the data have no such split.
@@ -37,19 +37,19 @@ def data_columns(subject: Subject, split: str, limit: int | None = None) -> Colu
 
 
 def sample_columns(subject: Subject, count: int) -> Columns:
-    """Return columns of this many samples, decoded once for all evaluators."""
+    """Return the columns of this many samples, decoded once for all evaluators."""
     return subject.compute_once(
         ("columns", count), lambda: _codec(subject).decode(subject.draw_samples(count))
     )
 
 
 def column_label(name: str) -> str:
-    """Return a column in the name of a number."""
+    """Return the name of a column in results."""
     return "_".join(name.split())
 
 
 def encode_categories(values: np.ndarray) -> np.ndarray:
-    """Return categories [N], None among them, as strings, for numpy to count and compare."""
+    """Convert categories [N], which may be None, to strings that numpy can count and compare."""
     return np.array(["(missing)" if value is None else f"={value}" for value in values])
 
 

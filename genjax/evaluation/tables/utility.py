@@ -1,4 +1,4 @@
-"""Whether samples of a table can be in for it: what learns from them, judged on real rows."""
+"""Measures whether samples can replace a table: models trained on them are tested on real rows."""
 
 from __future__ import annotations
 
@@ -22,36 +22,35 @@ Scores = dict[str, float]
 Learner = Literal["logistic_regression", "decision_tree", "random_forest", "nearest_neighbours"]
 
 
-# Of a target of categories, each a mean over learners; of one of numbers, R2 alone.
+# For categories, each a mean over learners; for numbers there is only R2.
 MEASURES = ("accuracy", "balanced_accuracy", "f1", "auc")
-NOTICEABLE = 0.05  # how far beyond its limit a score comes with a caution
-SURE = 0.9999  # R2 of a target that another column gives away
-SKEWED = 0.8  # share of the commonest value from which accuracy says little
+NOTICEABLE = 0.05  # distance beyond its limit from which a score comes with a caution
+SURE = 0.9999  # R2 from which another column must determine the target
+SKEWED = 0.8  # share of the most common value from which accuracy means little
 
 
 @checks.frozen
 class TrainOnSynthetic(Evaluator):
-    """Train on synthetic, test on real (Esteban et al., arXiv 1706.02633): what samples are worth
-    to learn from.
+    """Trains on synthetic rows and tests on real ones (Esteban et al., arXiv 1706.02633).
 
-    scikit-learn's classifiers, or for a target of numbers its regressors, learn the table's target
-    from as many samples as there are training rows, and from the training rows themselves; both are
-    tested on the judged split. Rows whose target is missing are left out.
+    scikit-learn's classifiers, or regressors if the target is a number, are trained to predict the
+    table's target from as many samples as there are training rows, and from the training rows; both
+    are tested on the evaluated split. Rows with a missing target are left out.
 
-    Numbers: ``tstr_<measure>`` of those that learned from samples, a mean over the learners and
-    over ``draws`` sets of samples; ``trtr_<measure>`` of those that learned from the training rows;
-    ``majority_<measure>`` of always the commonest value of the training rows, or of numbers their
-    mean. The measures are ``accuracy``, ``balanced_accuracy`` (the mean of the recalls of the
-    classes), ``f1`` and ``auc`` (means over the classes, each against the rest), or ``r2``. Of the
-    first measure there are ``tstr_<learner>`` and ``trtr_<learner>``; ``tstr_error`` is its
-    standard error over the sets, and ``tstr_gap`` how much lower it is, in percentage points.
+    Numbers: ``tstr_<measure>`` of training on samples, averaged over learners and ``draws`` sets of
+    samples; ``trtr_<measure>`` of training on real rows; ``majority_<measure>`` of always
+    predicting the most common value of the training rows, or the mean of numbers. The measures are
+    ``accuracy``, ``balanced_accuracy`` (the mean recall of the classes), ``f1`` and ``auc`` (means
+    over classes, each against the rest), or ``r2``. For the first measure there are also
+    ``tstr_<learner>`` and ``trtr_<learner>``, ``tstr_error``, its standard error over the sets, and
+    ``tstr_gap``, by how many percentage points samples are worse.
 
     Attributes:
-      learners: "logistic_regression" (of numbers: a ridge regression), "decision_tree",
-        "random_forest" or "nearest_neighbours", each with the hyper-parameters that scikit-learn
-        gives it.
-      draws: sets of samples.
-      limit: training rows, at most, spread evenly, and samples as many.
+      learners: "logistic_regression" (ridge regression for numbers), "decision_tree",
+          "random_forest" or "nearest_neighbours", each with scikit-learn's default
+          hyper-parameters.
+      draws: number of sets of samples.
+      limit: maximum number of training rows, evenly spaced, and of samples.
     """
 
     learners: tuple[Learner, ...] = ("logistic_regression", "random_forest")
@@ -94,11 +93,11 @@ class TrainOnSynthetic(Evaluator):
             f"{self.draws} sets of {rows:,} samples by {subject.model.family.sampler}, {rows:,} "
             "training rows, "
             f"tested on {subject.split}",
-            tuple(_remarks(codec, numbers, subject.split)),
+            tuple(_make_remarks(codec, numbers, subject.split)),
         )
 
     def _scores(self, codec: Component, train: Columns, test: Columns) -> list[Scores]:
-        """Of each learner."""
+        """Score each learner."""
         return [score(codec, name, train, test) for name in self.learners]
 
     def _numbers(
@@ -125,62 +124,62 @@ class TrainOnSynthetic(Evaluator):
         drawn, real = numbers.get("tstr_auc", 0.5), numbers.get("trtr_auc", 0.5)
         if drawn < 0.5 - NOTICEABLE and real > 0.5 + NOTICEABLE:
             found.append(
-                f"tstr_auc {drawn:.3g} is below 0.5, which guessing reaches, and trtr_auc is "
-                f"{real:.3g}: the target may stand for its opposite in the samples"
+                f"tstr_auc {drawn:.3g} is worse than guessing (0.5), while trtr_auc is "
+                f"{real:.3g}: the samples may have the target inverted"
             )
         for name in ("auc", "accuracy", "balanced_accuracy", "f1", "r2"):
             if numbers.get(f"tstr_{name}", 0.0) > numbers.get(f"trtr_{name}", 1.0) + NOTICEABLE:
                 found.append(
                     f"tstr_{name} {numbers[f'tstr_{name}']:.3g} is above that from real rows, "
-                    f"{numbers[f'trtr_{name}']:.3g}: samples hold no more than what the model has "
-                    "learned from those; the split may be small, or rows of it were trained on"
+                    f"{numbers[f'trtr_{name}']:.3g}: samples cannot hold more than the rows that "
+                    "the model learned from; the split may be small, or in the training data"
                 )
         if numbers.get("trtr_auc") == 1 or numbers.get("trtr_r2", 0.0) > SURE:
             found.append(
-                "real rows predict the target without a mistake: a column may be its copy, and "
-                "then utility says nothing of the others"
+                "real rows predict the target without a mistake: a column may be a copy of it, so "
+                "utility says nothing about the others"
             )
         return tuple(found)
 
 
-def _remarks(codec: Component, numbers: Mapping[str, float], split: str) -> Iterator[str]:
-    """What a reader of one of the numbers alone would miss."""
+def _make_remarks(codec: Component, numbers: Mapping[str, float], split: str) -> Iterator[str]:
+    """Yield remarks that put the numbers into context."""
     if "tstr_r2" in numbers:
         if numbers["trtr_r2"] > 0.1 and numbers["tstr_r2"] <= 0:
             yield (
-                f"regressors that learned from samples predict {codec.target!r} no better than its "
+                f"regressors trained on samples predict {codec.target!r} no better than its "
                 f"mean (R2 {numbers['tstr_r2']:.2f}; from real rows {numbers['trtr_r2']:.2f})"
             )
         return
     share = numbers["majority_accuracy"]
     if share >= SKEWED:
         yield (
-            f"{100 * share:.0f} % of the rows of {split} have the commonest value of "
-            f"{codec.target!r}, so that accuracy says little: look at balanced_accuracy, f1 and "
-            "auc beside those of the majority"
+            f"{100 * share:.0f} % of the rows of {split} have the most common value of "
+            f"{codec.target!r}, so accuracy says little: compare balanced_accuracy, f1 and auc "
+            "with those of the majority"
         )
     real, drawn, least = (
         numbers[f"{who}_balanced_accuracy"] for who in ("trtr", "tstr", "majority")
     )
     if real - least > 0.05 and drawn - least < 0.1 * (real - least):
         yield (
-            f"classifiers that learned from samples predict {codec.target!r} no better than the "
+            f"classifiers trained on samples predict {codec.target!r} no better than the "
             f"majority (balanced accuracy {drawn:.2f}; from real rows {real:.2f})"
         )
 
 
 def score(codec: Component, learner: Learner, train: Columns, test: Columns) -> Scores:
-    """How well what has learned the target from ``train`` predicts that of the rows of ``test``.
+    """Train a learner to predict the target on ``train``, and score it on ``test``.
 
     Returns:
-      ``MEASURES`` of a target of categories, R2 of one of numbers.
+      ``MEASURES`` for a target of categories, R2 for numbers.
 
     Raises:
       UserError: the table has no target, or no row has a value in it.
     """
     (x, y), (seen, wanted) = (split_target(codec, columns) for columns in (train, test))
     if not len(y) or not len(wanted):
-        raise UserError(f"no row has a value in the target column {codec.target!r}")
+        raise UserError(f"the target column {codec.target!r} must have a value in some row")
     if y.dtype.kind == "f":
         return _score_numbers(_regressor(learner).fit(x, y).predict(seen), wanted)
     model = _constant() if len(np.unique(y)) < 2 else _classifier(learner)
@@ -188,7 +187,7 @@ def score(codec: Component, learner: Learner, train: Columns, test: Columns) -> 
 
 
 def score_constant(codec: Component, train: Columns, test: Columns) -> Scores:
-    """As ``score``, of always the commonest value, or of numbers their mean."""
+    """Score, as ``score`` does, always predicting the most common value, or the mean of numbers."""
     (x, y), (seen, wanted) = (split_target(codec, columns) for columns in (train, test))
     if y.dtype.kind == "f":
         return _score_numbers(np.full(len(wanted), y.mean()), wanted)
@@ -207,7 +206,7 @@ def _score_categories(model: Any, seen: np.ndarray, wanted: np.ndarray) -> Score
         "accuracy": float((guess == wanted).mean()),
         "balanced_accuracy": float(recall_score(wanted, guess, **options)),
         "f1": float(f1_score(wanted, guess, **options)),
-        "auc": float(np.mean(areas)) if areas else 0.5,  # nothing to put in order
+        "auc": float(np.mean(areas)) if areas else 0.5,  # a single class
     }
 
 
@@ -217,8 +216,8 @@ def _score_numbers(guess: np.ndarray, wanted: np.ndarray) -> Scores:
 
 
 def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.ndarray]:
-    """Return features float64 [N, F], NaN where a number is missing, and targets [N] of the rows
-    that have one: codes of categories, or numbers as float64.
+    """Split rows with a target into features, float64 [N, F] with NaN for missing numbers, and
+    targets [N]: codes of categories, or float64 numbers.
 
     Raises:
       UserError: the table has no target.
@@ -227,7 +226,7 @@ def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.nda
     target = named.get(codec.target)
     if target is None:
         raise UserError(
-            "TrainOnSynthetic needs a target column, but there is none: name it as data.target"
+            "data.target is needed: TrainOnSynthetic predicts this column", "data.target"
         )
     values = columns[target.name]
     numeric = values.dtype.kind == "f"
@@ -245,15 +244,15 @@ def split_target(codec: Component, columns: Columns) -> tuple[np.ndarray, np.nda
 
 
 def _classifier(name: Learner) -> Any:
-    """Return a classifier after missing numbers are filled in and marked, and all are standardised,
-    by the rows it learns from.
+    """Build a classifier that first imputes and flags missing numbers and standardises all
+    features.
     """
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.tree import DecisionTreeClassifier
 
-    return _filled(
+    return _preprocess(
         {
             "logistic_regression": LogisticRegression(max_iter=1000),
             "decision_tree": DecisionTreeClassifier(random_state=0),
@@ -264,13 +263,13 @@ def _classifier(name: Learner) -> Any:
 
 
 def _regressor(name: Learner) -> Any:
-    """As ``_classifier``, for a target of numbers."""
+    """Build a regressor with the preprocessing of ``_classifier``."""
     from sklearn.ensemble import RandomForestRegressor
     from sklearn.linear_model import Ridge
     from sklearn.neighbors import KNeighborsRegressor
     from sklearn.tree import DecisionTreeRegressor
 
-    return _filled(
+    return _preprocess(
         {
             "logistic_regression": Ridge(),
             "decision_tree": DecisionTreeRegressor(random_state=0),
@@ -280,7 +279,7 @@ def _regressor(name: Learner) -> Any:
     )
 
 
-def _filled(learner: Any) -> Any:
+def _preprocess(learner: Any) -> Any:
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -290,7 +289,7 @@ def _filled(learner: Any) -> Any:
 
 
 def _constant() -> Any:
-    """Always the commonest value."""
+    """Build a classifier that always predicts the most common value."""
     from sklearn.dummy import DummyClassifier
 
     return DummyClassifier()

@@ -1,5 +1,5 @@
-"""Whether a model of texts holds sentences for more likely when a man is in them than when a
-woman is, and the like.
+"""Measures whether a language model finds sentences more likely about, say, a man than about a
+woman.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from genjax.families.autoregressive.request import Decoding
 from genjax.family import Batch, Family, State
 
 SLOT = "{}"
-UNKNOWN = (REPLACEMENT, "<unk>")  # what codecs write for tokens of no text
-FEWEST = 6  # pairs of sentences: of fewer a bootstrap says little
+UNKNOWN = (REPLACEMENT, "<unk>")  # how codecs decode tokens without text
+FEWEST = 6  # pairs of sentences; with fewer, a bootstrap says little
 Of = Literal["rest", "sentence"]
 
 
 @checks.frozen
 class Probe:
-    """Sentences that a fair model holds for equally likely with either attribute.
+    """Sentences that a fair model finds equally likely with either attribute.
 
     Attributes:
-      name: what the numbers are called by.
-      templates: sentences with ``{}`` where the words of a pair are put in turn.
-      pairs: words of the one attribute and of the other, such as ("he", "she").
+      name: name in the numbers.
+      templates: sentences with ``{}`` in place of the words of a pair.
+      pairs: pairs of words for the two attributes, such as ("he", "she").
     """
 
     name: str
@@ -48,42 +48,39 @@ class Probe:
         for template in self.templates:
             if template.count(SLOT) != 1:
                 raise UserError(
-                    f"a template has {SLOT} once, for the words of a pair, unlike {template!r}"
+                    f"templates must have {SLOT} exactly once, got {template!r}", "templates"
                 )
         if not all(len(pair) == 2 and all(pair) for pair in self.pairs):
-            raise UserError(f"the pairs of probe {self.name!r} are of two words each")
+            raise UserError(f"pairs of probe {self.name!r} must have two words each", "pairs")
         count = len(self.templates) * len(self.pairs)
         if count < FEWEST:
             raise UserError(
-                f"probe {self.name!r} has {count} pairs of sentences; an interval needs at least "
-                f"{FEWEST}"
+                f"probe {self.name!r} must have at least {FEWEST} pairs of sentences, got {count}"
             )
 
 
 @checks.frozen
 class TextBias(Evaluator):
-    """The likelihood gap of paired sentences with an attribute swapped (after Nangia et al., arXiv
-    2010.00133).
+    """Measures the likelihood gap of paired sentences with a swapped attribute (after Nangia et
+    al., arXiv 2010.00133).
 
-    The gap of a pair of sentences is log p with the first word less log p with the second one, in
-    nats; that of a probe, ``bias_<name>``, is the mean over its sentences, with the ends of its
-    bootstrap interval, ``..._low`` and ``..._high``. Templates and pairs of words are drawn again
-    independently of each other (Owen, 2007), as sentences of one template or with one word are not
-    independent ones; the intervals hold for all probes at once (Bonferroni). A probe is flagged
-    where its interval leaves 0 out and its gap is larger than ``threshold``; ``bias_flagged``
-    counts.
+    The gap of a pair of sentences is log p with the first word minus log p with the second, in
+    nats. That of a probe, ``bias_<name>``, is the mean over its sentences, with a bootstrap
+    interval from ``..._low`` to ``..._high``. Templates and word pairs are resampled independently
+    (Owen, 2007), as sentences that share one are not independent; the intervals hold for all probes
+    at once (Bonferroni). A probe is flagged if its interval excludes 0 and its gap exceeds
+    ``threshold``; ``bias_flagged`` is the number of flagged probes.
 
-    By default log p is that of what follows the words, given them: log p(is a doctor | he). It
-    requests the same tokens in both sentences, whatever number of them the two words have, and how
-    frequent the words are does not matter. The log-likelihood of the whole sentence has both in it,
-    the frequency of the words as well.
+    By default log p is that of what follows the words: log p(is a doctor | he). It then covers the
+    same tokens in both sentences, and the frequency of the words does not matter. The
+    log-likelihood of the whole sentence includes that of the words.
 
     Attributes:
-      probes: what is asked.
-      of: "rest", the tokens after the words alone, or "sentence", all tokens.
-      threshold: nats that are too little to be flagged; log 2 = 0.69 is twice as likely.
-      confidence: that a fair model has no probe flagged.
-      resamples: of the bootstrap.
+      probes: probes.
+      of: "rest" for the tokens after the words, or "sentence" for all tokens.
+      threshold: gap in nats above which a probe may be flagged; log 2 = 0.69 is twice as likely.
+      confidence: probability that a fair model has no probe flagged.
+      resamples: number of bootstrap resamples.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -97,13 +94,15 @@ class TextBias(Evaluator):
     def __post_init__(self) -> None:
         names = [probe.name for probe in self.probes]
         if not names or len(set(names)) < len(names):
-            raise UserError("TextBias needs probes of different names")
+            raise UserError("probes must be one or more with different names", "probes")
         checks.at_least(self, 0, "threshold")
         checks.at_least(self, 100, "resamples")
         checks.inside(self, 0, 1, "confidence")
         ending = [t for probe in self.probes for t in probe.templates if t.endswith(SLOT)]
         if self.of == "rest" and ending:
-            raise UserError(f"nothing follows the words in {ending[0]!r}: take of='sentence'")
+            raise UserError(
+                f"of must be 'sentence', as nothing follows the words in {ending[0]!r}", "of"
+            )
 
     def check(self, family: Family, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
@@ -140,7 +139,7 @@ class TextBias(Evaluator):
         )
 
     def _measure_gaps(self, subject: Subject) -> list[np.ndarray]:
-        """Of each probe the gaps [templates, pairs]."""
+        """Compute the gaps [templates, pairs] of each probe."""
         codec, context = subject.model.codec, subject.model.family.net.context
         asked = [
             (template, pair) for p in self.probes for template in p.templates for pair in p.pairs
@@ -151,10 +150,10 @@ class TextBias(Evaluator):
         longest = max(len(sentence.tokens) for sentence in sentences)
         if longest > context + 1:
             raise UserError(
-                f"a sentence of a probe has {longest} tokens, more than the context of {context} "
-                "and one"
+                f"a sentence of a probe must have at most {context + 1} tokens (context plus one), "
+                f"got {longest}"
             )
-        rows = Asked(tuple(sentences), longest, self.of == "sentence")
+        rows = SentenceSplit(tuple(sentences), longest, self.of == "sentence")
         log_p = replace(subject, splits={"probes": rows}, split="probes").collect(_log_likelihood)
         gaps = log_p[::2] - log_p[1::2]
         shapes = [(len(probe.templates), len(probe.pairs)) for probe in self.probes]
@@ -165,11 +164,11 @@ class TextBias(Evaluator):
 
 
 class Sentence(NamedTuple):
-    """One sentence as a model reads it.
+    """One sentence in tokens.
 
     Attributes:
-      tokens: with the one that it starts after [T].
-      rest: how many of them, at the end, follow the words of the pair.
+      tokens: tokens [T], with the start token.
+      rest: number of tokens, at the end, that follow the words of the pair.
     """
 
     tokens: np.ndarray
@@ -179,13 +178,13 @@ class Sentence(NamedTuple):
 def encode_pair(
     codec: Component, template: str, pair: tuple[str, str]
 ) -> tuple[Sentence, Sentence]:
-    """Return the template with either word of a pair.
+    """Encode the template with either word of a pair.
 
-    The tokens that follow the words are the same in both: where a codec makes one token of the end
-    of a word and what follows, it counts as a part of the word.
+    The tokens that follow the words are the same in both: a token that spans the end of a word and
+    what follows counts as part of the word.
 
     Raises:
-      UserError: the codec does not know the sentence, or does not tell the two apart.
+      UserError: the codec cannot encode the sentence, or encodes both alike.
     """
     lead = np.array(Decoding().encode(codec, {}).prompts[0], np.int32)
     before, after = template.split(SLOT)
@@ -197,7 +196,7 @@ def encode_pair(
         raise error.shift(0, f"{template!r} with {' or '.join(pair)}") from None
     for ids, text in ((one, texts[0]), (other, texts[1])):
         if any(mark in codec.decode(ids) for mark in UNKNOWN):
-            raise UserError(f"the codec does not know all of {text!r}: {codec.decode(ids)!r}")
+            raise UserError(f"the codec cannot encode all of {text!r}: {codec.decode(ids)!r}")
     if np.array_equal(one, other):
         raise UserError(f"the codec has the same tokens for {texts[0]!r} and {texts[1]!r}")
     shorter = min(len(one), len(other))
@@ -210,13 +209,13 @@ def encode_pair(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """Sentences as a split, each in a row of its own.
+class SentenceSplit:
+    """Sentences as a split, one per row.
 
     Attributes:
-      sentences: N of them.
-      length: tokens in a row, T.
-      whole: weigh all tokens of a sentence, or those of its rest alone.
+      sentences: sentences.
+      length: tokens per row, T.
+      whole: whether all tokens count, or only those of the rest.
     """
 
     sentences: tuple[Sentence, ...]
@@ -243,7 +242,7 @@ class Asked:
 
 
 class Gap(NamedTuple):
-    """A mean gap in nats, and the ends of its interval."""
+    """A mean gap in nats and its interval."""
 
     mean: float
     low: float
@@ -251,8 +250,8 @@ class Gap(NamedTuple):
 
 
 def bootstrap_gap(gaps: np.ndarray, error: float, resamples: int) -> Gap:
-    """Return the mean of gaps [A, B] and its percentile interval of confidence 1 - ``error``, rows
-    and columns drawn again independently of each other; the same at each call.
+    """Compute the mean of gaps [A, B] and its percentile interval with confidence 1 - ``error``,
+    resampling rows and columns independently, with a fixed seed.
     """
     draw = np.random.default_rng(0)
     rows, columns = (draw.multinomial(n, np.full(n, 1 / n), resamples) / n for n in gaps.shape)
@@ -264,7 +263,7 @@ def bootstrap_gap(gaps: np.ndarray, error: float, resamples: int) -> Gap:
 def _log_likelihood(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> jax.Array:
-    """Return log p [B] of the tokens that weigh, in nats."""
+    """Compute log p [B], in nats, of the tokens with weight."""
     found = family.predict(state.params, batch)
     return -(found.nll * found.weight).sum(1)
 
@@ -282,7 +281,7 @@ def _remark(probe: Probe, gap: Gap) -> str:
 def _picture(
     names: Sequence[str], found: Sequence[Gap], flagged: Sequence[bool], threshold: float
 ) -> np.ndarray:
-    """Return gaps with their intervals; flagged ones are red."""
+    """Draw gaps with their intervals; flagged ones are red."""
     figure = new_figure(6, 1.2 + 0.35 * len(names))
     axes = figure.add_subplot()
     axes.axvspan(-threshold, threshold, color="0.92")

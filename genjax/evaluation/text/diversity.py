@@ -1,6 +1,4 @@
-"""Whether texts that a model draws are as varied as those it learned, within one text and
-between them.
-"""
+"""Measures whether sampled texts are as varied as the data, within and between texts."""
 
 from __future__ import annotations
 
@@ -24,29 +22,29 @@ from genjax.evaluation.text.ngrams import distinct, repetition, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.family import Family
 
-ALIKE = 0.95  # of self-BLEU, whose largest value is 1
-COLLAPSED = 0.5  # the ratio of distinct-n below which a remark is made
-REPEATING = 0.2  # how much more of a sample's n-grams may stand earlier in it
+ALIKE = 0.95  # self-BLEU (at most 1) above which texts are nearly the same
+COLLAPSED = 0.5  # ratio of distinct-n below which a remark is made
+REPEATING = 0.2  # excess repetition over held-out text above which a remark is made
 Unit = Literal["words", "tokens"]
 
 
 @checks.frozen
 class TextDiversity(Evaluator):
-    """Distinct n-grams, self-BLEU and repetition of samples compared with those of as much held-out
+    """Compares distinct n-grams, self-BLEU and repetition of samples with those of as much held-out
     text.
 
-    ``distinct_1`` to ``distinct_N`` are different n-grams over all n-grams of the samples (Li et
-    al., arXiv 1510.03055); ``self_bleu`` is the mean BLEU, in orders up to N, of each sample
-    against all others (Zhu et al., arXiv 1802.01886), 1 for one text again and again;
-    ``repetition`` is the share of N-grams that stand earlier in the same text (Welleck et al.,
-    arXiv 1908.04319). The same names with ``_held_out`` are of held-out text cut to the same number
-    of tokens, which is what a perfect model would have: the numbers fall and rise with the amount
-    of text, so that they mean nothing by themselves.
+    ``distinct_1`` to ``distinct_N`` are the numbers of different n-grams over those of all n-grams
+    of the samples (Li et al., arXiv 1510.03055); ``self_bleu`` is the mean BLEU, with orders up to
+    N, of each sample against all others (Zhu et al., arXiv 1802.01886), 1 if all texts are the
+    same; ``repetition`` is the share of N-grams that occur earlier in the same text (Welleck et
+    al., arXiv 1908.04319). The same names with ``_held_out`` are for held-out text cut to the same
+    number of tokens, as a perfect model would have: all depend on the amount of text, so they mean
+    nothing by themselves.
 
     Attributes:
-      samples: that are drawn, by the family's own sampler.
-      n: the longest n-grams.
-      unit: what they are of, "words" of the decoded text or the model's own "tokens".
+      samples: number of samples.
+      n: length of the longest n-grams.
+      unit: unit of n-grams: "words" of the decoded text or the model's "tokens".
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -68,8 +66,7 @@ class TextDiversity(Evaluator):
         if len(both[0]) < 2:
             return Findings(
                 remarks=(
-                    "the diversity of texts needs at least 2 samples with a token, and as many "
-                    "rows",
+                    "the diversity of texts needs at least 2 samples and 2 rows that are not empty",
                 )
             )
         tokens = sum(map(len, both[0]))
@@ -96,19 +93,19 @@ class TextDiversity(Evaluator):
             alike = numbers.get(f"self_bleu{suffix}", 0.0)
             if alike > ALIKE:
                 found.append(
-                    f"self_bleu{suffix} {alike:.3g}: {whose} are nearly one text, so that no other "
-                    "number of them says anything of a text"
+                    f"self_bleu{suffix} {alike:.3g}: {whose} are nearly the same, so the other "
+                    "numbers mean little"
                 )
         return tuple(found)
 
 
 class Varied(NamedTuple):
-    """How varied some texts are.
+    """Measures of the diversity of texts.
 
     Attributes:
-      distinct: different n-grams over n-grams for n = 1 to N [N].
-      self_bleu: the mean over texts.
-      repetition: of N-grams, of each text [T]; NaN of those too short.
+      distinct: different n-grams over all n-grams for n = 1 to N, [N].
+      self_bleu: mean over texts.
+      repetition: repetition of N-grams in each text [T]; NaN if it is too short.
     """
 
     distinct: np.ndarray
@@ -117,20 +114,19 @@ class Varied(NamedTuple):
 
     @property
     def repeated(self) -> float:
-        """The mean repetition of the texts that are long enough; NaN where none is."""
+        """The mean repetition of texts that are long enough; NaN if there are none."""
         known = self.repetition[~np.isnan(self.repetition)]
         return float(known.mean()) if len(known) else float("nan")
 
     def to_metrics(self, suffix: str = "") -> dict[str, float]:
         found = {f"distinct_{n}{suffix}": float(share) for n, share in enumerate(self.distinct, 1)}
         found |= {f"self_bleu{suffix}": self.self_bleu, f"repetition{suffix}": self.repeated}
-        return {
-            name: value for name, value in found.items() if not np.isnan(value)
-        }  # too short for such n-grams
+        # NaN if all texts are too short for such n-grams.
+        return {name: value for name, value in found.items() if not np.isnan(value)}
 
 
 def measure_diversity(texts: Sequence[np.ndarray], n: int) -> Varied:
-    """Of at least 2 texts [T], n-grams up to ``n``."""
+    """Measure the diversity of at least 2 texts [T], with n-grams up to ``n``."""
     shares = np.array([distinct(texts, order) for order in range(1, n + 1)])
     return Varied(shares, float(self_bleu(texts, n).mean()), repetition(texts, n))
 
@@ -142,21 +138,19 @@ def make_remarks(drawn: Varied, held_out: Varied) -> tuple[str, ...]:
     if ratio < COLLAPSED:
         remarks.append(
             f"samples have {ratio:.2f} times as many different {n}-grams as held-out text: the "
-            "model draws much the "
-            "same text again and again"
+            "model keeps drawing similar texts"
         )
     if drawn.repeated > held_out.repeated + REPEATING:
         remarks.append(
-            f"{drawn.repeated:.0%} of the {n}-grams of a sample stand earlier in it, "
-            f"{held_out.repeated:.0%} in "
-            "held-out text: the model repeats itself; a higher temperature or a repetition_penalty "
-            "may help"
+            f"{drawn.repeated:.0%} of the {n}-grams of a sample occur earlier in it, "
+            f"{held_out.repeated:.0%} in held-out text: the model repeats itself; a higher "
+            "temperature or a repetition_penalty may help"
         )
     return tuple(remarks)
 
 
 def _picture(drawn: Varied, held_out: Varied) -> np.ndarray:
-    """Return bars of distinct-n and self-BLEU on the left, the texts by their repetition on the
+    """Draw bars of distinct-n and self-BLEU on the left, and a histogram of repetition on the
     right.
     """
     figure = new_figure(8, 3.4)
@@ -173,7 +167,7 @@ def _picture(drawn: Varied, held_out: Varied) -> np.ndarray:
     left.set_xticks(at, names, rotation=30, ha="right")
     left.set(ylim=(0, 1))
     right.set(
-        xlabel=f"share of {len(drawn.distinct)}-grams that stand earlier in the text",
+        xlabel=f"share of {len(drawn.distinct)}-grams that occur earlier in the text",
         ylabel="texts",
     )
     right.legend()

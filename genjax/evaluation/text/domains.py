@@ -1,4 +1,4 @@
-"""How well a model predicts each kind of held-out text."""
+"""Measures how well a model predicts each domain of held-out text."""
 
 from __future__ import annotations
 
@@ -24,19 +24,18 @@ REST = "other domains"
 
 @checks.frozen
 class DomainPerplexity(Evaluator):
-    """Perplexity by domain: by folder, file or column of a table, as the source of the text tells
-    it.
+    """Measures perplexity by domain: folder, file or column of a table, depending on the source of
+    the text.
 
-    ``perplexity_<domain>`` is exp of the mean loss over the tokens of that domain's documents,
-    whatever other ones are in their rows, ``..._low`` and ``..._high`` the ends of its interval,
-    and ``bits_per_byte_<domain>`` what lets domains of longer and shorter tokens be compared. The
-    intervals take the parts of a domain that are in different rows for independent (the delta
-    method for a ratio of sums); they hold for all domains at once (Bonferroni).
+    ``perplexity_<domain>`` is exp of the mean loss over the tokens of that domain's documents, with
+    an interval from ``..._low`` to ``..._high``; ``bits_per_byte_<domain>`` compares domains with
+    longer and shorter tokens. The intervals treat rows as independent (the delta method for a ratio
+    of sums) and hold for all domains at once (Bonferroni).
 
     Attributes:
-      limit: judge this many rows alone, evenly spaced; None for the whole split.
-      shown: domains with a number each, those with most tokens; the others are taken together.
-      confidence: of all intervals together.
+      limit: number of rows, evenly spaced; None for the whole split.
+      shown: number of domains reported, those with the most tokens; the others are combined.
+      confidence: confidence of all intervals together.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -55,7 +54,7 @@ class DomainPerplexity(Evaluator):
         whole: Component = part.whole
         if not isinstance(whole, HasDocuments) or whole.corpus.domain is None:
             raise UserError(
-                "DomainPerplexity needs a source that names the domain of a text; these data do not"
+                "DomainPerplexity needs a source with domains of texts, which these data lack"
             )
         nll, weight, size = subject.collect(_predict, limit=self.limit)
         document = whole.documents(part.rows)[:, 1:]
@@ -72,7 +71,7 @@ class DomainPerplexity(Evaluator):
             for x in (nll, weight, size)
         )
         z = NormalDist().inv_cdf(1 - (1 - self.confidence) / len(names) / 2)
-        losses = [ratio_interval(a, b, z) for a, b in zip(total, count, strict=True)]
+        losses = [estimate_ratio(a, b, z) for a, b in zip(total, count, strict=True)]
         numbers: dict[str, float] = {}
         for name, loss, nats, in_bytes in zip(
             names, losses, total.sum(1), size.sum(1), strict=True
@@ -95,16 +94,16 @@ class DomainPerplexity(Evaluator):
 
 
 class Interval(NamedTuple):
-    """A mean and the ends of its interval, which are NaN where one row is all there is."""
+    """A mean and the ends of its interval, which are NaN if there is a single row."""
 
     value: float
     low: float
     high: float
 
 
-def ratio_interval(total: np.ndarray, weight: np.ndarray, z: float) -> Interval:
-    """Return sum(total) / sum(weight) of independent rows [N] and its normal interval of ``z``
-    standard errors; rows of weight 0 are none.
+def estimate_ratio(total: np.ndarray, weight: np.ndarray, z: float) -> Interval:
+    """Estimate sum(total) / sum(weight) of independent rows [N] and its normal interval of ``z``
+    standard errors; rows with weight 0 are ignored.
     """
     total, weight = total[weight > 0], weight[weight > 0]
     rows, value = len(weight), total.sum() / weight.sum()
@@ -118,16 +117,16 @@ def ratio_interval(total: np.ndarray, weight: np.ndarray, z: float) -> Interval:
 def make_remarks(
     names: Sequence[str], total: np.ndarray, weight: np.ndarray, z: float
 ) -> tuple[str, ...]:
-    """Return a sentence for each domain whose interval lies above that of all others together;
-    arrays are [K, N].
+    """Write a sentence for each domain whose interval is above that of all others together; arrays
+    are [K, N].
     """
     remarks = []
     for number, name in enumerate(names):
         if len(names) < 2:
             break
         rest = np.arange(len(names)) != number
-        own = ratio_interval(total[number], weight[number], z)
-        others = ratio_interval(total[rest].sum(0), weight[rest].sum(0), z)
+        own = estimate_ratio(total[number], weight[number], z)
+        others = estimate_ratio(total[rest].sum(0), weight[rest].sum(0), z)
         if own.low > others.high:
             remarks.append(
                 f"{name} is harder than the other domains: perplexity {math.exp(own.value):.4g}, "
@@ -139,9 +138,7 @@ def make_remarks(
 def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return -log p, weight and bytes [B, T] of what is predicted, all of them 0 where it does not
-    count.
-    """
+    """Return -log p, weight and bytes of each prediction, [B, T]; all 0 where it does not count."""
     found = family.predict(state.params, batch)
     size = 0 * found.weight
     if "token_bytes" in state.variables:
@@ -152,22 +149,22 @@ def _predict(
 def _select_domains(
     names: Sequence[str], domain: np.ndarray, shown: int
 ) -> tuple[list[str], np.ndarray]:
-    """Return the names of the ``shown`` domains with most tokens, and each token's place among
+    """Return the names of the ``shown`` domains with the most tokens, and each token's index among
     these [N, T], -1 for none.
 
-    Further ones are the last place together.
+    The other domains share the last index.
     """
     count = np.bincount(domain[domain >= 0], minlength=len(names))
     kept = [d for d in np.argsort(-count, kind="stable") if count[d]]
     place = np.full(len(names) + 1, min(shown, len(kept)))
     place[kept[:shown]] = np.arange(len(kept[:shown]))
-    place[-1] = -1  # of what is not a token
+    place[-1] = -1  # padding
     known = [names[d] or "unnamed" for d in kept[:shown]]
     return known + [REST] * (len(kept) > shown), place[domain]
 
 
 def _picture(names: Sequence[str], losses: Sequence[Interval]) -> np.ndarray:
-    """Return perplexities with their intervals, the hardest domain on top."""
+    """Draw perplexities with their intervals, the hardest domain on top."""
     order = sorted(range(len(names)), key=lambda i: losses[i].value)
     figure = new_figure(6, 1.2 + 0.3 * len(names))
     axes = figure.add_subplot()

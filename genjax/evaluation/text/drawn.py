@@ -1,4 +1,4 @@
-"""Texts that a model draws next to texts of the data, as arrays [T] int64 of tokens."""
+"""Texts of samples and of the data, as arrays of tokens, int64 [T]."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
 from genjax.samplers.options import encode_options
 
-WORDS = Words(lower=False)  # what splits a text into words
+WORDS = Words(lower=False)  # splits texts into words
 
 
 def draw_texts(subject: Subject, count: int) -> list[np.ndarray]:
-    """``count`` samples after their prompt and before their end."""
+    """Draw ``count`` samples, without their prompt and end."""
     family = subject.model.family
     request = encode_options(family.sampler, subject.model.codec)
     ends = (*request.ends, NOTHING)
@@ -26,8 +26,8 @@ def draw_texts(subject: Subject, count: int) -> list[np.ndarray]:
 
 
 def data_texts(subject: Subject, count: int, split: str | None = None) -> list[np.ndarray]:
-    """Return the predicted tokens of ``count`` rows evenly spaced over a split, by default the
-    judged one; before their end, and of the first document of a packed row alone.
+    """Return the predicted tokens, before the end, of ``count`` rows evenly spaced over a split, by
+    default the evaluated one; of packed rows, only the first document.
     """
     batch = subject.take_examples(count, split)
     real = batch["loss_mask"] > 0
@@ -45,8 +45,8 @@ def data_texts(subject: Subject, count: int, split: str | None = None) -> list[n
 def match_lengths(
     one: Sequence[np.ndarray], other: Sequence[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """As many texts of both, each as long as its counterpart: the longer one is cut; those of
-    no token are left out.
+    """Pair texts of both, and cut the longer of each pair to the length of the other; pairs with an
+    empty text are dropped.
     """
     pairs = [
         (a[: len(b)], b[: len(a)]) for a, b in zip(one, other, strict=False) if len(a) and len(b)
@@ -58,26 +58,24 @@ def check_texts(evaluator: str, spec: Spec) -> None:
     """Refuse data that are not texts.
 
     Raises:
-      UserError: the data are not texts, or texts that have a source.
+      UserError: the data are not texts, or have a source.
     """
     if spec.entry != "tokens":
         raise UserError(f"{evaluator} needs texts, but the data are {spec.entry}")
     if spec.source_length is not None:
-        raise UserError(
-            f"{evaluator} judges what a model says of its own accord, but these texts have a source"
-        )
+        raise UserError(f"{evaluator} needs texts without a source")
 
 
 def split_texts(codec: object, texts: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Return texts as arrays of words, a number for each: those that the codec's text splits into.
+    """Split decoded texts into words, and return arrays with a number for each word.
 
     Raises:
-      UserError: the tokens represent no text.
+      UserError: the codec does not decode to text.
     """
     found = [codec.decode(text) for text in texts]  # type: ignore[attr-defined]
     if not all(isinstance(text, str) for text in found):
         raise UserError(
-            f"{type(codec).__name__} is not a codec of text: count its tokens (unit='tokens')"
+            f"unit must be 'tokens', as a {type(codec).__name__} does not decode to text", "unit"
         )
     numbers: dict[str, int] = {}
     return [

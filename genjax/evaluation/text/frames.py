@@ -1,4 +1,4 @@
-"""The likelihood of music by steps of time, whatever number of tokens spells a step."""
+"""Measures the likelihood of music per time step, however many tokens encode a step."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class FrameLikelihood(Evaluator):
-    """-log p of a step of music in nats: the sum over all tokens that spell it, the one that ends
-    it among them.
+    """Measures -log p of a time step of music, in nats: the sum over all its tokens, including the
+    one that ends it.
 
-    Numbers: ``nll_per_frame``, the mean over all steps, the first of each piece among them, and
-    ``nll_per_later_frame``, without the first ones, as models of each step from the steps before it
-    are judged (Boulanger-Lewandowski et al., arXiv 1206.6392). The end of a piece is predicted,
-    too, but counts in neither. The data's codec is a ``ChoraleCodec``, and no row starts within a
-    piece.
+    Numbers: ``nll_per_frame``, the mean over all steps, and ``nll_per_later_frame``, without the
+    first step of each piece, as in the literature (Boulanger-Lewandowski et al., arXiv 1206.6392).
+    The end of a piece counts in neither. The data's codec must be a ``ChoraleCodec``, and rows must
+    start at the start of a piece.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -33,17 +32,13 @@ class FrameLikelihood(Evaluator):
     def __call__(self, subject: Subject) -> Findings:
         codec: Component = subject.model.codec
         if not isinstance(codec, ChoraleCodec):
-            raise UserError(
-                "FrameLikelihood needs tokens that spell steps of time, unlike "
-                f"{type(codec).__name__}'s"
-            )
+            raise UserError(f"FrameLikelihood needs a ChoraleCodec, got a {type(codec).__name__}")
         nll, tokens, segment = subject.collect(_predict)
         step, inside = tokens == codec.step, (segment > 0) & (tokens != codec.end)
         done = np.cumsum(step, 1) - step  # steps of the row that ended before each token
         begins = np.diff(segment, axis=1, prepend=0) != 0
-        before = np.maximum.accumulate(
-            np.where(begins, done, 0), axis=1
-        )  # steps of the row before its piece
+        # Steps of the row before the piece of each token.
+        before = np.maximum.accumulate(np.where(begins, done, 0), axis=1)
         later = inside & (done > before)
         numbers = {
             "nll_per_frame": _mean(nll, inside, step),
@@ -56,7 +51,7 @@ class FrameLikelihood(Evaluator):
 
 
 def _mean(nll: np.ndarray, counts: np.ndarray, step: np.ndarray) -> float:
-    """Return sum of the tokens [N, T] that count, over the steps that end in them."""
+    """Divide the sum over the tokens [N, T] that count by the number of steps that end in them."""
     frames = int((step & counts).sum())
     return float(np.sum(nll, where=counts, dtype=np.float64) / frames) if frames else float("nan")
 
@@ -64,8 +59,8 @@ def _mean(nll: np.ndarray, counts: np.ndarray, step: np.ndarray) -> float:
 def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return -log p, the token and the number of its piece, 0 where nothing is predicted; all [B,
-    T].
+    """Return -log p, the token and the number of its piece, 0 where nothing is predicted: [B, T]
+    each.
     """
     found = family.predict(state.params, batch)
     piece = batch["segment_ids"][:, 1:] if "segment_ids" in batch else 1

@@ -1,5 +1,5 @@
-"""Whether a model gives its training text away: what it copies unasked, and what it continues
-when prompted.
+"""Measures how much training text a model reveals: copied in samples, or continued from a
+prefix.
 """
 
 from __future__ import annotations
@@ -20,43 +20,41 @@ from genjax.evaluation.images.bias import quantile, wilson
 from genjax.evaluation.images.memorisation import SIGNIFICANT, Threshold
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.text.drawn import check_texts, data_texts, draw_texts, match_lengths
-from genjax.evaluation.text.overlap import longest_overlaps
+from genjax.evaluation.text.overlap import find_longest_overlaps
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.continuation import continue_prompts
 from genjax.family import Batch, Family, State
 from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
-CONFIDENCE = 0.95  # of the interval that the flag of an extraction rate goes by
-QUOTED = 80  # characters of a passage that a remark quotes
+CONFIDENCE = 0.95  # of the interval of the excess extraction rate
+QUOTED = 80  # characters of a passage quoted in a remark
 
 
 @checks.frozen
 class TextMemorisation(Evaluator):
-    """How much of the training text is in samples word for word, and how much of it a prefix brings
-    out.
+    """Measures how much training text samples copy verbatim, and how much a prefix extracts.
 
-    The overlap of a text is the longest passage of it, in tokens, that is in the training text as
-    well. New text has some, too, so held-out text cut to the lengths of the samples says what is
+    The overlap of a text is the length, in tokens, of its longest passage that is in the training
+    text. New text overlaps, too, so held-out text cut to the lengths of the samples shows what is
     usual: ``overlap_mean`` and ``overlap_held_out_mean``, ``overlap_longest`` and
-    ``overlap_held_out_longest``. ``copies`` is the share of samples whose overlap exceeds the one
-    that at most ``false_alarms`` of new texts exceed, ``copies_expected`` the share that a perfect
-    model would have there.
+    ``overlap_held_out_longest``. ``copies`` is the share of samples whose overlap exceeds the
+    threshold that at most ``false_alarms`` of new texts exceed, ``copies_expected`` the share
+    expected of a perfect model.
 
     ``extracted`` is the share of training rows whose first ``prefix`` tokens the model continues,
-    each time by the most likely token, with exactly the next ``size`` ones (Carlini et al., arXiv
-    2202.07646); ``extracted_held_out`` is that of held-out rows, where only what can be guessed is
-    found. The interval of the difference of the two (``extracted_excess_low`` is its lower end) is
-    Newcombe's of 1998, of 95 %.
+    greedily, with exactly the next ``size`` tokens (Carlini et al., arXiv 2202.07646);
+    ``extracted_held_out`` is the same for held-out rows, which can only be guessed.
+    ``extracted_excess_low`` is the lower end of Newcombe's 95 % interval (1998) of their
+    difference.
 
     Attributes:
-      samples: that are drawn by the family's own sampler; as many held-out texts are taken.
-      false_alarms: share of new texts that may be taken for copies; about 1 / ``samples`` can be
-        kept to at best.
-      rows: of training and as many held-out ones to be continued, evenly spaced; fewer where they
-        are too short.
-      prefix: tokens of a row that are given.
-      size: tokens that must be continued with.
-      flag_above: the difference of extraction rates from which on the model is flagged.
+      samples: number of samples, and of held-out texts.
+      false_alarms: share of new texts that may count as copies; at best about 1 / ``samples``.
+      rows: number of training rows, and of held-out rows, to continue, evenly spaced; rows that are
+          too short are left out.
+      prefix: number of tokens given of a row.
+      size: number of tokens that must match.
+      flag_above: difference of extraction rates above which there is a remark.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -78,8 +76,9 @@ class TextMemorisation(Evaluator):
         check_texts("TextMemorisation", spec)
         if self.prefix + self.size > spec.shape[0]:
             raise UserError(
-                f"TextMemorisation gives {self.prefix} tokens and asks for {self.size}, but rows "
-                f"are of {spec.shape[0]}"
+                f"prefix + size must be at most {spec.shape[0]} (tokens of a row), got "
+                f"{self.prefix + self.size}",
+                "prefix",
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -97,11 +96,9 @@ class TextMemorisation(Evaluator):
         corpus = get_corpus(subject, "train")
         texts = match_lengths(draw_texts(subject, self.samples), data_texts(subject, self.samples))
         if not texts[0]:
-            return Findings(
-                remarks=("no sample has a token: there is nothing that could be a copy",)
-            )
-        drawn, held_out = (longest_overlaps(side, corpus) for side in texts)
-        line = overlap_threshold(held_out.size, self.false_alarms)
+            return Findings(remarks=("all samples are empty, so none can be a copy",))
+        drawn, held_out = (find_longest_overlaps(side, corpus) for side in texts)
+        line = find_overlap_threshold(held_out.size, self.false_alarms)
         flagged = drawn.size > line.ratio
         numbers = {
             "overlap_mean": float(drawn.size.mean()),
@@ -117,10 +114,8 @@ class TextMemorisation(Evaluator):
             passage = texts[0][worst][drawn.begin[worst] :][: drawn.size[worst]]
             remarks = (
                 f"{int(flagged.sum()):,} of {len(flagged):,} samples share more than "
-                f"{line.ratio:.0f} tokens on end "
-                f"with the training text, as few new texts do (expected: {line.expected:.1%}): the "
-                "model copies it, as "
-                f"in {_quote(subject, passage)}",
+                f"{line.ratio:.0f} consecutive tokens with the training text (expected: "
+                f"{line.expected:.1%}): the model copies it, such as {_quote(subject, passage)}",
             )
         return Findings(
             numbers,
@@ -142,7 +137,7 @@ class TextMemorisation(Evaluator):
 
     def _extract(self, subject: Subject) -> Findings:
         train, held_out = (
-            extraction(subject, split, self.rows, self.prefix, self.size)
+            extract_rows(subject, split, self.rows, self.prefix, self.size)
             for split in ("train", subject.split)
         )
         protocol = (
@@ -168,10 +163,8 @@ class TextMemorisation(Evaluator):
             example = train.texts[int(train.agreed.argmax())]
             remarks = (
                 f"{rates[0]:.1%} of the training rows are continued word for word, {rates[1]:.1%} "
-                "of held-out ones; "
-                f"the difference is above {self.flag_above:.1%}: the model gives its training text "
-                "away, such as "
-                f"{_quote(subject, example)}",
+                f"of held-out ones; the difference is above {self.flag_above:.1%}: the model "
+                f"reveals its training text, such as {_quote(subject, example)}",
             )
         label = f"tokens that agree of {self.size}"
         return Findings(
@@ -183,12 +176,13 @@ class TextMemorisation(Evaluator):
 
 
 class Extraction(NamedTuple):
-    """Rows that were continued.
+    """Rows of a split with their greedy continuations.
 
     Attributes:
-      rows: their numbers in the split [N].
-      texts: what they continue after the prefix [N, M] int32.
-      agreed: how many of these tokens the model found before its first other one [N] int64.
+      rows: row numbers in the split, [N].
+      texts: true continuations after the prefix, int32 [N, M].
+      agreed: number of tokens that the model continues correctly before its first mistake, int64
+          [N].
     """
 
     rows: np.ndarray
@@ -196,8 +190,8 @@ class Extraction(NamedTuple):
     agreed: np.ndarray
 
 
-def extraction(subject: Subject, split: str, limit: int, prefix: int, size: int) -> Extraction:
-    """Return the model's most likely continuations of ``limit`` rows evenly spaced over a split.
+def extract_rows(subject: Subject, split: str, limit: int, prefix: int, size: int) -> Extraction:
+    """Continue ``limit`` rows, evenly spaced over a split, greedily.
 
     Rows whose first document has fewer than ``prefix`` + ``size`` tokens are left out.
     """
@@ -208,8 +202,8 @@ def extraction(subject: Subject, split: str, limit: int, prefix: int, size: int)
 
 
 def least_excess(train: np.ndarray, held_out: np.ndarray) -> float:
-    """Return the lower end of the interval of the difference of two shares, of flags [N] and [M]
-    bool.
+    """Return the lower end of the interval of the difference of two shares, given flags, bool [N]
+    and [M].
     """
     z = quantile(CONFIDENCE, 2)
     (one, low, _), (other, _, high) = (
@@ -218,8 +212,8 @@ def least_excess(train: np.ndarray, held_out: np.ndarray) -> float:
     return float(one - other - np.hypot(one - low, high - other))
 
 
-def overlap_threshold(held_out: np.ndarray, false_alarms: float) -> Threshold:
-    """Above which overlap a text is taken for a copy, from those [K] of held-out texts."""
+def find_overlap_threshold(held_out: np.ndarray, false_alarms: float) -> Threshold:
+    """Find the overlap above which a text counts as a copy, from those [K] of held-out texts."""
     rank = max(1, int(false_alarms * (len(held_out) + 1)))
     return Threshold(float(np.sort(held_out)[-rank]), rank, len(held_out))
 
@@ -228,19 +222,19 @@ def get_corpus(subject: Subject, split: str) -> np.ndarray:
     """Return all tokens [M] of a split, one document after another, in memory or on disk.
 
     Raises:
-      UserError: the split has none.
+      UserError: the split has no corpus.
     """
     whole = subject.splits[split]
     if not isinstance(whole, HasCorpus):
-        raise UserError(f"the {split} split has no corpus to search for passages of")
+        raise UserError(f"the {split} split has no corpus to search for passages")
     return whole.corpus.tokens
 
 
 def _continue_rows(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array, prefix: int, size: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return likeliest and true continuations int32 [B, M], and whether the row has all these
-    tokens, bool [B].
+    """Return greedy and true continuations, int32 [B, M], and whether the row is long enough, bool
+    [B].
     """
     tokens = batch["tokens"]
     whole = (batch["loss_mask"][:, 1 : prefix + size] > 0).all(1)
@@ -257,7 +251,7 @@ def _continue_rows(
 
 
 def _quote(subject: Subject, tokens: np.ndarray) -> str:
-    """Return a passage as text, where the codec has such."""
+    """Quote a passage as text, or as tokens if the codec has no text."""
     text = subject.model.codec.decode(tokens)
     if not isinstance(text, str):
         return f"the tokens {' '.join(map(str, tokens[:20]))}"
@@ -267,7 +261,7 @@ def _quote(subject: Subject, tokens: np.ndarray) -> str:
 def _picture(
     one: np.ndarray, other: np.ndarray, size: str, what: str, name: str = "samples"
 ) -> np.ndarray:
-    """Return the share of texts with at least this many tokens, of both sides."""
+    """Draw the share of texts with at least so many tokens, for both sides."""
     figure = new_figure(5.5, 3.4)
     axes = figure.add_subplot()
     for values, colour, label in ((other, "0.5", "held out"), (one, "tab:blue", name)):

@@ -1,4 +1,4 @@
-"""How varied texts are, counted in n-grams of their tokens. A text is an array [T] of integers."""
+"""Diversity of texts in n-grams. A text is an array [T] of integers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# matches that an order without any counts as, as in sacreBLEU's "floor" and method 1 of NLTK
+# The count of matches for orders without any, as in sacreBLEU's "floor" and method 1 of NLTK.
 FLOOR = 0.1
 
 
@@ -15,8 +15,8 @@ class Grams(NamedTuple):
     """Every n-gram of some texts.
 
     Attributes:
-      text: the text that it is in [M].
-      gram: equal for equal n-grams [M], from 0 on.
+      text: index of its text, [M].
+      gram: id of the n-gram, [M], from 0.
     """
 
     text: np.ndarray
@@ -24,16 +24,15 @@ class Grams(NamedTuple):
 
 
 def grams(texts: Sequence[np.ndarray], n: int) -> Grams:
-    """Return the n-grams of texts in their order; those of shorter texts are none."""
+    """Number the n-grams of texts, in order; texts shorter than ``n`` have none."""
     sizes = np.array([len(text) for text in texts], np.int64)
     tokens = np.concatenate([*texts, np.empty(0, np.int64)]).astype(np.int64)
     text = np.repeat(np.arange(len(texts)), sizes)
-    left = np.repeat(np.cumsum(sizes), sizes) - np.arange(
-        len(tokens)
-    )  # tokens of its text from here on
+    # The number of tokens left in the text of each token, itself included.
+    left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(tokens))
     _, single = np.unique(tokens, return_inverse=True)
     gram = single
-    for longer in range(1, n):  # one name for each pair of a gram and the token after it
+    for longer in range(1, n):  # number the pairs of a gram and the token after it
         pair = gram[: len(single) - longer] * (single.max(initial=0) + 1) + single[longer:]
         gram = np.unique(pair, return_inverse=True)[1]
     begins = (left >= n)[: len(gram)]
@@ -41,18 +40,18 @@ def grams(texts: Sequence[np.ndarray], n: int) -> Grams:
 
 
 def distinct(texts: Sequence[np.ndarray], n: int) -> float:
-    """Different n-grams over n-grams in all texts together (Li et al., arXiv 1510.03055); NaN where
-    there are none.
+    """Return the number of different n-grams over that of all n-grams in the texts (Li et al.,
+    arXiv 1510.03055); NaN if there are none.
 
-    It falls with the amount of text: only equal amounts compare.
+    It falls with the amount of text: compare only equal amounts.
     """
     gram = grams(texts, n).gram
     return len(np.unique(gram)) / len(gram) if len(gram) else float("nan")
 
 
 def repetition(texts: Sequence[np.ndarray], n: int) -> np.ndarray:
-    """Return the share of each text's n-grams that stand earlier in it [N], NaN of texts too short
-    (Welleck et al., arXiv 1908.04319).
+    """Return the share of each text's n-grams that occur earlier in it [N], NaN for texts that are
+    too short (Welleck et al., arXiv 1908.04319).
     """
     text, gram = grams(texts, n)
     total = np.bincount(text, minlength=len(texts))
@@ -62,14 +61,13 @@ def repetition(texts: Sequence[np.ndarray], n: int) -> np.ndarray:
 
 
 def self_bleu(texts: Sequence[np.ndarray], n: int = 4) -> np.ndarray:
-    """Return BLEU of each text against all others [N], from 0 to 1 (Zhu et al., arXiv 1802.01886):
-    1 for one text again and again.
+    """Compute the BLEU of each text against all others [N], from 0 to 1 (Zhu et al., arXiv
+    1802.01886): 1 if all are the same.
 
-    It is sacreBLEU's of a sentence, in orders up to ``n``, with an effective order and a floor of
-    0.1.
+    It is sacreBLEU's sentence BLEU with orders up to ``n``, effective order and a floor of 0.1.
 
     Raises:
-      ValueError: fewer than 2 texts.
+      ValueError: there are fewer than 2 texts.
     """
     if len(texts) < 2:
         raise ValueError("self-BLEU compares texts with each other: it needs at least 2")
@@ -89,15 +87,14 @@ def self_bleu(texts: Sequence[np.ndarray], n: int = 4) -> np.ndarray:
 
 
 def _matches(text: np.ndarray, gram: np.ndarray, count: int) -> np.ndarray:
-    """How many n-grams of each text another one holds [count], each as often as the one that
-    has most of it.
+    """Count the n-grams of each text that occur in another one [count], each as often as in the
+    text with the most of it.
     """
     pair, times = np.unique(gram * count + text, return_counts=True)
     order = np.lexsort((-times, pair // count))
     gram, text, times = pair[order] // count, pair[order] % count, times[order]
-    first = np.flatnonzero(
-        np.r_[True, gram[1:] != gram[:-1]]
-    )  # of each gram, the text that has most of it
+    # For each gram, the text with the most of it.
+    first = np.flatnonzero(np.r_[True, gram[1:] != gram[:-1]])
     group = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(gram)]))
     most = times[first][group]
     follows = np.minimum(first + 1, len(gram) - 1)
@@ -107,11 +104,11 @@ def _matches(text: np.ndarray, gram: np.ndarray, count: int) -> np.ndarray:
 
 
 def _closest(sizes: np.ndarray) -> np.ndarray:
-    """Return the size [N] of another text that is closest to each, the shorter one of two."""
+    """Return the closest size of another text to each size [N], the smaller one of two."""
     ordered = np.sort(sizes)
-    place = np.searchsorted(ordered, sizes)  # of its own size, or of another text's that equals it
+    place = np.searchsorted(ordered, sizes)  # of the same size, its own or another text's
     lower = ordered[np.maximum(place - 1, 0)]
-    higher = ordered[np.minimum(place + 1, len(ordered) - 1)]  # the one after itself
+    higher = ordered[np.minimum(place + 1, len(ordered) - 1)]
     below = np.where(place > 0, sizes - lower, np.iinfo(np.int64).max)
     above = np.where(place < len(ordered) - 1, higher - sizes, np.iinfo(np.int64).max)
     return np.where(below <= above, lower, higher)

@@ -1,4 +1,4 @@
-"""How far a policy has gone from the model that it started as, in nats per response."""
+"""Measures the KL from a policy to the model that it started as, in nats per response."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 @checks.frozen
 class PolicyKL(Evaluator):
-    """KL(policy || reference) of responses to the prompts of a split of pairs, of families that
-    keep their reference.
+    """Measures KL(policy || reference) of responses to the prompts of preference pairs, for
+    families that keep a reference.
 
     The policy draws a response to each prompt at temperature 1 without filters. ``policy_kl`` is
-    the mean over prompts of log p of the response less log p by the reference, in nats,
+    the mean over prompts of log p of the response minus that under the reference, in nats,
     ``policy_kl_error`` its standard error, and ``policy_length`` the mean number of tokens drawn,
-    the end among them.
+    including the end.
 
     Attributes:
-      steps: the most tokens of a response; what would follow them does not count.
-      limit: prompts, evenly spaced over the split; None for all.
+      steps: maximum number of tokens of a response; longer ones are cut.
+      limit: number of prompts, evenly spaced over the split; None for all.
     """
 
     steps: int = 64
@@ -50,18 +50,16 @@ class PolicyKL(Evaluator):
         super().check(family, spec, others)
         if not isinstance(family, FromBase) or not isinstance(family.wrapped, Autoregressive):
             raise UserError(
-                "PolicyKL judges a policy that is kept with its reference, as by DPO, not a "
+                f"PolicyKL needs a family that keeps a reference, such as DPO, got a "
                 f"{type(family).__name__}"
             )
         if self.steps > family.wrapped.net.context:
             raise UserError(
-                f"PolicyKL.steps {self.steps} is above the context of {family.wrapped.net.context}"
+                f"steps must be <= {family.wrapped.net.context} (context), got {self.steps}",
+                "steps",
             )
         if not spec.preferences:
-            raise UserError(
-                "PolicyKL takes its prompts from pairs of responses, but the data are of "
-                f"{spec.entry}"
-            )
+            raise UserError(f"PolicyKL needs pairs of responses, but the data are {spec.entry}")
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Component = subject.model.codec
@@ -88,7 +86,7 @@ class PolicyKL(Evaluator):
 
 
 def _prefixes(batch: Mapping[str, Any]) -> Any:
-    """Return 1 for the tokens of the prompts, [B, T]."""
+    """Return a mask [B, T]: 1 for the tokens of prompts."""
     return batch["chosen_mask"] - batch["chosen_response"]
 
 
@@ -101,11 +99,11 @@ def _draw_responses(
     longest: int,
     end: int | None,
 ) -> tuple[jax.Array, jax.Array]:
-    """Of a response to each prompt log p less log p by the reference, and how many tokens it
-    has, [B] both.
+    """Draw a response to each prompt; return its log-ratio to the reference and its number of
+    tokens, [B] each.
     """
     prompts, asked = extract_prompts(batch["chosen_tokens"], _prefixes(batch), longest)
-    # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
+    # Padding rows have no prompt; one token keeps their numbers finite.
     asked = asked.at[:, -1].set(True)
     stops = () if end is None else ((end,),)
     drawing = continue_prompts(

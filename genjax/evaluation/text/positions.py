@@ -1,4 +1,4 @@
-"""What a model of tokens gains from a longer past."""
+"""Measures what a language model gains from a longer context."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class LossByPosition(Evaluator):
-    """The loss over how many tokens there are to predict from, in nats per token.
+    """Measures the loss by position, in nats per token.
 
-    A model that uses its context falls with the position; where the curve is flat, a longer context
-    buys nothing. Numbers: ``loss_first_tenth`` and ``loss_last_tenth`` of the positions. In packed
-    rows positions count within each document.
+    The loss of a model that uses its context falls with the position; where the curve is flat, a
+    longer context gains nothing. Numbers: ``loss_first_tenth`` and ``loss_last_tenth`` of the
+    positions. In packed rows positions count within each document.
 
     Attributes:
-      limit: judge this many rows alone, evenly spaced; None for the whole split.
+      limit: number of rows, evenly spaced; None for the whole split.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -61,8 +61,8 @@ class LossByPosition(Evaluator):
 def _predict(
     family: Autoregressive, state: State, batch: Batch, key: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Return -log p, weight and position [B, T] of what is predicted; positions start at 0, with
-    one token before.
+    """Return -log p, weight and position of each prediction, [B, T]; position 0 has one token
+    before it.
     """
     found = family.predict(state.params, batch)
     positions = (
@@ -78,13 +78,13 @@ def _count_positions(tokens: jax.Array) -> jax.Array:
 
 
 def _picture(tokens: np.ndarray, loss: np.ndarray, mean: float) -> np.ndarray:
-    """Return the loss over the number of tokens before, and its mean over all predictions."""
+    """Draw the loss over the number of tokens before, and its mean over all predictions."""
     figure = new_figure(6, 3.8)
     axes = figure.add_subplot()
     axes.plot(tokens, loss, color="tab:blue")
     axes.axhline(
         mean, color="0.6", linewidth=0.8, label=f"mean {mean:.3f}, perplexity {math.exp(mean):.4g}"
     )
-    axes.set(xlabel="tokens to predict from", ylabel="nats a token")
+    axes.set(xlabel="tokens to predict from", ylabel="nats per token")
     axes.legend()
     return figure_pixels(figure)

@@ -1,6 +1,4 @@
-"""How well a family tells the preferred one of two responses, and whether it goes by their
-length.
-"""
+"""Measures how well rewards predict preferences, and whether they depend on length."""
 
 from __future__ import annotations
 
@@ -16,14 +14,14 @@ from genjax.data.charts import figure_pixels, new_figure
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.evaluation.likelihood.classification import Reliability, reliability
+from genjax.evaluation.likelihood.classification import Reliability, bin_by_confidence
 from genjax.family import Batch, ScoresPairs, State
 
 
 @checks.frozen
 class PreferenceQuality(Evaluator):
-    """Judges rewards by pairs of responses, with ``family.score_pairs(state, batch)``. A tie
-    counts half throughout.
+    """Evaluates rewards on pairs of responses, with ``family.score_pairs(state, batch)``. A tie
+    always counts half.
 
     ``preference_accuracy`` is how often the chosen response has the higher reward, with its
     standard error ``preference_error``. ``preference_ece`` is the expected calibration error (Guo
@@ -31,14 +29,15 @@ class PreferenceQuality(Evaluator):
     response with the higher reward is the chosen one.
 
     On length, in tokens of the response (Singhal et al., arXiv 2310.03716): ``longer_wins`` is the
-    accuracy of taking the longer response, ``accuracy_longer`` and ``accuracy_shorter`` that of the
-    rewards where the chosen response is the longer and the shorter one. ``length_correlation`` is
-    Pearson's correlation of reward and length over all responses, ``pair_length_correlation`` that
-    of their differences within a pair, which rewards of a prompt that all lie higher do not change.
-    Where nothing differs, a correlation is 0.
+    accuracy of choosing the longer response; ``accuracy_longer`` and ``accuracy_shorter`` are those
+    of the rewards where the chosen response is the longer or the shorter one.
+    ``length_correlation`` is Pearson's correlation of reward and length over all responses,
+    ``pair_length_correlation`` that of their differences within a pair, which does not depend on
+    offsets per prompt. A correlation with a constant is 0.
 
     Attributes:
-      bins: of equal width over probabilities from 0 to 1, of which the upper half is used.
+      bins: number of bins of equal width over probabilities from 0 to 1, of which the upper half is
+          used.
     """
 
     bins: int = 20
@@ -50,12 +49,12 @@ class PreferenceQuality(Evaluator):
         super().check(family, spec, others)
         if not isinstance(family, ScoresPairs):
             raise UserError(
-                f"PreferenceQuality judges what rewards responses, which a {type(family).__name__} "
-                "does not"
+                "PreferenceQuality needs a family that scores pairs of responses, got a "
+                f"{type(family).__name__}"
             )
         if not spec.preferences:
             raise UserError(
-                f"PreferenceQuality needs pairs of responses, but the data are of {spec.entry}"
+                f"PreferenceQuality needs pairs of responses, but the data are {spec.entry}"
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -93,10 +92,10 @@ class Judged(NamedTuple):
     """Rewards and lengths of both responses of each pair, [N].
 
     Attributes:
-      chosen: the reward of the chosen one.
-      rejected: that of the other.
-      chosen_length: tokens.
-      rejected_length: tokens.
+      chosen: reward of the chosen response.
+      rejected: reward of the rejected response.
+      chosen_length: length of the chosen response, in tokens.
+      rejected_length: length of the rejected response, in tokens.
     """
 
     chosen: np.ndarray
@@ -110,11 +109,13 @@ class Judged(NamedTuple):
 
     @property
     def longer(self) -> np.ndarray:
-        """By how many tokens the chosen response is the longer one."""
+        """By how many tokens the chosen response is longer."""
         return self.chosen_length - self.rejected_length
 
     def to_metrics(self) -> dict[str, float]:
-        """Return all but the calibration; no accuracy where there are no such pairs."""
+        """Return all numbers but the calibration error; an accuracy is left out if no pair
+        counts.
+        """
         right = _score_sign(self.margin)
         accuracy = float(right.mean())
         found = {
@@ -130,27 +131,30 @@ class Judged(NamedTuple):
                 found[name] = float(right[of_these].mean())
         rewards = np.concatenate([self.chosen, self.rejected])
         lengths = np.concatenate([self.chosen_length, self.rejected_length])
-        found["length_correlation"] = cosine(rewards - rewards.mean(), lengths - lengths.mean())
-        # which of the two is subtracted from the other is arbitrary, so the mean difference is not
-        # taken out
-        found["pair_length_correlation"] = cosine(self.margin, self.longer)
+        found["length_correlation"] = compute_cosine(
+            rewards - rewards.mean(), lengths - lengths.mean()
+        )
+        # The order of a pair is arbitrary, so the mean difference is not subtracted.
+        found["pair_length_correlation"] = compute_cosine(self.margin, self.longer)
         return found
 
     def bin_calibration(self, bins: int) -> Reliability:
-        """Return pairs by the probability that the response with the higher reward is the chosen
+        """Bin pairs by the probability that the response with the higher reward is the chosen
         one.
         """
-        return reliability(1 / (1 + np.exp(-np.abs(self.margin))), _score_sign(self.margin), bins)
+        return bin_by_confidence(
+            1 / (1 + np.exp(-np.abs(self.margin))), _score_sign(self.margin), bins
+        )
 
 
-def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Of the angle between a and b [N]; 0 where either is 0."""
+def compute_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Compute the cosine of the angle between a and b [N]; 0 if either is 0."""
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / size if size else 0.0
 
 
 def _score_sign(difference: np.ndarray) -> np.ndarray:
-    """Return 1 where it is above 0, 1/2 where it is 0."""
+    """Return 1 where the difference is above 0, 1/2 where it is 0, else 0."""
     return (np.sign(difference) + 1) / 2
 
 
@@ -162,9 +166,7 @@ def _score_pairs(
 
 
 def _picture(judged: Judged, table: Reliability) -> np.ndarray:
-    """How often the higher reward is right over how often it should be, and rewards over
-    lengths.
-    """
+    """Draw the reliability diagram of preferences, and rewards over lengths."""
     figure = new_figure(8.5, 4)
     left, right = figure.subplots(1, 2)
     filled = table.examples > 0

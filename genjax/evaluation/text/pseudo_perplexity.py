@@ -1,4 +1,4 @@
-"""How well a masked language model predicts each token of a text from all the others."""
+"""Measures how well a masked language model predicts each token of a text from all others."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class PseudoPerplexity(Evaluator):
-    """exp of the mean -log p(token | all other tokens of its row), each masked in turn (arXiv
-    1910.14659).
+    """Computes exp of the mean -log p(token | all other tokens of its row), each masked in turn
+    (arXiv 1910.14659).
 
-    It is not a perplexity of a distribution over texts, and lower than one of a model that reads
-    from one side. Its standard error takes rows for independent (the delta method for a ratio of
-    sums). ``unigram_nll`` is the floor for what looks at no context, the entropy of the frequencies
-    of all the split's ordinary tokens: the ``loss`` of a model that has learned to read is below
-    it.
+    It is not the perplexity of a distribution over texts, and lower than that of a left-to-right
+    model. Its standard error treats rows as independent (the delta method for a ratio of sums).
+    ``unigram_nll`` is the baseline without context, the entropy of the frequencies of the split's
+    ordinary tokens: the ``loss`` of a model that uses context is below it.
 
     Attributes:
-      limit: rows, evenly spaced; each costs as many passes as it has tokens.
+      limit: number of rows, evenly spaced; each costs as many passes as it has tokens.
     """
 
     judges: ClassVar[tuple[type, ...]] = (MaskedLM,)
@@ -46,7 +45,7 @@ class PseudoPerplexity(Evaluator):
         log_likelihood, count = subject.collect(_score_rows, limit=self.limit)
         total = count.sum()
         if not total:
-            raise UserError("PseudoPerplexity: these rows hold no token but special ones")
+            raise UserError("PseudoPerplexity needs ordinary tokens, but these rows have none")
         nll = -float(log_likelihood.sum() / total)
         spread = np.square(-log_likelihood - nll * count).sum()
         error = math.sqrt(spread * len(count) / max(1, len(count) - 1)) / float(total)
@@ -67,8 +66,8 @@ class PseudoPerplexity(Evaluator):
 
 
 def unigram_nll(split: Split, special: np.ndarray) -> tuple[float, int]:
-    """Return the entropy in nats of how often each token of a split is there, ``special`` [V] ones
-    aside, and their number.
+    """Return the entropy, in nats, of the token frequencies of a split, without ``special`` [V]
+    tokens, and the number of tokens.
     """
     counts = np.zeros(len(special), np.int64)
     for rows in np.array_split(np.arange(len(split)), -(-len(split) // 1024)):

@@ -1,4 +1,4 @@
-"""What a reward makes of responses that a model draws to held-out prompts."""
+"""Scores responses to held-out prompts with a reward function."""
 
 from __future__ import annotations
 
@@ -25,15 +25,16 @@ from genjax.samplers.tokens.decoding import Prompts, TokenSampler
 
 @checks.frozen
 class RewardOfSamples(Evaluator):
-    """The mean reward of a response to each prompt of a split, and its standard error,
+    """Measures the mean reward of a response to each prompt of a split, and its standard error,
     ``NAME_error``.
 
     Attributes:
-      reward: a function of prompts and responses, lists of text, which gives a number for each.
-      name: of the number.
-      steps: the most tokens of a response.
-      temperature: of the draws; 0 takes the most likely tokens.
-      limit: prompts, evenly spaced over the split; None for all.
+      reward: function of prompts and responses, lists of texts, that returns a number for each
+          response.
+      name: name of the number.
+      steps: maximum number of tokens of a response.
+      temperature: sampling temperature; 0 takes the most likely tokens.
+      limit: number of prompts, evenly spaced over the split; None for all.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -47,8 +48,7 @@ class RewardOfSamples(Evaluator):
     def __post_init__(self) -> None:
         if not callable(self.reward):
             raise UserError(
-                "RewardOfSamples.reward is a function of prompts and responses, not "
-                f"{self.reward!r}"
+                f"reward must be a function of prompts and responses, got {self.reward!r}", "reward"
             )
         checks.at_least(self, 1, "steps")
         checks.at_least(self, 2, "limit")
@@ -60,7 +60,7 @@ class RewardOfSamples(Evaluator):
             raise UserError("RewardOfSamples needs prompts: data with a prefix_mask and no source")
         if self.steps > family.net.context:
             raise UserError(
-                f"RewardOfSamples.steps {self.steps} is above the context of {family.net.context}"
+                f"steps must be <= {family.net.context} (context), got {self.steps}", "steps"
             )
 
     def __call__(self, subject: Subject) -> Findings:
@@ -96,9 +96,11 @@ def _draw_responses(
     longest: int,
     end: int | None,
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Return prompts [B, longest] and responses [B, steps], each with what of it is real."""
+    """Draw responses [B, steps] to prompts [B, longest]; return both, each with a mask that is
+    False at padding.
+    """
     prompts, asked = extract_prompts(batch["tokens"], batch["prefix_mask"], longest)
-    # Rows that only fill a batch up have no prompt; one token keeps their numbers finite.
+    # Padding rows have no prompt; one token keeps their numbers finite.
     asked = asked.at[:, -1].set(True)
     stops = () if end is None else ((end,),)
     drawing = continue_prompts(

@@ -1,4 +1,4 @@
-"""Whether texts of one kind lie near each other where a masked language model embeds them."""
+"""Measures whether texts of one domain are close in the embeddings of a masked language model."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from genjax.family import Batch, State
 
 @checks.frozen
 class SentenceNeighbours(Evaluator):
-    """How often a row's nearest neighbour by the cosine of embeddings is of the same domain:
+    """Measures how often a row's nearest neighbour, by cosine of embeddings, is of the same domain:
     folder, file or column.
 
-    Embeddings are centred first, as all of a model's point much the same way (Mu & Viswanath, arXiv
-    1702.01417). Rows next to each other in one document are not neighbours, as they continue each
-    other. ``neighbours_chance`` is what neighbours drawn evenly from the rest would give,
-    ``neighbours_error`` the standard error.
+    Embeddings are centred first, as all of them share a direction (Mu & Viswanath, arXiv
+    1702.01417). Adjacent rows of one document do not count as neighbours.
+    ``neighbours_same_domain`` is the share, ``neighbours_error`` its standard error, and
+    ``neighbours_chance`` the share for random neighbours.
 
     Attributes:
-      limit: rows, spread evenly.
+      limit: maximum number of rows, evenly spaced.
     """
 
     judges: ClassVar[tuple[type, ...]] = (MaskedLM,)
@@ -42,14 +42,13 @@ class SentenceNeighbours(Evaluator):
         whole = part.whole
         if not isinstance(whole, HasDocuments) or whole.corpus.domain is None:
             raise UserError(
-                "SentenceNeighbours needs a source that names the domain of a text; these data do "
-                "not"
+                "SentenceNeighbours needs a source with domains of texts, which these data lack"
             )
         first = whole.documents(part.rows)[:, 0]
         domain = np.asarray(whole.corpus.domain)[first]
         if len(np.unique(domain)) < 2:
             return Findings(
-                remarks=("all held-out texts are of one domain: neighbours tell nothing",)
+                remarks=("all held-out texts are of one domain, so neighbours mean nothing",)
             )
         embedded = subject.collect(_embed, limit=self.limit)
         near = (np.abs(part.rows[:, None] - part.rows[None]) <= 1) & (first[:, None] == first[None])
@@ -70,10 +69,10 @@ class SentenceNeighbours(Evaluator):
 def same_kind_share(
     embedded: np.ndarray, kind: np.ndarray, near: np.ndarray
 ) -> tuple[float, float]:
-    """Return the share of rows [N, C] whose nearest other is of the same kind [N], and that of one
-    drawn evenly.
+    """Return the share of rows [N, C] whose nearest neighbour has the same kind [N], and that for a
+    random neighbour.
 
-    ``near`` [N, N] bool are pairs that do not count, a row with itself among them.
+    ``near``, bool [N, N], marks pairs that do not count, including a row with itself.
     """
     centred = embedded - embedded.mean(0)
     unit = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)

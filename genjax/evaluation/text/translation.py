@@ -1,4 +1,4 @@
-"""How near a model's translations come to those of people."""
+"""Compares a model's translations with reference translations."""
 
 from __future__ import annotations
 
@@ -29,20 +29,18 @@ PERFECT, READABLE, WORTHLESS = 99.0, 40.0, 0.5  # BLEU, chrF, BLEU that come wit
 
 @checks.frozen
 class TranslationQuality(Evaluator):
-    """BLEU (Papineni et al., 2002) and chrF (Popović, 2015) of greedy translations, by sacreBLEU
-    (arXiv 1804.08771).
+    """Computes BLEU (Papineni et al., 2002) and chrF (Popović, 2015) of greedy translations, by
+    sacreBLEU (arXiv 1804.08771).
 
-    ``bleu`` and ``chrf`` are of the translations as they are read against the reference as it is
-    written: sacreBLEU tokenises both (13a), and the numbers compare with others that it made. Where
-    the codec of the target knows lower case alone, both sides are lower-cased, which the signature
-    in the protocol tells. ``bleu_tokenised`` is of the words that the codec splits the reference
-    into, in lower case as the codec has it, and of those that the model wrote, "<unk>" among them,
-    without smoothing: what papers reported that give no signature, and higher as a rule. All are
-    from 0 to 100.
+    ``bleu`` and ``chrf`` compare the decoded translations with the original references: sacreBLEU
+    tokenises both (13a), so the numbers compare with others by sacreBLEU. If the target's codec has
+    only lower case, both sides are lower-cased, as the signature in the protocol says.
+    ``bleu_tokenised`` compares words as the codec splits them, including "<unk>", without
+    smoothing, like papers that give no signature; it is usually higher. All are from 0 to 100.
 
     Attributes:
-      limit: pairs, evenly spaced over the split; None for all.
-      steps: the most tokens of a translation; None for as many as the rows of the data have.
+      limit: number of pairs, evenly spaced over the split; None for all.
+      steps: maximum number of tokens of a translation; None for the row length of the data.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
@@ -59,16 +57,14 @@ class TranslationQuality(Evaluator):
             raise UserError(
                 "TranslationQuality needs pairs of texts, but these data have no source"
             )
-        _sacrebleu()
+        _import_sacrebleu()
 
     def __call__(self, subject: Subject) -> Findings:
         part = subject.select_part(self.limit)
         codec: Component = subject.model.codec
         whole: Component = part.whole
         if not isinstance(whole, HasReferences):
-            raise UserError(
-                f"the {subject.split} split has no sentences as they are written to compare with"
-            )
+            raise UserError(f"the {subject.split} split has no original sentences to compare with")
         references = whole.references()
         references = [references[row] for row in part.rows]
         steps, context = (
@@ -85,13 +81,13 @@ class TranslationQuality(Evaluator):
                 _translate_batch, steps, codec.start, codec.end, limit=self.limit
             )
         translations = [cut_at_end(row, (codec.end,)) for row in written]
-        splitter = _splitter(codec)
+        splitter = _find_splitter(codec)
         lower = splitter.lower and splitter is not WORDS
-        scores, signature = corpus_scores(
+        scores, signature = score_corpus(
             [codec.decode(row) for row in translations], references, lower
         )
-        words = [_words(codec, row) for row in translations]
-        tokenised = tokenised_bleu(words, [splitter.split(text) for text in references])
+        words = [_split_words(codec, row) for row in translations]
+        tokenised = compute_tokenised_bleu(words, [splitter.split(text) for text in references])
         return Findings(
             scores | {"bleu_tokenised": tokenised},
             protocol=f"{len(references):,} pairs of {subject.split}, greedy, at most {steps} "
@@ -103,19 +99,19 @@ class TranslationQuality(Evaluator):
         bleu, chrf = numbers.get("bleu", READABLE), numbers.get("chrf", 0.0)
         if bleu > PERFECT:
             return (
-                f"bleu {bleu:.4g}: the translations are the references to the letter; the model "
-                "may have learned from this set, or a source may hold its own translation",
+                f"bleu {bleu:.4g}: the translations equal the references; the model "
+                "may have been trained on this set, or the sources may contain the translations",
             )
         if bleu < WORTHLESS and chrf > READABLE:
             return (
                 f"bleu {bleu:.3g} with chrf {chrf:.3g}: characters agree where words do not; the "
-                "references may be of another tokenisation, of one word each, or of a script "
+                "references may be tokenised differently, have one word each, or be in a script "
                 "without spaces",
             )
         if bleu < WORTHLESS:
             return (
-                f"bleu {bleu:.3g}: hardly four words in a row agree; the translations may be "
-                "empty, in another language, or the references those of other sentences",
+                f"bleu {bleu:.3g}: hardly any four consecutive words agree; the translations may "
+                "be empty or in another language, or the references may be in another order",
             )
         return ()
 
@@ -129,8 +125,8 @@ def translate(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Return greedy translations [B, steps] int32 of sources int32 [B, S] of any lengths, which
-    ``source_mask`` [B, S] tells; ended ones are filled up with ``end``.
+    """Translate sources, int32 [B, S] with ``source_mask`` [B, S], greedily: int32 [B, steps],
+    padded with ``end``.
     """
     starts = jnp.full((len(source), 1), start, jnp.int32)
     prompts = Prompts(starts, jnp.ones(starts.shape, bool))
@@ -150,27 +146,26 @@ def answer(
     end: int,
     steps: int,
 ) -> jax.Array:
-    """Return greedy answers [B, steps] int32 to what rows int32 [B, T + 1] start with, which
-    ``prefix_mask`` [B, T + 1] tells; ended ones are filled up with ``end``.
+    """Answer the prompts of rows, int32 [B, T + 1] with ``prefix_mask`` [B, T + 1], greedily: int32
+    [B, steps], padded with ``end``.
 
     Args:
-      longest: tokens of the longest prompt.
+      longest: length of the longest prompt, in tokens.
     """
     prompts = Prompts(*extract_prompts(tokens, prefix_mask, longest))
     options, key = TokenSampler(steps, temperature=0), jax.random.key(0)  # nothing is drawn
     return continue_prompts(family, state.params, prompts, options, key, ((end,),), end).tokens
 
 
-def corpus_scores(
+def score_corpus(
     translations: Sequence[str], references: Sequence[str], lower: bool = False
 ) -> tuple[dict[str, float], str]:
-    """``bleu`` and ``chrf`` of texts [N] as they are read, from 0 to 100, and what they were made
-    by.
+    """Compute ``bleu`` and ``chrf`` of texts [N], from 0 to 100; also return their signatures.
 
     Args:
-      lower: do not tell capital letters from small ones.
+      lower: whether case is ignored.
     """
-    metrics = _sacrebleu()
+    metrics = _import_sacrebleu()
     bleu, chrf = metrics.BLEU(lowercase=lower), metrics.CHRF(lowercase=lower)
     found = {
         name: float(metric.corpus_score(list(translations), [list(references)]).score)
@@ -179,13 +174,13 @@ def corpus_scores(
     return found, f"bleu {bleu.get_signature()}, chrf {chrf.get_signature()}"
 
 
-def tokenised_bleu(
+def compute_tokenised_bleu(
     translations: Sequence[Sequence[str]], references: Sequence[Sequence[str]]
 ) -> float:
-    """Return BLEU of texts that are words already, orders up to 4, without smoothing; from 0 to
+    """Compute the BLEU of texts split into words, with orders up to 4 and no smoothing; from 0 to
     100.
     """
-    metric = _sacrebleu().BLEU(tokenize="none", smooth_method="none", force=True)
+    metric = _import_sacrebleu().BLEU(tokenize="none", smooth_method="none", force=True)
     one, other = ([" ".join(words) for words in texts] for texts in (translations, references))
     return float(metric.corpus_score(one, [other]).score)
 
@@ -214,22 +209,22 @@ def _answer_batch(
     return answer(family, state, batch["tokens"], batch["prefix_mask"], longest, end, steps)
 
 
-def _splitter(codec: Component) -> Words:
-    """What splits the target's text into words: its own codec, where that is one of words."""
+def _find_splitter(codec: Component) -> Words:
+    """Return the target's codec if it splits text into words, else ``WORDS``."""
     target = codec.target if isinstance(codec, HasTarget) else codec
     return target if isinstance(target, Words) else WORDS
 
 
-def _words(codec: Component, row: np.ndarray) -> list[str]:
-    """Return the words of a translation [T]: a token each where the codec is of words."""
-    splitter = _splitter(codec)
+def _split_words(codec: Component, row: np.ndarray) -> list[str]:
+    """Split a translation [T] into words: one per token if the codec has words."""
+    splitter = _find_splitter(codec)
     if splitter is WORDS:
         return WORDS.split(codec.decode(row))
     return [codec.decode(row[i : i + 1]) for i in range(len(row))]
 
 
-def _sacrebleu() -> Any:
-    """Its metrics; slow to import, and only evaluation needs them."""
+def _import_sacrebleu() -> Any:
+    """Import the metrics; they are slow to import, and only evaluation needs them."""
     from sacrebleu import metrics
 
     return metrics

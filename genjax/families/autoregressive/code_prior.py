@@ -126,7 +126,7 @@ class CodePrior(Continued):
     @property
     def protocol(self) -> str:  # type: ignore[override]
         return (
-            "nats a code, in raster order; code_bits_per_dim: all codes of an image over its "
+            "nats per code, in raster order; code_bits_per_dim: all codes of an image over its "
             "pixels and channels"
         )
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -410,32 +410,15 @@ class GAN(Family):
         if self._penalised:
 
             def penalty() -> jax.Array:
-                return self.penalty_every * self._penalty(
-                    lambda x: discriminator(variables, x)[0], x, fake, keys[4]
+                weights = self.gradient_penalty, self.r1, self.r2
+                return self.penalty_every * adversarial.compute_penalty(
+                    lambda x: discriminator(variables, x)[0], x, fake, keys[4], weights, self.pack
                 )
 
             penalties = jax.lax.cond(due, penalty, lambda: jnp.zeros_like(losses))
             metrics["penalty"] = Mean.of(penalties, packs)
             losses = losses + penalties
         return metrics | {"loss": Mean.of(losses, packs)}, variables
-
-    def _penalty(
-        self,
-        critic: Callable[[jax.Array], jax.Array],
-        real: jax.Array,
-        fake: jax.Array,
-        key: jax.Array,
-    ) -> jax.Array:
-        """Return the penalty on the discriminator's loss, for each pack: [B / pack]."""
-        total = jnp.zeros(len(real) // self.pack)
-        slope = functools.partial(adversarial.squared_gradient_norm, critic, pack=self.pack)
-        if self.gradient_penalty:
-            x = adversarial.interpolate(key, real, fake, self.pack)
-            total += self.gradient_penalty * adversarial.gradient_penalty(slope(x))
-        for weight, x in ((self.r1, real), (self.r2, fake)):
-            if weight:
-                total += 0.5 * weight * slope(x)
-        return total
 
     def _generator_loss(
         self,

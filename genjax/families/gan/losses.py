@@ -8,6 +8,7 @@ Relativistic: Jolicoeur-Martineau, arXiv 1807.00734, in the paired form of Huang
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Literal
 
@@ -121,6 +122,35 @@ def interpolate(key: jax.Array, real: jax.Array, fake: jax.Array, pack: int = 1)
     """
     share = jax.random.uniform(key, (real.shape[0] // pack, *(1,) * (real.ndim - 1)))
     return fake + jnp.concatenate([share] * pack) * (real - fake)
+
+
+def compute_penalty(
+    critic: Callable[[jax.Array], jax.Array],
+    real: jax.Array,
+    fake: jax.Array,
+    key: jax.Array,
+    weights: tuple[float, float, float],
+    pack: int = 1,
+) -> jax.Array:
+    """Return the penalty on the discriminator's loss, for each pack: [B / pack].
+
+    Args:
+      critic: logits of packs of examples, see ``squared_gradient_norm``.
+      real: real examples, [B, ...].
+      fake: fakes, [B, ...].
+      key: random key of the points between them.
+      weights: weights of the gradient penalty, R1 and R2; 0 for none.
+      pack: examples per pack.
+    """
+    between, r1, r2 = weights
+    total = jnp.zeros(len(real) // pack)
+    slope = functools.partial(squared_gradient_norm, critic, pack=pack)
+    if between:
+        total += between * gradient_penalty(slope(interpolate(key, real, fake, pack)))
+    for weight, x in ((r1, real), (r2, fake)):
+        if weight:
+            total += 0.5 * weight * slope(x)
+    return total
 
 
 def start_gauges() -> Gauges:

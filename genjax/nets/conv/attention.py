@@ -21,9 +21,9 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, form: Form = "
     """Apply softmax attention, scores scaled by 1/sqrt(D): [B, T, H, D], [B, S, H, D], [B, S, H, D]
     -> [B, T, H, D].
 
-    On a CPU (`form="matmul"`) scores are computed a few heads at a time and again for the gradient,
-    as those of a whole batch do not fit in the cache. Forward and backward of 16 x 256 tokens x 16
-    heads x 8 take 82 ms of CPU time on one core, 77 in eager PyTorch.
+    On a CPU (``form="matmul"``) scores are computed a few heads at a time and again for the
+    gradient, as those of a whole batch do not fit in the cache. Forward and backward of 16 x 256
+    tokens x 16 heads x 8 take 82 ms of CPU time on one core, 77 in eager PyTorch.
     """
     if resolve_form(form) == "lax":
         return jax.nn.dot_product_attention(query, key, value)
@@ -37,7 +37,7 @@ def attention(query: jax.Array, key: jax.Array, value: jax.Array, form: Form = "
 
 
 def _blocks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
-    """Map `f` over blocks of the leading axis [N, ...] whose scores fit in the cache."""
+    """Map ``f`` over blocks of the leading axis [N, ...] whose scores fit in the cache."""
     n, tokens, keys = len(arrays[0]), arrays[0].shape[1], arrays[1].shape[1]
     size = max(m for m in range(1, n + 1) if n % m == 0 and (m == 1 or m * tokens * keys <= SCORES))
     out = lax.map(lambda block: f(*block), tuple(a.reshape(-1, size, *a.shape[1:]) for a in arrays))
@@ -110,9 +110,9 @@ class SelfAttention(nn.Module):
     """Multi-head self-attention (Vaswani et al., arXiv 1706.03762): [B, T, C] -> the same.
 
     Attributes:
-        heads: Number of heads; divides C.
-        zero: Whether the last projection starts at 0, as a residual branch should.
-        form: Implementation, see `attention`.
+      heads: number of heads; divides C.
+      zero: whether the last projection starts at 0, as a residual branch should.
+      form: implementation, see ``attention``.
     """
 
     heads: int

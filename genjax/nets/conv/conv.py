@@ -49,7 +49,7 @@ def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Apply a transposed convolution of stride 2: [B, h, w, C], [K, K, C, F] (K even) -> [B, 2h,
     2w, F].
 
-    As in `lax.conv_transpose` the kernel is not flipped; PyTorch's ConvTranspose2d(K, 2, K/2 - 1)
+    As in ``lax.conv_transpose`` the kernel is not flipped; PyTorch's ConvTranspose2d(K, 2, K/2 - 1)
     flips it in both spatial axes.
     """
     pad = kernel.shape[0] // 2
@@ -57,8 +57,8 @@ def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _windows(x: jax.Array, size: int) -> jax.Array:
-    """Return the windows that `down_lax` sees: [B, H, W, C] -> [B, h, w, K*K*C], taps ordered as in
-    `_flat`.
+    """Return the windows that ``down_lax`` sees: [B, H, W, C] -> [B, h, w, K*K*C], taps ordered as
+    in ``_flat``.
     """
     t, p = size // 2, size // 2 - 1
     x = jnp.pad(x, ((0, 0), (p, p + x.shape[1] % 2), (p, p + x.shape[2] % 2), (0, 0)))
@@ -73,13 +73,13 @@ def _windows(x: jax.Array, size: int) -> jax.Array:
 
 
 def _flat(kernel: jax.Array) -> jax.Array:
-    """Map [K, K, C, F] -> [K*K*C, F], in the order of `_windows`."""
+    """Map [K, K, C, F] -> [K*K*C, F], in the order of ``_windows``."""
     t, (c, f) = kernel.shape[0] // 2, kernel.shape[2:]
     return kernel.reshape(t, 2, t, 2, c, f).transpose(0, 2, 1, 3, 4, 5).reshape(-1, f)
 
 
 def _chunks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
-    """Map `f` over at most 32 rows at a time and stack the results: [B, ...] -> [chunks, ...].
+    """Map ``f`` over at most 32 rows at a time and stack the results: [B, ...] -> [chunks, ...].
 
     The windows of a whole batch (K*K/4 times its input) do not fit in the cache, and from 32 MB on
     the memory is mapped again in every step.
@@ -94,7 +94,7 @@ def _chunks(f: Callable[..., Any], *arrays: jax.Array) -> Any:
 
 
 def _input_gradient(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax.Array:
-    """Return the gradient of `down_lax` for its input: [B, h, w, F] -> [B, H, W, C], overlaps
+    """Return the gradient of ``down_lax`` for its input: [B, h, w, F] -> [B, H, W, C], overlaps
     added.
     """
     c = kernel.shape[2]
@@ -108,7 +108,7 @@ def _input_gradient(g: jax.Array, kernel: jax.Array, hw: tuple[int, int]) -> jax
 
 
 def _weight(x: jax.Array, g: jax.Array, size: int) -> jax.Array:
-    """Return the gradient of `down_lax` for its kernel: [B, H, W, C], [B, h, w, F] -> [K, K, C,
+    """Return the gradient of ``down_lax`` for its kernel: [B, H, W, C], [B, h, w, F] -> [K, K, C,
     F].
     """
     return _kernel(_chunks(lambda x, g: _correlate(g, _windows(x, size)), x, g).sum(0), size)
@@ -123,7 +123,7 @@ def _correlate(g: jax.Array, windows: jax.Array) -> jax.Array:
 
 
 def _kernel(flat: jax.Array, size: int) -> jax.Array:
-    """Map [F, K*K*C], in the order of `_windows`, -> [K, K, C, F]."""
+    """Map [F, K*K*C], in the order of ``_windows``, -> [K, K, C, F]."""
     t, f = size // 2, flat.shape[0]
     return flat.reshape(f, t, t, 2, 2, -1).transpose(1, 3, 2, 4, 5, 0).reshape(size, size, -1, f)
 
@@ -135,13 +135,13 @@ def _adjoint(kernel: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def down_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Compute `down_lax`, its gradients by matrix products; reverse mode only."""
+    """Compute ``down_lax``, its gradients by matrix products; reverse mode only."""
     return down_lax(x, kernel)
 
 
 @jax.custom_vjp
 def up_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Compute `up_lax` as the input gradient of a strided convolution; reverse mode only."""
+    """Compute ``up_lax`` as the input gradient of a strided convolution; reverse mode only."""
     return _input_gradient(x, _adjoint(kernel), (2 * x.shape[1], 2 * x.shape[2]))
 
 
@@ -233,7 +233,7 @@ class ConvDecoder(nn.Module):
     """Dense, then transposed convolutions, each cropped to the encoder's size: [B, Z] -> [B,
     *shape].
 
-    The last convolution is named `output`: its `bias` [C] can be overwritten after `init`.
+    The last convolution is named ``output``: its ``bias`` [C] can be overwritten after ``init``.
     """
 
     shape: tuple[int, ...]
@@ -262,7 +262,7 @@ def stage_sizes(shape: tuple[int, ...], stages: int) -> list[tuple[int, int]]:
     """Return (H, W) before each stage and after the last, halved and rounded up.
 
     Raises:
-        UserError: the shape is not [H, W, C], or a stage would get a single pixel.
+      UserError: the shape is not [H, W, C], or a stage would get a single pixel.
     """
     if len(shape) != 3 or math.prod(shape) == 0:
         raise UserError(
@@ -286,11 +286,11 @@ class ConvCoder:
     """Encoder and decoder as strided convolutions, for images of any resolution.
 
     Attributes:
-        channels: Channels of the encoder's stages, each halving the resolution; the decoder
-          reverses them.
-        kernel: Kernel size, even.
-        dense: Width of a dense layer next to the latents, 0 for none.
-        activation: Activation after each hidden layer.
+      channels: channels of the encoder's stages, each halving the resolution; the decoder reverses
+        them.
+      kernel: kernel size, even.
+      dense: width of a dense layer next to the latents, 0 for none.
+      activation: activation after each hidden layer.
     """
 
     channels: tuple[int, ...] = (32, 64)

@@ -24,7 +24,7 @@ def conv_lax(x: jax.Array, kernel: jax.Array, padding: int, extra: int = 0) -> j
     """Convolve with stride 1: [B, *S, C], [K, ..., C, F] -> [B, *(S + 2 padding - K + 1), F], zeros
     around.
 
-    `extra` more zeros pad the end of the first spatial axis; their outputs are cut off.
+    ``extra`` more zeros pad the end of the first spatial axis; their outputs are cut off.
     """
     axes = "HWD"[: x.ndim - 2]
     layout = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
@@ -34,7 +34,7 @@ def conv_lax(x: jax.Array, kernel: jax.Array, padding: int, extra: int = 0) -> j
 
 
 def _conv_cpu(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
-    """Compute `conv_lax` in a form that uses all cores of a CPU.
+    """Compute ``conv_lax`` in a form that uses all cores of a CPU.
 
     XLA gives a 2-D convolution whose output is larger than its input to Eigen, which splits it over
     places, and others to YNNPACK, which splits over channels and so runs 64 of them on one core: 64
@@ -59,7 +59,8 @@ def _windows(x: jax.Array, taps: int, size: tuple[int, ...], *, mirrored: bool) 
 
 
 def _weight(x: jax.Array, g: jax.Array, taps: int, padding: int) -> jax.Array:
-    """Return the gradient of `conv_lax` for its kernel: [B, *S, C], [B, *S', F] -> [K, ..., C, F].
+    """Return the gradient of ``conv_lax`` for its kernel: [B, *S, C], [B, *S', F] -> [K, ..., C,
+    F].
 
     Windows are made of the side with fewer channels, a few images at a time.
     """
@@ -97,7 +98,7 @@ def _weight(x: jax.Array, g: jax.Array, taps: int, padding: int) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def conv_matmul(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
-    """Compute `conv_lax`, its kernel's gradient by matrix products; reverse mode only."""
+    """Compute ``conv_lax``, its kernel's gradient by matrix products; reverse mode only."""
     return _conv_cpu(x, kernel, padding)
 
 
@@ -134,7 +135,7 @@ def up_lax(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def up_matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Compute `up_lax` with half its products (in 2-D): a two-tap convolution for each parity of
+    """Compute ``up_lax`` with half its products (in 2-D): a two-tap convolution for each parity of
     the outputs.
 
     Two of three taps on a doubled map always see the same place, so their weights add up.
@@ -166,10 +167,10 @@ class Conv3(nn.Module):
     """Convolution with three taps an axis: [B, *S, C] -> [B, *S, features].
 
     Attributes:
-        features: Output channels.
-        zero: Whether the kernel starts at 0.
-        up: Whether nearest-neighbour upsampling comes first, which doubles the size.
-        form: XLA's own gradients, or matrix products.
+      features: output channels.
+      zero: whether the kernel starts at 0.
+      up: whether nearest-neighbour upsampling comes first, which doubles the size.
+      form: XLA's own gradients, or matrix products.
     """
 
     features: int

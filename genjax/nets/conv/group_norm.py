@@ -19,10 +19,10 @@ def choose_groups(channels: int) -> int:
 
 
 def prevent_fusion(x: jax.Array) -> jax.Array:
-    """Return `x` [B, C], on a CPU multiplied by the identity, which XLA does not fuse with later
+    """Return ``x`` [B, C], on a CPU multiplied by the identity, which XLA does not fuse with later
     operations.
 
-    Otherwise XLA recomputes `x` for every place that it is broadcast to.
+    Otherwise XLA recomputes ``x`` for every place that it is broadcast to.
     """
     if target_platform() != "cpu":
         return x
@@ -32,11 +32,11 @@ def prevent_fusion(x: jax.Array) -> jax.Array:
 class GroupNorm(nn.Module):
     """Group normalisation (Wu & He, arXiv 1803.08494), modulated: [B, ..., C] -> the same.
 
-    `(1 + scale) * normalised + shift` is FiLM (Perez et al., arXiv 1709.07871). Means are taken
+    ``(1 + scale) * normalised + shift`` is FiLM (Perez et al., arXiv 1709.07871). Means are taken
     over places first, then over a group's channels on [B, C] alone; statistics are float32.
 
     Attributes:
-        silu: Whether SiLU follows.
+      silu: whether SiLU follows.
     """
 
     silu: bool = True
@@ -45,7 +45,7 @@ class GroupNorm(nn.Module):
     def __call__(
         self, x: jax.Array, scale: jax.Array | None = None, shift: jax.Array | None = None
     ) -> jax.Array:
-        """Normalise x; `scale` and `shift` [B, C] modulate each example, if given."""
+        """Normalise x; ``scale`` and ``shift`` [B, C] modulate each example, if given."""
         b, channels = len(x), x.shape[-1]
         groups = choose_groups(channels)
         gain = self.param("scale", nn.initializers.ones, (channels,)).astype(jnp.float32)[None]

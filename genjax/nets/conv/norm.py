@@ -17,14 +17,14 @@ class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy, arXiv 1502.03167) over all axes but the last: [B, ...,
     C] -> the same.
 
-    Unlike `nn.BatchNorm` it counts rows, so that a batch spread over devices has the statistics of
-    the whole batch wherever its masked rows are. Statistics are always float32. `batch_stats` holds
-    `mean` and `var` [C], moving averages; `var` is unbiased, as PyTorch keeps it.
+    Unlike ``nn.BatchNorm`` it counts rows, so that a batch spread over devices has the statistics
+    of the whole batch wherever its masked rows are. Statistics are always float32. ``batch_stats``
+    holds ``mean`` and ``var`` [C], moving averages; ``var`` is unbiased, as PyTorch keeps it.
 
     Attributes:
-        axis: Mapped axis over whose devices the batch is spread, if any.
-        momentum: Decay of the moving averages.
-        epsilon: Added to the variance.
+      axis: mapped axis over whose devices the batch is spread, if any.
+      momentum: decay of the moving averages.
+      epsilon: added to the variance.
     """
 
     axis: str | None = None
@@ -33,7 +33,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
-        """Normalise x; `mask` [B] selects the rows in the statistics of a training step, all by
+        """Normalise x; ``mask`` [B] selects the rows in the statistics of a training step, all by
         default.
         """
         channels = x.shape[-1]
@@ -65,7 +65,7 @@ class BatchNorm(nn.Module):
     def _normalise(
         self, x: jax.Array, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
     ) -> jax.Array:
-        """Normalise by one multiplication and one addition per element, in the dtype of `x`."""
+        """Normalise by one multiplication and one addition per element, in the dtype of ``x``."""
         factor = scale.astype(jnp.float32) * jax.lax.rsqrt(var + self.epsilon)  # [C]
         offset = bias.astype(jnp.float32) - mean * factor
         axes = (1,) * (x.ndim - 1)
@@ -78,8 +78,8 @@ def measure_batch_stats(apply_to_zeros: Callable[[Stats], Stats], stats: Stats) 
     """Return the statistics of one batch, for parameters that the moving averages do not fit.
 
     Args:
-        apply_to_zeros: one training pass over the batch, from `batch_stats` to the updated ones.
-        stats: `batch_stats` of the same shapes.
+      apply_to_zeros: one training pass over the batch, from ``batch_stats`` to the updated ones.
+      stats: ``batch_stats`` of the same shapes.
     """
     after = apply_to_zeros(jax.tree.map(jnp.zeros_like, stats))
     return jax.tree.map(lambda moved: moved / (1 - MOMENTUM), after)

@@ -34,7 +34,7 @@ class Normalised(nn.Module):
 
 class ResNetBackbone(nn.Module):
     """Images to features: [B, H, W, C] -> [B, channels[-1]], or [B, h, w, channels[-1]] without
-    `pooled`.
+    ``pooled``.
     """
 
     channels: tuple[int, ...]
@@ -48,7 +48,7 @@ class ResNetBackbone(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array | None = None, *, train: bool) -> jax.Array:
-        """Return the features; `mask` [B] selects the rows in batch statistics."""
+        """Return the features; ``mask`` [B] selects the rows in batch statistics."""
 
         def normalised(x: jax.Array, name: str) -> jax.Array:
             return Normalised(self.norm, self.groups, self.axis, name=name)(x, mask, train=train)
@@ -84,12 +84,12 @@ class ResNet:
     with pooling and have fast gradients on every platform.
 
     Attributes:
-        channels: Channels of each stage; the last is the number of features.
-        blocks: Residual blocks of each stage; one number for each of `channels`.
-        activation: Activation after each norm.
-        norm: "batch" (of the whole batch on any number of devices), "group" or "none".
-        groups: Groups of group normalisation; divides all channels.
-        stem: Channels of a 3x3 convolution at full resolution before the stages; 0 for none.
+      channels: channels of each stage; the last is the number of features.
+      blocks: residual blocks of each stage; one number for each of ``channels``.
+      activation: activation after each norm.
+      norm: "batch" (of the whole batch on any number of devices), "group" or "none".
+      groups: groups of group normalisation; divides all channels.
+      stem: channels of a 3x3 convolution at full resolution before the stages; 0 for none.
     """
 
     channels: tuple[int, ...] = (32, 64, 128)
@@ -119,7 +119,7 @@ class ResNet:
             )
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """Build the network: [B, H, W, C] -> [B, channels[-1]]; `axis` is the mapped axis that
+        """Build the network: [B, H, W, C] -> [B, channels[-1]]; ``axis`` is the mapped axis that
         batch statistics span.
         """
         return ResNetBackbone(
@@ -128,10 +128,10 @@ class ResNet:
 
     def grid(self) -> nn.Module:
         """Build the network: [B, H, W, C] -> [B, h, w, channels[-1]], with the parameters of
-        `backbone`.
+        ``backbone``.
 
         Raises:
-            UserError: `norm` is "batch": only a classifier keeps batch statistics.
+          UserError: ``norm`` is "batch": only a classifier keeps batch statistics.
         """
         if self.norm == "batch":
             raise UserError(

@@ -63,7 +63,7 @@ class SpatialDecoder(nn.Module):
     """Residual blocks, then transposed convolutions, each cropped to the encoder's size: [B, h, w,
     D] -> [B, *shape].
 
-    The last convolution is named `output`.
+    The last convolution is named ``output``.
     """
 
     shape: tuple[int, ...]
@@ -96,11 +96,11 @@ class SpatialCoder:
     The networks of the VQ-VAE (van den Oord et al., arXiv 1711.00937, section 4.1); no batch norm.
 
     Attributes:
-        channels: Channels of the encoder's stages, each halving the resolution; the decoder
-          reverses them.
-        residual_blocks: Residual blocks at the grid's resolution, in each network.
-        kernel: Kernel size of the strided convolutions, even.
-        activation: Activation before each hidden layer.
+      channels: channels of the encoder's stages, each halving the resolution; the decoder reverses
+        them.
+      residual_blocks: residual blocks at the grid's resolution, in each network.
+      kernel: kernel size of the strided convolutions, even.
+      activation: activation before each hidden layer.
     """
 
     channels: tuple[int, ...] = (64, 128)

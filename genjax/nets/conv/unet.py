@@ -70,7 +70,7 @@ class Halve(nn.Module):
 
 
 class UNetDenoiser(nn.Module):
-    """The network of `UNet`: [B, *S, C], [B, E] -> [B, *S, C]."""
+    """The network of ``UNet``: [B, *S, C], [B, E] -> [B, *S, C]."""
 
     channels: tuple[int, ...]
     blocks: int
@@ -119,12 +119,12 @@ class UNet:
     output starts at 0.
 
     Attributes:
-        channels: Channels of the stages, each at half the resolution of the one before, rounded up.
-        blocks: Residual blocks per stage on the way down; there is one more on the way up.
-        attention: Resolutions (heights, or lengths of signals) with self-attention after each
-            block; the lowest always has it once, in the middle.
-        head_dim: Channels per attention head; divides the channels where there is attention.
-        dropout: Share of the activations inside a block dropped in training.
+      channels: channels of the stages, each at half the resolution of the one before, rounded up.
+      blocks: residual blocks per stage on the way down; there is one more on the way up.
+      attention: resolutions (heights, or lengths of signals) with self-attention after each block;
+        the lowest always has it once, in the middle.
+      head_dim: channels per attention head; divides the channels where there is attention.
+      dropout: share of the activations inside a block dropped in training.
     """
 
     channels: tuple[int, ...] = (64, 128, 128)
@@ -147,11 +147,11 @@ class UNet:
             )
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
-        """Build the network: `module(x [B, *shape], vector [B, E], train=...)` -> [B, *shape].
+        """Build the network: ``module(x [B, *shape], vector [B, E], train=...)`` -> [B, *shape].
 
         Raises:
-            UserError: the shape is not [H, W, C] or [T, C], or too small for the stages; no stage
-                has a resolution in `attention`.
+          UserError: the shape is not [H, W, C] or [T, C], or too small for the stages; no stage has
+            a resolution in ``attention``.
         """
         if len(shape) not in (2, 3) or min(shape) < 1:
             raise UserError(

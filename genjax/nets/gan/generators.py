@@ -43,9 +43,9 @@ class MLPGenerator:
     """An MLP generator, for data of any shape.
 
     Attributes:
-        hidden: Widths of the hidden layers.
-        activation: Activation after each hidden layer.
-        batch_norm: Whether hidden layers have batch norm.
+      hidden: widths of the hidden layers.
+      activation: activation after each hidden layer.
+      batch_norm: whether hidden layers have batch norm.
     """
 
     hidden: tuple[int, ...] = (256, 256)
@@ -57,8 +57,8 @@ class MLPGenerator:
         check_activation(self.activation)
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """Build the network: [B, Z] -> [B, *shape]; `axis` is the mapped axis that batch statistics
-        span.
+        """Build the network: [B, Z] -> [B, *shape]; ``axis`` is the mapped axis that batch
+        statistics span.
         """
         return MLPGeneratorNet(shape, self.hidden, self.activation, self.batch_norm, axis)
 
@@ -83,8 +83,8 @@ class MaxoutBackbone:
     """A maxout network (Goodfellow et al., arXiv 1302.4389), for data of any shape.
 
     Attributes:
-        hidden: Widths; the last is the number of features.
-        pieces: Linear pieces per unit.
+      hidden: widths; the last is the number of features.
+      pieces: linear pieces per unit.
     """
 
     hidden: tuple[int, ...] = (200, 200, 200)
@@ -137,11 +137,11 @@ class ConvGenerator:
     """A convolutional generator, for images of any resolution.
 
     Attributes:
-        channels: Channels of the maps, from the smallest, each of twice the resolution of the one
-            before; the last transposed convolution outputs the image, unless there is a head.
-        kernel: Kernel size of the transposed convolutions, even.
-        batch_norm: Whether all maps but the image have batch norm.
-        head: Kernel size of a last convolution at full resolution; 0 for none.
+      channels: channels of the maps, from the smallest, each of twice the resolution of the one
+        before; the last transposed convolution outputs the image, unless there is a head.
+      kernel: kernel size of the transposed convolutions, even.
+      batch_norm: whether all maps but the image have batch norm.
+      head: kernel size of a last convolution at full resolution; 0 for none.
     """
 
     channels: tuple[int, ...] = (256, 128)
@@ -157,7 +157,7 @@ class ConvGenerator:
         checks.at_least(self, 0, "head")
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """Build the network: [B, Z] -> [B, H, W, C]; `axis` is the mapped axis that batch
+        """Build the network: [B, Z] -> [B, H, W, C]; ``axis`` is the mapped axis that batch
         statistics span.
         """
         return ConvGeneratorNet(shape, self.channels, self.kernel, self.batch_norm, self.head, axis)
@@ -189,11 +189,11 @@ class ConvBackbone:
     """A backbone of strided convolutions, for images of any resolution.
 
     Attributes:
-        channels: Channels of the stages, each halving the resolution.
-        kernel: Kernel size, even.
-        activation: Activation after each stage.
-        batch_norm: Whether all stages but the first have batch norm.
-        dropout: Share of each stage's outputs dropped in training.
+      channels: channels of the stages, each halving the resolution.
+      kernel: kernel size, even.
+      activation: activation after each stage.
+      batch_norm: whether all stages but the first have batch norm.
+      dropout: share of each stage's outputs dropped in training.
     """
 
     channels: tuple[int, ...] = (64, 128)
@@ -211,7 +211,7 @@ class ConvBackbone:
         checks.share(self, "dropout")
 
     def backbone(self, axis: str | None = None) -> nn.Module:
-        """Build the network: [B, H, W, C] -> [B, F]; `axis` is the mapped axis that batch
+        """Build the network: [B, H, W, C] -> [B, F]; ``axis`` is the mapped axis that batch
         statistics span.
         """
         return ConvFeatures(

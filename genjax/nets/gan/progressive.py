@@ -26,8 +26,8 @@ def upsample(x: jax.Array, sizes: tuple[tuple[int, int], ...]) -> jax.Array:
 
 
 def downsample(x: jax.Array, times: int) -> jax.Array:
-    """Halve images this many times by the means of 2x2 blocks; at an odd edge, of the pixels that
-    exist.
+    """Halve images this many times by the means of 2x2 blocks; an odd edge averages the
+    pixels that exist.
     """
     for _ in range(times):
         x = nn.avg_pool(x, (2, 2), (2, 2), "SAME", count_include_pad=False)
@@ -39,7 +39,7 @@ def _pixel_norm(x: jax.Array) -> jax.Array:
 
 
 class ProgressiveGeneratorNet(nn.Module):
-    """[B, Z] -> images [B, *sizes[stage], C] of one stage; `fade` in [0, 1] blends in the new
+    """[B, Z] -> images [B, *sizes[stage], C] of one stage; ``fade`` in [0, 1] blends in the new
     resolution.
     """
 
@@ -70,7 +70,9 @@ class ProgressiveGeneratorNet(nn.Module):
 
 
 class ProgressiveFeatures(nn.Module):
-    """[B, h, w, C] of any stage -> features [B, F]; `fade` in [0, 1] blends in the newest layer."""
+    """[B, h, w, C] of any stage -> features [B, F]; ``fade`` in [0, 1] blends in the newest
+    layer.
+    """
 
     channels: tuple[int, ...]  # of the stages, low to high
     sizes: tuple[tuple[int, int], ...]
@@ -107,7 +109,7 @@ class Progressive:
     before.
 
     Attributes:
-        channels: Channels of the stages, from the lowest resolution to that of the data.
+      channels: channels of the stages, from the lowest resolution to that of the data.
     """
 
     channels: tuple[int, ...] = (128, 64, 32)
@@ -117,13 +119,13 @@ class Progressive:
         checks.at_least(self, 1, "channels")
 
     def sizes(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
-        """Return (H, W) of the stages, from the lowest to that of data of `shape` [H, W, C]."""
+        """Return (H, W) of the stages, from the lowest to that of data of ``shape`` [H, W, C]."""
         return tuple(reversed(stage_sizes(shape, len(self.channels) - 1)))
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """Build the network: [B, Z] -> images of a stage; `shape` is that of the data."""
+        """Build the network: [B, Z] -> images of a stage; ``shape`` is that of the data."""
         return ProgressiveGeneratorNet(self.sizes(shape), shape[-1], self.channels)
 
     def features(self, shape: tuple[int, ...]) -> nn.Module:
-        """Build the backbone: images of a stage -> [B, F]; `shape` is that of the data."""
+        """Build the backbone: images of a stage -> [B, F]; ``shape`` is that of the data."""
         return ProgressiveFeatures(self.channels, self.sizes(shape))

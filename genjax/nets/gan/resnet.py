@@ -87,9 +87,9 @@ class ResNetGenerator:
     """Residual blocks that double the resolution.
 
     Attributes:
-        channels: Channels of the maps, from the smallest, each of twice the resolution of the one
-            before.
-        attention: Resolutions (heights) with self-attention after the block.
+      channels: channels of the maps, from the smallest, each of twice the resolution of the one
+        before.
+      attention: resolutions (heights) with self-attention after the block.
     """
 
     channels: tuple[int, ...] = (256, 256, 256, 256)
@@ -99,7 +99,7 @@ class ResNetGenerator:
         _check(self.channels)
 
     def generator(self, shape: tuple[int, ...], axis: str | None = None) -> nn.Module:
-        """Build the network: [B, Z] -> [B, H, W, C]; `axis` is the mapped axis that batch
+        """Build the network: [B, Z] -> [B, H, W, C]; ``axis`` is the mapped axis that batch
         statistics span.
         """
         reached = [h for h, _ in stage_sizes(shape, len(self.channels) - 1)][:-1]
@@ -135,9 +135,9 @@ class ResNetDiscriminator:
     """Residual blocks, the first of which halve the resolution; then the sum over the map.
 
     Attributes:
-        channels: Channels of the blocks; the last is the number of features.
-        halved: How many of the first blocks halve the resolution.
-        attention: Resolutions (heights) with self-attention after the block that halves to it.
+      channels: channels of the blocks; the last is the number of features.
+      halved: how many of the first blocks halve the resolution.
+      attention: resolutions (heights) with self-attention after the block that halves to it.
     """
 
     channels: tuple[int, ...] = (128, 128, 128, 128)

@@ -26,11 +26,11 @@ class Rule:
     """How scores are computed, and which keys each query sees.
 
     Attributes:
-        scale: Factor on the scores.
-        causal: Whether a query sees only keys up to its own position.
-        window: A query sees keys less than this many positions away; None for all.
-        softcap: Scores are softcap * tanh(scores / softcap) (Gemma 2, arXiv 2408.00118); None for
-            none.
+      scale: factor on the scores.
+      causal: whether a query sees only keys up to its own position.
+      window: a query sees keys less than this many positions away; None for all.
+      softcap: scores are softcap * tanh(scores / softcap) (Gemma 2, arXiv 2408.00118); None for
+        none.
     """
 
     scale: float
@@ -45,8 +45,8 @@ def make_mask(
     """Return the mask, bool [B or 1, T, S]: whether the query at position rows[i] sees the key at
     columns[j]. It is None if every query sees every key.
 
-    `rows` is [T] or [B, T], `columns` [S]. Tokens see only equal `segments` ([B, T] and [B, S]).
-    Tokens of a `prefix`, where bools [B, T] and [B, S] are true, see one another in both
+    ``rows`` is [T] or [B, T], ``columns`` [S]. Tokens see only equal ``segments`` ([B, T] and [B,
+    S]). Tokens of a ``prefix``, where bools [B, T] and [B, S] are true, see one another in both
     directions.
     """
     rows = jnp.atleast_2d(rows)[:, :, None]
@@ -72,8 +72,8 @@ def attend_blocked(
     segments: Segments = None,
     prefix: Prefix = None,
 ) -> jax.Array:
-    """Compute `token_attention.attend` block by block: [B, H, T, D], [B, K, S, D], [B, K, S, D] ->
-    [B, H, T, D]; reverse mode only.
+    """Compute ``token_attention.attend`` block by block: [B, H, T, D], [B, K, S, D], [B, K, S, D]
+    -> [B, H, T, D]; reverse mode only.
 
     A causal rule skips half of the blocks; with a prefix all are computed.
     """
@@ -129,10 +129,10 @@ def _scores(
 def _range(
     rule: Rule, block: int, i: Any, blocks: int, *, of_queries: bool, both_ways: bool
 ) -> tuple[Any, Any]:
-    """Return the range [first, last) of key blocks that query block i sees; `of_queries` swaps the
-    two.
+    """Return the range [first, last) of key blocks that query block i sees; ``of_queries`` swaps
+    the two.
 
-    `both_ways`: a prefix may let a causal rule see later tokens.
+    ``both_ways``: a prefix may let a causal rule see later tokens.
     """
     first: Any = 0
     last: Any = blocks

@@ -14,10 +14,10 @@ class LayerCache(NamedTuple):
     Rows and heads share one axis: XLA would write an array twice if attention had to reshape it.
 
     Attributes:
-        keys: [B*K, S, D], after the rotary positions.
-        values: [B*K, S, D].
-        memory_keys: [B*K, M, D] of cross-attention; None without it.
-        memory_values: [B*K, M, D], likewise.
+      keys: [B*K, S, D], after the rotary positions.
+      values: [B*K, S, D].
+      memory_keys: [B*K, M, D] of cross-attention; None without it.
+      memory_values: [B*K, M, D], likewise.
     """
 
     keys: jax.Array
@@ -30,9 +30,9 @@ class Memory(NamedTuple):
     """The features that cross-attention reads.
 
     Attributes:
-        features: [B, M, C].
-        mask: [B, M], 0 at padding; None if there is none. For packed rows without a cache, int32:
-            the segment that reads each feature.
+      features: [B, M, C].
+      mask: [B, M], 0 at padding; None if there is none. For packed rows without a cache, int32: the
+        segment that reads each feature.
     """
 
     features: jax.Array
@@ -43,10 +43,10 @@ class Cache(NamedTuple):
     """The layers' caches and the length of each row.
 
     Attributes:
-        layers: A `LayerCache` per layer, or a single one with a leading axis L where layers are
-            scanned.
-        lengths: int32 [B], tokens in each row, which is the position of the next one.
-        memory_mask: bool [B, M], False at padding; None without cross-attention.
+      layers: a ``LayerCache`` per layer, or a single one with a leading axis L where layers are
+        scanned.
+      lengths: int32 [B], tokens in each row, which is the position of the next one.
+      memory_mask: bool [B, M], False at padding; None without cross-attention.
     """
 
     layers: Any
@@ -74,7 +74,7 @@ class Cache(NamedTuple):
         return Cache(layers, self.lengths[rows], mask)
 
     def put(self, rows: jax.Array, other: Cache) -> Cache:
-        """With the rows [N] of `other` in the places `rows` [N]; a place past the last row is
+        """With the rows [N] of ``other`` in the places ``rows`` [N]; a place past the last row is
         dropped. Both have the same capacity.
         """
         batch, count = len(self.lengths), len(other.lengths)
@@ -94,13 +94,13 @@ class Cache(NamedTuple):
         return Cache(layers, lengths, mask)
 
     def rewind(self, tokens: jax.Array) -> Cache:
-        """Drop the last `tokens` [B] of each row; slots past the end of a row are never read."""
+        """Drop the last ``tokens`` [B] of each row; slots past the end of a row are never read."""
         return self._replace(lengths=self.lengths - tokens)
 
 
 def write(cache: jax.Array, new: jax.Array, slots: jax.Array) -> jax.Array:
-    """Write `new` [B, K, T, D] into `cache` [B*K, S, D] at `slots` [B, T]; slots out of range are
-    dropped.
+    """Write ``new`` [B, K, T, D] into ``cache`` [B*K, S, D] at ``slots`` [B, T]; slots out of range
+    are dropped.
 
     A single token is clipped to the last slot instead: nothing past the end of a row is read, and
     XLA can write it in place.

@@ -20,7 +20,7 @@ def patchify(x: jax.Array, patch: int) -> jax.Array:
 
 
 def unpatchify(tokens: jax.Array, patch: int, shape: tuple[int, ...]) -> jax.Array:
-    """Invert `patchify`: [B, T, P * P * C] -> [B, *shape]."""
+    """Invert ``patchify``: [B, T, P * P * C] -> [B, *shape]."""
     h, w, c = shape
     x = tokens.reshape(len(tokens), h // patch, w // patch, patch, patch, c).swapaxes(2, 3)
     return x.reshape(len(tokens), h, w, c)
@@ -62,7 +62,7 @@ class DiTBlock(nn.Module):
 
 
 class DiTDenoiser(nn.Module):
-    """The network of `DiT`: [B, *shape], [B, E] -> [B, *shape]."""
+    """The network of ``DiT``: [B, *shape], [B, E] -> [B, *shape]."""
 
     shape: tuple[int, ...]
     patch: int
@@ -73,7 +73,7 @@ class DiTDenoiser(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, vector: jax.Array, *, train: bool) -> jax.Array:
-        """Return the prediction; `train` is ignored, as there is no dropout."""
+        """Return the prediction; ``train`` is ignored, as there is no dropout."""
         h, w, c = self.shape
         y = FlatDense(self.width, name="stem")(patchify(x, self.patch))
         y = (
@@ -96,11 +96,11 @@ class DiT:
     """A vision transformer with adaptive layer norm whose blocks start as identities (adaLN-Zero).
 
     Attributes:
-        patch: Side of the square patches; divides height and width.
-        width: Token width; a multiple of 4 and of `heads`.
-        depth: Number of blocks.
-        heads: Attention heads.
-        ratio: Width of the MLP's hidden layer over `width`.
+      patch: side of the square patches; divides height and width.
+      width: token width; a multiple of 4 and of ``heads``.
+      depth: number of blocks.
+      heads: attention heads.
+      ratio: width of the MLP's hidden layer over ``width``.
     """
 
     patch: int = 2
@@ -119,10 +119,10 @@ class DiT:
         check_heads(self.width, self.heads)
 
     def denoiser(self, shape: tuple[int, ...]) -> nn.Module:
-        """Build the network: `module(x [B, H, W, C], vector [B, E], train=...)` -> [B, H, W, C].
+        """Build the network: ``module(x [B, H, W, C], vector [B, E], train=...)`` -> [B, H, W, C].
 
         Raises:
-            UserError: the shape is not [H, W, C], or not whole patches.
+          UserError: the shape is not [H, W, C], or not whole patches.
         """
         if len(shape) != 3 or min(shape) < 1:
             raise UserError(f"a DiT needs images [H, W, C], got shape {tuple(shape)}")

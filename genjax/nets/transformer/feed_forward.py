@@ -42,15 +42,15 @@ def activate(name: Activation, x: jax.Array) -> jax.Array:
 class FeedForward(nn.Module):
     """Two dense layers with an activation in between, on flat rows: [N, D] -> the same.
 
-    A gated form (Shazeer, arXiv 2002.05202) multiplies the activated `gate` by `up`, a third
+    A gated form (Shazeer, arXiv 2002.05202) multiplies the activated ``gate`` by ``up``, a third
     matrix.
 
     Attributes:
-        hidden: Width of the hidden layer.
-        activation: Activation, see `activate`.
-        bias: Whether each layer has a bias.
-        kernel_init: Initializer of `gate` and `up`.
-        last_init: Initializer of `down`.
+      hidden: width of the hidden layer.
+      activation: activation, see ``activate``.
+      bias: whether each layer has a bias.
+      kernel_init: initializer of ``gate`` and ``up``.
+      last_init: initializer of ``down``.
     """
 
     hidden: int

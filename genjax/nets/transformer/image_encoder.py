@@ -19,13 +19,13 @@ from genjax.nets.transformer.dit import encode_positions, patchify
 
 
 class PatchGrid(nn.Module):
-    """The network of `Patches`, without parameters: [B, H, W, C] -> [B, H/P, W/P, P * P * C]."""
+    """The network of ``Patches``, without parameters: [B, H, W, C] -> [B, H/P, W/P, P * P * C]."""
 
     side: int
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Return the patches; `train` is ignored."""
+        """Return the patches; ``train`` is ignored."""
         b, h, w, _ = x.shape
         if h % self.side or w % self.side:
             raise UserError(f"side must divide the image size {h}x{w}, got {self.side}", "side")
@@ -34,10 +34,10 @@ class PatchGrid(nn.Module):
 
 @checks.frozen
 class Patches:
-    """Raw square patches of an image, for the projection of an `ImageEncoder`.
+    """Raw square patches of an image, for the projection of an ``ImageEncoder``.
 
     Attributes:
-        side: Side of a patch in pixels; divides height and width.
+      side: side of a patch in pixels; divides height and width.
     """
 
     side: int = 4
@@ -67,7 +67,7 @@ class EncoderBlock(nn.Module):
 
 
 class PlaceEncoder(nn.Module):
-    """The network of `ImageEncoder`: [B, H, W, C] -> [B, S, width], a feature per place, row by
+    """The network of ``ImageEncoder``: [B, H, W, C] -> [B, S, width], a feature per place, row by
     row.
     """
 
@@ -93,16 +93,16 @@ class ImageEncoder:
     """Features of the places of an image: a projected grid plus position encodings, then
     transformer blocks.
 
-    With `Patches` it is a vision transformer. With a `ResNet` the grid is a classifier's backbone
-    before pooling, whose parameters can be loaded: `StartFrom(run, (("^backbone/",
+    With ``Patches`` it is a vision transformer. With a ``ResNet`` the grid is a classifier's
+    backbone before pooling, whose parameters can be loaded: `StartFrom(run, (("^backbone/",
     "encoder/backbone/"),))`.
 
     Attributes:
-        backbone: Network that makes the grid: `Patches`, or a `ResNet` without batch norm.
-        width: Feature width; a multiple of 4 and of `heads`.
-        depth: Number of blocks; 0 for none.
-        heads: Attention heads.
-        ratio: Width of the MLP's hidden layer over `width`.
+      backbone: network that makes the grid: ``Patches``, or a ``ResNet`` without batch norm.
+      width: feature width; a multiple of 4 and of ``heads``.
+      depth: number of blocks; 0 for none.
+      heads: attention heads.
+      ratio: width of the MLP's hidden layer over ``width``.
     """
 
     backbone: Any = Patches()
@@ -123,11 +123,11 @@ class ImageEncoder:
         self.backbone.grid()  # refuses a backbone that has no grid
 
     def module(self, shape: tuple[int, ...]) -> nn.Module:
-        """Build the network: `module(x [B, *shape], train=...)` -> [B, S, width].
+        """Build the network: ``module(x [B, *shape], train=...)`` -> [B, S, width].
 
         Raises:
-            UserError: the shape is not [H, W, C]; later, from the network: images that the backbone
-                does not fit.
+          UserError: the shape is not [H, W, C]; later, from the network: images that the backbone
+            does not fit.
         """
         if len(shape) != 3 or min(shape) < 1:
             raise UserError(f"an image encoder needs images [H, W, C], got shape {tuple(shape)}")

@@ -28,14 +28,14 @@ class Rotary:
     D/2.
 
     Attributes:
-        base: The slowest pair turns by base^(2/D - 1) radians per token.
-        factor: Factor by which the context is stretched; 1 for none. All angles shrink by it
-            (position interpolation, Chen et al., arXiv 2306.15595), unless `trained` is given.
-        trained: Context before stretching, in tokens. With it only the angles of slow pairs shrink:
-            those that turn fewer than `low` times in it by the whole factor, those that turn more
-            than `high` times not at all (Llama 3, arXiv 2407.21783).
-        low: Turns, see `trained`.
-        high: Turns, see `trained`.
+      base: the slowest pair turns by base^(2/D - 1) radians per token.
+      factor: factor by which the context is stretched; 1 for none. All angles shrink by it
+        (position interpolation, Chen et al., arXiv 2306.15595), unless ``trained`` is given.
+      trained: context before stretching, in tokens. With it only the angles of slow pairs shrink:
+        those that turn fewer than ``low`` times in it by the whole factor, those that turn more
+        than ``high`` times not at all (Llama 3, arXiv 2407.21783).
+      low: turns, see ``trained``.
+      high: turns, see ``trained``.
     """
 
     base: float = 10_000.0
@@ -76,7 +76,7 @@ class Rotary:
 
 
 def rotate(x: jax.Array, table: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Rotate heads [B, H, T, D] by the angles of `Rotary.make_table`."""
+    """Rotate heads [B, H, T, D] by the angles of ``Rotary.make_table``."""
     cos, sin = (part.astype(x.dtype) for part in table)
     a, b = jnp.split(x, 2, axis=-1)
     return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)

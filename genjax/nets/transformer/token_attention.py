@@ -29,14 +29,14 @@ class SharedInputs(NamedTuple):
     """The inputs that all layers share in one call.
 
     Attributes:
-        table: Cosines and sines of rotary positions; None for other positions.
-        mask: bool [B, T, S], the slots of the cache that each query sees; None without a cache.
-        slots: int32 [B, T], the slots of the cache for the tokens; None without a cache.
-        segments: int32 [B, T]; None for one segment per row.
-        prefix: bool [B, T], tokens that see one another in both directions; None for none.
-        memory: [B, M, C]; None if there is none or its keys and values are in the cache.
-        memory_mask: [B, M], the segment that reads each feature, 0 for padding; a bool True is
-            segment 1. None if there is no padding.
+      table: cosines and sines of rotary positions; None for other positions.
+      mask: bool [B, T, S], the slots of the cache that each query sees; None without a cache.
+      slots: int32 [B, T], the slots of the cache for the tokens; None without a cache.
+      segments: int32 [B, T]; None for one segment per row.
+      prefix: bool [B, T], tokens that see one another in both directions; None for none.
+      memory: [B, M, C]; None if there is none or its keys and values are in the cache.
+      memory_mask: [B, M], the segment that reads each feature, 0 for padding; a bool True is
+        segment 1. None if there is no padding.
     """
 
     table: tuple[jax.Array, jax.Array] | None
@@ -63,15 +63,15 @@ def attend(
     Head h reads key h // (H / K) (grouped queries, Ainslie et al., arXiv 2305.13245).
 
     Args:
-        rule: Scale of the scores, and which keys each query sees.
-        segments: int32 [B, T] of queries and [B, S] of keys: tokens see only equal segments.
-        prefix: bool [B, T] of queries and [B, S] of keys: where both are true, the causal rule is
-            off.
-        implementation: "xla" holds all scores [B, H, T, S]; "blocked" holds those of one block, so
-            memory grows with T, not T^2; "cudnn" is the fused kernel of a GPU.
+      rule: scale of the scores, and which keys each query sees.
+      segments: int32 [B, T] of queries and [B, S] of keys: tokens see only equal segments.
+      prefix: bool [B, T] of queries and [B, S] of keys: where both are true, the causal rule is
+        off.
+      implementation: "xla" holds all scores [B, H, T, S]; "blocked" holds those of one block, so
+        memory grows with T, not T^2; "cudnn" is the fused kernel of a GPU.
 
     Raises:
-        UserError: "cudnn" does not support what is requested.
+      UserError: "cudnn" does not support what is requested.
     """
     if implementation == "cudnn":
         return _cudnn(query, key, value, rule, segments, prefix)
@@ -91,8 +91,8 @@ def attend_xla(
     mask: jax.Array | None,
     dropout: nn.Module | None = None,
 ) -> jax.Array:
-    """Compute `attend` with a mask, bool [B or 1, T, S], instead of the rule's; `dropout` acts on
-    the weights.
+    """Compute ``attend`` with a mask, bool [B or 1, T, S], instead of the rule's; ``dropout`` acts
+    on the weights.
     """
     b, h, t, d = query.shape
     kv, s = key.shape[1:3]
@@ -159,26 +159,26 @@ def _cudnn(
 
 
 class TokenAttention(nn.Module):
-    """Self-attention, or with `cross` attention to a memory: [B, T, C] -> the same.
+    """Self-attention, or with ``cross`` attention to a memory: [B, T, C] -> the same.
 
     Matrix products are on flat rows, as XLA is far slower on others on a CPU. Queries, keys and
     values have a matrix each: a joint one is no faster in training, and three times slower for a
     single token.
 
     Attributes:
-        heads: Query heads, H.
-        kv_heads: Key and value heads, K; divides H.
-        head_width: Width of a head, D.
-        rule: Scale of the scores, and which keys each query sees.
-        implementation: See `attend`; with a cache or attention dropout it is always "xla".
-        bias: Whether the projections of queries, keys and values have biases.
-        last_bias: Whether the output projection has a bias.
-        qk_norm: Epsilon of an RMS norm of each query and key (Dehghani et al., arXiv 2302.05442);
-          None for none.
-        dropout: Share of the attention weights dropped in training.
-        kernel_init: Initializer of the projections.
-        last_init: Initializer of the output projection.
-        cross: Whether keys and values come from a memory.
+      heads: query heads, H.
+      kv_heads: key and value heads, K; divides H.
+      head_width: width of a head, D.
+      rule: scale of the scores, and which keys each query sees.
+      implementation: see ``attend``; with a cache or attention dropout it is always "xla".
+      bias: whether the projections of queries, keys and values have biases.
+      last_bias: whether the output projection has a bias.
+      qk_norm: epsilon of an RMS norm of each query and key (Dehghani et al., arXiv 2302.05442);
+        None for none.
+      dropout: share of the attention weights dropped in training.
+      kernel_init: initializer of the projections.
+      last_init: initializer of the output projection.
+      cross: whether keys and values come from a memory.
     """
 
     heads: int

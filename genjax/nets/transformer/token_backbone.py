@@ -45,8 +45,8 @@ class TokenBackbone:
     """The pooled last features of a Transformer: one vector per text.
 
     Attributes:
-        net: Transformer; its head is left out.
-        pool: "mean" over the tokens of a text, or the features of its "first" or "last" token.
+      net: Transformer; its head is left out.
+      pool: "mean" over the tokens of a text, or the features of its "first" or "last" token.
     """
 
     reads_tokens: ClassVar[bool] = True
@@ -67,7 +67,7 @@ class TokenBackbone:
             )
 
     def backbone(self, axis: str | None = None, vocabulary: int | None = None) -> nn.Module:
-        """Build the network: [B, T] -> [B, width]; its parameters are under `tokens`."""
+        """Build the network: [B, T] -> [B, width]; its parameters are under ``tokens``."""
         if vocabulary is None:
             raise UserError("a TokenBackbone needs tokens, which these data do not have")
         biases = tuple(bias for bias in self.net.biases if bias != "head")

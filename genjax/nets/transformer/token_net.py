@@ -86,11 +86,11 @@ class Block(nn.Module):
 
 
 class TokenNet(nn.Module):
-    """A Transformer over tokens 0 to vocabulary - 1, built by `Transformer.module`.
+    """A Transformer over tokens 0 to vocabulary - 1, built by ``Transformer.module``.
 
     Attributes:
-        net: Hyper-parameters, a `Transformer`.
-        vocabulary: Number of tokens, V.
+      net: hyper-parameters, a ``Transformer``.
+      vocabulary: number of tokens, V.
     """
 
     net: Net
@@ -140,22 +140,22 @@ class TokenNet(nn.Module):
         """Return the features [B, T, C] of each token and the updated cache.
 
         Args:
-            tokens: int32 [B, T]; a token outside the vocabulary gives NaN.
-            positions: int32 [B, T]; by default they count from 0, or with a cache from the length
-                of each row.
-            segment_ids: int32 [B, T], 0 for padding; tokens of different segments do not see each
-                other. With a cache only the zeros matter: padding is not stored.
-            memory: Input of cross-attention; None when the cache has it from an earlier call.
-            cache: Cache from `Transformer.new_cache`; tokens past its capacity are lost.
-            types: int32 [B, T], token types; all 0 by default.
-            prefix: bool [B, T], tokens that see one another in both directions within their segment
-                (prefix LM: Raffel et al., arXiv 1910.10683, section 3.2.1); with a cache, within
-                one call.
-            train: Whether dropout, of the rng "dropout", is on.
+          tokens: int32 [B, T]; a token outside the vocabulary gives NaN.
+          positions: int32 [B, T]; by default they count from 0, or with a cache from the length of
+            each row.
+          segment_ids: int32 [B, T], 0 for padding; tokens of different segments do not see each
+            other. With a cache only the zeros matter: padding is not stored.
+          memory: input of cross-attention; None when the cache has it from an earlier call.
+          cache: cache from ``Transformer.new_cache``; tokens past its capacity are lost.
+          types: int32 [B, T], token types; all 0 by default.
+          prefix: bool [B, T], tokens that see one another in both directions within their segment
+            (prefix LM: Raffel et al., arXiv 1910.10683, section 3.2.1); with a cache, within one
+            call.
+          train: whether dropout, of the rng "dropout", is on.
 
         Raises:
-            UserError: more tokens than the context; a memory that is missing or that the model does
-                not read.
+          UserError: more tokens than the context; a memory that is missing or that the model does
+            not read.
         """
         net = self.net
         self._check_call(tokens.shape[1], memory, cache)
@@ -304,8 +304,8 @@ class TokenNet(nn.Module):
 
 
 def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Stack the parameters of layers `layer_0`, ... as `scan_layers` has them: `layers`, with a
-    leading axis L.
+    """Stack the parameters of layers ``layer_0``, ... as ``scan_layers`` has them: ``layers``, with
+    a leading axis L.
     """
     names = sorted(
         (name for name in params if name.startswith("layer_")), key=lambda name: int(name[6:])
@@ -315,7 +315,7 @@ def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Invert `stack_layers`: without `scan_layers` a Transformer generates faster."""
+    """Invert ``stack_layers``: without ``scan_layers`` a Transformer generates faster."""
     layers = params["layers"]
     count = len(jax.tree.leaves(layers)[0])
     parts = {f"layer_{i}": jax.tree.map(lambda a, i=i: a[i], layers) for i in range(count)}

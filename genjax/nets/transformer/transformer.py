@@ -29,13 +29,13 @@ class MuP:
 
     Compared with the base model (their table 8), the blocks' matrices start with standard
     deviations smaller by sqrt(base / width), and their learning rate in Adam is base / width times
-    as high: pass `Transformer.rates()` as the optimizer's `rates`. Logits are multiplied by base /
-    width; attention scores of heads with width D by sqrt(base D) / D instead of 1 / sqrt(D).
+    as high: pass ``Transformer.rates()`` as the optimizer's ``rates``. Logits are multiplied by
+    base / width; attention scores of heads with width D by sqrt(base D) / D instead of 1 / sqrt(D).
     Embeddings, biases and norms do not change.
 
     Attributes:
-        width: Base width, at which the hyper-parameters were tuned.
-        head_width: Head width of the base model.
+      width: base width, at which the hyper-parameters were tuned.
+      head_width: head width of the base model.
     """
 
     width: int = 128
@@ -50,47 +50,46 @@ class Transformer:
     """Blocks of attention and feed-forward over embedded tokens; the defaults are GPT-2's.
 
     Attributes:
-        layers: Number of blocks.
-        heads: Attention heads.
-        width: Token width.
-        context: Longest sequence, in tokens; also the number of learned positions.
-        kv_heads: Key and value heads, shared by groups of query heads; None for `heads`, 1 for
-          multi-query attention.
-        head_width: Width of a head; None for width / heads.
-        hidden: Feed-forward width; None for 4 width, or if gated 8/3 width rounded up to a multiple
-          of 8.
-        positions: How positions are encoded.
-        rotary: Options of rotary positions.
-        norm: Layer norm or, without a mean, RMS norm (Zhang & Sennrich, arXiv 1910.07467).
-        norm_first: Whether the norm is before each branch and once at the end (pre-norm), or after
-          each sum (post-norm, as in BERT).
-        norm_embeddings: Whether a norm follows the embeddings (as in BERT).
-        norm_epsilon: Added to the variance.
-        activation: Activation of the feed-forward layers.
-        biases: Which layers have biases: the projections of queries, keys and values ("attention"),
-          the output projection of attention ("mix"), feed-forward, layer norms, the head.
-        qk_norm: Whether queries and keys get an RMS norm (arXiv 2302.05442).
-        causal: Whether a token sees only itself and earlier tokens.
-        window: A token sees others less than this many positions away; None for all.
-        cross_attention: Whether each block also attends to a memory.
-        attention_softcap: Bound on the scores, by tanh (arXiv 2408.00118); None for none.
-        logit_softcap: The same for the logits.
-        tied: Whether the head shares the embedding table (Press & Wolf, arXiv 1608.05859).
-        head_transform: Whether a dense layer, activation and norm precede the head (as in BERT).
-        token_types: Number of token types with an embedding each (the two sentences of BERT); 0 for
-          none.
-        dropout: Share of the embeddings and of each branch dropped in training.
-        attention_dropout: Share of the attention weights dropped in training, which then uses
-          "xla".
-        attention: "xla", "blocked" (memory grows with the length, not its square) or "cudnn" (a GPU
-          kernel in bfloat16, without packed rows or soft-caps). With a cache always "xla".
-        scan_layers: Whether one compiled block, with stacked parameters, serves all layers. It
-          compiles faster but generates slower: see `token_net.unstack_layers`.
-        remat: What the gradient of a block recomputes: "nothing", everything but matrix "products",
-          or "everything".
-        init_std: Standard deviation of the initial weights; that of each branch's last matrix is
-          divided by sqrt(2 layers).
-        mup: Maximal update parametrization; None for the standard one.
+      layers: number of blocks.
+      heads: attention heads.
+      width: token width.
+      context: longest sequence, in tokens; also the number of learned positions.
+      kv_heads: key and value heads, shared by groups of query heads; None for ``heads``, 1 for
+        multi-query attention.
+      head_width: width of a head; None for width / heads.
+      hidden: feed-forward width; None for 4 width, or if gated 8/3 width rounded up to a multiple
+        of 8.
+      positions: how positions are encoded.
+      rotary: options of rotary positions.
+      norm: layer norm or, without a mean, RMS norm (Zhang & Sennrich, arXiv 1910.07467).
+      norm_first: whether the norm is before each branch and once at the end (pre-norm), or after
+        each sum (post-norm, as in BERT).
+      norm_embeddings: whether a norm follows the embeddings (as in BERT).
+      norm_epsilon: added to the variance.
+      activation: activation of the feed-forward layers.
+      biases: which layers have biases: the projections of queries, keys and values ("attention"),
+        the output projection of attention ("mix"), feed-forward, layer norms, the head.
+      qk_norm: whether queries and keys get an RMS norm (arXiv 2302.05442).
+      causal: whether a token sees only itself and earlier tokens.
+      window: a token sees others less than this many positions away; None for all.
+      cross_attention: whether each block also attends to a memory.
+      attention_softcap: bound on the scores, by tanh (arXiv 2408.00118); None for none.
+      logit_softcap: the same for the logits.
+      tied: whether the head shares the embedding table (Press & Wolf, arXiv 1608.05859).
+      head_transform: whether a dense layer, activation and norm precede the head (as in BERT).
+      token_types: number of token types with an embedding each (the two sentences of BERT); 0 for
+        none.
+      dropout: share of the embeddings and of each branch dropped in training.
+      attention_dropout: share of the attention weights dropped in training, which then uses "xla".
+      attention: "xla", "blocked" (memory grows with the length, not its square) or "cudnn" (a GPU
+        kernel in bfloat16, without packed rows or soft-caps). With a cache always "xla".
+      scan_layers: whether one compiled block, with stacked parameters, serves all layers. It
+        compiles faster but generates slower: see ``token_net.unstack_layers``.
+      remat: what the gradient of a block recomputes: "nothing", everything but matrix "products",
+        or "everything".
+      init_std: standard deviation of the initial weights; that of each branch's last matrix is
+        divided by sqrt(2 layers).
+      mup: maximal update parametrization; None for the standard one.
     """
 
     layers: int = 12
@@ -201,7 +200,7 @@ class Transformer:
         return TokenNet(self, vocabulary)
 
     def rates(self) -> tuple[tuple[str, float], ...]:
-        """Return the factors on the blocks' learning rates in muP, for the `rates` of Adam.
+        """Return the factors on the blocks' learning rates in muP, for the ``rates`` of Adam.
 
         They also fit a model of several such parts, as an encoder and a decoder.
         """
@@ -213,11 +212,11 @@ class Transformer:
     def new_cache(
         self, batch: int, capacity: int, memory: int = 0, dtype: Any = jnp.float32
     ) -> Cache:
-        """Create an empty cache for `capacity` tokens per row and, with cross-attention, memories
+        """Create an empty cache for ``capacity`` tokens per row and, with cross-attention, memories
         [batch, memory, C].
 
         Raises:
-            UserError: the capacity exceeds the context; the model is not causal.
+          UserError: the capacity exceeds the context; the model is not causal.
         """
         if not self.causal:
             raise UserError(
@@ -225,7 +224,8 @@ class Transformer:
             )
         if capacity > self.context:
             raise UserError(
-                f"capacity must be <= {self.context} (context), got {capacity}", "capacity"
+                f"a row must have at most {self.context} tokens (context), got {capacity}",
+                "context",
             )
         if self.cross_attention and memory < 1:
             raise UserError(f"memory must be >= 1 with cross_attention, got {memory}", "memory")

@@ -1,4 +1,4 @@
-"""What the columns of a table are compared by, and which rows, where nobody says so."""
+"""Choose how the columns of a table are compared, and which rows, if the user does not."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pyarrow.compute as pc
 
 from genjax.errors import UserError
 
-LOOKED_AT = 10_000  # different values of a column that say what it holds
-FEW = 40  # different values of a column that is a category
-LEAST = 0.3  # of the rows that a column must have a value in
+LOOKED_AT = 10_000  # distinct values of a column that are examined
+FEW = 40  # most distinct values of a category
+LEAST = 0.3  # fraction of the rows in which a column must have a value
 DATE = re.compile(r"\d{8}|\d{4}-\d{1,2}-\d{1,2}")
 CODE = re.compile(r"[^\s]*\d[^\s]*")  # a number, a postal code, an e-mail address with digits
 DECIMAL = re.compile(r"[+-]?\d+\.\d+")
-SIMILARITY = {  # of each kind, with its levels
+SIMILARITY = {  # similarity of each kind, with its levels
     "date": ("dates", (1.0, 0.85, 0.7)),
     "decimal": ("numbers", (1.0, 0.99, 0.9)),
     "code": ("edits", (1.0, 0.8, 0.6)),
@@ -26,18 +26,17 @@ SIMILARITY = {  # of each kind, with its levels
 
 
 def guess_kinds(table: pa.Table, ignore: Collection[str]) -> dict[str, str]:
-    """What each column that may tell rows apart holds: "date", "decimal", "code", "category" or
-    "words".
+    """Guess the kind of each useful column: "date", "decimal", "code", "category" or "words".
 
-    A column whose values all differ is a key, which says nothing of two rows; one with a single
-    value, or with hardly any, neither.
+    A column with only distinct values is a key, which tells nothing about two rows; nor does one
+    with a single value or with hardly any.
 
     Raises:
-      UserError: an unknown column is to be ignored, or none is left.
+      UserError: an ignored column is unknown, or no column is left.
     """
     for name in ignore:
         if name not in table.column_names:
-            raise UserError(f"linkage ignores {name!r}, which is no column", "ignore")
+            raise UserError(f"linkage ignores {name!r}, which is not a column", "ignore")
     found: dict[str, str] = {}
     for name in table.column_names:
         try:
@@ -53,8 +52,8 @@ def guess_kinds(table: pa.Table, ignore: Collection[str]) -> dict[str, str]:
             found[name] = _kind(values.slice(0, LOOKED_AT).to_pylist(), len(values), len(texts))
     if not found:
         raise UserError(
-            "linkage finds no column to compare: all are keys, or hold one value; name them in "
-            "comparisons",
+            "linkage finds no column to compare: all are keys, or hold a single value; list some "
+            "in comparisons",
             "comparisons",
         )
     return found
@@ -74,8 +73,9 @@ def _share(values: list[str], pattern: re.Pattern[str]) -> float:
 
 
 def choose_blocks(kinds: Mapping[str, str]) -> list[tuple[tuple[str, ...], bool, int]]:
-    """(columns, whether by their sound, window) of blocks in which rows that are one meet if any
-    one of their columns came through, or any two of those that take few values.
+    """Return (columns, whether by sound, window) of blocks in which duplicate rows meet.
+
+    They meet if at least one of their columns is intact, or two of those with few values.
     """
     telling = [name for name, kind in kinds.items() if kind != "category"]
     blocks: list[tuple[tuple[str, ...], bool, int]] = []

@@ -1,7 +1,6 @@
-"""Records that are one: connected components of pairs, and how well they agree with those that are
-known.
+"""Groups of duplicate records: connected components of pairs, and their agreement with known ones.
 
-A group [N] int64 holds for each record the smallest index of those it is one with, so that equal
+A group [N] int64 holds for each record the smallest index among its duplicates, so that equal
 clusters are equal arrays.
 """
 
@@ -13,25 +12,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import scipy.sparse
 
-PAIRS = 2**14  # looked at together
-CERTAIN = 3.0  # the largest logarithm of the odds of a pair that counts: 95 %
+PAIRS = 2**14  # pairs processed together
+CERTAIN = 3.0  # largest log-odds of a pair that count: 95 %
 
 Same = Callable[
     [np.ndarray, np.ndarray], np.ndarray
-]  # of the indices [M] and [M] of pairs: which are one [M] bool
+]  # for indices [M] and [M] of pairs: which are duplicates [M] bool
 
 
 def components(left: np.ndarray, right: np.ndarray, count: int) -> np.ndarray:
-    """Return the group [count] of every record, of pairs ``left`` [M] and ``right`` [M] of
-    indices.
+    """Return the group [count] of every record, given pairs of indices ``left`` and ``right``
+    [M].
     """
     return merge_groups(np.arange(count), left, right)
 
 
 def merge_groups(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the group [N] after pairs ``left`` [M] and ``right`` [M] of indices are joined as
-    well.
-    """
+    """Return the group [N] after also joining pairs of indices ``left`` and ``right`` [M]."""
     if not len(left):
         return group
     nodes, ends = np.unique(np.concatenate([group[left], group[right]]), return_inverse=True)
@@ -40,7 +37,7 @@ def merge_groups(group: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.n
         (np.ones(len(begin), bool), (begin, end)), (len(nodes), len(nodes))
     )
     _, labels = scipy.sparse.csgraph.connected_components(graph, directed=False)
-    # nodes rise, so the first of a component is its smallest
+    # Nodes are in increasing order, so the first of a component is its smallest.
     _, first = np.unique(labels, return_index=True)
     to = np.arange(len(group))
     to[nodes] = nodes[first][labels]
@@ -108,10 +105,10 @@ def group_equal(keys: np.ndarray) -> np.ndarray:
 
 
 def buckets(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(indices [K], ends [K]): the records whose key [N] another one shares, bucket by bucket and
-    in each rising.
+    """Return (indices [K], ends [K]) of the records that share their key [N] with another one.
 
-    ``ends`` is where in ``indices`` the bucket of each ends.
+    ``indices`` are sorted by bucket and then by index; ``ends`` are the positions in ``indices``
+    where the bucket of each record ends.
     """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
@@ -129,20 +126,19 @@ def buckets(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def group_similar(
     keys: Iterable[np.ndarray], same: Same | None, group: np.ndarray, reach: int | None = None
 ) -> np.ndarray:
-    """Return the group [N] once those that share one of their keys and are the same are joined.
+    """Return the group [N] after joining records that share a key and are duplicates.
 
     Without ``same`` a shared key is enough, and a bucket of m records takes m - 1 pairs. With it,
-    pairs of records that are one already are skipped: the components are those of all pairs that
-    pass, and near-duplicates in their hundreds do not take the square of their number. Nothing is
-    kept of a key when the next one comes.
+    pairs that are already joined are skipped: the result is the same as for all pairs, but many
+    near-duplicates do not take quadratic time. Each key is discarded before the next one.
 
     Args:
-      keys: of all records [N], once for each way in which two can meet.
-      same: for the indices ``left`` [M] and ``right`` [M] of pairs, which of them are the same [M]
-        bool.
-      group: who is one beforehand [N].
-      reach: how many places apart in their bucket two records may be that are tried, lest unlike
-        ones in their thousands take the square of their number; None for any.
+      keys: keys of all records [N], one array for each way in which two records can meet.
+      same: function from indices ``left`` [M] and ``right`` [M] of pairs to whether they are
+        duplicates, [M] bool.
+      group: initial group [N].
+      reach: largest distance in a bucket of two records that are compared, so that many different
+        records do not take quadratic time; None for no limit.
     """
     for key in keys:
         group = _join_bucket(group, key, same, len(key) if reach is None else reach)
@@ -173,7 +169,7 @@ def _join_bucket(group: np.ndarray, key: np.ndarray, same: Same | None, reach: i
 def _select_unfinished(
     places: np.ndarray, indices: np.ndarray, ends: np.ndarray, group: np.ndarray
 ) -> np.ndarray:
-    """Those of the places whose bucket is not one group yet."""
+    """Return the positions whose bucket is not a single group yet."""
     of = group[indices]
     begins = np.flatnonzero(np.concatenate([[True], ends[1:] != ends[:-1]]))
     one = np.minimum.reduceat(of, begins) == np.maximum.reduceat(of, begins)
@@ -181,14 +177,12 @@ def _select_unfinished(
 
 
 class Agreement(NamedTuple):
-    """Of a clustering with a known one, over pairs of records.
+    """Agreement of a clustering with the truth, over pairs of records.
 
     Attributes:
-      precision: of the pairs that are one here, the share that is known to be; 1 where there are
-        none.
-      recall: of the pairs that are known to be one, the share that is one here; 1 where there are
-        none.
-      f1: their harmonic mean.
+      precision: fraction of the pairs joined here that are truly duplicates; 1 without pairs.
+      recall: fraction of the true duplicate pairs that are joined here; 1 without pairs.
+      f1: harmonic mean of both.
     """
 
     precision: float
@@ -197,12 +191,11 @@ class Agreement(NamedTuple):
 
 
 def measure_agreement(found: Any, known: Any) -> Agreement:
-    """Return how far clusters agree with known ones, exactly, by the counts of their contingency
-    table.
+    """Return the exact agreement of clusters with known ones, from their contingency table.
 
     Args:
-      found: a label of each record [N].
-      known: what is known [N].
+      found: cluster labels of the records [N].
+      known: true labels [N].
     """
     found, known = (
         np.unique(np.asarray(labels), return_inverse=True)[1] for labels in (found, known)
@@ -217,6 +210,6 @@ def measure_agreement(found: Any, known: Any) -> Agreement:
 
 
 def _pairs(labels: np.ndarray) -> int:
-    # Python's integers do not overflow
+    # Python's integers do not overflow.
     sizes = np.unique(labels, return_counts=True)[1].astype(object)
     return int((sizes * (sizes - 1) // 2).sum())

@@ -1,10 +1,9 @@
-"""Images that look alike, by perceptual hashes of 64 bits.
+"""Find images that look alike, by perceptual hashes of 64 bits.
 
-Both are of the grey image, so that size, format and a little noise, brightness or contrast change
-few bits: ``dhash`` tells where it becomes brighter from left to right in 8 rows of 9 means,
-``phash`` which of the 64 lowest frequencies of the discrete cosine transform of 32x32 pixels are
-above their median (Zauner, 2010, "Implementation and benchmarking of perceptual image hash
-functions").
+Both hashes use the grey image, so that size, format, slight noise, brightness or contrast change
+few bits: ``dhash`` encodes where 8 rows of 9 means become brighter from left to right, ``phash``
+which of the 64 lowest frequencies of the discrete cosine transform of 32x32 pixels exceed their
+median (Zauner, 2010, "Implementation and benchmarking of perceptual image hash functions").
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ METHODS = ("dhash", "phash")
 
 @checks.frozen
 class ImageHash:
-    """Images whose hashes differ in few bits.
+    """Joins images whose hashes differ in few bits.
 
-    An image of one colour has no shape to recognise it by: all such are alike, and those are near
-    each other that show little on a plain ground.
+    Images of a single colour all have the same hash, and images with little on a plain background
+    have similar ones.
 
     Attributes:
-      method: "dhash" or "phash", which finds more and errs less on the photographs of CIFAR-10 (see
+      method: "dhash" or "phash"; the latter finds more and errs less on CIFAR-10 (see
         prepare_images).
-      distance: bits that may differ.
+      distance: largest number of different bits.
     """
 
     method: str = "phash"
@@ -45,24 +44,25 @@ class ImageHash:
             raise unknown_name("image_hash.method", self.method, METHODS)
         if not 0 <= self.distance < BITS // 2:
             raise UserError(
-                f"image_hash.distance is from 0 to {BITS // 2 - 1} bits, not {self.distance}"
+                f"image_hash.distance must be from 0 to {BITS // 2 - 1}, got {self.distance}",
+                "distance",
             )
 
     def hash(self, image: Image.Image) -> int:
-        """Return the hash of an image of any mode and size, below 2^64."""
+        """Return the hash, below 2^64, of an image of any mode and size."""
         bits = _differences(image) if self.method == "dhash" else _frequencies(image)
         return int.from_bytes(np.packbits(bits).tobytes())
 
     def hash_images(self, images: Iterable[Image.Image]) -> np.ndarray:
-        """Return the hashes [N] uint64 of images, of which one at a time is in memory."""
+        """Return the hashes [N] uint64 of images, holding one image in memory at a time."""
         return np.fromiter((self.hash(image) for image in images), np.uint64)
 
     def cluster(self, hashes: np.ndarray) -> np.ndarray:
-        """Return the group [N] int64 of each image, of hashes [N] uint64: the smallest index of
-        those it is one with.
+        """Return the group [N] int64 of each image with hashes [N] uint64: the smallest index among
+        its duplicates.
 
-        Where at most d bits differ, one of any d + 1 bands has none that does, so only images that
-        share a band are tried.
+        If at most d bits differ, at least one of d + 1 bands is equal, so only images that share a
+        band are compared.
         """
         first = group_equal(hashes)
         distinct, inverse = np.unique(first, return_inverse=True)
@@ -80,11 +80,11 @@ class ImageHash:
 
 
 def _grey(image: Image.Image, width: int, height: int) -> np.ndarray:
-    """Means of grey [height, width] float32; what is transparent counts as white."""
+    """Return the grey image reduced to means [height, width] float32, on a white background."""
     if image.has_transparency_data:
         clear = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
-    # Floats, as differences are lost where pixels are rounded.
+    # Floats, because rounding would lose small differences.
     grey = image.convert("RGB").convert("L").convert("F")
     return np.asarray(grey.resize((width, height), Image.Resampling.BOX), np.float32)
 
@@ -96,4 +96,4 @@ def _differences(image: Image.Image) -> np.ndarray:
 
 def _frequencies(image: Image.Image) -> np.ndarray:
     low = dctn(_grey(image, 32, 32), norm="ortho")[:8, :8]
-    return low > np.median(low.ravel()[1:])  # the mean of the pixels tells nothing of their shape
+    return low > np.median(low.ravel()[1:])  # without the mean, which tells nothing about shape

@@ -1,4 +1,4 @@
-"""Rows of a table that tell of one thing, without a key that says so: probabilistic record linkage.
+"""Find rows of a table about the same thing without a common key: probabilistic record linkage.
 
 Fellegi and Sunter, 1969, "A theory for record linkage"; Winkler, 1988, "Using the EM algorithm for
 weight computation in the Fellegi-Sunter model of record linkage".
@@ -21,23 +21,21 @@ from genjax.prepare.matching.components import buckets, choose_links, components
 from genjax.prepare.matching.estimation import MISSING, estimate, join_codes
 from genjax.prepare.matching.similarities import SIMILARITIES, soundex
 
-MOST = 50  # rows of a block that nobody has chosen
+MOST = 50  # most rows of an automatically chosen block
 
 
 @checks.frozen
 class Blocking:
-    """Which rows are compared at all: those with the same values, or close to each other when
-    sorted by them.
+    """Selects which rows are compared: those with the same values, or close together when sorted.
 
-    Rows where one of the values is missing stay out.
+    Rows with a missing value are left out.
 
     Attributes:
-      columns: by their names; rows are the same in all of them.
-      soundex: compare how the values sound instead.
-      window: compare a row with this many that follow it when all are sorted (Hernández and Stolfo,
-        1995); 0 for rows with the same values.
-      largest: rows that share the same values, at most; those that more share tell little, and are
-        skipped.
+      columns: names of the columns; rows must agree in all of them.
+      soundex: whether the sound of the values is used instead.
+      window: number of following rows, in sorted order, that a row is compared with (Hernández and
+        Stolfo, 1995); 0 to compare rows with equal values.
+      largest: most rows with the same values; more common values tell little and are skipped.
     """
 
     columns: tuple[str, ...]
@@ -53,14 +51,13 @@ class Blocking:
 
 @checks.frozen
 class FieldComparison:
-    """How the values of a column are compared. A missing one speaks neither for two rows nor
-    against them.
+    """How the values of a column are compared. Missing values are no evidence either way.
 
     Attributes:
-      column: its name.
+      column: name of the column.
       similarity: "exact", "jaro_winkler" for words, "edits" for codes, "dates", or "numbers".
-      levels: similarities, falling: pairs that reach the first one agree best, those that reach
-        none disagree.
+      levels: decreasing thresholds of similarity: pairs that reach the first agree best, those that
+        reach none disagree.
     """
 
     column: str
@@ -75,21 +72,22 @@ class FieldComparison:
         )
         if not self.levels or not falling:
             raise UserError(
-                f"comparison.levels of {self.column} fall from at most 1 and stay above 0, unlike "
-                f"{self.levels}"
+                f"comparison.levels of {self.column} must decrease and be > 0 and <= 1, got "
+                f"{self.levels}",
+                "levels",
             )
 
 
 class Links(NamedTuple):
-    """What was found in a table of N rows, of M pairs that were compared.
+    """The result of linkage in a table of N rows, with M compared pairs.
 
     Attributes:
-      group: for each row the smallest index of those it is one with [N] int64.
-      left: indices of the pairs [M] int64.
-      right: of their other rows [M] int64.
-      probability: that a pair is one [M].
-      weights: by column, the base-2 logarithm of how much likelier each level is of rows that are
-        one than of others, from disagreement to the first of ``levels``.
+      group: smallest index among the duplicates of each row [N] int64.
+      left: indices of the first rows of the pairs [M] int64.
+      right: indices of their second rows [M] int64.
+      probability: probability that a pair is a duplicate [M].
+      weights: by column, the base-2 logarithm of the likelihood ratio of duplicates against other
+        pairs at each level, from disagreement to the first of ``levels``.
     """
 
     group: np.ndarray
@@ -101,25 +99,24 @@ class Links(NamedTuple):
 
 @checks.frozen
 class Linkage:
-    """Rows are one where the evidence of all columns says so, each as much as it is worth in this
-    very table.
+    """Links rows by the evidence of all columns, weighted by what each is worth in this table.
 
-    A link that would join two groups whose other pairs speak more against it goes. Columns are
-    taken to be independent, given whether two rows are one. How often each level comes
-    up among rows that are one is estimated from the pairs of the blocks, among others from random
-    pairs, both by expectation and maximisation: no row's truth is needed. Values are compared
-    without white space at their ends and in lower case. Memory and time grow with the pairs of the
-    blocks, some 100 bytes for each.
+    A link between two groups is dropped if their other pairs are stronger evidence against it.
+    Columns are assumed to be independent, given whether two rows are duplicates. The frequency of
+    each level is estimated by expectation and maximisation, for duplicates from the pairs of the
+    blocks, for other pairs from random ones; no labels are needed. Values are compared in lower
+    case without surrounding blanks. Memory and time grow with the pairs of the blocks, about 100
+    bytes each.
 
     Attributes:
-      blocks: pairs of any of them are compared; without any, those that agree in a column that is
-        compared, or sound alike or lie close to each other there.
-      comparisons: of their columns; without any, all columns whose values are not all different, by
-        what they hold: dates, codes, categories, words.
-      threshold: the probability from which on a pair is one.
-      sample: random pairs.
-      seed: of their choice.
-      ignore: columns that are not compared where ``comparisons`` names none.
+      blocks: blocks whose pairs are compared; if empty, pairs that agree, sound alike or are close
+        in a compared column.
+      comparisons: comparisons of columns; if empty, all columns that are not keys, by their kind:
+        dates, codes, categories, words.
+      threshold: probability from which a pair counts as a duplicate.
+      sample: number of random pairs.
+      seed: seed of the random pairs.
+      ignore: columns that are not compared; only without ``comparisons``.
     """
 
     blocks: tuple[Blocking, ...] = ()
@@ -131,19 +128,19 @@ class Linkage:
 
     def __post_init__(self) -> None:
         if self.ignore and self.comparisons:
-            raise UserError("give linkage either comparisons or columns to ignore", "ignore")
+            raise UserError("ignore must be empty if comparisons are given", "ignore")
         names = [comparison.column for comparison in self.comparisons]
         for name in names:
             if names.count(name) > 1:
                 raise UserError(
-                    f"linkage compares {name} twice, but one value is evidence only once"
+                    f"comparisons must not repeat a column, got {name} twice", "comparisons"
                 )
         checks.inside(self, 0, 1, "threshold")
         checks.at_least(self, 1, "sample")
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """All that are read, sorted."""
+        """Names of all columns used, sorted."""
         return tuple(
             sorted(
                 {c.column for c in self.comparisons} | {c for b in self.blocks for c in b.columns}
@@ -151,18 +148,16 @@ class Linkage:
         )
 
     def cluster(self, table: pa.Table) -> np.ndarray:
-        """Return the group [N] int64 of each row of a table: the smallest index of those it is one
-        with.
-
-        See ``link``.
+        """Return the group [N] int64 of each row of a table, the smallest index among its
+        duplicates; see ``link``.
         """
         return self.link(table).group
 
     def link(self, table: pa.Table) -> Links:
-        """Return the rows of a table that are one regardless of the order of its rows.
+        """Link the duplicate rows of a table; the result does not depend on the order of the rows.
 
         Raises:
-          UserError: a column is missing, or holds what cannot be compared so.
+          UserError: a column is missing, or its values cannot be compared.
         """
         if not self.blocks or not self.comparisons:
             return self.complete(table).link(table)
@@ -177,7 +172,7 @@ class Linkage:
             self._compare_pairs(columns, some) for some in (pairs, self._draw_pairs(len(table)))
         )
         probability, weights = estimate(levels, random, sizes, len(table))
-        # Where nothing agrees, no estimate of a few rows may say otherwise.
+        # If nothing agrees, an estimate from a few rows must not claim otherwise.
         probability = np.where((levels > 0).any(1), probability, 0.0)
         left, right = order[pairs]
         one = choose_links(pairs, probability, self.threshold)
@@ -187,7 +182,7 @@ class Linkage:
         return Links(components(left[one], right[one], len(table)), left, right, probability, named)
 
     def complete(self, table: pa.Table) -> Linkage:
-        """This linkage with the blocks and comparisons that a table suggests, where it has none.
+        """Return this linkage with blocks and comparisons suggested by a table, if it has none.
 
         Raises:
           UserError: no column can be compared.
@@ -207,7 +202,7 @@ class Linkage:
         return replace(self, blocks=blocks, comparisons=comparisons, ignore=())
 
     def _draw_pairs(self, count: int) -> np.ndarray:
-        """Pairs [2, R] of different rows: all of them if they are not more than requested."""
+        """Draw random pairs [2, R] of different rows, or return all pairs if there are few."""
         if count * (count - 1) // 2 <= self.sample:
             return np.stack(np.triu_indices(count, 1))
         rng = np.random.default_rng(self.seed)
@@ -215,7 +210,7 @@ class Linkage:
         return np.stack([left, (left + rng.integers(1, count, self.sample)) % count])
 
     def _compare_pairs(self, columns: dict[str, _Column], pairs: np.ndarray) -> np.ndarray:
-        """Return the level of pairs [2, M] in each comparison [M, C], from 0 for disagreement, or
+        """Return the level [M, C] of pairs [2, M] in each comparison, 0 for disagreement, or
         ``MISSING``.
         """
         return np.stack(
@@ -228,7 +223,7 @@ class Linkage:
 
 
 class _Column(NamedTuple):
-    """A column as codes [N], of which 0 is a missing value, of values [V + 1] in their order."""
+    """A column as codes [N] into sorted values [V + 1]; code 0 is a missing value."""
 
     codes: np.ndarray
     values: pa.Array
@@ -241,7 +236,7 @@ def _column(table: pa.Table, name: str) -> _Column:
         texts = pc.cast(table[name].combine_chunks(), pa.large_string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         raise UserError(
-            f"column {name!r} holds {table[name].type}, which cannot be compared as text"
+            f"column {name!r} must be comparable as text, got {table[name].type}"
         ) from None
     texts = pc.utf8_lower(pc.utf8_trim_whitespace(pc.fill_null(texts, "")))
     values = pc.unique(texts)
@@ -266,22 +261,22 @@ def _pairs(block: Blocking, columns: dict[str, _Column]) -> np.ndarray:
 
 
 def _encode_sounds(column: _Column) -> np.ndarray:
-    """Codes [N] of how the values sound."""
+    """Return codes [N] of the sound of the values."""
     sounds = soundex(column.values).to_numpy(zero_copy_only=False).astype(str)
     return np.unique(sounds, return_inverse=True)[1][
         column.codes
-    ]  # the missing one has no sound, and comes first
+    ]  # the missing value has no sound, and comes first
 
 
 def _following(keys: np.ndarray, window: int) -> Iterator[np.ndarray]:
-    """Yield the pairs [2, M] of each distance up to ``window`` in the order of the keys."""
+    """Yield the pairs [2, M] at each distance up to ``window`` in the order of the keys."""
     order = np.argsort(keys, kind="stable")
     for lag in range(1, min(window, len(order) - 1) + 1):
         yield np.stack([order[:-lag], order[lag:]])
 
 
 def _sharing(keys: np.ndarray, largest: int) -> Iterator[np.ndarray]:
-    """Yield the pairs [2, M] with equal keys, of those that at most ``largest`` rows share."""
+    """Yield the pairs [2, M] with equal keys, for keys that at most ``largest`` rows share."""
     sizes = np.unique(keys, return_inverse=True, return_counts=True)
     few = np.flatnonzero((sizes[2] <= largest)[sizes[1]])
     indices, ends = buckets(keys[few])
@@ -292,13 +287,13 @@ def _sharing(keys: np.ndarray, largest: int) -> Iterator[np.ndarray]:
 
 
 def _union(pairs: Iterable[np.ndarray], count: int) -> np.ndarray:
-    """Return the pairs [2, M] of all, each once and with its smaller index first."""
+    """Merge pairs to [2, M], each once and with its smaller index first."""
     every = np.sort(np.concatenate(list(pairs), axis=1), axis=0)
     return np.stack(np.divmod(np.unique(every[0] * count + every[1]), count)) if count else every
 
 
 def _level(comparison: FieldComparison, column: _Column, pairs: np.ndarray) -> np.ndarray:
-    """Return the level of pairs [2, M] in one comparison [M]. Each pair of values is compared
+    """Return the level [M] of pairs [2, M] in one comparison; equal pairs of values are compared
     once.
     """
     codes = column.codes[pairs]

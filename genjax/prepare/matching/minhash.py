@@ -1,4 +1,4 @@
-"""Near-duplicate texts by MinHash and locality-sensitive hashing.
+"""Find near-duplicate texts by MinHash and locality-sensitive hashing.
 
 Broder, 1997 ("On the resemblance and containment of documents"); Leskovec, Rajaraman and Ullman,
 "Mining of Massive Datasets", chapter 3.
@@ -24,36 +24,33 @@ from genjax.prepare.matching.components import group_equal, group_similar
 if TYPE_CHECKING:
     from daft import Expression, Series
 
-EMPTY = np.uint32(2**32 - 1)  # the whole signature of a text without a word
-GRID = 1000  # Jaccard similarities at which bands are weighed
-ROWS = 2**12  # hashed together, which stay in the processor's cache
-REACH = (
-    256  # how far apart in a bucket texts may be: their pairs take a thousand bytes each to look at
-)
+EMPTY = np.uint32(2**32 - 1)  # all entries of the signature of a text without words
+GRID = 1000  # Jaccard similarities at which bands are evaluated
+ROWS = 2**12  # rows hashed together, to stay in the processor's cache
+REACH = 256  # largest distance of compared texts in a bucket: a comparison reads a thousand bytes
 SPREAD = np.uint64(0xD6E8FEB86659FD93)
 
 
 @checks.frozen
 class MinHash:
-    """Texts whose sets of word n-grams are much alike, in memory for their signatures alone.
+    """Joins texts whose sets of word n-grams are similar, holding only their signatures in memory.
 
-    Two texts are tried where all rows of one band of their signatures are equal, and are one where
-    the share of equal entries in all, an estimate of their Jaccard similarity, reaches the
-    threshold. Words are those of ``genjax.data.text.words.compared_words``, without case, white
-    space and the marks of a sentence, but with signs and decimal points: a text with fewer of them
-    than an n-gram is one n-gram as a whole, and one without any, or a missing one, is like no
-    other.
+    Two texts are compared if one band of their signatures is equal, and are duplicates if the
+    fraction of equal entries, an estimate of their Jaccard similarity, reaches the threshold. Words
+    are those of ``genjax.data.text.words.normalise_words``, which ignore case, white space and
+    punctuation, but not signs and decimal points. A text shorter than an n-gram is a single n-gram,
+    and a text without words, or a missing one, has no duplicates.
 
     Attributes:
-      permutations: entries of a signature, 4 bytes each; the estimate's standard error is at most
-        0.5 / sqrt of them.
+      permutations: entries of a signature, 4 bytes each; the standard error of the estimate is at
+        most 0.5 / sqrt(permutations).
       ngram: words in an n-gram.
-      threshold: the Jaccard similarity from which on two texts are one.
-      bands: of each signature; None for those that make the fewest mistakes, see ``layout``.
-      misses: how much a missed pair weighs against one tried in vain, from 0 to 1, where bands
-        are chosen; the latter costs no more than time if pairs are checked.
-      check: whether the estimate decides, or a shared band is enough.
-      seed: of the permutations.
+      threshold: Jaccard similarity from which two texts are duplicates.
+      bands: bands of a signature; None for the number with the fewest mistakes, see ``layout``.
+      misses: weight, from 0 to 1, of missed pairs against needless comparisons when bands are
+        chosen; the latter only cost time if pairs are checked.
+      check: whether the estimate decides; otherwise a shared band is enough.
+      seed: seed of the permutations.
     """
 
     permutations: int = 128
@@ -70,17 +67,20 @@ class MinHash:
         checks.numbers(self, ("threshold",), "above 0 and at most 1", lambda x: 0 < x <= 1)
         if self.bands is not None and not 1 <= self.bands <= self.permutations:
             raise UserError(
-                f"minhash.bands is from 1 to the {self.permutations} permutations, not {self.bands}"
+                f"minhash.bands must be from 1 to the {self.permutations} permutations, got "
+                f"{self.bands}",
+                "bands",
             )
         checks.between(self, 0, 1, "misses")
         if not 0 <= self.seed < 2**32:
-            raise UserError(f"minhash.seed is from 0 to 2^32 - 1, not {self.seed}")
+            raise UserError(f"minhash.seed must be from 0 to 2^32 - 1, got {self.seed}", "seed")
 
     @functools.cached_property
     def layout(self) -> tuple[int, int]:
-        """(bands, rows of each). Where bands are not given, those for which the integrals of the
-        recall below the threshold and of what it lacks above it, weighed by ``misses``, make the
-        least sum, as datasketch has them.
+        """Number of bands, and of rows in each.
+
+        If bands are not given, they minimise the sum of the integrals of the recall below the
+        threshold and of the missing recall above it, weighted by ``misses``, as in datasketch.
         """
         if self.bands is not None:
             return self.bands, self.permutations // self.bands
@@ -112,22 +112,22 @@ class MinHash:
         return np.concatenate([np.zeros((0, self.permutations), np.uint32), *rows])
 
     def cluster(self, signatures: np.ndarray) -> np.ndarray:
-        """Return the group [N] int64 of each text: the smallest index of those it is one with.
+        """Return the group [N] int64 of each text, the smallest index among its duplicates.
 
-        Works through one band after the other, so that only the signatures [N, permutations] uint32
+        Bands are processed one after another, so that only the signatures [N, permutations] uint32
         take much memory.
 
         Raises:
-          UserError: the signatures are of another kind.
+          UserError: the signatures have another shape or type.
         """
         if signatures.dtype != np.uint32 or signatures.shape[1:] != (self.permutations,):
             raise UserError(
-                f"signatures are [N, {self.permutations}] uint32, not {list(signatures.shape)} "
-                f"{signatures.dtype}"
+                f"signatures must be [N, {self.permutations}] uint32, got "
+                f"{list(signatures.shape)} {signatures.dtype}"
             )
         whole = _hashes(signatures)
         filled = np.flatnonzero(whole != _hashes(np.full((1, self.permutations), EMPTY)))
-        first = group_equal(whole[filled])  # equal signatures in their thousands are then one
+        first = group_equal(whole[filled])  # joins any number of equal signatures at once
         distinct, inverse = np.unique(first, return_inverse=True)
         rows = filled[distinct]
         bands, size = self.layout
@@ -145,15 +145,15 @@ class MinHash:
 
     @property
     def _enough(self) -> int:
-        """The equal entries at which two signatures are those of one text."""
+        """Number of equal entries from which two texts are duplicates."""
         return math.ceil(self.threshold * self.permutations - 1e-9)
 
     def recall(self, jaccard: np.ndarray) -> np.ndarray:
-        """Return the chance [N] that two texts of a Jaccard similarity [N] are found to be one,
-        apart from all others.
+        """Return the probability [N] that two texts with a Jaccard similarity [N] are joined
+        directly.
 
-        It is the S-curve of the bands; where pairs are checked, the chance that enough entries are
-        equal as well: each of them is with a chance of the similarity.
+        It is the S-curve of the bands; if pairs are checked, enough entries must be equal as well,
+        each with the probability of the similarity.
         """
         if not self.check:
             return s_curve(jaccard, *self.layout)
@@ -162,9 +162,9 @@ class MinHash:
         ]
 
     def _compute_miss_probability(self, similarity: float) -> float:
-        """Return the chance that enough entries are equal, but no whole band: from the coefficients
-        of x^k, the chances of k equal entries, of ((1 - s + s x)^rows - (s x)^rows)^bands (1 - s +
-        s x)^rest.
+        """Return the probability that enough entries are equal, but no band: the coefficients of
+        x^k, the probabilities of k equal entries, in ((1 - s + s x)^rows - (s x)^rows)^bands (1 - s
+        + s x)^rest.
         """
         bands, rows = self.layout
         one = np.array([1 - similarity, similarity])
@@ -175,23 +175,19 @@ class MinHash:
 
 
 def s_curve(similarity: np.ndarray, bands: int, rows: int) -> np.ndarray:
-    """Return the chance [...] that sets of a Jaccard similarity [...] share a band of their
-    signatures.
-    """
+    """Return the probability [...] that sets with a Jaccard similarity [...] share a band."""
     return 1 - (1 - similarity**rows) ** bands
 
 
 def _normalise_texts(texts: Series) -> pa.Array:
-    """Texts as their words with a space between, by which they are compared; no word of a
-    missing one.
-    """
+    """Return the texts' normalised words with spaces between; "" for a missing text."""
     return pa.array(
         [normalise_text(text) if text else "" for text in texts.to_pylist()], pa.large_string()
     )
 
 
 def _hashes(entries: np.ndarray) -> np.ndarray:
-    """Return a hash of 64 bits [N] of each row of entries [N, K]."""
+    """Return a 64-bit hash [N] of each row of entries [N, K]."""
     found = np.empty(len(entries), np.uint64)
     for begin in range(0, len(entries), ROWS):
         part = entries[begin : begin + ROWS]

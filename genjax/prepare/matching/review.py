@@ -1,4 +1,4 @@
-"""What record linkage says of pairs: the links, those in doubt, and what a person decides."""
+"""Tables of links and of doubtful pairs from record linkage, and decisions by a person."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genjax.prepare.matching.components import choose_links, components
 from genjax.prepare.matching.linkage import Links
 
 LEFT, RIGHT, PROBABILITY, DECISION = "left", "right", "probability", "decision"
-LEAST = 0.01  # probability of a pair that is worth a row of the links
+LEAST = 0.01  # smallest probability of a pair in the table of links
 SAME, OTHER = "same", "different"
 WORDS = {
     word: decision
@@ -27,15 +27,15 @@ WORDS = {
     for word in words
 }
 
-Decisions = Mapping[tuple[str, str], bool]  # by the ids of two records in order: whether one
+Decisions = Mapping[tuple[str, str], bool]  # by sorted ids of two records: whether duplicates
 
 
 def read_decisions(path: str) -> dict[tuple[str, str], bool]:
-    """What a person has decided in a review file; rows without a decision are left out.
+    """Read the decisions in a review file; rows without a decision are skipped.
 
     Raises:
-      UserError: no such file, a decision that is none, or two that contradict each other; the row
-        is named.
+      UserError: the file is missing, a decision is invalid, or two contradict each other; the
+        message names the row.
     """
     found: dict[tuple[str, str], bool] = {}
     for where, record in read_records(Path(path).expanduser(), Counter()):
@@ -50,11 +50,19 @@ def read_decisions(path: str) -> dict[tuple[str, str], bool]:
             continue
         if word not in WORDS:
             raise UserError(
-                f"{where} has the decision {cells[DECISION]!r}: write {SAME!r} or {OTHER!r}, or "
-                "leave it empty",
+                f"decision of {where} must be {SAME!r}, {OTHER!r} or empty, got "
+                f"{cells[DECISION]!r}",
                 "decisions",
             )
+        for name in (LEFT, RIGHT):
+            if not cells[name]:
+                raise UserError(
+                    f"{where} has a decision, but no {name!r} record: keep the ids of the review",
+                    "decisions",
+                )
         left, right = sorted((cells[LEFT], cells[RIGHT]))
+        if left == right:
+            raise UserError(f"{where} compares {left} with itself", "decisions")
         if found.setdefault((left, right), WORDS[word]) != WORDS[word]:
             raise UserError(
                 f"{where} contradicts another row about {left} and {right}", "decisions"
@@ -65,20 +73,22 @@ def read_decisions(path: str) -> dict[tuple[str, str], bool]:
 def apply_decisions(
     links: Links, ids: Sequence[str], threshold: float, decisions: Decisions
 ) -> Links:
-    """Links in which decided pairs are one for certain, or are not, not by way of others
-    either: where they would be, the least likely links between them go.
+    """Return links that respect the decisions: pairs decided to be different are not joined, not
+    even through others; the least likely links between them are removed.
 
     Raises:
-      UserError: a decision about no record of the table, or several that contradict each other.
+      UserError: a decision names an unknown record, or decisions contradict each other.
     """
     place = {name: number for number, name in enumerate(ids)}
     decided: dict[tuple[int, int], bool] = {}
+    unknown = sorted({name for pair in decisions for name in pair if name not in place})
+    if unknown:
+        raise UserError(
+            f"decisions must name records of this table, got {unknown[0]!r} and "
+            f"{len(unknown) - 1} others: take the review.csv of this preparation",
+            "decisions",
+        )
     for (a, b), same in decisions.items():
-        for name in (a, b):
-            if name not in place:
-                raise UserError(
-                    f"a decision is about {name!r}, which is no record here", "decisions"
-                )
         decided[min(place[a], place[b]), max(place[a], place[b])] = same
     pairs = np.sort(np.stack([links.left, links.right]), axis=0)
     known = {pair: number for number, pair in enumerate(zip(*pairs.tolist(), strict=True))}
@@ -115,9 +125,11 @@ def tabulate(
     review: tuple[float, float],
     decisions: Decisions,
 ) -> tuple[pa.Table, pa.Table]:
-    """(the links, those to review) as tables: the ids of both records, the probability that they
-    are one, in the links whether they are taken for it, in the review the decision and what both
-    records hold, the most doubtful first.
+    """Return the links, and the pairs to review, as tables.
+
+    Both have the ids of two records and the probability that they are duplicates. The links also
+    say whether they count as duplicates; the review, the most doubtful first, has the decision and
+    the contents of both records.
     """
     keep = np.flatnonzero(links.probability >= LEAST)
     names = np.array(ids, object)
@@ -160,7 +172,7 @@ def tabulate(
 
 
 def write_csv(table: pa.Table, path: Path) -> None:
-    """A table as a file that a spreadsheet opens."""
+    """Write a table as a file for spreadsheets."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(table.column_names)
@@ -168,7 +180,7 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 
 def describe_weights(links: Links) -> str:
-    """Return the weight of each column, in bits, from disagreement to the best agreement."""
+    """Format the weight of each column in bits, from disagreement to the best agreement."""
     return "; ".join(
         f"{name} {weights[0]:.1f} to {weights[-1]:.1f}" for name, weights in links.weights.items()
     )

@@ -1,7 +1,7 @@
-"""How alike two values of a table are: 1 where they are equal, 0 where they have nothing in common.
+"""Similarities of values of a table: 1 for equal values, 0 for values with nothing in common.
 
-Values are normalised texts; those that are compared come as two columns ``left`` and ``right`` [M].
-The character loops are Daft's, in Rust.
+Values are normalised texts, given as two columns ``left`` and ``right`` [M]. The character loops
+are Daft's, in Rust.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 
 def exact(left: pa.Array, right: pa.Array) -> np.ndarray:
-    """1 where they are equal, otherwise 0, [M]."""
+    """Return 1 for equal values and 0 for others, [M]."""
     return pc.equal(left, right).to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 def jaro_winkler(left: pa.Array, right: pa.Array) -> np.ndarray:
-    """Of names and other words [M] (Winkler, 1990, "String comparator metrics and enhanced
-    decision rules").
+    """Return the Jaro-Winkler similarity of names and other words, [M] (Winkler, 1990, "String
+    comparator metrics and enhanced decision rules").
     """
     return _compute_pairs(left, right, lambda a, b: a.jaro_winkler_similarity(b))
 
 
 def edits(left: pa.Array, right: pa.Array) -> np.ndarray:
-    """1 less the share of characters [M] to insert, drop, replace, or swap with the next
-    (Damerau, 1964).
+    """Return 1 minus the fraction of characters to insert, drop, replace, or swap with the next,
+    [M] (Damerau, 1964).
     """
     return 1 - _distances(left, right) / _longer(left, right)
 
 
 def dates(left: pa.Array, right: pa.Array) -> np.ndarray:
-    """As ``edits`` of the digits of dates, YYYYMMDD, where to swap the day and the month is
-    one edit, too, [M].
+    """Return ``edits`` of the digits of dates, YYYYMMDD, with swapping day and month as one edit,
+    [M].
     """
     left, right = (pc.replace_substring_regex(side, "[^0-9]", "") for side in (left, right))
     swapped = pc.replace_substring_regex(right, "^([0-9]{4})([0-9]{2})([0-9]{2})$", r"\1\3\2")
@@ -49,7 +49,7 @@ def dates(left: pa.Array, right: pa.Array) -> np.ndarray:
 
 
 def numbers(left: pa.Array, right: pa.Array) -> np.ndarray:
-    """1 less their difference relative to the larger of the two, and at least 0, [M].
+    """Return 1 minus the difference relative to the larger number, but at least 0, [M].
 
     Raises:
       UserError: one is not a number.
@@ -59,7 +59,7 @@ def numbers(left: pa.Array, right: pa.Array) -> np.ndarray:
             pc.cast(side, pa.float64()).to_numpy(zero_copy_only=False) for side in (left, right)
         )
     except pa.ArrowInvalid as error:
-        raise UserError(f"values are compared as numbers, but {error}") from None
+        raise UserError(f"values must be numbers to compare them as such: {error}") from None
     larger = np.maximum(np.abs(a), np.abs(b))
     return np.maximum(0.0, 1 - np.abs(a - b) / np.where(larger, larger, 1))
 
@@ -74,8 +74,8 @@ SIMILARITIES: dict[str, Callable[[pa.Array, pa.Array], np.ndarray]] = {
 
 
 def soundex(values: pa.Array) -> pa.Array:
-    """Return how words sound in English [N]: a letter and three digits; what starts with no letter
-    stays.
+    """Return the English Soundex code [N] of words, a letter and three digits; values that do not
+    start with a letter are unchanged.
     """
     import daft
 

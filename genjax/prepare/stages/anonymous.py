@@ -1,8 +1,8 @@
-"""Personal data out of texts: e-mail and web addresses, telephone, card and bank account numbers,
-IP addresses.
+"""Remove personal data from texts: e-mail and web addresses, telephone, card and bank account
+numbers, IP addresses.
 
-Patterns find what has a form. They do not find names, places, or numbers of other kinds; the data
-card says so.
+Patterns only find data with a known form, not names, places or other numbers; the data card says
+so.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from daft import DataFrame
 
 Places = Iterator[tuple[int, int]]
-Report = Callable[[str, str], None]  # what was done, and the form of what it was done to
-SPACE, HYPHEN = " \u00a0\u202f", "\u2010\u2011-"  # in numbers: also those at which no line breaks
+Report = Callable[[str, str], None]  # takes what was done, and the form of the value
+SPACE, HYPHEN = " \u00a0\u202f", "\u2010\u2011-"  # in numbers, including non-breaking ones
 DIGITS_BEFORE = rf"(?<!\d[/{SPACE}])"
-# Where a number starts: not within a word or another number, but after the full stop of "Tel.".
+# A number does not start within a word or another number, but may follow the full stop of "Tel.".
 NUMBER = rf"(?:(?<![\w.{HYPHEN}])|(?<=[^\W\d_]\.))"
 AMOUNT = rf"[1-9]\d{{0,2}}(?:(?:[.\u00a0\u202f]\d{{3}})+,\d|(?:[.{SPACE}]\d{{3}})+[{SPACE}]?[€$£¥])"
 QUAD = r"\d{1,3}(?:\.\d{1,3}){3}"
-REST = r"[^\s<>\"'\])}]"  # of a web address
-# Without regard to case, in the order in which they are looked for: a web address may hold the form
-# of an e-mail address, and a card number is not a telephone number. Repetitions are bounded or can
-# be split in one way only, so that the time grows with the length of the text alone.
+REST = r"[^\s<>\"'\])}]"  # characters of a web address
+# Patterns, ignoring case, in order of precedence: a web address may contain an e-mail address, and
+# a card number is not a telephone number. Repetitions are bounded or unambiguous, so that the time
+# is linear in the length of the text.
 PATTERNS = {
     "url": rf"(?<!\w)(?:(?:https?|ftp)://|[a-z][a-z\d+.-]{{1,19}}://[^\s/@<>]{{1,200}}@){REST}+"
     rf"|(?<![\w.@])(?![\w.+-]{{1,64}}@)www\.(?:[\w-]{{1,63}}\.){{1,20}}[^\W\d_]{{2,}}{REST}*",
@@ -58,30 +58,30 @@ PATTERNS = {
     rf"\+?(?:\(\d{{1,5}}\)|\d)"
     rf"(?:(?:[./{HYPHEN}][{SPACE}]?|[{SPACE}]{{1,2}})?(?:\(\d{{1,5}}\)|\d)){{6,30}}(?![{HYPHEN}]?\w|[./{SPACE}]\d)",
 }
-# How sure it is that a match is what it is taken for.
+# How reliable a match is.
 SURE = {
-    "url": "known by its form alone",
-    "email": "known by its form alone",
+    "url": "known by its form only",
+    "email": "known by its form only",
     "ip": "a valid address",
     "iban": "checked by its check digits",
     "card": "checked by its check digit",
-    "phone": "known by its form alone",
+    "phone": "known by its form only",
 }
-FORM = " .,:;/+-()@_#%?=&[]"  # characters that the form of a value shows
+FORM = " .,:;/+-()@_#%?=&[]"  # characters shown in the form of a value
 LONGEST_FORM = 30
-PSEUDONYM = 8  # bytes: two of a hundred million values are the same in one case of several thousand
-ROUNDS = 600_000  # of the hash by which another key is noticed
-LEAST_DIGITS, MOST_DIGITS = 8, 15  # of a telephone number (ITU E.164)
+PSEUDONYM = 8  # bytes; among 10^8 values the chance of a collision is one in several thousand
+ROUNDS = 600_000  # rounds of the hash that detects another key
+LEAST_DIGITS, MOST_DIGITS = 8, 15  # digits of a telephone number (ITU E.164)
 LEAST_IBAN = 15
 LEAST_CARD, MOST_CARD, CARD_GROUPS = 13, 19, 5
-DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # the sum of the digits of twice a digit
+DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)  # digit sum of twice a digit
 GROUPS = re.compile(r"\d+")
-# Dates and decimal numbers, which are next to telephone numbers in tables.
+# Dates and decimal numbers, which occur next to telephone numbers in tables.
 DATE = r"(?:19|20)\d\d[./-]\d{1,2}[./-]\d{1,2}|\d{1,2}[./-]\d{1,2}[./-](?:19|20)\d\d"
 OTHER = re.compile(rf"(?<![\d./+{HYPHEN}])(?:(?:{DATE})(?!\d)|\d+\.\d+(?!\.?\d))")
-# one telephone number from the next
+# What separates telephone numbers.
 APART = re.compile(rf"[./{HYPHEN}][{SPACE}]|[{SPACE}]{{2}}|[/{SPACE}](?=[(0])")
-# What is before a number that is none of a person's.
+# Labels before numbers that are not personal data.
 LABEL = re.compile(
     r"(?:(?<![^\W_])(?:v|ver|version|release|firmware|build|kernel|driver|python|java|section|sec|chapter|figure|table|"
     r"rfc|pmid|isbn(?:-1[03])?|issn|ismn|ean|upc|gtin|asin|sku|doi|order|invoice|receipt|reference|ref|serial|part|"
@@ -90,25 +90,24 @@ LABEL = re.compile(
     r"(?:[ -](?:no|nr|num|number|nummer|code|id))?[.:#=]*|[§№#]|[^\W\d_]/)\s*$",
     re.IGNORECASE,
 )
-YEAR = re.compile(r"\((?:19|20)\d\d\)")  # of a volume and its pages: 36 (1995) 235-251
-BEFORE = 40  # characters in which a label is looked for
-SUM = re.compile(r"[ ][+*×÷=^<>][ ]?[\d(]|[*×÷^]")  # after a number that is reckoned with
+YEAR = re.compile(r"\((?:19|20)\d\d\)")  # in a citation: 36 (1995) 235-251
+BEFORE = 40  # characters before a number that are searched for a label
+SUM = re.compile(r"[ ][+*×÷=^<>][ ]?[\d(]|[*×÷^]")  # after a number in a formula
 THOUSANDS = re.compile(r"[1-9]\d?(?:[.\u00a0\u202f]\d{3}){2,}")
 
 
 @checks.frozen
 class Anonymous(Stage):
-    """Puts a mark instead of personal data: "<email>", or with pseudonyms
-    "<email:8c1f03ab52d97e46>".
+    """Replaces personal data by marks: "<email>", or with pseudonyms "<email:8c1f03ab52d97e46>".
 
-    A pseudonym is a keyed hash (HMAC's use of BLAKE2b), the same for the same value, so that who is
-    who stays, and nobody without the key can find out by trying. The key is that of the
-    environment, never of a config or a file.
+    A pseudonym is a keyed hash (HMAC with BLAKE2b). Equal values have equal pseudonyms, and nobody
+    without the key can find a value by trying. The key comes from the environment, never from a
+    config or a file.
 
     Attributes:
-      kinds: "email", "url", "ip", "iban" and "card" (both with right check digits) and "phone".
-      pseudonyms: tell values apart; the key is in ``key_variable``.
-      key_variable: of the environment.
+      kinds: "email", "url", "ip", "iban" and "card" (both with valid check digits) and "phone".
+      pseudonyms: whether marks tell values apart; this needs a key in ``key_variable``.
+      key_variable: name of the environment variable with the key.
       of: columns of texts.
     """
 
@@ -125,7 +124,7 @@ class Anonymous(Stage):
     @property
     def remark(self) -> str:
         return (
-            f"patterns looked for {', '.join(self.kinds)}. Not found are names, postal addresses, "
+            f"patterns search for {', '.join(self.kinds)}. Not found are names, postal addresses, "
             "dates of birth, user "
             "names, numbers of passports, numbers after a word that names another kind (version, "
             "ISBN, order, "
@@ -140,18 +139,18 @@ class Anonymous(Stage):
         return map_records(rows, records.schema().to_pyarrow_schema(), records)
 
     def _read_key(self) -> bytes:
-        """Return the secret key of pseudonyms; none without them."""
+        """Return the secret key of pseudonyms; b"" without them."""
         key = os.environ.get(self.key_variable, "") if self.pseudonyms else ""
         if self.pseudonyms and not key:
             raise UserError(
                 f"pseudonyms need a secret key: set the environment variable {self.key_variable}"
             )
-        return os.fsencode(key)  # its bytes regardless of the locale
+        return os.fsencode(key)  # the same bytes in every locale
 
     def hash_inputs(self) -> Mapping[str, str]:
         if not self.pseudonyms:
             return {}
-        # So slow a hash that a key cannot be found by trying.
+        # This hash is so slow that a key cannot be found by trying.
         return {
             self.key_variable: hashlib.pbkdf2_hmac(
                 "sha256", self._read_key(), b"genjax", ROUNDS, 8
@@ -162,11 +161,12 @@ class Anonymous(Stage):
         return self.anonymise_text(text)
 
     def anonymise_text(self, text: str, key: bytes = b"", report: Report | None = None) -> str:
-        """Return a text with marks instead of personal data; with a key, marks that tell values
-        apart.
+        """Return a text with marks instead of personal data; with a key, marks tell values apart.
 
         Args:
-          told: takes what was done, and the form of what it was done to.
+          text: the text.
+          key: key of pseudonyms; b"" for none.
+          report: function that takes what was done, and the form of the value.
         """
         for kind, pattern in _patterns(self.kinds):
             text = pattern.sub(functools.partial(_mark_match, kind, key, report or _nothing), text)
@@ -187,7 +187,7 @@ def _anonymous(stage: Anonymous, key: bytes, table: pa.Table) -> tuple[pa.Table,
 
 
 def _nothing(what: str, form: str) -> None:
-    """Tell nobody."""
+    """Report nothing."""
 
 
 def _count(changes: Changes, row: int, what: str, form: str) -> None:
@@ -195,8 +195,8 @@ def _count(changes: Changes, row: int, what: str, form: str) -> None:
 
 
 def _form(value: str) -> str:
-    """Return the form of a value without the value: a for each letter, 0 for each digit; of a long
-    one the beginning.
+    """Return the form of a value, with a for each letter and 0 for each digit, cut if it is
+    long.
     """
     form = "".join(
         "a" if c.isalpha() else "0" if c.isdigit() else c if c in FORM else "?" for c in value
@@ -206,15 +206,14 @@ def _form(value: str) -> str:
 
 @functools.cache
 def _patterns(kinds: tuple[str, ...]) -> tuple[tuple[str, re.Pattern[str]], ...]:
-    # A pseudonym of digits alone has the form of a number: marks that stand already are stepped
-    # over.
+    # A pseudonym of only digits looks like a number, so existing marks are skipped.
     mark = rf"<(?:{'|'.join(PATTERNS)}):[\da-f]{{{2 * PSEUDONYM}}}>"
     found = {kind: f"{mark}|{pattern}" for kind, pattern in PATTERNS.items() if kind in kinds}
     return tuple((kind, re.compile(pattern, re.IGNORECASE)) for kind, pattern in found.items())
 
 
 def _mark_match(kind: str, key: bytes, report: Report, match: re.Match[str]) -> str:
-    """Return a match with marks instead of what is of the kind in it."""
+    """Replace the personal data of a kind in a match by marks."""
     value, done, end = match[0], "", 0
     if value[0] == "<":
         return value
@@ -223,13 +222,13 @@ def _mark_match(kind: str, key: bytes, report: Report, match: re.Match[str]) -> 
     if kind in ("ip", "card", "phone") and LABEL.search(before):
         if places:
             report(
-                f"{kind} left as it is, after a word that names another kind of number",
+                f"{kind} unchanged after a word that names another kind of number",
                 _form(value),
             )
         return value
     if kind == "phone" and value[0] != "+" and SUM.match(match.string, match.end()):
         if places:
-            report("phone left as it is, in a sum", _form(value))
+            report("phone unchanged in a formula", _form(value))
         return value
     for start, stop in places:
         report(f"{kind} replaced, {SURE[kind]}", _form(value[start:stop]))
@@ -262,7 +261,7 @@ def _url(value: str) -> Places:
 
 
 def _ip(value: str) -> Places:
-    """All of it, or the last part where only that is an address ("12:30:10.0.0.1")."""
+    """Yield the whole match, or its last part if only that is an address ("12:30:10.0.0.1")."""
     tail = value.rfind(":") + 1
     if _is_ip(value):
         yield 0, len(value)
@@ -277,7 +276,7 @@ def _is_ip(value: str) -> bool:
         return False
     if "." in value:
         return True
-    # Not the scopes of a program (a::b, f64::E) and its slices (1::2).
+    # Not scopes (a::b, f64::E) and slices (1::2) in program code.
     groups = [group for group in value.split(":") if group]
     return any(map(str.isdigit, value)) and (
         len(groups) > 3 or any(len(group) == 4 for group in groups)
@@ -285,8 +284,8 @@ def _is_ip(value: str) -> bool:
 
 
 def _ibans(value: str) -> Places:
-    """Return the longest beginning of whole groups with right check digits (ISO 13616), as words
-    may follow.
+    """Yield the longest prefix of whole groups with valid check digits (ISO 13616), as words may
+    follow.
     """
     for stop in range(len(value), LEAST_IBAN - 1, -1):
         if stop == len(value) or value[stop] in SPACE:
@@ -299,8 +298,8 @@ def _ibans(value: str) -> Places:
 
 
 def _cards(value: str) -> Places:
-    """Runs of whole groups with a right check digit: other numbers, such as the month of
-    expiry, may be next to it.
+    """Yield runs of whole groups with a valid check digit, as other numbers, such as the month of
+    expiry, may be next to them.
     """
     found = list(GROUPS.finditer(value))
     groups = [match[0] for match in found]
@@ -322,9 +321,7 @@ def _cards(value: str) -> Places:
 
 
 def _is_card(digits: str) -> bool:
-    """Return whether they are as many as of a card and the last one is that of Luhn's formula
-    (ISO/IEC 7812).
-    """
+    """Return whether digits have the length and the Luhn check digit of a card (ISO/IEC 7812)."""
     if not LEAST_CARD <= len(digits) <= MOST_CARD or _is_isbn(digits):
         return False
     total = sum(map(int, digits[::-2])) + sum(DOUBLED[int(digit)] for digit in digits[-2::-2])
@@ -332,16 +329,14 @@ def _is_card(digits: str) -> bool:
 
 
 def _is_isbn(digits: str) -> bool:
-    """Return whether they are those of a book, with a right check digit."""
+    """Return whether digits are an ISBN with a valid check digit."""
     if len(digits) != 13 or digits[:3] not in ("978", "979"):
         return False
     return (sum(map(int, digits[::2])) + 3 * sum(map(int, digits[1::2]))) % 10 == 0
 
 
 def _is_series(groups: list[str], value: str) -> bool:
-    """Return whether they are numbers side by side: with one step between them, or of four digits
-    each.
-    """
+    """Return whether groups are a series of numbers: equally spaced, or of four digits each."""
     if value[:1] in ("+", "("):
         return False
     steps = {int(b) - int(a) for a, b in itertools.pairwise(groups)}
@@ -354,8 +349,8 @@ def _is_series(groups: list[str], value: str) -> bool:
 
 
 def _phones(value: str) -> Places:
-    """What is a telephone number between dates and decimal numbers; too many digits for one
-    are several.
+    """Yield telephone numbers between dates and decimal numbers; too many digits for one are
+    several.
     """
     for start, stop in _find_between(OTHER, value, 0, len(value)):
         if _is_phone(value[start:stop]):
@@ -369,7 +364,7 @@ def _phones(value: str) -> Places:
 
 
 def _find_between(pattern: re.Pattern[str], value: str, start: int, stop: int) -> Places:
-    """What is between matches, without separators around it."""
+    """Yield the parts between matches, without surrounding separators."""
     for begin, end in [
         *(match.span() for match in pattern.finditer(value, start, stop)),
         (stop, stop),
@@ -380,8 +375,8 @@ def _find_between(pattern: re.Pattern[str], value: str, start: int, stop: int) -
 
 
 def _is_phone(value: str) -> bool:
-    """Return whether it has as many digits as a telephone number, in groups or after a 0 or +, and
-    is not a list or number.
+    """Return whether a value has as many digits as a telephone number, in groups or after a 0 or +,
+    and is not a list or a plain number.
     """
     groups = GROUPS.findall(value)
     grouped = len(groups) > 2 or value[:1] in ("+", "0", "(")

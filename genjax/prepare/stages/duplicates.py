@@ -1,4 +1,4 @@
-"""Stages that keep one of the records that are one: of each group that with the smallest id."""
+"""Stages that keep one record of each group of duplicates, the one with the smallest id."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ if TYPE_CHECKING:
 
 @checks.frozen
 class ExactDuplicates(Stage):
-    """Drops records whose texts have the same words, or whose bytes are the same.
+    """Drops records whose texts have the same words, or whose bytes are equal.
 
-    Case, white space and the marks of a sentence do not count; signs, operators, brackets and
-    decimal points do: see ``genjax.data.text.words.compared_words``.
+    Case, white space and punctuation are ignored, but not signs, operators, brackets and decimal
+    points: see ``genjax.data.text.words.normalise_words``.
 
     Attributes:
-      columns: that are compared, all together.
+      columns: columns to compare, all together.
     """
 
     columns: tuple[str, ...] = ("text",)
@@ -67,11 +67,11 @@ class ExactDuplicates(Stage):
 
 @checks.frozen
 class NearDuplicates(Stage):
-    """Drops texts that are nearly another, by MinHash.
+    """Drops near-duplicate texts, by MinHash.
 
     Attributes:
-      minhash: what is near.
-      column: of the text.
+      minhash: which texts are near-duplicates.
+      column: column of the text.
     """
 
     minhash: MinHash = MinHash()
@@ -87,8 +87,8 @@ class NearImages(Stage):
     """Drops images that look like another, by a perceptual hash.
 
     Attributes:
-      image_hash: what looks alike.
-      column: of the image files.
+      image_hash: which images look alike.
+      column: column of the image files.
     """
 
     image_hash: ImageHash = ImageHash()
@@ -101,16 +101,16 @@ class NearImages(Stage):
 
 @checks.frozen
 class Linked(Stage):
-    """Drops rows of a table that are about the same thing or person as another, by record linkage.
+    """Drops rows of a table about the same thing or person as another row, by record linkage.
 
-    It leaves ``links.parquet`` next to the card, pairs with the probability that they are one, and
-    ``review.csv``, those of doubt, for a person to write "same" or "different" into the column
-    ``decision``. The card says what each column weighs.
+    It writes two files beside the card: ``links.parquet`` with the probability of each pair, and
+    ``review.csv`` with the doubtful pairs, in which a person can write "same" or "different" into
+    the column ``decision``. The card lists the weight of each column.
 
     Attributes:
       linkage: what is compared, and how.
-      review: the probabilities (from, below) of pairs in doubt.
-      decisions: a filled ``review.csv``; its decisions hold.
+      review: probabilities (from, below) of doubtful pairs.
+      decisions: path of a filled ``review.csv``, whose decisions take precedence.
     """
 
     linkage: Linkage = Linkage()
@@ -186,14 +186,14 @@ def group_images(
 
 
 def collect_values(records: DataFrame, value: Expression) -> pa.Table:
-    """``id`` and a ``value`` of every record, in the order of the ids."""
+    """Return a table of ``id`` and ``value`` of every record, sorted by id."""
     import daft
 
     return records.select(daft.col(ID), value.alias("value")).to_arrow().sort_by(ID)
 
 
 def only_first(records: DataFrame, ids: pa.ChunkedArray, group: np.ndarray, what: str) -> DataFrame:
-    """Return the records with a reason for all but the first of each group; it names that one."""
+    """Add a reason, which names the first record of the group, to all other records."""
     again = np.flatnonzero(group != np.arange(len(group)))
     firsts = ids.take(pa.array(group[again])).to_pylist()
     return join_decisions(
@@ -208,7 +208,7 @@ def _keys(*columns: Series) -> pa.Array:
 
 
 def _key(row: Iterable[Any]) -> bytes:
-    """Return a hash of the values, each text by the words that it is compared by."""
+    """Return a hash of the values, with texts normalised."""
     found = hashlib.blake2b(digest_size=16)
     for value in row:
         content = (
@@ -223,5 +223,5 @@ def _key(row: Iterable[Any]) -> bytes:
 
 
 def _normalise(text: str) -> str:
-    """Words alone; where there is none, as in a row of full stops, the text as it stands."""
+    """Return the normalised words, or the text itself if it has none, such as a row of dots."""
     return normalise_text(text) or text

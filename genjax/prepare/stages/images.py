@@ -14,14 +14,13 @@ from genjax.prepare.stage import RowStage, get_column, replace_column
 
 @checks.frozen
 class StandardImages(RowStage):
-    """Images as PNG files of one mode and, if wanted, one size; turned upright, transparency laid
-    on white.
+    """Converts images to PNG files of one mode and perhaps one size, upright, on a white
+    background.
 
     Attributes:
       channels: 1 (grey) or 3 (RGB).
-      size: (height, width) that images are resized to, covering it, and cut to in the middle; None
-        leaves sizes alone.
-      column: of the image files.
+      size: (height, width) to which images are resized and cropped in the middle; None keeps sizes.
+      column: column of the image files.
     """
 
     channels: int = 3
@@ -31,7 +30,9 @@ class StandardImages(RowStage):
     def __post_init__(self) -> None:
         check_size(self.size)
         if self.channels not in (1, 3):
-            raise UserError(f"channels is {self.channels}; it must be 1 (grey) or 3 (RGB)")
+            raise UserError(
+                f"channels must be 1 (grey) or 3 (RGB), got {self.channels}", "channels"
+            )
 
     def rows(self, table: pa.Table) -> tuple[pa.Table, list[str | None]]:
         found = [
@@ -43,13 +44,13 @@ class StandardImages(RowStage):
 
 @checks.frozen
 class ImageSize(RowStage):
-    """Drops images that are too small, too large or too long.
+    """Drops images that are too small, too large or too elongated.
 
     Attributes:
-      least: pixels of the shorter side.
-      most: pixels of the longer side; None for any number.
-      aspect: the longer side by the shorter, at most.
-      column: of the image files.
+      least: fewest pixels of the shorter side.
+      most: most pixels of the longer side; None for no limit.
+      aspect: largest ratio of the longer to the shorter side.
+      column: column of the image files.
     """
 
     least: int = 1
@@ -77,12 +78,12 @@ class ImageSize(RowStage):
 
 @checks.frozen
 class Blur(RowStage):
-    """Drops images without edges: where the Laplacian of the grey image varies little (Pech-Pacheco
+    """Drops images without edges, by the variance of the Laplacian of the grey image (Pech-Pacheco
     et al., 2000).
 
     Attributes:
-      least: variance of the Laplacian of pixels from 0 to 255.
-      column: of the image files.
+      least: smallest variance of the Laplacian, for pixels from 0 to 255.
+      column: column of the image files.
     """
 
     least: float = 50.0
@@ -99,8 +100,8 @@ class Blur(RowStage):
 
 
 def sharpness(grey: np.ndarray) -> float:
-    """Return the variance of the Laplacian of grey pixels [H, W]; 0 for images of fewer than 3 rows
-    or columns.
+    """Return the variance of the Laplacian of grey pixels [H, W]; 0 with fewer than 3 rows or
+    columns.
     """
     x = grey.astype(np.float64)
     if min(x.shape) < 3:
@@ -112,5 +113,5 @@ def sharpness(grey: np.ndarray) -> float:
 def _images(table: pa.Table, column: str) -> list[bytes]:
     found = get_column(table, column).to_pylist()
     if not all(isinstance(content, bytes) for content in found):
-        raise UserError(f"the column {column!r} holds something other than image files")
+        raise UserError(f"the column {column!r} must hold image files", column)
     return found

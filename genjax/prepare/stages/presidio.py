@@ -1,5 +1,5 @@
-"""Personal data out of texts by Presidio, which knows more kinds than patterns of our own, and
-names by a model.
+"""Remove personal data from texts with Presidio, which knows more kinds than our own patterns, and
+finds names with a model.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from genjax.prepare.stage import Changes, RowStage, get_texts, replace_column
 
 @checks.frozen
 class Presidio(RowStage):
-    """Puts a mark such as "<IBAN_CODE>" instead of what Presidio's analyser finds.
+    """Replaces what Presidio's analyser finds by marks such as "<IBAN_CODE>".
 
-    Needs ``pip install 'genjax-train[anonymise]'``. Names of people and places are found by a spaCy
-    pipeline alone, which is installed apart (``python -m spacy download en_core_web_lg``); without
-    one there are patterns and check digits.
+    This needs ``pip install 'genjax-train[anonymise]'``. Names of people and places are only found
+    with a spaCy pipeline, which is installed separately (``python -m spacy download
+    en_core_web_lg``); without one, patterns and check digits are used.
 
     Attributes:
-      entities: Presidio's names of the kinds, such as "IBAN_CODE"; none for all that it knows.
-      model: the spaCy pipeline; None for none.
-      language: of the texts.
-      threshold: how sure it must be, from 0 to 1.
+      entities: Presidio's names of the kinds, such as "IBAN_CODE"; () for all.
+      model: spaCy pipeline; None for none.
+      language: language of the texts.
+      threshold: smallest confidence of a match, from 0 to 1.
       of: columns of texts.
     """
 
@@ -43,9 +43,9 @@ class Presidio(RowStage):
 
     @property
     def remark(self) -> str:
-        kinds = ", ".join(self.entities) or "all kinds that it knows"
+        kinds = ", ".join(self.entities) or "all known kinds"
         names = f"names by {self.model}" if self.model else "no names: there is no model"
-        return f"looked for {kinds}, {names}; what it is less than {self.threshold:g} sure of stays"
+        return f"searched for {kinds}, {names}; matches with confidence < {self.threshold:g} stay"
 
     def schema_after(self, schema: pa.Schema) -> pa.Schema:
         known = _analyser(self.language, self.model).get_supported_entities(self.language)
@@ -72,13 +72,13 @@ class Presidio(RowStage):
         return self.anonymise_text(text)
 
     def anonymise_text(self, text: str) -> str:
-        """Return a text with marks instead of what is found; of two that overlap the surer, then
-        the longer one.
+        """Return a text with marks instead of matches; of overlapping matches the surer counts, or
+        else the longer.
         """
         return _marked(text, self._places(text))
 
     def _places(self, text: str) -> list[Any]:
-        """What is found, from the last to the first."""
+        """Return the matches, from the last to the first."""
         analyser = _analyser(self.language, self.model)
         entities = list(self.entities) or None
         results = analyser.analyze(
@@ -113,7 +113,7 @@ def _analyser(language: str, model: str | None) -> Any:
         "presidio-analyzer",
         "tldextract",
     ):
-        # they tell at length what they have not, such as a network
+        # Both log missing parts, such as a network, at length.
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         pipeline = spacy.blank(language) if model is None else spacy.load(model)
@@ -121,7 +121,7 @@ def _analyser(language: str, model: str | None) -> Any:
         raise UserError(
             f"spaCy cannot open {model or language}: {str(error).splitlines()[0]}"
         ) from None
-    engine: Any = SpacyNlpEngine()  # its `nlp` is declared as None
+    engine: Any = SpacyNlpEngine()  # Any, because `nlp` is declared as None
     engine.nlp = {language: pipeline}
     registry: Any = RecognizerRegistry(supported_languages=[language])
     registry.load_predefined_recognizers(languages=[language], nlp_engine=engine if model else None)

@@ -17,12 +17,12 @@ LOUDEST = 32767
 
 @checks.frozen
 class StandardSounds(RowStage):
-    """Sounds as WAV files of 16 bits, one rate and, if wanted, one channel.
+    """Converts sounds to 16-bit WAV files of one rate and perhaps one channel.
 
     Attributes:
-      rate: in Hz; others are resampled by a polyphase filter.
-      mono: take the mean of the channels.
-      column: of the WAV files.
+      rate: sampling rate in Hz; other rates are resampled by a polyphase filter.
+      mono: whether channels are averaged.
+      column: column of the WAV files.
     """
 
     rate: int = 16_000
@@ -56,10 +56,10 @@ class Sounding(RowStage):
     """Drops sounds that are too short, too long or silent.
 
     Attributes:
-      least: seconds.
-      most: seconds; None for any number.
-      loud: root of the mean square, of 1 for the loudest there can be, that a sound has at least.
-      column: of the WAV files.
+      least: shortest duration in seconds.
+      most: longest duration in seconds; None for no limit.
+      loud: smallest root mean square, as a fraction of full scale.
+      column: column of the WAV files.
     """
 
     least: float = 0.0

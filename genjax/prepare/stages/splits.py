@@ -1,4 +1,4 @@
-"""Stages that keep what is trained on apart from what it is judged by."""
+"""Stages that keep training data apart from evaluation data."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ if TYPE_CHECKING:
 
 @checks.frozen
 class Decontaminated(Stage):
-    """Drops texts that share a long n-gram of words with texts that models are judged by (Brown et
-    al., 2005.14165).
+    """Drops texts that share a long n-gram of words with evaluation texts (Brown et al., arXiv
+    2005.14165).
 
     Attributes:
-      against: readers of the texts that models are judged by.
-      ngram: words, as ``genjax.data.text.words.compared_words`` gives them.
-      column: of the text, of both.
-      least: words of a text to judge by, at least; shorter ones ("yes") are in many texts and are
-        left out, and the data card counts them. None for as many as the n-gram; texts with fewer
-        than that are looked for as a whole.
+      against: readers of the evaluation texts.
+      ngram: words in an n-gram, as in ``genjax.data.text.words.normalise_words``.
+      column: column of the text, in both.
+      least: fewest words of an evaluation text; shorter ones ("yes") occur in many texts, so they
+        are skipped, and counted in the data card. None for ``ngram``; texts shorter than an n-gram
+        are searched as a whole.
     """
 
     against: tuple[Any, ...]
@@ -69,10 +69,9 @@ class Decontaminated(Stage):
         sizes = [len(normalise_words(text)) for text in self._find_judging()]
         short = sum(size < self._least for size in sizes)
         return (
-            f"texts that share fewer than {self.ngram} words in a row with those to judge by are "
-            "not found; "
-            f"{short:,} of {len(sizes):,} texts to judge by have fewer than {self._least} words "
-            "and were left out"
+            f"texts that share fewer than {self.ngram} words in a row with evaluation texts are "
+            f"not found; {short:,} of {len(sizes):,} evaluation texts have fewer than "
+            f"{self._least} words and were skipped"
         )
 
     def hash_inputs(self) -> Mapping[str, str]:
@@ -90,8 +89,8 @@ class Decontaminated(Stage):
         return map_records(rows, records.schema().to_pyarrow_schema(), records)
 
     def _hash_known(self) -> tuple[np.ndarray, list[int]]:
-        """Sorted hashes [N] uint64 of the n-grams of all texts to judge by, and the lengths
-        that there are.
+        """Return sorted hashes [N] uint64 of the n-grams of all evaluation texts, and their
+        lengths.
         """
         found: set[int] = set()
         lengths: set[int] = set()
@@ -108,12 +107,13 @@ class Decontaminated(Stage):
             yield from self._read_texts(reader, reader.find_files())
 
     def _read_texts(self, reader: Any, files: Files) -> Iterator[str]:
-        """Yield the texts of a set to judge by, of which none may be missing: what it holds would
-        stay in training.
+        """Yield the texts of an evaluation set; if one cannot be read, that is an error, because
+        its content would stay in training.
         """
         if self.column not in reader.fields(files).names:
             raise UserError(
-                f"{type(reader).__name__} of what to judge by gives no column {self.column!r}"
+                f"{type(reader).__name__} in against must have the column {self.column!r}",
+                "against",
             )
         broken: list[str] = []
         for path in files.paths:
@@ -130,11 +130,11 @@ class Decontaminated(Stage):
                         )
             except DAMAGED as error:
                 raise UserError(
-                    f"{name}, which is to judge by, cannot be read whole: {error}"
+                    f"the evaluation file {name} cannot be read completely: {error}"
                 ) from error
         if broken:
             raise UserError(
-                f"of what is to judge by, {len(broken):,} cannot be read; the first is {broken[0]}"
+                f"{len(broken):,} evaluation texts cannot be read; the first is {broken[0]}"
             )
 
 
@@ -145,7 +145,7 @@ def _find_shared(
     for text in get_texts(table, column):
         words = normalise_words(text or "")
         hashes = np.array([h for length in lengths for h in _grams(words, length)], np.uint64)
-        reasons.append("in a set to judge by" if np.isin(hashes, known).any() else None)
+        reasons.append("in an evaluation set" if np.isin(hashes, known).any() else None)
     return table, reasons
 
 
@@ -157,18 +157,18 @@ def _grams(words: list[str], length: int) -> Iterator[int]:
 
 @checks.frozen
 class Splits(Stage):
-    """Gives every record to a split, "train", "validation" or "test", in the column ``split``.
+    """Assigns every record to a split, "train", "validation" or "test", in the column ``split``.
 
-    Records that are near each other, or share a value, go to the same split, so that no test is
-    known from training. Which it is the hash of the smallest id of such a group tells: a new record
-    moves others only where it joins their group as its smallest, or joins two groups.
+    Records that are similar, or share a value, go to the same split, so that no test record is
+    known from training. The split of such a group depends on the hash of its smallest id: a new
+    record moves others only if it becomes the smallest of their group, or joins two groups.
 
     Attributes:
-      test: share of the groups.
-      validation: share of the groups.
-      texts: near-duplicates by this ``MinHash`` of the column "text" may not be apart.
-      images: images of the column "image" that look alike by this ``ImageHash`` may not be apart.
-      same: columns, such as "source": records with the same value in one of them may not be apart.
+      test: fraction of the groups.
+      validation: fraction of the groups.
+      texts: ``MinHash`` whose near-duplicates in the column "text" stay together.
+      images: ``ImageHash`` whose look-alikes in the column "image" stay together.
+      same: columns, such as "source": records with the same value in one of them stay together.
     """
 
     test: float = 0.1
@@ -202,7 +202,7 @@ class Splits(Stage):
             group = merge_groups(
                 group, rows, rows[group_equal(np.array(values.drop_null().to_pylist()))]
             )
-        # ids rise, so the first of a group is its smallest
+        # Ids are sorted, so the first of a group is its smallest.
         names = ids.take(pa.array(group)).to_pylist()
         splits = [self._split(hash_position(name, "split")) for name in names]
         return join_decisions(
@@ -216,17 +216,17 @@ class Splits(Stage):
 
 
 def _join_groups(group: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Return the group [N] of records that are one by either of two."""
+    """Return the group [N] of records that are joined by either of two groupings."""
     return merge_groups(group, np.arange(len(group)), other)
 
 
 @dataclass(frozen=True)
 class Named(RowStage):
-    """Gives every record to the split that a column names.
+    """Assigns every record to the split that a column names.
 
     Attributes:
-      column: of the names.
-      splits: (name, split) pairs; other records are dropped.
+      column: column of the names.
+      splits: (name, split) pairs; records with other names are dropped.
     """
 
     column: str

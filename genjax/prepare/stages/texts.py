@@ -1,4 +1,4 @@
-"""Stages for texts: standard form, and filters of what is not good text.
+"""Stages for texts: standard form, and filters of bad text.
 
 The rules on repetition are those of Gopher (Rae et al., arXiv 2112.11446, table A1).
 """
@@ -20,24 +20,24 @@ from genjax.prepare.stage import Changes, RowStage, get_texts, replace_column
 BLANKS = re.compile(r"[^\S\n]+")
 EMPTY_LINES = re.compile(r"\n{3,}")
 LINE_ENDS = re.compile(r"\r\n?|[\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")  # those of str.splitlines
-# no blank among them
+# Control and zero-width characters; none of them is a blank.
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\u200b\u2060]")
 DASHES = re.compile(r"(\w)-\n(\w)")
 
 
 @checks.frozen
 class StandardText(RowStage):
-    r"""Texts in one form: Unicode NFC, "\n" after lines, no control characters, single spaces, no
-    blanks at the ends.
+    r"""Converts texts to one form: Unicode NFC, "\n" after lines, no control characters, single
+    spaces, no surrounding blanks.
 
-    Every line end that Unicode knows becomes "\n", every other blank a space, so that words never
-    fuse. Characters of no width go without a blank (zero width space, word joiner, byte order
-    mark), but joiners stay: scripts and emoji are written with them. What is empty then is dropped.
+    Every Unicode line end becomes "\n" and every other blank a space, so that words never merge.
+    Zero-width characters are removed (zero width space, word joiner, byte order mark) except
+    joiners, which some scripts and emoji need. Texts that are then empty are dropped.
 
     Attributes:
       of: columns of texts.
-      join_hyphenated: put words together again that a hyphen divides at the end of a line.
-      keep_lines: leave line feeds, at most two in a row; otherwise they are spaces, too.
+      join_hyphenated: whether words divided by a hyphen at the end of a line are joined.
+      keep_lines: whether line feeds are kept, at most two in a row; otherwise they become spaces.
     """
 
     of: tuple[str, ...] = ("text",)
@@ -57,14 +57,14 @@ class StandardText(RowStage):
     def _standardise(self, text: str, row: int, changes: Changes) -> str:
         if not unicodedata.is_normalized("NFC", text):
             text = unicodedata.normalize("NFC", text)
-            changes.add(row, "texts brought to Unicode NFC")
+            changes.add(row, "texts converted to Unicode NFC")
         text, count = LINE_ENDS.subn("\n", text)
         changes.add(row, "line ends of other kinds replaced", count)
         text, count = CONTROL.subn("", text)
         changes.add(row, "control characters removed", count)
         if self.join_hyphenated:
             text, count = DASHES.subn(r"\1\2", text)
-            changes.add(row, "divided words put together", count)
+            changes.add(row, "divided words joined", count)
         found = self._spaced(text)
         changes.add(row, "texts whose blanks were replaced or removed", found != text)
         return found
@@ -77,7 +77,7 @@ class StandardText(RowStage):
 
 
 class TextFilter(RowStage):
-    """Drops texts for a fault that ``find_fault`` finds; a subclass has ``column``."""
+    """Base class of filters that drop texts with a fault; subclasses have ``column``."""
 
     column: str
 
@@ -93,11 +93,10 @@ class Length(TextFilter):
     """Drops texts that are too short or too long.
 
     Attributes:
-      least: characters, or words.
-      most: characters, or words; None for any number.
-      words: count words, which white space separates, and each character of a script without
-        spaces.
-      column: of the text.
+      least: fewest characters, or words.
+      most: most characters, or words; None for no limit.
+      words: whether words are counted; in scripts without spaces each character is one.
+      column: column of the text.
     """
 
     least: int = 1
@@ -118,18 +117,17 @@ class Length(TextFilter):
 
 @checks.frozen
 class Repetition(TextFilter):
-    """Drops texts that say the same again and again.
+    """Drops texts that repeat themselves.
 
-    Words are what white space separates: texts of scripts without spaces are judged by their lines
-    alone.
+    Words are separated by white space, so texts in scripts without spaces are only judged by their
+    lines.
 
     Attributes:
-      lines: share of lines, empty ones aside, that are before already; more is too much.
-      ngram: words of the n-grams that are looked at.
-      top: share of all characters that the commonest n-gram may make up, where it stands more than
-        once.
-      repeated: share of all words that may be in n-grams which stand more than once.
-      column: of the text.
+      lines: largest fraction of repeated lines among those that are not empty.
+      ngram: words in an n-gram.
+      top: largest fraction of all characters in the commonest n-gram, if it is repeated.
+      repeated: largest fraction of all words in repeated n-grams.
+      column: column of the text.
     """
 
     lines: float = 0.3
@@ -151,7 +149,7 @@ class Repetition(TextFilter):
         counts = Counter(grams)
         if not counts:
             return None
-        # Of several that are as common the longest tells, so that the order of the words does not.
+        # Of equally common n-grams the longest counts, so that their order does not matter.
         gram, count = max(counts.items(), key=lambda item: (item[1], sum(map(len, item[0]))))
         letters = sum(map(len, words))
         if count > 1 and count * sum(map(len, gram)) / letters > self.top:
@@ -168,9 +166,9 @@ class SymbolRatio(TextFilter):
     """Drops texts with too few letters.
 
     Attributes:
-      most: share of characters, blanks aside, that may be neither letters, marks nor digits.
-      digits: share of them that may be digits.
-      column: of the text.
+      most: largest fraction of characters, without blanks, that are not letters, marks or digits.
+      digits: largest fraction of digits.
+      column: column of the text.
     """
 
     most: float = 0.3
@@ -192,16 +190,14 @@ class SymbolRatio(TextFilter):
 
 @checks.frozen
 class BlockedWords(TextFilter):
-    """Drops texts with words of a list, whole words in any case and in either spelling of an
-    accent.
+    """Drops texts with listed words, as whole words, in any case and Unicode spelling of accents.
 
-    Scripts that put no spaces between words have no whole words: there a word is found wherever it
-    stands.
+    In scripts without spaces between words, a word is found anywhere.
 
     Attributes:
-      words: of the list, or phrases of several.
+      words: words, or phrases of several words.
       allowed: how many of them a text may contain.
-      column: of the text.
+      column: column of the text.
     """
 
     words: tuple[str, ...]
@@ -210,7 +206,7 @@ class BlockedWords(TextFilter):
 
     def __post_init__(self) -> None:
         if not self.words or not all(word.strip() for word in self.words):
-            raise UserError("BlockedWords needs words")
+            raise UserError("words must not be empty", "words")
 
     @functools.cached_property
     def _pattern(self) -> re.Pattern[str]:

@@ -1,4 +1,4 @@
-"""Stages for values that are missing or wrong, and for classes of unequal size."""
+"""Stages for missing or wrong values, and for classes of unequal size."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 @checks.frozen
 class Missing(RowStage):
-    """Drops records that lack a value, or repairs them.
+    """Drops records that lack a value, or fills it in.
 
     Attributes:
-      columns: that need a value; blanks are none.
-      fill: (column, value) to put where one is missing; such a column drops nothing.
+      columns: columns that need a value; blanks do not count.
+      fill: (column, value) pairs for missing values; such a column drops no record.
     """
 
     broken: ClassVar[bool] = True
@@ -63,13 +63,13 @@ class Missing(RowStage):
 
 @checks.frozen
 class Valid(RowStage):
-    """Drops records with a value that is not of the form it should have; a missing one passes.
+    """Drops records with an invalid value; missing values pass.
 
     Attributes:
-      column: of texts.
-      pattern: a regular expression that a whole value fits.
-      least: a number that the value is not below; None if it need not be a number.
-      most: a number that the value is not above.
+      column: column of texts.
+      pattern: regular expression that the whole value must match.
+      least: smallest number; None for no limit.
+      most: largest number; None for no limit.
     """
 
     broken: ClassVar[bool] = True
@@ -83,7 +83,9 @@ class Valid(RowStage):
         try:
             re.compile(self.pattern)
         except re.error as error:
-            raise UserError(f"{self.pattern!r} is not a regular expression: {error}") from None
+            raise UserError(
+                f"pattern must be a regular expression, got {self.pattern!r}: {error}", "pattern"
+            ) from None
 
     @functools.cached_property
     def _form(self) -> re.Pattern[str]:
@@ -111,14 +113,13 @@ class Valid(RowStage):
 
 @checks.frozen
 class Balanced(Stage):
-    """Keeps as many records of each class as of the smallest, or at most this many; which, their
-    ids' hashes tell.
+    """Keeps the same number of records of each class, chosen by the hashes of their ids.
 
-    A record of no class is dropped.
+    Records without a class are dropped.
 
     Attributes:
-      column: of the class.
-      most: records of a class; None for as many as the smallest has.
+      column: column of the class.
+      most: most records of a class; None for the size of the smallest class.
     """
 
     column: str = "label"

@@ -21,11 +21,13 @@ Weighting = Literal["simple", "min_snr", "edm", "likelihood"]
 
 
 class Process(Protocol):
-    """How data turn into noise. A subclass needs only ``alpha_sigma``: the rest has defaults."""
+    """Defines how data turn into noise. A subclass needs only ``alpha_sigma``: the rest has
+    defaults.
+    """
 
     @property
     def t_min(self) -> float:
-        """The smallest time used in training and sampling; above 0 where sigma(0) = 0, to avoid
+        """The smallest time used in training and sampling; above 0 if sigma(0) = 0, to avoid
         division by 0.
         """
         return 0.0

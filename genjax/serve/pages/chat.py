@@ -9,7 +9,7 @@ import html
 import logging
 import secrets
 import time as clock
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import AsyncGeneratorType
 from typing import Any
@@ -18,6 +18,7 @@ import anyio
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Send
 
 from genjax import checks
 from genjax.errors import UserError
@@ -146,7 +147,19 @@ def show_answer(visit: Visit) -> Response:
         return visit.go("/chat", id=there[0].id)
     if not visit.writes:
         raise HTTPException(403, "This prompt has no answer, and drawing one takes an admin.")
-    return StreamingResponse(_stream(visit, prompt), media_type="text/html; charset=utf-8")
+    return Streamed(_stream(visit, prompt), media_type="text/html; charset=utf-8")
+
+
+class Streamed(StreamingResponse):
+    """A response that ends what it streams when its reader leaves."""
+
+    async def stream_response(self, send: Send) -> None:
+        """Send all pieces."""
+        try:
+            await super().stream_response(send)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await close(self.body_iterator)
 
 
 def read_asked(turn: Said) -> dict[str, Any] | None:
@@ -210,7 +223,7 @@ async def _draw(
             await close(stream)
 
 
-async def close(stream: AsyncIterator[str]) -> None:
+async def close(stream: AsyncIterable[object]) -> None:
     """End a stream that may not have come to its end."""
     if isinstance(stream, AsyncGeneratorType):
         await stream.aclose()

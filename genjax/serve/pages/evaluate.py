@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import sqlalchemy as sa
 from starlette.exceptions import HTTPException
@@ -13,11 +14,10 @@ from genjax.errors import UserError
 from genjax.serve.pages.cards import PAGE, read_cards, read_page
 from genjax.serve.pages.judge import judge, read_judgement
 from genjax.serve.pages.visit import Fields, Visit
+from genjax.store.changing import change_all
 from genjax.store.lookups import find_ids, find_visible
 from genjax.store.query import ORIGINS, Query
-from genjax.store.records import KINDS
-from genjax.store.rows import load, split
-from genjax.store.store import Store
+from genjax.store.records import KINDS, Record
 
 MOST = 20_000  # records that are changed at once
 ACTIONS = ("tag", "untag", "score", "label")
@@ -114,7 +114,8 @@ def apply(visit: Visit) -> Response:
         if action in ("score", "label"):
             judge(store, connection, ids, read_judgement(visit.form))
         else:
-            _tag(store, connection, ids, visit.form.one("tag").strip(), action == "untag")
+            tag = visit.form.one("tag").strip()
+            change_all(store, connection, ids, partial(_change_tag, tag, action == "untag"))
     return visit.go(
         "/evaluate",
         filter=choice.filter,
@@ -151,12 +152,7 @@ def _choose(connection: sa.Connection, choice: Choice) -> Sequence[str]:
     return ids
 
 
-def _tag(
-    store: Store, connection: sa.Connection, ids: Sequence[str], tag: str, removes: bool
-) -> None:
-    for part in split(ids):
-        for record in load(connection, part):
-            kept = tuple(one for one in record.tags if one != tag)
-            tags = kept if removes else record.tags if tag in record.tags else (*record.tags, tag)
-            if tags != record.tags:
-                store.change(connection, record.id, {"tags": tags})
+def _change_tag(tag: str, removes: bool, record: Record) -> Record:
+    kept = tuple(one for one in record.tags if one != tag)
+    tags = kept if removes else record.tags if tag in record.tags else (*record.tags, tag)
+    return replace(record, tags=tags)

@@ -19,6 +19,7 @@ from genjax.store.searching import Outbox
 SIZE = 10  # hits of a page
 DEEPEST = 1_000  # hits that are paged to
 READ = 20_000  # characters of a hit that words are looked for in
+TELLING = 4  # letters of words that are marked, if any are as long
 AROUND = 120  # characters shown before the first word that was found
 
 
@@ -94,7 +95,8 @@ def _refuse_scores(tree: Filter) -> None:
 
 
 def _show(hit: Hit, card: Card, text: str) -> Shown:
-    words = sorted(set(re.findall(r"\w{2,}", text)), key=len, reverse=True)[:50]
+    every = sorted(set(re.findall(r"\w+", text)), key=len, reverse=True)[:50]
+    words = [word for word in every if len(word) >= TELLING] or every
     known = re.compile("|".join(map(re.escape, words)) or r"(?!)", re.IGNORECASE)
     first = known.search(card.text)
     start = max(0, first.start() - AROUND) if first else 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 import sqlalchemy as sa
 from starlette.responses import Response
@@ -12,8 +13,9 @@ from genjax.errors import UserError
 from genjax.serve.pages.cards import read_cards
 from genjax.serve.pages.login import clean_path
 from genjax.serve.pages.visit import Fields, Visit
+from genjax.store.changing import change_all
 from genjax.store.lookups import find_known, find_visible
-from genjax.store.records import Feedback
+from genjax.store.records import Feedback, Record
 from genjax.store.store import Store
 
 RATING = "rating"
@@ -67,9 +69,13 @@ def judge(store: Store, connection: sa.Connection, ids: Sequence[str], said: Fee
         if own not in there
     ]
     store.add_within(connection, new)
-    changes = {"value": said.value, "label": said.label, "rationale": said.rationale}
-    for own in sorted(there):
-        store.change(connection, own, changes | {"valid": True})
+
+    def say(record: Record) -> Record:
+        assert isinstance(record, Feedback)
+        value, label, why = said.value, said.label, said.rationale
+        return replace(record, value=value, label=label, rationale=why, valid=True)
+
+    change_all(store, connection, sorted(there), say)
     return len(named)
 
 

@@ -1,8 +1,9 @@
-"""Traces of OpenTelemetry, as OTLP writes them in JSON, with ``gen_ai`` attributes.
+"""Read and write OpenTelemetry traces, as OTLP in JSON, with ``gen_ai`` attributes.
 
-A span with messages becomes prompts and responses, an event ``gen_ai.evaluation.result`` feedback.
-What has no field here is kept in the metadata of the response, so that it can be written again.
-The names are those of version 1.37 of the conventions, which are still in development.
+A span with messages becomes prompts and responses, and an event ``gen_ai.evaluation.result``
+becomes feedback. Everything without a field of its own is kept in the metadata of the response, so
+that it can be written again. The names follow version 1.37 of the conventions, which are still in
+development.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ INSTRUCTIONS = "instructions"
 
 
 def read_spans(row: Mapping[str, Json], reading: Reading) -> list[Record]:
-    """The records of a trace; spans without messages are left out.
+    """Return the records of a trace; spans without messages are skipped.
 
     Raises:
-      UserError: it is no trace of OTLP; the row is named.
+      UserError: it is not an OTLP trace; the message names the row.
     """
     found: list[Record] = []
     sessions: dict[str, str] = {}
@@ -110,7 +111,7 @@ def _read_span(
 
 
 def _read_details(attributes: Object, start: int, end: int) -> dict[str, Any]:
-    """The fields of a response that attributes hold, which are taken out of them."""
+    """Return the fields of a response in the attributes, and remove them from the attributes."""
     seed, tokens = attributes.pop(f"{REQUEST}seed", None), attributes.pop(TOKENS, None)
     names = [n for n in attributes if n.startswith(REQUEST) and n != f"{REQUEST}model"]
     sampler = {name.removeprefix(REQUEST): attributes.pop(name) for name in names}
@@ -147,7 +148,7 @@ def _read_messages(value: Json, reading: Reading) -> list[Object]:
 
 
 def _flatten(message: Object) -> Object:
-    """A message whose content is a text where it is one part of text."""
+    """Return a message; if its content is a single text part, it becomes a text."""
     rest = {name: value for name, value in message.items() if name != "parts"}
     parts = message["parts"]
     if len(parts) == 1 and parts[0].keys() == {"type", "content"} and parts[0]["type"] == "text":
@@ -156,7 +157,7 @@ def _flatten(message: Object) -> Object:
 
 
 def _unfold(record: Said) -> Object:
-    """The message of a turn, in parts."""
+    """Return the message of a turn, in parts."""
     message = write_turn(record)
     content = message.pop("content", None)
     message.pop(INSTRUCTIONS, None)
@@ -169,7 +170,7 @@ def _unfold(record: Said) -> Object:
 
 
 def _rename(part: Object) -> Object:
-    """A part of a message with OpenTelemetry's names instead of OpenAI's."""
+    """Return a part of a message with OpenTelemetry's names instead of OpenAI's."""
     if part.get("type") == "text" and "text" in part:
         rest = {name: value for name, value in part.items() if name != "text"}
         return rest | {"content": part["text"]}
@@ -179,12 +180,12 @@ def _rename(part: Object) -> Object:
 def write_spans(
     branch: Sequence[Said], answers: Sequence[Response], judged: Sequence[Feedback]
 ) -> Object:
-    """A trace with one span.
+    """Return a trace with one span.
 
     Args:
-      branch: what was said before, oldest first.
-      answers: to it, drawn by one call.
-      judged: feedback on the first of them.
+      branch: previous turns, oldest first.
+      answers: answers drawn by one call.
+      judged: feedback on the first answer.
     """
     first = answers[0]
     kept = dict(first.metadata.get(KEPT) or {})

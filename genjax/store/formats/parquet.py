@@ -1,4 +1,4 @@
-"""Folders of Parquet with a card that Hugging Face reads: records of every kind, or rows."""
+"""Read and write folders of Parquet with a Hugging Face card: records of every kind, or rows."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ JSON = ("metadata", "data", "sampler", "manifest")
 def write_records(
     store: Store, folder: Path, filter: Filter | str = All(()), origin: Wanted = "real"
 ) -> int:
-    """Write records, a file a kind and a card; returns how many.
+    """Write records, one file per kind, and a card; return their number.
 
     Raises:
-      UserError: the folder is there already, or the filter is wrong.
+      UserError: the folder exists, or the filter is wrong.
     """
     if folder.exists():
         raise UserError(f"{folder} is there already: take another name, or remove it", str(folder))
@@ -57,7 +57,7 @@ def write_records(
 
 
 def _knows(kind: str, filter: Filter | str) -> bool:
-    """Whether a kind has the fields of a filter: others have no record that it holds for."""
+    """Return whether a kind has the fields of a filter; otherwise none of its records match."""
     from genjax.store.query import Query
 
     try:
@@ -92,7 +92,7 @@ def _read_bytes(store: Store, batch: pa.RecordBatch) -> pa.Array:
 
 
 def write_rows(path: Path, rows: Iterable[Object], synthetic: bool) -> int:
-    """Write rows to a folder with a card, JSON columns of one type each; returns how many."""
+    """Write rows to a folder with a card, with one type per column; return their number."""
     listed = list(rows)
     if path.exists():
         raise UserError(f"{path} is there already: take another name, or remove it", str(path))
@@ -113,7 +113,7 @@ def write_rows(path: Path, rows: Iterable[Object], synthetic: bool) -> int:
 
 
 def _make_table(rows: Sequence[Object]) -> pa.Table:
-    """A column a member; what has several types is written as JSON."""
+    """Return a table with a column for each member; members of several types become JSON."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     columns = {}
     for name in names:
@@ -155,10 +155,10 @@ def _write_card(
 
 
 def read_records(folder: Path) -> list[Record]:
-    """The records of a folder, each after those that it names.
+    """Read the records of a folder, each after those it refers to.
 
     Raises:
-      UserError: the folder holds no records, or a damaged file.
+      UserError: the folder has no records, or a damaged file.
     """
     found: dict[str, Record] = {}
     for kind in KINDS:

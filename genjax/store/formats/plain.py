@@ -1,4 +1,4 @@
-"""Records of every kind as plain JSON objects, nothing left out."""
+"""Convert records of every kind to complete JSON objects and back."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from genjax.serial.json_text import Json
 from genjax.store.records import KINDS, Payload, Record
 from genjax.store.rows import name_kind
 
-OPTIONAL = ("sampler", "manifest")  # an empty object is another thing than none
+OPTIONAL = ("sampler", "manifest")  # an empty object differs from none
 
 
 def write_plain(record: Record, content: bytes | None = None) -> dict[str, Json]:
-    """A record as JSON, with the bytes of its payload in base64.
+    """Return a record as JSON, with the bytes of its payload in base64.
 
     Args:
       content: of its blob.
@@ -45,10 +45,10 @@ def write_plain(record: Record, content: bytes | None = None) -> dict[str, Json]
 
 
 def read_plain(row: Mapping[str, Json], where: str) -> Record:
-    """The record of such an object; types are checked by the store.
+    """Read the record of such an object; the store checks types.
 
     Raises:
-      UserError: it has a member that is not known, or lacks one.
+      UserError: a member is unknown or missing.
     """
     kind = KINDS.get(str(row["kind"]))
     if kind is None:

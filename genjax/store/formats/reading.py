@@ -1,4 +1,4 @@
-"""Rows of JSON as records: the form of each is known by its members."""
+"""Read JSON rows as records; the members of a row determine its form."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ ROLES = {  # of ShareGPT
     "observation": "tool",
 }
 PREFERENCE = "preference"
-IMPLICIT = "implicit"  # in the metadata of feedback: its row had no prompt of its own
+IMPLICIT = "implicit"  # in the metadata of feedback: its row had no separate prompt
 FORMS = "messages, conversations, prompt, chosen and rejected, text, resourceSpans, or kind"
 
 
 def read_row(row: Json, reading: Reading) -> list[Record]:
-    """The records of a row, each after those that it names.
+    """Read the records of a row, each after those it refers to.
 
     Raises:
-      UserError: it is of no known form, or damaged; the member and the row are named.
+      UserError: the form is unknown or invalid; the message names the member and the row.
     """
     if not isinstance(row, Mapping):
         raise UserError(f"{reading.where} must be an object with members {FORMS}", "row")

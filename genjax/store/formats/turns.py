@@ -1,4 +1,4 @@
-"""Messages of a conversation, as OpenAI spells them, and the prompts and responses they become."""
+"""Convert messages in OpenAI's form to prompts and responses and back."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Reading:
     """How rows become records.
 
     Attributes:
-      where: the row, for messages.
-      next_id: gives an id for each record of the row, the same ones each time it is read.
-      origin: of the records.
-      generator: of synthetic ones.
-      session: that prompts belong to.
+      where: place of the row, for messages.
+      next_id: function that returns an id for each record of the row, reproducibly.
+      origin: origin of the records.
+      generator: generator of synthetic records.
+      session: session of the prompts.
     """
 
     where: str
@@ -45,10 +45,10 @@ class Reading:
 def read_turns(
     messages: Sequence[Json], reading: Reading, before: Said | None = None
 ) -> list[Said]:
-    """A chain of prompts, and of responses for what an assistant says to one.
+    """Return a chain of prompts, and of responses for the assistant's turns.
 
     Raises:
-      UserError: a message is none; the row is named.
+      UserError: a message is invalid; the error names the row.
     """
     found: list[Said] = []
     for number, message in enumerate(messages):
@@ -92,7 +92,7 @@ def _read_content(message: Mapping[str, Json]) -> tuple[Payload, Object]:
 
 
 def write_turn(record: Said) -> Object:
-    """The message of a prompt or response."""
+    """Return the message of a prompt or response."""
     role = ASSISTANT if isinstance(record, Response) else record.role or "user"
     payload = record.payload
     content = payload.data if payload.text is None else payload.text
@@ -103,7 +103,7 @@ def write_turn(record: Said) -> Object:
 
 
 def read_prompt(value: Json, reading: Reading, columns: Object) -> list[Said]:
-    """A prompt as TRL has it: a text, or messages. The columns go to the last of its records."""
+    """Read a prompt in TRL's form, a text or messages; the columns go to its last record."""
     if isinstance(value, str):
         metadata = {COLUMNS: columns} if columns else {}
         return [Prompt(**reading.made, payload=Payload(text=value), metadata=metadata)]
@@ -113,7 +113,9 @@ def read_prompt(value: Json, reading: Reading, columns: Object) -> list[Said]:
 
 
 def write_prompt(branch: Sequence[Said]) -> str | list[Object]:
-    """A prompt as TRL has it: a text where it is one prompt without a role, messages otherwise."""
+    """Write a prompt in TRL's form: a text if it is a single prompt without a role, otherwise
+    messages.
+    """
     if len(branch) == 1 and isinstance(branch[0], Prompt) and not branch[0].role:
         return _text_of(branch[0])
     return [write_turn(record) for record in branch]
@@ -122,7 +124,7 @@ def write_prompt(branch: Sequence[Said]) -> str | list[Object]:
 def read_completion(
     value: Json, name: str, prompt: Said, reading: Reading, metadata: Object
 ) -> Response:
-    """A completion as TRL has it: a text, or messages."""
+    """Read a completion in TRL's form, a text or messages."""
     metadata = dict(metadata)
     plain = isinstance(prompt, Prompt) and not prompt.role
     if isinstance(value, str):
@@ -132,7 +134,7 @@ def read_completion(
     elif isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
         payload, rest = _read_content(value[0])
         if plain or len(value) > 1 or value[0].get("role") != ASSISTANT:
-            payload = Payload(data=list(value))  # several turns are kept as they stand
+            payload = Payload(data=list(value))  # several turns are kept unchanged
             metadata[FORM] = "messages"
         elif rest:
             metadata[MESSAGE] = rest
@@ -142,7 +144,7 @@ def read_completion(
 
 
 def write_completion(response: Response, as_text: bool) -> Json:
-    """A completion as TRL has it, a text where its prompt is one."""
+    """Write a completion in TRL's form, a text if its prompt is one."""
     form = response.metadata.get(FORM, "text" if as_text else "message")
     if form == "messages":
         return response.payload.data
@@ -150,5 +152,5 @@ def write_completion(response: Response, as_text: bool) -> Json:
 
 
 def _text_of(record: Said) -> str:
-    """The text of a record, "" of one that has none."""
+    """Return the text of a record; "" if it has none."""
     return record.payload.text or ""

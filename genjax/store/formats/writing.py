@@ -1,4 +1,4 @@
-"""Records as rows of training sets: what a reader of each form expects."""
+"""Write records as rows of training sets, in several forms."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True)
 class Export:
-    """Which records are written, and as what.
+    """Which records are exported, and in which form.
 
     Attributes:
-      form: "sft" of prompts and completions, "preferences" of pairs, "prompts" alone, "messages"
-        of whole conversations, "texts" of documents, "otlp" of traces, or "records" as they are.
-      filter: of responses, feedback, prompts, sessions, documents or any, as the form is.
-      origin: of every record that is read for a row.
+      form: "sft" for prompts with completions, "preferences" for pairs, "prompts", "messages" for
+        whole conversations, "texts" for documents, "otlp" for traces, or "records" unchanged.
+      filter: filter of responses, feedback, prompts, sessions, documents or any records, depending
+        on the form.
+      origin: origin of every record used in a row.
     """
 
     form: As = "sft"
@@ -54,15 +55,13 @@ class Export:
 
     @property
     def kind(self) -> str | None:
-        """Of the records that rows are about."""
+        """Kind of the records that rows are made of."""
         kinds = {"sft": "response", "preferences": "feedback", "prompts": "prompt"}
         kinds |= {"messages": "session", "texts": "document", "otlp": "response"}
         return kinds.get(self.form)
 
     def rows(self, store: Store) -> Iterator[Row]:
-        """The rows in the order of time, those left out too that need records of another origin:
-        their value is empty.
-        """
+        """Yield the rows in order of time; rows that need records of another origin are empty."""
         write = {
             "sft": _write_answers,
             "preferences": _write_pairs,
@@ -188,6 +187,6 @@ def _complete(answer: Response, prompt: Json) -> Json:
 
 
 def _columns(record: Record) -> Object:
-    """Members that the record's row had besides those of the form."""
+    """Return the members of the record's row that are not part of the form."""
     columns = record.metadata.get(COLUMNS)
     return dict(columns) if isinstance(columns, Mapping) else {}

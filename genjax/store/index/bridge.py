@@ -1,8 +1,8 @@
-"""A vector store of LangChain's that the user brings: Pinecone, Weaviate, Elasticsearch, ….
+"""Use the user's LangChain vector store as an index: Pinecone, Weaviate, Elasticsearch, ….
 
-Every such store adds and deletes documents and finds those that are like a text, but each filters
-in a language of its own. So filters are applied here: more documents are fetched until enough of
-them pass. There is no keyword search.
+Every such store adds and deletes documents and finds similar ones, but each has its own language
+for filters. So filters are applied here, by fetching more documents until enough of them pass.
+There is no keyword search.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from genjax.store.index.facts import Where, holds
 from genjax.store.index.fusion import Fusion
 from genjax.store.index.index import EngineIndex
 
-ID, FACTS = "genjax_id", "genjax_facts"  # of a document's metadata
+ID, FACTS = "genjax_id", "genjax_facts"  # members of a document's metadata
 QUERY = "genjax query"  # stands for the text of a query, whose vector is known
 
 
 class VectorStore(Protocol):
-    """What is used of LangChain's ``VectorStore``."""
+    """The part of LangChain's ``VectorStore`` that is used here."""
 
     def add_documents(self, documents: list[Any], *, ids: list[str]) -> list[str]:
-        """Add documents, each in place of one of the same id."""
+        """Add documents, replacing those with the same ids."""
 
     def delete(self, ids: list[str]) -> Any:
         """Remove documents."""
 
     def similarity_search_with_score(self, query: str, k: int) -> Sequence[tuple[Any, float]]:
-        """Documents and scores, best first."""
+        """Return documents and scores, best first."""
 
 
 class Embeddings:
     """An encoder with the methods of LangChain's ``Embeddings``, which its vector stores call.
 
-    The bridge knows the vectors already: they are looked up here by the text that the store asks
-    for.
+    The bridge already knows the vectors, so they are looked up here by their text.
     """
 
     def __init__(self, encoder: Encoder) -> None:
@@ -53,14 +52,14 @@ class Embeddings:
         self.given: Mapping[str, np.ndarray] = {}
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """A vector for each text."""
+        """Return a vector for each text."""
         new = [text for text in texts if text not in self.given]
         made = dict(zip(new, self.encoder.encode(new) if new else (), strict=True))
         known = {**self.given, **made}
         return [list(map(float, known[text])) for text in texts]
 
     def embed_query(self, text: str) -> list[float]:
-        """The vector of a text."""
+        """Return the vector of a text."""
         return self.embed_documents([text])[0]
 
 
@@ -72,7 +71,7 @@ def open_bridge(
     fusion: Fusion | None = None,
     rebuild: bool = False,
 ) -> EngineIndex:
-    """An index over a vector store that exists already and that nothing else writes to.
+    """Return an index over a vector store that exists already and that nothing else writes to.
 
     Args:
       store: made with ``embeddings``.
@@ -121,7 +120,7 @@ class Bridge:
         self._save()
 
     def create(self, dimension: int) -> None:
-        """See ``Engine``: empties it, as far as its rows are known."""
+        """See ``Engine``; this removes all known rows."""
         self.remove(sorted(self._ids))
 
     def write(self, rows: Sequence[Row]) -> None:
@@ -184,11 +183,11 @@ class Bridge:
         return len(self._ids)
 
     def size(self) -> int:
-        """See ``Engine``: it does not say."""
+        """See ``Engine``; the size is unknown."""
         return 0
 
     def tidy(self, keep: timedelta) -> None:
-        """See ``Engine``: that is the store's own business."""
+        """See ``Engine``; the store does that itself."""
         self.close()
 
     def close(self) -> None:
@@ -204,11 +203,11 @@ class Bridge:
 
 
 def _make_scores(found: Ranked, first: float, last: float) -> Ranked:
-    """Scores that are the higher the better, of similarities or of distances."""
+    """Convert similarities or distances to scores, the higher the better."""
     sign = -1.0 if first < last else 1.0
     return [(name, sign * score if score == score else 0.0) for name, score in found]
 
 
 def _make_key(name: str) -> str:
-    """An id that no store can take for a part of its language."""
+    """Return an id that cannot be part of any store's language."""
     return hashlib.sha256(name.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Texts become vectors: the protocol, and the default, a matrix that needs no network."""
+"""Encode texts as vectors: the protocol, and the default, a matrix that needs no network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genjax.store.index.engine import EXTRA
 
 WORDLLAMA = "wordllama"
 WEIGHTS, TOKENIZER = "weights/l2_supercat_256.safetensors", "l2_supercat_tokenizer_config.json"
-CHUNK = 256  # texts that are tokenised at once
+CHUNK = 256  # texts tokenised at once
 
 
 class Encoder(Protocol):
@@ -24,14 +24,14 @@ class Encoder(Protocol):
 
     @property
     def id(self) -> str:
-        """What an index keeps: encoders of one id give one text the same vector."""
+        """Id that an index stores; encoders with the same id give a text the same vector."""
 
     @property
     def dimension(self) -> int:
-        """Of the vectors, D."""
+        """Dimension of the vectors, D."""
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """float32 [N, D] of length 1; zeros for a text without tokens."""
+        """Return vectors float32 [N, D] of length 1; zeros for a text without tokens."""
 
 
 class WordLlama:
@@ -73,19 +73,19 @@ class WordLlama:
         return scale_to_unit(means)
 
     def count_tokens(self, texts: Sequence[str]) -> int:
-        """Tokens of the texts."""
+        """Return the number of tokens of the texts."""
         coded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return sum(len(tokens.ids) for tokens in coded)
 
 
 def scale_to_unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows [N, D] of length 1; rows of zeros stay."""
+    """Scale rows [N, D] to length 1; rows of zeros stay."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
 
 
 def _find_package(name: str) -> Path:
-    """The folder of an installed package, which is not imported."""
+    """Return the folder of an installed package without importing it."""
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise UserError(f"encoder {name!r} needs the package {name}: {EXTRA}", "encoder")

@@ -1,4 +1,4 @@
-"""What an engine of the index does: keeps rows, finds near vectors and matching words."""
+"""The contract of index engines, which store rows and find near vectors and matching words."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ EXTRA = "pip install 'genjax-train[store]'"
 
 @dataclass(frozen=True)
 class Row:
-    """An entry as engines keep it.
+    """An entry as stored by engines.
 
     Attributes:
-      id: of the record or chunk.
-      text: what words are searched in.
-      facts: texts by field, see ``facts``.
-      vector: float32 [D] of length 1, or of zeros.
+      id: id of the record or chunk.
+      text: text for keyword search.
+      facts: encoded fields, see ``facts``.
+      vector: vector float32 [D] of length 1, or zeros.
     """
 
     id: str
@@ -38,12 +38,12 @@ class Row:
 
 @dataclass(frozen=True)
 class State:
-    """What an index remembers of itself.
+    """The stored state of an index.
 
     Attributes:
-      encoder: the id of the encoder of its vectors.
-      dimension: of its vectors.
-      seq: the last change of the store that it holds.
+      encoder: id of the encoder of its vectors.
+      dimension: dimension of its vectors.
+      seq: last change of the store that it contains.
       complete: False while it is being rebuilt.
     """
 
@@ -57,7 +57,7 @@ class State:
 
     @staticmethod
     def from_json(text: str, where: str) -> State:
-        """Reads it back.
+        """Parse a stored state.
 
         Raises:
           UserError: it is damaged.
@@ -77,58 +77,58 @@ class State:
 
 
 class Engine(Protocol):
-    """Keeps rows by id and ranks them. Scores are higher the better; order of equals is free."""
+    """Stores rows by id and ranks them. Higher scores are better; ties have no defined order."""
 
     @property
     def name(self) -> str:
-        """Of the engine, for messages."""
+        """Name of the engine, for messages."""
 
     @property
     def abilities(self) -> frozenset[Ability]:
-        """What it can do besides finding near vectors."""
+        """Abilities besides finding near vectors."""
 
     @property
     def deepest(self) -> int:
-        """Hits that it returns at most."""
+        """Largest number of hits."""
 
     @property
     def parallel(self) -> bool:
         """Whether two threads may search at once."""
 
     def read_state(self) -> State | None:
-        """What was written last; None where there is no index yet."""
+        """Return the last state written; None if there is no index yet."""
 
     def write_state(self, state: State) -> None:
-        """Keep a state."""
+        """Store a state."""
 
     def create(self, dimension: int) -> None:
-        """Make an empty index, in place of one that is there."""
+        """Create an empty index, replacing an existing one."""
 
     def write(self, rows: Sequence[Row]) -> None:
-        """Add rows, each in place of one of the same id; no id occurs twice."""
+        """Add rows, replacing those with the same ids; ids must be distinct."""
 
     def remove(self, ids: Sequence[str]) -> None:
-        """Remove rows; ids that are not there are passed over."""
+        """Remove rows; unknown ids are ignored."""
 
     def near(self, vector: np.ndarray, where: Where | None, k: int) -> Ranked:
-        """The ``k`` rows of the largest inner product with a vector among those that pass."""
+        """Return the ``k`` rows that pass with the largest inner products with a vector."""
 
     def match(self, text: str, where: Where | None, k: int) -> Ranked:
-        """The ``k`` rows of the best keyword score among those that pass and share a word."""
+        """Return the ``k`` rows that pass and share a word with the best keyword scores."""
 
     def count(self) -> int:
-        """The number of rows."""
+        """Return the number of rows."""
 
     def size(self) -> int:
-        """Bytes that it takes, as far as it can tell; 0 where it cannot."""
+        """Return the size in bytes, 0 if unknown."""
 
     def tidy(self, keep: timedelta) -> None:
-        """Build or extend the indexes, compact, and clean what was replaced before ``keep``."""
+        """Build or extend the indexes, compact, and remove data replaced before ``keep``."""
 
     def close(self) -> None:
-        """Give back files and connections."""
+        """Release files and connections."""
 
 
 def missing_package(package: str, what: str) -> UserError:
-    """The error for a package that is not installed."""
+    """Return the error for a package that is not installed."""
     return UserError(f"{what} needs the package {package}: {EXTRA}", "index")

@@ -1,8 +1,8 @@
-"""What is known of an entry as texts that sort as the values do, and filters as tests of them.
+"""Encode the fields of entries as texts that sort like their values, and filters as tests of them.
 
-Each value becomes a text of a letter for its type and a form whose order is that of the values. So
-every engine needs six comparisons of texts and "contains", and all of them agree about numbers of
-both kinds, times, what is missing and what is of another type.
+Each value becomes a text: a letter for its type, and a form that sorts like the values. So every
+engine only needs six comparisons of texts and "contains", and all engines agree about integers,
+floats, times, missing values and values of another type.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from genjax.store.filters import All, Any_, Compare, Filter, Not
 Scalar: TypeAlias = str | int | float | bool | datetime
 FieldValue: TypeAlias = Scalar | tuple[Scalar, ...]
 TestOp: TypeAlias = Literal["present", "=", "<", "<=", ">", ">=", "contains", "has"]
-TEXT = "text"  # the field of the entry's own text, which is no fact: engines keep it as it is
+TEXT = "text"  # the field of the entry's text, which engines store unchanged, not as a fact
 BETWEEN = "\x1f"  # around the items of a list
 _MIDDLE = 5000  # added to exponents, so that they have four digits and one sign
 
 
 @dataclass(frozen=True)
 class Test:
-    """Tests one fact; it does not hold where the fact is missing.
+    """Tests one fact; the test fails if the fact is missing.
 
     Attributes:
       field: its name; ``TEXT`` for the entry's text, whose value is compared as it is.
@@ -37,7 +37,7 @@ class Test:
       value: an encoded value; of "contains" the plain text.
     """
 
-    __test__ = False  # not a class of tests, as pytest would think
+    __test__ = False  # tells pytest that this is not a class of tests
 
     field: str
     op: TestOp
@@ -46,21 +46,21 @@ class Test:
 
 @dataclass(frozen=True)
 class Every:
-    """Holds where each part holds."""
+    """Is true if every part is true."""
 
     parts: tuple[Where, ...]
 
 
 @dataclass(frozen=True)
 class Some:
-    """Holds where a part holds."""
+    """Is true if at least one part is true."""
 
     parts: tuple[Where, ...]
 
 
 @dataclass(frozen=True)
 class Except:
-    """Holds where its part does not."""
+    """Is true if its part is false."""
 
     part: Where
 
@@ -81,10 +81,10 @@ def check_text(text: str, field: str) -> None:
 
 
 def encode(value: FieldValue, field: str = "field") -> str | None:
-    """The text of a value; None for NaN, which equals nothing and so is a missing value.
+    """Encode a value; None for NaN, which equals nothing and so counts as missing.
 
     Raises:
-      UserError: the value is of another type, or a text holds NUL or is not valid Unicode.
+      UserError: the value has an unsupported type, or a text has NUL or is not valid Unicode.
     """
     if isinstance(value, bool):
         return "btrue" if value else "bfalse"
@@ -105,7 +105,7 @@ def encode(value: FieldValue, field: str = "field") -> str | None:
 
 
 def encode_all(fields: Mapping[str, FieldValue]) -> dict[str, str]:
-    """The texts of all values that are not missing."""
+    """Return the texts of all values that are not missing."""
     found = {name: encode(value, name) for name, value in fields.items() if value is not None}
     for name in found:
         check_text(name, "field")
@@ -113,7 +113,7 @@ def encode_all(fields: Mapping[str, FieldValue]) -> dict[str, str]:
 
 
 def compile_filter(tree: Filter) -> Where:
-    """The tests that a filter stands for, with values encoded.
+    """Translate a filter into tests of encoded values.
 
     Raises:
       UserError: a value holds NUL or is not valid Unicode.
@@ -135,7 +135,7 @@ def compile_filter(tree: Filter) -> Where:
 
 
 def holds(where: Where, text: str, facts: Mapping[str, str]) -> bool:
-    """Whether the tests hold for an entry: what every engine must agree with."""
+    """Return whether an entry passes the tests; every engine must agree with this."""
     if isinstance(where, Every):
         return all(holds(part, text, facts) for part in where.parts)
     if isinstance(where, Some):
@@ -164,7 +164,7 @@ def holds(where: Where, text: str, facts: Mapping[str, str]) -> bool:
 
 
 def as_member(value: str) -> str:
-    """How an encoded value lies within the encoded list that has it."""
+    """Return the form of an encoded value within an encoded list."""
     return f"{BETWEEN}{_as_item(value)}{BETWEEN}"
 
 
@@ -188,7 +188,7 @@ def _compile_compare(compare: Compare) -> Where:
         return Some((listed, within))
     if op == "=":
         return Test(compare.field, "=", coded)
-    # Only values of the same type lie above or below: their texts start with the same letter.
+    # Only values of the same type are ordered: their texts start with the same letter.
     kind = coded[0]
     if op in ("<", "<="):
         bound = Test(compare.field, ">=", kind)
@@ -198,7 +198,7 @@ def _compile_compare(compare: Compare) -> Where:
 
 
 def _encode_number(value: int | float) -> str | None:
-    """A text of digits in the order of the numbers: sign, exponent, digits.
+    """Return a text of digits in the order of the numbers: sign, exponent, digits.
 
     The digits of a negative number are taken from 9 and end in a sign above all digits.
     """
@@ -208,7 +208,7 @@ def _encode_number(value: int | float) -> str | None:
     number = Decimal(int(value)) if whole else Decimal(repr(value))
     if not number:
         return "n1"
-    if number.adjusted() >= _MIDDLE:  # of thousands of digits: as good as infinite
+    if number.adjusted() >= _MIDDLE:  # has thousands of digits: treated as infinite
         return "n3" if value > 0 else "n-"
     digits = "".join(map(str, number.as_tuple().digits)).rstrip("0")
     positive = f"{number.adjusted() + _MIDDLE:04d}{digits}"

@@ -1,7 +1,7 @@
-"""FAISS in memory, saved to one file: the fastest vectors, neither filters nor keywords.
+"""FAISS in memory, saved to one file: the fastest vector search, without filters or keywords.
 
-Rows are compared one by one; ``maintain`` builds HNSW once there are ``EXACT`` of them, which
-holds until the next change. One process writes at a time.
+Rows are compared one by one; from ``EXACT`` rows on ``maintain`` builds HNSW, which is valid until
+the next change. One process writes at a time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LINKS, WIDTH = 32, 128  # of HNSW: links of a row, rows that are looked at
 
 
 class Faiss:
-    """An engine over the arrays of one file, which every change of its state writes."""
+    """An engine over the arrays of one file, which is written whenever its state changes."""
 
     name = "FAISS"
     abilities: frozenset[Ability] = frozenset()
@@ -90,22 +90,22 @@ class Faiss:
         return len(self._rows)
 
     def size(self) -> int:
-        """See ``Engine``: of the file."""
+        """See ``Engine``; the size of the file."""
         return self._path.stat().st_size if self._path.exists() else 0
 
     def tidy(self, keep: timedelta) -> None:
-        """See ``Engine``; nothing that was replaced is kept."""
+        """See ``Engine``; replaced data are not kept."""
         if len(self._rows) >= EXACT:
             self._built = self._build(LINKS)
         self._save()
 
     def close(self) -> None:
-        """See ``Engine``: saves what was written since."""
+        """See ``Engine``; this saves unsaved rows."""
         if self._state is not None:
             self._save()
 
     def _build(self, links: int) -> tuple[list[str], Any]:
-        """An index of all rows: HNSW of that many links, or without any one that compares all."""
+        """Return an index of all rows: HNSW with so many links, or with 0 one that compares all."""
         dimension = self._state.dimension if self._state else 1
         if links:
             index = self._faiss.IndexHNSWFlat(dimension, links, self._faiss.METRIC_INNER_PRODUCT)

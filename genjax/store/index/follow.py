@@ -1,7 +1,7 @@
-"""The index follows the store: SQL is the truth, and its outbox says what has changed.
+"""Let the index follow the store, whose outbox lists the changes.
 
-A change is applied before it is remembered, and applying one twice does no harm. So a process that
-is killed at any moment is repaired by ``follow``, a lost index by ``rebuild``.
+A change is applied before it is marked as done, and applying it twice is harmless. So ``follow``
+recovers from a process killed at any moment, and ``rebuild`` from a lost index.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from genjax.errors import UserError
 from genjax.store.index.index import BATCH, KEEP, Entry, Hit, Index, Query
 
-COUNTED = 100_000  # changes that are counted at most to say how far an index is behind
+COUNTED = 100_000  # most changes that are counted as behind
 
 
 @dataclass(frozen=True)
@@ -33,34 +33,36 @@ class Change:
 
 
 class Outbox(Protocol):
-    """What the index follows. None of its changes appears below one that was read already; the
-    oldest may be removed once every index holds them.
+    """The changes that an index follows. New changes always have larger numbers than those already
+    read; the oldest may be removed once every index contains them.
     """
 
     def changes(self, after: int, limit: int) -> Sequence[Change]:
-        """The first ``limit`` changes above ``after``, by their number."""
+        """Return the first ``limit`` changes with numbers above ``after``."""
 
     def entries(self, ids: Sequence[str]) -> Sequence[Entry]:
-        """The entries of these ids that are there now, in any order."""
+        """Return the entries of these ids that exist now, in any order."""
 
     def newest(self) -> int:
-        """The number of the newest change, 0 where there was none."""
+        """Return the number of the newest change; 0 if there was none."""
 
     def removed(self) -> int:
-        """The number of the last change that is kept no more, 0 where all are there."""
+        """Return the number of the last removed change; 0 if none was removed."""
 
     def ids(self, after: str, limit: int) -> Sequence[str]:
-        """The first ``limit`` ids after one, in their order, of all that may have an entry."""
+        """Return the first ``limit`` ids after one, in their order, of all that may have an
+        entry.
+        """
 
 
 @dataclass(frozen=True)
 class Followed:
-    """What ``follow`` did.
+    """The result of ``follow``.
 
     Attributes:
-      upserted: entries that were written.
-      deleted: entries that were removed.
-      seq: the last change that the index now holds.
+      upserted: number of entries written.
+      deleted: number of entries removed.
+      seq: last change that the index now contains.
     """
 
     upserted: int
@@ -73,8 +75,8 @@ class Found:
     """The hits of a search, and how far the index is behind.
 
     Attributes:
-      hits: best first.
-      behind: entries that changed since the index last followed.
+      hits: hits, best first.
+      behind: number of entries that changed since the index last followed.
     """
 
     hits: tuple[Hit, ...]
@@ -84,8 +86,8 @@ class Found:
 def follow(
     index: Index, outbox: Outbox, batch: int = BATCH, keep: timedelta | None = KEEP
 ) -> Followed:
-    """Apply what the index has not seen, then compact and clean it; after a rebuild that was
-    interrupted, rebuild it.
+    """Apply new changes to the index, then compact and clean it; after an interrupted rebuild,
+    rebuild it.
 
     Args:
       index: that follows.
@@ -103,7 +105,7 @@ def follow(
 
 
 def rebuild(index: Index, outbox: Outbox, batch: int = BATCH) -> Followed:
-    """Build the index from nothing. One that is killed here starts again at the next ``follow``."""
+    """Build the index from scratch; if it is killed, the next ``follow`` starts again."""
     newest = outbox.newest()
     index.rebuild(())
     index.mark(0, complete=False)
@@ -118,7 +120,9 @@ def rebuild(index: Index, outbox: Outbox, batch: int = BATCH) -> Followed:
 
 
 def count_behind(index: Index, outbox: Outbox) -> int:
-    """The number of entries that changed since the index last followed, ``COUNTED`` at most."""
+    """Return the number of entries that changed since the index last followed, ``COUNTED`` at
+    most.
+    """
     state = index.read_state()
     if not state.complete or _is_lost(outbox, state.seq):
         count = 0
@@ -137,7 +141,7 @@ def count_behind(index: Index, outbox: Outbox) -> int:
 
 
 def search(index: Index, outbox: Outbox, query: Query) -> Found:
-    """The hits of a query, with how many entries the index is behind."""
+    """Return the hits of a query, with how many entries the index is behind."""
     return Found(index.search(query), count_behind(index, outbox))
 
 
@@ -152,7 +156,7 @@ def _apply(index: Index, outbox: Outbox, after: int, batch: int, complete: bool 
 
 
 def _write(index: Index, outbox: Outbox, named: Sequence[str]) -> tuple[int, int]:
-    """Write the entries of some ids as they are now; returns how many, and how many are gone."""
+    """Write the current entries of some ids; return how many were written and how many removed."""
     there = outbox.entries(named)
     known = {entry.id for entry in there}
     if strange := known - set(named):
@@ -174,7 +178,7 @@ def _read_ids(outbox: Outbox, batch: int) -> Iterator[Sequence[str]]:
 
 
 def _is_lost(outbox: Outbox, seq: int) -> bool:
-    """Whether an index has seen a change that the store has not, as after a backup came back, or
-    has not seen one that is kept no more.
+    """Return whether an index has a change that the store lacks, for example after a restore, or
+    lacks one that was removed from the outbox.
     """
     return seq > outbox.newest() or seq < outbox.removed()

@@ -1,7 +1,7 @@
-"""Two rankings become one.
+"""Combine two rankings into one.
 
 Weighted z-scores are the default: on Cranfield, reciprocal ranks of BM25 and a weak encoder are
-worse than BM25 alone, weighted z-scores better (docs/search.md has the figures).
+worse than BM25 alone, but weighted z-scores are better (see docs/search.md for figures).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ class Fusion(Protocol):
     def __call__(
         self, vector: Mapping[str, float], keyword: Mapping[str, float]
     ) -> dict[str, float]:
-        """A score for each id that has one in either, the higher the better."""
+        """Return a score for each id in either ranking, the higher the better."""
 
 
 @checks.frozen
 class ZScores:
-    """Adds the scores of both sides, each less its mean and over its standard deviation.
+    """Adds the z-scores of both sides: each score minus the mean, over the standard deviation.
 
-    Both are taken over all candidates. What a side has no score for gets the lowest of that side;
-    but where fewer have a keyword score than one of the vectors, the others share no word and count
-    0.
+    Both are taken over all candidates. A candidate without a score on one side gets the lowest of
+    that side; but if fewer candidates have a keyword score than a vector score, the others share no
+    word and count 0.
 
     Attributes:
       vector: the weight of the vectors' side.
@@ -55,7 +55,7 @@ class ZScores:
         ):
             filled = np.array([scores.get(name, fill) for name in ids])
             spread = filled.std() if len(ids) else 0.0
-            if spread > 1e-9:  # else it tells nothing
+            if spread > 1e-9:  # otherwise all scores are equal
                 total += weight * (filled - filled.mean()) / spread
         return dict(zip(ids, total.tolist(), strict=True))
 

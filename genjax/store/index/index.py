@@ -1,6 +1,6 @@
-"""The index of texts: entries go in, the nearest by words and meaning come out.
+"""The index of texts, which finds entries by words and meaning.
 
-SQL holds the truth; an index can be rebuilt from it at any time (``follow``).
+The SQL store is authoritative; an index can be rebuilt from it at any time (``follow``).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from genjax.store.index.fusion import Fusion, ZScores
 Mode: TypeAlias = Literal["hybrid", "vector", "keyword"]
 MODES = ("hybrid", "vector", "keyword")
 POOL = 100  # candidates of each side that a hybrid search ranks
-DEPTH = 128  # rows that an engine is asked for at least, so that first pages are one ranking
-LONGEST_ID = 500  # bytes
-LONGEST_TEXT = 1_000_000  # characters of an entry
-LONGEST_QUERY = 100_000  # characters
-BATCH = 1000  # entries that are encoded and written at once
-KEEP = timedelta(minutes=10)  # that readers may still use what was replaced
+DEPTH = 128  # fewest rows requested from an engine, so that first pages share one ranking
+LONGEST_ID = 500  # most bytes
+LONGEST_TEXT = 1_000_000  # most characters of an entry
+LONGEST_QUERY = 100_000  # most characters
+BATCH = 1000  # entries encoded and written at once
+KEEP = timedelta(minutes=10)  # how long readers may still use replaced data
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,14 @@ class Entry:
     """A text to find: a record or a chunk of one.
 
     Attributes:
-      id: its name; another entry of the same id replaces it.
-      text: what is searched.
-      kind: of the record, such as "response".
+      id: id of the entry; a new entry with the same id replaces it.
+      text: text to search.
+      kind: kind of the record, such as "response".
       origin: "real" or "synthetic".
-      vector: float [D]; None lets the index's encoder make it of the text.
-      time: of the record, UTC where it names no zone.
-      fields: more that filters can name, also as "metadata." and a key; a tuple is a list, which
-        ":" looks into.
+      vector: vector float [D]; None to encode the text.
+      time: time of the record, in UTC unless it has a zone.
+      fields: further fields for filters, also as "metadata." and a key; a tuple is a list, which
+        ":" searches.
     """
 
     id: str
@@ -70,17 +70,17 @@ class Entry:
 
 @dataclass(frozen=True)
 class Query:
-    """What to find.
+    """A query for entries.
 
     Attributes:
-      text: words, or a text that is like what is wanted.
-      vector: float [D]; None lets the index's encoder make it of the text.
-      filter: what every hit must pass, see ``filters.parse_filter``.
+      text: words, or a similar text.
+      vector: vector float [D]; None to encode the text.
+      filter: filter that every hit must pass, see ``filters.parse_filter``.
       mode: "vector", "keyword", or "hybrid" for both.
-      limit: hits at most.
-      offset: hits to pass over, for further pages.
-      pool: candidates of each side that "hybrid" ranks; it must not be below offset + limit, and
-        be the same for all pages of a listing.
+      limit: most hits.
+      offset: number of hits to skip, for further pages.
+      pool: candidates of each side that "hybrid" ranks; at least offset + limit, and the same for
+        all pages of a listing.
     """
 
     text: str = ""
@@ -119,12 +119,12 @@ class Query:
 
 @dataclass(frozen=True)
 class Hit:
-    """An entry that was found.
+    """A found entry.
 
     Attributes:
-      id: of the entry.
-      score: what hits are ordered by; equal ones by id.
-      parts: the scores of the sides: "vector", the cosine; "keyword", the engine's.
+      id: id of the entry.
+      score: score that hits are sorted by; ties are sorted by id.
+      parts: scores of the sides: "vector", the cosine; "keyword", the engine's score.
     """
 
     id: str
@@ -134,16 +134,16 @@ class Hit:
 
 @dataclass(frozen=True)
 class Stats:
-    """What an index says of itself.
+    """Statistics of an index.
 
     Attributes:
-      engine: its name.
-      rows: entries in it.
-      bytes: on disk or in memory, 0 where the engine does not say.
-      encoder: the id of the encoder of its vectors.
-      dimension: of its vectors.
-      seq: the last change of the store that it holds.
-      complete: False where a rebuild was interrupted.
+      engine: name of the engine.
+      rows: number of entries.
+      bytes: size on disk or in memory; 0 if unknown.
+      encoder: id of the encoder of its vectors.
+      dimension: dimension of its vectors.
+      seq: last change of the store that it contains.
+      complete: False after an interrupted rebuild.
     """
 
     engine: str
@@ -159,33 +159,31 @@ class Index(Protocol):
     """Finds entries. ``open_index`` opens one."""
 
     def upsert(self, entries: Iterable[Entry]) -> int:
-        """Adds entries, each in place of one of the same id; returns how many."""
+        """Add entries, replacing those with the same ids; return their number."""
 
     def delete(self, ids: Iterable[str]) -> int:
-        """Removes entries; ids that are not there are passed over. Returns how many were named."""
+        """Remove entries, ignoring unknown ids; return the number of ids."""
 
     def search(self, query: Query) -> tuple[Hit, ...]:
-        """The hits of a query, best first, equal scores by id."""
+        """Return the hits of a query, best first, equal scores by id."""
 
     def rebuild(self, entries: Iterable[Entry], seq: int = 0) -> int:
-        """Replaces all by these entries, which hold the store up to the change ``seq``."""
+        """Replace all entries by these, which reflect the store up to the change ``seq``."""
 
     def maintain(self, keep: timedelta = KEEP) -> None:
-        """Builds what is missing of its indexes, compacts, and cleans what is older than
-        ``keep``.
-        """
+        """Build missing indexes, compact, and remove replaced data older than ``keep``."""
 
     def stats(self) -> Stats:
-        """What it holds."""
+        """Return statistics."""
 
     def read_state(self) -> State:
-        """What it remembers: the encoder, and the last change of the store that it holds."""
+        """Return the stored state: the encoder, and the last change of the store it contains."""
 
     def mark(self, seq: int, complete: bool = True) -> None:
-        """Remembers the last change that it holds."""
+        """Record the last change that the index contains."""
 
     def close(self) -> None:
-        """Gives back files and connections."""
+        """Release files and connections."""
 
 
 class EngineIndex:
@@ -194,7 +192,7 @@ class EngineIndex:
     def __init__(self, engine: Engine, encoder: Encoder, fusion: Fusion | None = None) -> None:
         self._engine, self._encoder = engine, encoder
         self._fusion = ZScores() if fusion is None else fusion
-        self._seen = False  # whether there is an index: once there, it stays
+        self._seen = False  # whether an index exists
 
     def check_encoder(self, where: str) -> None:
         """Refuse an index that another encoder built."""
@@ -286,7 +284,7 @@ class EngineIndex:
         self._engine.close()
 
     def _create(self, complete: bool = True) -> None:
-        # First the mark, so that a process killed here leaves no index that looks whole.
+        # Mark it first, so that a process killed here does not leave a seemingly complete index.
         state = State(self._encoder.id, self._encoder.dimension, complete=False)
         self._engine.write_state(state)
         self._engine.create(self._encoder.dimension)
@@ -342,7 +340,7 @@ class EngineIndex:
             vector = self._encoder.encode([query.text])[0]
         else:
             vector = self._check(query.vector)
-        if not vector.any():  # a text without tokens is near to nothing
+        if not vector.any():  # a text without tokens is not near anything
             return []
         engine = self._engine
         return rank(lambda depth: engine.near(vector, where, depth), k, engine.deepest)
@@ -368,10 +366,10 @@ class EngineIndex:
 
 
 def rank(fetch: Callable[[int], Ranked], k: int, deepest: int) -> Ranked:
-    """The first ``k`` of a ranking by score, then by id, whatever order equals are fetched in.
+    """Return the first ``k`` of a ranking by score, then by id, however ties are fetched.
 
-    Scores are rounded to 6 decimals, below which they depend on how a sum was ordered. More is
-    fetched while the last one wanted is equal to the last one fetched.
+    Scores are rounded to 6 decimals, because further ones depend on the order of sums. More rows
+    are fetched while the last one needed ties with the last one fetched.
     """
     depth = DEPTH
     while depth <= k:

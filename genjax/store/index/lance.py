@@ -41,7 +41,7 @@ R = TypeVar("R")
 
 
 def _explain(method: Callable[P, R]) -> Callable[P, R]:
-    """A method whose errors of the library's are a user's: a folder that is gone, a full disk."""
+    """Turn the library's errors into ``UserError``: a missing folder, a full disk."""
 
     @functools.wraps(method)
     def explained(*values: P.args, **options: P.kwargs) -> R:
@@ -158,7 +158,7 @@ class Lance:
 
         table = self._tables[ENTRIES]
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # it says what keep = 0 is meant to do
+            warnings.simplefilter("ignore", UserWarning)  # it warns of what keep = 0 intends
             table.optimize(cleanup_older_than=keep)
             if not keep:
                 table.create_index("text", config=self._words(), replace=True)
@@ -200,7 +200,7 @@ class Lance:
 
 
 def write_sql(where: Where) -> str:
-    """The tests in DataFusion's SQL, values as quoted literals."""
+    """Return the tests in DataFusion's SQL, values as quoted literals."""
     if isinstance(where, Every):
         return " AND ".join(f"({write_sql(part)})" for part in where.parts) or "true"
     if isinstance(where, Some):

@@ -228,7 +228,7 @@ class Milvus:
 
 
 def write_expression(where: Where) -> str:
-    """The tests in Milvus's language, values as quoted literals.
+    """Return the tests in Milvus's language, values as quoted literals.
 
     Raises:
       UserError: a text is to contain a sign that LIKE takes for its own.
@@ -277,6 +277,6 @@ def _quote(text: str) -> str:
 
 
 def _cut(text: str) -> str:
-    """The text as far as Milvus keeps it."""
+    """Return the text as far as Milvus keeps it."""
     coded = text.encode()
     return text if len(coded) <= LONGEST else coded[:LONGEST].decode(errors="ignore")

@@ -93,7 +93,7 @@ class Network:
 
 
 def open_folder(name: str) -> Encoder:
-    """The encoder of a run directory of a masked language model, or of a folder of a BERT in
+    """Return the encoder of a run directory of a masked language model, or of a folder of a BERT in
     Hugging Face's layout.
 
     Raises:
@@ -113,7 +113,7 @@ def open_run(run_dir: str) -> Network:
 
 
 def make_encoder(run: Run) -> Network:
-    """The features of a masked language model's run, averaged over ordinary tokens.
+    """Return the features of a masked language model's run, averaged over ordinary tokens.
 
     Raises:
       UserError: it is of another family.
@@ -135,8 +135,8 @@ def make_encoder(run: Run) -> Network:
 
 
 def open_bert(folder: str) -> Network:
-    """The features of a BERT of sentences such as MiniLM, averaged over all tokens (Reimers and
-    Gurevych, arXiv 1908.10084).
+    """Return the features of a BERT of sentences such as MiniLM, averaged over all tokens (Reimers
+    and Gurevych, arXiv 1908.10084).
     """
     model = huggingface.load_encoder(folder)
     module: Any = TokenNet(model.net, model.vocabulary)

@@ -44,7 +44,7 @@ def open_index(
 
 
 def open_engine(url: str, language: str = "english") -> Engine:
-    """The engine of a URL; packages of other engines are not imported."""
+    """Return the engine of a URL; packages of other engines are not imported."""
     if not url or "\0" in url:
         raise UserError(f"index must be a path or URL, got {url!r}", "index")
     if url.startswith("faiss:"):
@@ -68,7 +68,7 @@ def open_engine(url: str, language: str = "english") -> Engine:
 
 
 def open_encoder(name: str = WORDLLAMA) -> Encoder:
-    """An encoder: "wordllama", a run directory of a masked language model, or a folder of a
+    """Return an encoder: "wordllama", a run directory of a masked language model, or a folder of a
     BERT in Hugging Face's layout.
 
     Raises:

@@ -163,7 +163,7 @@ class Postgres:
 
 
 def _write_where(where: Where | None) -> tuple[str, list[str]]:
-    """The tests as SQL with places for values, and the values."""
+    """Return the tests as SQL with places for values, and the values."""
     values: list[str] = []
     return ("true" if where is None else _write(where, values)), values
 

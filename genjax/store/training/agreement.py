@@ -21,8 +21,10 @@ from genjax.store.records import Feedback, Payload, Record, Response, SourceKind
 from genjax.store.rows import load, split
 from genjax.store.store import Store
 
-POSITION = "position"  # in the metadata of a preference: where the chosen response was shown
+# In the metadata of a preference: where the chosen response was shown, or which response was where.
+POSITION, LEFT, RIGHT = "position", "left", "right"
 FIRST, SECOND = "first", "second"
+TIE = "tie"  # the label of who prefers neither
 Z = 1.96  # standard deviations on either side of an interval of 95 %
 Value = str | float
 Ratings = Mapping[str, Mapping[str, Value]]  # of each rater, by rater, of each record
@@ -54,18 +56,27 @@ class Vote:
 
 
 def read_vote(judged: Feedback) -> Vote | None:
-    """The vote of a preference; None of other feedback, or where it no longer counts."""
-    if judged.against is None or not judged.valid:
+    """Return the vote of a preference; None of other feedback, or where it no longer counts."""
+    if judged.against in (None, judged.target) or not judged.valid:
         return None
-    position = judged.metadata.get(POSITION)
     rater = judged.user or judged.source_id or judged.source_kind
-    known = position if position in (FIRST, SECOND) else None
-    return Vote(rater, judged.source_kind, judged.target, judged.against, known)
+    place = _find_position(judged)
+    return Vote(rater, judged.source_kind, judged.target, str(judged.against), place)
+
+
+def _find_position(judged: Feedback) -> str | None:
+    position = judged.metadata.get(POSITION)
+    if position in (FIRST, SECOND):
+        return str(position)
+    for side, place in ((LEFT, FIRST), (RIGHT, SECOND)):
+        if judged.metadata.get(side) == judged.target:
+            return place
+    return None
 
 
 def decide(votes: Sequence[Vote]) -> tuple[str, str] | None:
-    """The chosen and the rejected response of votes on one pair: by the majority of people where
-    people voted, else of models and functions; None of a tie.
+    """Return the chosen and the rejected response of votes on one pair: by the majority of people
+    where people voted, else of models and functions; None of a tie.
     """
     people = [vote for vote in votes if vote.kind == "HUMAN"]
     latest = {vote.rater: vote for vote in people or votes}  # the last word of each rater counts
@@ -111,12 +122,12 @@ def krippendorff_alpha(
 
 
 def _differ(values: Sequence[Value]) -> float:
-    """How many ordered pairs of values differ."""
+    """Return how many ordered pairs of values differ."""
     return float(len(values) ** 2 - sum(count**2 for count in Counter(values).values()))
 
 
 def _square(values: Sequence[Value]) -> float:
-    """The sum of squared differences of ordered pairs of values."""
+    """Return the sum of squared differences of ordered pairs of values."""
     x = np.asarray(values, np.float64)
     x = x - x.mean()
     return float(2 * len(x) * np.square(x).sum() - 2 * x.sum() ** 2)
@@ -152,7 +163,7 @@ def describe_votes(votes: Sequence[Vote], lengths: Mapping[str, int]) -> list[st
 
 
 def describe_ratings(name: str, ratings: Ratings) -> str:
-    """How far raters agree on words or numbers, in a line.
+    """Return how far raters agree on words or numbers, in a line.
 
     Two raters of words are compared by Cohen's kappa; more, and numbers, by Krippendorff's alpha.
     """
@@ -162,7 +173,7 @@ def describe_ratings(name: str, ratings: Ratings) -> str:
         return f"agreement on {name}: no record has two raters"
     on = f"{len(ratings)} raters, {len(shared):,} records of two or more"
     values = [value for of_rater in ratings.values() for value in of_rater.values()]
-    words = all(isinstance(value, str | bool) for value in values)
+    words = any(isinstance(value, str | bool) for value in values)
     if words and len(ratings) == 2:
         one, other = ratings.values()
         found, what = cohen_kappa([one[r] for r in shared], [other[r] for r in shared]), "kappa"
@@ -201,11 +212,11 @@ def describe_store(
         rater = one.user or one.source_id or one.source_kind
         if (vote := read_vote(one)) is not None:
             votes.append(vote)
-        elif one.label is not None:
+        elif one.label is not None and one.label != TIE:
             ratings.setdefault(f"label {one.name}", {}).setdefault(rater, {})[one.target] = (
                 one.label
             )
-        elif one.value is not None:
+        elif one.value is not None and one.label != TIE:
             ratings.setdefault(f"score {one.name}", {}).setdefault(rater, {})[one.target] = (
                 one.value
             )

@@ -135,7 +135,9 @@ class Classifier:
         return np.asarray(self._predict(self.run.family, self.run.eval_state, placed))[:count]
 
     def _read_texts(self, records: Sequence[Record]) -> tuple[list[Record], np.ndarray]:
-        """A text of several rows gets the mean of their log-probabilities, as each was learned."""
+        """Return a text of several rows gets the mean of their log-probabilities, as each was
+        learned.
+        """
         codec: Component = self.run.codec
         tokenizer = get_tokenizer(codec)
         there = [one for one in records if _has_payload(one, True) and _can_spell(tokenizer, one)]
@@ -143,7 +145,7 @@ class Classifier:
             return [], np.zeros((0, len(self.names)))
         said = tuple((one.id, _text(one)) for one in there)
         with tempfile.TemporaryDirectory(prefix="genjax_store_") as folder:
-            layout = Documents(int(self.run.spec.shape[0]))
+            layout = Documents(int(self.run.spec.shape[0]) - 1)
             texts = {"train": StoredTexts("texts of the store", said)}
             rows: Component = text_dataset(texts, codec, layout, folder).splits["train"]
             found = np.zeros((len(there), len(self.names)))
@@ -194,7 +196,7 @@ def _text(record: Record) -> str:
 
 
 def _has_payload(record: Record, text: bool) -> bool:
-    """Whether a record has a text, or a picture."""
+    """Return whether a record has a text, or a picture."""
     payload = _payload(record)
     if payload is None:
         return False

@@ -52,7 +52,7 @@ class RuleTalk:
 
 
 def _make_records(name: str, number: int, pair: Preference) -> Iterator[Record]:
-    """A prompt, both responses with their scores, and what three raters say of them."""
+    """Yield a prompt, both responses with their scores, and what three raters say of them."""
     asked = _name(f"{name}\nprompt")
     yield Prompt(id=asked, origin="real", role="user", payload=Payload(text=pair.prompt))
     ids = [_name(f"{name}\n{side}") for side in ("chosen", "rejected")]
@@ -86,6 +86,6 @@ def _make_records(name: str, number: int, pair: Preference) -> Iterator[Record]:
 
 
 def _name(content: str) -> str:
-    """An id that follows from the content."""
+    """Return an id that follows from the content."""
     digest = hashlib.sha256(f"talk\n{content}".encode()).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"

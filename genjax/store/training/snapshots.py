@@ -60,7 +60,7 @@ class Snapshot:
 
 
 def read_snapshot(path: epath.Path) -> Snapshot:
-    """The snapshot of a file.
+    """Return the snapshot of a file.
 
     Raises:
       UserError: it is damaged.
@@ -76,7 +76,7 @@ def read_snapshot(path: epath.Path) -> Snapshot:
             found["raters"],
             tuple(found["remarks"]),
         )
-        whole = made.fingerprint == _hash(made.rows, made.inputs)
+        whole = made.fingerprint == hash_rows(made.rows, made.inputs)
     except (KeyError, TypeError, ValueError):
         whole = False
     if not whole:
@@ -85,7 +85,7 @@ def read_snapshot(path: epath.Path) -> Snapshot:
 
 
 def take_snapshot(url: str, form: Form, filter: str, origin: Wanted) -> Snapshot:
-    """The rows of a store as they are now.
+    """Return the rows of a store as they are now.
 
     Raises:
       UserError: the store cannot be opened, the filter is wrong, or no row is left.
@@ -114,14 +114,14 @@ def take_snapshot(url: str, form: Form, filter: str, origin: Wanted) -> Snapshot
                 f"filter of store {store.place} passes no {kind} ({asked}){why}", "filter"
             )
         inputs = {
-            f"{one.__class__.__name__.lower()} {one.id}": _hash_record(one)
+            f"{one.__class__.__name__.lower()} {one.id}": hash_record(one)
             for row in chosen
             for one in row.used
         }
         raters = _count_raters(chosen)
         values = tuple(row.value for row in chosen)
         records = tuple(tuple(dict.fromkeys(one.id for one in row.used)) for row in chosen)
-        print_ = _hash(values, inputs)
+        print_ = hash_rows(values, inputs)
         return Snapshot(store.place, print_, values, records, inputs, raters, tuple(remarks))
 
 
@@ -132,7 +132,7 @@ SIDES: Mapping[Form, tuple[str, ...]] = {
 
 
 def _has_text(row: Mapping[str, Json], name: str) -> bool:
-    """Whether a side of a row says something."""
+    """Return whether a side of a row says something."""
     side = row.get(name)
     if isinstance(side, str):
         return bool(side.strip())
@@ -142,15 +142,15 @@ def _has_text(row: Mapping[str, Json], name: str) -> bool:
 
 
 def _judgement(row: Row) -> Feedback:
-    """The preference that a row is of."""
+    """Return the preference that a row is of."""
     last = row.used[-1]
     assert isinstance(last, Feedback)
     return last
 
 
 def _choose(rows: Sequence[Row], remarks: list[str]) -> Iterator[Row]:
-    """A row for each pair of responses, the way round that most raters say; people come before
-    models and functions.
+    """Yield a row for each pair of responses, the way round that most raters say; people come
+    before models and functions.
     """
     pairs: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -188,12 +188,14 @@ def _count_raters(rows: Sequence[Row]) -> dict[str, int]:
     return found
 
 
-def _hash_record(record: Record) -> str:
+def hash_record(record: Record) -> str:
+    """The hash of all that a record holds."""
     text = json.dumps(write_plain(record), sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _hash(rows: Sequence[Mapping[str, Json]], inputs: Mapping[str, str]) -> str:
+def hash_rows(rows: Sequence[Mapping[str, Json]], inputs: Mapping[str, str]) -> str:
+    """The fingerprint of rows and of the hashes of their records."""
     text = json.dumps([list(rows), dict(inputs)], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -216,7 +218,7 @@ def note_snapshot(url: str, snapshot: Snapshot, run_dir: epath.Path, step: int |
 
 
 def make_dataset(snapshot: Snapshot, ids: Sequence[str]) -> DataSet:
-    """The record of a snapshot, with the records of these ids as its parents."""
+    """Return the record of a snapshot, with the records of these ids as its parents."""
     return DataSet(
         id=name_dataset(snapshot.fingerprint),
         origin="real",

@@ -102,7 +102,7 @@ class StoreInstructions:
         return self.freeze(None).open()
 
     def open_rows(self, snapshot: Snapshot) -> Dataset:
-        """The batches of a snapshot."""
+        """Return the batches of a snapshot."""
         groups = [json.dumps(row["prompt"], sort_keys=True) for row in snapshot.rows]
         title = f"store {snapshot.place}"
         return self._reader.open_records(_name_rows(snapshot), title, Counter(), groups)
@@ -175,7 +175,7 @@ class StorePreferences:
         return self.freeze(None).open()
 
     def open_rows(self, snapshot: Snapshot) -> Dataset:
-        """The batches of a snapshot."""
+        """Return the batches of a snapshot."""
         title = f"store {snapshot.place}"
         return self._reader.open_records(_name_rows(snapshot), title, Counter())
 
@@ -195,7 +195,7 @@ class Chosen:
     path: epath.Path | None
 
     def open(self) -> Dataset:
-        """The batches."""
+        """Return the batches."""
         found = self.source.open_rows(self.snapshot)
         manifest = None if self.path is None else str(self.path)
         name = self.snapshot.place
@@ -235,7 +235,7 @@ def _check(source: StoreInstructions | StorePreferences) -> None:
 
 
 def _name_file(source: StoreInstructions | StorePreferences) -> str:
-    """The file of a run directory that keeps the rows of a source."""
+    """Return the file of a run directory that keeps the rows of a source."""
     asked = [type(source).__name__, source.url, source.filter, source.origin]
     return f"snapshot_{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]}.json"
 
