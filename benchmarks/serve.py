@@ -181,9 +181,10 @@ def serve_peer(run_dir: str, threads: int) -> None:
     from starlette.routing import Route
 
     run = genjax.load(run_dir)
-    net = run.family.net
+    net, vocabulary = run.family.net, run.spec.vocabulary
+    assert vocabulary is not None
     config = transformers.GPT2Config(
-        vocab_size=run.spec.vocabulary or 0,
+        vocab_size=vocabulary,
         n_positions=4096,
         n_embd=net.width,
         n_layer=net.layers,

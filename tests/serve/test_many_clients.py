@@ -197,13 +197,11 @@ def be_chaotic(chat_run, folder, requests):
 
         await asyncio.gather(*(one(number) for number in numbers))
 
-    for part, killed_at in ((0, requests // 2), (1, None)):
+    for numbers, kill in ((range(requests // 2), True), (range(requests // 2, requests), False)):
         process, port = start(chat_run, "--store", store)
         try:
-            numbers = range(part * (requests // 2) - part, requests // 2 + part * requests // 2)
-            first = numbers[0] + len(numbers) // 2 if killed_at else None
-            asyncio.run(ask(port, numbers, process, first))
-            if killed_at is None:
+            asyncio.run(ask(port, numbers, process, requests // 4 if kill else None))
+            if not kill:
                 process.send_signal(signal.SIGTERM)
                 assert process.wait(60) == 0
         finally:
