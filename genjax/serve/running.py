@@ -158,7 +158,8 @@ def _listen(listening: Listening) -> socket.socket:
     host, port = listening.host, listening.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        opened = socket.socket(family, socket.SOCK_STREAM)
+        # With the protocol named, asyncio sends small pieces at once (TCP_NODELAY).
+        opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((host, port))
         opened.listen(BACKLOG)  # whoever reads where it listens may connect at once
