@@ -208,10 +208,11 @@ class TextEngine:
             return []
         rows, found, most, since = self._flight
         self._flight = None
-        token, log_prob = jax.device_get((found.token[:most], found.log_prob[:most]))
+        # Cut on the host: each length would be a program of its own.
+        token, log_prob = (a[:most] for a in jax.device_get((found.token, found.log_prob)))
         tops = None
         if any(row is not None and row.options.tops for row in rows):
-            tops = jax.device_get((found.top[:most], found.top_log_probs[:most]))
+            tops = jax.device_get((found.top, found.top_log_probs))
         steps = max(1, int((token >= 0).any(1).sum()))
         took, size = (time.monotonic() - since) / steps, len(rows)
         self._step_s[size] += 0.3 * (took - self._step_s[size])
