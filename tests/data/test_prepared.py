@@ -285,7 +285,7 @@ def test_empty_texts_are_left_out_and_nothing_else_is_overwritten(sets, tmp_path
         ("gpt/7/3#000000002", "b"),
     ]
     assert not list(tmp_path.glob(".*"))
-    with pytest.raises(UserError, match=r"new is there already"):
+    with pytest.raises(UserError, match="new exists already: choose another name, or remove it"):
         synthetic.write(tmp_path / "new", "new", {"text": ["c"]}, GENERATOR)
     with pytest.raises(UserError, match=r"all records drawn by gpt are empty"):
         synthetic.write(tmp_path / "other", "other", {"text": ["", ""]}, GENERATOR)

@@ -251,7 +251,7 @@ def test_the_mean_pairwise_distance_is_over_different_rows():
         (lambda a: mean_pairwise_distance(a + np.inf), "finite, but 10 of 10 rows are not"),
         (
             lambda a: manifold(a, a[:5], 5),
-            "k must be from 1 to and below the number of points, 5, not 5",
+            "k must be from 1 to 4, got 5",
         ),
         (lambda a: manifold(a, a, 0), "k must be from 1 to"),
         (lambda a: kernel_distance(a, a[:8], subset=9), "subset must be <= 8 .rows., got 9"),
@@ -259,8 +259,8 @@ def test_the_mean_pairwise_distance_is_over_different_rows():
             lambda a: kernel_distance(a, a, subset=1),
             "subset and subsets must be >= 2, got 1 and 100",
         ),
-        (lambda a: kernel_distance(a, a, subset=5, subsets=1), "not 5 and 1"),
-        (lambda a: mean_pairwise_distance(a, pairs=0), "pairs is at least 1, not 0"),
+        (lambda a: kernel_distance(a, a, subset=5, subsets=1), "subset and subsets must be >= 2, got 5 and 1"),
+        (lambda a: mean_pairwise_distance(a, pairs=0), "pairs must be >= 1, got 0"),
     ],
 )
 def test_what_has_no_distance_is_refused(call, message):

@@ -156,7 +156,7 @@ def test_a_density_that_cannot_be_had_is_refused(layout, monkeypatch):
     few = functools.partial(applications.log_density, max_steps=3)
     monkeypatch.setattr(applications, "log_density", few)
     with pytest.raises(
-        UserError, match=r"no density for 4 of 4 examples; .* more steps .* \(raise rtol and atol\)"
+        UserError, match="FlowLikelihood has no density for 4 of 4 examples: either the"
     ):
         FlowLikelihood(examples=4, batch=4, rtol=1e-6, atol=1e-6)(on)
 

@@ -232,8 +232,8 @@ def test_all_wrong_tensors_are_named_at_once(tiny, tmp_path, name):
         "left.bn.bias is missing",
         "left.bn.weight is not finite",
         "more is unknown",
-        "right.conv.weight is [1, 1, 4, 2], not [2, 4, 1, 1]",
-        "stem.bn.bias is [3], not [4]",
+        "right.conv.weight has shape [1, 1, 4, 2], not [2, 4, 1, 1]",
+        "stem.bn.bias has shape [3], not [4]",
     ]
 
 

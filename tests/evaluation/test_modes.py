@@ -215,7 +215,7 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
     with pytest.raises(UserError, match="centres must have 2 coordinates as the data, got 3"):
         MixtureModes(((0.0, 0.0, 0.0),), 0.1).check(FAMILY, points, {})
     with pytest.raises(
-        UserError, match="StackedModes needs images of 3 channels, as Stacked makes them, not of 1"
+        UserError, match="StackedModes needs images with 3 channels, as Stacked makes"
     ):
         coverage.check(FAMILY, images, ten)
     with pytest.raises(UserError, match="StackedModes needs images, but the data are points"):
@@ -229,7 +229,7 @@ def test_what_modes_cannot_judge_is_refused_before_the_first_step():
         coverage.check(FAMILY, stack, {RUN: eyes(9)})
     with pytest.raises(UserError, match="samples must be >= 1,000 .modes., got 999"):
         StackedModes(RUN, samples=999).check(FAMILY, stack, ten)
-    with pytest.raises(UserError, match="StackedModes needs the run of a classifier of images"):
+    with pytest.raises(UserError, match="StackedModes needs the run of an image classifier, but"):
         coverage.check(FAMILY, stack, {RUN: dataclasses.replace(eyes(10), family=FAMILY)})
     assert coverage.runs == (RUN,) and mixture.runs == ()
 

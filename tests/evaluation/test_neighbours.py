@@ -102,7 +102,7 @@ def test_features_of_another_run_than_a_classifier_are_refused(layout):
     on = subject(layout, toy.experiment(family=VAE(2, MLPCoder((4,))), data=Digits()))
     on = dataclasses.replace(on, others={"other": on.model})
     with pytest.raises(
-        UserError, match="features come from a classifier of images, which other is not"
+        UserError, match="features must come from an image classifier, but other is none"
     ):
         feature_space(on, "other")
 

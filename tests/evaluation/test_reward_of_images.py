@@ -73,7 +73,7 @@ def test_a_reward_is_a_finite_number_for_each():
     assert found.dtype == np.float32
     with pytest.raises(UserError, match="must be finite, got nan for sample 2 of label 9"):
         score_images(lambda images, labels: np.where(labels == 9, np.nan, 0.0), IMAGES, LABELS)
-    with pytest.raises(UserError, match="is inf of sample 0$"):
+    with pytest.raises(UserError, match="the reward <lambda> must be finite, got inf for sample 0"):
         score_images(lambda images, labels: [np.inf] * len(images), IMAGES, None)
     with pytest.raises(UserError, match="failed on sample 1 of label 8: KeyError: 8"):
         score_images(
@@ -95,7 +95,7 @@ def _all_or_none(images, labels):
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(UserError, match="is a function of images and labels, not 3"):
+    with pytest.raises(UserError, match="reward must be a function of images and labels, got 3"):
         RewardOfImages(3)
     with pytest.raises(UserError, match="samples must be at least 2"):
         RewardOfImages(mirror_symmetry, samples=1)

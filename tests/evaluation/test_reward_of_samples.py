@@ -73,7 +73,7 @@ def test_a_reward_is_a_finite_number_for_each():
     np.testing.assert_array_equal(
         score_texts(lambda p, r: [len(a) for a in r], ["x", "y"], ["ab", "c"]), [2, 1]
     )
-    with pytest.raises(UserError, match="is inf of the response 'ab' to the prompt 'x'"):
+    with pytest.raises(UserError, match="the reward <lambda> must be finite, got inf for the response"):
         score_texts(lambda p, r: [np.inf] * len(p), ["x"], ["ab"])
     with pytest.raises(
         UserError, match="failed on the response 'c' to the prompt 'y': KeyError: 'c'"
@@ -98,5 +98,5 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="needs prompts"):
         RewardOfSamples(first_and_last).check(Autoregressive(), spec, {})
     prefixed = dataclasses.replace(spec, prefixed=True)
-    with pytest.raises(UserError, match="steps 2000 is above the context of 1024"):
+    with pytest.raises(UserError, match=r"steps must be <= 1024 \(context\), got 2000"):
         RewardOfSamples(first_and_last, steps=2000).check(Autoregressive(), prefixed, {})

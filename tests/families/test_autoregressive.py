@@ -458,7 +458,7 @@ def test_a_stopped_run_goes_on_bitwise_and_writes_what_it_is_prompted(corpus, tm
         run.sample(1, options=replace(options, prompt="mia!"))
     other = dataclasses.replace(run, codec=Bytes())
     with pytest.raises(
-        UserError, match="the prompt holds a token outside the model's vocabulary of 12"
+        UserError, match="the prompt has a token outside the model's vocabulary of 12"
     ):
         other.sample(1, options=options)
 

@@ -293,7 +293,7 @@ def test_what_does_not_fit_is_refused(state):
     images = batch_of(2)["image"]
     with pytest.raises(UserError, match=r"must have shape \[8, 8, 3\], got \[8, 4, 3\]"):
         caption_images(SMALL, state, images[:, :, :4], START, END)
-    with pytest.raises(UserError, match="context of 8"):
+    with pytest.raises(UserError, match=r"a row must have at most 8 tokens \(context\), got 9"):
         caption_images(SMALL, state, images, START, END, TokenSampler(9))
     for options in (Decoding(4), CaptionDecoding(4).encode(Words(("a",)), {})):
         with pytest.raises(UserError, match="name the file"):

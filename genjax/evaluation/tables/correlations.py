@@ -91,7 +91,7 @@ class TabularCorrelations(Evaluator):
 
 def find_constant(columns: Mapping[str, np.ndarray]) -> set[str]:
     """Return the names of the columns [N] with fewer than two distinct known values."""
-    return {name for name, x in columns.items() if len(np.unique(x[_is_known(x)])) < 2}
+    return {name for name, x in columns.items() if len(set(x[_is_known(x)].tolist())) < 2}
 
 
 def compute_associations(columns: Mapping[str, np.ndarray]) -> np.ndarray:
