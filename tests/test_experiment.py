@@ -702,6 +702,8 @@ NO_COMPONENTS = {
     "Said",
     "Undivided",
     "WithCondition",
+    "Drawn",
+    "SentenceSplit",
 }
 
 

@@ -117,7 +117,7 @@ def test_more_samples_than_are_drawn_at_once_begin_with_the_first_prompt_anew():
     assert MOST_PROMPTS == CHUNK
     got = RUN.sample(CHUNK + 2, options=Decoding(steps=1, prompts=("a", "b", "c")))[:, 0]
     np.testing.assert_array_equal(got, [1 + i % CHUNK % 3 for i in range(CHUNK + 2)])
-    with pytest.raises(UserError, match="at most 256 prompts"):
+    with pytest.raises(UserError, match="prompts must have at most 256 entries, got 257"):
         Decoding(prompts=("a",) * 257)
 
 
@@ -343,7 +343,7 @@ def test_what_cannot_be_drawn_is_refused():
         with pytest.raises(UserError, match=words):
             RUN.sample(1, options=options)
     request, state = drafted(Decoding(steps=4, draft_tokens=4), ((1, 2),))
-    with pytest.raises(UserError, match="within the context of 8 tokens: sampler.steps at most 3"):
+    with pytest.raises(UserError, match=r"speculative decoding \(draft\) must stay within the context of 8"):
         FAMILY.sample(state, KEY, 1, request)
     with pytest.raises(UserError, match="must be encoded first"):
         FAMILY.sample(STATE, KEY, 1, Decoding(prompt="a"))
