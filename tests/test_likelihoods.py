@@ -142,7 +142,7 @@ def test_draws_of_a_table_are_rows_with_its_law():
 
 def test_a_likelihood_of_tables_wants_tables():
     spec = Spec("image", (2, 2, 1), np.zeros((2, 2, 1), np.float32))
-    with pytest.raises(UserError, match="Tabular is for tables, and the data are image"):
+    with pytest.raises(UserError, match="Tabular is for tables, got image data"):
         Tabular().check(spec)
     Tabular().check(Spec("table", (3,), np.zeros(3, np.float32), categories=(2,)))
     with pytest.raises(UserError, match="std must be at least 0.01, got 0.001"):

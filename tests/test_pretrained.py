@@ -142,7 +142,7 @@ def test_what_makes_no_run_is_refused(run, tmp_path):
     with pytest.raises(UserError, match="has no config.json"):
         import_run(tmp_path, tmp_path / "run")
     data = dataclasses.replace(run.experiment.data, layout=Blocks(99))
-    with pytest.raises(UserError, match="more than the context of 24"):
+    with pytest.raises(UserError, match=r"family\.net\.context must be >= 99, as the rows have 99"):
         import_run(run.run_dir.parent / "model", tmp_path / "run", data)
 
 

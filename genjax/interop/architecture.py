@@ -78,7 +78,7 @@ class Options:
         """Read a whole number that divides that of the field ``of``."""
         value, whole = self.read_int(name, default), self.read_int(of)
         if whole % value:
-            raise self.make_refusal(name, f"a read_divisor of {of} = {whole}", value)
+            raise self.make_refusal(name, f"a divisor of {of} = {whole}", value)
         return value
 
     def read_number(self, name: str, default: float) -> float:

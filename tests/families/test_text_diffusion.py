@@ -84,7 +84,7 @@ def test_the_command_line_gives_it_one_prompt():
     assert Denoising(DDIM(2), 3.0).with_prompts(("a disc",)) == Denoising(
         DDIM(2), 3.0, prompt="a disc"
     )
-    with pytest.raises(UserError, match="takes one prompt, not 2"):
+    with pytest.raises(UserError, match="prompt must be a single text, got 2"):
         Denoising().with_prompts(("a disc", "a cross"))
 
 

@@ -407,7 +407,7 @@ def test_other_kinds_and_codecs_are_refused(tmp_path):
         save(dataclasses.replace(model, kind="gtp2"), tmp_path)
     with pytest.raises(UserError, match="Words cannot be converted to a Hugging Face tokenizer"):
         save(dataclasses.replace(model, kind=None, codec=Words(("a",))), tmp_path)
-    with pytest.raises(UserError, match="ChoraleCodec has no form"):
+    with pytest.raises(UserError, match="a ChoraleCodec cannot be converted to a Hugging Face tokenizer"):
         save(dataclasses.replace(model, kind=None, codec=ChoraleCodec(30, 90, 4, 120.0)), tmp_path)
 
 
@@ -528,7 +528,7 @@ def test_rotary_options_of_older_configs_are_read(folders, tmp_path):
             "BertModel is not supported",
         ),
         ("tokenizer.json", None, "has no tokenizer.json; transformers can convert"),
-        ("tokenizer.json", "{}", "is not a tokenizer.json"),
+        ("tokenizer.json", "{}", "is not a usable tokenizer.json"),
         ("tokenizer_config.json", "[", "tokenizer_config.json is damaged"),
         ("model.safetensors", None, "has no weights: neither model.safetensors nor"),
         ("model.safetensors", "", "is not a complete safetensors file"),

@@ -122,7 +122,7 @@ def test_cudnn_refuses_what_it_would_leave_out():
     half = [a.astype(jnp.bfloat16) for a in inputs()]
     with pytest.raises(UserError, match="packed or padded"):
         attend(*half, Rule(1.0), segments=(SEGMENTS, SEGMENTS), implementation="cudnn")
-    with pytest.raises(UserError, match="no prefix"):
+    with pytest.raises(UserError, match='attention must be "xla" or "blocked" for a bidirectional'):
         attend(*half, Rule(1.0, True), prefix=(PREFIX, PREFIX), implementation="cudnn")
     with pytest.raises(UserError, match="soft-cap"):
         attend(*half, Rule(1.0, softcap=1.0), implementation="cudnn")
