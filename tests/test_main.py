@@ -389,8 +389,8 @@ def test_the_help_of_a_config_lists_fields_with_their_documentation(here):
         "--data.noise {None}|FLOAT": "standard deviation of the noise",
         "--every.log INT": "row of metrics",
         "--steps INT": "train steps. (default: 20000)",
-        "--precision {float32,bfloat16}": "what the networks compute in",
-        "--run-dir {None}|STR": "the folder that everything is written to",
+        "--precision {float32,bfloat16}": "dtype that networks compute in",
+        "--run-dir {None}|STR": "folder that everything is written to",
     }.items():
         _, _, after = text.partition(f" {option} ")
         assert words in after[:300], option

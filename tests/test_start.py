@@ -238,7 +238,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
         genjax.train(
             Experiment(Classifier(TokenBackbone(NET)), toy.Pictures()), tmp_path / "b", quiet=True
         )
-    with pytest.raises(UserError, match="layout Documents"):
+    with pytest.raises(UserError, match="LabelledTexts needs one document per row: set"):
         LabelledTexts(dataclasses.replace(texts(tmp_path, Words()), layout=Packed(8))).open()
     with pytest.raises(UserError, match='pool must be "mean" or "last"'):
         TokenBackbone(dataclasses.replace(NET, causal=True), "first")

@@ -308,7 +308,7 @@ def impatient(monkeypatch):
 def test_a_server_that_is_not_there_is_told_before_the_first_step(closed, impatient, tmp_path):
     begin = time.monotonic()
     with pytest.raises(
-        UserError, match=rf"cannot be tracked: MLflow at {closed} does not .*refused\); fix"
+        UserError, match=rf"cannot be tracked: MLflow at {closed} failed .*refused\); correct"
     ):
         trained(tmp_path / "run", Tracking(closed))
     assert time.monotonic() - begin < 30
