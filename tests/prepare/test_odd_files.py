@@ -124,7 +124,7 @@ SECRET = "the one sentence that models are judged by and must not be trained on 
         (
             "judge.txt",
             SECRET.encode() + b"\n\xff\n\xfe",
-            "2 cannot be read; the first is judge.txt line-000000002: not",
+            r"2 evaluation texts cannot be read; the first is judge\.txt",
         ),
     ],
     ids=["cut", "no gzip", "lines"],
@@ -175,7 +175,7 @@ def test_what_is_unpacked_and_what_is_not(tmp_path):
     (tmp_path / "f.zip").write_bytes(b"junk")
     kept, broken = read(tmp_path / "2", Texts(("[c-f].zip",), str(tmp_path)))
     assert not kept and [place for place, _ in broken] == ["c.zip", "d.zip", "e.zip", "f.zip"]
-    assert broken[0][1] == "damaged file: a zip archive of 2 files, where one is read"
+    assert broken[0][1] == "damaged file: a zip archive must hold one file, got 2"
     assert (
         "of 0 files" in broken[1][1] and "password" in broken[2][1] and "not a zip" in broken[3][1]
     )
