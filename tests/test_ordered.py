@@ -140,7 +140,9 @@ def test_a_reference_that_is_missing_or_of_other_data_is_refused(reference, tmp_
     data = toy.ToyData().open()
     narrow = Arrays("points", points, None, replace(data.codec, dim=3))
     other = Dataset({"train": narrow}, Spec("points", (3,), points[0]), narrow.codec, "narrow")
-    with pytest.raises(UserError, match=r"was trained on points of shape \[6\], but the data are points of"):
+    with pytest.raises(
+        UserError, match=r"was trained on points of shape \[6\], but the data are points of"
+    ):
         score_examples(ReferenceLoss(str(reference.run_dir)), other, ONE, 2)
     with pytest.raises(UserError, match="function must be a function from a config file"):
         ByFunction(3)  # type: ignore[arg-type]

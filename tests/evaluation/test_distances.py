@@ -259,7 +259,10 @@ def test_the_mean_pairwise_distance_is_over_different_rows():
             lambda a: kernel_distance(a, a, subset=1),
             "subset and subsets must be >= 2, got 1 and 100",
         ),
-        (lambda a: kernel_distance(a, a, subset=5, subsets=1), "subset and subsets must be >= 2, got 5 and 1"),
+        (
+            lambda a: kernel_distance(a, a, subset=5, subsets=1),
+            "subset and subsets must be >= 2, got 5 and 1",
+        ),
         (lambda a: mean_pairwise_distance(a, pairs=0), "pairs must be >= 1, got 0"),
     ],
 )

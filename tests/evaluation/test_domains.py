@@ -184,7 +184,9 @@ def test_what_does_not_fit_is_refused(tmp_path):
         DomainPerplexity(confidence=1.0)
     data = PythonDocs(codec=Bytes(True), layout=Packed(64), cache=str(tmp_path)).open()
     untold = Packed(64).split(Corpus(np.arange(9, dtype=np.uint16), np.array([0, 9])), data.codec)
-    with pytest.raises(UserError, match="DomainPerplexity needs a source with domains of texts, which"):
+    with pytest.raises(
+        UserError, match="DomainPerplexity needs a source with domains of texts, which"
+    ):
         DomainPerplexity()(dataclasses.replace(subject(data, TABLE), splits={"test": untold}))
 
 

@@ -132,7 +132,9 @@ def test_what_has_no_features_is_refused_before_training(judged, file, tmp_path)
     for space in ("pixels", file, "runs/eyes"):
         with pytest.raises(UserError, match="need images, but the data are points"):
             check_features(space, Points(size=10, test_size=5).open().spec, judged.others)
-    with pytest.raises(UserError, match="features must come from an image classifier, but runs/vae is"):
+    with pytest.raises(
+        UserError, match="features must come from an image classifier, but runs/vae is"
+    ):
         check_features("runs/vae", spec, judged.others)
     four = dataclasses.replace(spec, shape=(8, 8, 4))
     with pytest.raises(UserError, match="runs/eyes need images with 1 channels, got 4"):

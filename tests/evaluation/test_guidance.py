@@ -123,7 +123,9 @@ def test_what_cannot_be_guided_is_refused_before_the_first_step():
     with pytest.raises(UserError, match="trained with drop_label"):
         evaluator.check(dataclasses.replace(CONDITIONAL, drop_label=0.0), images, {})
     GuidanceCurve(RUN, (1.0,)).check(dataclasses.replace(CONDITIONAL, drop_label=0.0), images, {})
-    with pytest.raises(UserError, match=r"sampler\.label must be None for GuidanceCurve, which needs all"):
+    with pytest.raises(
+        UserError, match=r"sampler\.label must be None for GuidanceCurve, which needs all"
+    ):
         evaluator.check(dataclasses.replace(CONDITIONAL, sampler=Denoising(label=2)), images, {})
     with pytest.raises(UserError, match="has 3 classes, but the data have 10 labels"):
         evaluator.check(CONDITIONAL, images, {RUN: eyes(3)})

@@ -265,7 +265,9 @@ def test_what_cannot_be_judged_is_refused(digits):
         Memorisation(false_alarms=0)
     with pytest.raises(UserError, match="samples must be at least 1"):
         Memorisation(samples=0)
-    with pytest.raises(UserError, match="memorisation needs at least 2 different training images, got 1"):
+    with pytest.raises(
+        UserError, match="memorisation needs at least 2 different training images, got 1"
+    ):
         find_copies(np.ones((3, 2)), np.ones((5, 2)), np.zeros((3, 2)), 0.005)
     on = dataclasses.replace(digits, split="train")
     assert not Memorisation()(on).numbers and "not trained on" in Memorisation()(on).remarks[0]

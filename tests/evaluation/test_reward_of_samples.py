@@ -73,7 +73,9 @@ def test_a_reward_is_a_finite_number_for_each():
     np.testing.assert_array_equal(
         score_texts(lambda p, r: [len(a) for a in r], ["x", "y"], ["ab", "c"]), [2, 1]
     )
-    with pytest.raises(UserError, match="the reward <lambda> must be finite, got inf for the response"):
+    with pytest.raises(
+        UserError, match="the reward <lambda> must be finite, got inf for the response"
+    ):
         score_texts(lambda p, r: [np.inf] * len(p), ["x"], ["ab"])
     with pytest.raises(
         UserError, match="failed on the response 'c' to the prompt 'y': KeyError: 'c'"

@@ -71,7 +71,9 @@ def test_a_flow_that_stands_still_is_as_far_as_its_ring(tmp_path):
 def test_what_cannot_be_compared_is_refused(tmp_path):
     with pytest.raises(UserError, match="solvers must be at least one, not empty"):
         TransportDistance(())
-    with pytest.raises(UserError, match="solvers must differ in name or number of steps, which name"):
+    with pytest.raises(
+        UserError, match="solvers must differ in name or number of steps, which name"
+    ):
         TransportDistance((Heun(4), Heun(4)))
     with pytest.raises(UserError, match="needs points"):
         TransportDistance().check(replace(FLOW, noise=Ring()), Digits().open().spec, {})

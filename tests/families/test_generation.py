@@ -343,7 +343,9 @@ def test_what_cannot_be_drawn_is_refused():
         with pytest.raises(UserError, match=words):
             RUN.sample(1, options=options)
     request, state = drafted(Decoding(steps=4, draft_tokens=4), ((1, 2),))
-    with pytest.raises(UserError, match=r"speculative decoding \(draft\) must stay within the context of 8"):
+    with pytest.raises(
+        UserError, match=r"speculative decoding \(draft\) must stay within the context of 8"
+    ):
         FAMILY.sample(state, KEY, 1, request)
     with pytest.raises(UserError, match="must be encoded first"):
         FAMILY.sample(STATE, KEY, 1, Decoding(prompt="a"))

@@ -407,7 +407,9 @@ def test_other_kinds_and_codecs_are_refused(tmp_path):
         save(dataclasses.replace(model, kind="gtp2"), tmp_path)
     with pytest.raises(UserError, match="Words cannot be converted to a Hugging Face tokenizer"):
         save(dataclasses.replace(model, kind=None, codec=Words(("a",))), tmp_path)
-    with pytest.raises(UserError, match="a ChoraleCodec cannot be converted to a Hugging Face tokenizer"):
+    with pytest.raises(
+        UserError, match="a ChoraleCodec cannot be converted to a Hugging Face tokenizer"
+    ):
         save(dataclasses.replace(model, kind=None, codec=ChoraleCodec(30, 90, 4, 120.0)), tmp_path)
 
 

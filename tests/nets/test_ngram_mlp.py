@@ -120,7 +120,9 @@ def test_it_reads_no_source():
     spec = Spec(
         "tokens", (9,), np.zeros(9, np.float32), vocabulary=7, source_length=4, source_vocabulary=5
     )
-    with pytest.raises(UserError, match="net must be a Transformer for data with a source, got NgramMLP"):
+    with pytest.raises(
+        UserError, match="net must be a Transformer for data with a source, got NgramMLP"
+    ):
         Autoregressive(NET).init(KEY, {"tokens": TOKENS, "source_tokens": TOKENS}, spec)
 
 

@@ -461,7 +461,12 @@ def test_what_does_not_fit_is_refused():
             dataclasses.replace(SPEC, classes=5),
             "must have the 5 labels of the data, but .* has 3",
         ),
-        (Diffusion(NET, text=HashedText(8)), told, told, r"family\.base must not be conditioned on text, as base is"),
+        (
+            Diffusion(NET, text=HashedText(8)),
+            told,
+            told,
+            r"family\.base must not be conditioned on text, as base is",
+        ),
         (
             Diffusion(NET, Learned(), "noise", "likelihood"),
             SPEC,

@@ -199,5 +199,7 @@ def test_wrong_fields_are_refused(fields, message):
 def test_signatures_of_another_kind_are_refused():
     with pytest.raises(UserError, match=r"\[N, 16\] uint32, got \[3, 8\] uint32"):
         MinHash(16).cluster(np.zeros((3, 8), np.uint32))
-    with pytest.raises(UserError, match=r"signatures must be \[N, 16\] uint32, got \[3, 16\] int64"):
+    with pytest.raises(
+        UserError, match=r"signatures must be \[N, 16\] uint32, got \[3, 16\] int64"
+    ):
         MinHash(16).cluster(np.zeros((3, 16), np.int64))

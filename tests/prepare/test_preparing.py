@@ -439,7 +439,7 @@ def test_missing_values_count_as_broken(tmp_path):
 def test_a_stage_that_leaves_nothing_says_why(raw, tmp_path):
     with pytest.raises(
         UserError,
-        match="Length leaves no record of 34; the reason of most: too long|no record of 33",
+        match="Length drops all 33 records, most of them because: too long",
     ):
         prepared(raw, tmp_path / "out", stages=(Length(0, 0),))
 

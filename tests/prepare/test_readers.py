@@ -167,9 +167,11 @@ def test_a_plan_that_cannot_be_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("a")
     (tmp_path / "a.csv").write_text("text,more\n")
     root = str(tmp_path)
-    with pytest.raises(UserError, match=r"no file of .* fits '\*.md'"):
+    with pytest.raises(UserError, match=r"no file of .* matches '\*.md'"):
         reading.plan_reading([Texts(("*.md",), root)])
-    with pytest.raises(UserError, match="the same columns, not Texts: text; Csv: text, more"):
+    with pytest.raises(
+        UserError, match="readers must have the same columns, got Texts: text; Csv: text,"
+    ):
         reading.plan_reading([Texts(("*.txt",), root), Csv(("*.csv",), root)])
     with pytest.raises(UserError, match="readers must not share files, got a.txt"):
         reading.plan_reading([Texts(("*.txt",), root), Texts(("a.*t",), root)])
