@@ -258,7 +258,7 @@ def test_texts_are_scored_as_their_tokens_are():
         raw = family.score_rows(state, jnp.asarray(ids), jnp.ones(ids.shape))
         np.testing.assert_allclose(found[number], (raw[0] - 2) / 2, rtol=1e-4, atol=1e-5)
     assert score_responses(family, state, codec, [], [], 12).shape == (0,)
-    with pytest.raises(UserError, match="1 prompts and 2 responses are not pairs"):
+    with pytest.raises(UserError, match="responses must be one per prompt, 1, got 2"):
         score_responses(family, state, codec, ["a"], ["b", "c"], 12)
     with pytest.raises(UserError, match="prompt 2 has an empty response"):
         score_responses(family, state, codec, ["a", "b"], ["b", " "], 12)
