@@ -487,7 +487,7 @@ def test_a_model_of_pairs_learns_from_files_and_translates(tmp_path):
     assert run.write_samples(tmp_path / "cat", 1, options=cat).read_text() == "a cat\n"
     beams = replace(cat, beams=2, temperature=1.0, prompts=("a", ""))
     assert run.write_samples(tmp_path / "cats", 2, options=beams).read_text() == "a cat\na cat\n"
-    with pytest.raises(UserError, match="give one"):
+    with pytest.raises(UserError, match=r"sampler\.source is needed: this model reads a source"):
         run.sample(1, options=Decoding(steps=4))
 
 
