@@ -225,7 +225,7 @@ def test_a_run_captions_the_file_that_is_named(tmp_path, capsys):
     assert "".join(told) == said
     capsys.readouterr()
     for given, problem in (
-        ("wide.png", "must have .* pixels, got 20x20"),
+        ("wide.png", "must have 16x16 pixels, got 20x20"),
         ("none.png", "cannot be read"),
     ):
         assert command_line.main([*words, str(tmp_path / given)]) == 2
