@@ -225,7 +225,9 @@ def test_what_is_known_is_kept_exactly():
     assert np.abs(filled[:, :, 2:] - image[:, :, 2:]).max() > 1e-3
     with pytest.raises(UserError, match="does not fit an image"):
         fill_in(family, state, KEY, image, mask[:, :2], family.sampler)
-    with pytest.raises(UserError, match="samples of shape"):
+    with pytest.raises(
+        UserError, match=r"image must have the shape of the model's samples, \(4, 4, 1\),"
+    ):
         fill_in(family, state, KEY, image[:, :2], mask, family.sampler)
 
 

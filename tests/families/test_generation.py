@@ -441,7 +441,7 @@ def test_the_command_line_prompts_streams_and_drafts(folder, capsys):
     for options, words in (
         (("--sampler.draft", str(folder / "bytes")), "the draft .*bytes has another codec"),
         (("--prompt", "to be, or"), "U\\+002C.* of the prompt is not in the vocabulary"),
-        (("--prompt", "to be or not to be"), "must have <= 16 tokens (context), got 18"),
+        (("--prompt", "to be or not to be"), "must have <= 16 tokens .context., got 18"),
         (("--stream", "--sampler.draft", str(folder / "small")), "leave beams and draft out"),
     ):
         code, out, err = drawn(*options)
