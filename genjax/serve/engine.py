@@ -192,6 +192,14 @@ class TextEngine:
                 self.add(Row(row.prompt, row.options, row.emit))
             while self.busy:
                 self.step()
+        for size in self._sizes:
+            self._rows, self._slots = [None] * size, self._fresh(size)
+            for count in self._sizes[: self._sizes.index(size) + 1]:  # rows that join others
+                slots = range(count)
+                self._read([Reading(rows[0], slot, rows[0].prompt, None, False) for slot in slots])
+            for other in self._sizes:
+                self._programs.move(self._slots, np.zeros(other, np.int32), np.zeros(other, bool))
+        self._rows, self._slots = [None], self._fresh(1)
 
     def _fresh(self, size: int) -> Slots:
         return jax.tree.map(lambda a: a.copy(), self._empty[size])
