@@ -123,6 +123,7 @@ def start(chat_run, *options):
     return process, int(re.search(r":(\d+)/v1", line)[1])
 
 
+@pytest.mark.long
 def test_a_signal_ends_the_server_after_what_it_is_doing(chat_run, tmp_path):
     process, port = start(chat_run, "--store", tmp_path / "talk.db")
     try:

@@ -130,8 +130,10 @@ def test_files_of_prompts_are_answered_into_the_store(runs, tmp_path, monkeypatc
     ("config", "given", "kind"),
     [
         ("gan_digits", (), "image/png"),
-        ("diffusion_digits", ("--labels", "3", "7"), "image/png"),
-        ("diffusion_tones", (), "audio/wav"),
+        pytest.param(
+            "diffusion_digits", ("--labels", "3", "7"), "image/png", marks=pytest.mark.long
+        ),
+        pytest.param("diffusion_tones", (), "audio/wav", marks=pytest.mark.long),
         ("gan_points", (), None),
         ("tabular_vae", (), None),
     ],
@@ -167,6 +169,7 @@ def test_pictures_sounds_and_rows_are_kept_with_their_lineage(
             assert sound.getnframes() > 0
 
 
+@pytest.mark.long
 def test_rollouts_are_kept_once_however_often_a_run_resumes(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     common = ["train", "ppo_positive", "--tiny", "--store", "s.db", "--every.checkpoint", "2"]
