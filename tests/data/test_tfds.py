@@ -173,7 +173,7 @@ def test_damaged_files_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"damaged|cannot be read"):
         source.open()
     shard.unlink()
-    with pytest.raises(UserError, match=r"cifar10_first4k/1\.0\.0: some of its files are missing, prepare"):
+    with pytest.raises(UserError, match="some of its files are missing"):
         source.open()
 
 
