@@ -1,1 +1,1 @@
-"""An API on trained runs, as OpenAI's clients expect it, and the pages beside it."""
+"""The package serves trained runs by an API for OpenAI's clients, and by web pages."""

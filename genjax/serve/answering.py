@@ -1,4 +1,4 @@
-"""Answers of text routes: whole, or streamed by server-sent events."""
+"""Text routes answer here: in one piece, or streamed as server-sent events."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from genjax.serve.schemas import TextRequest
 from genjax.serve.service import Service
 from genjax.serve.texts import Asked, Generation, Piece
 
-GONE = 499  # of a client that did not wait for its answer
+GONE = 499  # status when the client left before its answer
 
 
 @dataclass(frozen=True)
 class Job:
-    """A request for texts, read.
+    """A request for texts, after parsing.
 
     Attributes:
-      service: that answers.
-      request: as it came.
-      model: that draws.
-      prompts: in tokens.
-      turns: of each prompt, for the store.
-      asked: how texts are drawn.
-      began: when it came.
-      id: of the answer.
+      service: service that answers.
+      request: request as received.
+      model: model that draws.
+      prompts: tokens of each prompt.
+      turns: conversation turns of each prompt, for the store.
+      asked: options of the draw.
+      began: start of the request, by ``time.monotonic``.
+      id: id of the answer.
     """
 
     service: Service
@@ -54,7 +54,7 @@ class Job:
         return self.service.keeps(self.request.store)
 
     async def record(self, generation: Generation) -> tuple[bool, list[str]]:
-        """Write the exchange, if that is wanted."""
+        """Store the exchange if the request wants that."""
         if not self.keeps:
             return False, []
         request = self.request
@@ -69,7 +69,7 @@ class Job:
         )
 
     def head(self, kind: str) -> dict[str, Any]:
-        """What each answer, and each event of a stream, begins with."""
+        """Return the fields that start each answer and each event of a stream."""
         return {
             "id": self.id,
             "object": kind,
@@ -79,8 +79,8 @@ class Job:
 
 
 class Events(StreamingResponse):
-    """A stream of events that gives back what it holds however it ends, before its first event
-    too.
+    """A stream of events that always releases its resources, even if it ends before its first
+    event.
     """
 
     def __init__(self, events: AsyncIterator[bytes], stack: AsyncExitStack) -> None:
@@ -95,7 +95,7 @@ class Events(StreamingResponse):
 
 
 async def collect(job: Job, generation: Generation) -> list[list[Piece]]:
-    """The pieces of all texts."""
+    """Return the pieces of all texts."""
     found: list[list[Piece]] = [[] for _ in generation.texts]
     first = True
     async for piece in generation.pieces():
@@ -112,14 +112,14 @@ async def stream(
     kind: str,
     show: Callable[[Piece, bool], dict[str, Any]],
 ) -> Events:
-    """Events of the texts as they are drawn; ``stack`` is left with the last one.
+    """Stream texts as events while they are drawn; ``stack`` is closed after the last event.
 
     Args:
-      kind: of the events' object.
-      show: the choice of a piece, and of the first piece of a text.
+      kind: type of the events' object.
+      show: function that turns a piece into a choice; its flag marks the first piece of a text.
 
     Raises:
-      ApiError: before the first event, what refuses the request.
+      ApiError: the request is refused before the first event.
     """
     generation = await stack.enter_async_context(
         job.service.generate(job.model, job.prompts, job.asked)
@@ -155,7 +155,7 @@ def _event(content: dict[str, Any]) -> bytes:
 
 
 async def unless_gone(http: HttpRequest, work: Any) -> Response:
-    """What ``work`` gives, which is cancelled when the client leaves."""
+    """Return the result of ``work``, or cancel it if the client leaves."""
     task = asyncio.ensure_future(work)
     watch = asyncio.ensure_future(_wait_gone(http))
     try:
@@ -175,7 +175,7 @@ async def _wait_gone(http: HttpRequest) -> None:
 
 
 def spell(model: Model, token: int) -> str:
-    """What a token says by itself."""
+    """Return the text of a single token."""
     codec: Component = model.run.codec
     text: str = codec.decode(np.array([token], np.int32))
     return text

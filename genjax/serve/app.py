@@ -1,4 +1,4 @@
-"""The application: routes, and errors in OpenAI's form."""
+"""The application combines the routes, and returns errors in OpenAI's format."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from genjax.serve.guards import Guard
 from genjax.serve.schemas import ErrorBody
 from genjax.serve.service import Service
 
-SHOWN = 200  # characters of a wrong value
+SHOWN = 200  # characters of a wrong value in an error
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503)
 }
 
 
 def make_app(service: Service, pages: Sequence[BaseRoute] = ()) -> FastAPI:
-    """The application of a service.
+    """Build the application of a service.
 
     Args:
-      service: that answers; it is closed when the application ends.
-      pages: routes beside the API, such as those of HTML pages.
+      service: service that answers; closed when the application ends.
+      pages: routes in addition to the API, such as those of HTML pages.
     """
 
     @contextlib.asynccontextmanager
@@ -60,7 +60,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models", tags=["models"])
     async def list_models() -> Response:
-        """The runs that are served."""
+        """List the served runs."""
         names = [*service.models.places]
         if embeddings.has_wordllama() and embeddings.WORDLLAMA not in names:
             names.append(embeddings.WORDLLAMA)
@@ -68,7 +68,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/models/{name}", tags=["models"])
     async def get_model(name: str) -> Response:
-        """One of them."""
+        """Return one served run."""
         if name != embeddings.WORDLLAMA or not embeddings.has_wordllama():
             service.models.check(name)
         return JSONResponse(describe(name))
@@ -77,13 +77,13 @@ def _add_models(app: FastAPI, service: Service) -> None:
 def _add_health(app: FastAPI, service: Service) -> None:
     @app.get("/healthz", tags=["server"])
     async def check_health() -> Response:
-        """Whether the server takes requests."""
+        """Report whether the server accepts requests."""
         status = "ending" if service.draining else "ok"
         return JSONResponse({"status": status}, 503 if service.draining else 200)
 
     @app.get("/metrics", tags=["server"])
     async def measure() -> Response:
-        """Counts for Prometheus."""
+        """Return metrics for Prometheus."""
         return Response(service.measure(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -119,7 +119,7 @@ def _add_errors(app: FastAPI) -> None:
 
 
 def _explain(error: RequestValidationError) -> ApiError:
-    """What is wrong with a request, in one line: the first of its errors."""
+    """Describe the first error of a request in one line."""
     first = min(error.errors(), key=lambda one: len(one["loc"]))
     if first["type"] == "json_invalid":
         return ApiError(

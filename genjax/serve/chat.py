@@ -1,4 +1,4 @@
-"""``POST /v1/chat/completions``."""
+"""This route serves ``POST /v1/chat/completions``."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from genjax.serve.threads import in_thread
 
 
 def make_router(service: Service) -> APIRouter:
-    """The route."""
+    """Build the route."""
     router = APIRouter()
 
     @router.post("/v1/chat/completions", response_model=ChatAnswer, tags=["text"])
     async def chat(request: ChatRequest, http: Request) -> Response:
-        """Answer a conversation by the run's chat template."""
+        """Answer a conversation with the run's chat template."""
         began = time.monotonic()
         stack = AsyncExitStack()
         streamed = False
@@ -47,10 +47,10 @@ def make_router(service: Service) -> APIRouter:
 async def read_job(
     service: Service, request: ChatRequest, stack: AsyncExitStack, began: float
 ) -> Job:
-    """A request as the engine takes it; ``stack`` holds its model.
+    """Convert a request for the engine; ``stack`` keeps its model loaded.
 
     Raises:
-      ApiError: what the run cannot do.
+      ApiError: the run does not support the request.
     """
     if request.top_logprobs is not None and not request.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs", "top_logprobs", "invalid_value")

@@ -1,4 +1,4 @@
-"""``POST /v1/completions``."""
+"""This route serves ``POST /v1/completions``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from genjax.serve.threads import in_thread
 
 
 def make_router(service: Service) -> APIRouter:
-    """The route."""
+    """Build the route."""
     router = APIRouter()
 
     @router.post("/v1/completions", response_model=CompletionAnswer, tags=["text"])
@@ -55,10 +55,10 @@ def make_router(service: Service) -> APIRouter:
 async def read_job(
     service: Service, request: CompletionRequest, stack: AsyncExitStack, began: float
 ) -> Job:
-    """A request as the engine takes it; ``stack`` holds its model.
+    """Convert a request for the engine; ``stack`` keeps its model loaded.
 
     Raises:
-      ApiError: what the run cannot do.
+      ApiError: the run does not support the request.
     """
     given = _list_prompts(request)
     if len(given) * (request.n or 1) > MOST_ROWS:
@@ -105,7 +105,7 @@ async def _answer(job: Job) -> Response:
 
 
 def _echo(job: Job, index: int) -> str:
-    """What is repeated before a text."""
+    """Return the prompt text to repeat before a text."""
     request = cast(CompletionRequest, job.request)
     return job.turns[index // job.asked.n][0][1] if request.echo else ""
 

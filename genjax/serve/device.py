@@ -1,4 +1,4 @@
-"""The one thread that works with the device: text engines in turn, and other jobs between."""
+"""One thread uses the device: it steps text engines in turn and runs other jobs in between."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Engine(Protocol):
-    """What is stepped while it is busy."""
+    """An engine that is stepped while it is busy."""
 
     @property
     def busy(self) -> bool: ...
@@ -23,7 +23,7 @@ class Engine(Protocol):
 
 
 class Device:
-    """Runs engines and jobs, one at a time."""
+    """A thread that runs engines and jobs, one at a time."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -34,23 +34,23 @@ class Device:
         self._thread.start()
 
     def attach(self, engine: Engine) -> None:
-        """Step an engine from now on."""
+        """Start stepping an engine."""
         with self._changed:
             self._engines.append(engine)
             self._changed.notify()
 
     def detach(self, engine: Engine) -> None:
-        """Leave an engine alone."""
+        """Stop stepping an engine."""
         with self._changed:
             self._engines.remove(engine)
 
     def wake(self) -> None:
-        """Say that an engine has something to do."""
+        """Wake the thread because an engine has work."""
         with self._changed:
             self._changed.notify()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Run a job between two steps."""
+        """Queue a job to run between two steps, and return its future."""
         future: Future[T] = Future()
         with self._changed:
             if self._ending:
@@ -62,11 +62,11 @@ class Device:
 
     @property
     def waiting(self) -> int:
-        """Jobs that have not started."""
+        """Return the number of jobs that have not started."""
         return len(self._jobs)
 
     def close(self) -> None:
-        """End the thread when what it does is done."""
+        """End the thread after its current work."""
         with self._changed:
             self._ending = True
             self._changed.notify()
@@ -85,7 +85,7 @@ class Device:
             for engine in engines:
                 try:
                     engine.step()
-                except Exception as error:  # one engine's failure is not that of others
+                except Exception as error:  # a failing engine must not stop the others
                     engine.fail(error)
             if job is not None:
                 self._do(*job)

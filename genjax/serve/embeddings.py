@@ -1,4 +1,4 @@
-"""``POST /v1/embeddings``: by the run of a masked language model, or by ``wordllama``."""
+"""This route serves ``POST /v1/embeddings`` by a masked language model or ``wordllama``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from genjax.serve.models import Model
 from genjax.serve.schemas import EmbeddingRequest
 from genjax.serve.service import Service
 
-WORDLLAMA = "wordllama"  # a name that is served without a run, where the package is installed
+WORDLLAMA = "wordllama"  # served without a run if the package is installed
 
 
 class Encoder(Protocol):
-    """An encoder of the store that counts tokens, too."""
+    """An encoder of the store that also counts tokens."""
 
     @property
     def dimension(self) -> int: ...
@@ -34,14 +34,14 @@ class Encoder(Protocol):
 
 
 def has_wordllama() -> bool:
-    """Whether texts can be encoded without a run."""
+    """Return whether texts can be encoded without a run."""
     return importlib.util.find_spec(WORDLLAMA) is not None
 
 
 def make_router(service: Service) -> APIRouter:
-    """The route."""
+    """Build the route."""
     router = APIRouter()
-    words: list[Encoder] = []  # once it is loaded
+    words: list[Encoder] = []  # filled when the encoder is loaded
 
     def open_words() -> Encoder:
         if not words:
@@ -50,7 +50,7 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post("/v1/embeddings", tags=["embeddings"])
     async def embed(request: EmbeddingRequest, http: Request) -> Response:
-        """Vectors of length 1 of texts."""
+        """Return vectors of length 1 for texts."""
         async with AsyncExitStack() as stack:
             make: Callable[[], Encoder] = open_words
             if request.model != WORDLLAMA or request.model in service.models.places:

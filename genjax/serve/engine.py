@@ -1,6 +1,6 @@
-"""The text engine of a run: which row has which slot, and when what is read and drawn.
+"""The text engine of a run assigns rows to slots and schedules reading and drawing.
 
-All of it runs on the device's thread, but for ``add``.
+All methods except ``add`` run on the device's thread.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from genjax.serve.prefixes import Kept, Prefixes
 from genjax.serve.slots import DRAWN, Programs, RowOptions, Slots, Token
 
 Finish = Literal["stop", "length"]
-CHUNK = 0.010  # seconds that a dispatch may take, about: rows join and leave between two
-CALM = 8  # dispatches in a row that fewer slots would do, before there are fewer
-SHORTEST = 16  # tokens that prompts are padded to, at least
+CHUNK = 0.010  # target seconds of a dispatch; rows join and leave between two
+CALM = 8  # consecutive dispatches that need fewer slots, before slots are removed
+SHORTEST = 16  # minimum padded length of a prompt in tokens
 
 
 @dataclass(frozen=True)
 class Options:
-    """How a row is drawn, see ``TokenSampler``.
+    """Options for drawing a row, see ``TokenSampler``.
 
     Attributes:
-      seed: of ``genjax sample``.
-      most: tokens that are drawn, at most.
-      tops: whether the likeliest tokens are reported with each.
+      seed: random seed, as of ``genjax sample``.
+      most: maximum number of tokens to draw.
+      tops: whether the likeliest tokens are reported with each token.
     """
 
     seed: int = 0
@@ -49,10 +49,10 @@ class Drawn(NamedTuple):
     """New tokens of a row.
 
     Attributes:
-      tokens: that were drawn, what ended the row among them.
-      log_probs: of them, under the model.
-      tops: of each the likeliest tokens with their log-probabilities; [] if they are not wanted.
-      finish: why it ended; None if it continues.
+      tokens: drawn tokens, including the one that ended the row.
+      log_probs: log-probabilities of the tokens under the model.
+      tops: likeliest tokens and their log-probabilities for each token; [] unless requested.
+      finish: reason for the end; None if the row continues.
     """
 
     tokens: list[int]
@@ -66,13 +66,14 @@ class Row:
     """A text that is drawn.
 
     Attributes:
-      prompt: tokens [N] int32 that it starts with.
-      options: how it is drawn.
-      emit: takes what is drawn, or the error that ended it; called on the device's thread.
-      cancelled: set by whoever does not want it any more.
-      tokens: drawn so far.
-      held: tokens of it in its slot.
-      arrived: when it came.
+      prompt: tokens [N] int32 of the prompt.
+      options: options of the draw.
+      emit: function that receives new tokens or the error that ended the row; called on the
+        device's thread.
+      cancelled: whether the text is no longer wanted.
+      tokens: tokens drawn so far.
+      held: number of the row's tokens in its slot.
+      arrived: arrival time, by ``time.monotonic``.
     """
 
     prompt: np.ndarray
@@ -85,7 +86,7 @@ class Row:
 
 
 class Reading(NamedTuple):
-    """A row whose tokens are to be read into a slot, after what is ``kept`` of them."""
+    """A row whose tokens are to be read into a slot, after the prefix ``kept``."""
 
     row: Row
     slot: int
@@ -95,7 +96,7 @@ class Reading(NamedTuple):
 
 
 class Flight(NamedTuple):
-    """Tokens under way: the rows of the slots when they were requested, and when."""
+    """A dispatch under way: the rows of the slots at its start, and its start time."""
 
     rows: list[Row | None]
     found: Token
@@ -104,14 +105,14 @@ class Flight(NamedTuple):
 
 
 class TextEngine:
-    """Draws rows side by side; a finished row's slot goes to the next one.
+    """An engine that draws rows side by side; a finished row's slot goes to the next row.
 
     Args:
-      programs: of the run.
-      params: of the run.
-      batch: the most slots.
-      wait: seconds that an idle engine waits for others to come with the first.
-      prefixes: prompts whose keys and values are kept.
+      programs: compiled programs of the run.
+      params: parameters of the run.
+      batch: maximum number of slots.
+      wait: seconds that an idle engine waits for more rows after the first.
+      prefixes: number of prompts whose keys and values are kept.
     """
 
     def __init__(
@@ -132,12 +133,12 @@ class TextEngine:
 
     @property
     def ends(self) -> frozenset[int]:
-        """Tokens that end a text."""
+        """Return the tokens that end a text."""
         return self._programs.ends
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all slots, and of the prompts that may be kept."""
+        """Return the bytes of all slots and of the prompts that may be kept."""
         sizes = {
             size: sum(a.nbytes for a in jax.tree.leaves(self._empty[size]))
             for size in (1, self._sizes[-1])
@@ -145,17 +146,17 @@ class TextEngine:
         return 2 * sizes[self._sizes[-1]] + self.prefixes.most * sizes[1]
 
     def add(self, row: Row) -> None:
-        """Draw a row when there is a slot; from any thread."""
+        """Queue a row until there is a free slot; callable from any thread."""
         self._waiting.append(row)
 
     @property
     def waiting(self) -> int:
-        """Rows without a slot."""
+        """Return the number of rows without a slot."""
         return sum(not row.cancelled for row in list(self._waiting))
 
     @property
     def active(self) -> int:
-        """Rows with a slot."""
+        """Return the number of rows with a slot."""
         return sum(row is not None for row in self._rows)
 
     @property
@@ -163,7 +164,7 @@ class TextEngine:
         return bool(self._waiting) or self._flight is not None or self.active > 0
 
     def step(self) -> None:
-        """Take what was drawn, let rows leave and join, and draw the next tokens."""
+        """Collect drawn tokens, let rows leave and join, and start drawing the next tokens."""
         if not self.active and self._flight is None and self._waiting:
             self._gather()
         drawn = self._land()
@@ -171,12 +172,12 @@ class TextEngine:
         readings = [*self._slide(), *self._join()]
         first = [part for group in self._group(readings) for part in self._read(group)]
         self._take_off()
-        # The device draws while what it has drawn before is handed out.
+        # The device draws while earlier tokens are handed out.
         for row, one in (*drawn, *self._settle(first)):
             row.emit(one)
 
     def fail(self, error: Exception) -> None:
-        """End all rows with an error, and start again with empty slots."""
+        """End all rows with an error, and restart with empty slots."""
         rows = [row for row in self._rows if row is not None]
         while self._waiting:
             rows.append(self._waiting.popleft())
@@ -185,7 +186,7 @@ class TextEngine:
             row.emit(error)
 
     def warm_up(self) -> None:
-        """Compile what the first requests need, of each number of slots."""
+        """Compile the programs of the first requests for each number of slots."""
         rows = [Row(np.zeros(1, np.int32), Options(most=2), lambda _: None)]
         for size in self._sizes:
             for row in rows * size:
@@ -205,18 +206,18 @@ class TextEngine:
         return jax.tree.map(lambda a: a.copy(), self._empty[size])
 
     def _gather(self) -> None:
-        """Wait a little for others to come with the first."""
+        """Wait briefly for more rows after the first."""
         until = self._waiting[0].arrived + self._wait
         while len(self._waiting) < self._sizes[-1] and (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 0.001))
 
     def _land(self) -> list[tuple[Row, Drawn]]:
-        """What the last dispatch has drawn."""
+        """Return the tokens of the last dispatch."""
         if self._flight is None:
             return []
         rows, found, most, since = self._flight
         self._flight = None
-        # Cut on the host: each length would be a program of its own.
+        # Cut on the host: each length would need its own program on the device.
         token, log_prob = (a[:most] for a in jax.device_get((found.token, found.log_prob)))
         tops = None
         if any(row is not None and row.options.tops for row in rows):
@@ -239,7 +240,7 @@ class TextEngine:
     def _note(
         self, row: Row, slot: int, tokens: list[int], log_probs: np.ndarray, tops: Any
     ) -> Drawn:
-        """What a row has drawn; an ended one gives its slot back."""
+        """Note a row's new tokens; a row that ends releases its slot."""
         row.tokens += tokens
         finish: Finish | None = None
         if tokens[-1] in self._programs.ends:
@@ -251,14 +252,14 @@ class TextEngine:
         return Drawn(tokens, log_probs.tolist(), tops, finish)
 
     def _leave(self) -> None:
-        """Free the slots of rows that nobody wants any more."""
+        """Free the slots of cancelled rows."""
         gone = [row is not None and row.cancelled for row in self._rows]
         if any(gone):
             self._slots = self._programs.close(self._slots, np.array(gone))
             self._rows = [None if left else row for row, left in zip(self._rows, gone, strict=True)]
 
     def _slide(self) -> Iterable[Reading]:
-        """Rows whose slot is full: the last half of the context is read again."""
+        """Yield rows whose slot is full, to read the last half of their context again."""
         context = self._programs.context
         for slot, row in enumerate(self._rows):
             if row is not None and row.held >= context:
@@ -266,7 +267,7 @@ class TextEngine:
                 yield Reading(row, slot, text[-max(context // 2, 1) :], None, True)
 
     def _join(self) -> list[Reading]:
-        """Give free slots to rows that wait."""
+        """Give free slots to waiting rows."""
         self._resize(self.active + len(self._waiting))
         found = []
         for slot in [slot for slot, row in enumerate(self._rows) if row is None]:
@@ -287,7 +288,7 @@ class TextEngine:
         return found
 
     def _resize(self, wanted: int) -> None:
-        """Have as many slots as the rows need: more at once, fewer after a while."""
+        """Match the number of slots to the rows: grow at once, shrink after a while."""
         size = next((size for size in self._sizes if size >= wanted), self._sizes[-1])
         now = len(self._rows)
         self._calm = self._calm + 1 if size < now else 0
@@ -304,14 +305,14 @@ class TextEngine:
         self._calm = 0
 
     def _pad_to(self, count: int) -> int:
-        """Tokens of the padded shape that as many are read in."""
+        """Return the padded length in which ``count`` tokens are read."""
         size = SHORTEST
         while size < count:
             size *= 2
         return min(size, self._programs.context)
 
     def _group(self, readings: Sequence[Reading]) -> Iterable[list[Reading]]:
-        """Those that one program reads together: of one padded length, after the same prefix."""
+        """Group the rows that one program reads: those of the same padded length and prefix."""
 
         def shape(one: Reading) -> tuple[int, int, int, bool]:
             shared = 0 if one.kept is None else len(one.row.prompt) - len(one.tokens)
@@ -324,11 +325,11 @@ class TextEngine:
                 yield group[first : first + most]
 
     def _read(self, group: list[Reading]) -> list[tuple[list[Reading], Token]]:
-        """Read the rows of a group into their slots; gives the first token of each."""
+        """Read the rows of a group into their slots, and return the first token of each."""
         size = next(size for size in self._sizes if size >= len(group))
         width = self._pad_to(max(len(one.tokens) for one in group))
         tokens, mask = np.zeros((size, width), np.int32), np.zeros((size, width), bool)
-        slots = np.full(size, len(self._rows), np.int32)  # of padding: past the last
+        slots = np.full(size, len(self._rows), np.int32)  # padding points past the last slot
         for i, one in enumerate(group):
             tokens[i, width - len(one.tokens) :] = one.tokens
             mask[i, width - len(one.tokens) :] = True
@@ -346,7 +347,7 @@ class TextEngine:
         return [(group, token)]
 
     def _before(self, group: list[Reading], size: int, slots: np.ndarray) -> Slots:
-        """What the rows of a group hold before they are read."""
+        """Return the state of a group's rows before they are read."""
         kept = group[0].kept
         if kept is not None:
             shared = len(group[0].row.prompt) - len(group[0].tokens)
@@ -380,7 +381,7 @@ class TextEngine:
         )
 
     def _take_off(self) -> None:
-        """Ask for the next tokens of all rows."""
+        """Start drawing the next tokens of all rows."""
         if not self.active:
             return
         most = int(np.clip(CHUNK / max(self._step_s[len(self._rows)], 1e-6), 1, DRAWN))
@@ -389,7 +390,7 @@ class TextEngine:
         self._flight = Flight(list(self._rows), found, most, since)
 
     def _settle(self, first: Sequence[tuple[list[Reading], Token]]) -> Iterable[tuple[Row, Drawn]]:
-        """The first tokens of rows that were read."""
+        """Yield the first tokens of rows that were read."""
         for group, token in first:
             values, log_probs = jax.device_get((token.token, token.log_prob))
             wanted = any(one.row.options.tops for one in group)

@@ -1,4 +1,4 @@
-"""Errors as OpenAI's clients expect them."""
+"""Errors have the format that OpenAI's clients expect."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ KINDS = {401: "authentication_error", 404: "not_found_error", 429: "rate_limit_e
 
 
 class ApiError(Exception):
-    """A request that is refused.
+    """A refused request.
 
     Attributes:
-      status: of HTTP.
-      message: what is wrong, and the cure.
-      param: the field of the request that is wrong.
-      code: a short name that programs read.
-      retry_after: seconds after which another try may do better.
+      status: HTTP status.
+      message: error and its remedy.
+      param: invalid field of the request.
+      code: short, machine-readable name of the error.
+      retry_after: seconds to wait before the next try.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class ApiError(Exception):
         self.param, self.code, self.retry_after = param, code, retry_after
 
     def to_json(self) -> dict[str, dict[str, str | None]]:
-        """The body of the answer."""
+        """Return the body of the answer."""
         fallback = "server_error" if self.status >= 500 else "invalid_request_error"
         kind = KINDS.get(self.status, fallback)
         error = {"message": self.message, "type": kind, "param": self.param, "code": self.code}
         return {"error": error}
 
     def to_response(self) -> JSONResponse:
-        """The answer."""
+        """Return the answer."""
         headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
         if self.status == 401:
             headers["WWW-Authenticate"] = "Bearer"
@@ -48,5 +48,5 @@ class ApiError(Exception):
 
 
 def refuse(error: UserError, param: str | None = None) -> ApiError:
-    """A user's mistake as an error of the request."""
+    """Convert a user's mistake into an error of the request."""
     return ApiError(400, str(error), param or error.field, "invalid_value")

@@ -1,4 +1,4 @@
-"""What was asked of a run and what it answered, as it goes to the store."""
+"""An exchange holds a prompt to a run and its answers, as they are stored."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from genjax.store.records import Payload
 
 @dataclass(frozen=True)
 class Answer:
-    """One of the answers of an exchange.
+    """An answer in an exchange.
 
     Attributes:
-      id: of its record.
-      payload: what it says, or shows.
-      seed: that it was drawn by.
-      tokens: of it.
-      finish: why it ended.
+      id: id of the answer's record.
+      payload: text or media of the answer.
+      seed: random seed of the draw.
+      tokens: number of tokens.
+      finish: reason for the end.
     """
 
     id: str
@@ -34,19 +34,19 @@ class Answer:
 
 @dataclass(frozen=True)
 class Exchange:
-    """What was asked of a run, and what it answered.
+    """A prompt to a run and its answers.
 
     Attributes:
-      run: that answered.
-      turns: roles and texts, the last the prompt; the role "" of plain text.
-      answers: to it.
+      run: run that answered.
+      turns: roles and texts, the prompt last; plain text has the role "".
+      answers: answers to the prompt.
       sampler: options of the draw.
-      milliseconds: that it took.
-      user: who asked.
-      metadata: of the request: "session" is the name or id of the conversation, "parent" the id of
-        the prompt or response that its last turn follows.
-      sources: ids of the records that the answer was made from.
-      time: of it.
+      milliseconds: duration of the request.
+      user: user who asked.
+      metadata: metadata of the request: "session" is the name or id of the conversation, "parent"
+        the id of the prompt or response that the last turn follows.
+      sources: ids of the records on which the answer is based.
+      time: time of the exchange.
     """
 
     run: Run
@@ -61,11 +61,11 @@ class Exchange:
 
 
 class Keeper(Protocol):
-    """Writes exchanges down: a ``genjax.serve.recording.Recorder``.
+    """A writer of exchanges, such as ``genjax.serve.recording.Recorder``.
 
     Attributes:
-      lost: exchanges that will never be in the store.
-      behind: exchanges that wait for it.
+      lost: number of exchanges that will never be in the store.
+      behind: number of exchanges that wait for the store.
     """
 
     lost: int

@@ -1,4 +1,4 @@
-"""What is around every request: its size, patience, token and counts."""
+"""A guard checks each request's size, duration and token, and counts the request."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from genjax.serve.errors import ApiError
 from genjax.serve.service import Service
 
-OPEN = ("/healthz", "/metrics")  # of anyone, also while the server ends
-FAR = 4  # times the largest size that is still read, so that the client hears why it is refused
-UNKNOWN = "other"  # the path of what has no route, in metrics
+OPEN = ("/healthz", "/metrics")  # for anyone, also while the server shuts down
+FAR = 4  # read up to this multiple of the limit, so that the client receives the refusal
+UNKNOWN = "other"  # path of unknown routes in metrics
 
 
 class Guard:
-    """An ASGI application that lets through what may reach the routes."""
+    """An ASGI application that checks requests before the routes."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
@@ -37,7 +37,7 @@ class Guard:
             try:
                 async with asyncio.timeout(patience):
                     await send(message)
-            except TimeoutError:  # it does not read what it asked for
+            except TimeoutError:  # the client does not read its answer
                 raise ConnectionResetError("the client reads too slowly") from None
 
         service.open += 1
@@ -73,7 +73,7 @@ class Guard:
                 )
 
     async def _limit(self, scope: Scope, receive: Receive) -> Receive:
-        """Read the body, which is then given as one piece."""
+        """Read the body, and return a function that delivers it in one piece."""
         limits = self._service.limits
         most = int(limits.body_mb * 1e6)
         length = dict(scope["headers"]).get(b"content-length", b"0")

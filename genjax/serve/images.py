@@ -1,4 +1,4 @@
-"""``POST /v1/images/generations``, and the pictures that it names by URL."""
+"""This module serves ``POST /v1/images/generations``, and the pictures that its URLs name."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from genjax.serve.schemas import ImageRequest
 from genjax.serve.service import Service
 from genjax.store.records import Payload
 
-KEPT = 256  # pictures in memory that URLs lead to
+KEPT = 256  # pictures kept in memory for their URLs
 PNG = "image/png"
 
 
 def make_router(service: Service) -> APIRouter:
-    """The routes."""
+    """Build the routes."""
     router = APIRouter()
 
     @router.post("/v1/images/generations", tags=["images"])
     async def generate(request: ImageRequest, http: Request) -> Response:
-        """Draw pictures: PNG as base64, or at a URL of this server."""
+        """Draw pictures, and return PNG as base64 or URLs of this server."""
         async with service.models.use(request.model) as model:
             model.require("images")
             _check_size(model, request.size)
@@ -41,7 +41,7 @@ def make_router(service: Service) -> APIRouter:
 
     @router.get("/v1/files/{name}", tags=["images"])
     async def show(name: str) -> Response:
-        """A picture that was drawn."""
+        """Return a drawn picture."""
         picture = service.pictures.get(name.removesuffix(".png"))
         if picture is None:
             raise ApiError(404, f"file {name[:200]!r} does not exist, or was let go", "name")
@@ -98,7 +98,7 @@ async def _answer(service: Service, model: Model, request: ImageRequest, base: s
 
 
 def _keep(service: Service, picture: bytes) -> str:
-    """Keep a picture for its URL; returns its name."""
+    """Keep a picture for its URL, and return its name."""
     name = hashlib.sha256(picture).hexdigest()
     service.pictures[name] = picture
     while len(service.pictures) > KEPT:

@@ -1,4 +1,4 @@
-"""What the server takes, and how long it waits."""
+"""Limits bound the requests that the server accepts and the time that it waits."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from genjax import checks
 
 @checks.frozen
 class Limits:
-    """Bounds of the server.
+    """Limits of the server.
 
     Attributes:
-      queue: texts that wait for a slot, and other jobs, at most; more are refused with 429.
-      batch: texts of a run that are drawn side by side.
+      queue: maximum number of waiting texts and jobs; more are refused with status 429.
+      batch: number of texts of a run that are drawn side by side.
       wait_ms: milliseconds that the first text waits for others to be read with it.
-      memory: megabytes of parameters and caches of the runs that are loaded; the run used least
-        recently goes first. 0 for half of the machine's.
-      prefixes: beginnings of prompts of a run whose keys and values are kept.
-      most_tokens: that a request may draw of a text.
-      body_mb: megabytes of a request.
+      memory: megabytes for parameters and caches of loaded runs; the least recently used run is
+        unloaded first. 0 uses half of the machine's memory.
+      prefixes: number of prompt prefixes of a run whose keys and values are kept.
+      most_tokens: maximum number of tokens that a request may draw per text.
+      body_mb: maximum size of a request in megabytes.
       patience: seconds that a client may take to send its request, or to read a piece of an
-        answer.
-      drain: seconds that requests may still take after SIGTERM.
+          answer.
+      drain: seconds that open requests may still take after SIGTERM.
     """
 
     queue: int = 256

@@ -1,4 +1,4 @@
-"""What the server counts, for ``/metrics``."""
+"""The server counts events for ``/metrics``."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ class Metrics:
         self.lost = Gauge("genjax_exchanges_lost", "never written", registry=registry)
 
     def write(self) -> bytes:
-        """All of them in Prometheus' text format."""
+        """Return all counters in Prometheus' text format."""
         return generate_latest(self.registry)

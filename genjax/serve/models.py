@@ -1,4 +1,4 @@
-"""The runs that are served: loaded when one is asked for, within a limit of memory."""
+"""The served runs are loaded on request, within a memory limit."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ NAME = re.compile(r"\w[\w.-]{0,99}")
 
 @dataclass(eq=False)
 class Model:
-    """A run that is loaded.
+    """A loaded run.
 
     Attributes:
-      name: that clients call it by.
-      run: with the state that samples are drawn from alone.
-      engine: of a run that writes texts.
-      size: bytes of its arrays.
-      users: requests that it is working for.
-      used: when it was asked last.
-      compiled: programs that draw other samples, see ``images``.
+      name: name that clients use.
+      run: run with only the state needed for sampling.
+      engine: text engine, if the run writes texts.
+      size: bytes of the run's arrays.
+      users: number of requests that use the run.
+      used: time of the last use.
+      compiled: compiled programs of samples, and the encoder of embeddings.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Model:
 
     @property
     def can(self) -> tuple[str, ...]:
-        """What it does, in words for an error."""
+        """Return the run's abilities, in words for an error."""
         codec = self.run.codec
         found = ["text"] * (self.engine is not None)
         found += ["images"] * (isinstance(codec, ImageCodec) and _draws(self.run))
@@ -63,10 +63,10 @@ class Model:
         return tuple(found)
 
     def require(self, ability: str) -> None:
-        """Refuse a request for what it cannot do.
+        """Refuse a request that the run does not support.
 
         Raises:
-          ApiError: with what it can.
+          ApiError: the run lacks the ability; the error lists those that it has.
         """
         if ability not in self.can:
             can = " and ".join(self.can) or "nothing that is served"
@@ -80,15 +80,15 @@ class Model:
 
 
 class Models:
-    """Runs by name.
+    """Served runs by name.
 
     Args:
-      places: run directories, each perhaps with "NAME=" before it.
-      device: that their engines run on.
-      limits: of the server.
+      places: run directories, each optionally with the prefix "NAME=".
+      device: device of the engines.
+      limits: limits of the server.
 
     Raises:
-      UserError: one is not a run, or two have one name.
+      UserError: a directory is not a run, or two runs have the same name.
     """
 
     def __init__(self, places: Sequence[str], device: Device, limits: Limits) -> None:
@@ -113,7 +113,7 @@ class Models:
         """Refuse a name that is not served.
 
         Raises:
-          ApiError: with the nearest that is.
+          ApiError: the name is not served; the error suggests the nearest served name.
         """
         if name not in self.places:
             said = str(unknown_name("model", name[:200], self.places))
@@ -121,10 +121,10 @@ class Models:
 
     @asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[Model]:
-        """The model of a name, which stays loaded meanwhile.
+        """Return the model of a name, and keep the model loaded during use.
 
         Raises:
-          ApiError: it is not served, cannot be loaded, or has no room.
+          ApiError: the run is not served, cannot be loaded, or does not fit into memory.
         """
         self.check(name)
         async with self._locks[name]:
@@ -157,7 +157,7 @@ class Models:
         return model
 
     def open(self, name: str) -> Model:
-        """Load a run; it takes seconds."""
+        """Load a run; this takes seconds."""
         run = load(self.places[name])
         engine = None
         if _writes(run):
@@ -171,7 +171,7 @@ class Models:
         return Model(name, run, engine, size + (0 if engine is None else engine.nbytes))
 
     def _make_room(self, size: int, within: bool = False) -> None:
-        """Let go of idle models, the one used least recently first, until there is room."""
+        """Unload idle models, the least recently used first, until there is room."""
         most = self._limits.memory_bytes
         idle = sorted((m for m in self.loaded if not m.users), key=lambda m: m.used)
         for model in idle:
@@ -194,14 +194,14 @@ def _draws(run: Run) -> bool:
 
 
 def _writes(run: Run) -> bool:
-    """Whether a run writes texts of its own accord."""
+    """Return whether a run writes texts that need no source sequence or image."""
     family, spec = run.family, run.spec
     alone = isinstance(family, Autoregressive) and spec.source_length is None and not spec.image
     return alone and isinstance(run.codec.decode(np.zeros(0, np.int32)), str)
 
 
 def _vocabulary(run: Run, params: Any) -> int:
-    """Tokens that the network knows."""
+    """Return the number of tokens in the network's vocabulary."""
 
     def read(params: Any) -> jax.Array:
         reader = run.family.read_rows(params)

@@ -1,5 +1,5 @@
-"""Beginnings of prompts whose keys and values are kept, so that a system prompt that many share is
-read once.
+"""The keys and values of recent prompts are kept, so that a shared system prompt is read only
+once.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ import numpy as np
 
 from genjax.serve.slots import Slots
 
-LEAST = 16  # tokens that are worth it
+LEAST = 16  # fewest shared tokens that are reused
 
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """A prompt that was read: its tokens, and its row [1]."""
+    """A prompt that was read: its tokens and its row [1]."""
 
     tokens: np.ndarray
     row: Slots
 
 
 class Prefixes:
-    """The prompts read last; the oldest go first.
+    """A cache of the most recently used prompts; the least recently used is dropped first.
 
     Args:
-      most: how many are kept; 0 for none.
+      most: maximum number of prompts; 0 for none.
     """
 
     def __init__(self, most: int) -> None:
@@ -40,8 +40,8 @@ class Prefixes:
         return len(self._kept)
 
     def find(self, prompt: np.ndarray) -> tuple[Kept | None, int]:
-        """What was read that shares the most with the start of a prompt, and how many tokens; the
-        last token of a prompt is always left to be read.
+        """Return the kept prompt that shares the longest prefix with ``prompt``, and the length of
+        that prefix in tokens; the last token of a prompt is never part of it.
         """
         best, shared = None, LEAST - 1
         for number, kept in self._kept.items():
@@ -56,7 +56,7 @@ class Prefixes:
         return self._kept[best], shared
 
     def keep(self, prompt: np.ndarray, row: Slots) -> None:
-        """Keep a prompt that was read, in the place of those that it begins with."""
+        """Keep a prompt that was read; it replaces kept prompts that are prefixes of it."""
         if not self.most or len(prompt) < LEAST:
             return
         for number, kept in list(self._kept.items()):

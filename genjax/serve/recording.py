@@ -1,7 +1,7 @@
-"""Exchanges written to the store by a thread of its own, several in one transaction.
+"""A recorder writes exchanges to the store in its own thread, several per transaction.
 
-``stored`` is said of an exchange once its transaction is committed: killing the server loses none
-of those. Ids are given before, so that writing one again adds nothing.
+An exchange is reported as ``stored`` only after its transaction is committed: killing the server
+loses no stored exchange. Ids are assigned before writing, so a repeated write adds nothing.
 """
 
 from __future__ import annotations
@@ -24,34 +24,34 @@ from genjax.store.rows import make_ids
 from genjax.store.runs import mend, name_record, note_run
 from genjax.store.store import Store
 
-TOGETHER = 128  # exchanges of a transaction
-KEPT = 10_000  # exchanges that wait for a store that is away
-AGAIN = 2.0  # seconds before it is tried again
+TOGETHER = 128  # maximum number of exchanges in a transaction
+KEPT = 10_000  # maximum number of exchanges that wait for an unavailable store
+AGAIN = 2.0  # seconds before the next try
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(eq=False)
 class Pending:
-    """An exchange that is not written yet, and who waits for it."""
+    """An exchange that is not written yet, and a future for the result."""
 
     exchange: Exchange
     written: Future[bool] = field(default_factory=Future)
 
     def settle(self, stored: bool) -> None:
-        """Say whether it is stored, once."""
+        """Set the result once: whether the exchange is stored."""
         if not self.written.done():
             self.written.set_result(stored)
 
 
 class Recorder:
-    """Writes exchanges to a store.
+    """A writer of exchanges to a store.
 
     Args:
-      store: that it writes to; it is closed with it.
+      store: store to write to; closed with the recorder.
 
     Attributes:
-      lost: exchanges that will never be in the store.
-      behind: exchanges that wait for a store that is away.
+      lost: number of exchanges that will never be in the store.
+      behind: number of exchanges that wait for an unavailable store.
     """
 
     def __init__(self, store: Store) -> None:
@@ -64,17 +64,17 @@ class Recorder:
         self._thread.start()
 
     def make_ids(self, count: int) -> list[str]:
-        """Ids of answers."""
+        """Make ids for answers."""
         return make_ids(count)
 
     def write(self, exchange: Exchange) -> Future[bool]:
-        """Write an exchange; the result says whether it is stored. From any thread."""
+        """Write an exchange; the result tells whether it is stored. Callable from any thread."""
         pending = Pending(exchange)
         self._queue.put(pending)
         return pending.written
 
     def close(self) -> None:
-        """Write what is left, and close the store."""
+        """Write the remaining exchanges, and close the store."""
         self._queue.put(None)
         self._thread.join()
         self.store.close()
@@ -95,7 +95,7 @@ class Recorder:
             self._lose(len(left), "the store was away to the end")
 
     def _take(self, patience: float | None) -> tuple[list[Pending], bool]:
-        """What is to be written now, and whether that is all: waits for the first."""
+        """Wait for the first exchange; return all to write now, and whether they are the last."""
         found: list[Pending] = []
         with contextlib.suppress(queue.Empty):
             one = self._queue.get(timeout=patience)
@@ -108,7 +108,7 @@ class Recorder:
         return found, False
 
     def _write(self, pending: list[Pending]) -> list[Pending]:
-        """Write all in one transaction; returns those that wait for a store that is away."""
+        """Write all in one transaction; return those that wait for an unavailable store."""
         if not pending:
             return []
         try:
@@ -145,8 +145,8 @@ class Recorder:
 
 
 def to_records(exchange: Exchange, run: str) -> list[Record]:
-    """The records of an exchange: what was said before and the prompt, each following the other,
-    and the answers. The same turns in one session are the same records.
+    """Convert an exchange to records: the earlier turns and the prompt, each linked to the turn
+    before it, and the answers. Equal turns of one session share a record.
     """
     found: list[Record] = []
     metadata, session = dict(exchange.metadata), None

@@ -1,4 +1,4 @@
-"""The server's process: listens, ends gracefully."""
+"""The server's process listens for requests, and shuts down gracefully."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from genjax.serve.exchanges import Keeper
 from genjax.serve.limits import Limits
 from genjax.serve.service import Service
 
-BACKLOG = 4096  # connections that wait to be taken
-STEP = 0.05  # seconds between two looks at what is left
+BACKLOG = 4096  # connections waiting to be accepted
+STEP = 0.05  # seconds between checks for open requests
 
 
 @dataclass(frozen=True)
 class Listening:
-    """Where and how a server listens.
+    """Options of listening and logging in.
 
     Attributes:
-      host: the address.
-      port: 0 for a free one.
-      store: of exchanges, which the pages show; None for neither.
-      pages: the file of who may log in to the pages; None makes a token for this server alone.
-      token: the file of what clients must send; None for nothing.
-      warm: whether all runs are loaded first.
-      check: whether it ends after one request of health.
+      host: address.
+      port: port; 0 for a free one.
+      store: store of exchanges, which the pages show; None for no store and no pages.
+      pages: file of those who may log in to the pages; None makes a token for this server alone.
+      token: file with the token that clients must send; None for no token.
+      warm: whether all runs are loaded at the start.
+      check: whether the server ends after one health request.
     """
 
     host: str = "127.0.0.1"
@@ -51,7 +51,7 @@ class Listening:
 
 
 class Server(uvicorn.Server):
-    """A server whose process sees to signals."""
+    """A server whose process handles signals itself."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
 
 
 def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
-    """Serve runs until SIGTERM or SIGINT, and then finish what is under way.
+    """Serve runs until SIGTERM or SIGINT, and then finish open requests.
 
     Raises:
       UserError: a run, the store, the token or the address cannot be used.
@@ -76,7 +76,7 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
         config = uvicorn.Config(
             make_app(service, pages.routes if pages else ()),
             lifespan="on",
-            log_config=None,  # which would close the handlers of others
+            log_config=None,  # otherwise uvicorn would close other handlers
             log_level="warning",
             access_log=False,
             backlog=BACKLOG,
@@ -125,7 +125,7 @@ async def _check(server: Server, place: str) -> None:
 
 
 async def _drain(server: Server, service: Service) -> None:
-    """Once the server is to end, wait for what is under way."""
+    """Wait for shutdown to begin, and then for open requests, before ending the server."""
     while not service.draining:
         await asyncio.sleep(STEP)
     deadline = time.monotonic() + service.limits.drain
@@ -143,7 +143,7 @@ def _end_by_signal(server: Server, service: Service) -> Iterator[None]:
             server.force_exit = server.should_exit = True
         service.draining = True
 
-    # Whoever ends commands within seconds of a signal reads it from there.
+    # Detach the watcher that ends commands soon after a signal: draining may take longer.
     wakeup = signal.set_wakeup_fd(-1)
     before = {n: signal.signal(n, heed) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -158,11 +158,11 @@ def _listen(listening: Listening) -> socket.socket:
     host, port = listening.host, listening.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # With the protocol named, asyncio sends small pieces at once (TCP_NODELAY).
+        # With an explicit protocol, asyncio sends small pieces at once (TCP_NODELAY).
         opened = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind((host, port))
-        opened.listen(BACKLOG)  # whoever reads where it listens may connect at once
+        opened.listen(BACKLOG)  # clients may connect as soon as the address is known
     except OSError as error:
         raise UserError(
             f"port {port} of host {host} cannot be used: {error.strerror}", "port"
@@ -191,7 +191,7 @@ def _read_token(path: str) -> str:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many connections as the system does."""
+    """Raise the limit of open files to the system's maximum."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,4 +1,4 @@
-"""Samples of runs that draw pictures or sounds, all of a request at once."""
+"""Runs that draw pictures or sounds draw all samples of a request at once."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from genjax.samplers.options import Labelled, Prompted, decode_samples
 from genjax.serve.errors import ApiError, refuse
 from genjax.serve.models import Model
 
-KEPT = 8  # compiled programs of a model
+KEPT = 8  # compiled programs kept for a model
 
 
 def read_sampler(run: Run, prompt: str, param: str) -> Component:
-    """The run's sampler, for a prompt or the label that it names.
+    """Return the run's sampler for a prompt, or for the label that the prompt names.
 
     Raises:
-      ApiError: the run follows no prompt, or does not know this one.
+      ApiError: the run takes no prompt, or does not know this one.
     """
     sampler, family = run.family.sampler, run.family
     if not prompt:
@@ -45,10 +45,11 @@ def read_sampler(run: Run, prompt: str, param: str) -> Component:
 
 
 def draw(model: Model, sampler: Component, seed: int, num: int, param: str) -> np.ndarray:
-    """What ``genjax sample --num num --seed seed`` draws, in model space; on the device's thread.
+    """Draw what ``genjax sample --num num --seed seed`` draws, in model space; call this on the
+    device's thread.
 
     Raises:
-      ApiError: the sampler cannot be followed.
+      ApiError: the run does not support the sampler.
     """
     run = model.run
     try:
@@ -62,7 +63,7 @@ def draw(model: Model, sampler: Component, seed: int, num: int, param: str) -> n
 
 
 def _compile(model: Model, options: Any) -> Any:
-    """The program that draws with these options, kept for the next request."""
+    """Compile the program for these options, and keep it for later requests."""
     name = repr(options)
     if name not in model.compiled:
         while len(model.compiled) >= KEPT:

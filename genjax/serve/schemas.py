@@ -1,4 +1,4 @@
-"""What requests and answers look like: OpenAI's, with what can be asked of a run."""
+"""Requests and answers follow OpenAI's format, extended by options of a run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 Line = Annotated[str, Field(min_length=1)]
-MOST_ROWS = 128  # texts of a request
+MOST_ROWS = 128  # maximum number of texts in a request
 
 
 class Request(BaseModel):
-    """What all requests may say."""
+    """Fields that all requests share."""
 
     model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
 
@@ -32,7 +32,7 @@ class Request(BaseModel):
 
 
 class StreamOptions(BaseModel):
-    """What a stream says besides."""
+    """Options of a stream."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -41,7 +41,7 @@ class StreamOptions(BaseModel):
 
 
 class TextRequest(Request):
-    """What requests for texts share. Without a value the run's own sampler decides."""
+    """Fields of all requests for texts; a missing value takes that of the run's own sampler."""
 
     n: Annotated[int | None, Field(ge=1, le=MOST_ROWS)] = None
     max_tokens: Annotated[int | None, Field(ge=1)] = None
@@ -99,7 +99,7 @@ class Message(BaseModel):
 
 
 class TextFormat(BaseModel):
-    """Plain text, the one form of answers."""
+    """Plain text, the only format of answers."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -107,7 +107,7 @@ class TextFormat(BaseModel):
 
 
 class ChatRequest(TextRequest):
-    """``POST /v1/chat/completions``."""
+    """The body of ``POST /v1/chat/completions``."""
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=10_000)]
     max_completion_tokens: Annotated[int | None, Field(ge=1)] = None
@@ -118,7 +118,7 @@ class ChatRequest(TextRequest):
 
 
 class CompletionRequest(TextRequest):
-    """``POST /v1/completions``."""
+    """The body of ``POST /v1/completions``."""
 
     prompt: (
         str
@@ -131,7 +131,7 @@ class CompletionRequest(TextRequest):
 
 
 class EmbeddingRequest(Request):
-    """``POST /v1/embeddings``."""
+    """The body of ``POST /v1/embeddings``."""
 
     input: Line | Annotated[list[Line], Field(min_length=1, max_length=2048)]
     encoding_format: Literal["float", "base64"] | None = None
@@ -139,7 +139,7 @@ class EmbeddingRequest(Request):
 
 
 class ImageRequest(Request):
-    """``POST /v1/images/generations``."""
+    """The body of ``POST /v1/images/generations``."""
 
     prompt: Annotated[
         str,
@@ -152,7 +152,7 @@ class ImageRequest(Request):
 
 
 class SpeechRequest(Request):
-    """``POST /v1/audio/speech``."""
+    """The body of ``POST /v1/audio/speech``."""
 
     input: Annotated[str, Field(description="the label of the sound; empty for any")]
     voice: str | None = None
@@ -161,7 +161,7 @@ class SpeechRequest(Request):
 
 
 class Usage(BaseModel):
-    """Tokens that were read and drawn."""
+    """Numbers of tokens that were read and drawn."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -169,7 +169,7 @@ class Usage(BaseModel):
 
 
 class ErrorDetail(BaseModel):
-    """What is wrong."""
+    """Details of an error."""
 
     message: str
     type: str
@@ -178,20 +178,20 @@ class ErrorDetail(BaseModel):
 
 
 class ErrorBody(BaseModel):
-    """The body of an answer that refuses."""
+    """The body of an error answer."""
 
     error: ErrorDetail
 
 
 class ChatMessage(BaseModel):
-    """An answer."""
+    """The message of an answer."""
 
     role: Literal["assistant"]
     content: str
 
 
 class ChatChoice(BaseModel):
-    """One of the answers; ``record`` is its id in the store."""
+    """One answer; ``record`` is its id in the store."""
 
     index: int
     message: ChatMessage
@@ -201,7 +201,7 @@ class ChatChoice(BaseModel):
 
 
 class ChatAnswer(BaseModel):
-    """What ``/v1/chat/completions`` answers; ``stored`` says that the exchange is in the store."""
+    """The answer of ``/v1/chat/completions``; ``stored`` tells whether the exchange is stored."""
 
     id: str
     object: Literal["chat.completion"]
@@ -214,7 +214,7 @@ class ChatAnswer(BaseModel):
 
 
 class CompletionChoice(BaseModel):
-    """One of the texts; ``record`` is its id in the store."""
+    """One text; ``record`` is its id in the store."""
 
     index: int
     text: str
@@ -224,7 +224,7 @@ class CompletionChoice(BaseModel):
 
 
 class CompletionAnswer(BaseModel):
-    """What ``/v1/completions`` answers."""
+    """The answer of ``/v1/completions``."""
 
     id: str
     object: Literal["text_completion"]

@@ -1,4 +1,4 @@
-"""What routes and pages work with: the runs, the store, the limits, and texts drawn by them."""
+"""A service holds the runs, the store and the limits, and draws texts for routes and pages."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from genjax.serve.texts import Asked, Generation
 from genjax.store.records import Payload
 
 STORED_WITHIN = 5.0  # seconds that an answer waits for the store
-SOON = 1  # seconds after which a refused client may try again
+SOON = 1  # seconds before a refused client may try again
 
 
 class Service:
-    """Everything that is served.
+    """A service of runs, with a store and limits.
 
     Args:
       places: run directories, see ``Models``.
-      limits: of the server.
-      recorder: that writes exchanges down; None for none.
-      token: that clients must send; None for none.
+      limits: limits of the server.
+      recorder: writer of exchanges; None for none.
+      token: token that clients must send; None for none.
 
     Attributes:
-      draining: whether new requests are refused, as the server ends.
-      open: requests under way.
+      draining: whether new requests are refused because the server is shutting down.
+      open: number of open requests.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Service:
     async def generate(
         self, model: Model, prompts: Sequence[np.ndarray], asked: Asked
     ) -> AsyncIterator[Generation]:
-        """Texts that are being drawn; leaving gives their slots back.
+        """Draw texts; leaving the context frees their slots.
 
         Raises:
-          ApiError: too many wait already.
+          ApiError: too many texts are waiting.
         """
         generation = Generation(model, prompts, asked)
         engine = model.engine
@@ -79,17 +79,17 @@ class Service:
             self.metrics.tokens.labels("drawn").inc(usage["completion_tokens"])
 
     async def warm_up(self) -> None:
-        """Load all runs that there is room for, and compile what first requests need."""
+        """Load all runs that fit into memory, and compile the programs of first requests."""
         for name in self.models.places:
             async with self.models.use(name) as model:
                 if model.engine is not None:
                     await asyncio.wrap_future(self.device.submit(model.engine.warm_up))
 
     def check_queue(self, more: int) -> None:
-        """Refuse more texts or jobs than the queue has room for.
+        """Refuse texts or jobs beyond the capacity of the queue.
 
         Raises:
-          ApiError: of status 429.
+          ApiError: the queue is full, status 429.
         """
         if self.waiting + more > self.limits.queue:
             raise ApiError(
@@ -102,20 +102,20 @@ class Service:
 
     @property
     def waiting(self) -> int:
-        """Texts and jobs that wait."""
+        """Return the number of waiting texts and jobs."""
         engines = [m.engine for m in self.models.loaded if m.engine is not None]
         return sum(engine.waiting for engine in engines) + self.device.waiting
 
     def choose_seed(self, seed: int | None) -> int:
-        """The seed of a request, a random one where it names none."""
+        """Return the seed of a request, or a random one if it has none."""
         return secrets.randbits(32) if seed is None else seed
 
     def keeps(self, wanted: bool | None) -> bool:
-        """Whether an exchange is to be written, where the request says so or nothing."""
+        """Return whether to store an exchange; ``wanted`` is the request's choice or None."""
         return self.recorder is not None and wanted is not False
 
     async def record(self, exchange: Exchange) -> bool:
-        """Write an exchange; whether it is certain that it is not lost."""
+        """Write an exchange, and return whether it is certainly stored."""
         assert self.recorder is not None
         written = asyncio.wrap_future(self.recorder.write(exchange))
         try:
@@ -137,11 +137,11 @@ class Service:
         metadata: Mapping[str, str] | None = None,
         sources: tuple[str, ...] = (),
     ) -> tuple[bool, list[str]]:
-        """Write the texts of each prompt; whether all are stored, and their ids.
+        """Write the texts of each prompt; return whether all are stored, and their ids.
 
         Args:
-          turns: of each prompt, see ``Exchange``.
-          began: by ``time.monotonic``.
+          turns: turns of each prompt, see ``Exchange``.
+          began: start of the request, by ``time.monotonic``.
         """
         assert self.recorder is not None
         ids = self.recorder.make_ids(len(generation.texts))
@@ -171,7 +171,7 @@ class Service:
         return all(results), ids
 
     def measure(self) -> bytes:
-        """The text of ``/metrics``."""
+        """Return the text of ``/metrics``."""
         loaded, metrics = self.models.loaded, self.metrics
         engines = [model.engine for model in loaded if model.engine is not None]
         metrics.active.set(sum(engine.active for engine in engines))
@@ -185,7 +185,7 @@ class Service:
         return metrics.write()
 
     def close(self) -> None:
-        """End the device's thread, and write what is left to the store."""
+        """End the device's thread, and write the remaining exchanges to the store."""
         self.device.close()
         if self.recorder is not None:
             self.recorder.close()

@@ -1,8 +1,8 @@
-"""Rows of text that are drawn side by side, each by its own options: the programs of the engine.
+"""The engine's programs draw rows of text side by side, each row with its own options.
 
-A row has a slot. Slots of one number share one program that draws up to ``DRAWN`` tokens of each
-row at once; a prompt is read by a program of its own, and its row is put into a free slot. So a
-row's text depends on its own prompt, options and seed alone.
+A row has a slot. All rows with the same number of slots share one program, which draws up to
+``DRAWN`` tokens of each row at once. Another program reads a prompt, and its row is put into a
+free slot. A row's text therefore depends only on its own prompt, options and seed.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.generation import TokenReader
 from genjax.parallel import Layout
 
-DRAWN = 64  # tokens of a row in one dispatch, at most
-TOP = 20  # alternatives that are reported with a token, at most
+DRAWN = 64  # maximum number of tokens of a row in one dispatch
+TOP = 20  # maximum number of alternatives reported with a token
 
 
 class RowOptions(NamedTuple):
-    """How each row is drawn; arrays [B], see ``TokenSampler``.
+    """Options of each row's draw; arrays [B], see ``TokenSampler``.
 
     Attributes:
-      key: uint32 [B, 2], the data of ``draw_keys``.
-      temperature: float32, 0 for the most likely token.
-      top_k: int32, the vocabulary for all.
-      top_p: float32, 1 for all.
-      log_min_p: float32, -inf for all.
-      penalty: float32, of repetition, 1 for none.
+      key: uint32 [B, 2], key data from ``draw_keys``.
+      temperature: float32 temperature; 0 for the likeliest token.
+      top_k: int32 number of likeliest tokens; the vocabulary size keeps all.
+      top_p: float32 probability mass of the likeliest tokens; 1 keeps all.
+      log_min_p: float32 log of the relative minimum probability; -inf keeps all.
+      penalty: float32 repetition penalty; 1 for none.
       tops: bool, whether alternatives are reported.
-      left: int32, tokens that may still be drawn.
+      left: int32 number of tokens that may still be drawn.
     """
 
     key: Any
@@ -48,8 +48,8 @@ class RowOptions(NamedTuple):
 
 
 class Token(NamedTuple):
-    """What was drawn: token int32 [B], its log-probability [B] under the model, and the likeliest
-    tokens [B, TOP] with theirs.
+    """Drawn tokens int32 [B], their log-probabilities [B] under the model, and the likeliest
+    tokens [B, TOP] with their log-probabilities.
     """
 
     token: jax.Array
@@ -62,13 +62,13 @@ class Slots(NamedTuple):
     """Rows that are being drawn.
 
     Attributes:
-      cache: the model's, without the last token of each row.
-      last: int32 [B], that token.
-      drawn: int32 [B], tokens drawn so far.
-      held: int32 [B], tokens in the cache.
-      open: bool [B], whether the row continues; False of free slots.
-      seen: bool [B, V], tokens that the penalty is for.
-      options: of the rows.
+      cache: cache of the model, without the last token of each row.
+      last: int32 [B], last token of each row.
+      drawn: int32 [B], number of tokens drawn so far.
+      held: int32 [B], number of tokens in the cache.
+      open: bool [B], whether the row continues; False for free slots.
+      seen: bool [B, V], tokens to which the penalty applies.
+      options: options of the rows.
     """
 
     cache: Any
@@ -81,7 +81,7 @@ class Slots(NamedTuple):
 
 
 def draw_keys(seed: jax.Array) -> jax.Array:
-    """The data of the keys [B, ...] that ``genjax sample --num 1`` draws with, of seeds uint32
+    """Return the key data [B, ...] with which ``genjax sample --num 1`` draws, for seeds uint32
     [B].
     """
 
@@ -94,8 +94,8 @@ def draw_keys(seed: jax.Array) -> jax.Array:
 
 
 def filter_rows(logits: jax.Array, seen: jax.Array, options: RowOptions) -> jax.Array:
-    """Logits [B, V] as ``TokenSampler.filter_logits`` leaves them, with options of each row; where
-    the temperature is 0 penalised alone.
+    """Filter logits [B, V] like ``TokenSampler.filter_logits``, with each row's own options; at
+    temperature 0 only the penalty applies.
     """
     penalty = options.penalty[:, None]
     punished = jnp.where(logits > 0, logits / penalty, logits * penalty)
@@ -125,10 +125,10 @@ def filter_rows(logits: jax.Array, seen: jax.Array, options: RowOptions) -> jax.
 
 
 def draw_token(logits: jax.Array, seen: jax.Array, drawn: jax.Array, options: RowOptions) -> Token:
-    """One token a row from logits [B, V], the ``drawn``-th of each."""
+    """Draw one token per row from logits [B, V]; ``drawn`` [B] counts each row's earlier tokens."""
     filtered = filter_rows(logits, seen, options)
     keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(options.key), drawn)
-    # A row of one, as a sample of one draws it.
+    # Each row is drawn as a batch of one, as in a sample of one.
     any_token = jax.vmap(lambda key, row: jax.random.categorical(key, row[None])[0])(keys, filtered)
     token = jnp.where(options.temperature == 0, filtered.argmax(-1), any_token).astype(jnp.int32)
     log_probs = jax.nn.log_softmax(logits)
@@ -150,10 +150,10 @@ class Programs:
     """The compiled programs of a run, one for each padded shape.
 
     Args:
-      family: the run's.
-      layout: its devices.
+      family: family of the run.
+      layout: devices of the run.
       ends: tokens that end a text.
-      vocabulary: V.
+      vocabulary: vocabulary size V.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ class Programs:
         return self._family.read_rows(params)
 
     def empty(self, params: Any, rows: int) -> Slots:
-        """Free slots."""
+        """Make free slots."""
         number, zeros = np.zeros(rows, np.int32), np.zeros(rows, np.float32)
         options = RowOptions(
             self.keys(number.astype(np.uint32)),
@@ -204,12 +204,12 @@ class Programs:
         mask: jax.Array,
         options: RowOptions,
     ) -> tuple[Slots, Token]:
-        """Read tokens [R, T] after what the rows ``before`` hold, and draw one of each.
+        """Read tokens [R, T] after the contents of the rows ``before``, and draw one token of each.
 
         Args:
-          before: their cache, tokens drawn and seen; the rest of them is not read.
-          mask: bool [R, T], False for the padding before shorter ones.
-          options: of the rows.
+          before: rows with their cache and the tokens drawn and seen; other fields are not used.
+          mask: bool [R, T], False for the padding before shorter texts.
+          options: options of the rows.
         """
         logits, cache = self._reader(params).model(tokens, mask, before.cache, 1)
         rows = jnp.arange(len(tokens))
@@ -240,7 +240,7 @@ class Programs:
     def _draw(self, params: Any, slots: Slots, most: jax.Array) -> tuple[Slots, Token]:
         """Draw up to ``most`` tokens of each row that is open and whose cache has room.
 
-        The tokens are [DRAWN, B], -1 where none was drawn.
+        The tokens are [DRAWN, B]; -1 marks places without a token.
         """
         reader = self._reader(params)
         b, count = len(slots.last), min(TOP, self.vocabulary)
@@ -275,26 +275,26 @@ class Programs:
 
 
 def _put(slots: Slots, rows: jax.Array, fresh: Slots) -> Slots:
-    """With the rows [R] of ``fresh`` in the slots ``rows`` [R]; one past the last is dropped."""
+    """Put the rows [R] of ``fresh`` into the slots ``rows`` [R]; drop those past the last."""
     cache = slots.cache.put(rows, fresh.cache)
     others = jax.tree.map(lambda a, b: a.at[rows].set(b, mode="drop"), slots[1:], fresh[1:])
     return Slots(cache, *others)
 
 
 def _move(slots: Slots, rows: jax.Array, real: jax.Array) -> Slots:
-    """The rows [N] as slots of their own; those that are not ``real`` [N] are free."""
+    """Return the rows [N] as new slots; those that are not ``real`` [N] are free."""
     others = Slots(slots.cache.take(rows), *jax.tree.map(lambda a: a[rows], slots[1:]))
     return others._replace(open=others.open & real)
 
 
 def _close(slots: Slots, closed: jax.Array) -> Slots:
-    """With the rows ``closed`` [B] free."""
+    """Free the rows ``closed`` [B]."""
     return slots._replace(open=slots.open & ~closed)
 
 
 def _spread(row: Slots, count: int, kept: jax.Array) -> Slots:
-    """One row [1] as many times, each with its first ``kept`` tokens as what it holds, and as if
-    nothing had been drawn.
+    """Copy one row [1] ``count`` times, each with its first ``kept`` tokens and without drawn
+    tokens.
     """
     rows = jnp.zeros(count, jnp.int32)
     spread = Slots(row.cache.take(rows), *jax.tree.map(lambda a: a[rows], row[1:]))

@@ -1,4 +1,4 @@
-"""``POST /v1/audio/speech``: sounds of runs that make them."""
+"""This route serves ``POST /v1/audio/speech`` with runs that generate sounds."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from genjax.serve.service import Service
 
 
 def make_router(service: Service) -> APIRouter:
-    """The route."""
+    """Build the route."""
     router = APIRouter()
 
     @router.post("/v1/audio/speech", tags=["audio"])
     async def speak(request: SpeechRequest, http: Request) -> Response:
-        """A sound of the run as a WAV file."""
+        """Return a sound of the run as a WAV file."""
         async with service.models.use(request.model) as model:
             model.require("audio")
             service.check_queue(1)

@@ -1,4 +1,4 @@
-"""Texts of a request: rows of the engine, turned into text as they are drawn."""
+"""The texts of a request are rows of the engine, decoded as they are drawn."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from genjax.serve.limits import Limits
 from genjax.serve.models import Model
 from genjax.serve.schemas import TextRequest
 
-# For runs that have not learned a template: turns as lines.
+# For runs without a template: turns as lines.
 LINES = ChatTemplate(roles=(("system", "", "\n"), ("user", "", "\n"), ("assistant", "", "\n")))
 SEEDS = 2**32
 
 
 class Spelled(NamedTuple):
-    """A token as an answer reports it: what it says, its log-probability, and the likeliest ones
-    in its place.
+    """A reported token: its id, its log-probability, and the likeliest tokens in its place with
+    theirs.
     """
 
     token: int
@@ -39,13 +39,13 @@ class Spelled(NamedTuple):
 
 @dataclass(frozen=True)
 class Piece:
-    """What is new of a text.
+    """New output of a text.
 
     Attributes:
-      number: of the text.
-      text: that follows what was said before.
-      tokens: of it; [] unless they are wanted.
-      finish: why it ended; None if it continues.
+      number: number of the text.
+      text: continuation since the last piece.
+      tokens: tokens of the continuation; [] unless requested.
+      finish: reason for the end; None if the text continues.
     """
 
     number: int
@@ -56,17 +56,17 @@ class Piece:
 
 @dataclass
 class Text:
-    """A text that grows.
+    """A growing text.
 
     Attributes:
-      codec: of the run.
-      prompt: tokens that it starts with.
-      stop: texts before which it ends.
-      ends: tokens that end it.
-      spelled: whether its tokens are reported.
-      said: of it so far, what later tokens cannot change.
-      kept: tokens of it.
-      drawn: all that was drawn.
+      codec: codec of the run.
+      prompt: tokens of the prompt.
+      stop: strings before which the text ends.
+      ends: tokens that end the text.
+      spelled: whether the tokens are reported.
+      said: text so far that later tokens cannot change.
+      kept: number of tokens in the text.
+      drawn: all drawn tokens.
     """
 
     codec: Component
@@ -85,7 +85,7 @@ class Text:
         self.begin = len(self.codec.decode(self.prompt))
 
     def feed(self, drawn: Drawn) -> tuple[str, list[Spelled]]:
-        """The text, and the tokens, that are certain now."""
+        """Add drawn tokens; return the text and the tokens that are now certain."""
         tops = drawn.tops or [[]] * len(drawn.tokens)
         self.drawn += map(Spelled, drawn.tokens, drawn.log_probs, tops)
         ids = [one.token for one in self.drawn if one.token not in self.ends]
@@ -111,7 +111,7 @@ class Text:
         return text[self.begin :]
 
     def _count(self, ids: list[int], length: int) -> int:
-        """Tokens that say no more than as many characters."""
+        """Return the largest number of tokens whose text fits into ``length`` characters."""
         low, high = 0, len(ids)
         while low < high:
             middle = (low + high + 1) // 2
@@ -122,14 +122,14 @@ class Text:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a request asks of a run.
+    """Options of a request for texts.
 
     Attributes:
-      decoding: how texts are drawn, for the record.
-      options: of the first row.
-      stop: texts that end a text.
-      n: texts of each prompt.
-      tops: alternatives that are reported with each token; None for no report at all.
+      decoding: options of the draw, for the record.
+      options: options of the first row.
+      stop: strings that end a text.
+      n: number of texts of each prompt.
+      tops: number of alternatives reported with each token; None for no report at all.
     """
 
     decoding: Decoding
@@ -147,10 +147,10 @@ def read_options(
     most: int | None = None,
     tops: int | None = None,
 ) -> Asked:
-    """How the texts of a request are drawn: as it says, else as the run's own sampler does.
+    """Read the drawing options of a request; the run's own sampler gives the defaults.
 
     Raises:
-      ApiError: more tokens than the server draws.
+      ApiError: the request has more tokens than the server draws.
     """
     own: Decoding = run.family.sampler
     most = most or request.max_tokens or min(own.steps, limits.most_tokens)
@@ -181,11 +181,11 @@ def read_options(
 
 
 def encode_text(run: Run, prompt: str | Sequence[int], limit: int) -> np.ndarray:
-    """The tokens [N] int32 that a completion starts with; of a run of conversations without the
-    template.
+    """Return the prompt tokens [N] int32 of a completion; the chat template of a run is not
+    applied.
 
     Raises:
-      ApiError: it cannot be encoded, or is longer than the context.
+      ApiError: the prompt cannot be encoded, or is longer than the context.
     """
     codec = run.codec
     tokens = codec.tokens if isinstance(codec, ChatCodec) else codec
@@ -202,11 +202,11 @@ def encode_text(run: Run, prompt: str | Sequence[int], limit: int) -> np.ndarray
 
 
 def encode_chat(run: Run, turns: Sequence[tuple[str, str]]) -> np.ndarray:
-    """The tokens [N] int32 that an answer to these turns follows, by the run's template.
+    """Return the prompt tokens [N] int32 of a conversation, by the run's template.
 
     Raises:
-      ApiError: the template has no form for them, they cannot be encoded, or are longer than the
-        context.
+      ApiError: the template does not support the turns, they cannot be encoded, or they are longer
+        than the context.
     """
     codec: Component = run.codec
     template: Template = LINES
@@ -222,10 +222,10 @@ def encode_chat(run: Run, turns: Sequence[tuple[str, str]]) -> np.ndarray:
 
 
 def check_prompt(run: Run, ids: Sequence[int], limit: int, param: str) -> np.ndarray:
-    """The tokens as the engine takes them.
+    """Convert tokens for the engine.
 
     Raises:
-      ApiError: there are none, or more than ``limit``, or one is outside the vocabulary.
+      ApiError: there are no tokens, more than ``limit``, or one is outside the vocabulary.
     """
     count, known = len(ids), run.spec.vocabulary
     if not count:
@@ -246,12 +246,12 @@ def check_prompt(run: Run, ids: Sequence[int], limit: int, param: str) -> np.nda
 
 
 class Generation:
-    """The texts of a request while they are drawn; ``close`` gives their slots back.
+    """The texts of a request while they are drawn; ``close`` frees their slots.
 
     Args:
-      model: that draws.
-      prompts: of the texts; each is followed by ``asked.n``.
-      asked: how.
+      model: model that draws.
+      prompts: prompts of the texts; each has ``asked.n`` texts.
+      asked: options of the request.
     """
 
     def __init__(self, model: Model, prompts: Sequence[np.ndarray], asked: Asked) -> None:
@@ -278,7 +278,7 @@ class Generation:
             self.rows.append(Row(prompt, options, hand_over(index)))
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """What is new, until all texts have ended.
+        """Yield new pieces until all texts have ended.
 
         Raises:
           ApiError: the engine failed.
@@ -299,13 +299,13 @@ class Generation:
                 yield Piece(index, new, tokens, text.finish)
 
     def close(self) -> None:
-        """Draw no more of it."""
+        """Stop drawing the texts."""
         for row in self.rows:
             row.cancelled = True
 
     @property
     def usage(self) -> dict[str, int]:
-        """Tokens that were read and drawn."""
+        """Return the numbers of tokens read and drawn."""
         read = sum(map(len, self.prompts))
         drawn = sum(text.kept for text in self.texts)
         return {

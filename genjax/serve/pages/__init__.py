@@ -1,1 +1,1 @@
-"""Web pages on a store of records: ``routes.make_pages`` makes their routes."""
+"""Web pages show a store of records: ``routes.make_pages`` makes their routes."""

@@ -1,4 +1,4 @@
-"""Who may see and change what: tokens with a role, and signed sessions in a cookie."""
+"""Access to the pages depends on tokens with a role, and on signed sessions in a cookie."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from genjax.errors import UserError
 
 Role: TypeAlias = Literal["reader", "admin"]
 ROLES = ("reader", "admin")
-SHORTEST = 16  # characters of a token
+SHORTEST = 16  # minimum length of a token in characters
 LONGEST_NAME = 100
-AGE = 7 * 24 * 3600  # seconds that a session lasts
+AGE = 7 * 24 * 3600  # lifetime of a session in seconds
 SALT = "genjax.pages"
-KNOWN_BY = 16  # characters of a digest that a session names its token by
+KNOWN_BY = 16  # characters of the digest by which a session names its token
 
 
 @dataclass(frozen=True)
 class Token:
-    """Who may log in. Only the hash of what they type is kept.
+    """A token of a person who may log in; only its hash is stored.
 
     Attributes:
-      name: of the person, for the history of records.
-      role: "reader" sees everything, "admin" may also write.
-      digest: the SHA-256 of the token, see ``hash_token``.
+      name: name of the person, for the history of records.
+      role: role of the person: "reader" sees everything, "admin" may also write.
+      digest: SHA-256 of the token, see ``hash_token``.
     """
 
     name: str
@@ -49,7 +49,7 @@ class Token:
 
     @property
     def key(self) -> str:
-        """What a session names the token by."""
+        """Return the name by which a session identifies the token."""
         return self.digest[:KNOWN_BY]
 
 
@@ -59,10 +59,10 @@ def make_token() -> str:
 
 
 def hash_token(token: str) -> str:
-    """The SHA-256 of a token, as files of tokens keep it.
+    """Return the SHA-256 of a token, as in files of tokens.
 
     Raises:
-      UserError: it is too short to be safe.
+      UserError: the token is too short to be safe.
     """
     if len(token) < SHORTEST:
         raise UserError(f"token must have at least {SHORTEST} characters", "token")
@@ -70,10 +70,10 @@ def hash_token(token: str) -> str:
 
 
 def read_tokens(path: str | Path) -> tuple[Token, ...]:
-    """The tokens of a file with lines of role, name and SHA-256; "#" begins a comment.
+    """Read the tokens of a file with lines of role, name and SHA-256; "#" starts a comment.
 
     Raises:
-      UserError: it cannot be read, or a line is wrong; the message says which.
+      UserError: the file cannot be read, or a line is invalid; the message names the line.
     """
     try:
         lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
@@ -98,7 +98,7 @@ def read_tokens(path: str | Path) -> tuple[Token, ...]:
 
 
 def find_token(tokens: Sequence[Token], typed: str) -> Token | None:
-    """The token that was typed, if there is one."""
+    """Return the token that was typed, or None."""
     if len(typed) < SHORTEST:
         return None
     digest = hash_token(typed)
@@ -107,11 +107,11 @@ def find_token(tokens: Sequence[Token], typed: str) -> Token | None:
 
 @dataclass(frozen=True)
 class Session:
-    """What a cookie holds.
+    """A session, as stored in a cookie.
 
     Attributes:
-      csrf: a secret that every form must send back.
-      key: of the token; None before the login.
+      csrf: secret that every form must send back.
+      key: key of the token; None before the login.
     """
 
     csrf: str
@@ -129,7 +129,7 @@ def seal(secret: bytes, session: Session) -> str:
 
 
 def unseal(secret: bytes, cookie: str) -> Session | None:
-    """The session of a cookie; None if it is too old or was not signed here."""
+    """Return the session of a cookie; None if it is too old or its signature is invalid."""
     try:
         csrf, key = URLSafeTimedSerializer(secret, SALT).loads(cookie, max_age=AGE)
     except (BadData, ValueError, TypeError):
@@ -138,5 +138,5 @@ def unseal(secret: bytes, cookie: str) -> Session | None:
 
 
 def is_same(one: str, other: str) -> bool:
-    """Compare two secrets in a time that says nothing about them."""
+    """Compare two secrets in a time that does not depend on their contents."""
     return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode("utf-8", "replace"))

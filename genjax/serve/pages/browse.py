@@ -1,4 +1,4 @@
-"""Sessions and their trees, one record with all that is known of it, and its lineage."""
+"""These pages show sessions as trees, a record with its details, and its lineage."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from genjax.store.records import COMMON, Payload, Record, Session, fields_of, re
 from genjax.store.rows import name_kind
 from genjax.store.store import Store
 
-TURNS = 200  # of a page
-TURN = 2_000  # characters of one
-NODES = 200  # of a lineage
+TURNS = 200  # turns on a page
+TURN = 2_000  # characters of a turn
+NODES = 200  # nodes of a lineage
 WHOLE = 20_000  # characters of a text on its record's page
-JUDGED = 100  # feedback and changes on its record's page
+JUDGED = 100  # feedback and changes on a record's page
 DEEP = 6  # steps of indentation
 
 
 @dataclass(frozen=True)
 class Step:
-    """A turn on the page: the record, how deep its branch lies, and which of how many it is."""
+    """A turn on the page: its record, the depth of its branch, and its place among its siblings."""
 
     card: Card
     depth: int
@@ -47,7 +47,7 @@ class Line:
 
 
 def show_sessions(visit: Visit) -> Response:
-    """Sessions, newest first."""
+    """Show sessions, newest first."""
     typed = visit.query.one("filter")
     query = Query(typed, "session", "any", "-time")
     listing = read_page(visit.store, query, visit.query.one("after"))
@@ -64,7 +64,7 @@ def _count_turns(store: Store, ids: list[str]) -> dict[str, int]:
 
 
 def show_session(visit: Visit) -> Response:
-    """The conversation of a session as a tree."""
+    """Show the conversation of a session as a tree."""
     store = visit.store
     session = store.get(visit.query.one("id"), "any")
     if not isinstance(session, Session):
@@ -88,7 +88,7 @@ def show_session(visit: Visit) -> Response:
 
 
 def _flatten(tree: tuple[Turn, ...]) -> list[tuple[Turn, int, int, int]]:
-    """Turns in the order of reading: each branch to its end, without recursion."""
+    """List turns in reading order: each branch to its end, without recursion."""
     found = []
     left = _number(tree, 0)
     while left:
@@ -104,7 +104,7 @@ def _number(turns: tuple[Turn, ...], depth: int) -> list[tuple[Turn, int, int, i
 
 
 def show_record(visit: Visit) -> Response:
-    """One record, with its payload, metadata, feedback and history."""
+    """Show one record with its payload, metadata, feedback and history."""
     store = visit.store
     record = store.get(visit.query.one("id"), "any")
     one = record.id
@@ -132,7 +132,7 @@ def show_record(visit: Visit) -> Response:
 
 
 def _list_fields(record: Record) -> dict[str, Any]:
-    """The fields of its kind that hold something, besides what every record has."""
+    """Return the non-empty fields of the record's kind, except those that all records have."""
     names = [name for name in fields_of(record) if name not in COMMON and name != "payload"]
     return {
         name: getattr(record, name) for name in names if getattr(record, name) not in (None, "")
@@ -140,7 +140,7 @@ def _list_fields(record: Record) -> dict[str, Any]:
 
 
 def show_text(visit: Visit) -> Response:
-    """The whole text of a record, as plain text."""
+    """Show the whole text of a record as plain text."""
     record = visit.store.get(visit.query.one("id"), "any")
     payload = getattr(record, "payload", None)
     if not isinstance(payload, Payload) or payload.text is None:
@@ -151,7 +151,7 @@ def show_text(visit: Visit) -> Response:
 
 
 def show_lineage(visit: Visit) -> Response:
-    """Where a record comes from, and what was made from it."""
+    """Show the sources of a record, and the records made from it."""
     one = visit.query.one("id")
     record = visit.store.get(one, "any")
     up, down = (read_lineage(visit.store, one, way, NODES) for way in (False, True))
@@ -168,7 +168,7 @@ def show_lineage(visit: Visit) -> Response:
 
 
 def _list_nodes(tree: Node) -> list[Line]:
-    """The lines below the top of a tree, ``NODES`` at most."""
+    """List the lines below the top of a tree, at most ``NODES``."""
     lines: list[Line] = []
     left = [Line(node, 0) for node in reversed(tree.next)]
     while left and len(lines) < NODES:

@@ -1,4 +1,4 @@
-"""What a list shows of each record: read without the rest of it, however long its text is."""
+"""Lists show cards, which are read without the full records, however long their texts are."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ PAGE = 50  # records of a list
 
 @dataclass(frozen=True)
 class Score:
-    """What feedback says of a record under one name.
+    """Feedback on a record under one name.
 
     Attributes:
-      name: of the feedback.
-      count: of judgements.
-      mean: of their values; None where they have none.
-      label: one of their labels.
+      name: name of the feedback.
+      count: number of judgements.
+      mean: mean of their values; None if they have no values.
+      label: one of their labels; None if they have no labels.
     """
 
     name: str
@@ -41,18 +41,18 @@ class Card:
     """A record in a list.
 
     Attributes:
-      id: of it.
-      kind: of it.
-      origin: "real" or "synthetic".
-      time: of it.
-      tags: of it.
-      text: the beginning of its text.
-      length: of the whole text.
-      blob: the hash of its bytes.
-      media_type: of the bytes.
-      name: its own name, or that of its run.
-      asked: the beginning of the prompt that it answers.
-      scores: what was said about it.
+      id: id of the record.
+      kind: kind of the record.
+      origin: origin of the record, "real" or "synthetic".
+      time: time of the record.
+      tags: tags of the record.
+      text: start of the record's text.
+      length: length of the whole text in characters.
+      blob: hash of the record's bytes.
+      media_type: media type of the bytes.
+      name: name of the record or of its run.
+      asked: start of the prompt that the record answers.
+      scores: feedback on the record.
     """
 
     id: str
@@ -70,28 +70,28 @@ class Card:
 
     @property
     def is_cut(self) -> bool:
-        """Whether there is more of the text."""
+        """Return whether the text is cut."""
         return self.length > len(self.text)
 
     @property
     def is_image(self) -> bool:
-        """Whether its bytes are a picture."""
+        """Return whether the record's bytes are a picture."""
         return self.blob is not None and (self.media_type or "").startswith("image/")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A page of records: ``after`` is where the next begins, None at the end."""
+    """A page of records; ``after`` is where the next page starts, None at the end."""
 
     cards: tuple[Card, ...]
     after: str | None
 
 
 def read_page(store: Store, query: Query, after: str | None, size: int = PAGE) -> Listing:
-    """A page of a query, after a record.
+    """Read a page of a query that starts after a record.
 
     Raises:
-      UserError: the filter is wrong, or there is no such record.
+      UserError: the filter is invalid, or the record does not exist.
     """
     with store.reading() as connection:
         ids = find_ids(connection, query, size + 1, after or None)
@@ -100,7 +100,7 @@ def read_page(store: Store, query: Query, after: str | None, size: int = PAGE) -
 
 
 def read_cards(connection: sa.Connection, ids: Sequence[str], cut: int = CUT) -> list[Card]:
-    """The cards of records that are there, in the order of ids."""
+    """Read the cards of the records that exist, in the order of ids."""
     table = schema.records
     found: dict[str, Card] = {}
     for part in split(ids):
@@ -143,7 +143,7 @@ def read_cards(connection: sa.Connection, ids: Sequence[str], cut: int = CUT) ->
 
 
 def _read_names(connection: sa.Connection, cards: Mapping[str, Card]) -> dict[str, str]:
-    """What each record is called; a response by its run, feedback by what it says."""
+    """Return the name of each record: a response has that of its run, feedback its content."""
     found: dict[str, str] = {}
     runs = schema.KINDS["run"]
     for kind in {card.kind for card in cards.values()}:
@@ -183,7 +183,7 @@ def _read_asked(connection: sa.Connection, cards: Mapping[str, Card]) -> dict[st
 
 
 def read_scores(connection: sa.Connection, ids: Sequence[str]) -> dict[str, list[Score]]:
-    """What valid feedback says of records, by its name."""
+    """Read the valid feedback on records, grouped by name."""
     judged, table = schema.KINDS["feedback"], schema.records
     found: dict[str, list[Score]] = {}
     for part in split(ids):

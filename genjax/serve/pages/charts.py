@@ -1,4 +1,4 @@
-"""Plain charts as geometry: a template draws them as SVG, with a table of the same numbers."""
+"""Charts are plain geometry: a template draws them as SVG, with a table of the same numbers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from genjax.serve.pages.rendering import show_amount
 
 WIDTH, HEIGHT = 480, 200
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 10, 26  # margins
-LABELS = 6  # at most below a chart
-TICKS = 4  # about as many beside it
-WIDEST = 90  # room of a bar
+LABELS = 6  # maximum number of labels below a chart
+TICKS = 4  # approximate number of ticks beside a chart
+WIDEST = 90  # maximum room of a bar
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class Chart:
     """Bars over labels.
 
     Attributes:
-      title: of it.
-      first: what the labels are, as "Day".
-      second: what the values are, as "Responses".
-      rows: labels and values, as the table shows them.
-      bars: of them.
-      ticks: places from the top and their numbers.
-      labels: places from the left and their words.
+      title: title of the chart.
+      first: name of the labels, such as "Day".
+      second: name of the values, such as "Responses".
+      rows: labels and values, as in the table.
+      bars: bars of the chart.
+      ticks: distances from the top, and their numbers.
+      labels: distances from the left, and their words.
     """
 
     title: str
@@ -100,7 +100,7 @@ def draw_chart(
 
 
 def _find_step(span: float) -> float:
-    """A round distance of ticks: 1, 2 or 5 times a power of ten."""
+    """Return a round distance between ticks: 1, 2 or 5 times a power of ten."""
     if span <= 0:
         return 1.0
     rough = span / TICKS

@@ -1,5 +1,5 @@
-"""Chat with a run or with documents. The answer's page is sent as it is written, so that it
-streams without scripts; who leaves it stops the answer.
+"""Chat pages talk with a run or with documents. The page of an answer is sent while the answer is
+drawn, so that it streams without scripts; a reader who leaves stops the answer.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from genjax.store.rows import make_ids
 from genjax.store.runs import mend
 from genjax.store.store import Store
 
-ASKED = "asked"  # what a prompt's metadata say of the answer that is wanted
-TITLE = 80  # characters of the name of a session
-RECENT = 8  # sessions beside a new chat
+ASKED = "asked"  # key of the options of the requested answer, in a prompt's metadata
+TITLE = 80  # maximum characters of a session's name
+RECENT = 8  # number of sessions beside a new chat
 LONG = 20_000  # characters of a turn on the page
 DOCUMENTS = "documents"
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Drawn:
-    """An answer as it came: its text, how long it took, and why it stopped early."""
+    """A drawn answer: its text, its duration, and the reason if it stopped early."""
 
     text: str
     milliseconds: float
@@ -53,7 +53,7 @@ class Drawn:
 
 
 def show_chat(visit: Visit) -> Response:
-    """A new chat, or one that goes on from a turn."""
+    """Show a new chat, or one that continues from a turn."""
     last = visit.query.one("id")
     branch = read_branch(visit.store, last, "any") if last else ()
     recent = read_page(visit.store, Query("", "session", "any", "-time"), None, RECENT)
@@ -61,7 +61,7 @@ def show_chat(visit: Visit) -> Response:
 
 
 def ask(visit: Visit) -> Response:
-    """Store what is said; the page of its answer is opened by GET."""
+    """Store a message, and redirect to the page that draws its answer."""
     form, store = visit.form, visit.store
     text, last = form.text("message"), form.one("after")
     if not text.strip():
@@ -92,7 +92,7 @@ def ask(visit: Visit) -> Response:
 
 
 def _find_session(store: Store, last: str) -> tuple[str | None, str | None]:
-    """The session of a turn that is followed, and the turn."""
+    """Return the session of the turn that the message follows, and the turn."""
     if not last:
         return None, None
     branch = read_branch(store, last, "any")
@@ -101,10 +101,10 @@ def _find_session(store: Store, last: str) -> tuple[str | None, str | None]:
 
 
 def read_wanted(visit: Visit) -> dict[str, Any]:
-    """By what an answer is to be drawn, as a form says.
+    """Read the run and the options of an answer from a form.
 
     Raises:
-      UserError: there is no such run, or an option is wrong.
+      UserError: the run does not exist, or an option is invalid.
     """
     form, context = visit.form, visit.context
     models = () if context.chat is None else tuple(context.chat.models())
@@ -126,7 +126,7 @@ def read_wanted(visit: Visit) -> dict[str, Any]:
 
 
 def read_options(form: Fields) -> Options:
-    """The options of a form; empty ones are left to the server."""
+    """Read the options of a form; empty ones are left to the server."""
     values: dict[str, Any] = {}
     for name in ("temperature", "max_tokens", "seed"):
         value = form.number(name)
@@ -137,7 +137,7 @@ def read_options(form: Fields) -> Options:
 
 
 def show_answer(visit: Visit) -> Response:
-    """The answer to a prompt: drawn now, or the one that there is."""
+    """Show the answer to a prompt; draw it if it does not exist."""
     prompt = visit.store.get(visit.query.one("id"), "any")
     if not isinstance(prompt, Prompt) or read_asked(prompt) is None:
         raise HTTPException(404, "No answer was asked for here.")
@@ -151,7 +151,7 @@ def show_answer(visit: Visit) -> Response:
 
 
 class Streamed(StreamingResponse):
-    """A response that ends what it streams when its reader leaves."""
+    """A response that ends its stream when its reader leaves."""
 
     async def stream_response(self, send: Send) -> None:
         """Send all pieces."""
@@ -163,13 +163,13 @@ class Streamed(StreamingResponse):
 
 
 def read_asked(turn: Said) -> dict[str, Any] | None:
-    """By what the answer to a prompt is to be drawn, if that was said here."""
+    """Return the run and the options for answering a prompt, if a page stored them."""
     asked = turn.metadata.get(ASKED)
     return dict(asked) if isinstance(turn, Prompt) and isinstance(asked, Mapping) else None
 
 
 async def _stream(visit: Visit, prompt: Prompt) -> AsyncIterator[str]:
-    """The page up to the answer, the answer as it is drawn, and the rest of the page."""
+    """Yield the page up to the answer, the answer as it is drawn, and the rest of the page."""
     mark = secrets.token_hex(16)
     branch = await run_in_threadpool(read_branch, visit.store, prompt.id, "any")
     page = await run_in_threadpool(_render, visit, branch, mark)
@@ -224,19 +224,19 @@ async def _draw(
 
 
 async def close(stream: AsyncIterable[object]) -> None:
-    """End a stream that may not have come to its end."""
+    """Close a stream, even if it has not ended."""
     if isinstance(stream, AsyncGeneratorType):
         await stream.aclose()
 
 
 def make_options(wanted: Mapping[str, Any]) -> Options:
-    """The options that a prompt was stored with."""
+    """Return the options that were stored with a prompt."""
     known = {name: wanted[name] for name in ("temperature", "max_tokens", "seed") if name in wanted}
     return Options(**known)
 
 
 def make_messages(branch: Sequence[Said]) -> list[Message]:
-    """A branch as messages."""
+    """Convert a branch to messages."""
     return [
         Message(
             turn.role or "user" if isinstance(turn, Prompt) else "assistant",
@@ -247,7 +247,7 @@ def make_messages(branch: Sequence[Said]) -> list[Message]:
 
 
 def keep(visit: Visit, prompt: Prompt, wanted: Mapping[str, Any], drawn: Drawn) -> Answered | None:
-    """Store an answer that a run drew; one that stopped before its first piece is not kept."""
+    """Store an answer of a run; an answer that stopped before its first piece is not stored."""
     if drawn.stopped is not None and not drawn.text:
         return None
     metadata = {"model": wanted["model"]} | ({"stopped": drawn.stopped} if drawn.stopped else {})
@@ -296,7 +296,7 @@ def _answer_from_documents(visit: Visit, prompt: Prompt, wanted: Mapping[str, An
 
 
 def _describe(said: Answer) -> dict[str, Any]:
-    """The sources and faults of an answer, as its record keeps them."""
+    """Return the sources and faults of an answer, as its record stores them."""
     return {
         "model": said.model,
         "sources": [
@@ -307,14 +307,14 @@ def _describe(said: Answer) -> dict[str, Any]:
 
 
 def find_run(store: Store, name: str) -> str | None:
-    """The id of the newest record of a run by its name."""
+    """Return the id of the newest record of a run with this name."""
     same = Compare("name", "=", name)
     found = store.select(same, kind="run", origin="any", order="-time", limit=1)
     return next((run.id for run in found if isinstance(run, Run)), None)
 
 
 def name_answer(prompt: Prompt) -> str:
-    """The id of the answer to a prompt: drawn twice at once, it is kept once."""
+    """Return the id of the answer to a prompt; an answer that is drawn twice is stored once."""
     digest = hashlib.sha256(f"answer\n{prompt.id}".encode()).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
@@ -332,7 +332,7 @@ def _render(
 
 
 def _describe_chat(visit: Visit, branch: Sequence[Said]) -> dict[str, Any]:
-    """What the page shows of a branch; ``mark`` is where an answer will be written."""
+    """Return the page's values for a branch; ``mark`` is the place of the next answer."""
     context = visit.context
     models = () if context.chat is None else tuple(context.chat.models())
     with visit.store.reading() as connection:
@@ -357,7 +357,7 @@ def _describe_chat(visit: Visit, branch: Sequence[Said]) -> dict[str, Any]:
 
 
 def _read_sources(last: Said | None) -> list[dict[str, Any]]:
-    """The sources of the last answer, each text parted around what is cited of it."""
+    """Return the sources of the last answer, each text split around the cited part."""
     kept = last.metadata.get("sources") if last is not None else None
     found = []
     for one in kept if isinstance(kept, list) else ():
@@ -377,7 +377,7 @@ def _read_sources(last: Said | None) -> list[dict[str, Any]]:
 
 
 def _mark_faults(last: Said | None) -> list[tuple[str, str]]:
-    """The last answer in pieces, each with what is wrong about it; empty where nothing is."""
+    """Split the last answer into pieces with their faults; "" marks a piece without fault."""
     kept = last.metadata.get("faults") if last is not None else None
     text = (last.payload.text or "") if last is not None else ""
     pieces, at = [], 0

@@ -1,5 +1,5 @@
-"""Two answers side by side, blind: their order is drawn by chance, their runs are shown after the
-vote, and the vote keeps which side was which.
+"""Two answers are compared side by side and blind: their order is random, their runs are shown
+after the vote, and the vote records which side was which.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ LONG = 20_000  # characters of an answer on the page
 
 
 def show_compare(visit: Visit) -> Response:
-    """The form to ask two runs."""
+    """Show the form to ask two runs."""
     chat = visit.context.chat
     models = () if chat is None else tuple(chat.models())
     with visit.store.reading() as connection:
@@ -45,7 +45,7 @@ def show_compare(visit: Visit) -> Response:
 
 
 def ask_both(visit: Visit) -> Response:
-    """Let two runs answer the same prompt; the reader is sent to their answers."""
+    """Let two runs answer the same prompt, and redirect the reader to their answers."""
     chat, form = visit.context.chat, visit.form
     models = () if chat is None else tuple(chat.models())
     if chat is None or len(models) < 2:
@@ -70,7 +70,7 @@ def ask_both(visit: Visit) -> Response:
 async def _draw_both(
     chat: Chat, models: tuple[str, str], text: str, options: Mapping[str, Any]
 ) -> dict[str, tuple[str, float]]:
-    """Of each run its answer, and the milliseconds that it took."""
+    """Return each run's answer, and its duration in milliseconds."""
     found: dict[str, tuple[str, float]] = {}
     failed: list[UserError] = []
 
@@ -97,7 +97,7 @@ async def _draw_both(
 def _keep(
     store: Store, text: str, drawn: Mapping[str, tuple[str, float]], options: dict[str, Any]
 ) -> tuple[str, str]:
-    """Store a prompt and its two answers in an order by chance; returns the answers' ids."""
+    """Store a prompt and its two answers in random order, and return the answers' ids."""
     asked, left, right = make_ids(3)
     records: list[Record] = [
         Prompt(id=asked, origin="real", role="user", payload=Payload(text=text))
@@ -127,7 +127,7 @@ def _keep(
 
 
 def show_next(visit: Visit) -> Response:
-    """A pair of stored answers that the reader has not judged yet, in an order by chance."""
+    """Show a pair of stored answers that the reader has not judged yet, in random order."""
     with visit.store.reading() as connection:
         pair = find_pair(connection, visit.name)
     if pair is None:
@@ -137,7 +137,7 @@ def show_next(visit: Visit) -> Response:
 
 
 def find_pair(connection: sa.Connection, user: str) -> tuple[str, str] | None:
-    """Two answers of different runs to one prompt that a person has not judged."""
+    """Find two answers of different runs to one prompt that a person has not judged."""
     one, other = (schema.KINDS["response"].alias() for _ in range(2))
     kept, also = (schema.records.alias() for _ in range(2))
     judged = schema.KINDS["feedback"]
@@ -168,7 +168,7 @@ def find_pair(connection: sa.Connection, user: str) -> tuple[str, str] | None:
 
 
 def show_pair(visit: Visit) -> Response:
-    """Two answers; after the vote, whose they are."""
+    """Show two answers; after the vote, show their runs as well."""
     left, right = visit.query.one("left"), visit.query.one("right")
     prompt = _check_pair(visit.store, left, right)
     branch = read_branch(visit.store, prompt, "any")
@@ -227,7 +227,7 @@ def vote(visit: Visit) -> Response:
 
 
 def _check_pair(store: Store, left: str, right: str) -> str:
-    """The prompt that both answer."""
+    """Return the prompt that both answers share."""
     one, other = store.get(left, "any"), store.get(right, "any")
     both = isinstance(one, Answered) and isinstance(other, Answered)
     if not both or left == right or one.prompt != other.prompt:  # type: ignore[attr-defined]
@@ -236,7 +236,7 @@ def _check_pair(store: Store, left: str, right: str) -> str:
 
 
 def find_vote(store: Store, user: str, left: str, right: str) -> Feedback | None:
-    """What a person said of two answers, whichever side they were on."""
+    """Return a person's vote on two answers, regardless of their sides."""
     try:
         found = store.get(_name_vote(user, left, right), "any")
     except UserError:
@@ -245,7 +245,7 @@ def find_vote(store: Store, user: str, left: str, right: str) -> Feedback | None
 
 
 def _name_vote(user: str, left: str, right: str) -> str:
-    """An id that follows from who judged which pair, so that a vote counts once."""
+    """Derive an id from the person and the pair, so that a vote counts once."""
     content = "\n".join(("vote", user, *sorted((left, right))))
     digest = hashlib.sha256(content.encode()).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"

@@ -1,4 +1,4 @@
-"""What the pages are made from."""
+"""The context holds the store and the services behind the pages."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from genjax.store.store import Store
 
 @dataclass(frozen=True)
 class Pages:
-    """What the pages show, and who may see it.
+    """The store and the services behind the pages, and who may see them.
 
     Attributes:
-      store: of records, open.
-      tokens: of those who may log in; at least one.
-      index: of the store; None leaves out search.
-      chat: answers by runs; None leaves out chat and asking two runs.
-      answers: answers from documents; None leaves them out.
-      secret: signs sessions; a new one logs everybody out.
+      store: store of records, open.
+      tokens: tokens of those who may log in; at least one.
+      index: search index of the store; None leaves out search.
+      chat: chat with runs; None leaves out chat and asking two runs.
+      answers: answering from documents; None leaves it out.
+      secret: key that signs sessions; a new key logs everybody out.
     """
 
     store: Store

@@ -1,4 +1,4 @@
-"""Judge and categorise many records at once: choose, confirm how many, all or none."""
+"""Many records are judged or tagged at once: choose, confirm the number, change all or none."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from genjax.store.lookups import find_ids, find_visible
 from genjax.store.query import ORIGINS, Query
 from genjax.store.records import KINDS, Record
 
-MOST = 20_000  # records that are changed at once
+MOST = 20_000  # maximum number of records that are changed at once
 ACTIONS = ("tag", "untag", "score", "label")
-SAMPLE = 5  # of what will be changed
+SAMPLE = 5  # examples shown of the records that will be changed
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Which records.
+    """A choice of records.
 
     Attributes:
-      kind: of them; "" of all.
-      origin: of them.
-      filter: that all pass.
-      ids: that were ticked; None takes all that pass.
+      kind: kind of the records; "" for all.
+      origin: origin of the records.
+      filter: filter that all records pass.
+      ids: ticked records; None takes all that pass the filter.
     """
 
     kind: str
@@ -42,15 +42,15 @@ class Choice:
 
     @property
     def query(self) -> Query:
-        """What passes."""
+        """Return the query that finds the records."""
         return Query(self.filter, self.kind or None, self.origin, "-time")  # type: ignore[arg-type]
 
 
 def read_choice(fields: Fields) -> Choice:
-    """What was chosen in a form or an address.
+    """Read the choice of a form or an address.
 
     Raises:
-      UserError: a kind or origin is not known.
+      UserError: the kind or origin is unknown.
     """
     kind = fields.choice("kind", ("all", *KINDS), "response")
     origin = fields.choice("origin", ORIGINS, "any")
@@ -60,7 +60,7 @@ def read_choice(fields: Fields) -> Choice:
 
 
 def show_evaluate(visit: Visit) -> Response:
-    """Records to choose from."""
+    """Show records to choose from."""
     query, error, listing, count = visit.query, "", None, 0
     typed = {name: query.one(name) for name in ("filter", "kind", "origin")}
     try:
@@ -85,7 +85,7 @@ def show_evaluate(visit: Visit) -> Response:
 
 
 def confirm(visit: Visit) -> Response:
-    """Say what would be done to how many records."""
+    """Show what would change, and for how many records."""
     choice, action = read_choice(visit.form), _read_action(visit.form)
     with visit.store.reading() as connection:
         ids = _choose(connection, choice)
@@ -102,7 +102,7 @@ def confirm(visit: Visit) -> Response:
 
 
 def apply(visit: Visit) -> Response:
-    """Do what was confirmed, to as many records as were confirmed, in one transaction."""
+    """Apply the confirmed change to the confirmed number of records, in one transaction."""
     choice, action = read_choice(visit.form), _read_action(visit.form)
     expected = visit.form.whole("count", -1, 0, MOST)
     store = visit.store

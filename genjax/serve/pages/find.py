@@ -1,4 +1,4 @@
-"""Search by words and meaning."""
+"""Search finds records by words and meaning."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from genjax.store.query import ORIGINS, SCORE
 from genjax.store.searching import Outbox
 
 SIZE = 10  # hits of a page
-DEEPEST = 1_000  # hits that are paged to
-READ = 20_000  # characters of a hit that words are looked for in
-TELLING = 4  # letters of words that are marked, if any are as long
+DEEPEST = 1_000  # maximum number of hits that can be paged to
+READ = 20_000  # characters of a hit that are searched for words
+TELLING = 4  # minimum letters of marked words, if any word is that long
 AROUND = 120  # characters shown before the first word that was found
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A hit on the page: its record, score, and a part of its text as (is a match, piece)."""
+    """A hit on the page: its record, score, and a part of its text as pairs (is a match, piece)."""
 
     card: Card
     score: float
@@ -44,7 +44,7 @@ class Results:
 
 
 def show_search(visit: Visit) -> Response:
-    """The form, and what was found."""
+    """Show the form and the hits."""
     typed = {name: visit.query.one(name) for name in ("q", "filter")}
     typed |= {name: visit.query.one(name) or first for name, first in DEFAULTS.items()}
     found, error = None, ""

@@ -1,4 +1,4 @@
-"""Pictures with ratings, and the bytes of records by their hash."""
+"""The gallery shows pictures with ratings, and serves the bytes of records by their hash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genjax.store.query import ORIGINS, Query
 from genjax.store.records import Payload
 
 SIZE = 24  # pictures of a page
-LARGEST = 100_000_000  # bytes that are sent
+LARGEST = 100_000_000  # maximum number of bytes that are sent
 SHOWN = frozenset(
     {
         "image/avif",
@@ -31,11 +31,11 @@ SHOWN = frozenset(
         "audio/x-wav",
     }
 )
-OTHER = "application/octet-stream"  # what browsers only save
+OTHER = "application/octet-stream"  # media type that browsers only save
 
 
 def show_images(visit: Visit) -> Response:
-    """Pictures, newest first."""
+    """Show pictures, newest first."""
     typed = visit.query.one("filter")
     origin = visit.query.choice("origin", ORIGINS, "any")
     tree = All((Compare("media_type", ":", "image/"), parse_filter(typed)))
@@ -45,7 +45,7 @@ def show_images(visit: Visit) -> Response:
 
 
 def send_blob(visit: Visit) -> Response:
-    """The bytes of a hash that a record has; of media that could hold scripts, as a download."""
+    """Send a record's bytes by their hash, as a download if the media type could hold scripts."""
     digest = str(visit.request.path_params["digest"])
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise HTTPException(404, "Bytes are named by their SHA-256.")

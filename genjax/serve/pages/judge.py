@@ -1,4 +1,4 @@
-"""What a person says of a record: a score, a label, tags. Said twice, the later one holds."""
+"""A person judges a record by a score, a label or tags; a later judgement replaces an earlier."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ STARS = 5
 
 
 def read_judgement(form: Fields) -> Feedback:
-    """What a form says of a record that it does not name.
+    """Read a judgement from a form; the target record is not set.
 
     Raises:
-      UserError: it says nothing, or what it says is no number.
+      UserError: the judgement is empty, or its score is not a number.
     """
     name = form.one("name").strip()
     value, label = form.number("value"), form.one("label").strip()
@@ -44,10 +44,10 @@ def read_judgement(form: Fields) -> Feedback:
 
 
 def judge(store: Store, connection: sa.Connection, ids: Sequence[str], said: Feedback) -> int:
-    """Say the same of many records, in the place of what this person said of them by that name.
+    """Judge many records alike; this replaces the person's earlier judgements of that name.
 
     Raises:
-      UserError: one of the records is not there; then nothing is said.
+      UserError: a record does not exist; then nothing is written.
     """
     named = {_name(store.user, one, said.name): one for one in ids}
     known = find_known(connection, list(named))
@@ -80,14 +80,14 @@ def judge(store: Store, connection: sa.Connection, ids: Sequence[str], said: Fee
 
 
 def _name(user: str, target: str, name: str) -> str:
-    """An id that follows from who judges what, so that a form sent twice is judged once."""
+    """Derive an id from person, record and name, so that a form sent twice counts once."""
     content = "\n".join(("judgement", user, target, name))
     digest = hashlib.sha256(content.encode()).hexdigest()
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 
 def judge_one(visit: Visit) -> Response:
-    """Judge a record; htmx gets its new scores, others the page that they came from."""
+    """Judge a record; htmx receives the new scores, other clients are sent back to their page."""
     store = visit.store
     target = store.get(visit.form.one("id"), "any").id
     said = read_judgement(visit.form)

@@ -1,4 +1,4 @@
-"""Logging in and out, and what there is."""
+"""These pages log visitors in and out, and show the start page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genjax.store import schema
 
 
 def show_home(visit: Visit) -> Response:
-    """What there is."""
+    """Show the start page."""
     table = schema.records
     query = sa.select(table.c.kind, table.c.origin, sa.func.count()).where(
         table.c.deleted.is_(None)
@@ -27,12 +27,12 @@ def show_home(visit: Visit) -> Response:
 
 
 def show_login(visit: Visit) -> Response:
-    """The form to log in by a token."""
+    """Show the form to log in with a token."""
     return visit.show("login.html", next=clean_path(visit.query.one("next")), error="")
 
 
 def log_in(visit: Visit) -> Response:
-    """Begin a session for who knows a token."""
+    """Start a session for a visitor with a valid token."""
     wanted = clean_path(visit.form.one("next"))
     token = access.find_token(visit.context.tokens, visit.form.one("token").strip())
     if token is None:
@@ -52,7 +52,7 @@ def log_out(visit: Visit) -> Response:
 
 
 def clean_path(wanted: str) -> str:
-    """A path of these pages; "/" in the place of what leads elsewhere."""
+    """Return a path of these pages, or "/" if the wanted path leads elsewhere."""
     if not re.fullmatch(r"/[!-\[\]-~]*", wanted) or wanted.startswith("//"):
         return "/"
     parts = urlsplit(wanted)

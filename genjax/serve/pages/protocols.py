@@ -1,4 +1,4 @@
-"""What the pages need of a server of runs, and of one that answers from documents."""
+"""Protocols define what the pages need from a server of runs and from answers by documents."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Message:
 
 @checks.frozen
 class Options:
-    """How an answer is drawn; None leaves it to the server.
+    """Options of an answer's draw; None leaves an option to the server.
 
     Attributes:
-      temperature: 0 takes the likeliest token.
-      max_tokens: of the answer.
-      seed: of the draw.
+      temperature: sampling temperature; 0 takes the likeliest token.
+      max_tokens: maximum number of tokens of the answer.
+      seed: random seed of the draw.
     """
 
     temperature: float | None = None
@@ -41,30 +41,30 @@ class Options:
 
 
 class Chat(Protocol):
-    """Answers by runs. The pages write what was said to the store, so this must not."""
+    """A chat with runs. The pages store the conversation, so an implementation must not."""
 
     def models(self) -> Sequence[str]:
-        """The names of the runs; where the store has a record of a run, its name."""
+        """Return the names of the runs, as in their records if the store has them."""
 
     def stream(
         self, model: str, messages: Sequence[Message], options: Options
     ) -> AsyncIterator[str]:
-        """The answer in pieces of text; closed early when the reader goes away.
+        """Stream the answer in pieces of text; the stream is closed early if the reader leaves.
 
         Raises:
-          UserError: the run cannot answer this, said in one line.
+          UserError: the run cannot answer; the message is one line.
         """
 
 
 @dataclass(frozen=True)
 class Source:
-    """A record that was retrieved, and the part of its text that the answer cites.
+    """A retrieved record, and the part of its text that the answer cites.
 
     Attributes:
-      id: of the record.
-      text: of it, or of the part that was read.
-      start: of what is cited, in characters of ``text``; equal to ``end`` if nothing is.
-      end: of what is cited.
+      id: id of the record.
+      text: text of the record, or of the part that was read.
+      start: start of the citation in characters of ``text``; equal to ``end`` if nothing is cited.
+      end: end of the citation in characters of ``text``.
     """
 
     id: str
@@ -75,7 +75,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Fault:
-    """A citation that failed its check: its place in the answer, and why in a few words."""
+    """A citation that failed its check: its place in the answer, and the reason in a few words."""
 
     start: int
     end: int
@@ -87,10 +87,10 @@ class Answer:
     """An answer from documents.
 
     Attributes:
-      text: of it.
-      sources: that it was made from, best first.
-      faults: citations in it that are wrong.
-      model: the run that wrote it; None where no run did.
+      text: text of the answer.
+      sources: sources of the answer, best first.
+      faults: invalid citations in the answer.
+      model: run that wrote the answer; None if no run did.
     """
 
     text: str
@@ -100,16 +100,16 @@ class Answer:
 
 
 class Answers(Protocol):
-    """Answers from documents. The pages call it in a thread, and store what it gives."""
+    """Answers from documents. The pages call this in a thread, and store the result."""
 
     def answer(self, question: str, model: str | None, options: Options) -> Answer:
-        """The answer to a question.
+        """Answer a question.
 
         Args:
-          question: as it was typed.
-          model: the run that should write it, if one was chosen.
-          options: of the draw.
+          question: question as typed.
+          model: run that writes the answer; None if none was chosen.
+          options: options of the draw.
 
         Raises:
-          UserError: it cannot be answered, said in one line.
+          UserError: the question cannot be answered; the message is one line.
         """

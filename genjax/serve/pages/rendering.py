@@ -1,4 +1,4 @@
-"""Renders templates: all that they are given is escaped."""
+"""Templates are rendered here: all their values are escaped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 @functools.cache
 def make_environment() -> Environment:
-    """The templates beside this file."""
+    """Build the environment of the templates beside this file."""
     environment = Environment(
         loader=PackageLoader("genjax.serve.pages"),
         autoescape=True,
@@ -32,34 +32,34 @@ def make_environment() -> Environment:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """The HTML of a template."""
+    """Render a template to HTML."""
     return make_environment().get_template(template).render(values)
 
 
 def show_time(time: datetime) -> str:
-    """A time in UTC to the minute."""
+    """Format a time in UTC to the minute."""
     return time.strftime("%Y-%m-%d %H:%M")
 
 
 def show_json(value: Any) -> str:
-    """JSON for a person."""
+    """Format JSON for reading."""
     return json.dumps(value, ensure_ascii=False, indent=2, default=dict)
 
 
 def show_count(number: int, one: str, many: str | None = None) -> str:
-    """A number with its noun."""
+    """Format a number with its noun."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def show_amount(number: float) -> str:
-    """A number to three digits, whole ones in full."""
+    """Format a number to three digits, whole numbers in full."""
     if number == int(number) and abs(number) < 1e15:
         return f"{int(number):,}"
     return f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
 
 
 def show_value(value: Any) -> str:
-    """A value of a field as a word."""
+    """Format the value of a field as a word."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime):

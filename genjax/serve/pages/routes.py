@@ -1,4 +1,4 @@
-"""The routes of the pages."""
+"""The routes of the pages are collected here."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ OTHERS = ("/v1", "/healthz", "/metrics", "/docs", "/redoc", "/openapi.json")
 
 
 def make_pages(context: Pages) -> list[BaseRoute]:
-    """The routes of the pages, to be added after all others of an app.
+    """Build the routes of the pages, to be added after all others of an app.
 
-    The last of them shows a page for what is not there; what begins like a path of the API is left
-    to the app's own handler of errors.
+    The last route shows a page for unknown paths; paths that start like the API are left to the
+    app's own error handler.
     """
     routes: list[BaseRoute] = [
         Route(path, Page(context, handler, is_open=True).answer, methods=[method])
@@ -95,7 +95,7 @@ def _refuse(visit: Visit) -> Response:
 
 
 def send_static(request: Request) -> Response:
-    """A file of the pages themselves."""
+    """Send a static file of the pages."""
     name = str(request.path_params["name"])
     if name not in STATIC:
         raise HTTPException(404)

@@ -1,4 +1,4 @@
-"""The pages over a running server: its runs chat, and a store's documents are asked."""
+"""The pages of a running server chat with its runs and ask a store's documents."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from genjax.store.runs import note_run
 from genjax.store.searching import Outbox, follow
 from genjax.store.store import Store
 
-EVERY = 5.0  # seconds between two looks for what the index lacks
+EVERY = 5.0  # seconds between checks for records that the index lacks
 log = logging.getLogger(__name__)
 
 
@@ -45,8 +45,8 @@ class OpenedPages:
     """The pages of a server.
 
     Attributes:
-      routes: of them.
-      token: that logs in, where it was made for this server alone; None where a file has them.
+      routes: routes of the pages.
+      token: login token made for this server alone; None if a file has the tokens.
     """
 
     routes: list[BaseRoute]
@@ -57,8 +57,8 @@ def open_pages(service: Service, place: str, tokens: str | None, stack: ExitStac
     """Open a store and its index for the pages of a server; ``stack`` closes them.
 
     Args:
-      place: of the store.
-      tokens: a file of who may log in, see ``read_tokens``; None makes a token of an admin that
+      place: location of the store.
+      tokens: file of those who may log in, see ``read_tokens``; None makes an admin's token that
         ends with the server.
 
     Raises:
@@ -68,7 +68,7 @@ def open_pages(service: Service, place: str, tokens: str | None, stack: ExitStac
     known = read_tokens(tokens) if tokens else (Token("admin", "admin", hash_token(typed or "")),)
     store = stack.enter_context(open_store(place, create=True))
     for run_dir in service.models.places.values():
-        note_run(store, run_dir)  # so that what a run answers on a page leads to it
+        note_run(store, run_dir)  # links answers on the pages to the run
     library = open_library(store)
     stack.callback(library.close)
     stack.enter_context(keep_following(store, library.index))
@@ -79,10 +79,10 @@ def open_pages(service: Service, place: str, tokens: str | None, stack: ExitStac
 
 @contextlib.contextmanager
 def keep_following(store: Store, index: Index, every: float = EVERY) -> Iterator[None]:
-    """Let an index follow its store in a thread, until the block ends.
+    """Keep an index up to date with its store in a thread, until the block ends.
 
     Args:
-      every: seconds between two looks for changes.
+      every: seconds between checks for changes.
     """
     ended = threading.Event()
 
@@ -91,7 +91,7 @@ def keep_following(store: Store, index: Index, every: float = EVERY) -> Iterator
             try:
                 if count_behind(index, Outbox(store)):
                     follow(store, index)
-            except Exception:  # such as a maintenance at the same time: the next look tries again
+            except Exception:  # such as concurrent maintenance: the next check tries again
                 log.exception("the index does not follow the store")
 
     thread = threading.Thread(target=run, name="index", daemon=True)
@@ -105,22 +105,22 @@ def keep_following(store: Store, index: Index, every: float = EVERY) -> Iterator
 
 @dataclass(frozen=True)
 class ServedChat:
-    """Chats by the runs of a server; nothing is recorded here, since the pages do.
+    """A chat with the runs of a server; the pages record the exchanges, so this class does not.
 
     Attributes:
-      service: that draws.
+      service: service that draws.
     """
 
     service: Service
 
     def models(self) -> Sequence[str]:
-        """See ``Chat``."""
+        """Return the names of the runs, see ``Chat``."""
         return [*self.service.models.places]
 
     async def stream(
         self, model: str, messages: Sequence[Message], options: Options
     ) -> AsyncIterator[str]:
-        """See ``Chat``."""
+        """Stream an answer, see ``Chat``."""
         request = ChatRequest(
             model=model,
             messages=[Turn(role=one.role, content=one.content) for one in messages],
@@ -142,18 +142,18 @@ class ServedChat:
 
 @dataclass(frozen=True)
 class ServedAnswers:
-    """Answers from the documents of a store: by their best sentence, or by a run of the server.
+    """Answers from a store's documents, by their best sentence or written by a run of the server.
 
     Attributes:
-      library: that is asked.
-      chat: draws where a run is chosen.
+      library: library of documents to search.
+      chat: chat that draws if a run is chosen.
     """
 
     library: Library
     chat: ServedChat
 
     def answer(self, question: str, model: str | None, options: Options) -> Answer:
-        """See ``Answers``; it is called in a thread of the server's event loop."""
+        """Answer a question, see ``Answers``; call this in a thread of the server's event loop."""
         if model is None:
             found = ask(self.library, question, None, Asking(keep=False))
         else:
@@ -174,7 +174,7 @@ class ServedAnswers:
 
 @dataclass(frozen=True)
 class _Served:
-    """Writes by a run of the server, in a place of its batch."""
+    """A writer that draws with a run of the server, as part of its batch."""
 
     chat: ServedChat
     name: str
@@ -199,7 +199,7 @@ class _Served:
 
 
 def _mark(passage: Passage, answer: str) -> Source:
-    """A passage, and the place of the first quote of the answer that stands in it."""
+    """Return a passage as a source, with the place of the answer's first quote found in it."""
     for quote in find_quotes(answer, [passage.id]):
         start = passage.text.find(quote.text)
         if start >= 0:

@@ -1,4 +1,4 @@
-"""How much is asked and answered, by whom, how fast, and how well it is liked."""
+"""The usage page shows how much is asked and answered, by whom, how fast, and how it is rated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genjax.store import schema
 from genjax.store.rows import to_number
 
 DAY = 86_400_000_000  # microseconds
-MOST = 12  # bars of runs and users
+MOST = 12  # maximum number of bars for runs and users
 SPANS = (7, 30, 90, 365)
 
 
@@ -31,7 +31,7 @@ class Totals:
 
 
 def show_usage(visit: Visit) -> Response:
-    """Charts of the last days."""
+    """Show charts of the last days."""
     days = visit.query.whole("days", 30, 1, 366)
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     since = today - timedelta(days=days - 1)
@@ -118,7 +118,7 @@ def _read_days(connection: sa.Connection, since: int) -> dict[int, dict[str, Any
 
 
 def _read_scores(connection: sa.Connection, since: int) -> dict[str, int]:
-    """The names that numbers were given by, the most frequent first."""
+    """Return the names of numeric feedback, the most frequent first."""
     own, joined, which = _of("feedback", since)
     query = sa.select(own.c.name, sa.func.count(own.c.value).label("number")).select_from(joined)
     query = query.where(which, own.c.valid, own.c.value.is_not(None)).group_by(own.c.name)
@@ -127,7 +127,7 @@ def _read_scores(connection: sa.Connection, since: int) -> dict[str, int]:
 
 
 def _read_judged(connection: sa.Connection, since: int, score: str) -> dict[int, tuple[float, int]]:
-    """Of each day the mean of a score, and how often it was given."""
+    """Return for each day the mean of a score and its number of values."""
     own, joined, which = _of("feedback", since)
     query = (
         sa.select(_day(), sa.func.avg(own.c.value), sa.func.count(own.c.value))
@@ -146,7 +146,7 @@ def _read_runs(connection: sa.Connection, since: int) -> Sequence[tuple[str, flo
 
 
 def _read_users(connection: sa.Connection, since: int) -> Sequence[tuple[str, float]]:
-    """Who brought the responses in: what the history says."""
+    """Count the responses by the user who added them, according to the history."""
     own, joined, which = _of("response", since)
     past = schema.history
     added = sa.and_(past.c.record == own.c.id, past.c.action == "add")
@@ -159,7 +159,7 @@ def _rank(
     source: sa.FromClause,
     which: sa.ColumnElement[bool],
 ) -> Sequence[tuple[str, float]]:
-    """The names with most responses, the others together."""
+    """Rank the names by their number of responses; the rest are summed up as "others"."""
     count = sa.func.count().label("number")
     query = sa.select(name, count).select_from(source).where(which).group_by(sa.text("run_name"))
     rows = connection.execute(query.order_by(sa.desc("number"), sa.text("run_name"))).all()

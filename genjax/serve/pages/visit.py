@@ -1,4 +1,4 @@
-"""A visit of a page: who asks for what; refusals become pages of one sentence."""
+"""A visit holds a request to a page and its visitor; errors become pages of one sentence."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from genjax.store.store import Store
 
 COOKIE = "genjax_session"
 FORM = "application/x-www-form-urlencoded"
-LARGEST = 12_000_000  # bytes of a form
-FIELDS = 20_000  # of a form
+LARGEST = 12_000_000  # maximum bytes of a form
+FIELDS = 20_000  # maximum number of fields in a form
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; media-src 'self'; "
     "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
@@ -41,28 +41,28 @@ log = logging.getLogger(__name__)
 
 
 class Fields:
-    """What came in a query or a form."""
+    """The fields of a query or a form."""
 
     def __init__(self, pairs: Sequence[tuple[str, str]]) -> None:
         self._pairs = pairs
 
     def one(self, name: str, default: str = "") -> str:
-        """The last value of a name."""
+        """Return the last value of a name."""
         return next((value for key, value in reversed(self._pairs) if key == name), default)
 
     def all(self, name: str) -> tuple[str, ...]:
-        """All values of a name, each once."""
+        """Return all distinct values of a name."""
         return tuple(dict.fromkeys(value for key, value in self._pairs if key == name))
 
     def text(self, name: str) -> str:
-        """A text as it was typed, its lines ended as in Python."""
+        """Return a text as typed, with Python's line ends."""
         return self.one(name).replace("\r\n", "\n")
 
     def choice(self, name: str, known: Sequence[str], default: str) -> str:
-        """One of several words.
+        """Return one of several words.
 
         Raises:
-          UserError: it is another.
+          UserError: the value is not one of the words.
         """
         value = self.one(name) or default
         if value not in known:
@@ -70,10 +70,10 @@ class Fields:
         return value
 
     def whole(self, name: str, default: int, least: int, most: int) -> int:
-        """A whole number.
+        """Return a whole number.
 
         Raises:
-          UserError: it is none, or out of its range.
+          UserError: the value is not a whole number, or is out of range.
         """
         value = self.one(name) or str(default)
         number = int(value) if re.fullmatch(r"-?[0-9]{1,18}", value) else None
@@ -83,10 +83,10 @@ class Fields:
         return number
 
     def number(self, name: str) -> float | None:
-        """A number; None where the field is empty.
+        """Return a number; None if the field is empty.
 
         Raises:
-          UserError: it is none.
+          UserError: the value is not a number.
         """
         value = self.one(name).strip()
         if not value:
@@ -100,15 +100,15 @@ class Fields:
 
 @dataclass(frozen=True)
 class Visit:
-    """Who asks for what.
+    """A request to a page, and its visitor.
 
     Attributes:
-      context: of the pages.
-      request: as it came.
-      session: of the visitor.
-      token: that they logged in with; None before.
-      query: what the address holds.
-      form: what was sent.
+      context: context of the pages.
+      request: request as received.
+      session: session of the visitor.
+      token: token of the login; None before the login.
+      query: fields of the address.
+      form: fields of the form.
     """
 
     context: Pages
@@ -120,38 +120,38 @@ class Visit:
 
     @property
     def name(self) -> str:
-        """Who writes."""
+        """Return the name of the visitor."""
         return "" if self.token is None else self.token.name
 
     @property
     def writes(self) -> bool:
-        """Whether they may write."""
+        """Return whether the visitor may write."""
         return self.token is not None and self.token.role == "admin"
 
     @property
     def store(self) -> Store:
-        """The store, whose history names the visitor."""
+        """Return the store; its history names the visitor."""
         return dataclasses.replace(self.context.store, user=self.name)
 
     @property
     def is_partial(self) -> bool:
-        """Whether htmx asks for a part of a page."""
+        """Return whether htmx asks for a part of a page."""
         return self.request.headers.get("HX-Request") == "true"
 
     def to(self, path: str, **query: str | int | None) -> str:
-        """The address of a page, below wherever the pages are mounted."""
+        """Return the address of a page, below the path where the pages are mounted."""
         return link(self.request, path, query)
 
     def show(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
-        """Render a page."""
+        """Render a page as a response."""
         return HTMLResponse(self.render(template, **values), status)
 
     def render(self, template: str, **values: Any) -> str:
-        """The HTML of a page."""
+        """Render a page to HTML."""
         return render(template, {"visit": self, "to": self.to, **values})
 
     def go(self, path: str, **query: str | int | None) -> RedirectResponse:
-        """Send the visitor to another page, by GET."""
+        """Redirect the visitor to another page by GET."""
         return RedirectResponse(self.to(path, **query), 303)
 
 
@@ -159,19 +159,19 @@ Handler = Callable[[Visit], Response]
 
 
 def link(request: Request, path: str, query: Mapping[str, str | int | None]) -> str:
-    """The address of a page with a query; what is None or empty is left out."""
+    """Return the address of a page with a query; None and empty values are left out."""
     base = str(request.scope.get("root_path", "")).rstrip("/")
     pairs = [(name, value) for name, value in query.items() if value not in (None, "")]
     return f"{base}{path}" + (f"?{urlencode(pairs)}" if pairs else "")
 
 
 class Page:
-    """A page: it checks who asks, runs a handler in a thread, and explains what fails.
+    """A page that checks the visitor, runs a handler in a thread, and explains errors.
 
     Args:
-      context: of the pages.
-      handler: makes the answer.
-      is_open: whether it is shown before the login, too.
+      context: context of the pages.
+      handler: function that makes the answer.
+      is_open: whether the page is shown before the login, too.
     """
 
     def __init__(self, context: Pages, handler: Handler, is_open: bool = False) -> None:
@@ -234,7 +234,7 @@ class Page:
 
 
 def set_session(request: Request, answer: Response, sealed: str) -> None:
-    """Keep a sealed session in a cookie that scripts and other sites do not see."""
+    """Keep a sealed session in a cookie that is hidden from scripts and other sites."""
     answer.set_cookie(
         COOKIE,
         sealed,
@@ -247,7 +247,7 @@ def set_session(request: Request, answer: Response, sealed: str) -> None:
 
 
 def find_status(error: UserError) -> int:
-    """The status of a refusal: 404 of a record that is not there."""
+    """Return the status of an error: 404 if a record does not exist."""
     said = str(error)
     gone = error.field == "id" and ("does not exist" in said or "was deleted" in said)
     return 404 if gone else 400
