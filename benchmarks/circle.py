@@ -1,13 +1,12 @@
-"""The whole circle: two runs are served, preferences are given on the page, DPO learns them from
-the store, and the new run is compared with the one that it started from.
+"""Collect preferences from two served runs, train DPO on them, and compare it with its base.
 
     python -m benchmarks.circle --folder circle
 
-trains ``gpt_rule`` and ``sft_rule`` where they are missing, serves both, asks them the questions of
-generated reviews through the forms of the page, and votes by a rule, as a person would with a
-browser: the answer with more positive words, less negative ones, is better. ``dpo_from_store``
-then trains on the store, and a JSON line says how often its answers win by that rule against those
-of ``gpt_rule``, a tie counting half.
+trains ``gpt_rule`` and ``sft_rule`` if they are missing, serves both, and asks them the questions
+of generated reviews through the forms of the pages. It votes as a user would in a browser, by a
+rule: the answer with more positive words, minus negative ones, is better. ``dpo_from_store`` then
+trains on the store, and a JSON line gives the share of its answers that win by that rule against
+those of ``gpt_rule``, with ties counted as half.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ TOKEN = re.compile(r"serving .* at (\S+)/v1\npages at \S+, with the token (\S+)"
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Go round once, and print the win rate."""
+    """Run the benchmark and print the win rate."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", default="circle", help="of the runs and the store")
     parser.add_argument("--votes", type=int, default=200, help="preferences to give")
@@ -46,9 +45,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def go_round(folder: Path, votes: int, steps: int, samples: int) -> dict[str, float]:
-    """Go round once: how many votes and ties there were, and what the comparison found."""
+    """Run the benchmark once and return the numbers of votes, of ties and of the comparison."""
     folder.mkdir(parents=True, exist_ok=True)
-    run_genjax(folder, "train", "sft_rule")  # and gpt_rule, which it starts from
+    run_genjax(folder, "train", "sft_rule")  # this also trains gpt_rule, its base
     with serve(folder, "runs/gpt_rule", "runs/sft_rule", "--store", "circle.db") as (url, token):
         counts = give_preferences(url, token, votes, positivity)
     learn = ["train", "dpo_from_store", "--run-dir", "runs/circle", "--data.url", "circle.db"]
@@ -63,13 +62,13 @@ def go_round(folder: Path, votes: int, steps: int, samples: int) -> dict[str, fl
 
 
 def run_genjax(folder: Path, *words: str) -> None:
-    """Run a command of genjax in a folder."""
+    """Run a genjax command in a folder."""
     subprocess.run([sys.executable, "-m", "genjax", *words], cwd=folder, check=True)
 
 
 @contextlib.contextmanager
 def serve(folder: Path, *words: str) -> Iterator[tuple[str, str]]:
-    """A server with pages: its URL, and the token that logs in."""
+    """Start a server with pages, and yield its URL and the token for logging in."""
     command = [sys.executable, "-u", "-m", "genjax", "serve", *words, "--port", "0"]
     server = subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -85,7 +84,7 @@ def serve(folder: Path, *words: str) -> Iterator[tuple[str, str]]:
 
 
 def give_preferences(url: str, token: str, votes: int, rule: Rule) -> dict[str, int]:
-    """Ask both runs through the page, and vote by a rule, until there are so many preferences."""
+    """Ask both runs through the page and vote by a rule until there are ``votes`` preferences."""
     counts = {"votes": 0, "ties": 0}
     with httpx.Client(base_url=url, follow_redirects=True, timeout=120) as browser:
         submit(browser, "/login", browser.get("/login").text, token=token)
@@ -104,7 +103,7 @@ def give_preferences(url: str, token: str, votes: int, rule: Rule) -> dict[str, 
 
 
 def submit(browser: httpx.Client, path: str, page: str, **fields: str) -> httpx.Response:
-    """Send a form of a page with its own secret; returns the page that follows."""
+    """Send a form of a page with its CSRF token and return the response."""
     answer = browser.post(path, data={"csrf": read_hidden(page, "csrf"), **fields})
     answer.raise_for_status()
     return answer

@@ -1,16 +1,17 @@
-"""How well questions are answered from documents without generation: XQuAD, English and German.
+"""Measure how well questions are answered from documents without generation, on XQuAD.
 
     GENJAX_DATA=… python -m benchmarks.rag [--languages en de] [--questions 1190] …
 
-reads ``qa/xquad.LANGUAGE.json`` (240 paragraphs, 1,190 questions), ingests the paragraphs into a
-store and prints a JSON line for each language and way of searching:
+reads ``qa/xquad.LANGUAGE.json`` (240 paragraphs, 1,190 questions; English and German), ingests the
+paragraphs into a store and prints a JSON line for each language and mode of search:
 
-- recall@5: of the paragraph that the question was written for;
-- sentence: the share of questions whose quoted sentence holds a gold answer, word for word;
-- em, f1: of the extracted words, as SQuAD counts them (small letters, no articles or punctuation);
-- known: the share that is answered at all with the default threshold.
+- recall@5: the share of questions whose own paragraph is among the first five;
+- sentence: the share of questions whose quoted sentence contains a gold answer, word for word;
+- em, f1: the exact matches and F1 of the extracted words, as in SQuAD (lower case, no articles or
+  punctuation);
+- known: the share of questions that are answered at the default threshold.
 
-The baseline is the sentence of the highest BM25 in the paragraph of the highest BM25.
+The baseline is the sentence with the highest BM25 in the paragraph with the highest BM25.
 """
 
 from __future__ import annotations
@@ -44,12 +45,12 @@ ARTICLES = {
     "en": r"\b(a|an|the)\b",
     "de": r"\b(der|die|das|den|dem|des|ein|eine|einen|einem|einer|eines)\b",
 }
-K1, B = 1.2, 0.75  # of the baseline
+K1, B = 1.2, 0.75  # the parameters of the baseline's BM25
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question, its gold answers, and the place of its paragraph."""
+    """A question with its gold answers and the place of its paragraph."""
 
     text: str
     gold: tuple[str, ...]
@@ -85,12 +86,12 @@ def measure_f1(found: str, gold: str, language: str) -> float:
 
 @dataclass(frozen=True)
 class Baseline:
-    """BM25 over all sentences, each a list of stems.
+    """The BM25 statistics of all sentences, each a list of stems.
 
     Attributes:
-      having: how many sentences have a stem.
-      count: of the sentences.
-      length: their mean length.
+      having: the number of sentences that contain each stem.
+      count: the number of sentences.
+      length: the mean number of stems in a sentence.
     """
 
     having: Mapping[str, int]
@@ -130,7 +131,7 @@ class Baseline:
 def evaluate(
     library: Library, questions: Sequence[Question], mode: str, baseline: Baseline | None
 ) -> Iterator[dict[str, str | float]]:
-    """Yield the measures of one way of searching; first those of the baseline, if there is one."""
+    """Yield the measures of the baseline, if there is one, and of one mode of search."""
     language = next(code for code, name in LANGUAGES.items() if name == library.language.name)
     named = dict.fromkeys(("recall@5", "known"), 0.0)
     measured, plain = (dict.fromkeys(("sentence", "em", "f1"), 0.0) for _ in range(2))
@@ -162,7 +163,7 @@ def _judge(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a line for each language and way of searching."""
+    """Print a line for each language and mode of search."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--languages", nargs="+", choices=tuple(LANGUAGES), default=["en", "de"])
     parser.add_argument("--questions", type=int, default=None, help="about so many, spread; all")

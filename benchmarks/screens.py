@@ -3,9 +3,8 @@
     python -m benchmarks.screens            # writes docs/screens.md, screen.png and notebook.png
     python -m benchmarks.screens --out elsewhere --only vae_digits
 
-The runs are tiny and go to a temporary folder, or to that of `--keep`, which is also where all
-captures lie that the page does not show. It takes tmux for the terminal and Chromium for the
-pictures.
+The runs are tiny. Runs and captures are written to a temporary folder, or to that of `--keep`. The
+terminal needs tmux and the pictures need Chromium.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ import nbclient
 import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
-WIDTH, HEIGHT = 80, 40  # of the terminal, in characters
-PATIENCE = 600  # seconds for a run
-MOST = 25  # lines of a capture on the page
+WIDTH, HEIGHT = 80, 40  # the size of the terminal, in characters
+PATIENCE = 600  # the most seconds for a run
+MOST = 25  # the most lines of a capture on the page
 PLACES = ("half-way", "terminal", "pipe", "notebook")
 DONE = "the command has ended"
 STYLE = "margin:0;padding:14px;font:14px/19px 'DejaVu Sans Mono',monospace;white-space:pre-wrap"
@@ -57,9 +56,9 @@ class Screen:
     """A run to show.
 
     Attributes:
-      family: as a reader calls it.
-      config: that is trained.
-      options: of the command, beside the run directory.
+      family: the title of the family on the page.
+      config: the name of the config to train.
+      options: the options of the command.
     """
 
     family: str
@@ -79,7 +78,7 @@ SCREENS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, capture and write; returns the exit code."""
+    """Train the runs, write the page and pictures, and return the exit code."""
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="folder of the page")
@@ -108,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def capture(screen: Screen, folder: Path) -> dict[str, str]:
-    """What a run shows in each place, by its name; each is written to the folder, too."""
+    """Return the text that a run shows in each place, and write each text to the folder."""
     name = screen.config
     texts = {place: folder / f"{name} {place}.txt" for place in PLACES}
     if all(path.exists() for path in texts.values()):
@@ -128,34 +127,34 @@ def capture(screen: Screen, folder: Path) -> dict[str, str]:
 
 
 def is_half_way(frame: str) -> bool:
-    """Return whether the bar stands in the middle, with an evaluation above it."""
+    """Return whether a frame shows the bar half-way, with an evaluation above it."""
     done = re.search(r"step (\d+)/40", frame.strip().splitlines()[-1] if frame.strip() else "")
     return done is not None and 20 <= int(done[1]) < 40 and "held out" in frame
 
 
 def command_of(screen: Screen) -> list[str]:
-    """Return the command that trains."""
+    """Return the command that trains the run."""
     program = [sys.executable, "-m", "genjax", "train"]
     return [*program, screen.config, *shlex.split(screen.options)]
 
 
 def open_folder(folder: Path, place: str) -> Path:
-    """Return the folder in which the runs of a place are made."""
+    """Create and return the folder for the runs of a place."""
     (folder / place).mkdir(exist_ok=True)
     return folder / place
 
 
 def environment() -> dict[str, str]:
-    """Of a process that imports this checkout."""
+    """Return the environment of a process that imports this checkout."""
     paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "LC_ALL": "C.UTF-8"}
 
 
 def train_on_terminal(screen: Screen, folder: Path) -> list[str]:
-    """Every picture of a terminal that differs from the one before, until the command ends.
+    """Return every frame of a terminal that differs from the one before, until the command ends.
 
     Raises:
-      RuntimeError: it takes too long.
+      RuntimeError: the command takes too long.
     """
     socket = f"genjax-screens-{os.getpid()}"
     shown = f"python -m genjax train {screen.config} --tiny --steps 40"
@@ -181,13 +180,13 @@ def train_on_terminal(screen: Screen, folder: Path) -> list[str]:
 
 
 def tidy(frame: str) -> str:
-    """Return a picture of a terminal without what does not belong to the command."""
+    """Return a frame of a terminal without the mark that the command has ended."""
     lines = [line.rstrip() for line in frame.splitlines() if line.strip() != DONE]
     return "\n".join(lines).strip("\n") + "\n"
 
 
 def train_in_pipe(screen: Screen, folder: Path) -> str:
-    """What a reader of standard error gets."""
+    """Train with the output in a pipe, and return the standard error."""
     command, here = command_of(screen), open_folder(folder, "pipe")
     done = subprocess.run(
         command, cwd=here, env=environment(), capture_output=True, text=True, check=True
@@ -196,8 +195,8 @@ def train_in_pipe(screen: Screen, folder: Path) -> str:
 
 
 def train_in_notebook(screen: Screen, folder: Path) -> nbformat.NotebookNode:
-    """Return a cell that trains, with its outputs."""
-    changes = {  # the options are those of `train`
+    """Run a notebook cell that trains, and return it with its outputs."""
+    changes = {  # the fields that the options of `train` set
         key.removeprefix("--"): int(value)
         for key, value in re.findall(r"(--[\w.]+) (\d+)", screen.options)
     }
@@ -216,7 +215,7 @@ def train_in_notebook(screen: Screen, folder: Path) -> nbformat.NotebookNode:
 
 
 def read_output(output: Mapping[str, object]) -> str:
-    """Return the text of an output."""
+    """Return the text of a cell's output."""
     data = output.get("data", {})
     assert isinstance(data, Mapping)
     picture = "[a picture]" if "image/png" in data else ""
@@ -234,7 +233,7 @@ def write_page(captures: Mapping[Screen, str]) -> str:
 
 
 def draw_terminal(text: str) -> str:
-    """Return a terminal as HTML."""
+    """Return the text of a terminal as HTML."""
     lines = html.escape(text.rstrip("\n"))
     return f'<pre style="{STYLE};background:#16181d;color:#e6e6e6;margin-bottom:8px">{lines}</pre>'
 

@@ -1,9 +1,9 @@
-"""Draw the pictures of docs/pages.md: each web page over a small store that is made here.
+"""Take the screenshots of docs/pages.md, which show each web page with a small example store.
 
     python -m benchmarks.screenshots                  # writes docs/pages/*.png
     python -m benchmarks.screenshots --out elsewhere --all --dark
 
-The run and the documents that answer are scripted: the pictures show the pages, not a model.
+The answers are scripted, as the screenshots show the pages, not a model.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TOKENS = (
     Token("ben", "reader", hash_token(READER)),
 )
 DESKTOP, PHONE = (1100, 760), (390, 780)
-COLOURS = 64  # of a picture
+COLOURS = 64  # the number of colours in a screenshot
 QUESTIONS = (
     ("What does a lighthouse do?", "It shows ships where the coast is, by a light that turns."),
     (
@@ -73,19 +73,19 @@ LIGHTHOUSE = (
 
 
 class ScriptedChat:
-    """Answers by a script, word by word."""
+    """A chat that streams scripted answers word by word."""
 
     def __init__(self, delay: float = 0.0) -> None:
         self.delay = delay
 
     def models(self) -> Sequence[str]:
-        """Two runs of the small store."""
+        """Return the names of the two runs in the store."""
         return ("harbour", "meadow")
 
     async def stream(
         self, model: str, messages: Sequence[Message], options: Options
     ) -> AsyncIterator[str]:
-        """Say what was asked again, in the manner of the run."""
+        """Yield the words of the last message, after an introduction that depends on the run."""
         manner = "By the sea one would say:" if model == "harbour" else "In the fields they say:"
         for word in f"{manner} {messages[-1].content}".split(" "):
             await asyncio.sleep(self.delay)
@@ -93,7 +93,7 @@ class ScriptedChat:
 
 
 class ScriptedAnswers:
-    """Answers from one document, with one sound citation and one that is wrong."""
+    """A source of one scripted answer, with a correct citation and a wrong one."""
 
     def answer(self, question: str, model: str | None, options: Options) -> Answer:
         """Return the same answer to every question."""
@@ -106,7 +106,7 @@ class ScriptedAnswers:
 
 
 def fill_store(store: Store) -> None:
-    """Sessions with a branch, pictures, documents, feedback, of the last days."""
+    """Add sessions with a branch, pictures, documents and feedback of the last 12 days."""
     today = datetime.now(UTC).replace(hour=9, minute=0, second=0, microsecond=0)
     records: list[Record] = [
         DataSet(
@@ -152,7 +152,7 @@ def fill_store(store: Store) -> None:
 
 
 def _talk(name: str, when: datetime, question: str, answer: str, run: str) -> list[Record]:
-    """Return a session: a question with two answers, one of which is followed."""
+    """Return a session: a question with two answers, one of them with a further question."""
     other = {"run-h": "run-m", "run-m": "run-h"}[run]
     shared: dict[str, Any] = {"origin": "synthetic", "prompt": f"question-{name}"}
     minute = timedelta(minutes=1)
@@ -200,7 +200,7 @@ def _talk(name: str, when: datetime, question: str, answer: str, run: str) -> li
 
 
 def _draw_pictures(when: datetime) -> list[Record]:
-    """Pictures of hills under a sky."""
+    """Return records of pictures that show hills under a sky, with ratings of three."""
     records: list[Record] = [
         Prompt(id="asked-hills", origin="real", payload=Payload(text="hills at dusk"), time=when)
     ]
@@ -234,7 +234,7 @@ def _draw_pictures(when: datetime) -> list[Record]:
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture: its name, and the address of its page."""
+    """A screenshot, with its name and the path of its page."""
 
     name: str
     path: str
@@ -256,7 +256,7 @@ SHOTS = (
 
 
 def make_context(folder: Path, delay: float = 0.0) -> Pages:
-    """Return the pages over a new small store with its index."""
+    """Return the context of the pages, with a new small store and its index."""
     store = open_store(str(folder / "small.db"), create=True, user="ann")
     fill_store(store)
     index = open_search(store)
@@ -266,7 +266,7 @@ def make_context(folder: Path, delay: float = 0.0) -> Pages:
 
 @contextlib.contextmanager
 def serve(app: Starlette) -> Iterator[str]:
-    """Serve an app on a free port; gives its address."""
+    """Serve an app on a free port and yield its address."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         listening.listen()
@@ -283,7 +283,7 @@ def serve(app: Starlette) -> Iterator[str]:
 
 
 def shrink(picture: bytes, colours: int = COLOURS) -> bytes:
-    """Return a PNG with few colours."""
+    """Return a picture as a PNG with few colours."""
     out = io.BytesIO()
     image = Image.open(io.BytesIO(picture)).convert("RGB").quantize(colours)
     image.save(out, "PNG", optimize=True)
@@ -291,7 +291,7 @@ def shrink(picture: bytes, colours: int = COLOURS) -> bytes:
 
 
 def main() -> None:
-    """Write the pictures."""
+    """Write the screenshots."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--out", default="docs/pages")
     parser.add_argument("--dark", action="store_true", help="for those who like it dark")
@@ -315,7 +315,7 @@ def main() -> None:
 
 
 def _draw(page: Any, address: str, prefix: str, every: bool) -> None:
-    """Draw each page, or on a phone one of them."""
+    """Save a screenshot of each page, or of one page on a phone unless ``every``."""
     page.goto(f"{address}/login")
     if every or prefix[-1] == "/":
         _save(page, f"{prefix}login.png", every)

@@ -1,16 +1,17 @@
-"""How fast a run is served, beside drawing without a server, and beside transformers.
+"""Compare the speed of a served run with sampling without a server and with transformers.
 
     python -m benchmarks.serve RUN_DIR [--clients 1 4 16 64] [--requests 4] [--tokens 256]
 
-prints a JSON line for each number of clients, who ask in a closed loop:
+prints a JSON line for each number of clients, each of which sends requests one after another:
 
-- ``tokens_s`` of the server, ``sample_s`` of the compiled loop of ``genjax sample`` at that batch
-  size, and ``share``, one over the other;
-- ``first_p50_ms`` and ``first_p95_ms`` to the first token of a stream;
-- ``peer_s`` of ``transformers.generate`` for a GPT-2 of the same size behind a Starlette
-  application that draws one request at a time (torch, eager), and ``ratio``, time over time.
+- ``tokens_s``, the tokens per second of the server, ``sample_s``, those of the compiled loop of
+  ``genjax sample`` at that batch size, and ``share``, the first divided by the second;
+- ``first_p50_ms`` and ``first_p95_ms``, the time to the first token of a stream;
+- ``peer_s``, the tokens per second of ``transformers.generate`` for a GPT-2 of the same size behind
+  a Starlette application that handles one request at a time (torch, eager), and ``ratio``,
+  ``peer_s`` divided by ``tokens_s``.
 
-The first line says how long the server takes to start and how much memory it has.
+The first line gives the time that the server takes to start, and the last line its memory.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ ROUNDS = 3
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure the speeds and print them."""
     parser = argparse.ArgumentParser()
     parser.add_argument("run")
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 4, 16, 64])
@@ -79,7 +80,7 @@ def main() -> None:
 
 
 class started:
-    """A server in a process of its own, and its port."""
+    """A context manager that runs a server in a separate process and returns it with its port."""
 
     def __init__(self, command: list[str]) -> None:
         self._command = command
@@ -101,7 +102,7 @@ class started:
 
 
 def ask(port: int, tokens: int, seed: int = 0, kept: HTTPConnection | None = None) -> float:
-    """Ask for a text; returns seconds to the first token."""
+    """Request a text and return the seconds to its first token."""
     connection = kept or HTTPConnection("127.0.0.1", port)
     body = {"model": "run", "prompt": PROMPT, "max_tokens": tokens, "seed": seed, "stream": True}
     begin = time.perf_counter()
@@ -117,8 +118,9 @@ def ask(port: int, tokens: int, seed: int = 0, kept: HTTPConnection | None = Non
 
 
 def measure(port: int, clients: int, requests: int, tokens: int) -> dict[str, float]:
-    """Tokens a second of clients in a closed loop, the best of some rounds, and the seconds to the
-    first token.
+    """Measure the server with several clients that send requests one after another.
+
+    Returns the tokens per second in the best round, and the milliseconds to the first token.
     """
     firsts: list[float] = []
 
@@ -130,7 +132,7 @@ def measure(port: int, clients: int, requests: int, tokens: int) -> dict[str, fl
 
     best = 0.0
     with ThreadPoolExecutor(clients) as pool:
-        list(pool.map(loop, range(clients)))  # compiles
+        list(pool.map(loop, range(clients)))  # this compiles the loops
         firsts.clear()
         for _ in range(ROUNDS):
             begin = time.perf_counter()
@@ -146,7 +148,7 @@ def measure(port: int, clients: int, requests: int, tokens: int) -> dict[str, fl
 
 
 def draw_without_server(run: Run, rows: int, tokens: int) -> float:
-    """Tokens a second of the compiled loop of ``genjax sample``."""
+    """Return the tokens per second of the compiled loop of ``genjax sample``."""
     sampler = dataclasses.replace(run.family.sampler, steps=tokens, stop=(), prompt=PROMPT)
     request, state = run.prepare_drawing(sampler)
     draw = run.layout.compile_evaluation(type(run.family).sample, static_argnums=(0, 3, 4))
@@ -161,14 +163,14 @@ def draw_without_server(run: Run, rows: int, tokens: int) -> float:
 
 
 def read_memory(process: int) -> float:
-    """Megabytes that a process has in memory."""
+    """Return the resident memory of a process, in MiB."""
     text = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
     found = re.search(r"VmRSS:\s+(\d+) kB", text)
     return 0.0 if found is None else int(found[1]) / 1024
 
 
 def serve_peer(run_dir: str, threads: int) -> None:
-    """``transformers.generate`` for a GPT-2 of the run's size, one request after another."""
+    """Serve ``transformers.generate`` for a GPT-2 of the run's size, one request at a time."""
     import asyncio
     import socket
 

@@ -85,7 +85,7 @@ class AskOptions:
 
 
 def ask_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax ask STORE QUESTION``."""
+    """Run ``genjax ask STORE QUESTION``."""
     question, *rest = arguments
     if rest and not rest[0].startswith("-"):
         raise UserError("question must be one word to the shell: put it in quotes", "question")

@@ -1,4 +1,4 @@
-"""``genjax store ingest``: files become documents and chunks of a store."""
+"""``genjax store ingest``: add files to a store as documents and chunks."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from genjax.store.store import Store
 
 
 def ingest(store: Store, words: Sequence[str], options: IngestOptions) -> None:
-    """Ingest files in turn; one that is refused does not keep the others out.
+    """Ingest files in turn, and continue with the others if one is refused.
 
     Raises:
-      UserError: files were refused, which are named, a line each.
+      UserError: a file was refused; of several files, each refused one is printed.
     """
     from genjax.rag.chunks import Cutting, open_tokens
     from genjax.rag.ingest import ingest_file

@@ -1,1 +1,1 @@
-"""Answers from documents of a store, with their sources: read, cut, find, answer, check."""
+"""Answer questions from the documents of a store and cite the sources."""

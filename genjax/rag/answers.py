@@ -1,4 +1,4 @@
-"""What is asked for, and the answer with what it rests on."""
+"""Define the options of answering, and the answer with its sources."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from genjax.serial.json_text import Json
 
 @checks.frozen
 class Asking:
-    """How questions are answered.
+    """The options of answering a question.
 
     Attributes:
-      retrieval: how passages are found.
-      template: of the prompt.
-      keep: write the exchange to the store.
+      retrieval: the options of finding passages.
+      template: the template of the prompt.
+      keep: whether to write the exchange to the store.
     """
 
     retrieval: Retrieval = Retrieval()
@@ -30,23 +30,23 @@ class Asking:
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer and what it rests on.
+    """An answer with its sources and the check of its citations.
 
     Attributes:
-      question: that was asked.
-      text: of the answer, as it was written.
-      known: whether there is one.
-      span: the few words that answer the question, where the generator says.
-      passages: that the answer could be from, the best first.
-      checked: what the check of its citations found.
-      named: entities of the question that the store knows.
-      missing: chunks that the index does not have yet.
-      prompt: that the generator got.
-      milliseconds: that the generator took.
-      generator: its name.
-      details: how the answer was made.
-      prompt_id: of the record of the question; "" where nothing was kept.
-      response_id: of the record of the answer.
+      question: the question.
+      text: the answer as the generator wrote it.
+      known: whether the text is an answer, not "I don't know."
+      span: the few words that answer the question; None if the generator does not mark them.
+      passages: the passages that the generator saw, the best first.
+      checked: the result of the check of the citations.
+      named: the names of those entities in the store that the question names.
+      missing: the number of chunks that the index lacks or holds in an old version.
+      prompt: the prompt of the generator.
+      milliseconds: the time that the generator took.
+      generator: the name of the generator.
+      details: more facts on how the answer was made.
+      prompt_id: the id of the question's record; "" if the exchange was not written.
+      response_id: the id of the answer's record; "" if the exchange was not written.
     """
 
     question: str
@@ -66,11 +66,11 @@ class Answer:
 
     @property
     def marked(self) -> str:
-        """The answer with its faults marked."""
+        """Return the answer with its faults marked."""
         return self.checked.marked
 
     def to_json(self) -> dict[str, Json]:
-        """All of it that a person or a page shows."""
+        """Return all that a user sees of the answer, as JSON."""
         return {
             "question": self.question,
             "answer": self.marked,

@@ -1,6 +1,4 @@
-"""A question is answered from a store: passages found, an answer written, its citations checked,
-all of it recorded.
-"""
+"""Answer a question from a store: find passages, write an answer, check and record it."""
 
 from __future__ import annotations
 
@@ -26,15 +24,15 @@ def ask(
 ) -> Answer:
     """Answer a question from the documents of a store.
 
-    Where no passage reaches the threshold, the answer is "I don't know." and the generator is not
-    asked.
+    If no passage reaches the threshold, the answer is "I don't know." and the generator is not
+    called.
 
     Args:
-      library: that is asked.
-      question: of a person.
-      generator: writes the answer; the best sentence of the passages by default.
-      asking: how.
-      reranker: orders passages again.
+      library: the opened store and index.
+      question: the question.
+      generator: the writer of the answer; the best sentence of the passages by default.
+      asking: the options of answering.
+      reranker: a reranker of the passages; None keeps the order of the search.
 
     Raises:
       UserError: the question is empty or too long for the generator, or the generator fails.
@@ -62,7 +60,7 @@ def ask(
 def _judge(
     library: Library, question: str, found: Retrieved, fitted: Fitted, made: Generated
 ) -> Answer:
-    """Check what was written against the passages that the generator saw."""
+    """Check the generated text against the passages that the generator saw."""
     text = made.text or UNKNOWN
     records = {passage.id: passage.text for passage in fitted.passages}
     checked = check_answer(text, records, library.language, question)

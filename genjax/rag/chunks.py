@@ -1,4 +1,4 @@
-"""Cuts texts into chunks of tokens that overlap, at the ends of sentences where it can."""
+"""Cut texts into overlapping chunks of tokens, at the ends of sentences if possible."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from genjax.rag.sentences import split_sentences, strip_span
 from genjax.store.index.encoders import TOKENIZER, WORDLLAMA
 from genjax.store.index.engine import EXTRA
 
-BLOCK = 20_000  # characters that are put into tokens at once
+BLOCK = 20_000  # the most characters tokenized at once
 _BLANK = re.compile(r"\s+")
 
 
 class Tokens(Protocol):
-    """Puts texts into tokens."""
+    """A tokenizer of texts."""
 
     def find_starts(self, text: str) -> Sequence[int]:
-        """The character that each token begins with, in order; several may share one."""
+        """Return the position where each token starts, in order; several tokens may share one."""
 
     def count(self, text: str) -> int:
-        """How many tokens a text has."""
+        """Return the number of tokens in a text."""
 
 
 class FileTokens:
-    """The tokens of a ``tokenizer.json``."""
+    """A tokenizer read from a ``tokenizer.json`` file."""
 
     def __init__(self, path: Path) -> None:
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:  # the library has no class of its own for it
+        except Exception as error:  # the library raises a bare Exception
             raise UserError(
                 f"tokenizer {path} cannot be read: {error!s:.100}", "tokenizer"
             ) from None
@@ -60,10 +60,10 @@ class FileTokens:
 
 
 def open_tokens(name: str = WORDLLAMA) -> Tokens:
-    """The tokens of "wordllama", or of the path of a ``tokenizer.json``.
+    """Open the tokenizer of "wordllama", or one at the path of a ``tokenizer.json`` file.
 
     Raises:
-      UserError: there is no such file, or the package is missing.
+      UserError: the file or the package is missing, or the file is invalid.
     """
     if name != WORDLLAMA:
         return FileTokens(Path(name).expanduser())
@@ -77,7 +77,7 @@ def open_tokens(name: str = WORDLLAMA) -> Tokens:
 
 
 class Cut(NamedTuple):
-    """Characters of a text from ``start`` to before ``end``, and the headings above them."""
+    """The characters of a text from ``start`` to before ``end``, and the headings above them."""
 
     start: int
     end: int
@@ -86,11 +86,11 @@ class Cut(NamedTuple):
 
 @checks.frozen
 class Cutting:
-    """How texts are cut.
+    """The options of cutting texts.
 
     Attributes:
-      chunk_tokens: of a chunk at most.
-      overlap: tokens that a chunk repeats of the one before it, at most.
+      chunk_tokens: the most tokens in a chunk.
+      overlap: the most tokens that a chunk repeats from the one before.
     """
 
     chunk_tokens: int = 200
@@ -107,10 +107,11 @@ class Cutting:
             )
 
     def cut(self, text: str, sections: Sequence[Section], tokens: Tokens) -> list[Cut]:
-        """Cut a text; its chunks hold all of it but blanks, none goes across a section's end.
+        """Cut a text into chunks that hold all of it but blanks, each within one section.
 
-        A chunk ends with a sentence where one ends in its second half, else with a word, else with
-        a token. It begins with a sentence where one begins within the overlap, else with a word.
+        A chunk ends at the end of a sentence if there is one in its second half, else at the end of
+        a word, else of a token. It starts at the start of a sentence if there is one in the
+        overlap, else at the start of a word, else of a token.
         """
         found = []
         for section in sections:
@@ -132,7 +133,7 @@ class Cutting:
             if end < len(text):
                 middle = starts[(first + last) // 2]
                 end = _last(sentences, middle, end) or _last(words, middle, end) or end
-            if end <= begin:  # one character of more tokens than a chunk may have
+            if end <= begin:  # one character has more tokens than a chunk may have
                 end = next((start for start in starts if start > begin), len(text))
             yield begin, end
             if end >= len(text):
@@ -145,19 +146,19 @@ class Cutting:
 
 
 def _last(places: Sequence[int], after: int, until: int) -> int | None:
-    """The last place above one and not above another."""
+    """Return the last place p with ``after < p <= until``, or None."""
     at = bisect.bisect_right(places, until) - 1
     return places[at] if at >= 0 and places[at] > after else None
 
 
 def _first(places: Sequence[int], since: int, before: int) -> int | None:
-    """The first place not below one and below another."""
+    """Return the first place p with ``since <= p < before``, or None."""
     at = bisect.bisect_left(places, since)
     return places[at] if at < len(places) and places[at] < before else None
 
 
 def _split_blocks(text: str) -> Iterator[tuple[int, str]]:
-    """Parts of a text that begin with blanks, or are of ``BLOCK`` characters without any."""
+    """Yield parts of a text of at most ``BLOCK`` characters, cut at blanks if possible."""
     start = 0
     while start < len(text):
         end = start + BLOCK

@@ -1,13 +1,13 @@
-"""Checks an answer against its sources, by rules alone.
+"""Check an answer against its sources by rules alone.
 
-Each cited id must have been retrieved. Each quote must stand, word for word, in the records that it
-is cited from: those in the brackets that follow it, else those that come before it in its sentence,
-else the next after it there. Of several quotes with one citation, each must stand in one of the
-records and each record must have one of the quotes. What is said with a citation and without a
-quote must share half of its words with each record that it cites. What fails is marked and counted.
+Each cited id must have been retrieved. Each quote must occur, word for word, in a record that it is
+cited from: a record in the brackets right behind it, else in those before it in its sentence, else
+in the next ones behind it. If several quotes share a citation, each quote must occur in one of the
+records and each record must contain one of the quotes. A statement that has a citation but no quote
+must share half of its words with each cited record. Faults are marked and counted.
 
-The document that an answer is from may say anything: that another be cited, for one. So what the
-answer says is compared with the text of the record, and with nothing that a model says of it.
+A document may try to mislead a model, for example by asking it to cite another document. The check
+therefore compares the answer with the texts of the records and never asks a model.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Kind: TypeAlias = Literal[
     "invented id", "altered quote", "wrong source", "uncited quote", "unsupported", "no citation"
 ]
 UNKNOWN = "I don't know."
-SUPPORT = 0.5  # of the words of a statement that its records must have
-_POINTING = re.compile(  # words that say no more than a citation does
+SUPPORT = 0.5  # the share of a statement's words that its records must contain
+_POINTING = re.compile(  # words that add nothing to a citation
     r"(?i)\b(see|sources?|according|documents?|records?|references?|answer|siehe|quellen?|laut|gemäß"
     r"|dokumente?n?|antwort)\b"
 )
-_BETWEEN = re.compile(r"[\s.,;:!?…()\]*_—–-]*")  # what may be between a quote and its citation
-# Masked citations behind a full stop; where a small letter follows, they begin a sentence.
+_BETWEEN = re.compile(r"[\s.,;:!?…()\]*_—–-]*")  # the text between a quote and its citation
+# Masked citations behind a full stop; if a small letter follows, they start a sentence instead.
 _AFTER_STOP = re.compile(
     r"([.!?。！？])[^\S\n]*+\(?\x00++(?:[^\S\n]*+\x00++)*+\)?"
     r"(?=[^\S\n]*+(?:\n|$|[^\s\w]|(?![a-zß-ÿ])\w))"
@@ -54,14 +54,15 @@ _REFUSALS = re.compile(
 
 @dataclass(frozen=True)
 class Fault:
-    """Something in an answer that its sources do not bear out.
+    """A part of an answer that its sources do not support.
 
     Attributes:
-      kind: "invented id" of what was not retrieved; "altered quote" of what stands in no record;
-        "wrong source" of a quote of another record; "uncited quote"; "unsupported" of a statement
-        whose words are not in its records; "no citation" of an answer without any.
-      span: of the citation, the quote or the statement.
-      what: the id, the quote or the statement.
+      kind: the kind of fault: "invented id", an id that was not retrieved; "altered quote", a
+        quote in none of the records; "wrong source", a quote from another record; "uncited
+        quote", a quote without a citation; "unsupported", a statement whose words are not in its
+        records; "no citation", an answer without citations.
+      span: the span of the citation, quote or statement.
+      what: the text of the id, quote or statement.
     """
 
     kind: Kind
@@ -71,13 +72,13 @@ class Fault:
 
 @dataclass(frozen=True)
 class Checked:
-    """What the check found.
+    """The result of a check.
 
     Attributes:
-      answer: as it was.
-      faults: in the order of the answer.
+      answer: the unchanged answer.
+      faults: the faults, in the order of the answer.
       cited: the ids that were retrieved and cited, each once.
-      quotes: how many there are.
+      quotes: the number of quotes.
     """
 
     answer: str
@@ -87,12 +88,12 @@ class Checked:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """How many faults there are of each kind."""
+        """Return the number of faults of each kind."""
         return Counter(fault.kind for fault in self.faults)
 
     @property
     def marked(self) -> str:
-        """The answer with a mark ``[!kind]`` behind all that failed."""
+        """Return the answer with a mark ``[!kind]`` behind each fault."""
         text = self.answer
         for fault in sorted(self.faults, key=lambda one: -one.span.end):
             text = f"{text[: fault.span.end]} [!{fault.kind}]{text[fault.span.end :]}"
@@ -114,9 +115,10 @@ def check_answer(
     """Check the citations and quotes of an answer.
 
     Args:
-      records: the texts of what was retrieved, by their ids.
-      language: of the words of statements.
-      question: what was asked; its own words may be quoted back.
+      answer: the answer.
+      records: the texts of the retrieved records, by id.
+      language: the language in which statements are compared.
+      question: the question; a quote from it needs no citation.
     """
     if _REFUSALS.fullmatch(answer.strip()):
         return Checked(answer, (), (), 0)
@@ -145,7 +147,7 @@ def check_answer(
 
 
 def _mark_inside(answer: str, quotes: Sequence[Quote]) -> bytearray:
-    """Of each character, 1 where it is in a quote."""
+    """Return 1 for each character that is in a quote and 0 for the others."""
     inside = bytearray(len(answer))
     for quote in quotes:
         inside[slice(*quote.span)] = b"\1" * (quote.span.end - quote.span.start)
@@ -153,8 +155,9 @@ def _mark_inside(answer: str, quotes: Sequence[Quote]) -> bytearray:
 
 
 def _split(answer: str, quotes: Sequence[Quote], citations: Sequence[Citation]) -> list[_Scope]:
-    """The sentences of an answer: none ends within a quote, and citations that follow a full stop
-    belong to the sentence before.
+    """Return the sentences of an answer, with their quotes and citations.
+
+    No sentence ends within a quote. Citations behind a full stop belong to the sentence before it.
     """
     masked = list(answer)
     for quote in quotes:
@@ -181,7 +184,7 @@ def _split(answer: str, quotes: Sequence[Quote], citations: Sequence[Citation]) 
 
 
 def _move_stops(text: str) -> str:
-    """A masked text whose full stops come after the citations that follow them."""
+    """Move the full stops of a masked text behind the citations that follow them."""
 
     def move(match: re.Match[str]) -> str:
         return "x" * (len(match[0]) - 1) + match[1]
@@ -198,7 +201,7 @@ def _check_quotes(
     owners = _find_owners(answer, scope, texts)
     for quote in scope.quotes:
         at = owners[quote]
-        if quote.within:  # its citations stand within its marks
+        if quote.within:  # it has citations within its marks
             joined = [*quote.within, *(scope.groups[at] if at is not None else ())]
             faults += _check_group([quote], joined, texts)
         elif at is not None:
@@ -211,10 +214,10 @@ def _check_quotes(
 
 
 def _find_owners(answer: str, scope: _Scope, texts: Mapping[str, str]) -> dict[Quote, int | None]:
-    """The number of the citations that each quote of a sentence is from."""
+    """Return the index of the group of citations that each quote of a sentence belongs to."""
     groups = scope.groups
     owners = {quote: _find_following(answer, quote, groups) for quote in scope.quotes}
-    for quote, at in owners.items():  # as in: [a] says "this", [b] "that"
+    for quote, at in owners.items():  # for example: [a] says "this", [b] "that"
         if at is None or not re.search("[,;:]", answer[quote.span.end : groups[at][0].span.start]):
             continue
         taken = {other for one, other in owners.items() if one is not quote}
@@ -230,7 +233,7 @@ def _find_owners(answer: str, scope: _Scope, texts: Mapping[str, str]) -> dict[Q
 
 
 def _find_following(answer: str, quote: Quote, groups: Sequence[list[Citation]]) -> int | None:
-    """The citations that come right behind a quote."""
+    """Return the index of the citations right behind a quote, or None."""
     at = bisect.bisect_left(groups, quote.span.end, key=lambda group: group[0].span.start)
     if at == len(groups):
         return None
@@ -240,7 +243,7 @@ def _find_following(answer: str, quote: Quote, groups: Sequence[list[Citation]])
 def _find_around(
     quote: Quote, groups: Sequence[list[Citation]], taken: Collection[int | None]
 ) -> int | None:
-    """The nearest citations before a quote that no other has, else the next behind it."""
+    """Return the index of the nearest free citations before a quote, else of the next behind it."""
     before = [
         at
         for at, group in enumerate(groups)
@@ -251,7 +254,7 @@ def _find_around(
 
 
 def _holds(group: Sequence[Citation], quote: Quote, texts: Mapping[str, str]) -> bool:
-    """Whether one of the records of citations has a quote."""
+    """Return whether a cited record contains a quote."""
     ids = (one for citation in group for one in citation.ids if one in texts)
     return any(stands_in(quote.text, texts[one]) for one in ids)
 
@@ -259,7 +262,10 @@ def _holds(group: Sequence[Citation], quote: Quote, texts: Mapping[str, str]) ->
 def _check_group(
     quotes: Sequence[Quote], group: Sequence[Citation], texts: Mapping[str, str]
 ) -> list[Fault]:
-    """Faults of quotes that share citations: each quote stands in a record, each record has one."""
+    """Return the faults of quotes that share citations.
+
+    Each quote must occur in a record, and each record must contain a quote.
+    """
     faults: list[Fault] = []
     known = [(c, one) for c in group for one in c.ids if one in texts]
     for quote in quotes:
@@ -267,7 +273,7 @@ def _check_group(
             continue
         elsewhere = any(stands_in(quote.text, text) for text in texts.values())
         if elsewhere and not known:
-            continue  # the invented id is the fault
+            continue  # the invented id is already a fault
         kind: Kind = "wrong source" if elsewhere else "altered quote"
         faults.append(Fault(kind, quote.span, quote.text))
     if not faults:
@@ -282,10 +288,10 @@ def _check_group(
 def _check_statements(
     answer: str, scope: _Scope, texts: Mapping[str, str], language: Language
 ) -> list[Fault]:
-    """Faults of what a sentence says with citations that no quote is from.
+    """Return the faults of those statements in a sentence that have citations but no quotes.
 
-    What stands before citations, since the last ones, is theirs; where that is no word, the whole
-    sentence. A record that has one of the sentence's quotes needs no more.
+    The statement of a citation is the text between it and the citation before; if that has no
+    words, it is the whole sentence. A record that contains a quote of the sentence passes.
     """
     owned = {at for at in _find_owners(answer, scope, texts).values() if at is not None}
     faults: list[Fault] = []
@@ -315,7 +321,7 @@ def _has_quote(scope: _Scope, text: str) -> bool:
 
 
 def _find_said(answer: str, part: Span, scope: _Scope, language: Language) -> set[str]:
-    """The words of a part of a sentence that are neither quotes nor citations."""
+    """Return the stems of a part of a sentence outside quotes and citations."""
     left = list(answer[slice(*part)])
     for hidden in (*(q.span for q in scope.quotes), *(c.span for g in scope.groups for c in g)):
         for place in range(max(hidden.start, part.start), min(hidden.end, part.end)):

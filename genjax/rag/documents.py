@@ -1,4 +1,4 @@
-"""Documents of files: the text that a person reads, and which headings each part of it is under."""
+"""Read documents from files: their visible text, and the headings above each part of it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from genjax.serial.json_text import Json
 MARKDOWN = (".md", ".markdown", ".mdown")
 HTML = (".html", ".htm", ".xhtml")
 PDF = ".pdf"
-LARGEST = 200_000_000  # bytes of a file
-NAMES = ("title", "name")  # of a row, its name
-MARKS = {  # of files that are none of text, by their first bytes
+LARGEST = 200_000_000  # the most bytes in a file
+NAMES = ("title", "name")  # the fields of a row that may hold its name
+MARKS = {  # the kinds of binary files, by their first bytes
     b"%PDF-": "a PDF: name it .pdf",
     b"PK\x03\x04": "a zip archive or an office document: save it as PDF, HTML or text",
     b"\xd0\xcf\x11\xe0": "an office document: save it as PDF, HTML or text",
@@ -28,7 +28,7 @@ MARKS = {  # of files that are none of text, by their first bytes
     b"GIF8": "a picture",
     b"\x1f\x8b": "a gzip file: unpack it",
 }
-ORDERS = {  # of bytes, by what a file of text may begin with
+ORDERS = {  # the encodings, by the byte order mark at the start of a file
     b"\xef\xbb\xbf": "utf-8-sig",
     b"\xff\xfe\x00\x00": "utf-32",
     b"\x00\x00\xfe\xff": "utf-32",
@@ -40,14 +40,14 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Source:
-    """A document of a file.
+    """A document read from a file.
 
     Attributes:
-      name: its title, or that of its file.
-      place: of it: the file, of rows with "#" and their number.
-      text: what a person reads of it.
-      sections: all of the text in order, each with the headings that it is under.
-      metadata: more that is known of it.
+      name: the title of the document, or the name of its file.
+      place: the path of the file; for a row, followed by "#" and its number.
+      text: the visible text.
+      sections: the sections of the whole text in order, each with the headings above it.
+      metadata: more facts about the document.
     """
 
     name: str
@@ -58,20 +58,23 @@ class Source:
 
     @property
     def hash(self) -> str:
-        """Of the text."""
+        """Return the hash of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
 def read_file(path: str | Path, encoding: str | None = None, field: str = "text") -> list[Source]:
-    """The documents of a file of text, Markdown, HTML, PDF or JSON lines, by the end of its name;
-    a file of another name is read as text. Rows of JSON are a document each.
+    """Read the documents of a file of text, Markdown, HTML, PDF or JSON lines.
+
+    The suffix of the file decides its kind; a file with any other suffix is read as text. Each row
+    of JSON is a document.
 
     Args:
-      encoding: of the file; UTF-8, or what the file itself says, by default.
-      field: of a row of JSON, that holds its text.
+      path: the path of the file.
+      encoding: the encoding of the file; by default the one that it declares, or UTF-8.
+      field: the field of a JSON row that holds its text.
 
     Raises:
-      UserError: the file is missing, empty, damaged, encrypted or of another kind; it is named.
+      UserError: the file is missing, empty, damaged, encrypted or of another kind.
     """
     place = _check_place(path)
     suffix = place.suffix.lower()
@@ -134,7 +137,7 @@ def _read_one(place: Path, suffix: str, encoding: str | None) -> Source:
 
 @contextlib.contextmanager
 def _explain_package(place: Path) -> Iterator[None]:
-    """Say which extra brings the reader of a file."""
+    """Say which extra to install if the reader of a file is missing."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -143,7 +146,7 @@ def _explain_package(place: Path) -> Iterator[None]:
 
 
 def _choose(raw: bytes, said: str | None) -> str | None:
-    """The encoding that a page says, where it is right."""
+    """Return the encoding that a page declares, or None if it does not decode the page."""
     try:
         raw.decode(said or "utf-8")
     except (LookupError, UnicodeError):
@@ -152,17 +155,17 @@ def _choose(raw: bytes, said: str | None) -> str | None:
 
 
 def _refuse_binary(raw: bytes, place: Path) -> None:
-    """Refuse a file that is none of text, by its first bytes."""
+    """Refuse a binary file, recognised by its first bytes."""
     for mark, what in MARKS.items():
         if raw.startswith(mark):
             raise UserError(f"{place} must be text, but is {what}", str(place))
 
 
 def decode(raw: bytes, place: Path, encoding: str | None) -> str:
-    """The text of a file; the line ends of other systems become line feeds.
+    """Return the text of a file, with every line ending as a line feed.
 
     Raises:
-      UserError: it is binary, or of another encoding.
+      UserError: the file is binary or has another encoding.
     """
     _refuse_binary(raw, place)
     known = (name for mark, name in ORDERS.items() if raw.startswith(mark))
@@ -182,7 +185,7 @@ def decode(raw: bytes, place: Path, encoding: str | None) -> str:
 
 
 def _refuse_control(text: str, place: Path) -> None:
-    """Refuse a file of bytes that some encoding happens to have letters for."""
+    """Refuse a binary file that happened to decode, recognised by its control characters."""
     if (found := _CONTROL.search(text)) is not None:
         what = f"character {found.start():,} is {found[0]!a}"
         raise UserError(f"{place} must be text, but {what}: it is binary", str(place))

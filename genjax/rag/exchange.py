@@ -1,4 +1,4 @@
-"""Writes a question, its answer, its sources and the check of its citations to a store."""
+"""Write a question, its answer, its sources and the check of its citations to a store."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ CHECK = "citations"  # the name of the feedback
 
 
 def keep_exchange(store: Store, answer: Answer, asking: Asking, generator: Generator) -> Answer:
-    """Write an exchange, all or nothing; returns the answer with the ids of its records.
+    """Write an exchange in one transaction and return the answer with the ids of its records.
 
-    The answer's parents are all passages that the generator saw; a relation "cites" leads to each
-    that it cites. The check is feedback of kind CODE: 1 where nothing failed, else 0, the faults in
-    words and counts beside it.
+    The parents of the answer are all passages that the generator saw, and a relation "cites" links
+    it to each passage that it cites. The check is feedback of kind CODE with the value 1 for no
+    faults and 0 otherwise; its rationale lists the faults and its metadata counts them.
     """
     run = (
         None

@@ -1,7 +1,8 @@
-"""The best sentence for a question, and within it the few words that answer it: no generation.
+"""Find the sentence that best answers a question, and the few words in it that do.
 
-A sentence is scored by the question's words that stand in it, rare ones counting more, by those in
-the sentences next to it, by the cosine between both, and by the place of its passage.
+The score of a sentence is a weighted sum: the share of the question's words in it, with rare words
+counting more; the same share for the sentences next to it; its cosine with the question; and the
+score and rank of its passage.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ _WORD = re.compile(r"\w")
 
 @checks.frozen
 class Weights:
-    """What a sentence is chosen by.
+    """The weights of the parts of a sentence's score.
 
     Attributes:
-      words: the share of the question's words in it.
-      beside: the same of the sentences next to it.
-      meaning: the cosine.
-      passage: the score of its passage.
-      place: how early its passage was found.
+      words: the weight of the share of the question's words in the sentence.
+      beside: the weight of the same share for the better of the sentences next to it.
+      meaning: the weight of the cosine between sentence and question.
+      passage: the weight of the passage's score.
+      place: the weight of the inverse rank of the passage.
     """
 
     words: float = 1.0
@@ -49,10 +50,10 @@ class Extract:
     """A sentence that may answer a question.
 
     Attributes:
-      passage: that it is from.
-      sentence: of the passage, word for word.
-      answer: the words of it that answer the question.
-      score: the higher the better.
+      passage: the passage of the sentence.
+      sentence: the sentence, word for word.
+      answer: the words of the sentence that answer the question.
+      score: the score; higher is better.
     """
 
     passage: Passage
@@ -67,7 +68,7 @@ def extract(
     passages: Sequence[Passage],
     weights: Weights = Weights(),
 ) -> list[Extract]:
-    """The sentences of passages, the best first; those that seem to cite something are left out."""
+    """Return the sentences of passages, the best first, without headings and those that cite."""
     language = library.language
     ids = {passage.id for passage in passages}
     rows: list[tuple[int, str]] = []
@@ -112,5 +113,5 @@ def extract(
 
 
 def quote(sentence: str) -> str:
-    """A sentence in quotation marks, without line breaks."""
+    """Return a sentence in quotation marks, without line breaks."""
     return f"“{' '.join(sentence.split())}”"

@@ -1,4 +1,4 @@
-"""What writes an answer: a sentence of the sources, a run, or a model behind a URL."""
+"""Write answers with a sentence of the sources, a run, or a model behind a URL."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from genjax.runs.inputs import draw_for
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
 
-KEY = "GENJAX_API_KEY"  # names the variable of the environment with the key of a URL
-LONGEST = 20_000  # characters of an answer
-ROOM = 0.9  # of a context that is used where tokens are only estimated
+KEY = "GENJAX_API_KEY"  # the environment variable that holds the key of a URL
+LONGEST = 20_000  # the most characters in an answer
+ROOM = 0.9  # the share of the context used when tokens are only estimated
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a generator is given.
+    """The input of a generator.
 
     Attributes:
-      question: of a person.
-      passages: that fit its context, the best first.
-      prompt: both in the template.
+      question: the question.
+      passages: the passages that fit the context, the best first.
+      prompt: the template, filled with the question and the passages.
     """
 
     question: str
@@ -45,12 +45,12 @@ class Asked:
 
 @dataclass(frozen=True)
 class Generated:
-    """What a generator wrote.
+    """The output of a generator.
 
     Attributes:
       text: the answer.
-      span: the few words of it that answer the question, where the generator says.
-      details: how it was made.
+      span: the few words that answer the question; None if the generator does not mark them.
+      details: more facts on how the answer was made.
     """
 
     text: str
@@ -59,34 +59,37 @@ class Generated:
 
 
 class Generator(Protocol):
-    """Writes answers."""
+    """A writer of answers."""
 
     @property
     def name(self) -> str:
-        """What records call it."""
+        """Return the name used in records."""
 
     @property
     def run(self) -> Run | None:
-        """The run that draws, if one does."""
+        """Return the run that writes the answers; None for other generators."""
 
     @property
     def budget(self) -> int | None:
-        """Tokens of a prompt at most; None for no limit."""
+        """Return the most tokens in a prompt; None for no limit."""
 
     def count(self, prompt: str) -> int:
-        """The tokens of a prompt."""
+        """Return the number of tokens in a prompt."""
 
     def generate(self, asked: Asked) -> Generated:
-        """Answer; an empty text where there is none."""
+        """Write the answer; its text is empty if there is none."""
 
 
 @dataclass(frozen=True)
 class Extractive:
-    """Answers with the best sentence of the sources, word for word; nothing is generated.
+    """A generator that quotes the best sentence of the sources, word for word.
 
     Attributes:
-      library: that the passages are from.
-      weights: of what makes a sentence the best.
+      library: the library of the passages.
+      weights: the weights of a sentence's score.
+      name: the name used in records.
+      run: None, as no run writes the answers.
+      budget: None, as prompts have no limit.
     """
 
     library: Library
@@ -111,18 +114,18 @@ class Extractive:
 
 
 class RunGenerator:
-    """Answers by a run that writes texts: an autoregressive model, plain or of chats."""
+    """A generator that samples a run: an autoregressive model of texts or chats."""
 
     def __init__(self, run: Run, sampler: Decoding | None = None, seed: int = 0) -> None:
-        """Make it.
+        """Check that the run can answer.
 
         Args:
-          run: that draws.
-          sampler: how; the run's own by default.
-          seed: of the draw.
+          run: the run to sample.
+          sampler: the options of decoding; the run's own by default.
+          seed: the seed of sampling.
 
         Raises:
-          UserError: the run writes no texts of its own, or has no room for a prompt.
+          UserError: the run does not write texts by itself, or has no room for a prompt.
         """
         model: Model = run.model()
         alone = model.spec.source_length is None and model.spec.image is None
@@ -142,13 +145,13 @@ class RunGenerator:
 
     @property
     def decoding(self) -> Decoding:
-        """How answers are drawn."""
+        """Return the options of decoding, with an empty prompt."""
         chosen = self.run.family.sampler if self.sampler is None else self.sampler
         return chosen.with_prompts(("",))
 
     @property
     def budget(self) -> int:
-        """See ``Generator``: the context less the answer, of which half the context is kept."""
+        """Return the context minus the room for the answer, which is at most half the context."""
         context: int = self.run.family.net.context
         return context - min(self.decoding.steps, context // 2)
 
@@ -160,7 +163,7 @@ class RunGenerator:
         return len(tokens)
 
     def spell(self, text: str) -> str:
-        """A text in the letters that the run knows; what it does not know becomes a blank."""
+        """Replace the characters that the run's codec cannot encode by blanks."""
         codec: Any = self.run.codec
         if _can_spell(codec.encode, text):
             return text
@@ -185,16 +188,16 @@ def _can_spell(encode: Callable[[str], Any], text: str) -> bool:
 
 @checks.frozen
 class UrlOptions:
-    """A model behind a URL that speaks as OpenAI's does.
+    """The options of a model behind an OpenAI-compatible URL.
 
     Attributes:
-      url: its base, as "http://localhost:8000/v1".
-      model: its name; the first that the server lists by default.
-      context: tokens of prompt and answer together, as far as known.
-      max_tokens: of an answer.
-      temperature: of drawing.
-      seed: of drawing.
-      timeout: seconds that an answer may take.
+      url: the base URL, such as "http://localhost:8000/v1".
+      model: the name of the model; the first that the server lists by default.
+      context: the most tokens in prompt and answer together.
+      max_tokens: the most tokens in an answer.
+      temperature: the temperature of sampling.
+      seed: the seed of sampling.
+      timeout: the most seconds that an answer may take.
     """
 
     url: str
@@ -220,9 +223,9 @@ class UrlOptions:
 
 
 class UrlGenerator:
-    """Answers by a model behind a URL, through OpenAI's own client.
+    """A generator that calls a model behind a URL through OpenAI's client.
 
-    The key is that of the variable GENJAX_API_KEY, if it is set.
+    The key is read from the environment variable GENJAX_API_KEY if it is set.
     """
 
     run = None
@@ -250,7 +253,7 @@ class UrlGenerator:
 
     @property
     def budget(self) -> int:
-        """See ``Generator``; a tenth is kept free, as the server may count other tokens."""
+        """Return the context minus the answer, less a tenth for differences between tokenizers."""
         return max(1, int(ROOM * (self.options.context - self.options.max_tokens)))
 
     def count(self, prompt: str) -> int:
@@ -261,7 +264,7 @@ class UrlGenerator:
         """See ``Generator``.
 
         Raises:
-          UserError: the server is away, refuses, or gives no text.
+          UserError: the server cannot be reached, refuses, or returns no text or one too long.
         """
         options = self.options
         try:

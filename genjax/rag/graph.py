@@ -1,4 +1,4 @@
-"""What the relations of a store say of the entities that a question names."""
+"""Follow the relations of a store from the entities that a question names."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from genjax.store.records import Wanted
 from genjax.store.rows import split
 from genjax.store.store import Store
 
-SHORTEST = 2  # letters of a name
-MOST = 500  # records of a step that are followed
+SHORTEST = 2  # the fewest characters in a name
+MOST = 500  # the most records that one step follows
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """What is near the entities of a question.
+    """The records near the entities that a question names.
 
     Attributes:
-      named: the names of these entities.
-      names: those of the entities near them.
-      chunks: the ids of chunks that they are related to or made from, the nearest first.
+      named: the names of the entities in the question.
+      names: the names of the entities near them.
+      chunks: the ids of the chunks that these entities are related to or were made from, the
+        nearest first.
     """
 
     named: tuple[str, ...] = ()
@@ -35,15 +36,17 @@ class Neighbours:
 def find_neighbours(
     store: Store, question: str, steps: int = 2, origin: Wanted = "real"
 ) -> Neighbours:
-    """Follow relations, either way, from the entities that a question names.
+    """Follow relations in both directions from the entities that a question names.
 
     Args:
-      steps: how many relations away.
-      origin: of entities and relations.
+      store: the store of the entities.
+      question: the question.
+      steps: the number of relations to follow.
+      origin: the origin of entities and relations.
     """
     with store.reading() as connection:
         named = _find_named(connection, question, origin)
-        seen = dict(named)  # ids, and the names of entities
+        seen = dict(named)  # the names of entities, by id
         chunks: dict[str, None] = dict.fromkeys(_find_parents(connection, list(named)))
         level = list(named)
         for _ in range(steps):
@@ -60,7 +63,7 @@ def find_neighbours(
 
 
 def _find_named(connection: sa.Connection, question: str, origin: Wanted) -> dict[str, str]:
-    """The entities whose name is a part of the question, small or large letters alike."""
+    """Return the names of the entities that occur in the question in any case, by id."""
     table, records = schema.KINDS["entity"], schema.records
     postgres = connection.dialect.name == "postgresql"
     find = sa.func.strpos if postgres else sa.func.instr
@@ -80,7 +83,7 @@ def _find_named(connection: sa.Connection, question: str, origin: Wanted) -> dic
 
 
 def _is_named(name: str, question: str) -> bool:
-    """Whether a name stands in a question as whole words."""
+    """Return whether a name occurs in a question as whole words."""
     pattern = rf"(?<!\w){re.escape(name.casefold())}(?:['’]?s)?(?!\w)"
     return re.search(pattern, question.casefold()) is not None
 
@@ -88,7 +91,7 @@ def _is_named(name: str, question: str) -> bool:
 def _find_relations(
     connection: sa.Connection, ids: Sequence[str], origin: Wanted
 ) -> list[tuple[str, str, str]]:
-    """The relations of records: the id of each, its subject and its object."""
+    """Return the id, subject and object of each relation of records."""
     table, records = schema.KINDS["relation"], schema.records
     found: list[tuple[str, str, str]] = []
     for part in split(ids):
@@ -105,7 +108,7 @@ def _find_relations(
 
 
 def _find_kinds(connection: sa.Connection, ids: Sequence[str]) -> dict[str, tuple[str, str]]:
-    """The kind of each record that is there, and the name of entities."""
+    """Return the kind of each visible record and its name, "" unless it is an entity, by id."""
     records, entities = schema.records, schema.KINDS["entity"]
     found: dict[str, tuple[str, str]] = {}
     for part in split(ids):
@@ -118,7 +121,7 @@ def _find_kinds(connection: sa.Connection, ids: Sequence[str]) -> dict[str, tupl
 
 
 def _find_parents(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
-    """The chunks that records were made from."""
+    """Return the ids of the chunks that records were made from."""
     links, chunks = schema.links, schema.KINDS["chunk"]
     found: list[str] = []
     for part in split(ids):

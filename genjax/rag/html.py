@@ -1,4 +1,4 @@
-"""The text of a page of HTML: what a person sees of it, without scripts and hidden parts."""
+"""Read the visible text of an HTML page, without scripts and hidden parts."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _HIDDEN = re.compile(
 
 
 def find_encoding(raw: bytes) -> str | None:
-    """The encoding that a page itself says."""
+    """Return the encoding that a page declares, or None."""
     found = EncodingDetector.find_declared_encoding(raw, is_html=True)
     return None if found is None else str(found)
 
 
 def read_html(markup: str) -> tuple[str | None, str, tuple[Section, ...]]:
-    """The title of a page, its text and the sections of that."""
+    """Return the title of a page, its text and the sections of the text."""
     page = BeautifulSoup(markup, "html.parser")
     named = page.title.get_text() if page.title is not None else ""
     title = clean(" ".join(named.split())) or None
@@ -51,7 +51,7 @@ def read_html(markup: str) -> tuple[str | None, str, tuple[Section, ...]]:
                 reader.enter(node)
                 left.append((node, True))
                 left += ((child, False) for child in reversed(node.contents))
-        elif type(node) is NavigableString:  # comments and the like are of classes of their own
+        elif type(node) is NavigableString:  # comments and the like are instances of subclasses
             reader.add(clean(str(node)))
     text, sections = reader.finish()
     return title, text, sections
@@ -63,15 +63,15 @@ def _is_unseen(tag: Tag) -> bool:
 
 
 class _Reader:
-    """Puts a text together: blocks on lines of their own, blanks as a browser shows them."""
+    """Collects a text with blocks on separate lines and blanks as a browser shows them."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._length = 0
-        self._gap = ""  # what comes before the next words
-        self._kept = 0  # how many tags around here keep blanks as they are
+        self._gap = ""  # the blanks before the next words
+        self._kept = 0  # the number of open tags that keep blanks unchanged
         self._outline = Outline()
-        self._heading: tuple[int, int] | None = None  # its level, and where it begins
+        self._heading: tuple[int, int] | None = None  # the level and first part of a heading
         self._at = 0
 
     def enter(self, tag: Tag) -> None:

@@ -1,8 +1,8 @@
-"""Documents of files come into a store with their chunks; what is known already stays.
+"""Add the documents of files and their chunks to a store.
 
-The ids of a document and its chunks follow from where it is and what it says. So a file that comes
-again adds nothing, one that changed replaces what changed, and a process that was killed is
-continued by the next that reads the same file.
+The id of a document is derived from its place, and the ids of its chunks also from their contents.
+Reading an unchanged file again therefore adds nothing, reading a changed file replaces only the
+changed chunks, and reading a file after an interruption completes it.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from genjax.store.store import Store
 
 @dataclass(frozen=True)
 class Ingested:
-    """What came in.
+    """The counts of an ingestion.
 
     Attributes:
-      documents: of the file.
-      added: chunks that are new, or shown again.
-      kept: chunks that were there.
-      removed: chunks that are hidden now, as the file no longer has them.
+      documents: the number of documents read.
+      added: the number of chunks that are new or were hidden before.
+      kept: the number of chunks that the store already had.
+      removed: the number of chunks that are now hidden because the file no longer has them.
     """
 
     documents: int
@@ -56,17 +56,22 @@ def ingest_file(
     origin: Origin = "real",
     generator: str | None = None,
 ) -> Ingested:
-    """Add the documents of a file and their chunks to a store; see ``read_file``.
+    """Add the documents of a file and their chunks to a store, as ``read_file`` reads them.
 
-    Documents that came from the file before and that it no longer has are hidden.
+    Earlier documents of the file that it no longer has are hidden.
 
     Args:
-      tokens: that chunks are cut by; those of WordLlama by default.
-      origin: of the documents.
-      generator: of synthetic ones.
+      store: the store, open for writing.
+      path: the path of the file.
+      cutting: the options of cutting.
+      tokens: the tokenizer that counts the tokens of chunks; WordLlama's by default.
+      encoding: the encoding of the file; by default the one that it declares, or UTF-8.
+      field: the field of a JSON row that holds its text.
+      origin: the origin of the documents.
+      generator: the generator of synthetic documents.
 
     Raises:
-      UserError: the file or one of its documents is wrong; then nothing is written.
+      UserError: the file or one of its documents is invalid; nothing is written.
     """
     sources = read_file(path, encoding, field)
     found = ingest_sources(store, sources, cutting, tokens, origin=origin, generator=generator)
@@ -94,10 +99,10 @@ def ingest_sources(
     origin: Origin = "real",
     generator: str | None = None,
 ) -> Ingested:
-    """Add documents and their chunks to a store, each in place of one of the same ``place``.
+    """Add documents and their chunks to a store, replacing documents with the same ``place``.
 
     Raises:
-      UserError: a document is wrong; then nothing is written.
+      UserError: a document is invalid; nothing is written.
     """
     tokens = tokens or open_tokens()
     made = [_make_document(source, origin, generator) for source in sources]
@@ -120,14 +125,14 @@ def ingest_sources(
 
 
 def name_document(place: str) -> str:
-    """The id of the document of a place."""
+    """Return the id of the document at a place."""
     return name_record("document", place)
 
 
 def make_chunks(
     source: Source, document: Document, cutting: Cutting, tokens: Tokens
 ) -> list[Chunk]:
-    """The chunks of a document in order; ``document.text[start:end]`` is the text of each."""
+    """Return the chunks of a document in order; the text of each is ``source.text[start:end]``."""
     chunks = []
     for cut in cutting.cut(source.text, source.sections, tokens):
         text = source.text[cut.start : cut.end]
@@ -163,10 +168,10 @@ def _make_document(source: Source, origin: Origin, generator: str | None) -> Doc
 
 
 def _write(store: Store, document: Document, chunks: Sequence[Chunk]) -> tuple[int, int]:
-    """Write a document with its chunks; returns how many chunks are new and how many are hidden.
+    """Write a document with its chunks and return the numbers of added and of hidden chunks.
 
-    Where the process is killed between two steps, no chunk is there whose text is not in the
-    document, and the next call does the rest.
+    If the process is interrupted between two steps, the text of every visible chunk is in the
+    document, and the next call completes the change.
     """
     wanted = {chunk.id: chunk for chunk in chunks}
     before = _find(store, document.id)
@@ -199,14 +204,14 @@ def _write(store: Store, document: Document, chunks: Sequence[Chunk]) -> tuple[i
 
 
 def _find(store: Store, one: str) -> Document | None:
-    """A document, hidden or not; None where there is none."""
+    """Return a document, hidden or not; None if there is none."""
     with store.reading() as connection:
         found = load(connection, [one])
     return found[0] if found and isinstance(found[0], Document) else None
 
 
 def _find_chunks(store: Store, document: str) -> dict[str, None]:
-    """The ids of the chunks of a document that are not hidden, in their order."""
+    """Return the ids of the visible chunks of a document, in order."""
     table, records = schema.KINDS["chunk"], schema.records
     query = (
         sa.select(table.c.id)
@@ -219,7 +224,7 @@ def _find_chunks(store: Store, document: str) -> dict[str, None]:
 
 
 def _find_hidden(store: Store, ids: Sequence[str]) -> list[str]:
-    """Those of the ids whose records were deleted."""
+    """Return those ids whose records are hidden."""
     with store.reading() as connection:
         hidden = find_known(connection, ids) - set(find_visible(connection, ids))
     return [one for one in ids if one in hidden]

@@ -1,4 +1,4 @@
-"""A store with its index, opened to be asked: what all answers need, opened once."""
+"""Open a store with its index and encoder once, to answer many questions."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Passage:
     """A chunk that may answer a question.
 
     Attributes:
-      id: of the chunk's record.
-      text: of it.
-      headings: above it, the widest first.
-      document: the id of its document.
-      name: of the document.
-      source: where the document is from.
-      score: how much it has to do with the question, from 0 to 1.
-      found_by: "search", or "graph" where relations of named entities lead to it.
-      origin: of the chunk.
+      id: the id of the chunk's record.
+      text: the text of the chunk.
+      headings: the headings above the chunk, the highest level first.
+      document: the id of the document.
+      name: the name of the document.
+      source: the place that the document is from.
+      score: the relevance to the question, from 0 to 1.
+      found_by: "search", or "graph" if relations of the named entities led to the chunk.
+      origin: the origin of the chunk.
     """
 
     id: str
@@ -48,19 +48,19 @@ class Passage:
 
     @property
     def title(self) -> str:
-        """The name of its document and the headings above it."""
+        """Return the name of the document and the headings above the chunk, joined by " > "."""
         return " > ".join(dict.fromkeys((self.name, *self.headings)))
 
 
 @dataclass(frozen=True)
 class Library:
-    """What is asked.
+    """A store of chunks that is open for questions.
 
     Attributes:
-      store: holds the chunks.
-      index: finds them.
-      encoder: of the index.
-      language: of words.
+      store: the store of the chunks, open.
+      index: the index that finds the chunks.
+      encoder: the encoder of the index.
+      language: the language in which words are compared.
     """
 
     store: Store
@@ -73,7 +73,7 @@ class Library:
         self.index.close()
 
     def count_missing(self) -> int:
-        """How many chunks changed since the index last followed the store."""
+        """Return the number of chunks that changed since the index last followed the store."""
         state = self.index.read_state()
         after = state.seq if state.complete else 0
         box, records = schema.outbox, schema.records
@@ -86,8 +86,9 @@ class Library:
             return int(connection.execute(query).scalar_one())
 
     def read_passages(self, ids: list[str]) -> dict[str, Passage]:
-        """The passages of chunks, by their ids; those that are hidden, or whose
-        document is, are left out.
+        """Return the passages of chunks, by id.
+
+        Hidden chunks and chunks of hidden documents are left out.
         """
         with self.store.reading() as connection:
             there = set(find_visible(connection, ids))
@@ -108,12 +109,12 @@ class Library:
         return found
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        """Vectors [N, D] of length 1."""
+        """Return the vectors of texts, of shape (N, D) and length 1."""
         return self.encoder.encode(texts)
 
 
 def _read_names(connection: sa.Connection, ids: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """The name and source of each document that is not hidden, without its text."""
+    """Return the name and source of each visible document, by id."""
     table, records = schema.KINDS["document"], schema.records
     found = {}
     for part in split(sorted(ids)):
@@ -131,16 +132,16 @@ def open_library(
     encoder: str = WORDLLAMA,
     language: str = "english",
 ) -> Library:
-    """Open what is asked.
+    """Open a library.
 
     Args:
-      store: open already.
-      index: its folder or URL; beside a SQLite file by default.
-      encoder: of the index's vectors.
-      language: of the questions and documents, as Snowball calls it.
+      store: the store, open.
+      index: the folder or URL of the index; next to a SQLite file by default.
+      encoder: the encoder of the index's vectors.
+      language: the Snowball name of the language of questions and documents.
 
     Raises:
-      UserError: a language that is not known, or the index cannot be opened.
+      UserError: the language is unknown, or the index cannot be opened.
     """
     words = open_language(language)
     made = open_encoder(encoder)

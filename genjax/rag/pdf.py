@@ -1,4 +1,4 @@
-"""The text of a PDF, as far as it has one."""
+"""Read the text of a PDF."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import pypdf
 from genjax.errors import UserError
 from genjax.rag.sections import clean
 
-_BROKEN = re.compile(r"(?<=[^\W\d_])-\n(?=[a-zäöüßà-ÿ])")  # a word that goes on in the next line
+_BROKEN = re.compile(r"(?<=[^\W\d_])-\n(?=[a-zäöüßà-ÿ])")  # the hyphen of a split word
 
 
 def read_pdf(raw: bytes, place: str) -> tuple[str | None, str]:
-    """The title of a PDF and the text of its pages, with an empty line between two.
+    """Return the title of a PDF and the text of its pages, separated by empty lines.
 
     Raises:
-      UserError: it is encrypted, broken, or has no text.
+      UserError: the PDF is encrypted or damaged, or has no text.
     """
-    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what cannot be read is said below
+    logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # errors are reported below
     try:
         reader = pypdf.PdfReader(io.BytesIO(raw))
         locked = reader.is_encrypted and not reader.decrypt("")
         pages = [] if locked else [page.extract_text() for page in reader.pages]
         title = None if locked or reader.metadata is None else reader.metadata.title
-    except Exception as error:  # a broken file breaks the reader in many ways
+    except Exception as error:  # a damaged file raises errors of many types
         said = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{place} is not a whole PDF: {said:.100}", place) from None
     if locked:

@@ -1,4 +1,4 @@
-"""The prompt of a generator: sources that fit its context, in a template with named fields."""
+"""Fill a prompt template with a question and the sources that fit a generator's context."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ follow what they ask for.
 
 Question: {question}
 Answer:"""
-# For models that follow no instructions, or have room for few.
+# For models that do not follow instructions, or have room for few.
 SHORT = "{sources}\n\nQuestion: {question}\nAnswer:"
-LINE = "> "  # before each line of a source
+LINE = "> "  # the prefix of each line of a source
 
 
 @checks.frozen
 class Template:
-    """A text with the fields ``{question}`` and ``{sources}``; ``{{`` and ``}}`` are braces.
+    """A template with the fields ``{question}`` and ``{sources}``; ``{{`` and ``}}`` are braces.
 
     Attributes:
-      text: of it.
+      text: the text of the template.
     """
 
     text: str = TEMPLATE
@@ -58,7 +58,7 @@ class Template:
                 )
 
     def fill(self, question: str, sources: str) -> str:
-        """The text with its fields filled in, once: braces in them stay as they are."""
+        """Return the text with its fields filled in; braces in the values are kept."""
         values = {"question": question, "sources": sources}
         parts = string.Formatter().parse(self.text)
         return "".join(text + (values[name] if name else "") for text, name, _, _ in parts)
@@ -66,12 +66,12 @@ class Template:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A prompt, and what it shows.
+    """A prompt with the passages in it.
 
     Attributes:
       prompt: the filled template.
-      passages: those that are in it, the last perhaps cut.
-      tokens: of the prompt.
+      passages: the passages in the prompt, of which the last may be cut.
+      tokens: the number of tokens in the prompt.
     """
 
     prompt: str
@@ -80,10 +80,10 @@ class Fitted:
 
 
 def write_source(passage: Passage, text: str | None = None) -> str:
-    """A source as the prompt shows it: its id and title, then its lines, each marked as data.
+    """Return a source as the prompt shows it: its id and title, then its lines, marked as data.
 
-    Whatever ends a line in some program begins a marked line here, so that nothing in a document
-    can look like a part of the prompt.
+    Every kind of line break starts a new marked line, so that no text of a document can look like
+    a part of the prompt.
     """
     lines = (passage.text if text is None else text).splitlines()
     title = " ".join(passage.title.split()).replace("[", "(").replace("]", ")")
@@ -98,17 +98,20 @@ def fit_prompt(
     count: Callable[[str], int],
     budget: int | None,
 ) -> Fitted:
-    """The prompt for a question with as many sources as fit, the best first.
+    """Return the prompt of a question with as many sources as fit, the best first.
 
-    Sources come whole; the first that does not fit is cut at the end of its last sentence that
-    does, and none follows it. The question is never cut.
+    The first source that does not fit is cut after its last sentence that fits, and the sources
+    behind it are left out. The question is never cut.
 
     Args:
-      count: the tokens of a prompt.
-      budget: of tokens; None takes all.
+      question: the question.
+      passages: the sources, the best first.
+      template: the template of the prompt.
+      count: a function that counts the tokens of a prompt.
+      budget: the most tokens in the prompt; None for no limit.
 
     Raises:
-      UserError: not even the question fits.
+      UserError: the question does not fit even without sources.
     """
 
     def fill(sources: Sequence[str]) -> str:
@@ -144,7 +147,7 @@ def fit_prompt(
 
 
 def _find_most(count: int, fits: Callable[[int], bool]) -> int:
-    """The largest number up to ``count`` that fits, where all below it do, too; 0 always does."""
+    """Return the largest number up to ``count`` that fits, if all smaller numbers fit, too."""
     low, high = 0, count
     while low < high:
         middle = (low + high + 1) // 2

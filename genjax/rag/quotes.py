@@ -1,11 +1,11 @@
-"""Quotes and citations in an answer: where they stand, and how a quote compares with a text.
+"""Find the quotes and citations in an answer, and compare quotes with texts.
 
 Quotes are in ``"…"``, ``“…”``, ``„…“``, ``„…”``, ``”…”``, ``«…»``, ``»…«``, ``‹…›``, ``「…」`` or
-``『…』``; and, of three words or more, in ``'…'``, ``‘…’`` or ``‚…‘``. They may lie within each
-other; the outer one counts. One that is not closed goes to the end of its paragraph.
+``『…』``; quotes of three words or more may also be in ``'…'``, ``‘…’`` or ``‚…‘``. Only the
+outermost of nested quotes counts. A quote that is not closed ends with its paragraph.
 
-A citation is the id of a record in square brackets, ``[…]``, also those of other scripts, or
-several with commas between.
+A citation is the id of a record in square brackets, ``[…]`` or those of other scripts, or several
+ids separated by commas.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from genjax.rag.sentences import Span
 
-PAIRS = {  # what closes each kind
+PAIRS = {  # the closing marks of each opening mark
     '"': '"',
     "＂": "＂",
     "“": "”",
@@ -33,15 +33,15 @@ PAIRS = {  # what closes each kind
     "‘": "’",
     "‚": "‘’",
 }
-ALIKE = '"＂”'  # what opens may close as well
-SINGLE = "'‘‚"  # apostrophes look like these
-FEWEST, FARTHEST = 3, 1000  # words of a quote in single marks at least, and characters at most
-NESTED = 3000  # characters in which quotes within a quote are looked for
+ALIKE = '"＂”'  # the opening marks that may also close
+SINGLE = "'‘‚"  # the opening marks that may be apostrophes
+FEWEST, FARTHEST = 3, 1000  # the fewest words and most characters in single marks
+NESTED = 3000  # the characters searched for nested quotes
 _BRACKETS = re.compile(r"[\[【［]([^\[\]【】［］\n]{1,2000})[\]】］]")
 _ID = re.compile(r"[0-9a-fA-F]{6,}(?:-[0-9a-fA-F]{2,})+|[0-9a-fA-F]{32}")
-_EDITED = re.compile(r"(?i)sic|\.\.\.|…|x|!|\?|[a-z]")  # brackets of editors, not citations
+_EDITED = re.compile(r"(?i)sic|\.\.\.|…|x|!|\?|[a-z]")  # brackets added by editors, not citations
 _SEPARATED = re.compile(r"\s*[,;|]\s*")
-# Letters of scripts that put no blank between words, or endings right behind them.
+# The letters of scripts without blanks between words, or with endings attached to words.
 _JOINED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u1100-\u11ff\u3040-\u30ff\u3400-\u9fff"
     "\uac00-\ud7af\uf900-\ufaff]"
@@ -49,7 +49,7 @@ _JOINED = re.compile(
 _ALIKE = {
     **dict.fromkeys(map(ord, "“”„‟«»‹›‘’‚‛`´′″＂＇「」『』'"), '"'),
     **dict.fromkeys(map(ord, "‐‑‒–—―−"), "-"),
-    **dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff")),  # unseen
+    **dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff")),  # invisible characters
     ord("…"): "...",
 }
 _QUOTED = re.compile(r"^(?:> ?)+", re.MULTILINE)
@@ -58,11 +58,11 @@ _EDGES = " .,;:!?\"'"
 
 @dataclass(frozen=True)
 class Citation:
-    """Ids in one pair of brackets.
+    """The ids in one pair of brackets.
 
     Attributes:
-      span: of the brackets.
-      ids: between them.
+      span: the span of the brackets.
+      ids: the ids between them.
     """
 
     span: Span
@@ -74,9 +74,9 @@ class Quote:
     """A quote in an answer.
 
     Attributes:
-      span: with its marks.
-      text: between the marks, without the citations in it.
-      within: these citations.
+      span: the span of the quote, marks included.
+      text: the text between the marks, without citations.
+      within: the citations between the marks.
     """
 
     span: Span
@@ -85,10 +85,10 @@ class Quote:
 
 
 def find_citations(answer: str, known: Collection[str]) -> list[Citation]:
-    """All brackets that may be meant as citations, in order.
+    """Return all brackets that may be citations, in order.
 
-    Those are known ids, what has the form of an id, and any other single word. What editors put in
-    brackets ("[sic]", "[...]", one letter), links of Markdown and pairs of numbers are not.
+    Citations are known ids, texts in the form of an id, and any other single word. Additions of
+    editors ("[sic]", "[...]", one letter) and links of Markdown are not.
     """
     found = []
     for match in _BRACKETS.finditer(answer):
@@ -105,12 +105,12 @@ def find_citations(answer: str, known: Collection[str]) -> list[Citation]:
 
 
 def is_certain(citation: Citation, known: Collection[str]) -> bool:
-    """Whether brackets are a citation even within a quote."""
+    """Return whether brackets are a citation even within a quote."""
     return any(one in known or _ID.fullmatch(one) for one in citation.ids)
 
 
 def find_quotes(answer: str, known: Collection[str]) -> list[Quote]:
-    """The outermost quotes of an answer, in order."""
+    """Return the outermost quotes of an answer, in order."""
     cited = [one for one in find_citations(answer, known) if is_certain(one, known)]
     places = [one.span.start for one in cited]
     found, at = [], 0
@@ -136,7 +136,7 @@ def _closers(mark: str) -> str:
 
 
 def _find_spans(text: str) -> Iterator[tuple[int, int]]:
-    """The spans of outermost quotes of a paragraph, marks included."""
+    """Yield the spans of the outermost quotes of a paragraph, marks included."""
     at = 0
     while at < len(text):
         if text[at] not in PAIRS or not _opens(text, at):
@@ -152,21 +152,20 @@ def _find_spans(text: str) -> Iterator[tuple[int, int]]:
 
 
 def _opens(text: str, at: int) -> bool:
-    """Whether a mark opens a quote, by what is around it."""
+    """Return whether a mark opens a quote, by the characters around it."""
     mark, before, after = text[at], text[at - 1 : at], text[at + 1 : at + 2]
     if mark in "“„«‹「『":
         return mark != "«" or not before or not before.isalnum() or after.isspace()
-    if mark == "»":  # it closes as often as it opens
+    if mark == "»":  # it may open or close
         return bool(after.strip()) and not before.isalnum()
     free = not before or not (before.isalnum() or before in ".,!?…%)]")
     return free and bool(after) and (not after.isspace() or mark not in SINGLE)
 
 
 def _find_end(text: str, at: int) -> int | None:
-    """Where a quote ends that opens at a mark; None where it is not closed.
+    """Return the end of the quote that a mark opens; None if it is not closed.
 
-    Other quotes of the same kind may lie within; where they do not add up, the first mark that
-    closes counts.
+    Quotes of the same kind may be nested; if they do not balance, the first closing mark counts.
     """
     mark, closers = text[at], PAIRS[text[at]]
     if mark in SINGLE:
@@ -184,19 +183,19 @@ def _find_end(text: str, at: int) -> int | None:
             depth -= 1
             if depth == 0:
                 return place + 1
-    if first is None:  # all that came looked as if it opened another, or the end is far
+    if first is None:  # every mark seemed to open another quote, or the end is far
         later = [place for one in closers if (place := text.find(one, at + 1)) > 0]
         return min(later) + 1 if later else None
     return first
 
 
 def _has_word(text: str, at: int) -> bool:
-    """Whether a word follows a mark at once."""
+    """Return whether a word follows a mark directly."""
     return text[at + 1 : at + 2].isalnum()
 
 
 def _find_single(text: str, at: int) -> int | None:
-    """The end of a quote in single marks, which apostrophes look like."""
+    """Return the end of a quote in single marks, which may also be apostrophes."""
     for place in range(at + 1, min(len(text), at + FARTHEST)):
         if text[place] == "\n":
             return None
@@ -208,25 +207,25 @@ def _find_single(text: str, at: int) -> int | None:
 
 
 def normalise(text: str) -> str:
-    """A text as quotes are compared: characters that look alike are one.
+    """Return the form of a text in which quotes are compared.
 
-    Lines without the ``> `` that marks them as quoted, composed forms of letters (NFC), any run of
-    blanks as one, all marks of quotes as one, all dashes as one, three points for an ellipsis,
-    without characters that nobody sees.
+    The prefix ``> `` of quoted lines and invisible characters are removed, and letters are composed
+    (NFC). A run of blanks becomes one blank, every quotation mark ``"``, every dash ``-``, and an
+    ellipsis three points.
     """
     plain = unicodedata.normalize("NFC", _QUOTED.sub("", text).translate(_ALIKE))
     return " ".join(plain.split())
 
 
 def stands_in(quote: str, text: str) -> bool:
-    """Whether a quote stands in a text, word for word.
+    """Return whether a quote occurs in a text, word for word.
 
-    Small and large letters count, but for the first letter; marks at its ends do not. It neither
-    begins nor ends within a word or a number.
+    Case counts except for the first letter; punctuation at the ends does not. The quote must not
+    start or end within a word or a number.
 
     Args:
-      quote: without its marks.
-      text: that is already normalised.
+      quote: the text of the quote, without its marks.
+      text: the normalised text to search.
     """
     wanted = normalise(quote).strip(_EDGES)
     if not wanted:
@@ -254,7 +253,7 @@ def _is_whole(text: str, at: int, length: int) -> bool:
 
 
 def _joins(left: str, right: str) -> bool:
-    """Whether two characters are of one word."""
+    """Return whether two neighbouring characters belong to one word."""
     if not left or not right or _JOINED.match(left) or _JOINED.match(right):
         return False
     mark = unicodedata.combining(right) > 0

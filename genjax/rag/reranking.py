@@ -1,4 +1,4 @@
-"""Runs that order passages again: a reward model's, or the features of a masked language model."""
+"""Rerank passages with a reward model, or with the features of a masked language model."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from genjax.store.index.opening import open_encoder
 
 
 class Reranker(Protocol):
-    """Judges how well texts answer a question."""
+    """A judge of how well texts answer a question."""
 
     def score(self, question: str, texts: Sequence[str]) -> np.ndarray:
-        """A number for each text [N], the higher the better."""
+        """Return a score for each text, of shape (N,); higher is better."""
 
 
 @dataclass(frozen=True)
 class ByReward:
-    """Scores a passage as the answer to the question by a reward model's run."""
+    """A reranker that scores each passage as an answer with the run of a reward model."""
 
     reward: RunReward
 
@@ -37,7 +37,7 @@ class ByReward:
 
 @dataclass(frozen=True)
 class ByEncoder:
-    """Scores a passage by the cosine between its vector and that of the question."""
+    """A reranker that scores each passage by its cosine with the question."""
 
     encoder: Encoder
 
@@ -48,14 +48,17 @@ class ByEncoder:
 
 
 def open_reranker(name: str) -> Reranker:
-    """The run directory of a reward model or a masked language model, or a folder of a BERT.
+    """Open a reranker.
+
+    Args:
+      name: the run directory of a reward model or masked language model, or the folder of a BERT.
 
     Raises:
-      UserError: it is none of these.
+      UserError: the directory is none of these.
     """
     try:
         family = load_family(name)
-    except UserError:  # the folder of a BERT has no family, and says itself what it lacks
+    except UserError:  # the folder of a BERT has no family
         return ByEncoder(_open(name))
     if isinstance(family, RewardModel):
         return ByReward(RunReward(load(name)))

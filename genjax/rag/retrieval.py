@@ -1,6 +1,4 @@
-"""The passages that may answer a question: found by words, meaning and relations, none below a
-threshold.
-"""
+"""Find the passages that may answer a question by words, meaning and relations."""
 
 from __future__ import annotations
 
@@ -21,22 +19,22 @@ from genjax.store.index.index import MODES
 from genjax.store.records import Wanted
 from genjax.store.searching import search
 
-POOL = 30  # chunks of a search that are looked at, at least
-RELATED = 0.6  # of the words, that what relations lead to counts as sharing
-LONGEST = 20_000  # characters of a question
+POOL = 30  # the fewest chunks to request from a search
+RELATED = 0.6  # the least share of words credited to a passage that relations led to
+LONGEST = 20_000  # the most characters in a question
 
 
 @checks.frozen
 class Retrieval:
-    """How passages are found.
+    """The options of finding passages.
 
     Attributes:
-      mode: "hybrid", "vector" or "keyword".
-      k: passages at most.
-      threshold: of the score that a passage needs, from 0 to 1.
-      steps: relations that are followed from the entities that a question names; 0 follows none.
-      filter: of the chunks, see ``parse_filter``; without scores.
-      origin: of the chunks: "real", "synthetic" or "any".
+      mode: the mode of the search, "hybrid", "vector" or "keyword".
+      k: the most passages.
+      threshold: the lowest score of a passage, from 0 to 1.
+      steps: the number of relations to follow from the entities that the question names.
+      filter: a filter on the chunks, as ``parse_filter`` reads it, without scores.
+      origin: the origin of the chunks, "real", "synthetic" or "any".
     """
 
     mode: str = "hybrid"
@@ -59,12 +57,12 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Retrieved:
-    """What was found.
+    """The result of a retrieval.
 
     Attributes:
-      passages: the best first, equal texts once.
-      named: the entities of the question that the store knows.
-      missing: chunks that the index does not have yet, or has as they were.
+      passages: the passages, the best first, with each text once.
+      named: the names of those entities in the store that the question names.
+      missing: the number of chunks that the index lacks or holds in an old version.
     """
 
     passages: tuple[Passage, ...]
@@ -73,10 +71,10 @@ class Retrieved:
 
 
 def check_question(question: str) -> str:
-    """The question without blanks around it.
+    """Return the question without blanks around it.
 
     Raises:
-      UserError: it is empty, too long, or cannot be stored.
+      UserError: the question is empty, too long, or cannot be stored.
     """
     if not isinstance(question, str) or not question.strip():
         raise UserError(f"question must not be empty, got {question!r:.40}", "question")
@@ -101,11 +99,11 @@ def retrieve(
 ) -> Retrieved:
     """Find passages for a question.
 
-    The search's order holds, or that of the reranker. Passages that relations lead to take up to a
-    third of the places.
+    The passages are in the order of the reranker or, without one, of the search; then passages that
+    relations led to take up to a third of the places.
 
     Raises:
-      UserError: the question or the filter is wrong, or the index is damaged.
+      UserError: the question or the filter is invalid, or the index is damaged.
     """
     question = check_question(question)
     origin: Wanted = retrieval.origin  # type: ignore[assignment]
@@ -129,7 +127,7 @@ def retrieve(
 
 
 def _search(library: Library, question: str, retrieval: Retrieval) -> list[str]:
-    """The ids of chunks by the search of the store, best first."""
+    """Return the ids of the chunks that the store's search finds, the best first."""
     tree = All((Compare("kind", "=", "chunk"), parse_filter(retrieval.filter)))
     hits = search(
         library.store,
@@ -144,11 +142,11 @@ def _search(library: Library, question: str, retrieval: Retrieval) -> list[str]:
 
 
 def _join(library: Library, retrieval: Retrieval, near: Neighbours) -> list[str]:
-    """The ids of chunks that the neighbours of a question's entities lead to."""
+    """Return the ids of the chunks that the neighbours of a question's entities lead to."""
     if not near.named:
         return []
     found = list(near.chunks)
-    if near.names:  # chunks that no relation leads to may name a neighbour all the same
+    if near.names:  # chunks without a relation may also name a neighbour
         words = " ".join(near.names)[:1000]
         found += _search(library, words, dataclasses.replace(retrieval, mode="keyword"))[:POOL]
     return list(dict.fromkeys(found))[: 2 * POOL]
@@ -162,13 +160,18 @@ def _score(
     threshold: float,
     found: tuple[Sequence[str], Sequence[str]],
 ) -> list[Passage]:
-    """The passages that reach the threshold, with their scores.
+    """Return the passages that reach the threshold, with their scores.
 
-    A score is the mean of two shares: that of the question's words that stand in the passage, rare
-    ones counting more, and the cosine between both. What relations lead to, or what names a
-    neighbour, counts as sharing ``RELATED`` of the words at least.
+    A score is the mean of the share of the question's words in the passage, with rare words
+    counting more, and the cosine between both. For a passage that relations led to or that names a
+    neighbour, the share is at least ``RELATED``.
 
     Args:
+      library: the library of the passages.
+      question: the question.
+      passages: the passages to score.
+      near: the neighbours of the question's entities.
+      threshold: the lowest score to keep.
       found: the ids that the search found, and those that relations led to.
     """
     if not passages:
@@ -195,7 +198,7 @@ def _score(
 
 
 def _order(found: Sequence[str], passages: Sequence[Passage], k: int) -> list[Passage]:
-    """The order of the search, but of the first ``k`` places some for what relations lead to."""
+    """Return the passages in the order of the search, with related ones in some of ``k`` places."""
     place = {one: number for number, one in enumerate(found)}
     searched = [p for p in passages if p.found_by == "search"]
     searched.sort(key=lambda p: place[p.id])

@@ -1,22 +1,23 @@
-"""Parts of a text under headings, and what a text may not hold."""
+"""Split texts into sections by their headings, and remove characters that cannot be stored."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-DEEPEST = 6  # levels of headings
-LONGEST = 200  # characters of a heading that are kept
+DEEPEST = 6  # the number of levels of headings
+LONGEST = 200  # the most characters kept of a heading
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
-_OTHER = re.compile(r"\s*[#>|*+-]")  # begins a line that no underline makes a heading of
+_OTHER = re.compile(r"\s*[#>|*+-]")  # the start of a line that is never a heading by underline
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*")
 
 
 class Section(NamedTuple):
-    """Characters from ``start`` to before ``end``, and the headings that they are under, the
-    widest first.
+    """The characters from ``start`` to before ``end``, with the headings above them.
+
+    The headings are ordered from the highest level to the lowest.
     """
 
     start: int
@@ -25,7 +26,7 @@ class Section(NamedTuple):
 
 
 class Outline:
-    """Sections of a text that is read from its start on."""
+    """A collector of the sections of a text that is read from start to end."""
 
     def __init__(self) -> None:
         self._open: list[tuple[int, str]] = []  # levels and headings
@@ -33,14 +34,14 @@ class Outline:
         self._sections: list[Section] = []
 
     def begin(self, at: int, level: int, heading: str) -> None:
-        """Begin a section at a character, under a heading of a level from 1."""
+        """Begin a section at character ``at`` under a heading; levels count from 1."""
         self._close(at)
         self._open = [one for one in self._open if one[0] < level]
         if words := " ".join(heading.split())[:LONGEST]:
             self._open.append((level, words))
 
     def end(self, at: int) -> tuple[Section, ...]:
-        """All sections of a text of so many characters."""
+        """Return all sections of the text, which ends at character ``at``."""
         self._close(at)
         return tuple(self._sections)
 
@@ -52,7 +53,7 @@ class Outline:
 
 
 def split_markdown(text: str) -> tuple[Section, ...]:
-    """The sections of a text of Markdown, by its headings outside of code."""
+    """Return the sections of a Markdown text, by its headings outside code."""
     outline = Outline()
     at, before, fence = 0, "", ""
     before_at = 0
@@ -73,5 +74,5 @@ def split_markdown(text: str) -> tuple[Section, ...]:
 
 
 def clean(text: str) -> str:
-    """A text without what no database stores: NUL and halves of surrogate pairs."""
+    """Replace the characters that databases cannot store: NUL and surrogates."""
     return _UNSTORABLE.sub("\N{REPLACEMENT CHARACTER}", text)

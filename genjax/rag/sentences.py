@@ -1,11 +1,11 @@
-"""Where sentences of a text begin and end, by its punctuation."""
+"""Split texts into sentences by their punctuation."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-# Short words that a full stop follows within a sentence, in English and German.
+# English and German abbreviations, whose full stop does not end a sentence.
 _ABBREVIATIONS = """
 abs art bd bzgl bzw ca capt cf co col corp dept dipl dr ed eds eng etc evtl fig gen ggf gov
 hl hr hrsg inc ing jr jun kap lt ltd max messrs mio min mr mrd mrs ms mt nr no op phd pp
@@ -19,10 +19,10 @@ jahrhundert jahrhunderts jh
 MONTHS = frozenset(_MONTHS.split())
 CLOSING = "\"'”’“»«›‹)\\]】」』"
 _END = re.compile(
-    rf"[.!?…]+[{CLOSING}]*(?=\s)"  # Latin and its like: a blank must follow
+    rf"[.!?…]+[{CLOSING}]*(?=\s)"  # in Latin and similar scripts, a blank must follow
     rf"|[。！？]+[{CLOSING}]*"
     r"|\n[^\S\n]*(?=\n)"  # an empty line
-    r"|\n(?=[^\S\n]*(?:[-*•+>|]|#{1,6}|\d+[.)])[^\S\n])"  # a line of a list, a table or a heading
+    r"|\n(?=[^\S\n]*(?:[-*•+>|]|#{1,6}|\d+[.)])[^\S\n])"  # before a list item, table row or heading
     r"|^[^\S\n]{0,3}#{1,6}[^\S\n][^\n]*(?=\n)",  # a heading ends with its line
     re.MULTILINE,
 )
@@ -30,17 +30,17 @@ _WORD = re.compile(r"([^\W\d_]+|\d+)\.$")
 
 
 class Span(NamedTuple):
-    """Characters of a text, from ``start`` to before ``end``."""
+    """The characters of a text from ``start`` to before ``end``."""
 
     start: int
     end: int
 
 
 def split_sentences(text: str) -> list[Span]:
-    """The sentences of a text in order, without the blanks around them.
+    """Return the sentences of a text in order, without the blanks around them.
 
-    A full stop ends a sentence where a blank and no small letter follow, but not after
-    abbreviations, single letters and, before a month, numbers ("am 3. Mai").
+    A full stop ends a sentence if a blank follows and then anything but a small letter. It does not
+    after an abbreviation, a single letter, or a number before a month ("am 3. Mai").
     """
     found, start = [], 0
     for match in _END.finditer(text):
@@ -57,14 +57,14 @@ def split_sentences(text: str) -> list[Span]:
 
 
 def strip_span(text: str, start: int, end: int) -> Span:
-    """A span without the blanks at its ends; one of blanks alone is empty."""
+    """Return a span without the blanks at its ends; a span of only blanks becomes empty."""
     part = text[start:end]
     start += len(part) - len(part.lstrip())
     return Span(start, max(start, start + len(part.strip())))
 
 
 def _ends(text: str, end: int) -> bool:
-    """Whether a single full stop, which is before ``end``, ends a sentence."""
+    """Return whether the single full stop before ``end`` ends a sentence."""
     if _is_followed_by_small(text, end):
         return False
     after = text[end : end + 60].lstrip()
@@ -78,5 +78,5 @@ def _ends(text: str, end: int) -> bool:
 
 
 def _is_followed_by_small(text: str, end: int) -> bool:
-    """Whether the next letter is a small one."""
+    """Return whether the next character that is not blank is a small letter."""
     return text[end : end + 60].lstrip()[:1].islower()

@@ -1,7 +1,7 @@
-"""The words of a sentence that answer a question, by what the question asks for.
+"""Find the words of a sentence that answer a question, by the kind of question.
 
-English and German: a number, a time, a name, or else the words beside those that the question
-shares with the sentence.
+For English and German questions the answer is a number, a time or a name; otherwise it is the
+longest part of the sentence whose words are not in the question.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _KINDS: tuple[tuple[re.Pattern[str], tuple[re.Pattern[str], ...]], ...] = (
 
 
 def find_span(question: str, sentence: str, language: Language) -> str:
-    """The words of a sentence that answer a question; the sentence where none stand out."""
+    """Return the words of a sentence that answer a question; the whole sentence if unclear."""
     for asked, patterns in _KINDS:
         if asked.search(question):
             for pattern in patterns:
@@ -83,7 +83,7 @@ def find_span(question: str, sentence: str, language: Language) -> str:
 
 
 def _find_new(question: str, sentence: str, language: Language) -> str:
-    """The longest run of words of a sentence that the question does not have."""
+    """Return the longest run of words of a sentence that are not in the question."""
     asked = set(language.find_stems(question))
     runs: list[Span] = []
     open_ = False
@@ -109,7 +109,7 @@ def _find_fitting(
     language: Language,
     later: bool = False,
 ) -> str:
-    """The match nearest to the words that the sentence shares with the question, none of them."""
+    """Return the match nearest to the shared words that has a word not in the question, or ""."""
     asked = set(language.find_stems(question))
     shared = [
         match.start()
@@ -124,7 +124,7 @@ def _find_fitting(
         if not words or all(word in asked for word in words):
             continue
         if later and match.start() == 0 and len(words) == 1:
-            continue  # the first word of a sentence is written large always
+            continue  # the first word of a sentence is always capitalised
         found.append((_distance(span, shared), span))
     if not found:
         return ""
@@ -133,7 +133,7 @@ def _find_fitting(
 
 
 def _extend(sentence: str, span: Span, pattern: re.Pattern[str]) -> Span:
-    """A number with its unit."""
+    """Extend a number by its unit; return other spans unchanged."""
     unit = _UNIT.match(sentence, span.end) if pattern is _NUMBER else None
     return Span(span.start, unit.end()) if unit is not None else span
 

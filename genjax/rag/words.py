@@ -1,4 +1,4 @@
-"""Words of questions and texts: their stems, those that say little, and how rare each is."""
+"""Split texts into words, find their stems, and weigh words by their rarity."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import snowballstemmer
 
 from genjax.errors import UserError, unknown_name
 
-KEPT = 100_000  # stems of words that were seen
-LONGEST = 100  # letters of a word that are looked at
+KEPT = 100_000  # the number of words whose stems are cached
+LONGEST = 100  # the most letters of a word that are used
 
 _WORD = re.compile(r"\w+")
-# Scripts without blanks between words: their words are pairs of letters.
+# Scripts without blanks between words, whose texts are split into pairs of letters.
 _JOINED = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]+"
 )
-# What a question or statement is put together with, and what it is not about.
+# The words that say little about the subject of a question or statement.
 _ENGLISH = """
 a about after all also an and any are as at be because been before between both but by can
 could did do does during each either for from had has have he her his how i if in into is it
@@ -48,7 +48,7 @@ FUNCTION_WORDS: Mapping[str, frozenset[str]] = {
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text in order, as small letters."""
+    """Return the words of a text in order, in lower case."""
     plain = unicodedata.normalize("NFKC", text).casefold()
     found = []
     for word in _WORD.findall(plain):
@@ -61,12 +61,12 @@ def split_words(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Language:
-    """Compares words by their stems.
+    """A language with its stemmer.
 
     Attributes:
-      name: of the language, as Snowball calls it.
-      stem: gives the stem of a word in small letters.
-      function_words: which say little of what a text is about.
+      name: the Snowball name of the language.
+      stem: a function that returns the stem of a lower-case word.
+      function_words: the words that say little about the subject of a text.
     """
 
     name: str
@@ -74,19 +74,19 @@ class Language:
     function_words: Set[str] = field(repr=False)
 
     def find_stems(self, text: str) -> list[str]:
-        """The stems of all words of a text, in order."""
+        """Return the stems of all words of a text, in order."""
         return [self.stem(word) for word in split_words(text)]
 
     def find_content(self, text: str) -> list[str]:
-        """The stems of the words of a text that say what it is about, in order."""
+        """Return the stems of the words of a text except function words, in order."""
         return [self.stem(w) for w in split_words(text) if w not in self.function_words]
 
 
 def open_language(name: str = "english") -> Language:
-    """A language of Snowball's stemmers.
+    """Open a language of Snowball's stemmers.
 
     Raises:
-      UserError: there is none of this name.
+      UserError: the language is unknown.
     """
     if not isinstance(name, str):
         raise UserError(f"language must be a name, got {name!r:.80}", "language")
@@ -98,7 +98,7 @@ def open_language(name: str = "english") -> Language:
 
     @functools.lru_cache(KEPT)
     def stem(word: str) -> str:
-        with lock:  # a stemmer keeps the word that it works on in itself
+        with lock:  # a stemmer keeps its current word as state
             return str(stemmer.stemWord(word[:LONGEST]))
 
     return Language(name, stem, FUNCTION_WORDS.get(name, frozenset()))
@@ -106,11 +106,11 @@ def open_language(name: str = "english") -> Language:
 
 @dataclass(frozen=True)
 class Rarity:
-    """How much a word says, by how few of some texts have it.
+    """The rarity of stems in a set of texts.
 
     Attributes:
-      count: of the texts.
-      having: how many of them have a stem.
+      count: the number of texts.
+      having: the number of texts that contain each stem.
     """
 
     count: int
@@ -118,7 +118,7 @@ class Rarity:
 
     @staticmethod
     def of(texts: Iterable[Set[str]]) -> Rarity:
-        """Count the texts, each a set of stems, that have each stem."""
+        """Count the texts, each a set of stems, that contain each stem."""
         having: Counter[str] = Counter()
         count = 0
         for stems in texts:
@@ -127,12 +127,12 @@ class Rarity:
         return Rarity(count, having)
 
     def weigh(self, stem: str) -> float:
-        """The weight of a stem: that of BM25, always above 0."""
+        """Return the weight of a stem as in BM25, always above 0."""
         there = self.having.get(stem, 0)
         return math.log(1 + (self.count - there + 0.5) / (there + 0.5))
 
     def cover(self, wanted: Sequence[str], there: Set[str]) -> float:
-        """The share, by weight, of wanted stems that are there, from 0 to 1."""
+        """Return the share, by weight, of the wanted stems that are in ``there``, from 0 to 1."""
         weights = {stem: self.weigh(stem) for stem in wanted}
         total = sum(weights.values())
         return sum(w for stem, w in weights.items() if stem in there) / total if total else 0.0

@@ -1,4 +1,4 @@
-"""The same change of many records, by few statements."""
+"""Change many records in the same way with few statements."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ Change = Callable[[Record], Record]
 
 
 def change_all(store: Store, connection: sa.Connection, ids: Sequence[str], change: Change) -> int:
-    """Change records within a transaction, as ``Store.change`` does one; returns how many are
-    others now.
+    """Change records in a transaction, as ``Store.change`` does, and count those that differ.
 
     Args:
-      store: that they are in.
-      connection: of the transaction.
-      ids: of the records.
-      change: gives a record as it is to be; the bytes of it, and the records that it names, stay.
+      store: the store of the records.
+      connection: the connection of the transaction.
+      ids: the ids of the records.
+      change: a function that returns the changed record, with the same bytes and references.
 
     Raises:
-      UserError: a record would be wrong.
+      UserError: a changed record would be invalid.
     """
     count, time = 0, now()
     for part in split(ids):

@@ -30,7 +30,7 @@ def read_removed(store: Store) -> int:
 
 
 def list_followers(store: Store) -> dict[str, int]:
-    """Return the indexes that follow a store, with the last change that each holds."""
+    """Return the number of the last change that each index of a store holds, by index."""
     with store.reading() as connection:
         return _list_followers(connection)
 
@@ -42,7 +42,7 @@ def trim(store: Store, name: str | None, seq: int, forget: Sequence[str] = ()) -
 
     Args:
       name: the name of the index; None records and removes nothing.
-      seq: the last change that it holds.
+      seq: the number of the last change that it holds.
       forget: the names of indexes for which to stop keeping changes.
 
     Raises:

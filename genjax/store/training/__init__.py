@@ -1,1 +1,1 @@
-"""Training sets from a store, agreement between raters, and labels by classifiers."""
+"""Train on the records of a store, measure agreement of raters, and label with classifiers."""

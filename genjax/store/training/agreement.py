@@ -21,12 +21,12 @@ from genjax.store.records import Feedback, Payload, Record, Response, SourceKind
 from genjax.store.rows import load, split
 from genjax.store.store import Store
 
-# In the metadata of a preference: where the chosen response was shown, or which response was where.
+# The metadata keys of a preference: the position of the chosen response, or the id at each side.
 POSITION, LEFT, RIGHT = "position", "left", "right"
 FIRST, SECOND = "first", "second"
 # The label of a rater who prefers neither response.
 TIE = "tie"
-# A 95 % interval reaches this many standard deviations to either side.
+# The half-width of a 95 % interval, in standard deviations.
 Z = 1.96
 Value = str | float
 # The ratings of each rater, by rater and then by record.
@@ -92,7 +92,7 @@ def decide(votes: Sequence[Vote]) -> tuple[str, str] | None:
 def cohen_kappa(a: Sequence[Value], b: Sequence[Value]) -> float:
     """Return Cohen's kappa of two raters' labels for the same records, of shape (N,).
 
-    NaN if chance alone would make them always agree.
+    The result is NaN if chance alone would make them always agree.
     """
     total = len(a)
     if not total:
@@ -108,7 +108,7 @@ def krippendorff_alpha(
 ) -> float:
     """Return Krippendorff's alpha of any number of raters, who need not rate every record.
 
-    NaN if no record has two ratings, or all ratings are the same.
+    The result is NaN if no record has two ratings, or all ratings are the same.
 
     Args:
       level: "nominal" for labels, "interval" for numbers.
@@ -140,7 +140,7 @@ def _square(values: Sequence[Value]) -> float:
 
 
 def describe_votes(votes: Sequence[Vote], lengths: Mapping[str, int]) -> list[str]:
-    """Return what to know about preferences before training on them, one fact to a line.
+    """Describe preferences before training on them, in one line for each fact.
 
     Args:
       lengths: the number of characters of each response, by id.

@@ -24,7 +24,7 @@ PICTURE = "image/"
 def write_dataset(
     store: Store, name: str, filter: Filter | str = All(()), out: str | Path | None = None
 ) -> tuple[Path, int]:
-    """Write the sampled responses that a filter passes as a synthetic data set.
+    """Write the sampled responses that pass a filter as a synthetic data set.
 
     Returns the path of its manifest and its number of records.
 

@@ -1,4 +1,4 @@
-"""A small store of generated records, for configs and first steps without your own data."""
+"""Make a small store of generated records, for configs and first steps without your own data."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ WRONG = 7
 class RuleTalk:
     """Fills a store with the prompts and responses of ``RulePreferences``.
 
-    Each response has its reward by the rule as a score, ``positivity``, of kind CODE. Three
-    raters, marked as invented, say which response of each pair they prefer; each gets every
-    seventh pair wrong.
+    Each response has a score ``positivity`` of kind CODE, its reward by the rule. Three synthetic
+    raters each prefer one response of every pair, and each rater is wrong about every seventh pair.
 
     Attributes:
       size: the number of pairs.

@@ -1,4 +1,4 @@
-"""Training sets from a store: responses for fine-tuning, and preferences.
+"""Open training sets from a store: responses for fine-tuning, and preferences.
 
 The database packages are imported only when a set is opened, so that a run trained on one can be
 sampled without the extra ``store``.
@@ -41,7 +41,7 @@ ORIGINS = ("real", "synthetic", "any")
 
 @checks.frozen
 class StoreInstructions:
-    """Prompts and the responses to them that a filter passes, for supervised fine-tuning.
+    """The responses that pass a filter, with their prompts, for supervised fine-tuning.
 
     When a run starts, the rows are frozen in its directory with the hashes of their records, and
     it resumes on them even if the store changes. All responses to a prompt are in one split.
@@ -112,10 +112,10 @@ class StoreInstructions:
 
 @checks.frozen
 class StorePreferences:
-    """Pairs of responses of which raters prefer one.
+    """Pairs of responses with the preferences of raters.
 
     Each pair occurs once, with the response that most raters prefer as the chosen one. Feedback
-    by models and functions counts only for pairs that no person has judged; ties are left out.
+    from models and functions counts only for pairs that no person has judged; ties are left out.
     Before training, a note says how far raters agree and whether preferences follow the length
     or position of the responses. The rows are frozen as in ``StoreInstructions``, and all pairs
     of a prompt are in one split.
