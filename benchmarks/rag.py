@@ -135,7 +135,7 @@ def evaluate(
     language = next(code for code, name in LANGUAGES.items() if name == library.language.name)
     named = dict.fromkeys(("recall@5", "known"), 0.0)
     measured, plain = (dict.fromkeys(("sentence", "em", "f1"), 0.0) for _ in range(2))
-    begun = time.perf_counter()
+    since = time.perf_counter()
     for one in questions:
         found = retrieve(library, one.text, Retrieval(mode=mode, threshold=0)).passages
         named["recall@5"] += any(p.source == one.place for p in found)
@@ -146,7 +146,7 @@ def evaluate(
         if baseline is not None:
             sentence = baseline.choose(library, one.text, found[0]) if found else ""
             _judge(plain, one, sentence, sentence, language)
-    took = {"ms_per_question": 1000 * (time.perf_counter() - begun) / len(questions)}
+    took = {"ms_per_question": 1000 * (time.perf_counter() - since) / len(questions)}
     for way, counts in (("BM25 sentence", plain), (mode, measured)):
         if counts is measured or baseline is not None:
             means = {name: total / len(questions) for name, total in (named | counts).items()}

@@ -38,7 +38,7 @@ INTRODUCTION = f"""\
 
 `python -m benchmarks.screens` writes this page. It trains six families with tiny configs, so the
 numbers say nothing of the models; the commands are shown without their options for shorter
-intervals. Each block is what stands on a terminal of {WIDTH} columns at the end; while a run
+intervals. Each block shows a terminal of {WIDTH} columns at the end; while a run
 trains, the last line is a bar that is redrawn.
 
 ![A terminal: the bar of a run, and lines of its evaluations above it](screen.png)

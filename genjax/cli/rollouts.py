@@ -138,10 +138,10 @@ class Rollouts:
         if self._run is None:
             self._run = note_run(self._store, folder)
         # The first start names the run, so that a config with more steps is the same run.
-        begun = next(iter(directory.starts(folder) or [{}])).get("started", "")
+        started = next(iter(directory.starts(folder) or [{}])).get("started", "")
         records: list[Record] = []
         for step in steps:
-            records += self._make_records(step, f"{folder.resolve()}\n{begun}")
+            records += self._make_records(step, f"{folder.resolve()}\n{started}")
         self._store.add_new(unique(records))
 
     def _make_records(self, step: Step, run: str) -> Iterator[Record]:

@@ -45,11 +45,11 @@ def ask(
         fitted = fit_prompt(
             question, found.passages, asking.template, generator.count, generator.budget
         )
-    begun = time.perf_counter()
+    since = time.perf_counter()
     made = Generated(UNKNOWN)
     if fitted.passages:
         made = generator.generate(Asked(question, fitted.passages, fitted.prompt))
-    milliseconds = 1000 * (time.perf_counter() - begun)
+    milliseconds = 1000 * (time.perf_counter() - since)
     answer = _judge(library, question, found, fitted, made)
     answer = dataclasses.replace(answer, milliseconds=milliseconds, generator=generator.name)
     if not asking.keep:

@@ -129,13 +129,13 @@ async def stream(
 
     async def events() -> AsyncIterator[bytes]:
         head = job.head(kind)
-        begun: set[int] = set()
+        seen: set[int] = set()
         try:
             async for piece in generation.pieces():
-                if not begun:
+                if not seen:
                     job.service.metrics.first.observe(time.monotonic() - job.began)
-                choice = show(piece, piece.number not in begun)
-                begun.add(piece.number)
+                choice = show(piece, piece.number not in seen)
+                seen.add(piece.number)
                 yield _event({**head, "choices": [choice], **({"usage": None} if usage else {})})
             stored, ids = await job.record(generation)
         except ApiError as error:

@@ -140,7 +140,7 @@ def show_answer(visit: Visit) -> Response:
     """Show the answer to a prompt; draw it if it does not exist."""
     prompt = visit.store.get(visit.query.one("id"), "any")
     if not isinstance(prompt, Prompt) or read_asked(prompt) is None:
-        raise HTTPException(404, "No answer was asked for here.")
+        raise HTTPException(404, "This prompt awaits no answer.")
     with visit.store.reading() as connection:
         there = read_cards(connection, [name_answer(prompt)])
     if there:
@@ -183,7 +183,7 @@ async def _stream(visit: Visit, prompt: Prompt) -> AsyncIterator[str]:
             late = record.payload.text or ""
         else:
             pieces: list[str] = []
-            begun = clock.monotonic()
+            since = clock.monotonic()
             stopped: str | None = "the reader left"
             try:
                 async for piece in _draw(visit, branch, wanted):
@@ -194,7 +194,7 @@ async def _stream(visit: Visit, prompt: Prompt) -> AsyncIterator[str]:
                 stopped = "it failed"
                 raise
             finally:
-                drawn = Drawn("".join(pieces), 1000 * (clock.monotonic() - begun), stopped)
+                drawn = Drawn("".join(pieces), 1000 * (clock.monotonic() - since), stopped)
                 with anyio.CancelScope(shield=True):
                     record = await run_in_threadpool(keep, visit, prompt, wanted, drawn)
     except UserError as refused:
@@ -273,10 +273,10 @@ def _answer_from_documents(visit: Visit, prompt: Prompt, wanted: Mapping[str, An
     answers = visit.context.answers
     if answers is None:
         raise UserError("from must be run: nothing answers from documents here", "from")
-    begun = clock.monotonic()
+    since = clock.monotonic()
     model = wanted.get("model")
     said = answers.answer(prompt.payload.text or "", model, make_options(wanted))
-    milliseconds = 1000 * (clock.monotonic() - begun)
+    milliseconds = 1000 * (clock.monotonic() - since)
     run = None if said.model is None else find_run(visit.store, said.model)
     with visit.store.reading() as connection:
         there = {c.id for c in read_cards(connection, [source.id for source in said.sources], 1)}

@@ -75,7 +75,7 @@ async def _draw_both(
     failed: list[UserError] = []
 
     async def draw(model: str) -> None:
-        begun = clock.monotonic()
+        since = clock.monotonic()
         stream = chat.stream(model, [Message("user", text)], make_options(options))
         try:
             answer = "".join([piece async for piece in stream])
@@ -84,7 +84,7 @@ async def _draw_both(
             return
         finally:
             await close(stream)
-        found[model] = (mend(answer), round(1000 * (clock.monotonic() - begun), 1))
+        found[model] = (mend(answer), round(1000 * (clock.monotonic() - since), 1))
 
     async with anyio.create_task_group() as group:
         for model in models:
