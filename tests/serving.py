@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import faulthandler
 import json
 import socket
 import threading
 import time
 import urllib.error
 import urllib.request
-
-import uvicorn
 
 import genjax
 from genjax import gx
@@ -21,7 +20,7 @@ from genjax.experiment import Every, Experiment
 from genjax.parallel import Devices
 from genjax.serve.app import make_app
 from genjax.serve.limits import Limits
-from genjax.serve.running import Server
+from genjax.serve.running import Server, make_config
 from genjax.serve.service import Service
 from tests.toy import Pictures
 
@@ -79,8 +78,7 @@ class Served:
         self.service = Service(places, limits, recorder, token)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(make_app(self.service), log_config=None, log_level="warning")
-        self._server = Server(config)
+        self._server = Server(make_config(make_app(self.service)))
         run = self._server.serve(sockets=[self._socket])
         self._thread = threading.Thread(target=lambda: asyncio.run(run), daemon=True)
         self._thread.start()
@@ -89,7 +87,9 @@ class Served:
     def close(self):
         self._server.should_exit = True
         self._thread.join(60)
-        assert not self._thread.is_alive()
+        if self._thread.is_alive():
+            faulthandler.dump_traceback(all_threads=True)
+            raise AssertionError(f"the server does not end: {self._server.server_state}")
 
     def __enter__(self):
         return self

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from genjax.errors import UserError
 from genjax.serve.app import make_app
@@ -73,19 +74,24 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
             from genjax.serve.pages.serving import open_pages
 
             pages = open_pages(service, listening.store, listening.pages, stack)
-        config = uvicorn.Config(
-            make_app(service, pages.routes if pages else ()),
-            lifespan="on",
-            log_config=None,  # otherwise uvicorn would close other handlers
-            log_level="warning",
-            access_log=False,
-            backlog=BACKLOG,
-            ws="none",
-            timeout_graceful_shutdown=1,
-        )
+        config = make_config(make_app(service, pages.routes if pages else ()))
         _raise_file_limit()
         token_of_pages = pages.token if pages else None
         asyncio.run(_run(Server(config), service, opened, listening, token_of_pages))
+
+
+def make_config(app: ASGIApp) -> uvicorn.Config:
+    """Return the configuration in which uvicorn runs an application."""
+    return uvicorn.Config(
+        app,
+        lifespan="on",
+        log_config=None,  # otherwise uvicorn would close other handlers
+        log_level="warning",
+        access_log=False,
+        backlog=BACKLOG,
+        ws="none",
+        timeout_graceful_shutdown=1,
+    )
 
 
 async def _run(
