@@ -27,9 +27,11 @@ MEMORY, ROOM = (
     4 * 2**30,
 )  # files of tests lie in memory where there is room: it is quicker
 
-# Runs of tests leave no word about the code that they may run in the home of who tests.
-STATE = tempfile.TemporaryDirectory(prefix="genjax_state_")
-os.environ["XDG_STATE_HOME"] = STATE.name
+# Runs of tests leave no word about the code that they may run in the home of who tests. Workers
+# share what is trusted, as they share runs: one trains what another reads.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    STATE = tempfile.TemporaryDirectory(prefix="genjax_state_")
+    os.environ["XDG_STATE_HOME"] = STATE.name
 # In the environment, so that processes that tests start have them, too.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
