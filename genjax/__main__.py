@@ -40,7 +40,7 @@ from genjax.cli.options import (
 from genjax.cli.sample import sample_command
 from genjax.cli.serve import serve_command
 from genjax.cli.show import describe
-from genjax.cli.store import store_command
+from genjax.cli.store.command import describe_actions, store_command
 from genjax.config_files import list_configs, load_config
 from genjax.data.storage import cache_folder
 from genjax.errors import Signalled, UserError, unknown_name
@@ -234,6 +234,9 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
             raise unknown_name("command", given[0], commands)
         needed = NEEDED.get(given[0], ("RUN_DIR",))
         words = list(itertools.takewhile(lambda word: not word.startswith("-"), given[1:]))
+        if given[0] == "store" and not words and help_wanted:
+            print(describe_actions())
+            return 0
         if len(words) < len(needed) and (given[0] != "data" or words in ([], ["prepare"])):
             return _usage(help_wanted, f"{given[0]} needs {' '.join(needed)} before its options")
         _check_places(given)

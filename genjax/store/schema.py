@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-VERSION = "0003"  # of the newest migration
+VERSION = "0008"  # of the newest migration
 
 # Texts are compared and ordered by their code points, whatever the language of the server.
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")

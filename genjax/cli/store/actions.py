@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from genjax.cli.ingest import ingest
-from genjax.cli.store_options import (
+from genjax.cli.store.ingest import ingest
+from genjax.cli.store.options import (
     AgreementOptions,
     CategoriseOptions,
     CheckOptions,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from genjax.cli.store_options import IngestOptions
+from genjax.cli.store.options import IngestOptions
 from genjax.errors import UserError
 from genjax.store.store import Store
 

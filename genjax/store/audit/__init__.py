@@ -1,0 +1,1 @@
+"""Audit, retention and erasure of records."""

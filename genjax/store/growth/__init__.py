@@ -1,0 +1,1 @@
+"""Replicas, shards, and named states of a store."""

@@ -1,0 +1,1 @@
+"""Monitoring of usage, feedback and drift."""
