@@ -234,11 +234,9 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
             raise unknown_name("command", given[0], commands)
         needed = NEEDED.get(given[0], ("RUN_DIR",))
         words = list(itertools.takewhile(lambda word: not word.startswith("-"), given[1:]))
-        if given[0] == "store" and not words and help_wanted:
-            print(describe_actions())
-            return 0
         if len(words) < len(needed) and (given[0] != "data" or words in ([], ["prepare"])):
-            return _usage(help_wanted, f"{given[0]} needs {' '.join(needed)} before its options")
+            mistake = f"{given[0]} needs {' '.join(needed)} before its options"
+            return _usage(help_wanted, mistake, given[0])
         _check_places(given)
         kept = "files that were whole before are untouched; try again once there is room"
         with disk.explain_full_disk(kept, *_written(given), ".", cache_folder()):
@@ -322,9 +320,9 @@ def _written(given: Sequence[str]) -> list[str]:
     ]
 
 
-def _usage(wanted: bool, mistake: str) -> int:
-    known = list_configs()
-    print(f"{USAGE}\n\nconfigs: {', '.join(known)}")
+def _usage(wanted: bool, mistake: str, command: str | None = None) -> int:
+    whole = f"{USAGE}\n\nconfigs: {', '.join(list_configs())}"
+    print(describe_actions() if command == "store" else whole)
     if not wanted:
         print(f"genjax: {mistake}", file=sys.stderr)
     return 0 if wanted else 2
