@@ -15,6 +15,7 @@ import numpy as np
 from etils import epath
 
 from genjax.checks import Component
+from genjax.cli.options import CompareOptions, explain_store, parse
 from genjax.data.codecs import ImageCodec
 from genjax.data.dataset import HasQuestions
 from genjax.data.pictures import grid, png_bytes
@@ -29,11 +30,11 @@ from genjax.evaluation.text.drawn import cut_at_end, split_texts
 from genjax.evaluation.text.ngrams import distinct, self_bleu
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import MOST_PROMPTS, Request
-from genjax.machine import disk
+from genjax.machine import disk, streams
 from genjax.runs import writers
 from genjax.runs.directory import require_experiment
-from genjax.runs.rewards import Reward, image_rewards, text_rewards
-from genjax.runs.run import Run
+from genjax.runs.rewards import Reward, image_rewards, load_reward, text_rewards
+from genjax.runs.run import Run, load
 from genjax.runs.setup import set_up
 from genjax.samplers.options import decode_samples, encode_options
 
@@ -338,3 +339,23 @@ def _images(pair: Pair) -> Comparison:
     samplers = " and ".join(dict.fromkeys(str(model.family.sampler) for model in models))
     protocol = f"{num:,} images of each run, A left and B right, seed {seed}, by {samplers}"
     return Comparison(numbers, protocol, path, Sides(images=samples, rewards=rewards))
+
+
+def compare_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax compare RUN_A RUN_B``."""
+    options = parse(CompareOptions(), f"compare {target} {arguments[0]}", arguments[1:])
+    reward = None if options.reward is None else load_reward(options.reward)
+    a, b = load(target), load(arguments[0])
+    prompts = tuple(map(streams.typed, options.prompt))
+    found = compare(a, b, reward, options.num, options.seed, prompts, options.split, options.out)
+    print(f"A  {target}\nB  {arguments[0]}\n {found.protocol}")
+    width = max(map(len, found.numbers))
+    for name, value in found.numbers.items():
+        print(f"  {name:<{width}}  {value:.6g}")
+    print(found.path)
+    if options.store is not None:
+        with explain_store():
+            from genjax.cli.stored_judged import store_comparison
+
+            count = store_comparison(options.store, (a, b), found.drawn, options)
+        print(f"{options.store}: {count:,} pairs of responses")
