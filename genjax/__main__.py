@@ -83,6 +83,7 @@ COMMANDS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
     "ask": lambda target, more: ask.ask_command(target, more),
 }
 PLACES = ("--run-dir", "--out", "--from")
+REMOTE = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google")  # libraries of buckets
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "bad_alloc")
 
 
@@ -137,16 +138,19 @@ def _run(given: Sequence[str], debug: bool) -> int:
     except (UserError, OSError) as error:
         return _report_error(explain.explain_component(error), 2, debug)
     except Exception as error:
-        return _report_device_error(error, debug)
+        return _report_device_error(error, given[1], debug)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _report_device_error(error: Exception, debug: bool) -> int:
-    """Report errors of devices, other hosts or missing packages, and raise all others, which are
-    bugs.
+def _report_device_error(error: Exception, target: str, debug: bool) -> int:
+    """Report errors of devices, remote storage, other hosts or missing packages, and raise all
+    others, which are bugs.
     """
+    if type(error).__module__.partition(".")[0] in REMOTE:
+        refused = UserError(f"{target!r} cannot be opened: {error}", target)
+        return _report_error(refused, 2, debug)
     explained = explain.explain_component(error)
     if isinstance(explained, UserError):
         return _report_error(explained, 2, debug)
