@@ -1,8 +1,9 @@
-"""Compiled programs are kept on disk, and only as many as fit."""
+"""Compiled programs are kept on disk, and only as many as fit; what a start takes is measured."""
 
 import os
 import warnings
 
+from benchmarks import start
 from genjax.machine import programs
 
 UNSET = (*programs.VARIABLES, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS")
@@ -61,3 +62,9 @@ def test_damaged_programs_are_removed_and_other_warnings_are_shown(tmp_path, mon
         warnings.showwarning(UserWarning(said), UserWarning, "a.py", 1)
     assert not os.path.exists(place) and len(shown) == 1
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_a_start_is_measured_by_clock_and_cpu(tmp_path):
+    code = "import time; time.sleep(0.2); sum(range(10_000_000))"
+    row = start.measure("sleep and work", ("-c", code), tmp_path, 1)
+    assert row.seconds > 0.2 and 0.02 < row.cpu < row.seconds + 0.1
