@@ -4,7 +4,7 @@
 
 prints a row for each case: seconds by the clock and seconds of CPU time, medians over the rounds.
 Training runs once with an empty folder of compiled programs (cold), and then with a full one
-(warm). The clock stops at the end of the process: after one step, a row of metrics and a checkpoint.
+(warm). The clock stops at the end of the process: after one step, a row and a checkpoint.
 """
 
 from __future__ import annotations

@@ -1142,7 +1142,9 @@ def test_no_checkpoint_at_all_is_refused(value):
         Keep(newest=value)
 
 
-@pytest.mark.parametrize("name", ["every.log", "every.evaluate", "every.sample", "every.checkpoint"])
+@pytest.mark.parametrize(
+    "name", ["every.log", "every.evaluate", "every.sample", "every.checkpoint"]
+)
 def test_what_falls_inside_a_dispatch_is_refused_by_name(name):
     changes = {"steps": 40, "every": Every(4, 8, 12, 16), "steps_per_dispatch": 4}
     toy.experiment(**changes)
