@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from genjax.data.audio.signals import SignalCodec
 from genjax.data.chat.template import ends_of
 from genjax.data.codecs import ImageCodec
+from genjax.data.text.codec_parts import HasTokenBytes
 from genjax.errors import UserError, unknown_name
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
@@ -51,6 +53,12 @@ class Model:
     users: int = 0
     used: float = field(default_factory=time.monotonic)
     compiled: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def spells(self) -> bool:
+        """Return whether the run's codec spells tokens one after another."""
+        codec = self.run.codec
+        return isinstance(codec, HasTokenBytes) and codec.token_bytes is not None
 
     @property
     def can(self) -> tuple[str, ...]:

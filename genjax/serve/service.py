@@ -18,6 +18,7 @@ from genjax.serve.limits import Limits
 from genjax.serve.metrics import Metrics
 from genjax.serve.models import Model, Models
 from genjax.serve.texts import Asked, Generation
+from genjax.serve.threads import Mailbox
 from genjax.store.records import Payload
 
 STORED_WITHIN = 5.0  # seconds that an answer waits for the store
@@ -52,6 +53,7 @@ class Service:
         self.draining = False
         self.open = 0
         self.pictures: dict[str, bytes] = {}
+        self._mailbox: Mailbox | None = None  # made by the event loop that serves
 
     @contextlib.asynccontextmanager
     async def generate(
@@ -62,7 +64,9 @@ class Service:
         Raises:
           ApiError: too many texts are waiting.
         """
-        generation = Generation(model, prompts, asked)
+        if self._mailbox is None:
+            self._mailbox = Mailbox()
+        generation = Generation(model, prompts, asked, self._mailbox)
         engine = model.engine
         assert engine is not None
         self.check_queue(len(generation.rows))
