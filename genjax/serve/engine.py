@@ -17,7 +17,7 @@ import numpy as np
 
 from genjax.nets.transformer.cache import Cache
 from genjax.serve.prefixes import Kept, Prefixes
-from genjax.serve.slots import DRAWN, Programs, RowOptions, Slots, Token
+from genjax.serve.slots import BIASED, DRAWN, Programs, RowOptions, Slots, Token
 
 Finish = Literal["stop", "length"]
 CHUNK = 0.010  # target seconds of a dispatch of up to 16 rows; rows join and leave between two
@@ -33,6 +33,7 @@ class Options:
     Attributes:
       seed: random seed, as of ``genjax sample``.
       most: maximum number of tokens to draw.
+      biases: tokens, and what is added to their logits.
       tops: whether the likeliest tokens are reported with each token.
     """
 
@@ -43,6 +44,9 @@ class Options:
     top_p: float | None = None
     min_p: float | None = None
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    biases: tuple[tuple[int, float], ...] = ()
     tops: bool = False
 
 
@@ -382,8 +386,9 @@ class TextEngine:
         if group[0].resumed:
             drawn = np.zeros(size, np.int32)
             drawn[: len(group)] = [len(one.row.tokens) for one in group]
-            seen = self._slots.seen[np.minimum(slots, len(self._rows) - 1)]
-            before = before._replace(drawn=jax.device_put(drawn), seen=seen)
+            own = np.minimum(slots, len(self._rows) - 1)
+            seen, counts = self._slots.seen[own], self._slots.counts[own]
+            before = before._replace(drawn=jax.device_put(drawn), seen=seen, counts=counts)
         return before
 
     def _options(self, rows: Sequence[Row], size: int) -> RowOptions:
@@ -395,6 +400,11 @@ class TextEngine:
             filled[: len(rows)] = np.array([*values])
             return filled
 
+        biased = np.full((size, BIASED), v, np.int32)
+        bias = np.zeros((size, BIASED), np.float32)
+        for i, one in enumerate(given):
+            for j, (token, value) in enumerate(one.biases):
+                biased[i, j], bias[i, j] = token, value
         return RowOptions(
             self._programs.keys(column((o.seed for o in given), np.uint32)),
             column((o.temperature for o in given), np.float32),
@@ -402,6 +412,10 @@ class TextEngine:
             column((1.0 if o.top_p is None else o.top_p for o in given), np.float32),
             column((np.log(o.min_p) if o.min_p else -np.inf for o in given), np.float32),
             np.maximum(column((o.repetition_penalty for o in given), np.float32), 1e-6),
+            column((o.frequency_penalty for o in given), np.float32),
+            column((o.presence_penalty for o in given), np.float32),
+            biased,
+            bias,
             column((o.tops for o in given), bool),
             column((row.options.most - len(row.tokens) for row in rows), np.int32),
         )

@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import numpy as np
 
-from genjax.config_files import to_json
 from genjax.serve.device import Device
 from genjax.serve.errors import ApiError
 from genjax.serve.exchanges import Answer, Exchange, Keeper
@@ -149,7 +148,6 @@ class Service:
         """
         assert self.recorder is not None
         ids = self.recorder.make_ids(len(generation.texts))
-        sampler = to_json(asked.decoding)
         answers = [
             Answer(ids[i], Payload(text=text.said), row.options.seed, text.kept, text.finish)
             for i, (text, row) in enumerate(zip(generation.texts, generation.rows, strict=True))
@@ -162,7 +160,7 @@ class Service:
                         model.run,
                         said,
                         answers[i * n : (i + 1) * n],
-                        sampler if isinstance(sampler, dict) else {},
+                        asked.describe(),
                         took,
                         user,
                         metadata or {},

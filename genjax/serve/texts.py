@@ -12,11 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from genjax.checks import Component
+from genjax.config_files import to_json
 from genjax.data.chat.template import ChatCodec, ChatTemplate, Template, Turn
 from genjax.data.text.streaming import GrowingText
 from genjax.errors import UserError
 from genjax.families.autoregressive.request import Decoding
 from genjax.runs.run import Run
+from genjax.serial.json_text import Json
 from genjax.serve.engine import Drawn, Finish, Options, Row
 from genjax.serve.errors import ApiError, refuse
 from genjax.serve.limits import Limits
@@ -136,6 +138,18 @@ class Asked:
     n: int
     tops: int | None
 
+    def describe(self) -> dict[str, Json]:
+        """Return the options of the draw for the record."""
+        found = to_json(self.decoding)
+        assert isinstance(found, dict)
+        one = self.options
+        if one.frequency_penalty or one.presence_penalty:
+            found["frequency_penalty"] = one.frequency_penalty
+            found["presence_penalty"] = one.presence_penalty
+        if one.biases:
+            found["logit_bias"] = {str(token): value for token, value in one.biases}
+        return found
+
 
 def read_options(
     request: TextRequest,
@@ -148,7 +162,7 @@ def read_options(
     """Read the drawing options of a request; the run's own sampler gives the defaults.
 
     Raises:
-      ApiError: the request has more tokens than the server draws.
+      ApiError: the request has more tokens than the server draws, or a bias of an unknown token.
     """
     own: Decoding = run.family.sampler
     most = most or request.max_tokens or min(own.steps, limits.most_tokens)
@@ -173,9 +187,26 @@ def read_options(
         decoding.top_p,
         decoding.min_p,
         decoding.repetition_penalty,
+        request.frequency_penalty or 0.0,
+        request.presence_penalty or 0.0,
+        _read_biases(request, run),
         bool(tops),
     )
     return Asked(decoding, options, stop, request.n or 1, tops)
+
+
+def _read_biases(request: TextRequest, run: Run) -> tuple[tuple[int, float], ...]:
+    known = run.spec.vocabulary
+    assert known is not None
+    biases = {int(token): value for token, value in (request.logit_bias or {}).items()}
+    if biases and max(biases) >= known:
+        raise ApiError(
+            400,
+            f"logit_bias must be of tokens from 0 to {known - 1:,}, got {max(biases):,}",
+            "logit_bias",
+            "invalid_value",
+        )
+    return tuple(biases.items())
 
 
 def encode_text(run: Run, prompt: str | Sequence[int], limit: int) -> np.ndarray:
