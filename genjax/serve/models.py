@@ -28,6 +28,7 @@ from genjax.serve.engine import TextEngine
 from genjax.serve.errors import ApiError
 from genjax.serve.limits import Limits
 from genjax.serve.slots import Programs
+from genjax.serve.threads import apart
 
 NAME = re.compile(r"\w[\w.-]{0,99}")
 
@@ -150,7 +151,7 @@ class Models:
 
     async def _load(self, name: str) -> Model:
         try:
-            model = await asyncio.to_thread(self.open, name)
+            model = await apart(self.open, name)
         except UserError as error:
             raise ApiError(503, f"model {name!r} cannot be loaded: {error}", "model") from None
         if model.size > self._limits.memory_bytes:

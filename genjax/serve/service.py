@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
@@ -21,6 +22,7 @@ from genjax.serve.threads import Mailbox
 from genjax.store.records import Payload
 
 STORED_WITHIN = 5.0  # seconds that an answer waits for the store
+ENDING = 15.0  # seconds for the device's last work at the end, and for the store's
 SOON = 1  # seconds before a refused client may try again
 
 
@@ -61,8 +63,10 @@ class Service:
         """Draw texts; leaving the context frees their slots.
 
         Raises:
-          ApiError: too many texts are waiting.
+          ApiError: too many texts are waiting, or the server ends.
         """
+        if self.device.ending:
+            raise ApiError(503, "the server ends: try again later", None, "draining", SOON)
         if self._mailbox is None:
             self._mailbox = Mailbox()
         generation = Generation(model, prompts, asked, self._mailbox)
@@ -187,7 +191,10 @@ class Service:
         return metrics.write()
 
     def close(self) -> None:
-        """End the device's thread, and write the remaining exchanges to the store."""
-        self.device.close()
+        """End the device's thread, and write the remaining exchanges to the store; what takes
+        longer than ``ENDING`` is left.
+        """
+        if not self.device.close(ENDING):
+            print("genjax: the device is still at work, and is left", file=sys.stderr, flush=True)
         if self.recorder is not None:
-            self.recorder.close()
+            self.recorder.close(ENDING)

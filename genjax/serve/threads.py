@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections import deque
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import ParamSpec, TypeVar
 
 T = TypeVar("T")
@@ -17,7 +19,25 @@ async def in_thread(size: int, function: Callable[P, T], *args: P.args, **option
     """Call a function, in a thread if its input of ``size`` characters is large."""
     if size <= LARGE:
         return function(*args, **options)
-    return await asyncio.to_thread(function, *args, **options)
+    return await apart(function, *args, **options)
+
+
+async def apart(function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+    """Call a function in a thread of its own, for which nobody waits when the server ends."""
+    future: Future[T] = Future()
+
+    def work() -> None:
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = function(*args, **options)
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
+
+    threading.Thread(target=work, name=function.__name__, daemon=True).start()
+    return await asyncio.wrap_future(future)
 
 
 class Mailbox:
