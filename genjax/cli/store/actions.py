@@ -33,6 +33,7 @@ from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
 from genjax.store.formats.writing import Export
 from genjax.store.importing import import_file, import_query
+from genjax.store.growth.states import tag_state
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.lookups import find_visible
@@ -131,10 +132,20 @@ def _judge(action: str, store: Store, words: Sequence[str], options: Options) ->
         case "agreement", AgreementOptions():
             print("\n".join(describe_store(store, options.filter, options.origin)))
         case "tag", TagOptions():
-            store.tag(*words, add=options.add, remove=options.remove)
+            _tag(store, words, options)
         case "delete", DeleteOptions():
             act = store.undelete if options.undo else store.delete
             (store.erase if options.erase else act)(*words)
+
+
+def _tag(store: Store, words: Sequence[str], options: TagOptions) -> None:
+    if bool(words) == (options.state is not None):
+        raise UserError("tag needs ids of records, or state and no ids", "tag")
+    if options.state is None:
+        store.tag(*words, add=options.add, remove=options.remove)
+        return
+    state = tag_state(store, options.state)
+    print(f"state     {state.name}\nrecords   {state.records:,}\nprint     {state.fingerprint}")
 
 
 def _categorise(store: Store, options: CategoriseOptions) -> None:

@@ -257,15 +257,21 @@ class AgreementOptions(Options):
 
 @checks.frozen
 class TagOptions(Options):
-    """Tag records.
+    """Tag records, or name the present state of the store.
 
     Attributes:
       add: the tags to add.
       remove: the tags to remove.
+      state: the name of the state; then neither ids nor tags are given.
     """
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
+    state: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.state is not None and (self.add or self.remove):
+            raise UserError("state names the whole store: it goes without add and remove", "state")
 
 
 @checks.frozen
