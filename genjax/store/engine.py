@@ -56,7 +56,7 @@ def show(url: URL) -> str:
     """Return a URL without its password; for an SQLite file its path."""
     if url.get_backend_name() == "sqlite" and url.database:
         return url.database
-    return url.render_as_string(hide_password=True)
+    return url.difference_update_query(OWN).render_as_string(hide_password=True)
 
 
 def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
@@ -162,7 +162,7 @@ def _translate(error: Exception, url: URL) -> UserError:
     place = show(url)
     why = f"cannot be used: {said[:300]}"
     if isinstance(error, exc.DBAPIError) and is_away(error):
-        why = f"is away, and nothing that it has not confirmed counts as written: {said[:160]}"
+        why = f"is away; what it has not confirmed may not be written: {said[:160]}"
     elif any(word in said for word in FULL):
         why = "cannot be written, its disk is full; what was there is whole, and nothing was added"
     elif "readonly" in said or "read-only" in said:

@@ -47,6 +47,7 @@ from genjax.store.training.agreement import describe_store
 from genjax.store.training.classifying import categorise_by_run
 from genjax.store.training.datasets import write_dataset
 
+MAY_BE_OLD = ("search", "show", "lineage", "agreement")  # actions that read from replicas
 SHOWN = 100  # characters of a text in a list
 
 
@@ -63,7 +64,8 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
     reads = action in ("search", "show", "lineage", "agreement", "backup", "copy")
     blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None
     with open_store(place, creates, blobs=blobs, user=options.user, read_only=reads) as store:
-        _run(action, store, rest, options)
+        old = action in MAY_BE_OLD or (isinstance(options, ExportOptions) and options.from_replica)
+        _run(action, store if old else store.fresh(), rest, options)
 
 
 def _run(action: str, store: Store, words: Sequence[str], options: Options) -> None:
@@ -194,8 +196,8 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
         )
     finally:
         index.close()
-    with store.reading() as connection:  # skips what was deleted since the index followed
-        there = load(connection, find_visible(connection, [hit.id for hit in found.hits]))
+    ids = [hit.id for hit in found.hits]  # skips what was deleted since the index followed
+    there = store.browse(lambda connection: load(connection, find_visible(connection, ids)))
     records = {record.id: record for record in there}
     for hit in found.hits:
         if (record := records.get(hit.id)) is not None:

@@ -85,6 +85,17 @@ def _open_past(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
         yield (action, str(opened.path), *rest)
 
 
+def _shard(name: str, words: Sequence[str], options: Options) -> None:
+    from genjax.store.growth.resharding import reshard, shard_store
+    from genjax.store.opening import open_store
+
+    place, *servers = words
+    with open_store(place, user=options.user) as store:
+        spread = shard_store if name == "shard" else reshard
+        for server, buckets in spread(store, servers).items():
+            print(f"{server:<40} {buckets:>3} buckets")
+
+
 def _refuse(name: str, words: Sequence[str], options: Options) -> None:
     raise UserError(f"store {name} needs STORE STATE ACTION", name)
 
@@ -99,4 +110,8 @@ ACTIONS: Mapping[str, Action] = {
         _refuse,
         _open_past,
     ),
+    "shard": Action(
+        "STORE SERVER...", "let a new store's records lie on PostgreSQL servers", Options, _shard
+    ),
+    "reshard": Action("STORE SERVER...", "move the records to these servers", Options, _shard),
 }

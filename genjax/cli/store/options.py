@@ -153,6 +153,7 @@ class ExportOptions(Options):
       origin: the origin of every record that a row needs.
       dedup: leave out exact and near duplicates of other rows.
       name: a name under which the store records the exported set.
+      from_replica: read from a replica that the store's URL names, which may be a little old.
     """
 
     form: Annotated[
@@ -163,6 +164,7 @@ class ExportOptions(Options):
     origin: Asked = "real"
     dedup: bool = False
     name: str | None = None
+    from_replica: bool = False
 
 
 @checks.frozen

@@ -33,7 +33,8 @@ STATE = sa.text(
     " CASE WHEN pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()"
     " AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0"
     " ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END AS lag,"
-    " extract(epoch FROM now() - pg_last_xact_replay_timestamp()) AS age"
+    " extract(epoch FROM now() - pg_last_xact_replay_timestamp()) AS age,"
+    " (SELECT system_identifier FROM pg_control_system()) AS system"
 )
 
 
@@ -45,11 +46,13 @@ class Seen:
       lsn: position of the last own commit in the primary's log.
       rests: until when each replica rests, after it failed.
       away: whether the primary was away at the last read.
+      system: the primary's own number, which its replicas share; None until it is read.
     """
 
     lsn: str = "0/0"
     rests: dict[URL, float] = field(default_factory=dict)
     away: bool = False
+    system: int | None = None
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -80,7 +83,7 @@ class Replicas:
           UserError: the read fails on the primary, or no server answers.
         """
         for place, replica in self.engines.items() if self.old else ():
-            if self._follows(place, replica):
+            if self._follows(engine, place, replica):
                 try:
                     with engines.reading(replica, place) as connection:
                         return read(connection)
@@ -138,8 +141,12 @@ class Replicas:
         for engine in self.engines.values():
             engine.dispose()
 
-    def _follows(self, place: URL, engine: sa.Engine) -> bool:
-        """Return whether a replica has the own commits, and does not lag too far."""
+    def _follows(self, primary: sa.Engine, place: URL, engine: sa.Engine) -> bool:
+        """Return whether a replica has the own commits, and does not lag too far.
+
+        Raises:
+          UserError: it is a replica of another server.
+        """
         if self.seen.rests.get(place, 0.0) > time.monotonic():
             return False
         try:
@@ -148,6 +155,12 @@ class Replicas:
         except exc.DBAPIError:
             self._rest(place)
             return False
+        if self.seen.system is None:
+            with contextlib.suppress(exc.DBAPIError), primary.connect() as connection:
+                self.seen.system = connection.execute(STATE, {"lsn": "0/0"}).one().system
+        if self.seen.system not in (None, row.system):
+            line = f"store: {REPLICA} {place.host}:{place.port} does not follow this server"
+            raise UserError(line, "store")
         return bool(row.follows and row.has_own and row.lag is not None and row.lag <= self.lag)
 
     def _rest(self, place: URL) -> None:

@@ -59,6 +59,11 @@ class Servers:
         with self.reading(engine, url) as connection:
             return read(connection)
 
+    def refuse_incomplete(self, what: str) -> None:
+        """Refuse work that needs every server, see ``Shards``."""
+        if self.shards is not None:
+            self.shards.refuse_incomplete(what)
+
     def close(self) -> None:
         """Close the connections to replicas."""
         if self.replicas is not None:

@@ -66,6 +66,15 @@ class Shards:
         with explain(engine, url), engines.reading(engine, url) as connection:
             yield connection
 
+    def refuse_incomplete(self, what: str) -> None:
+        """Refuse work that would take records on a server that is away for missing ones.
+
+        Raises:
+          UserError: the store is opened with ``incomplete``.
+        """
+        if self.incomplete:
+            raise UserError(f"store: {INCOMPLETE}=yes is to read only, not to {what}", "store")
+
     @contextlib.contextmanager
     def _read_rest(
         self, engine: sa.Engine, url: URL, away: Sequence[str]
@@ -81,10 +90,12 @@ class Shards:
                 rows = " UNION ALL ".join(kept) or f"SELECT * FROM public.{table.name} LIMIT 0"
                 connection.exec_driver_sql(f"CREATE TEMP VIEW {table.name} AS {rows}")
             connection.commit()
-            connection.detach()  # so that nobody else gets its views
             connection = connection.execution_options(isolation_level="REPEATABLE READ")
-            with connection.begin():
-                yield connection
+            try:
+                with connection.begin():
+                    yield connection
+            finally:
+                connection.invalidate()  # so that nobody else gets its views
 
     @contextlib.contextmanager
     def writing(self, engine: sa.Engine, url: URL) -> Iterator[sa.Connection]:
@@ -93,6 +104,7 @@ class Shards:
         The servers commit one after the other. What each record was before is kept on the
         coordinator until all have: the next writer takes an unfinished write back.
         """
+        self.refuse_incomplete("write")
         while True:
             with explain(engine, url), engines.writing(engine, url) as connection:
                 if _undo(connection):
@@ -172,10 +184,11 @@ def explain(engine: sa.Engine, url: URL) -> Iterator[None]:
         except UserError:
             raise error from cause  # the coordinator itself
         if away:
-            why = f"{', '.join(away)} is away: ?{INCOMPLETE}=yes reads what the others have"
+            cure = f"?{INCOMPLETE}=yes reads what the others have"
+            why = f"{', '.join(away)} is away, and nothing was written: {cure}"
         else:
-            why = "a server was away for a moment: try again"
-        line = f"store {engines.show(url)}: {why}; nothing unconfirmed counts as written"
+            why = "a server was away for a moment, and nothing was written: try again"
+        line = f"store {engines.show(url)}: {why}"
         raise UserError(line, "store") from cause
 
 
