@@ -13,7 +13,7 @@ from sqlalchemy.engine import URL
 from genjax.errors import UserError
 from genjax.store import engine as engines
 from genjax.store import schema
-from genjax.store.blobs import Blobs
+from genjax.store.blobs import SECRET, Blobs
 from genjax.store.growth.replicas import find_replicas
 from genjax.store.growth.servers import Servers
 from genjax.store.growth.shards import SETTING, make_shards
@@ -107,6 +107,9 @@ def migrate_store(url: str) -> None:
 
 
 def _absolute(blobs: str) -> str:
+    if SECRET.search(blobs):
+        cure = "set it in the environment, or in the file of the bucket's driver"
+        raise UserError(f"blobs must be a URL without a password, which is kept: {cure}", "blobs")
     return blobs if "://" in blobs else str(Path(blobs).expanduser().absolute())
 
 

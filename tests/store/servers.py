@@ -92,7 +92,7 @@ DEBIAN = Path("/usr/lib/postgresql")  # its binaries come with the contrib modul
 class Server:
     """A PostgreSQL server of a test that is killed and started again."""
 
-    def __init__(self, folder: Path, binaries: Path, copied_from: "Server | None" = None) -> None:
+    def __init__(self, folder: Path, binaries: Path, copied_from: "Server | Path | None" = None) -> None:
         self.folder, self.binaries = folder, binaries
         self.who = {"user": USER} if os.getuid() == 0 else {}
         folder.mkdir()
@@ -103,7 +103,9 @@ class Server:
             self.port = probe.getsockname()[1]
         self.url = f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
         self.process: subprocess.Popen[bytes] | None = None
-        if copied_from is None:
+        if isinstance(copied_from, Path):
+            self._run(["cp", "-r", copied_from, folder / "data"])
+        elif copied_from is None:
             make = [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust"]
             self._run([*make, "-N", "-E", "UTF8", "--locale=C"])
         else:
@@ -149,14 +151,20 @@ def _find_binaries(needs: str | None) -> Path:
 def run_servers(count: int, needs: str | None = None) -> Iterator[list[Server]]:
     """Servers of a test, started; skips where there are no binaries, or they lack a module."""
     binaries = _find_binaries(needs)
-    folder = Path(tempfile.mkdtemp(prefix="genjax_pg_"))
+    place = os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    folder = Path(tempfile.mkdtemp(prefix="genjax_pg_", dir=place))
     folder.chmod(0o755)
     if os.getuid() == 0 and DEBIAN not in binaries.parents:
         binaries = _reach(binaries.parents[1], folder) / BINARIES
     servers: list[Server] = []
     try:
         for number in range(count):
-            servers.append(Server(folder / str(number), binaries).start())
+            made = servers[0].folder / "fresh" if number else None
+            servers.append(Server(folder / str(number), binaries, made))
+            if count > 1 and not number:
+                servers[0]._run(["cp", "-r", servers[0].folder / "data", servers[0].folder / "fresh"])
+        for server in servers:
+            server.start()
         yield servers
     finally:
         for server in servers:

@@ -232,7 +232,7 @@ def _undo(connection: sa.Connection) -> bool:
     for table in TABLES:
         connection.exec_driver_sql(
             f"INSERT INTO {table.name} SELECT old.* FROM {UNDO},"
-            f" jsonb_populate_record(NULL::{table.name}, row) old WHERE name = '{table.name}'"
+            f" jsonb_populate_record(NULL::{table.name}, {UNDO}.row) old WHERE {UNDO}.name = '{table.name}'"
         )
     connection.exec_driver_sql(f"DELETE FROM {UNDO}")
     return True
