@@ -19,6 +19,8 @@ PART = 2**20  # bytes read at once
 STEM = 2  # characters of a hash that name its folder
 DIGEST = re.compile(r"[0-9a-f]{64}")
 SECRET = re.compile(r"(?<=://)[^/@]*@")  # a name and password in a URL
+S3 = ("s3://", "s3a://")
+BUCKETS = (*S3, "gs://", "gcs://", "abfs://", "abfss://", "az://", "oci://")  # without folders
 # What a bucket's driver waits for: its own defaults are minutes.
 BUCKET: Mapping[str, Any] = {
     "config_kwargs": {"connect_timeout": 5, "read_timeout": 30, "retries": {"max_attempts": 2}}
@@ -52,7 +54,8 @@ class Blobs:
         with self._explain("written"):
             if files.exists(path) and files.size(path) == len(content):
                 return digest
-            files.makedirs(os.path.dirname(path), exist_ok=True)
+            if not self.url.startswith(BUCKETS):  # there this would make the bucket itself
+                files.makedirs(os.path.dirname(path), exist_ok=True)
             files.pipe_file(part, content)
             files.mv(part, path)
         return digest
@@ -132,7 +135,7 @@ class Blobs:
     def _open(self) -> tuple[Any, str]:
         url = os.path.expanduser(self.url)
         # What others write to a bucket is seen: no listing is kept.
-        options = BUCKET if url.startswith(("s3://", "s3a://")) else {}
+        options = BUCKET if url.startswith(S3) else {}
         try:
             files, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         except ImportError as error:

@@ -259,10 +259,16 @@ def make_sharded(servers, count=3, blobs=None, coordinator=None):
     return urls
 
 
-def fill_both(tmp_path, url):
-    """One store of SQLite, and one of shards with the same records, changes and deletions."""
-    blobs = str(tmp_path / "blobs")
-    one = open_store(str(tmp_path / "one.db"), create=True, blobs=blobs, user="ann")
+def make_one(server, blobs=None):
+    """A store on one server."""
+    name = f"d{random.randrange(10**9)}"
+    ask(server, f"CREATE DATABASE {name}")
+    url = f"{server.url.rpartition('/')[0]}/{name}"
+    return open_store(url, create=True, blobs=blobs, user="ann")
+
+
+def fill_both(one, url):
+    """A store on one server, and one of shards with the same records, changes and deletions."""
     fill(one)
     rng = random.Random(0)
     ids = [f"e{i:03d}" for i in range(150)]
@@ -279,7 +285,8 @@ def fill_both(tmp_path, url):
 
 def make_both(servers, folder):
     urls = make_sharded(servers, blobs=str(folder / "blobs"))
-    return (*fill_both(folder, urls[-1]), urls)
+    one = make_one(servers[-1], str(folder / "blobs"))
+    return (*fill_both(one, urls[-1]), urls)
 
 
 @pytest.fixture
@@ -393,7 +400,7 @@ def test_an_index_follows_and_finds(both, tmp_path, engine):
     follow(one, plain)
     given = {"origin": "any", "mode": "vector", "limit": 400}
     found = [{hit.id for hit in search(s, i, "dogs", **given).hits} for s, i in ((many, index), (one, plain))]
-    assert found[0] == found[1] and len(found[0]) > 200 and "e051" not in found[0]
+    assert found[0] == found[1] and len(found[0]) > 140 and "e051" not in found[0]
     index.close()
 
 
@@ -561,12 +568,9 @@ def test_nothing_acknowledged_is_lost_when_each_shard_dies_under_load(four):
 @pytest.mark.long
 def test_figures_of_shards_and_one(four, tmp_path):
     urls = make_sharded(four)
-    name = f"d{random.randrange(10**9)}"
-    ask(four[-1], f"CREATE DATABASE {name}")
-    single = f"{four[-1].url.rpartition('/')[0]}/{name}"
     took = {}
-    for title, url in (("one", single), ("shards", urls[-1])):
-        with open_store(url, create=True) as store:
+    for title, store in (("one", make_one(four[-1])), ("shards", open_store(urls[-1]))):
+        with store:
             began = time.monotonic()
             for part in range(10):
                 prompts = [
