@@ -92,7 +92,9 @@ DEBIAN = Path("/usr/lib/postgresql")  # its binaries come with the contrib modul
 class Server:
     """A PostgreSQL server of a test that is killed and started again."""
 
-    def __init__(self, folder: Path, binaries: Path, copied_from: "Server | Path | None" = None) -> None:
+    def __init__(
+        self, folder: Path, binaries: Path, copied_from: "Server | Path | None" = None
+    ) -> None:
         self.folder, self.binaries = folder, binaries
         self.who = {"user": USER} if os.getuid() == 0 else {}
         folder.mkdir()
@@ -114,7 +116,9 @@ class Server:
             self._run([*copy, "-c", "fast", "-X", "stream"])
 
     def _run(self, command: list[object]) -> None:
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, check=False, **self.who)
+        done = subprocess.run(
+            command, cwd=self.folder, capture_output=True, check=False, **self.who
+        )
         if done.returncode:
             pytest.skip(f"PostgreSQL: {command[0]} fails: {done.stderr[-300:]!r}")
 
@@ -162,7 +166,9 @@ def run_servers(count: int, needs: str | None = None) -> Iterator[list[Server]]:
             made = servers[0].folder / "fresh" if number else None
             servers.append(Server(folder / str(number), binaries, made))
             if count > 1 and not number:
-                servers[0]._run(["cp", "-r", servers[0].folder / "data", servers[0].folder / "fresh"])
+                servers[0]._run(
+                    ["cp", "-r", servers[0].folder / "data", servers[0].folder / "fresh"]
+                )
         for server in servers:
             server.start()
         yield servers

@@ -112,7 +112,9 @@ def test_a_fingerprint_is_that_of_the_content_in_any_database_and_order(tmp_path
         place = make_place(kind, request, tmp_path / str(number))
         with open_store(place, create=True, blobs=str(tmp_path / "blobs")) as made:
             records = [
-                Prompt(id="p", origin="real", time=T, metadata=NUMBERS, payload=Payload(text="é\n")),
+                Prompt(
+                    id="p", origin="real", time=T, metadata=NUMBERS, payload=Payload(text="é\n")
+                ),
                 Response(id="r", origin="synthetic", generator="unknown", prompt="p", time=T),
                 Feedback(id="f", origin="real", target="r", name="n", value=1e22, time=T),
             ]
@@ -269,7 +271,6 @@ def test_the_command_line_tags_lists_compares_and_reads(url, tmp_path, capsys): 
     with open_store(url) as made:
         made.erase("later")
     assert "1 of the" in run("at", url, "v2", "show").err
-
 
 
 @pytest.mark.parametrize(

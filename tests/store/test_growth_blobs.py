@@ -19,7 +19,15 @@ from genjax.store.opening import open_store
 from genjax.store.records import Payload, Prompt
 
 SECRET = "very-secret-key"
-EVIL = ["../../etc/passwd", "..", "/etc/passwd", "a" * 63, "A" * 64, "a" * 64 + "/", "a" * 64 + "\n"]
+EVIL = [
+    "../../etc/passwd",
+    "..",
+    "/etc/passwd",
+    "a" * 63,
+    "A" * 64,
+    "a" * 64 + "/",
+    "a" * 64 + "\n",
+]
 
 
 def put(store, content, **rest):
@@ -78,7 +86,9 @@ def test_bytes_in_a_bucket_are_kept_checked_and_removed(files, tmp_path):
         files.pipe_file(f"{root}/00/{'0' * 64}", b"stray")
         files.rm_file(f"{root}/{other.blob[:2]}/{other.blob}")
         faults = {fault.about: fault for fault in check(store, repair=True)}
-        assert set(faults) == {payload.blob, other.blob} and not files.exists(f"{root}/00/{'0' * 64}")
+        assert set(faults) == {payload.blob, other.blob} and not files.exists(
+            f"{root}/00/{'0' * 64}"
+        )
         with pytest.raises(UserError, match="damaged") as error:
             store.read_blob(payload)
         assert error.value.field == "blobs"

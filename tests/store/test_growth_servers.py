@@ -71,7 +71,7 @@ def database(pair):
 
 
 def test_old_reads_go_to_the_replica_and_own_writes_are_seen(pair, database):
-    primary, replica = pair
+    _, replica = pair
     url = f"{database}?replica=127.0.0.1:{replica.port}"
     with open_store(url, create=True) as mine, open_store(url) as other:
         add(mine, "a")
@@ -101,7 +101,9 @@ def test_readers_survive_the_death_of_each_server(pair, database, capsys):
         primary.kill()
         try:
             assert store.count() == 2 and store.get("a").id == "a" and store.history("a")
-            assert len([line for line in capsys.readouterr().err.splitlines() if "away" in line]) == 1
+            assert (
+                len([line for line in capsys.readouterr().err.splitlines() if "away" in line]) == 1
+            )
             with pytest.raises(UserError, match="is away") as error:
                 add(store, "c")
             assert error.value.field == "store" and "\n" not in str(error.value)
@@ -118,7 +120,10 @@ def test_a_replica_of_another_server_is_refused(pair, tmp_path):
         ask(primary, f"CREATE DATABASE {name}")
         ask(stranger, f"CREATE DATABASE {name}")
         url = f"{primary.url.rpartition('/')[0]}/{name}?replica=127.0.0.1:{stranger.port}"
-        with open_store(url, create=True) as store, pytest.raises(UserError, match="follow") as error:
+        with (
+            open_store(url, create=True) as store,
+            pytest.raises(UserError, match="follow") as error,
+        ):
             store.count()
         assert error.value.field == "store"
 
@@ -225,7 +230,9 @@ def test_nothing_acknowledged_is_lost_when_primary_and_replica_die_under_load(pa
                 server.start()
                 back = time.monotonic()
                 time.sleep(2)
-                down = [took for began, took, _ in load.reads if died <= began + took and began < back]
+                down = [
+                    took for began, took, _ in load.reads if died <= began + took and began < back
+                ]
                 print(
                     f"{'primary' if server is primary else 'replica'} away {back - died:.1f} s: "
                     f"{len(down)} reads in it, slowest {max(down, default=0):.2f} s"
@@ -235,7 +242,8 @@ def test_nothing_acknowledged_is_lost_when_primary_and_replica_die_under_load(pa
         wait_until(lambda: ask(primary, "SELECT 1 FROM pg_stat_replication"))
         count = len(load.check(store))
         print(f"written {count}, refused {len(load.refused)}, reads {len(load.reads)}")
-        print(f"replay lag: median {sorted(lags)[len(lags) // 2] * 1000:.1f} ms, most {max(lags) * 1000:.1f} ms")
+        middle, most = sorted(lags)[len(lags) // 2] * 1000, max(lags) * 1000
+        print(f"replay lag: median {middle:.1f} ms, most {most:.1f} ms")
     assert load.refused  # while the primary was away
 
 
@@ -389,7 +397,10 @@ def test_an_index_follows_and_finds(both, tmp_path, engine):
     pytest.importorskip(package, reason="the engines are an extra: pip install '.[store]'")
     one, many, _ = both
     place = {"faiss": f"faiss:{tmp_path / 'faiss'}", "milvus": f"milvus:{tmp_path / 'vectors.db'}"}
-    index, plain = open_index(place[engine], Words()), open_index(f"faiss:{tmp_path / 'one'}", Words())
+    index, plain = (
+        open_index(place[engine], Words()),
+        open_index(f"faiss:{tmp_path / 'one'}", Words()),
+    )
     rebuild(many, index)
     rebuild(one, plain)
     for store in (one, many):
@@ -399,7 +410,10 @@ def test_an_index_follows_and_finds(both, tmp_path, engine):
     follow(many, index)
     follow(one, plain)
     given = {"origin": "any", "mode": "vector", "limit": 400}
-    found = [{hit.id for hit in search(s, i, "dogs", **given).hits} for s, i in ((many, index), (one, plain))]
+    found = [
+        {hit.id for hit in search(s, i, "dogs", **given).hits}
+        for s, i in ((many, index), (one, plain))
+    ]
     assert found[0] == found[1] and len(found[0]) > 140 and "e051" not in found[0]
     index.close()
 
@@ -418,7 +432,11 @@ def test_a_shard_that_is_away_is_named(four, unchanged, tmp_path, capsys):
                 failed.add(str(error))
                 assert error.field == "store"
         assert 60 < len(kept) < one.count(origin="any")
-        for act in (many.count, lambda: list(many.select()), lambda: add(many, *map(str, range(9)))):
+        for act in (
+            many.count,
+            lambda: list(many.select()),
+            lambda: add(many, *map(str, range(9))),
+        ):
             with pytest.raises(UserError) as error:
                 act()
             failed.add(str(error.value))
@@ -443,7 +461,7 @@ def test_a_shard_that_is_away_is_named(four, unchanged, tmp_path, capsys):
 
 
 def test_a_write_that_one_shard_refuses_at_its_end_is_taken_back(four, unchanged):
-    one, many, urls = unchanged
+    _, many, urls = unchanged
     folder = urls[0].rpartition("/")[2]
     before = hash_store(many)
     for server in four[:3]:  # whichever commits last, others have committed by then

@@ -32,8 +32,9 @@ from genjax.store.conversation import Turn, read_tree
 from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
 from genjax.store.formats.writing import Export
-from genjax.store.importing import import_file, import_query
+from genjax.store.growth.dvc import write_dvc
 from genjax.store.growth.states import tag_state
+from genjax.store.importing import import_file, import_query
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.lookups import find_visible
@@ -288,6 +289,8 @@ def _export(store: Store, out: str, options: ExportOptions) -> None:
     wanted = Export(options.form, options.filter, options.origin)
     found = export(store, out, wanted, options.dedup, options.name)
     print(f"rows      {found.rows:,}\nout       {out}")
+    if options.dvc:
+        print(f"dvc       {write_dvc(store, out)}")
     if found.duplicates:
         print(f"left out  {found.duplicates:,} duplicates")
     if found.hidden:

@@ -85,6 +85,34 @@ def _open_past(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
         yield (action, str(opened.path), *rest)
 
 
+@checks.frozen
+class RegisterOptions(Options):
+    """Register the checkpoints of a run.
+
+    Attributes:
+      mlflow: "sqlite" for mlflow.db beside the run directory, or a URI such as
+        sqlite:///mlflow.db or http://localhost:5000.
+      model: the name of the registered model; that of the run directory by default.
+      link: let the registry name the run directory instead of having a copy of its files.
+    """
+
+    mlflow: str = "sqlite"
+    model: str | None = None
+    link: bool = False
+
+
+def _register(name: str, words: Sequence[str], options: RegisterOptions) -> None:
+    from genjax.runs.tracking import Tracking
+    from genjax.store.growth.registry import register
+    from genjax.store.opening import open_store
+
+    place, run_dir = words
+    tracking = Tracking(uri=options.mlflow, model=options.model)
+    with open_store(place, user=options.user) as store:
+        for one in register(store, run_dir, tracking, options.link):
+            print(f"step {one.step:<10,} {one.model} version {one.version}  {one.record}")
+
+
 def _shard(name: str, words: Sequence[str], options: Options) -> None:
     from genjax.store.growth.resharding import reshard, shard_store
     from genjax.store.opening import open_store
@@ -109,6 +137,12 @@ ACTIONS: Mapping[str, Action] = {
         Options,
         _refuse,
         _open_past,
+    ),
+    "register": Action(
+        "STORE RUN",
+        "register the checkpoints of a run in MLflow, and note them",
+        RegisterOptions,
+        _register,
     ),
     "shard": Action(
         "STORE SERVER...", "let a new store's records lie on PostgreSQL servers", Options, _shard

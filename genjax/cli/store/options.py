@@ -153,6 +153,7 @@ class ExportOptions(Options):
       origin: the origin of every record that a row needs.
       dedup: leave out exact and near duplicates of other rows.
       name: a name under which the store records the exported set.
+      dvc: write OUT.dvc beside the export, which DVC reads, with the state's fingerprint.
       from_replica: read from a replica that the store's URL names, which may be a little old.
     """
 
@@ -165,6 +166,7 @@ class ExportOptions(Options):
     dedup: bool = False
     name: str | None = None
     from_replica: bool = False
+    dvc: bool = False
 
 
 @checks.frozen

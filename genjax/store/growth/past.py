@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.store import schema
+from genjax.store.growth.dvc import note_past
 from genjax.store.growth.states import PAGE, State, combine, find_state, hash_content
 from genjax.store.opening import open_store
 from genjax.store.records import Record
@@ -66,6 +67,8 @@ def open_state(store: Store, name: str) -> Iterator[Opened]:
         path = Path(folder) / FILE
         blobs = None if store.blobs is None else store.blobs.url
         with open_store(str(path), create=True, blobs=blobs, user=store.user) as made:
+            with made.writing() as connection:
+                note_past(connection, store.place, name, state.fingerprint)
             hashes = _copy(store, made, state)
             fingerprint = combine(hashes)
             missing = state.records - len(hashes)
@@ -91,9 +94,7 @@ def _copy(store: Store, target: Store, state: State) -> dict[str, str]:
             for ids in _find_there(old, state.seq):
                 found = read_past(old, ids, state.seq)
                 hashes |= {
-                    one: hash_content(was.record)
-                    for one, was in found.items()
-                    if not was.deleted
+                    one: hash_content(was.record) for one, was in found.items() if not was.deleted
                 }
                 _insert(opened, found.values(), state)
                 for part in split(ids):

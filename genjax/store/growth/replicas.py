@@ -197,7 +197,9 @@ def find_replicas(url: URL) -> Replicas | None:
         most = -1.0
     if not 0 <= most < float("inf"):
         raise UserError(f"store: {LAG} must be seconds of at least 0, got {lag!r:.80}", "store")
-    return Replicas({place: engines.make_engine(place, True) for place in _places(url, listed)}, most)
+    return Replicas(
+        {place: engines.make_engine(place, True) for place in _places(url, listed)}, most
+    )
 
 
 def _places(url: URL, listed: tuple[str, ...]) -> list[URL]:

@@ -160,8 +160,9 @@ def _prepare(connection: sa.Connection, servers: Mapping[str, URL]) -> None:
         given = {key: str(value) for key, value in who.items() if value is not None}
         connection.exec_driver_sql(
             f"CREATE USER MAPPING FOR CURRENT_USER SERVER {_quote(name)}"
-            f" OPTIONS ({_options(given)})" if given else
-            f"CREATE USER MAPPING FOR CURRENT_USER SERVER {_quote(name)}"
+            f" OPTIONS ({_options(given)})"
+            if given
+            else f"CREATE USER MAPPING FOR CURRENT_USER SERVER {_quote(name)}"
         )
 
 
@@ -290,10 +291,12 @@ def _read_urls(connection: sa.Connection, url: URL) -> dict[str, URL]:
 
 
 def _options(values: Mapping[str, str]) -> str:
-    quoted = {name: value.replace("'", "''").replace("\\", "\\\\") for name, value in values.items()}
-    return ", ".join(
-        f"{name} {'E' if chr(92) in value else ''}'{value}'" for name, value in quoted.items()
-    )
+    """Return options of servers and tables in SQL."""
+    pairs = []
+    for name, value in values.items():
+        escaped = value.replace("\\", "\\\\").replace("'", "''")
+        pairs.append(f"{name} E'{escaped}'")
+    return ", ".join(pairs)
 
 
 def _quote(name: str) -> str:

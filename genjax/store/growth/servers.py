@@ -68,4 +68,3 @@ class Servers:
         """Close the connections to replicas."""
         if self.replicas is not None:
             self.replicas.close()
-

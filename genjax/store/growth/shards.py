@@ -230,9 +230,10 @@ def _undo(connection: sa.Connection) -> bool:
     for table in reversed(TABLES):
         connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE {name_key(table)} IN {touched}")
     for table in TABLES:
+        kept = f"jsonb_populate_record(NULL::{table.name}, {UNDO}.row) old"
+        which = f"{UNDO}.name = '{table.name}'"
         connection.exec_driver_sql(
-            f"INSERT INTO {table.name} SELECT old.* FROM {UNDO},"
-            f" jsonb_populate_record(NULL::{table.name}, {UNDO}.row) old WHERE {UNDO}.name = '{table.name}'"
+            f"INSERT INTO {table.name} SELECT old.* FROM {UNDO}, {kept} WHERE {which}"
         )
     connection.exec_driver_sql(f"DELETE FROM {UNDO}")
     return True

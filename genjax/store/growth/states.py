@@ -82,8 +82,12 @@ def _newest(connection: sa.Connection) -> int:
 def _catch_up(connection: sa.Connection, hashes: dict[str, str], seq: int) -> dict[str, str]:
     """Return the hashes of all records, reading only those that changed after one change."""
     table, outbox = schema.records, schema.outbox
-    visible = set(connection.execute(sa.select(table.c.id).where(table.c.deleted.is_(None))).scalars())
-    changed = set(connection.execute(sa.select(outbox.c.record).where(outbox.c.seq > seq)).scalars())
+    visible = set(
+        connection.execute(sa.select(table.c.id).where(table.c.deleted.is_(None))).scalars()
+    )
+    changed = set(
+        connection.execute(sa.select(outbox.c.record).where(outbox.c.seq > seq)).scalars()
+    )
     if find_removed(connection) > seq:
         changed = visible  # some of these changes are no longer known
     kept = {one: hashes[one] for one in visible & hashes.keys() - changed}

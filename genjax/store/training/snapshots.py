@@ -23,8 +23,8 @@ from genjax.serial.json_text import Json
 from genjax.store.formats.plain import write_plain
 from genjax.store.formats.writing import Export, Row
 from genjax.store.growth.past import open_state
-from genjax.store.opening import open_store
 from genjax.store.lookups import find_visible
+from genjax.store.opening import open_store
 from genjax.store.records import DataSet, Feedback, Record, Wanted
 from genjax.store.runs import name_dataset, note_run
 from genjax.store.store import Store
@@ -46,6 +46,7 @@ class Snapshot:
       inputs: the hash of each of these records, named by its kind and id.
       raters: the number of judgements by each rater.
       remarks: lines for the user on what was left out and whether raters agree.
+      state: the fingerprint of the named state that they are from; None for the store as it was.
     """
 
     place: str
@@ -55,6 +56,7 @@ class Snapshot:
     inputs: Mapping[str, str]
     raters: Mapping[str, int]
     remarks: tuple[str, ...]
+    state: str | None = None
 
     def write(self, path: epath.Path) -> None:
         """Write the snapshot to a file, atomically."""
@@ -77,6 +79,7 @@ def read_snapshot(path: epath.Path) -> Snapshot:
             found["inputs"],
             found["raters"],
             tuple(found["remarks"]),
+            found.get("state"),
         )
         whole = made.fingerprint == hash_rows(made.rows, made.inputs)
     except (KeyError, TypeError, ValueError):
@@ -100,6 +103,7 @@ def take_snapshot(
             return _take_rows(store.fresh(), store.place, form, filter, origin)
         with open_state(store, at) as opened:
             taken = _take_rows(opened.store, f"{store.place} at {at}", form, filter, origin)
+        taken = dataclasses.replace(taken, state=opened.state.fingerprint)
         if opened.missing:
             remark = f"{opened.missing:,} records of the state {at} were erased since"
             taken = dataclasses.replace(taken, remarks=(remark, *taken.remarks))
@@ -126,9 +130,7 @@ def _take_rows(store: Store, place: str, form: Form, filter: str, origin: Wanted
         kind = "response" if form == "sft" else "preference between two responses"
         why = "; ".join(["", *remarks])
         asked = f"filter {filter!r}, origin {origin}"
-        raise UserError(
-            f"filter of store {place} passes no {kind} ({asked}){why}", "filter"
-        )
+        raise UserError(f"filter of store {place} passes no {kind} ({asked}){why}", "filter")
     inputs = {
         f"{one.__class__.__name__.lower()} {one.id}": hash_record(one)
         for row in chosen

@@ -205,7 +205,8 @@ class Chosen:
         """Return the batches."""
         found = self.source.open_rows(self.snapshot)
         manifest = None if self.path is None else str(self.path)
-        name = self.snapshot.place
+        name, state = self.snapshot.place, self.snapshot.state
+        name = name if state is None else f"{name}, state {state}"
         origin = Origin(name, self.snapshot.fingerprint, STORE, manifest=manifest)
         remarks = (*self.snapshot.remarks, *found.remarks)
         return dataclasses.replace(found, origins=(origin, *found.origins), remarks=remarks)
