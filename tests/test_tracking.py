@@ -19,7 +19,8 @@ from toy import ToyData, experiment
 
 import genjax
 from genjax.__main__ import main
-from genjax.cli.options import TrainOptions, parse
+from genjax.cli.options import TrainOptions
+from genjax.cli.parsing import parse
 from genjax.data.dataset import Origin
 from genjax.errors import Diverged, UserError
 from genjax.experiment import Every, Keep

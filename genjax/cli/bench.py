@@ -21,7 +21,8 @@ from etils import epath
 
 from genjax import parallel
 from genjax.cli.flops import count_flops
-from genjax.cli.options import ConfigOptions, parse
+from genjax.cli.options import ConfigOptions
+from genjax.cli.parsing import parse
 from genjax.config_files import load_config
 from genjax.data.dataset import Batch
 from genjax.experiment import Every, Experiment

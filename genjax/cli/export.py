@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genjax.cli.options import ExportOptions, SamplingExportOptions, parse
+from genjax.cli.options import ExportOptions, SamplingExportOptions
+from genjax.cli.parsing import parse
 from genjax.runs import export as exports
 from genjax.runs.example import EXAMPLE, describe_use
 from genjax.runs.run import load

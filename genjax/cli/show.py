@@ -14,7 +14,8 @@ from etils import epath
 
 from genjax import parallel
 from genjax.cli.bench import step_flops
-from genjax.cli.options import ConfigOptions, ShowRunOptions, ShowSamplesOptions, parse
+from genjax.cli.options import ConfigOptions, ShowRunOptions, ShowSamplesOptions
+from genjax.cli.parsing import parse
 from genjax.config_files import load_config
 from genjax.experiment import Experiment
 from genjax.runs import directory, lineage, writers

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from genjax.cli.options import TrainOptions, explain_store, parse
+from genjax.cli.options import TrainOptions
+from genjax.cli.parsing import explain_store, parse
 from genjax.config_files import load_config
 from genjax.runs import pretrained
 from genjax.training import train

@@ -1,16 +1,20 @@
 """A store on several PostgreSQL servers: replicas and shards, each of which is killed."""
 
 import random
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import psycopg
 import pyarrow as pa
 import pytest
 
+import genjax
+from genjax.cli.store.command import store_command
 from genjax.errors import UserError
 from genjax.store.bulk import add_table, read_table
 from genjax.store.engine import read_url
@@ -29,6 +33,8 @@ from genjax.store.searching import follow, rebuild, search
 from tests.store.servers import Server, run_servers
 from tests.store.test_records_contract import fill
 from tests.store.words import Words
+
+PAGE = Path(genjax.__file__).parent.parent / "docs" / "growth.md"
 
 
 def add(store, *names):
@@ -514,6 +520,42 @@ def test_servers_come_and_go(both):
             act()
         assert "\n" not in str(error.value)
     assert many.get("after").id == "after"
+
+
+def run_page(title, hosts):
+    """Run the commands below a title of the page, on servers of the test."""
+    part = PAGE.read_text(encoding="utf-8").partition(f"## {title}")[2].partition("## ")[0]
+    for line in part.splitlines():
+        if line.startswith("genjax store"):
+            for name, server in hosts.items():
+                line = line.replace(f"//{name}/", f"//postgres@127.0.0.1:{server.port}/")
+                line = line.replace(f"={name}:5432", f"=127.0.0.1:{server.port}")
+            _, _, action, *words = shlex.split(line.replace("s3://bucket/talk", "blobs"))
+            store_command(action, words)
+            yield action
+
+
+def test_the_commands_of_the_page_on_shards_work(four, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with open_store("talk.db", create=True) as store:
+        add(store, *map(str, range(20)))
+    for server in four:
+        ask(server, "CREATE DATABASE talk")
+    # The last server is also the one in front.
+    hosts = dict(zip(("one", "two", "three", "four"), four, strict=True)) | {"front": four[3]}
+    assert len(list(run_page("Shards", hosts))) == 6
+    said = capsys.readouterr().out
+    assert said.count("20 real") == 2 and said.count("  4 buckets") == 6
+
+
+def test_the_commands_of_the_page_on_replicas_work(pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    primary, replica = pair
+    ask(primary, "CREATE DATABASE talk")
+    wait_until(lambda: ask(replica, "SELECT 1 FROM pg_database WHERE datname = 'talk'"))
+    hosts = {"main": primary, "second": replica, "third": replica}
+    assert len(list(run_page("Replicas", hosts))) == 3
+    assert (tmp_path / "old.jsonl").read_text() == ""
 
 
 @pytest.mark.parametrize("servers", range(1, 8))

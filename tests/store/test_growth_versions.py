@@ -4,6 +4,8 @@ import dataclasses
 import hashlib
 import importlib.util
 import json
+import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from tests.toy import ToyData, experiment
 needs_mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed: the extra tracking"
 )
+PAGE = Path(genjax.__file__).parent.parent / "docs" / "growth.md"
 PLAIN = {"codec": Bytes(delimiter=True), "length": 100, "split": ByDocuments(test=0.25)}
 
 
@@ -216,3 +219,22 @@ def test_what_cannot_be_registered_is_said(tracked, tmp_path):
         with pytest.raises(UserError) as error:
             store_command("register", words)
         assert error.value.field == field and "\n" not in str(error.value)
+
+
+@needs_mlflow
+def test_the_commands_of_the_page_work(tracked, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with open_store("talk.db", create=True) as store:
+        store.add(Prompt(id="p", origin="real", payload=Payload(text="before")))
+    Path("more.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    Path("runs").mkdir()
+    shutil.copytree(tracked[1], "runs/gpt_docs")
+    part = PAGE.read_text(encoding="utf-8").partition("## Replicas")[0]
+    lines = [shlex.split(line) for line in part.splitlines() if line.startswith("genjax store")]
+    assert len(lines) == 8
+    for _, _, name, *words in lines:
+        store_command(name, words)
+    said = capsys.readouterr().out
+    assert "added     2" in said and said.count("version 1") >= 1
+    assert len(Path("then.jsonl").read_text().splitlines()) == 1
+    assert yaml.safe_load(Path("then.jsonl.dvc").read_text())["meta"]["genjax"]["state"] == "v1"
