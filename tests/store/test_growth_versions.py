@@ -226,7 +226,9 @@ def test_the_commands_of_the_page_work(tracked, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with open_store("talk.db", create=True) as store:
         store.add(Prompt(id="p", origin="real", payload=Payload(text="before")))
-    Path("more.jsonl").write_text(json.dumps({"prompt": "a", "completion": "b"}) + "\n")
+    Path("more.jsonl").write_text(
+        json.dumps({"prompt": "a", "completion": "b"}) + "\n", encoding="utf-8"
+    )
     Path("runs").mkdir()
     shutil.copytree(tracked[1], "runs/gpt_docs")
     part = PAGE.read_text(encoding="utf-8").partition("## Replicas")[0]
@@ -236,5 +238,10 @@ def test_the_commands_of_the_page_work(tracked, tmp_path, monkeypatch, capsys):
         store_command(name, words)
     said = capsys.readouterr().out
     assert "added     2" in said and said.count("version 1") >= 1
-    assert len(Path("then.jsonl").read_text().splitlines()) == 1
-    assert yaml.safe_load(Path("then.jsonl.dvc").read_text())["meta"]["genjax"]["state"] == "v1"
+    assert len(Path("then.jsonl").read_text(encoding="utf-8").splitlines()) == 1
+    assert (
+        yaml.safe_load(Path("then.jsonl.dvc").read_text(encoding="utf-8"))["meta"]["genjax"][
+            "state"
+        ]
+        == "v1"
+    )
