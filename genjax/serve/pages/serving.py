@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from genjax.rag.quotes import find_quotes
 from genjax.runs.run import Run
 from genjax.serve.chat import read_job
 from genjax.serve.errors import ApiError
+from genjax.serve.exchanges import Noted
 from genjax.serve.pages.access import Token, hash_token, make_token, read_tokens
 from genjax.serve.pages.context import Pages
 from genjax.serve.pages.protocols import Answer, Fault, Message, Options, Source
@@ -131,7 +131,7 @@ class ServedChat:
         )
         try:
             async with AsyncExitStack() as stack:
-                job = await read_job(self.service, request, stack, time.monotonic())
+                job = await read_job(self.service, request, stack, Noted())
                 drawn = self.service.generate(job.model, job.prompts, job.asked)
                 generation = await stack.enter_async_context(drawn)
                 async for piece in generation.pieces():
