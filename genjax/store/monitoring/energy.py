@@ -1,10 +1,9 @@
 """Compare two samples by the energy distance and a permutation test.
 
 The energy distance of samples x and y is 2 E|x - y| - E|x - x'| - E|y - y'| (Székely and Rizzo,
-2013), for any distance of negative type: of vectors, of numbers, or 0 and 1 of equal and unequal
-labels, for which it is twice the squared difference of shares. One number is computed for the
-samples as they are and for many that are mixed at random: the share of those at least as large is
-the p-value, whatever the distribution.
+2013), for any distance of negative type: of vectors, of numbers or of labels. It is computed for
+the samples as they are and for many that are mixed at random: the share of those at least as large
+is the p-value, whatever the distribution.
 """
 
 from __future__ import annotations
@@ -70,11 +69,14 @@ def compare_numbers(values: np.ndarray, signs: np.ndarray) -> Compared:
 
 def compare_sets(members: np.ndarray, signs: np.ndarray) -> Compared:
     """Test whether sets, given as 0 and 1 [N, K], have one distribution: the distance is the sum of
-    the squared differences of the shares of their members.
+    the squared differences of the shares of their members, each over its variance in both samples,
+    as in a chi-squared test, so that a rare member counts as much as a frequent one.
     """
-    wide = members.astype(np.float64)
-    sizes = wide.sum(1)
-    distances = sizes[:, None] + sizes[None] - 2 * wide @ wide.T
+    shares = members.mean(0)
+    variances = shares * (1 - shares)
+    wide = members / np.sqrt(np.where(variances > SAME, variances, np.inf))
+    squares = np.einsum("nk,nk->n", wide, wide)
+    distances = squares[:, None] + squares[None] - 2 * wide @ wide.T
     shares = wide.T @ signs
     return _finish(distances, signs, 2 * np.einsum("kb,kb->b", shares, shares))
 

@@ -7,32 +7,40 @@ import unicodedata
 from collections import Counter
 
 READ = 2_000  # characters of a text that are looked at
-FEWEST = 2  # frequent words that decide for a language
-OTHER = "other"  # letters of Latin without enough frequent words
+OTHER = "other"  # letters of Latin without a frequent word
 NONE = "none"  # without letters
 
-# The most frequent words that few other languages share.
+# Frequent words; one that several languages share counts for each.
 WORDS = {
-    "de": "der die und ist nicht das ein eine ich zu den mit von auf für dem sich auch wie wird "
-    "sind oder wurde bei im aus nach was welche wer kann",
-    "en": "the and is of to in that it you for was are with what this not be how which have who "
-    "from or by can does do did an when your write give",
-    "es": "el los las que y es por con una para del como más pero está son qué cuál muy fue hay "
-    "también cómo",
-    "fr": "le les des est et une dans pour que qui pas sur avec vous ce il au du sont nous je "
-    "quel quelle mais être cette",
-    "it": "il di che è per un una non con sono della gli del come più anche alla nel questo cosa "
-    "quale ma si",
-    "nl": "het een van en is dat niet op te zijn met voor aan ik wat hoe ook naar bij worden "
-    "deze door maar",
-    "pl": "nie się jest na to że jak do co dla czy przez ale są po być było tym który",
-    "pt": "o os que não uma é do da em para com mais por como foi são você qual dos na no isso "
-    "também",
-    "sv": "och att det som är på för en av inte med ett till jag har kan vad hur den om",
-    "tr": "ve bir bu için ile ne çok daha gibi olan mi değil ama var nasıl olarak",
+    "de": "der die das und ist nicht ein eine einen einem einer ich zu den dem des mit von vom auf "
+    "für sich auch wie wird werden wurde wurden sind war waren hat hatte haben oder bei im am aus "
+    "nach was welche welcher welches welchen wer wo wann warum kann viele zum zur ihr ihre sein "
+    "seine seiner über unter zwischen nur noch wenn als bitte",
+    "en": "the and is are was were of to in that it its you your for with what this these not be "
+    "been how which have has had who whom when where why whose from or by on at as an can could do "
+    "does did will would should many much more than write give find please their they there if",
+    "es": "el la los las que y es por con una un para del como más pero está son qué cuál cuándo "
+    "dónde quién cuántos muy fue hay también cómo se su sus al en de",
+    "fr": "le la les des du un une est et dans pour que qui pas sur avec vous ce cette il elle au "
+    "aux sont nous je quel quelle quand où combien mais être a ont en de d l qu",
+    "it": "il lo la i gli le di del della dei che è e per un una non con sono come più anche alla "
+    "nel nella questo cosa quale quando dove chi quanti ma si da",
+    "nl": "het een de van en is dat die niet op te zijn met voor aan ik wat hoe wie waar wanneer "
+    "welke hoeveel ook naar bij worden wordt werd deze door maar heeft om",
+    "pl": "nie się jest na to że i w z jak do co kto gdzie kiedy ile dla czy przez ale są po być "
+    "było tym który która",
+    "pt": "o a os as que não e é um uma do da dos das em no na para com mais por como mas foi são "
+    "você qual quando onde quem quantos isso também de se",
+    "sv": "och att det en ett som är på för i av inte med till jag har kan vad hur var när vem om "
+    "den de från",
+    "tr": "ve bir bu için ile ne nasıl kim nerede kaç çok daha gibi olan mi mı değil ama var "
+    "olarak",
 }
-LANGUAGES = {word: [n for n, w in WORDS.items() if word in w.split()]
-             for words in WORDS.values() for word in words.split()}  # fmt: skip
+LANGUAGES = {  # of each word
+    word: [name for name, others in WORDS.items() if word in others.split()]
+    for words in WORDS.values()
+    for word in words.split()
+}
 SCRIPTS = {  # the first word of the name of a letter
     "CJK": "zh",
     "HIRAGANA": "ja",
@@ -60,7 +68,7 @@ def tell_language(text: str) -> str:
     """Return "en", "de" and so on, a script such as "cyrillic", "other" or "none".
 
     Letters of another script than Latin decide by their majority; in Latin the language with the
-    most frequent words, two at least.
+    most of its frequent words.
     """
     read = text[:READ]
     scripts = Counter(_tell_script(one) for one in read if one.isalpha())
@@ -74,8 +82,7 @@ def tell_language(text: str) -> str:
     counts: Counter[str] = Counter()
     for word in re.findall(r"[^\W\d_]+", read.lower()):
         counts.update(LANGUAGES.get(word, ()))
-    best = sorted(counts, key=lambda name: (-counts[name], name))[:1]
-    return best[0] if best and counts[best[0]] >= FEWEST else OTHER
+    return min(counts, key=lambda name: (-counts[name], name)) if counts else OTHER
 
 
 def _tell_script(letter: str) -> str:
