@@ -76,12 +76,15 @@ def compare_sets(members: np.ndarray, signs: np.ndarray) -> Compared:
     variances = shares * (1 - shares)
     wide = members / np.sqrt(np.where(variances > SAME, variances, np.inf))
     squares = np.einsum("nk,nk->n", wide, wide)
-    distances = squares[:, None] + squares[None] - 2 * wide @ wide.T
+    found = squares[:, None] + squares[None] - 2 * wide @ wide.T
+    distances = np.where(found > SAME, found, 0)
     shares = wide.T @ signs
     return _finish(distances, signs, 2 * np.einsum("kb,kb->b", shares, shares))
 
 
 def _finish(distances: np.ndarray, signs: np.ndarray, values: np.ndarray) -> Compared:
+    if not distances.any():  # one value only: there is nothing to tell apart
+        return Compared(1.0, 0.0, np.zeros(np.count_nonzero(signs[:, 0] < 0)))
     observed, drawn = values[0], values[1:]
     ties = TIES * float(np.abs(values).max(initial=0.0))
     above = np.count_nonzero(drawn > observed + ties)
@@ -90,7 +93,7 @@ def _finish(distances: np.ndarray, signs: np.ndarray, values: np.ndarray) -> Com
     across = float(distances[first][:, ~first].mean())
     return Compared(
         float((1 + above + 0.5 * equal) / (1 + len(drawn))),
-        max(0.0, float(observed) / (2 * across)) if across > 0 else 0.0,
+        min(max(float(observed) / (2 * across), 0.0), 1.0) if across > 0 else 0.0,
         distances[~first] @ signs[:, 0],
     )
 
