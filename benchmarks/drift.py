@@ -141,13 +141,13 @@ def _join(first: Sample, second: Sample) -> Sample:
 
 
 def compare_drawn(
-    pool: Sample, size: int, trials: int, plant: Plant | None = None, **options: int
+    pool: Sample, size: int, trials: int, plant: Plant | None = None, draws: int = 999
 ) -> list[Drift]:
     """Compare pairs of windows, each with a seed of its own."""
     found = []
     for trial in range(trials):
         before, after = draw_pair(pool, size, np.random.default_rng([trial, size]), plant)
-        found.append(find_drift(before, after, Testing(seed=trial, **options)))
+        found.append(find_drift(before, after, Testing(seed=trial, draws=draws)))
     return found
 
 

@@ -6,8 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from genjax.cli.store import alerts
 from genjax.cli.store.action import Action
 from genjax.cli.store.monitoring_options import DriftOptions, FeedbackOptions, UsageOptions
+from genjax.cli.store.tables import print_table
 from genjax.errors import UserError
 
 
@@ -45,7 +47,7 @@ def _show_usage(name: str, words: Sequence[str], options: UsageOptions) -> None:
         )
         for one in found
     ]
-    _print_table((*head, "cost", "errors"), rows)
+    print_table((*head, "cost", "errors"), rows)
     if future:
         print(f"note: {future:,} requests have a time in the future: a clock was wrong")
 
@@ -83,7 +85,7 @@ def _show_feedback(name: str, words: Sequence[str], options: FeedbackOptions) ->
         )
         for one in found
     ]
-    _print_table(("name", "run", options.by, "count", "mean", "share >= 0.5", "labels"), rows)
+    print_table(("name", "run", options.by, "count", "mean", "share >= 0.5", "labels"), rows)
 
 
 def _show_drift(name: str, words: Sequence[str], options: DriftOptions) -> None:
@@ -118,7 +120,7 @@ def _show_drift(name: str, words: Sequence[str], options: DriftOptions) -> None:
         )
         for one in found.findings
     ]
-    _print_table(("test", "p", "corrected", "effect", "", "change"), rows)
+    print_table(("test", "p", "corrected", "effect", "", "change"), rows)
     for one in found.drifted:
         print(f"{one.test[:60]}: most unlike the reference")
         print("\n".join(f"  {record}  {text}" for record, text in one.examples))
@@ -142,20 +144,11 @@ def _open_encoder(name: str) -> tuple[Any, str | None]:
         return None, str(error)
 
 
-def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    if not rows:
-        print("nothing was found")
-        return
-    wide = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    for row in (head, *rows):
-        cells = (f"{cell:<{size}}" for cell, size in zip(row, wide, strict=True))
-        print("  ".join(cells).rstrip())
-
-
 ACTIONS: Mapping[str, Action] = {
     "usage": Action("STORE", "requests, tokens, times, errors and cost", UsageOptions, _show_usage),
     "feedback": Action(
         "STORE", "feedback over time, with intervals", FeedbackOptions, _show_feedback
     ),
     "drift": Action("STORE", "what has changed between two windows", DriftOptions, _show_drift),
+    **alerts.ACTIONS,
 }

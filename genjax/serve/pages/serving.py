@@ -31,6 +31,8 @@ from genjax.serve.schemas import Message as Turn
 from genjax.serve.service import Service
 from genjax.store.index.follow import count_behind
 from genjax.store.index.index import Index
+from genjax.store.monitoring.alerts import Checked
+from genjax.store.monitoring.watching import keep_watching
 from genjax.store.opening import open_store
 from genjax.store.runs import note_run
 from genjax.store.searching import Outbox, follow
@@ -75,6 +77,29 @@ def open_pages(service: Service, place: str, tokens: str | None, stack: ExitStac
     chat = ServedChat(service)
     pages = Pages(store, known, library.index, chat, ServedAnswers(library, chat))
     return OpenedPages(make_pages(pages), typed)
+
+
+def watch_alerts(service: Service, place: str, every: float, stack: ExitStack) -> None:
+    """Check the alerts of a store in the background, and show them on ``/metrics``.
+
+    Args:
+      service: service whose metrics show them.
+      place: location of the store.
+      every: seconds between checks; 0 for none.
+      stack: ends the checks.
+    """
+    if not every:
+        return
+    store = stack.enter_context(open_store(place, create=True))
+
+    def count_waiting() -> int:
+        return 0 if service.recorder is None else service.recorder.behind
+
+    def report(found: Sequence[Checked] | None) -> None:
+        seen = None if found is None else {o.kept.name: (o.lasts, o.value) for o in found}
+        service.metrics.show_alerts(seen)
+
+    stack.enter_context(keep_watching(store, every, count_waiting, report))
 
 
 @contextlib.contextmanager

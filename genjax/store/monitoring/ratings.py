@@ -18,7 +18,6 @@ from genjax.store.rows import to_number, to_time
 from genjax.store.store import Store
 
 Span: TypeAlias = Literal["day", "week", "month"]
-SPANS: tuple[Span, ...] = ("day", "week", "month")
 CONFIDENCE = 0.95
 GOOD = 0.5  # least value of what counts as good
 
@@ -90,6 +89,14 @@ def read_ratings(
         )
         for (name, run, first), judged in sorted(groups.items())
     ]
+
+
+def read_values(
+    store: Store, name: str, since: datetime | None, until: datetime | None
+) -> list[float]:
+    """Return the finite values of valid feedback under a name, of a time."""
+    found = _read(store, since, until, [name])
+    return [v for _, _, _, v, _ in found if v is not None and math.isfinite(v)]
 
 
 def average(values: Sequence[float]) -> Interval | None:

@@ -15,8 +15,7 @@ from genjax.store.monitoring.prices import Price, find_price
 from genjax.store.rows import now, to_number, to_time
 from genjax.store.store import Store
 
-By: TypeAlias = Literal["run", "user", "day", "route"]
-BY: tuple[By, ...] = ("run", "user", "day", "route")
+By: TypeAlias = Literal["run", "user", "day", "route", "whole"]
 DAY = 86_400_000_000  # microseconds
 FAILED, LEFT = 400, 499  # statuses of errors start at the first; the second: the client left
 PERCENT = (50, 95)
@@ -76,7 +75,7 @@ def read_usage(
 
     Args:
       store: the store.
-      by: what to group by; days are those of UTC.
+      by: what to group by; days are those of UTC, "whole" is all in one.
       since: time of the first request; None for all.
       until: time after the last request.
       prices: prices by the names of runs; None for no cost.
@@ -106,6 +105,12 @@ def read_usage(
             )
         )
     return found
+
+
+def read_whole(store: Store, since: datetime | None, until: datetime | None) -> Usage | None:
+    """Return the usage of all requests of a time; None if there were none."""
+    found = read_usage(store, "whole", since, until)
+    return found[0] if found else None
 
 
 def count_cost(
@@ -160,6 +165,7 @@ def _key(by: By, name: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
         "user": sa.func.coalesce(table.c.user, UNKNOWN),
         "day": table.c.time // sa.literal(DAY, sa.BigInteger),
         "route": table.c.route,
+        "whole": sa.literal("whole", sa.Text),
     }
     return columns[by].label("key")
 
