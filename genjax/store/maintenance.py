@@ -24,7 +24,8 @@ from genjax.store.store import Store
 ANALYSED = 1_000  # rows of an index that SQLite samples
 BATCH = 5_000  # rows in memory at once
 DATABASE, MANIFEST = "records.db", "backup.json"
-COPIED = (schema.records, *schema.KINDS.values(), schema.links, schema.history)
+WATCHED = (schema.requests, schema.alert_rules, schema.alerts)
+COPIED = (schema.records, *schema.KINDS.values(), schema.links, schema.history, *WATCHED)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from genjax.store.filters import All, Filter
 from genjax.store.growth.servers import Servers
 from genjax.store.limits import Limits, check_record, check_text
 from genjax.store.lookups import find_ids, find_known, find_used
+from genjax.store.monitoring.requests import forget_records
 from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
 from genjax.store.references import check_change, check_references, find_edges
@@ -136,10 +137,12 @@ class Store:
         new, known = self._add(records, skip_known=True)
         return len(new) - len(known)
 
-    def add_within(self, connection: sa.Connection, records: Sequence[Record]) -> tuple[str, ...]:
-        """Add records within a transaction, see ``add``."""
-        new, known = self._write_new(connection, self._fill(records), skip_known=False)
-        _refuse_known(known)
+    def add_within(
+        self, connection: sa.Connection, records: Sequence[Record], skip_known: bool = False
+    ) -> tuple[str, ...]:
+        """Add records within a transaction, see ``add``; or only those with new ids."""
+        new, known = self._write_new(connection, self._fill(records), skip_known)
+        _refuse_known(set() if skip_known else known)
         return tuple(record.id for record in new)
 
     def _add(
@@ -332,6 +335,7 @@ class Store:
                 connection.execute(past.delete().where(past.c.record.in_(part)))
             for part in split(ids):
                 connection.execute(table.delete().where(table.c.id.in_(part)))
+            forget_records(connection, ids)
             insert(connection, schema.outbox, [{"record": i, "action": "delete"} for i in ids])
         self.remove_unused(blobs)
 
