@@ -18,6 +18,7 @@ from etils import epath
 from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.data.dataset import Batch
+from genjax.errors import Diverged
 from genjax.evaluation.drawing import draw_samples
 from genjax.evaluation.judge import SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
@@ -42,10 +43,6 @@ from genjax.serial.json_text import Json
 NON_FINITE_LIMIT = 3
 LATELY = 1.0  # minimum seconds over which a rate is measured
 KEPT = "what was saved before is whole, and the same command resumes once there is room"
-
-
-class Diverged(Exception):
-    """Raised after several consecutive steps that were not finite."""
 
 
 class Watch(Protocol):

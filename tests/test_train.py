@@ -21,7 +21,7 @@ from etils import epath
 import genjax
 from genjax.continued import Continued
 from genjax.data.sources import Digits
-from genjax.errors import UserError
+from genjax.errors import Diverged, UserError
 from genjax.experiment import Every, Keep
 from genjax.families.likelihoods import Gaussian
 from genjax.families.vae import VAE
@@ -32,7 +32,7 @@ from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.setup import set_up
 from genjax.runs.stop import Stop
 from genjax.schedules import Constant, Linear
-from genjax.training import Diverged, run_loop
+from genjax.training import run_loop
 from tests import toy
 
 OFTEN = Every(log=3, evaluate=10, sample=0, checkpoint=10)
