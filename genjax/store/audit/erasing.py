@@ -107,6 +107,30 @@ def mend(connection: sa.Connection, ids: Sequence[str], user: str) -> list[str]:
     return touched
 
 
+def scrub_raters(connection: sa.Connection, names: Sequence[str], user: str) -> None:
+    """Take the names of people out of the counts of raters in the manifests of data sets."""
+    table = schema.KINDS["dataset"]
+    query = sa.select(table.c.id, table.c.manifest).where(table.c.manifest.is_not(None))
+    touched = []
+    for one, manifest in connection.execute(query).all() if names else ():
+        raters = manifest.get("raters")
+        if not isinstance(raters, dict) or not any(_is_of(rater, names) for rater in raters):
+            continue
+        counted: dict[str, int] = {}
+        for rater, count in raters.items():
+            kind = rater.partition(" ")[0]
+            known = f"{kind} {chain.ERASED}" if _is_of(rater, names) else rater
+            counted[known] = counted.get(known, 0) + count
+        new = dict(manifest) | {"raters": counted}
+        connection.execute(table.update().where(table.c.id == one).values(manifest=new))
+        touched.append(one)
+    chain.record(connection, user, "redact", touched)
+
+
+def _is_of(rater: str, names: Sequence[str]) -> bool:
+    return rater.partition(" ")[2] in names
+
+
 def _find_blobs(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
     table, found = schema.records, set()
     for part in split(ids):
