@@ -108,29 +108,23 @@ class ForgetOptions(Options):
     index: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
 
 
-def _run_audit(action: str, words: Sequence[str], options: Options) -> None:
+def _anchor(action: str, words: Sequence[str], options: AnchorOptions) -> None:
     from genjax.store.audit.anchors import anchor
     from genjax.store.opening import open_store
 
-    with open_store(words[0], user=options.user, read_only=action != "audit anchor") as store:
-        match options:
-            case AnchorOptions():
-                head = anchor(store, options.to)
-                print(f"link      {head.link:,} {head.hash}\nanchor    {options.to}")
-            case VerifyOptions():
-                _verify(words[0], options)
-            case TrailOptions():
-                _show(words[0], options)
+    with open_store(words[0], user=options.user) as store:
+        head = anchor(store, options.to)
+    print(f"link      {head.link:,} {head.hash}\nanchor    {options.to}")
 
 
-def _verify(place: str, options: VerifyOptions) -> None:
+def _verify(action: str, words: Sequence[str], options: VerifyOptions) -> None:
     from datetime import timedelta
 
     from genjax.store.audit.anchors import check_anchors
     from genjax.store.audit.verifying import verify
     from genjax.store.opening import open_store
 
-    with open_store(place, read_only=True) as store:
+    with open_store(words[0], read_only=True) as store:
         found = verify(store)
         anchored = check_anchors(store, options.anchor) if options.anchor is not None else []
         for link, behind in found.jumps:
@@ -148,7 +142,7 @@ def _verify(place: str, options: VerifyOptions) -> None:
         print(f"links     {found.links:,}\nrecords   {found.records:,} as their links left them")
 
 
-def _show(place: str, options: TrailOptions) -> None:
+def _show(action: str, words: Sequence[str], options: TrailOptions) -> None:
     import json
 
     import sqlalchemy as sa
@@ -159,7 +153,7 @@ def _show(place: str, options: TrailOptions) -> None:
 
     table = schema.audit
     query = sa.select(table).order_by(table.c.link.desc()).limit(options.limit)
-    with open_store(place, read_only=True) as store, store.reading() as connection:
+    with open_store(words[0], read_only=True) as store, store.reading() as connection:
         for row in reversed(connection.execute(query).all()):
             who = "erased" if row.salt is None else row.user + (f" ({row.token})" * bool(row.token))
             said = json.dumps(row.details, ensure_ascii=False) if row.details else ""
@@ -213,11 +207,11 @@ def _forget(action: str, words: Sequence[str], options: ForgetOptions) -> None:
 
 
 ACTIONS: Mapping[str, Action] = {
-    "audit verify": Action("STORE", "whether the audit trail holds", VerifyOptions, _run_audit),
+    "audit verify": Action("STORE", "whether the audit trail holds", VerifyOptions, _verify),
     "audit anchor": Action(
-        "STORE", "its newest link into a file that is kept elsewhere", AnchorOptions, _run_audit
+        "STORE", "its newest link into a file that is kept elsewhere", AnchorOptions, _anchor
     ),
-    "audit show": Action("STORE", "who did what, and when", TrailOptions, _run_audit),
+    "audit show": Action("STORE", "who did what, and when", TrailOptions, _show),
     "retain add": Action("STORE NAME", "a rule on what is erased, and when", RuleOptions, _retain),
     "retain list": Action("STORE", "the rules", Options, _retain),
     "retain remove": Action("STORE NAME", "remove a rule", Options, _retain),

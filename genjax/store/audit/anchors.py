@@ -82,27 +82,32 @@ def check_anchors(store: Store, path: str | Path) -> list[Flaw]:
     Raises:
       UserError: the file was edited, or holds none.
     """
+    with store.reading() as connection:
+        return compare_anchors(connection, path)
+
+
+def compare_anchors(connection: sa.Connection, path: str | Path) -> list[Flaw]:
+    """See ``check_anchors``."""
     place = Path(path).expanduser()
     lines = _read(place)
     if not lines:
         raise UserError(f"anchor {place} holds no anchors: the file is empty", "anchor")
     table = schema.audit
     flaws = []
-    with store.reading() as connection:
-        last = read_head(connection).link
-        for line in lines:
-            query = sa.select(table.c.hash).where(table.c.link == line["link"])
-            found = connection.execute(query).scalar() or ""
-            if line["link"] > last:
-                what = f"link {line['link']} was anchored on {line['time']}, but there is none now"
-                flaws.append(Flaw(last + 1, what))
-            elif found != line["hash"]:
-                what = f"link {line['link']} is not what was anchored on {line['time']}"
-                flaws.append(Flaw(line["link"], what))
-        written = list(_list_lines(connection, lines[0]["file"]))
-    if written and max(written) > len(lines):
+    last = read_head(connection).link
+    for line in lines:
+        query = sa.select(table.c.hash).where(table.c.link == line["link"])
+        found = connection.execute(query).scalar() or ""
+        if line["link"] > last:
+            what = f"link {line['link']} was anchored on {line['time']}, but there is none now"
+            flaws.append(Flaw(last + 1, what))
+        elif found != line["hash"]:
+            what = f"link {line['link']} is not what was anchored on {line['time']}"
+            flaws.append(Flaw(line["link"], what))
+    written = max(_list_lines(connection, lines[0]["file"]), default=0)
+    if written > len(lines):
         raise UserError(
-            f"anchor {place} was edited: it has {len(lines)} lines, {max(written)} were written",
+            f"anchor {place} was edited: it has {len(lines)} lines, {written} were written",
             "anchor",
         )
     return flaws

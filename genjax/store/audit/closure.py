@@ -91,7 +91,7 @@ def _find_later(connection: sa.Connection, new: Sequence[Edge], ids: set[str]) -
 
 
 def _find_kinds(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]:
-    table, found = schema.records, {}
+    table, found = schema.records, dict[str, str]()
     for part in split(ids):
         query = sa.select(table.c.id, table.c.kind).where(table.c.id.in_(part))
         found |= {one: kind for one, kind in connection.execute(query)}

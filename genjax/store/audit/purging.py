@@ -93,7 +93,7 @@ def _purge_postgres(store: Store) -> None:
     )
     with store.engine.connect() as opened:
         connection = opened.execution_options(isolation_level="AUTOCOMMIT")
-        number = connection.exec_driver_sql("SELECT txid_current() % (2^32)::bigint").scalar()
+        number = connection.exec_driver_sql("SELECT pg_current_xact_id()::xid::text").scalar()
         end = time.monotonic() + PATIENCE
         while connection.exec_driver_sql(old, (str(number),)).scalar():
             _wait(store, end)

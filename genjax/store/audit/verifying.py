@@ -58,9 +58,14 @@ class Verified:
 def verify(store: Store) -> Verified:
     """Compare all links with each other, the history and the records."""
     with store.reading() as connection:
-        walk = _Walk(connection)
-        walk.run()
-        compared = list(_check_records(connection, walk.last))
+        return compare(connection)
+
+
+def compare(connection: sa.Connection) -> Verified:
+    """Verify the trail as a transaction sees it."""
+    walk = _Walk(connection)
+    walk.run()
+    compared = list(_check_records(connection, walk.last))
     flaws = {*walk.flaws, *(one for one in compared if one is not None)}
     whole = sum(one is None for one in compared)
     return Verified(walk.last, whole, tuple(sorted(flaws)), tuple(walk.jumps))
