@@ -152,13 +152,14 @@ def _show(action: str, words: Sequence[str], options: TrailOptions) -> None:
     from genjax.store.rows import to_time
 
     table = schema.audit
-    query = sa.select(table).order_by(table.c.link.desc()).limit(options.limit)
+    query = sa.select(table, table.c.count.label("items_"))
+    query = query.order_by(table.c.link.desc()).limit(options.limit)
     with open_store(words[0], read_only=True) as store, store.reading() as connection:
         for row in reversed(connection.execute(query).all()):
             who = "erased" if row.salt is None else row.user + (f" ({row.token})" * bool(row.token))
             said = json.dumps(row.details, ensure_ascii=False) if row.details else ""
-            count = f"{row.count:,} records" if row.count and not said else said
-            print(f"{row.link} {to_time(row.time):%Y-%m-%d %H:%M:%S} {who} {row.action} {count}")
+            what = said or (f"{row.items_:,} records" if row.items_ else "")
+            print(f"{row.link} {to_time(row.time):%Y-%m-%d %H:%M:%S} {who} {row.action} {what}")
 
 
 def _retain(action: str, words: Sequence[str], options: Options) -> None:

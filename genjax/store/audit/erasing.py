@@ -38,8 +38,7 @@ def erase_rows(
     user: str,
     *,
     action: str = "erase",
-    names: Sequence[str] = (),
-    details: dict[str, Json] | None = None,
+    names: Sequence[str] | None = None,
 ) -> set[str]:
     """Remove the rows of records, their history, and what the audit trail says of them.
 
@@ -50,14 +49,17 @@ def erase_rows(
       ids: ids of the records.
       user: who erases.
       action: action of the link.
-      names: names of people whose deeds the trail forgets too.
-      details: of the link, besides the number of records.
+      names: names of people whose deeds are forgotten, too, and the ids wherever they are named:
+        in the whole history and trail, which takes longer; None leaves that out.
 
     Returns:
       the hashes of blobs that the records had.
     """
     blobs = _find_blobs(connection, ids)
-    gone = [*_find_items(connection, set(ids), names), *_find_words(connection, set(ids), names)]
+    gone = _find_items(connection, set(ids))
+    if names is not None:
+        gone += _cut_items(connection, set(ids), names)
+        gone += _find_words(connection, set(ids), names)
     gone.sort(key=lambda row: (row["link"], row["position"]))
     records = schema.records
     for part in split(ids):
@@ -69,13 +71,16 @@ def erase_rows(
             connection.execute(table.delete().where(table.c.record.in_(part)))
     for part in split(ids):
         connection.execute(records.delete().where(records.c.id.in_(part)))
+        for table in schema.metadata.tables.values():
+            if "record" in table.c and table.c["record"].nullable:  # what only mentions records
+                named = table.c["record"].in_(part)
+                connection.execute(table.update().where(named).values(record=None))
     insert(connection, schema.outbox, [{"record": i, "action": "delete"} for i in ids])
-    _blank(connection, [row["link"] for row in gone if row["position"] == WORDS], names)
+    _blank(connection, [row["link"] for row in gone if row["position"] == WORDS], names or ())
     touched = sorted({row.pop("record") for row in gone} - {*ids, ""})
     counted: dict[str, Json] = {"records": len(ids)}
-    link = chain.add_link(
-        connection, action, user, [row["hash"] for row in gone], details=counted | (details or {})
-    )
+    hashes = [row["hash"] for row in gone]
+    link = chain.add_link(connection, action, user, hashes, details=counted)
     insert(connection, schema.audit_gone, [row | {"erasure": link} for row in gone])
     chain.record(connection, user, "redact", touched)  # those whose past named what is gone
     return blobs
@@ -139,25 +144,28 @@ def _find_blobs(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
     return found
 
 
-def _find_items(connection: sa.Connection, ids: set[str], names: Sequence[str]) -> list[Row]:
-    """Return the hashes of rows of the history that are to go; those of other records too, where
-    they hold an id or name that is erased.
-    """
-    table = schema.history
-    found = []
+def _find_items(connection: sa.Connection, ids: set[str]) -> list[Row]:
+    """Return the hashes of the history of records."""
+    table, found = schema.history, []
     for part in split(sorted(ids)):
         query = sa.select(table).where(table.c.record.in_(part), table.c.link.is_not(None))
         found += [_make_gone(row, "") for row in connection.execute(query).mappings()]
-    secrets = ids | set(names)
+    return found
+
+
+def _cut_items(connection: sa.Connection, ids: set[str], names: Sequence[str]) -> list[Row]:
+    """Remove the history of other records that holds an id or name; return the hashes."""
+    table, secrets = schema.history, ids | set(names)
     query = sa.select(table).where(table.c.changes.is_not(None))
-    gone = []
+    found: list[Row] = []
+    gone: list[int] = []
     for row in connection.execute(query).mappings():
         if row["record"] not in ids and not secrets.isdisjoint(_texts(row["changes"])):
             gone.append(row["seq"])
             if row["link"] is not None:
                 found.append(_make_gone(row, row["record"]))
-    for numbers in split([str(one) for one in gone]):
-        connection.execute(table.delete().where(table.c.seq.in_(list(map(int, numbers)))))
+    for one in gone:
+        connection.execute(table.delete().where(table.c.seq == one))
     return found
 
 
@@ -203,5 +211,13 @@ def _blank(connection: sa.Connection, links: Sequence[int], names: Sequence[str]
         connection.execute(table.update().where(table.c.link == one).values(nothing))
         own = past.c.link == one
         connection.execute(past.update().where(own).values(user=chain.ERASED))
-    for name in names:  # of before there was a trail
-        connection.execute(past.update().where(past.c.user == name).values(user=chain.ERASED))
+    for name in names:  # also of before there was a trail
+        for known in schema.metadata.tables.values():
+            if "user" not in known.c or known is schema.audit:
+                continue
+            own = known.c["user"] == name
+            if known.name == "tokens":
+                connection.execute(known.delete().where(own))
+            else:
+                left = None if known.c["user"].nullable else chain.ERASED
+                connection.execute(known.update().where(own).values(user=left))

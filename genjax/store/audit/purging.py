@@ -80,8 +80,8 @@ def _purge_sqlite(store: Store) -> None:
         end = time.monotonic() + PATIENCE
         while True:
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            (busy, *_) = cursor.fetchone()
-            if not busy:
+            busy = cursor.fetchone()
+            if busy is None or not busy[0]:
                 return
             _wait(store, end)
 

@@ -213,11 +213,10 @@ def _check_records(connection: sa.Connection, last: int) -> Iterator[Flaw | None
             else:
                 yield None
     lost = past.outerjoin(records, records.c.id == past.c.record)
-    query = sa.select(past.c.record, sa.func.max(past.c.link)).select_from(lost)
-    for one, link in connection.execute(
-        query.where(records.c.id.is_(None)).group_by(past.c.record)
-    ):
-        yield Flaw(link or 0, f"record {one} is missing, which link {link} left there")
+    newest = sa.func.coalesce(sa.func.max(past.c.link), 0).label("link")
+    query = sa.select(past.c.record, newest).select_from(lost)
+    for row in connection.execute(query.where(records.c.id.is_(None)).group_by(past.c.record)):
+        yield Flaw(row.link, f"record {row.record} is missing, which link {row.link} left there")
     for kind, table in schema.KINDS.items():
         both = sa.select(records.c.id).join(table, table.c.id == records.c.id)
         for (one,) in connection.execute(both.where(records.c.kind != kind)):

@@ -61,8 +61,9 @@ def write_dataset(
     print_ = hash_rows([], hashes)
     folder = Path(FOLDER) / name if out is None else Path(out).expanduser()
     place = str(folder.absolute())
-    said: dict[str, Json] = {"name": name, "filter": str(filter), "rows": len(used), OUT: place}
-    note_deed(store, "dataset", said)
+    rows = len(used)
+    deed: dict[str, Json] = {"name": name, "filter": str(filter), "rows": rows, OUT: place}
+    note_deed(store, "dataset", deed)
     made = _describe(store, used, print_) | {"inputs": hashes}
     manifest = synthetic.write(folder, name, columns, made, [one.id for one in used])
     store.add_new(
