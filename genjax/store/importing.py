@@ -75,9 +75,7 @@ def import_file(
         done = _import_rows(store, lambda: _read_parquet(place), origin, generator)
     else:
         done = _import_rows(store, lambda: _read_json(place), origin, generator)
-    said = {"file": str(place.absolute()), "added": done.added, "known": done.known}
-    note_deed(store, "import", said)
-    return done
+    return _note(store, done, {"file": str(place.absolute())})
 
 
 def import_query(
@@ -94,8 +92,13 @@ def import_query(
             for row in _run_query(url, query):
                 file.write(json.dumps(row) + "\n")
         done = _import_rows(store, lambda: _read_spooled(path, url, query), origin, generator)
-    said = {"query": query, "added": done.added, "known": done.known}
-    note_deed(store, "import", said)
+    return _note(store, done, {"query": query})
+
+
+def _note(store: Store, done: Imported, what: dict[str, Json]) -> Imported:
+    if done.added:
+        said: dict[str, Json] = what | {"added": done.added, "known": done.known}
+        note_deed(store, "import", said)
     return done
 
 

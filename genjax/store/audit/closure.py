@@ -8,7 +8,7 @@ are mended.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -19,6 +19,7 @@ from genjax.store.rows import split
 
 # References that a record cannot be without.
 BOUND = frozenset({"prompt", "document", "target", "against", "subject", "object"})
+LOOSE = ("parents", "parent")  # those by which orphans and later prompts go along
 LEARNED = ("dataset", "run", "checkpoint")  # kinds that stay: they say what was learned
 
 
@@ -31,12 +32,26 @@ class Closure:
       kinds: number of them by kind.
       dependants: those that were not named, but go with the named ones.
       dangling: references of other records to them, to be mended.
+      reasons: for each dependant, the records that it goes along with.
     """
 
     ids: tuple[str, ...]
     kinds: dict[str, int]
     dependants: tuple[str, ...]
     dangling: tuple[Edge, ...]
+    reasons: Mapping[str, Sequence[str]]
+
+    def find_held(self) -> dict[str, list[str]]:
+        """Return the named records that dependants cannot be without, with these."""
+        held: dict[str, list[str]] = {}
+        for dependant in self.dependants:
+            seen, level = {dependant}, [dependant]
+            while level:
+                level = [up for one in level for up in self.reasons.get(one, ()) if up not in seen]
+                seen |= set(level)
+            for one in sorted(seen - self.reasons.keys()):
+                held.setdefault(one, []).append(dependant)
+        return held
 
 
 def find_closure(connection: sa.Connection, named: Iterable[str]) -> Closure:
@@ -44,6 +59,7 @@ def find_closure(connection: sa.Connection, named: Iterable[str]) -> Closure:
     first = dict.fromkeys(named)
     ids, level = dict(first), list(first)
     edges: dict[Edge, None] = {}
+    reasons: dict[str, list[str]] = {}
     while level:
         new = find_edges(connection, level, up=False)
         edges |= dict.fromkeys(new)
@@ -52,11 +68,14 @@ def find_closure(connection: sa.Connection, named: Iterable[str]) -> Closure:
         found = {e.child for e in new if e.child in outside and _goes_along(e, kinds)}
         found |= _find_orphans(connection, sorted(outside - found), ids.keys(), kinds)
         found |= _find_later(connection, new, outside - found)
+        for edge in new:
+            if edge.child in found and (_goes_along(edge, kinds) or edge.role in LOOSE):
+                reasons.setdefault(edge.child, []).append(edge.parent)
         level = sorted(found)
         ids |= dict.fromkeys(level)
     left = tuple(edge for edge in edges if edge.child not in ids)
     counted = Counter(_find_kinds(connection, list(ids)).values())
-    return Closure(tuple(ids), dict(counted), tuple(ids)[len(first) :], left)
+    return Closure(tuple(ids), dict(counted), tuple(ids)[len(first) :], left, reasons)
 
 
 def _goes_along(edge: Edge, kinds: dict[str, str]) -> bool:
@@ -99,19 +118,15 @@ def _find_kinds(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]
 
 
 def find_owned(connection: sa.Connection, user: str) -> list[str]:
-    """Return the records of a user: sessions, feedback, documents that they brought, and whatever
-    names them as its user in the metadata.
-    """
+    """Return the records of a user: sessions, feedback, and documents that they brought."""
     records, past = schema.records, schema.history
     sessions, feedback = schema.KINDS["session"], schema.KINDS["feedback"]
-    named = (records.c.metadata["user"].as_string() == user,)
     person = sa.and_(feedback.c.source_kind == "HUMAN", feedback.c.source_id == user)
     brought = sa.select(past.c.record).where(past.c.user == user, past.c.action == "add")
     queries = (
         sa.select(sessions.c.id).where(sessions.c.user == user),
         sa.select(feedback.c.id).where(sa.or_(feedback.c.user == user, person)),
         sa.select(records.c.id).where(records.c.kind == "document", records.c.id.in_(brought)),
-        sa.select(records.c.id).where(*named),
     )
     return sorted({one for query in queries for one in connection.execute(query).scalars()})
 

@@ -33,6 +33,7 @@ from genjax.store.rows import insert, load
 from genjax.store.store import Store
 
 Say = Callable[[str], None]
+MOST = 50  # lines of one sort
 
 
 @dataclass(frozen=True)
@@ -61,14 +62,24 @@ class Plan:
         lines = [f"erase     {count:,} {kind}" for kind, count in sorted(closure.kinds.items())]
         if closure.dependants:
             lines.append(f"of these  {len(closure.dependants):,} go along with those named")
-        for edge in closure.dangling:
-            new = UNKNOWN if edge.role == "generator" else "nothing"
-            lines.append(f"mend      {edge.child}: {edge.role} becomes {new}")
+        mended = (
+            f"mend      {edge.child}: {edge.role} becomes "
+            + (UNKNOWN if edge.role == "generator" else "nothing")
+            for edge in closure.dangling
+        )
+        lines += shorten(mended)
         lines += [f"index     {url}" for url in map(name_index, self.indexes)]
         lines += [f"rows of   {path}" for path in self.snapshots]
         for copy in self.copies:
             lines.append(f"export    {copy.path}{'' if copy.sure else ' (it may hold them)'}")
         return lines + [f"learned   {one}" for one in map(_describe, self.learned)]
+
+
+def shorten(lines: Iterable[str], most: int = MOST) -> list[str]:
+    """Return the first lines, and how many more there are."""
+    found = list(lines)
+    more = len(found) - most
+    return [*found[:most], f"  and {more:,} more"] if more > 0 else found
 
 
 @dataclass
@@ -234,7 +245,7 @@ def finish(store: Store, say: Say = print, indexes: Sequence[str] = (), again: b
 
 
 def _finish_files(store: Store, link: int, left: Left, say: Say, indexes: Sequence[str]) -> None:
-    store.remove_unused(set(left.blobs))
+    _remove_blobs(store, set(left.blobs))
     # A password is not kept in the store.
     own = store.url.render_as_string(hide_password=False)
     known = {name_index(url): url for url in (own, *indexes)}
@@ -256,6 +267,16 @@ def _finish_files(store: Store, link: int, left: Left, say: Say, indexes: Sequen
             done_so_far.append(_clear(done, left.names))
         left.done.append(copy["path"])
         _keep(store, link, left)
+
+
+def _remove_blobs(store: Store, blobs: set[str]) -> None:
+    """Remove unused blobs, and what killed writers have left of them."""
+    store.remove_unused(blobs)
+    if blobs and store.blobs is not None:
+        for name in list(store.blobs.list()):
+            digest, dot, _ = name.partition(".")
+            if dot and digest in blobs:
+                store.blobs.remove_file(name)
 
 
 def _keep(store: Store, link: int, left: Left) -> None:

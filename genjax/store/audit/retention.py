@@ -13,7 +13,7 @@ from genjax.errors import UserError, unknown_name
 from genjax.store import schema
 from genjax.store.audit import chain
 from genjax.store.audit.closure import Closure, find_closure
-from genjax.store.audit.forgetting import erase_plan, finish, make_plan
+from genjax.store.audit.forgetting import erase_plan, finish, make_plan, shorten
 from genjax.store.audit.purging import list_indexes
 from genjax.store.filters import All, Compare, Filter, parse_filter
 from genjax.store.lookups import find_ids
@@ -100,10 +100,12 @@ class Reached:
         lines += [f"  {count:,} {kind}" for kind, count in sorted(closure.kinds.items())]
         if closure.dependants:
             lines.append(f"  {len(closure.dependants):,} of these go along with others")
-        lines += [f"  dangling: {e.role} of {e.child} is {e.parent}" for e in closure.dangling]
-        for one, others in self.held.items():
-            lines.append(f"  kept: {one}, as {', '.join(others)} cannot be without it")
-        return lines
+        dangling = (f"  dangling: {e.role} of {e.child} is {e.parent}" for e in closure.dangling)
+        kept = (
+            f"  kept: {one}, as {', '.join(shorten(others, 5))} cannot be without it"
+            for one, others in self.held.items()
+        )
+        return [*lines, *shorten(dangling), *shorten(kept)]
 
 
 def add_rule(store: Store, rule: Rule) -> None:
@@ -216,11 +218,7 @@ def _reach(connection: sa.Connection, rule: Rule, moment: int) -> Reached:
     closure = find_closure(connection, ids)
     held: dict[str, list[str]] = {}
     while not rule.dependants and closure.dependants:
-        for one in ids:
-            needs = find_closure(connection, [one]).ids
-            outside = [other for other in needs if other not in set(ids)]
-            if outside:
-                held[one] = outside
+        held |= closure.find_held()
         ids = [one for one in ids if one not in held]
         closure = find_closure(connection, ids)
     return Reached(rule, closure, held)
