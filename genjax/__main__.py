@@ -18,7 +18,7 @@ from etils import epy
 
 from genjax import checks
 from genjax.errors import Diverged, Signalled, UserError, unknown_name
-from genjax.machine import disk, peers, streams
+from genjax.machine import disk, peers, programs, streams
 from genjax.machine.ending import stop_promptly
 from genjax.serial.config_places import list_configs
 from genjax.serial.trust import Trust, allow
@@ -42,7 +42,7 @@ with epy.lazy_imports():
     from genjax.cli.store import command as store
     from genjax.data import storage
 
-USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
+USAGE = """usage: genjax COMMAND ... [--debug] [--no-cache] [--trust | --trust=MODULE]
 
   train    CONFIG   train, or resume from the newest checkpoint
   sample   RUN_DIR  draw samples and print the path of what was written
@@ -58,6 +58,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
 `genjax train vae_digits --help` lists them. With --debug a mistake shows where it was found.
+Compiled programs are kept in ~/.cache/genjax/programs, up to 2 GB; not with --no-cache.
 --trust runs the code that a RUN_DIR from someone else names, see docs/safety.md."""
 
 NEEDED = {  # words before the options; a RUN_DIR for all others
@@ -82,6 +83,7 @@ COMMANDS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
     "store": lambda target, more: store.store_command(target, more),
     "ask": lambda target, more: ask.ask_command(target, more),
 }
+GLOBAL = ("--debug", "--no-cache", "--trust")  # options of every command
 PLACES = ("--run-dir", "--out", "--from")
 REMOTE = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google")  # libraries of buckets
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "bad_alloc")
@@ -97,11 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     trust = _trust(given)
-    given = [
-        word
-        for word in given
-        if word not in ("--debug", "--trust") and not word.startswith("--trust=")
-    ]
+    given = [word for word in given if word not in GLOBAL and not word.startswith("--trust=")]
     with stop_promptly() as ended:
         try:
             with allow(trust):
@@ -241,6 +239,11 @@ def entry() -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _unraisable
     streams.guard()
+    # What bench measures is compiled each time.
+    if "--no-cache" in sys.argv or sys.argv[1:2] == ["bench"]:
+        programs.keep_no_programs()
+    else:
+        programs.keep_programs(storage.cache_folder())
     try:
         code = main()
     except SystemExit as end:

@@ -147,7 +147,7 @@ class Experiment:
 
     def _check_intervals(self) -> None:
         """Refuse intervals that would end within a dispatch."""
-        intervals = {"steps": self.steps}
+        intervals: dict[str, int] = {}
         for field in dataclasses.fields(self.every):
             intervals[f"every.{field.name}"] = getattr(self.every, field.name)
         if self.curriculum is not None:

@@ -175,7 +175,7 @@ def run_loop(
         if judge is None:
             out.report(*summary.conclude())
             return start.state
-        with examples(setup, start.state, start.position) as (source, remarks):
+        with examples(setup, start.state, start.position, steps) as (source, remarks):
             out.say_all(remarks)
             if watch is not None:
                 watch.begin(setup)
@@ -261,7 +261,8 @@ class Loop:
                 check_step(setup, self.state, batch)
             self.state, metrics = setup.run_step(self.state, batch)
         self._is_first = False
-        self.step += setup.experiment.steps_per_dispatch
+        several = setup.experiment.steps_per_dispatch > 1
+        self.step += len(batch["mask"]) if several else 1
         self._read()
         self._pending = self.step, metrics
 

@@ -440,7 +440,7 @@ def get_config(tiny=False):
         (("train", *TINY, "--batch-size", "0"), "batch_size must be at least 1, got 0"),
         (("train", *TINY, "--seed", str(2**40)), "seed must be from 0 to"),
         (("train", *TINY, "--every.log", "-1"), "log must be at least 0, got -1"),
-        (("train", *TINY, "--steps", "15"), "steps 15 is not a multiple of steps_per_dispatch 4"),
+        (("train", *TINY, "--every.log", "15"), "every.log 15 is not a multiple of"),
         (
             ("train", *TINY, "--augment", "flip"),
             "augment holds functions from a config file, such as",
