@@ -141,7 +141,13 @@ class TextEngine:
       batch: maximum number of slots.
       wait: seconds that an idle engine waits for more rows after the first.
       prefixes: number of prompts whose keys and values are kept.
+
+    Attributes:
+      guessed: number of tokens that a draft guessed: none, see ``DraftEngine``.
+      accepted: number of them that were accepted.
     """
+
+    guessed = accepted = 0
 
     def __init__(
         self, programs: Programs, params: Any, batch: int, wait: float, prefixes: int
@@ -172,6 +178,9 @@ class TextEngine:
             for size in (1, self._sizes[-1])
         }
         return 2 * sizes[self._sizes[-1]] + self.prefixes.most * sizes[1]
+
+    def check(self, count: int, options: Options) -> None:
+        """Accept all options for a prompt of ``count`` tokens."""
 
     def add(self, row: Row) -> None:
         """Queue a row until there is a free slot; callable from any thread."""

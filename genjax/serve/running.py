@@ -40,6 +40,7 @@ class Listening:
       token: file with the token that clients must send; None for no token.
       warm: whether all runs are loaded at the start.
       check: whether the server ends after one health request.
+      drafts: drafts of runs, see ``genjax.serve.models.Models``.
     """
 
     host: str = "127.0.0.1"
@@ -49,6 +50,7 @@ class Listening:
     token: str | None = None
     warm: bool = False
     check: bool = False
+    drafts: tuple[str, ...] = ()
 
 
 class Server(uvicorn.Server):
@@ -68,7 +70,7 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
     token = None if listening.token is None else _read_token(listening.token)
     with _listen(listening) as opened, contextlib.ExitStack() as stack:
         recorder = None if listening.store is None else _open_recorder(listening.store)
-        service = Service(places, limits, recorder, token)
+        service = Service(places, limits, recorder, token, listening.drafts)
         pages = None
         if listening.store is not None:
             from genjax.serve.pages.serving import open_pages
