@@ -11,6 +11,8 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
+from genjax.cli.options import CompareOptions, TrainOptions
+from genjax.cli.parsing import parse
 from genjax.config_files import build_config, load_config
 from genjax.data.sources import ImageFolder
 from genjax.parallel import Devices
@@ -76,8 +78,8 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
         assert capsys.readouterr().out
         return
     if name == "compare":
-        parsed = command_line.parse(command_line.CompareOptions(), name, options[1:])
-        assert not options[0].startswith("-") and parsed != command_line.CompareOptions()
+        parsed = parse(CompareOptions(), name, options[1:])
+        assert not options[0].startswith("-") and parsed != CompareOptions()
         return
     if name == "data":
         assert (name, target) == ("data", "prepare") and build_config(
@@ -90,8 +92,8 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
             command_line.main([name, target, *options])
         assert "--family.latent-dim" in capsys.readouterr().out
     else:
-        parsed = command_line.parse(command_line.TrainOptions(experiment), name, options)
-        assert bool(options) == (parsed != command_line.TrainOptions(experiment))
+        parsed = parse(TrainOptions(experiment), name, options)
+        assert bool(options) == (parsed != TrainOptions(experiment))
 
 
 def test_the_python_of_the_front_page_runs(tmp_path, monkeypatch):
@@ -173,6 +175,24 @@ def test_the_chain_of_the_store_runs(folder, tmp_path, monkeypatch, capsys):
     rows = (tmp_path / "pairs.jsonl").read_text().splitlines()
     for name in ("pairs", "same_pairs"):
         assert sum(map(len, scope[name].splits.values())) == len(rows) > 0
+
+
+def test_the_page_on_the_audit_trail_holds(tmp_path, monkeypatch, capsys):
+    """Each command runs on a store in which ann has a session."""
+    pytest.importorskip("sqlalchemy", reason="the store is an extra: pip install '.[store]'")
+    from genjax.store.opening import open_store
+    from genjax.store.records import Prompt, Session
+
+    monkeypatch.chdir(tmp_path)
+    with open_store("talk.db", create=True) as store:
+        store.add(Session(id="s", origin="real", user="ann"), Prompt(origin="real", session="s"))
+    lines = [line for line in PAGES["audit.md"].splitlines() if line.startswith("genjax ")]
+    assert len(lines) == 10
+    for line in lines:
+        assert command_line.main(shlex.split(line)[1:]) == 0, line
+    said = capsys.readouterr().out
+    assert "erase     1 session" in said and "forgotten 2 records" in said
+    assert command_line.main(["store", "audit", "verify", "talk.db"]) == 0
 
 
 def test_the_page_on_the_server_holds(folder, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import secrets
 import sys
-import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from genjax.errors import UserError
 from genjax.serve.device import Device
 from genjax.serve.errors import ApiError, refuse
-from genjax.serve.exchanges import Answer, Exchange, Keeper
+from genjax.serve.exchanges import Answer, Exchange, Keeper, Noted
 from genjax.serve.limits import Limits
 from genjax.serve.metrics import Metrics
 from genjax.serve.models import Model, Models
@@ -148,7 +147,7 @@ class Service:
         generation: Generation,
         asked: Asked,
         turns: Sequence[Sequence[tuple[str, str]]],
-        began: float,
+        noted: Noted,
         user: str | None = None,
         metadata: Mapping[str, str] | None = None,
         sources: tuple[str, ...] = (),
@@ -157,7 +156,7 @@ class Service:
 
         Args:
           turns: turns of each prompt, see ``Exchange``.
-          began: start of the request, by ``time.monotonic``.
+          noted: what is noted of the request, which the first exchange takes to the store.
         """
         assert self.recorder is not None
         ids = self.recorder.make_ids(len(generation.texts))
@@ -165,7 +164,10 @@ class Service:
             Answer(ids[i], Payload(text=text.said), row.options.seed, text.kept, text.finish)
             for i, (text, row) in enumerate(zip(generation.texts, generation.rows, strict=True))
         ]
-        n, took = asked.n, 1000 * (time.monotonic() - began)
+        noted.status = None
+        request = noted.measure(self.recorder.make_ids(1)[0], 200, ids[0])
+        noted.is_written = True
+        n, took = asked.n, request.milliseconds or 0.0
         results = await asyncio.gather(
             *(
                 self.record(
@@ -178,6 +180,7 @@ class Service:
                         user,
                         metadata or {},
                         sources,
+                        request=request if i == 0 else None,
                     )
                 )
                 for i, said in enumerate(turns)

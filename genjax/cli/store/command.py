@@ -8,12 +8,17 @@ from typing import Any
 
 import tyro
 
-from genjax.cli.options import explain_store
-from genjax.cli.store import records
+from genjax.cli.parsing import explain_options, explain_store
+from genjax.cli.store import audit, growth, monitoring, records
 from genjax.cli.store.action import Action
 from genjax.errors import UserError, unknown_name
 
-ACTIONS: Mapping[str, Action] = {**records.ACTIONS}
+ACTIONS: Mapping[str, Action] = {
+    **records.ACTIONS,
+    **audit.ACTIONS,
+    **growth.ACTIONS,
+    **monitoring.ACTIONS,
+}
 
 
 def describe_actions() -> str:
@@ -35,11 +40,18 @@ def store_command(target: str, arguments: Sequence[str]) -> None:
     if target not in ACTIONS:
         raise unknown_name("action of store", target, ACTIONS)
     action = ACTIONS[target]
+    if action.instead is not None and not {"-h", "--help"} & set(arguments):
+        with explain_store(), action.instead(arguments) as (other, *rest):
+            store_command(other, rest)
+        return
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
     rest = list(arguments[len(words) :])
     if {"-h", "--help"} & set(rest):
         print(f"genjax store {target} {action.words} [options]\n")
-    options: Any = tyro.cli(action.options, args=rest, prog=f"genjax store {target} {action.words}")
+    with explain_options():
+        options: Any = tyro.cli(
+            action.options, args=rest, prog=f"genjax store {target} {action.words}"
+        )
     if len(words) < action.least or (not action.open_ended and len(words) > action.least):
         raise UserError(
             f"store {target} needs {action.words} before its options, got {len(words)} words",
