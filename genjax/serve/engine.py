@@ -22,6 +22,7 @@ from genjax.serve.slots import BIASED, DRAWN, Programs, RowOptions, Slots, Token
 Finish = Literal["stop", "length"]
 CHUNK = 0.010  # target seconds of a dispatch of up to 16 rows; rows join and leave between two
 PACE = 0.001  # seconds between two hand-outs, over all rows; handing out costs time of its own
+BURST = 0.030  # seconds after a row has joined in which dispatches are short, as more may come
 CALM = 8  # consecutive dispatches that need fewer slots, before slots are removed
 SHORTEST = 16  # minimum padded length of a prompt in tokens
 
@@ -164,6 +165,7 @@ class TextEngine:
         self._flight: Flight | None = None
         self._step_s = dict.fromkeys(self._sizes, CHUNK)
         self._calm = 0
+        self._joined = 0.0
 
     @property
     def ends(self) -> frozenset[int]:
@@ -315,7 +317,7 @@ class TextEngine:
             if not self._waiting:
                 break
             row = self._waiting.popleft()
-            self._rows[slot] = row
+            self._rows[slot], self._joined = row, time.monotonic()
             kept, shared = (None, 0)
             if row.options.repetition_penalty == 1:
                 kept, shared = self.prefixes.find(row.prompt)
@@ -434,6 +436,8 @@ class TextEngine:
         if not self.active:
             return
         chunk = CHUNK * max(1.0, len(self._rows) / 16)
+        if time.monotonic() < self._joined + BURST:
+            chunk /= 4
         most = int(np.clip(chunk / max(self._step_s[len(self._rows)], 1e-6), 1, DRAWN))
         since = time.monotonic()
         self._slots, found = self._programs.draw(self._params, self._slots, np.int32(most))

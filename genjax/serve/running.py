@@ -25,6 +25,7 @@ from genjax.serve.limits import Limits
 from genjax.serve.service import Service
 
 BACKLOG = 4096  # connections waiting to be accepted
+SWITCH = 0.001  # seconds after which a thread lets another run, so that requests are read soon
 STEP = 0.05  # seconds between checks for open requests
 
 
@@ -81,6 +82,8 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
             pages = open_pages(service, listening.store, listening.pages, stack)
         config = make_config(make_app(service, pages.routes if pages else ()))
         _raise_file_limit()
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH)
         token_of_pages = pages.token if pages else None
         asyncio.run(_run(Server(config), service, opened, listening, token_of_pages))
 
