@@ -25,6 +25,8 @@ class ServeOptions:
       pages: a file of the users who may log in to the pages, with a role (reader or admin), a
         name and the SHA-256 of a token in each line; by default an admin's token is printed
         that is valid until the server stops.
+      draft: a smaller run whose guesses speed up the run served; NAME=RUN_DIR, for each of
+        several runs.
       host: the address to listen on; 0.0.0.0 for all addresses of this machine.
       port: the port; 0 for a free one.
       token: a file with the key that clients must send as their api_key; none by default.
@@ -36,6 +38,7 @@ class ServeOptions:
     limits: Annotated[Limits, tyro.conf.arg(name="")] = Limits()
     store: str | None = None
     pages: str | None = None
+    draft: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8000
     token: str | None = None
@@ -64,5 +67,7 @@ def serve_command(target: str, arguments: Sequence[str]) -> None:
         cure = "pip install 'genjax-train[serve]'"
         raise UserError(f"serve: the package {error.name} is missing: {cure}", "serve") from None
     o = options
-    listening = Listening(o.host, o.port, o.store, o.pages, o.token, o.warm, o.check, o.alerts)
+    listening = Listening(
+        o.host, o.port, o.store, o.pages, o.token, o.warm, o.check, o.alerts, o.draft
+    )
     serve([target, *more], o.limits, listening)

@@ -36,7 +36,11 @@ PAIRS = {  # the closing marks of each opening mark
 ALIKE = '"＂”'  # the opening marks that may also close
 SINGLE = "'‘‚"  # the opening marks that may be apostrophes
 FEWEST, FARTHEST = 3, 1000  # the fewest words and most characters in single marks
-NESTED = 3000  # the characters searched for nested quotes
+NESTED = 3000  # the characters of a quote that are searched for nested quotes
+SEARCHED = 300_000  # the same of a whole paragraph, which only unbalanced quotes reach
+_SINGLE_END = {  # a closing mark behind a character that is not blank, and before no letter
+    mark: re.compile(rf"[{PAIRS[mark]}](?<!\s[{PAIRS[mark]}])(?![^\W_])") for mark in SINGLE
+}
 _BRACKETS = re.compile(r"[\[【［]([^\[\]【】［］\n]{1,2000})[\]】］]")
 _ID = re.compile(r"[0-9a-fA-F]{6,}(?:-[0-9a-fA-F]{2,})+|[0-9a-fA-F]{32}")
 _EDITED = re.compile(r"(?i)sic|\.\.\.|…|x|!|\?|[a-z]")  # brackets added by editors, not citations
@@ -137,16 +141,19 @@ def _closers(mark: str) -> str:
 
 def _find_spans(text: str) -> Iterator[tuple[int, int]]:
     """Yield the spans of the outermost quotes of a paragraph, marks included."""
-    at = 0
+    at, left = 0, SEARCHED
     while at < len(text):
         if text[at] not in PAIRS or not _opens(text, at):
             at += 1
             continue
-        end = _find_end(text, at)
-        if end is None and text[at] in SINGLE:
-            at += 1
-            continue
-        end = len(text) if end is None else end
+        if text[at] in SINGLE:
+            end = _find_single(text, at)
+            if end is None:
+                at += 1
+                continue
+        else:
+            end, searched = _find_end(text, at, min(NESTED, left))
+            left -= searched
         yield at, end
         at = end
 
@@ -162,16 +169,15 @@ def _opens(text: str, at: int) -> bool:
     return free and bool(after) and (not after.isspace() or mark not in SINGLE)
 
 
-def _find_end(text: str, at: int) -> int | None:
-    """Return the end of the quote that a mark opens; None if it is not closed.
+def _find_end(text: str, at: int, most: int) -> tuple[int, int]:
+    """Return the end of the quote that a mark opens, and the number of characters searched.
 
-    Quotes of the same kind may be nested; if they do not balance, the first closing mark counts.
+    Quotes of the same kind may be nested; if they do not balance within the ``most`` characters
+    that are searched, the first closing mark counts, or else the end of the text.
     """
     mark, closers = text[at], PAIRS[text[at]]
-    if mark in SINGLE:
-        return _find_single(text, at)
-    depth, first = 1, None
-    for place in range(at + 1, min(len(text), at + NESTED)):
+    depth, first, last = 1, None, min(len(text), at + most)
+    for place in range(at + 1, last):
         one = text[place]
         if one == mark and one not in closers:
             depth += 1
@@ -182,11 +188,11 @@ def _find_end(text: str, at: int) -> int | None:
             first = place + 1 if first is None else first
             depth -= 1
             if depth == 0:
-                return place + 1
+                return place + 1, place - at
     if first is None:  # every mark seemed to open another quote, or the end is far
         later = [place for one in closers if (place := text.find(one, at + 1)) > 0]
-        return min(later) + 1 if later else None
-    return first
+        first = min(later) + 1 if later else len(text)
+    return first, last - at
 
 
 def _has_word(text: str, at: int) -> bool:
@@ -196,14 +202,14 @@ def _has_word(text: str, at: int) -> bool:
 
 def _find_single(text: str, at: int) -> int | None:
     """Return the end of a quote in single marks, which may also be apostrophes."""
-    for place in range(at + 1, min(len(text), at + FARTHEST)):
-        if text[place] == "\n":
-            return None
-        after, before = text[place + 1 : place + 2], text[place - 1]
-        if text[place] in PAIRS[text[at]] and not after.isalnum() and not before.isspace():
-            enough = len(text[at + 1 : place].split()) >= FEWEST
-            return place + 1 if enough else None
-    return None
+    line = text.find("\n", at + 1, at + FARTHEST)
+    last = min(len(text), at + FARTHEST) if line < 0 else line
+    # The character after the last mark is read, too.
+    match = _SINGLE_END[text[at]].search(text, at + 1, last + 1)
+    if match is None or match.start() >= last:
+        return None
+    enough = len(text[at + 1 : match.start()].split()) >= FEWEST
+    return match.end() if enough else None
 
 
 def normalise(text: str) -> str:

@@ -22,6 +22,7 @@ from genjax.serve.slots import BIASED, DRAWN, Programs, RowOptions, Slots, Token
 Finish = Literal["stop", "length"]
 CHUNK = 0.010  # target seconds of a dispatch of up to 16 rows; rows join and leave between two
 PACE = 0.001  # seconds between two hand-outs, over all rows; handing out costs time of its own
+BURST = 0.030  # seconds after a row has joined in which dispatches are short, as more may come
 CALM = 8  # consecutive dispatches that need fewer slots, before slots are removed
 SHORTEST = 16  # minimum padded length of a prompt in tokens
 
@@ -141,7 +142,13 @@ class TextEngine:
       batch: maximum number of slots.
       wait: seconds that an idle engine waits for more rows after the first.
       prefixes: number of prompts whose keys and values are kept.
+
+    Attributes:
+      guessed: number of tokens that a draft guessed: none, see ``DraftEngine``.
+      accepted: number of them that were accepted.
     """
+
+    guessed = accepted = 0
 
     def __init__(
         self, programs: Programs, params: Any, batch: int, wait: float, prefixes: int
@@ -158,6 +165,7 @@ class TextEngine:
         self._flight: Flight | None = None
         self._step_s = dict.fromkeys(self._sizes, CHUNK)
         self._calm = 0
+        self._joined = 0.0
 
     @property
     def ends(self) -> frozenset[int]:
@@ -172,6 +180,9 @@ class TextEngine:
             for size in (1, self._sizes[-1])
         }
         return 2 * sizes[self._sizes[-1]] + self.prefixes.most * sizes[1]
+
+    def check(self, count: int, options: Options) -> None:
+        """Accept all options for a prompt of ``count`` tokens."""
 
     def add(self, row: Row) -> None:
         """Queue a row until there is a free slot; callable from any thread."""
@@ -306,7 +317,7 @@ class TextEngine:
             if not self._waiting:
                 break
             row = self._waiting.popleft()
-            self._rows[slot] = row
+            self._rows[slot], self._joined = row, time.monotonic()
             kept, shared = (None, 0)
             if row.options.repetition_penalty == 1:
                 kept, shared = self.prefixes.find(row.prompt)
@@ -425,6 +436,8 @@ class TextEngine:
         if not self.active:
             return
         chunk = CHUNK * max(1.0, len(self._rows) / 16)
+        if time.monotonic() < self._joined + BURST:
+            chunk /= 4
         most = int(np.clip(chunk / max(self._step_s[len(self._rows)], 1e-6), 1, DRAWN))
         since = time.monotonic()
         self._slots, found = self._programs.draw(self._params, self._slots, np.int32(most))

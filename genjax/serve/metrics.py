@@ -30,6 +30,10 @@ class Metrics:
         self.loaded = Gauge("genjax_models_loaded", "runs in memory", registry=registry)
         self.memory = Gauge("genjax_models_bytes", "bytes of the runs", registry=registry)
         self.prefixes = Gauge("genjax_prefix_hits", "prompts read in part", registry=registry)
+        self.guessed = Gauge("genjax_draft_guesses", "tokens of drafts", registry=registry)
+        self.accepted = Gauge(
+            "genjax_draft_accepted", "tokens of drafts that were accepted", registry=registry
+        )
         self.stored = Counter("genjax_exchanges_stored", "written in time", registry=registry)
         self.behind = Gauge("genjax_exchanges_behind", "wait for the store", registry=registry)
         self.lost = Gauge("genjax_exchanges_lost", "never written", registry=registry)

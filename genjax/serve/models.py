@@ -24,9 +24,11 @@ from genjax.families.masked_lm import MaskedLM
 from genjax.runs.run import Run, load
 from genjax.runs.setup import load_family
 from genjax.serve.device import Device
+from genjax.serve.drafting import DraftEngine
 from genjax.serve.engine import TextEngine
 from genjax.serve.errors import ApiError
 from genjax.serve.limits import Limits
+from genjax.serve.pairs import open_pair, read_draft
 from genjax.serve.slots import Programs
 from genjax.serve.threads import apart
 
@@ -49,7 +51,7 @@ class Model:
 
     name: str
     run: Run
-    engine: TextEngine | None
+    engine: TextEngine | DraftEngine | None
     size: int
     users: int = 0
     used: float = field(default_factory=time.monotonic)
@@ -95,12 +97,17 @@ class Models:
       places: run directories, each optionally with the prefix "NAME=".
       device: device of the engines.
       limits: limits of the server.
+      drafts: run directories of drafts, each with the prefix "NAME=" of its run; a single run
+        needs no prefix.
 
     Raises:
-      UserError: a directory is not a run, or two runs have the same name.
+      UserError: a directory is not a run, two runs have the same name, or a draft does not fit its
+          run.
     """
 
-    def __init__(self, places: Sequence[str], device: Device, limits: Limits) -> None:
+    def __init__(
+        self, places: Sequence[str], device: Device, limits: Limits, drafts: Sequence[str] = ()
+    ) -> None:
         self.places: dict[str, str] = {}
         for place in places:
             name, path = _name(place)
@@ -109,6 +116,7 @@ class Models:
                 cure = f"NAME={path} gives it another"
                 raise UserError(f"run {path} has the name {name!r} of another: {cure}", "run")
             self.places[name] = path
+        self._drafts = dict(read_draft(one, self.places) for one in drafts)
         self.started = int(time.time())
         self._device, self._limits = device, limits
         self._loaded: dict[str, Model] = {}
@@ -168,14 +176,18 @@ class Models:
     def open(self, name: str) -> Model:
         """Load a run; this takes seconds."""
         run = load(self.places[name])
-        engine = None
+        engine: TextEngine | DraftEngine | None = None
+        draft: Any = None
         if _writes(run):
             params, limits = run.eval_state.params, self._limits
-            vocabulary = _vocabulary(run, params)
-            programs = Programs(run.family, run.layout, ends_of(run.codec), vocabulary)
-            wait = limits.wait_ms / 1000
-            engine = TextEngine(programs, params, limits.batch, wait, limits.prefixes)
-        arrays = (run.state.params, run.state.variables, run.state.ema, run.state.frozen)
+            vocabulary, ends = _vocabulary(run, params), ends_of(run.codec)
+            if name in self._drafts:
+                engine, draft = open_pair(run, self._drafts[name], vocabulary, limits.batch)
+            else:
+                programs = Programs(run.family, run.layout, ends, vocabulary)
+                wait = limits.wait_ms / 1000
+                engine = TextEngine(programs, params, limits.batch, wait, limits.prefixes)
+        arrays = (run.state.params, run.state.variables, run.state.ema, run.state.frozen, draft)
         size = sum(a.nbytes for a in jax.tree.leaves(arrays))
         return Model(name, run, engine, size + (0 if engine is None else engine.nbytes))
 

@@ -25,6 +25,7 @@ from genjax.serve.limits import Limits
 from genjax.serve.service import Service
 
 BACKLOG = 4096  # connections waiting to be accepted
+SWITCH = 0.001  # seconds after which a thread lets another run, so that requests are read soon
 STEP = 0.05  # seconds between checks for open requests
 
 
@@ -41,6 +42,7 @@ class Listening:
       warm: whether all runs are loaded at the start.
       check: whether the server ends after one health request.
       alerts: seconds between checks of the store's alerts; 0 for none.
+      drafts: drafts of runs, see ``genjax.serve.models.Models``.
     """
 
     host: str = "127.0.0.1"
@@ -51,6 +53,7 @@ class Listening:
     warm: bool = False
     check: bool = False
     alerts: float = 60.0
+    drafts: tuple[str, ...] = ()
 
 
 class Server(uvicorn.Server):
@@ -70,7 +73,7 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
     token = None if listening.token is None else _read_token(listening.token)
     with _listen(listening) as opened, contextlib.ExitStack() as stack:
         recorder = None if listening.store is None else _open_recorder(listening.store)
-        service = Service(places, limits, recorder, token)
+        service = Service(places, limits, recorder, token, listening.drafts)
         pages = None
         if listening.store is not None:
             from genjax.serve.pages.serving import open_pages, watch_alerts
@@ -79,6 +82,8 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
             pages = open_pages(service, listening.store, listening.pages, stack)
         config = make_config(make_app(service, pages.routes if pages else ()))
         _raise_file_limit()
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH)
         token_of_pages = pages.token if pages else None
         asyncio.run(_run(Server(config), service, opened, listening, token_of_pages))
 

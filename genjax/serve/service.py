@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 import numpy as np
 
+from genjax.errors import UserError
 from genjax.serve.device import Device
-from genjax.serve.errors import ApiError
+from genjax.serve.errors import ApiError, refuse
 from genjax.serve.exchanges import Answer, Exchange, Keeper, Noted
 from genjax.serve.limits import Limits
 from genjax.serve.metrics import Metrics
@@ -33,6 +34,7 @@ class Service:
       limits: limits of the server.
       recorder: writer of exchanges; None for none.
       token: token that clients must send; None for none.
+      drafts: drafts of runs, see ``Models``.
 
     Attributes:
       draining: whether new requests are refused because the server is shutting down.
@@ -45,10 +47,11 @@ class Service:
         limits: Limits = Limits(),
         recorder: Keeper | None = None,
         token: str | None = None,
+        drafts: Sequence[str] = (),
     ) -> None:
         self.limits, self.recorder, self.token = limits, recorder, token
         self.device = Device()
-        self.models = Models(places, self.device, limits)
+        self.models = Models(places, self.device, limits, drafts)
         self.metrics = Metrics()
         self.draining = False
         self.open = 0
@@ -62,7 +65,8 @@ class Service:
         """Draw texts; leaving the context frees their slots.
 
         Raises:
-          ApiError: too many texts are waiting, or the server ends.
+          ApiError: too many texts are waiting, the server ends, or the model does not support the
+          options.
         """
         if self.device.ending:
             raise ApiError(503, "the server ends: try again later", None, "draining", SOON)
@@ -72,6 +76,11 @@ class Service:
         engine = model.engine
         assert engine is not None
         self.check_queue(len(generation.rows))
+        try:
+            for row in generation.rows:
+                engine.check(len(row.prompt), row.options)
+        except UserError as error:
+            raise refuse(error) from None
         for row in generation.rows:
             engine.add(row)
         self.device.wake()
@@ -187,6 +196,8 @@ class Service:
         metrics.waiting.set(self.waiting)
         metrics.loaded.set(len(loaded))
         metrics.memory.set(sum(model.size for model in loaded))
+        metrics.guessed.set(sum(engine.guessed for engine in engines))
+        metrics.accepted.set(sum(engine.accepted for engine in engines))
         metrics.prefixes.set(sum(engine.prefixes.hits for engine in engines))
         if self.recorder is not None:
             metrics.behind.set(self.recorder.behind)

@@ -130,7 +130,11 @@ def filter_rows(
     """Filter logits [B, V] like ``TokenSampler.filter_logits``, with each row's own options; at
     temperature 0 only penalties and biases apply.
     """
-    logits = punish_rows(logits, seen, counts, options)
+    return sift_rows(punish_rows(logits, seen, counts, options), options)
+
+
+def sift_rows(logits: jax.Array, options: RowOptions) -> jax.Array:
+    """Apply each row's temperature and filters to logits [B, V]."""
     greedy = options.temperature[:, None] == 0
     logits = jnp.where(greedy, logits, logits / jnp.where(greedy, 1, options.temperature[:, None]))
 

@@ -16,7 +16,7 @@ from genjax.config_files import to_json
 from genjax.data.chat.template import ChatCodec, ChatTemplate, Template, Turn
 from genjax.data.text.streaming import GrowingText
 from genjax.errors import UserError
-from genjax.families.autoregressive.request import Decoding
+from genjax.families.autoregressive.request import Decoding, encode_prompt
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
 from genjax.serve.engine import Drawn, Finish, Options, Row
@@ -218,11 +218,9 @@ def encode_text(run: Run, prompt: str | Sequence[int], limit: int) -> np.ndarray
     """
     codec = run.codec
     tokens = codec.tokens if isinstance(codec, ChatCodec) else codec
-    decoding = dataclasses.replace(run.family.sampler, source=None, stop=(), beams=1, draft=None)
     if isinstance(prompt, str):
         try:
-            decoding = decoding.with_prompts((prompt,))
-            (ids,) = decoding.encode(tokens, {}).prompts
+            ids = encode_prompt(tokens, prompt)
         except UserError as error:
             raise refuse(error, "prompt") from None
     else:

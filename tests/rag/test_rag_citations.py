@@ -1,5 +1,7 @@
 """The check of citations finds each planted fault and accuses no sound answer."""
 
+import time
+
 import pytest
 
 from genjax.rag.citations import UNKNOWN, check_answer
@@ -151,3 +153,30 @@ def test_a_quote_is_compared_by_the_rules_that_are_stated():
 def test_odd_answers_are_read_quickly(answer):
     find_quotes(answer, RECORDS)
     assert isinstance(kinds(answer), list)
+
+
+@pytest.mark.parametrize(
+    "part", ["““a” ", "„„a“ ", "««a» ", "‘a ", "'a ", "‚a", '"a "', "‘’ ‘", "“"]
+)
+def test_twenty_thousand_marks_that_do_not_balance_are_read_in_a_second(part):
+    answer = (part * 20_000)[:20_000]
+    begin = time.process_time()
+    found = find_quotes(answer, RECORDS)
+    assert time.process_time() - begin < 1
+    assert all(one.span.end <= len(answer) for one in found)
+
+
+def test_a_quote_in_single_marks_ends_as_stated():
+    for text, quoted in (
+        ("He said ‘one two three’ then", "one two three"),
+        ("He said 'it's two three' then", "it's two three"),
+        ("He said 'one ' two three' then", "one ' two three"),
+        ("He said 'one\ntwo three' then", None),
+        ("He said 'one two' three", None),
+        ("the dogs' and the cats' and more'", None),
+        ("‚eins zwei drei‘", "eins zwei drei"),
+        ("‘" + "a " * 498 + "ab’", "a " * 498 + "ab"),
+        ("‘" + "a " * 499 + "a’", None),
+        ("‘" + "a " * 498 + "ab’c ‘", None),
+    ):
+        assert [one.text for one in find_quotes(text, ())] == ([quoted] if quoted else []), text

@@ -3,6 +3,7 @@
 import asyncio
 import collections
 import json
+import os
 import re
 import signal
 import subprocess
@@ -220,14 +221,19 @@ def test_a_thousand_requests_and_a_kill_lose_nothing(chat_run, tmp_path):
     be_chaotic(chat_run, tmp_path, 1000)
 
 
-@pytest.mark.slow
-def test_ten_thousand_requests_leak_neither_slots_nor_memory(chat_run):
-    """A third of them leave early; after a quarter of them the process grows by little more."""
+def leak_nothing(chat_run, requests):
+    """A third of the requests leave early; after a quarter of them the process keeps its number of
+    threads and files, and grows by little more.
+    """
     process, port = start(chat_run, "--batch", 16)
 
-    def read_memory():
+    def count(folder):
+        return len(os.listdir(f"/proc/{process.pid}/{folder}"))
+
+    def measure():
         with open(f"/proc/{process.pid}/status", encoding="utf-8") as file:
-            return int(re.search(r"VmRSS:\s+(\d+) kB", file.read())[1]) / 1024
+            memory = int(re.search(r"VmRSS:\s+(\d+) kB", file.read())[1]) / 1024
+        return memory, count("task"), count("fd")
 
     async def ask(numbers):
         gate = asyncio.Semaphore(24)
@@ -237,19 +243,35 @@ def test_ten_thousand_requests_leak_neither_slots_nor_memory(chat_run):
                 await ask_and_leave(port, number, {})
 
         await asyncio.gather(*(one(number) for number in numbers))
-        while b"genjax_slots_active 0.0" not in (await scrape(port)):
+        while b"genjax_slots_active 0.0" not in (said := await scrape(port)) or (
+            b"genjax_waiting 0.0" not in said
+        ):
             await asyncio.sleep(0.05)
 
     try:
-        asyncio.run(ask(range(2_500)))
-        before = read_memory()
-        asyncio.run(ask(range(2_500, 10_000)))
-        after = read_memory()
+        asyncio.run(ask(range(requests // 4)))
+        memory, threads, files = measure()
+        asyncio.run(ask(range(requests // 4, requests)))
+        after, threads_after, files_after = measure()
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     finally:
         process.kill()
-    assert after < 1.1 * before + 20, (before, after)
+    said = {"MiB": (memory, after), "threads": (threads, threads_after)}
+    said["files"] = (files, files_after)
+    print(said)
+    assert after < 1.1 * memory + 20, said
+    assert threads_after <= threads + 2 and files_after <= files + 4, said
+
+
+@pytest.mark.long
+def test_five_hundred_requests_leak_nothing(chat_run):
+    leak_nothing(chat_run, 500)
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_leak_nothing(chat_run):
+    leak_nothing(chat_run, 10_000)
 
 
 def test_the_command_checks_itself(chat_run, capsys):

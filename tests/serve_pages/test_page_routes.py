@@ -3,7 +3,9 @@
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlencode
 
+import anyio
 import pytest
 
 pytest.importorskip("itsdangerous", reason="the pages are an extra: pip install '.[serve]'")
@@ -18,7 +20,7 @@ from genjax.serve.pages.context import Pages
 from genjax.serve.pages.protocols import Options
 from genjax.store.opening import open_store
 from genjax.store.records import Document, Feedback, Payload, Prompt, Response, Session
-from tests.serve_pages.scripted import find_texts, submit, visit
+from tests.serve_pages.scripted import find_texts, read_csrf, submit, visit
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +203,64 @@ def test_answers_from_documents_show_their_sources_and_faults(tmp_path):
     assert "<mark>warns ships of rocks</mark>" in page and '<mark class="fault">' in page
     context.index.close()
     context.store.close()
+
+
+class Endless(ScriptedChat):
+    """Never ends an answer; ``drawing`` are the answers that are being drawn."""
+
+    def __init__(self):
+        super().__init__()
+        self.drawing, self.left = 0, []
+
+    async def stream(self, model, messages, options):
+        self.drawing += 1
+        try:
+            while True:
+                yield "word "
+                await anyio.sleep(0.01)
+        finally:
+            self.drawing -= 1
+            self.left.append(model)
+
+
+def test_a_comparison_stops_drawing_when_the_reader_leaves(context):
+    chat = Endless()
+    visitor = visit(Pages(context.store, TOKENS, None, chat))
+    content = urlencode({"csrf": read_csrf(visitor.get("/").text), "message": "Hello"}).encode()
+    cookies = "; ".join(f"{name}={value}" for name, value in visitor.cookies.items())
+    headers = {
+        "host": "testserver",
+        "cookie": cookies,
+        "content-type": "application/x-www-form-urlencoded",
+    }
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/compare",
+        "query_string": b"",
+        "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+    }
+    messages = [{"type": "http.request", "body": content, "more_body": False}]
+
+    async def receive():
+        if messages:
+            return messages.pop()
+        while chat.drawing < 2:
+            await anyio.sleep(0.01)
+        return {"type": "http.disconnect"}
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def ask():
+        with anyio.fail_after(30):
+            await visitor.app(scope, receive, send)
+
+    anyio.run(ask)
+    assert chat.drawing == 0 and len(chat.left) == 2 and sent[0]["status"] == 499
+    assert not select(context.store)  # nothing is kept of it
 
 
 def test_a_comparison_is_blind_until_the_vote(context):

@@ -143,7 +143,7 @@ class Decoding(TokenSampler):
         Raises:
           UserError: a text is outside the codec's vocabulary.
         """
-        prompts = tuple(_prompt(codec, text) for text in self.prompts or (self.prompt,))
+        prompts = tuple(encode_prompt(codec, text) for text in self.prompts or (self.prompt,))
         stops = tuple(_tokens(codec.encode, codec, stop, "the stop") for stop in self.stop)
         draft = others.get(DRAFT)
         if draft is not None and not isinstance(draft.family, ReadsTokens):
@@ -278,8 +278,13 @@ class Request:
         return bool(self.decoding.stop) and not codec.one_spelling
 
 
-def _prompt(codec: Component, text: str) -> tuple[int, ...]:
-    """Encode a prompt, after the codec's start token; a chat codec makes it a turn."""
+def encode_prompt(codec: Component, text: str) -> tuple[int, ...]:
+    """Encode a prompt, after the codec's start token; a chat codec makes it a turn. Without a text,
+    it is the start token, or else a newline, or else token 0.
+
+    Raises:
+      UserError: the text is outside the codec's vocabulary.
+    """
     if text and isinstance(codec, ChatCodec):
         return _tokens(codec.whole_prompt, codec, text, "the prompt")
     lead = () if codec.start is None else (codec.start,)

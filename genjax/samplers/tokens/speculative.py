@@ -7,13 +7,13 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
-from genjax.samplers.tokens.decoding import Prompts, Stops, TokenModel, TokenSampler, check_stops
+from genjax.samplers.tokens.decoding import Prompts, Stops, TokenModel, check_stops
 
 
 class Speculated(NamedTuple):
@@ -29,6 +29,36 @@ class Speculated(NamedTuple):
     tokens: jax.Array
     lengths: jax.Array
     rounds: jax.Array
+
+
+class Checked(NamedTuple):
+    """The result of one round.
+
+    Attributes:
+      tokens: int32 [A + 1], new tokens; those after ``accepted`` + 1 are not drawn.
+      accepted: int32 [], number of accepted guesses.
+      logits: [A + 1, V], of the target for each new token, before filters.
+      target_cache: the target's cache, without the last new token.
+      draft_cache: the same of the draft.
+    """
+
+    tokens: jax.Array
+    accepted: jax.Array
+    logits: jax.Array
+    target_cache: Any
+    draft_cache: Any
+
+
+class Filters(Protocol):
+    """What a ``TokenSampler`` is here: options that filter logits."""
+
+    @property
+    def steps(self) -> int: ...
+
+    @property
+    def repetition_penalty(self) -> float: ...
+
+    def filter_logits(self, logits: jax.Array) -> jax.Array: ...
 
 
 class _Round(NamedTuple):
@@ -88,7 +118,7 @@ class Speculator:
     target: TokenModel
     draft: TokenModel
     rewind: Callable[[Any, jax.Array], Any]
-    sampler: TokenSampler
+    sampler: Filters
     ahead: int = 4
     stops: Stops = ()
     pad: int = 0
@@ -111,12 +141,7 @@ class Speculator:
     ) -> Speculated:
         """Draw the continuation [N] of the prompt of one row."""
         size, steps = self.sampler.steps + self.ahead + 1, self.sampler.steps
-        tokens, real = map(jnp.asarray, prompt)
-        logits, target_cache = self.target(tokens, real, target_cache, 1)
-        _, draft_cache = self.draft(tokens, real, draft_cache, 1)
-        first = jax.random.categorical(
-            jax.random.fold_in(key, 0), self.sampler.filter_logits(logits[0, 0])
-        ).astype(jnp.int32)
+        first, _, target_cache, draft_cache = self.begin(prompt, key, target_cache, draft_cache)
         tokens = jnp.full(size, self.pad, jnp.int32).at[0].set(first)
         one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
         done = self._find_ends(tokens, one).any()
@@ -129,44 +154,66 @@ class Speculator:
         kept = jnp.where(jnp.arange(size) < length, state.tokens, self.pad)[:steps]
         return Speculated(kept, length, state.rounds)
 
-    def _play_round(self, key: jax.Array, state: _Round) -> _Round:
-        """Play one round: the draft guesses ahead, the target checks."""
-        ahead = self.ahead
-        drawing, judging = jax.random.split(jax.random.fold_in(key, state.rounds + 1))
-        last = state.tokens[state.length - 1]
+    def begin(
+        self, prompt: Prompts, key: jax.Array, target_cache: Any, draft_cache: Any
+    ) -> tuple[jax.Array, jax.Array, Any, Any]:
+        """Read the prompt of one row; return the first token [], its logits [V] and the caches."""
+        tokens, real = map(jnp.asarray, prompt)
+        logits, target_cache = self.target(tokens, real, target_cache, 1)
+        _, draft_cache = self.draft(tokens, real, draft_cache, 1)
+        first = jax.random.categorical(
+            jax.random.fold_in(key, 0), self.sampler.filter_logits(logits[0, 0])
+        ).astype(jnp.int32)
+        return first, logits[0, 0], target_cache, draft_cache
+
+    def play(
+        self, key: jax.Array, number: jax.Array, last: jax.Array, caches: tuple[Any, Any]
+    ) -> Checked:
+        """Play one round: the draft guesses ahead, the target checks.
+
+        Args:
+          key: random key of the row.
+          number: number of earlier rounds.
+          last: the row's last token.
+          caches: caches of target and draft, without the last token.
+        """
+        ahead, (target_cache, draft_cache) = self.ahead, caches
+        drawing, judging = jax.random.split(jax.random.fold_in(key, number + 1))
         # One more guess than is used, so that the draft has read every token that may be accepted.
         keys = jax.random.split(drawing, ahead + 1)
-        (_, draft_cache), (guesses, q) = jax.lax.scan(self._guess, (last, state.draft_cache), keys)
+        (_, draft_cache), (guesses, q) = jax.lax.scan(self._guess, (last, draft_cache), keys)
         guesses, q = guesses[:ahead], q[:ahead]
-        logits, target_cache = self._read(
-            self.target, jnp.concatenate([last[None], guesses]), state.target_cache, ahead + 1
+        given = jnp.concatenate([last[None], guesses])[None]
+        logits, target_cache = self.target(
+            given, jnp.ones(given.shape, bool), target_cache, ahead + 1
         )
-        count, token = accept_guesses(judging, guesses, q, jax.nn.softmax(logits))
+        p = jax.nn.softmax(self.sampler.filter_logits(logits[0]))
+        count, token = accept_guesses(judging, guesses, q, p)
         new = jnp.where(jnp.arange(ahead + 1) < count, jnp.append(guesses, 0), token)
-        tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, new, state.length, 0)
-        length = state.length + count + 1
         back = (ahead - count)[None]
+        target_cache, draft_cache = (self.rewind(c, back) for c in (target_cache, draft_cache))
+        return Checked(new, count, logits[0], target_cache, draft_cache)
+
+    def _play_round(self, key: jax.Array, state: _Round) -> _Round:
+        last = state.tokens[state.length - 1]
+        found = self.play(key, state.rounds, last, (state.target_cache, state.draft_cache))
+        tokens = jax.lax.dynamic_update_slice_in_dim(state.tokens, found.tokens, state.length, 0)
+        length = state.length + found.accepted + 1
         return _Round(
             tokens,
             length,
             self._find_ends(tokens, length).any(),
             state.rounds + 1,
-            self.rewind(target_cache, back),
-            self.rewind(draft_cache, back),
+            found.target_cache,
+            found.draft_cache,
         )
 
     def _guess(self, carry: Any, key: jax.Array) -> Any:
         token, cache = carry
-        logits, cache = self._read(self.draft, token[None], cache, 1)
-        token = jax.random.categorical(key, logits[0]).astype(jnp.int32)
-        return (token, cache), (token, jax.nn.softmax(logits[0]))
-
-    def _read(
-        self, model: TokenModel, tokens: jax.Array, cache: Any, last: int
-    ) -> tuple[jax.Array, Any]:
-        """Return the filtered logits [last, V] and the updated cache."""
-        logits, cache = model(tokens[None], jnp.ones((1, len(tokens)), bool), cache, last)
-        return self.sampler.filter_logits(logits[0]), cache
+        logits, cache = self.draft(token[None, None], jnp.ones((1, 1), bool), cache, 1)
+        filtered = self.sampler.filter_logits(logits[0])[0]
+        token = jax.random.categorical(key, filtered).astype(jnp.int32)
+        return (token, cache), (token, jax.nn.softmax(filtered))
 
     def _find_ends(self, tokens: jax.Array, length: jax.Array) -> jax.Array:
         """Return bool [size]: whether a stop ends at this position of a row."""

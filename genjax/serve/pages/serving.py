@@ -28,7 +28,7 @@ from genjax.serve.pages.protocols import Answer, Fault, Message, Options, Source
 from genjax.serve.pages.routes import make_pages
 from genjax.serve.schemas import ChatRequest
 from genjax.serve.schemas import Message as Turn
-from genjax.serve.service import Service
+from genjax.serve.service import ENDING, Service
 from genjax.store.index.follow import count_behind
 from genjax.store.index.index import Index
 from genjax.store.monitoring.alerts import Checked
@@ -125,7 +125,7 @@ def keep_following(store: Store, index: Index, every: float = EVERY) -> Iterator
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(ENDING)  # what it is at is repeated at the next start
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from genjax.store.index.encoders import Encoder, WordLlama
 from genjax.store.monitoring.alerts import Checked, check_alerts
 from genjax.store.store import Store
 
+PATIENCE = 15.0  # seconds for a check that is under way at the end
 LOW = 10  # priority of the thread, as of ``nice``
 log = logging.getLogger(__name__)
 
@@ -62,4 +63,4 @@ def keep_watching(
         yield
     finally:
         ended.set()
-        thread.join()
+        thread.join(PATIENCE)
