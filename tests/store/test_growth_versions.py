@@ -67,7 +67,7 @@ def test_training_reads_a_state(url):  # noqa: F811
     with open_store(url) as store:
         store.erase("r2")
     again = then.freeze(None).snapshot
-    assert len(again.rows) == 19 and "1 records of the state v1 were erased" in again.remarks[0]
+    assert len(again.rows) == 19 and "1 of the 40 records were erased" in again.remarks[0]
     for kind in (StoreInstructions, StorePreferences):
         for name, field in (("v2", "state"), ("", "at")):
             with pytest.raises(UserError) as error:

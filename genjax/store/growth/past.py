@@ -30,6 +30,7 @@ from genjax.store.rows import (
 from genjax.store.store import Store
 
 FILE = "state.db"
+ERASING = ("redact", "mend")  # actions on records that named an erased one
 
 
 class Past(NamedTuple):
@@ -47,12 +48,24 @@ class Opened(NamedTuple):
       path: its file.
       state: the state.
       missing: number of records that were erased since.
+      altered: number of changes by which erasing took something out of the records that are left.
     """
 
     store: Store
     path: Path
     state: State
     missing: int
+    altered: int
+
+    @property
+    def remark(self) -> str:
+        """What is not as it was, in one line; "" if all is."""
+        name, said = self.state.name, []
+        if self.missing:
+            said.append(f"{self.missing:,} of the {self.state.records:,} records were erased since")
+        if self.altered:
+            said.append(f"{self.altered:,} times something in them was erased")
+        return f"state {name} is not whole: {', and '.join(said)}" if said else ""
 
 
 @contextlib.contextmanager
@@ -72,13 +85,24 @@ def open_state(store: Store, name: str) -> Iterator[Opened]:
             hashes = _copy(store, made, state)
             fingerprint = combine(hashes)
             missing = state.records - len(hashes)
-            if missing < 0 or (missing == 0 and fingerprint != state.fingerprint):
+            altered = _count_altered(store, state)
+            same = fingerprint == state.fingerprint
+            if missing < 0 or not (missing or altered or same):
                 raise UserError(
                     f"state {name!r} cannot be read: its fingerprint is {state.fingerprint:.12}, "
                     f"that of its records {fingerprint:.12}; the history was changed",
                     "state",
                 )
-            yield Opened(dataclasses.replace(made, limits=store.limits), path, state, missing)
+            yield Opened(
+                dataclasses.replace(made, limits=store.limits), path, state, missing, altered
+            )
+
+
+def _count_altered(store: Store, state: State) -> int:
+    past = schema.history
+    query = sa.select(sa.func.count()).where(past.c.seq > state.seq, past.c.action.in_(ERASING))
+    with store.reading() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def _copy(store: Store, target: Store, state: State) -> dict[str, str]:
@@ -165,7 +189,7 @@ def _undo(record: Record, deleted: bool, entries: Sequence[Any]) -> Past:
             deleted = entry.action == "undelete"
         for name, (old, _) in (entry.changes or {}).items():
             if name == "parents":
-                parents = old
+                parents = old or ()
             else:
                 values[name if name in schema.records.c else f"own_{name}"] = old
     values["kind"] = name_kind(record)
