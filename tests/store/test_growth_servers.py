@@ -119,6 +119,7 @@ def test_readers_survive_the_death_of_each_server(pair, database, capsys):
         assert store.count() == 3
 
 
+@pytest.mark.long
 def test_a_replica_of_another_server_is_refused(pair, tmp_path):
     primary, _ = pair
     with run_servers(1) as (stranger,):
@@ -356,6 +357,7 @@ def test_every_query_is_answered_as_from_one(unchanged, tmp_path):
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
+@pytest.mark.long
 def test_every_change_does_what_it_does_to_one(both, tmp_path):
     one, many, _ = both
     for store in (one, many):
@@ -386,6 +388,7 @@ def test_every_change_does_what_it_does_to_one(both, tmp_path):
     backup(many, tmp_path / "backup")
 
 
+@pytest.mark.long
 def test_bulk_rows_come_in_and_out(both):
     one, many, _ = both
     table = pa.Table.from_batches(list(read_table(one, "entity")))
@@ -397,6 +400,7 @@ def test_bulk_rows_come_in_and_out(both):
     assert found[0] == found[1] and len(found[0]) == 2 * len(table) > 200
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("engine", ["faiss", "milvus"])
 def test_an_index_follows_and_finds(both, tmp_path, engine):
     package = {"faiss": "faiss", "milvus": "milvus_lite"}[engine]
@@ -466,6 +470,7 @@ def test_a_shard_that_is_away_is_named(four, unchanged, tmp_path, capsys):
     assert hash_store(one) == hash_store(many)
 
 
+@pytest.mark.long
 def test_a_write_that_one_shard_refuses_at_its_end_is_taken_back(four, unchanged):
     _, many, urls = unchanged
     folder = urls[0].rpartition("/")[2]
@@ -500,6 +505,7 @@ def test_a_write_that_one_shard_refuses_at_its_end_is_taken_back(four, unchanged
             assert hash_store(many) == before and check(many) == []
 
 
+@pytest.mark.long
 def test_servers_come_and_go(both):
     one, many, urls = both
     expected = hash_store(one)
@@ -535,6 +541,7 @@ def run_page(title, hosts):
             yield action
 
 
+@pytest.mark.long
 def test_the_commands_of_the_page_on_shards_work(four, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     with open_store("talk.db", create=True) as store:
