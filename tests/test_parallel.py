@@ -219,6 +219,7 @@ def two_processes(run_dir, mode, steps):
     )
 
 
+@pytest.mark.long
 def test_two_processes_from_the_command_line(tmp_path):
     """As the README says; the config is built before the processes join, so it must not wake
     the devices.
@@ -240,7 +241,7 @@ def test_two_processes_from_the_command_line(tmp_path):
     assert run.step == 16 and run.sample(num=2).shape == (2, 8, 8, 1)
 
 
-@pytest.mark.parametrize("mode", ["pmapped", "sharded"])
+@pytest.mark.parametrize("mode", [pytest.param("pmapped", marks=pytest.mark.long), "sharded"])
 def test_two_processes_equal_one_and_their_checkpoint_goes_on_on_one(tmp_path, mode):
     whole = curve(tmp_path / "whole", toy.experiment())
     two_processes(tmp_path / "two", mode, steps=10)
