@@ -59,8 +59,13 @@ def show(url: URL) -> str:
     return url.difference_update_query(OWN).render_as_string(hide_password=True)
 
 
-def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
+def make_engine(url: URL, read_only: bool = False, patience: int = 10) -> sa.Engine:
     """Return an engine whose writers take turns.
+
+    Args:
+      url: URL of the database.
+      read_only: whether to refuse writing.
+      patience: seconds to wait for a connection to a server.
 
     Raises:
       UserError: the driver is not installed.
@@ -71,7 +76,9 @@ def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
         engine = sa.create_engine(
             url.difference_update_query(OWN),
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10} if url.drivername.endswith("psycopg") else {},
+            connect_args={"connect_timeout": patience}
+            if url.drivername.endswith("psycopg")
+            else {},
         )
 
     @event.listens_for(engine, "begin")

@@ -39,6 +39,7 @@ def diff_states(store: Store, first: str, second: str) -> Difference:
     Raises:
       UserError: one does not exist.
     """
+    store.servers.refuse_incomplete("compare states")
     one, two = find_state(store, first), find_state(store, second)
     added: dict[str, str] = {}
     removed: dict[str, str] = {}

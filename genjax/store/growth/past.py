@@ -75,6 +75,7 @@ def open_state(store: Store, name: str) -> Iterator[Opened]:
     Raises:
       UserError: there is no such state, or its history was changed.
     """
+    store.servers.refuse_incomplete("read states")
     state = find_state(store, name)
     with tempfile.TemporaryDirectory(prefix="genjax_state_") as folder:
         path = Path(folder) / FILE

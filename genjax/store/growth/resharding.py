@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,11 +29,17 @@ from genjax.store.store import Store
 
 FAST = ("enable_partitionwise_join", "enable_partitionwise_aggregate")  # of the planner
 OPTIONS = {"async_capable": "true", "batch_size": "500", "fetch_size": "2000"}
+OPTIONS |= {"connect_timeout": "5", "tcp_user_timeout": "20000"}  # of a server that hangs
+LONGEST = 63  # bytes of a name in PostgreSQL
 
 
 def name_server(url: URL) -> str:
     """Return the name of a server in the store, and in messages."""
-    return f"shard {url.host}:{url.port or 5432}/{url.database}"[:63]
+    name = f"shard {url.host}:{url.port or 5432}/{url.database}"
+    if len(name.encode()) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name.encode()[: LONGEST - 13].decode(errors='ignore')} {digest}"
 
 
 def read_servers(listed: Sequence[str]) -> dict[str, URL]:
@@ -149,21 +156,20 @@ def _prepare(connection: sa.Connection, servers: Mapping[str, URL]) -> None:
     query = "SELECT srvname FROM pg_foreign_server"
     known = set(connection.exec_driver_sql(query).scalars())
     for name, url in servers.items():
-        if name in known:
-            continue
-        place = {"host": str(url.host), "port": str(url.port or 5432), "dbname": url.database or ""}
-        connection.exec_driver_sql(
-            f"CREATE SERVER {_quote(name)} FOREIGN DATA WRAPPER postgres_fdw"
-            f" OPTIONS ({_options(place | OPTIONS | {'connect_timeout': '5'})})"
-        )
+        quoted = _quote(name)
+        if name not in known:
+            place = {"host": str(url.host), "port": str(url.port or 5432)}
+            place |= {"dbname": url.database or ""}
+            connection.exec_driver_sql(
+                f"CREATE SERVER {quoted} FOREIGN DATA WRAPPER postgres_fdw"
+                f" OPTIONS ({_options(place | OPTIONS)})"
+            )
         who = {"user": url.username, "password": url.password}
-        given = {key: str(value) for key, value in who.items() if value is not None}
-        connection.exec_driver_sql(
-            f"CREATE USER MAPPING FOR CURRENT_USER SERVER {_quote(name)}"
-            f" OPTIONS ({_options(given)})"
-            if given
-            else f"CREATE USER MAPPING FOR CURRENT_USER SERVER {_quote(name)}"
-        )
+        given = _options({key: str(value) for key, value in who.items() if value is not None})
+        said = f" OPTIONS ({given})" if given else ""
+        whose = f"FOR CURRENT_USER SERVER {quoted}"
+        connection.exec_driver_sql(f"DROP USER MAPPING IF EXISTS {whose}")
+        connection.exec_driver_sql(f"CREATE USER MAPPING {whose}{said}")
 
 
 @contextlib.contextmanager
