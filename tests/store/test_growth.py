@@ -14,6 +14,7 @@ from genjax.store import followers, schema
 from genjax.store.growth import states
 from genjax.store.growth.differences import diff_states
 from genjax.store.growth.past import open_state
+from genjax.store.growth.resharding import shard_store
 from genjax.store.growth.states import find_state, list_states, tag_state
 from genjax.store.index.opening import open_index
 from genjax.store.lineage import read_lineage, show_lineage
@@ -271,6 +272,14 @@ def test_the_command_line_tags_lists_compares_and_reads(url, tmp_path, capsys): 
     with open_store(url) as made:
         made.erase("later")
     assert "1 of the" in run("at", url, "v2", "show").err
+
+
+def test_a_server_without_the_module_cannot_have_shards(request, tmp_path):
+    with open_store(make_place("postgresql", request, tmp_path), create=True) as made:
+        with pytest.raises(UserError, match="postgres_fdw") as error:
+            shard_store(made, ["postgresql://h/d"])
+        assert error.value.field == "store"
+        assert add(made, "a") == ("a",)
 
 
 @pytest.mark.parametrize(

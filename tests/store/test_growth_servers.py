@@ -508,6 +508,30 @@ def test_a_write_that_one_shard_refuses_at_its_end_is_taken_back(four, unchanged
 
 
 @pytest.mark.long
+def test_a_store_that_cannot_be_spread_is_as_before(four):
+    name = f"d{random.randrange(10**9)}"
+    for server in four[:2]:
+        ask(server, f"CREATE DATABASE {name}")
+    good, front = (f"{server.url.rpartition('/')[0]}/{name}" for server in four[:2])
+    ask(four[0], "DROP ROLE IF EXISTS weak")
+    ask(four[0], "CREATE ROLE weak LOGIN PASSWORD 'very-secret'")
+    weak = good.replace("postgres@", "weak:very-secret@")
+    with open_store(front, create=True) as store:
+        for wrong in ("postgresql://postgres@127.0.0.1:1/x", weak):
+            with pytest.raises(UserError) as error:
+                shard_store(store, [good, wrong] if wrong != weak else [weak])
+            line = str(error.value)
+            assert error.value.field == "store" and "\n" not in line and "secret" not in line
+        with psycopg.connect(good) as connection:
+            query = "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'genjax%'"
+            assert connection.execute(query).fetchone() == (0,)
+        add(store, "a")
+        with pytest.raises(UserError, match="empty"):
+            shard_store(store, [good])
+        assert store.count() == 1
+
+
+@pytest.mark.long
 def test_servers_come_and_go(both):
     one, many, urls = both
     expected = hash_store(one)

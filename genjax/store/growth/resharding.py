@@ -73,27 +73,38 @@ def shard_store(store: Store, listed: Sequence[str]) -> dict[str, int]:
     if store.servers.shards is not None:
         raise UserError(f"store {store.place} has shards: genjax store reshard moves them", "store")
     folder = f"genjax_{secrets.token_hex(4)}"
-    with engines.writing(store.engine, store.url) as connection:
-        if connection.execute(sa.select(schema.history.c.seq).limit(1)).first() is not None:
-            cure = "make a new one, and genjax store copy fills it"
-            raise UserError(f"store {store.place} must be empty: {cure}", "store")
-        _prepare(connection, servers)
-        names = list(servers)
-        for bucket in range(BUCKETS):
-            _make_tables(servers[names[bucket % len(names)]], folder, bucket)
-        for table in reversed(TABLES):
-            connection.exec_driver_sql(f"DROP TABLE {table.name} CASCADE")
-        for table in TABLES:
-            connection.execute(CreateTable(_partitioned(table)))
-            for bucket in range(BUCKETS):
-                part = _foreign(table, folder, bucket, names[bucket % len(names)])
-                connection.exec_driver_sql(
-                    f"CREATE FOREIGN TABLE {table.name}_{bucket} PARTITION OF {table.name}"
-                    f" FOR VALUES WITH (MODULUS {BUCKETS}, REMAINDER {bucket}) {part}"
-                )
-        connection.exec_driver_sql(f"CREATE TABLE {UNDO} (id text, name text, row jsonb)")
-        connection.execute(schema.settings.insert().values(name=SETTING, value=folder))
-        return dict(list_servers(connection))
+    try:
+        with engines.writing(store.engine, store.url) as connection:
+            if connection.execute(sa.select(schema.history.c.seq).limit(1)).first() is not None:
+                cure = "make a new one, and genjax store copy fills it"
+                raise UserError(f"store {store.place} must be empty: {cure}", "store")
+            _prepare(connection, servers)
+            _spread(connection, servers, folder)
+            return dict(list_servers(connection))
+    except UserError:
+        for url in servers.values():  # nobody would find these tables again
+            with contextlib.suppress(UserError):
+                _remove_tables(url, folder, set())
+        raise
+
+
+def _spread(connection: sa.Connection, servers: Mapping[str, URL], folder: str) -> None:
+    """Replace the tables of records by buckets on servers."""
+    places = {bucket: list(servers)[bucket % len(servers)] for bucket in range(BUCKETS)}
+    for bucket, server in places.items():
+        _make_tables(servers[server], folder, bucket)
+    for table in reversed(TABLES):
+        connection.exec_driver_sql(f"DROP TABLE {table.name} CASCADE")
+    for table in TABLES:
+        connection.execute(CreateTable(_partitioned(table)))
+        for bucket, server in places.items():
+            connection.exec_driver_sql(
+                f"CREATE FOREIGN TABLE {table.name}_{bucket} PARTITION OF {table.name}"
+                f" FOR VALUES WITH (MODULUS {BUCKETS}, REMAINDER {bucket})"
+                f" {_foreign(table, folder, bucket, server)}"
+            )
+    connection.exec_driver_sql(f"CREATE TABLE {UNDO} (id text, name text, row jsonb)")
+    connection.execute(schema.settings.insert().values(name=SETTING, value=folder))
 
 
 def reshard(store: Store, listed: Sequence[str]) -> dict[str, int]:
