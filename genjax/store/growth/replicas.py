@@ -137,11 +137,6 @@ class Replicas:
         with self.seen.lock:
             self.seen.lsn = lsn
 
-    def close(self) -> None:
-        """Close all connections to replicas."""
-        for engine in self.engines.values():
-            engine.dispose()
-
     def _follows(self, primary: sa.Engine, place: URL, engine: sa.Engine) -> bool:
         """Return whether a replica has the own commits, and does not lag too far.
 
