@@ -13,6 +13,7 @@ from sqlalchemy.engine import URL
 from genjax.errors import UserError
 from genjax.store import engine as engines
 from genjax.store import schema
+from genjax.store.audit.chain import adopt
 from genjax.store.blobs import SECRET, Blobs
 from genjax.store.growth.replicas import find_replicas
 from genjax.store.growth.servers import Servers
@@ -104,6 +105,8 @@ def migrate_store(url: str) -> None:
     if version is None:
         engines.refuse_missing(found)
     engines.migrate(engine, found)
+    with engines.writing(engine, found) as connection:
+        adopt(connection, _find_user())
 
 
 def _absolute(blobs: str) -> str:

@@ -16,6 +16,9 @@ from sqlalchemy.engine import URL
 from genjax.errors import UserError, unknown_name
 from genjax.store import engine as engines
 from genjax.store import schema
+from genjax.store.audit import chain
+from genjax.store.audit.chain import Rows
+from genjax.store.audit.erasing import erase_rows, refuse_needed
 from genjax.store.blobs import Blobs
 from genjax.store.filters import All, Filter
 from genjax.store.growth.servers import Servers
@@ -23,7 +26,7 @@ from genjax.store.limits import Limits, check_record, check_text
 from genjax.store.lookups import find_ids, find_known, find_used
 from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
-from genjax.store.references import check_change, check_references, find_edges
+from genjax.store.references import check_change, check_references
 from genjax.store.rows import (
     Row,
     fill,
@@ -32,7 +35,6 @@ from genjax.store.rows import (
     make_ids,
     name_kind,
     now,
-    split,
     to_rows,
     to_time,
 )
@@ -136,10 +138,12 @@ class Store:
         new, known = self._add(records, skip_known=True)
         return len(new) - len(known)
 
-    def add_within(self, connection: sa.Connection, records: Sequence[Record]) -> tuple[str, ...]:
-        """Add records within a transaction, see ``add``."""
-        new, known = self._write_new(connection, self._fill(records), skip_known=False)
-        _refuse_known(known)
+    def add_within(
+        self, connection: sa.Connection, records: Sequence[Record], skip_known: bool = False
+    ) -> tuple[str, ...]:
+        """Add records within a transaction, see ``add``; or only those with new ids."""
+        new, known = self._write_new(connection, self._fill(records), skip_known)
+        _refuse_known(set() if skip_known else known)
         return tuple(record.id for record in new)
 
     def _add(
@@ -313,26 +317,8 @@ class Store:
           UserError: another record still names one of them.
         """
         with self.writing() as connection:
-            for edge in find_edges(connection, ids, up=False):
-                if edge.child not in ids:
-                    raise UserError(
-                        f"id: {edge.parent} is the {edge.role} of {edge.child}: erase that first",
-                        "id",
-                    )
-            table = schema.records
-            blobs: set[str] = set()
-            for part in split(ids):
-                query = sa.select(table.c.blob).where(table.c.id.in_(part))
-                blobs |= {blob for (blob,) in connection.execute(query) if blob is not None}
-                links = schema.links
-                connection.execute(links.delete().where(links.c.child.in_(part)))
-                for own in schema.KINDS.values():
-                    connection.execute(own.delete().where(own.c.id.in_(part)))
-                past = schema.history
-                connection.execute(past.delete().where(past.c.record.in_(part)))
-            for part in split(ids):
-                connection.execute(table.delete().where(table.c.id.in_(part)))
-            insert(connection, schema.outbox, [{"record": i, "action": "delete"} for i in ids])
+            refuse_needed(connection, ids)
+            blobs = erase_rows(connection, ids, self.user)
         self.remove_unused(blobs)
 
     def remove_unused(self, blobs: set[str]) -> None:
@@ -430,10 +416,10 @@ class Store:
         rows = [to_rows(record) for record in records]
         insert(connection, schema.records, [shared for shared, _, _ in rows])
         for kind, table in schema.KINDS.items():
-            own = [own for shared, own, _ in rows if shared["kind"] == kind]
-            insert(connection, table, own)
+            insert(connection, table, [own for shared, own, _ in rows if shared["kind"] == kind])
         insert(connection, schema.links, [link for _, _, links in rows for link in links])
-        self._note(connection, [record.id for record in records], "add", time=time)
+        added = [(row[0], row[1], one.parents) for row, one in zip(rows, records, strict=True)]
+        self._note(connection, [record.id for record in records], "add", time=time, rows=added)
 
     def _note(
         self,
@@ -442,10 +428,11 @@ class Store:
         action: str,
         fields: Row | None = None,
         time: int | None = None,
+        rows: Sequence[Rows] | None = None,
     ) -> None:
-        """Record who did what in the history, and the changes in the outbox."""
-        shared = {"user": self.user, "time": time or now(), "action": action, "changes": fields}
-        insert(connection, schema.history, [{"record": one, **shared} for one in ids])
+        """Record who did what in the history and the audit trail, and changes in the outbox."""
+        changes = [fields] * len(ids)
+        chain.record(connection, self.user, action, ids, changes=changes, time=time, rows=rows)
         follows = "delete" if action == "delete" else "upsert"
         insert(connection, schema.outbox, [{"record": one, "action": follows} for one in ids])
 

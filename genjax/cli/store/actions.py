@@ -28,6 +28,7 @@ from genjax.cli.store.options import (
 from genjax.errors import UserError
 from genjax.runs.rewards import load_reward
 from genjax.serial.json_text import parse
+from genjax.store.audit.deeds import note_deed
 from genjax.store.conversation import Turn, read_tree
 from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
@@ -174,12 +175,20 @@ def _maintain(action: str, store: Store, words: Sequence[str], options: Options)
         case "check", CheckOptions():
             _check(store, options)
         case "backup", _:
-            print(f"records   {backup(store, words[0]):,}\nbackup    {words[0]}")
+            count = backup(store, words[0])
+            note_deed(store, action, {"out": words[0], "records": count})
+            print(f"records   {count:,}\nbackup    {words[0]}")
         case "restore", _:
-            print(f"records   {restore(words[0], store):,}\nstore     {store.place}")
+            count = restore(words[0], store)
+            note_deed(store, action, {"from": words[0], "records": count})
+            print(f"records   {count:,}\nstore     {store.place}")
         case "copy", CopyOptions():
             with open_store(words[0], True, blobs=options.blobs, user=options.user) as target:
-                print(f"records   {copy_store(store, target):,}\nstore     {target.place}")
+                count = copy_store(store, target)
+                for one in (store, target):
+                    said = {"from": store.place, "to": target.place, "records": count}
+                    note_deed(one, action, said)
+                print(f"records   {count:,}\nstore     {target.place}")
 
 
 def _search(store: Store, text: str, options: SearchOptions) -> None:

@@ -9,11 +9,16 @@ from typing import Any
 import tyro
 
 from genjax.cli.parsing import explain_options, explain_store
-from genjax.cli.store import growth, records
+from genjax.cli.store import audit, growth, monitoring, records
 from genjax.cli.store.action import Action
 from genjax.errors import UserError, unknown_name
 
-ACTIONS: Mapping[str, Action] = {**records.ACTIONS, **growth.ACTIONS}
+ACTIONS: Mapping[str, Action] = {
+    **records.ACTIONS,
+    **audit.ACTIONS,
+    **growth.ACTIONS,
+    **monitoring.ACTIONS,
+}
 
 
 def describe_actions() -> str:

@@ -20,6 +20,7 @@ from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.serial import stored
 from genjax.serial.json_text import Json
+from genjax.store.audit.deeds import note_deed
 from genjax.store.formats.plain import write_plain
 from genjax.store.formats.writing import Export, Row
 from genjax.store.growth.past import open_state
@@ -232,6 +233,8 @@ def note_snapshot(url: str, snapshot: Snapshot, run_dir: epath.Path, step: int |
             with store.reading() as connection:
                 ids = tuple(find_visible(connection, ids))  # a state may have records of the past
             store.add_new([make_dataset(snapshot, ids)])
+            said: dict[str, Json] = {"rows": len(snapshot.rows), "run": str(run_dir), "step": step}
+            note_deed(store, "train", said)
             if step is not None:
                 note_run(store, run_dir, step)
     except UserError as error:
