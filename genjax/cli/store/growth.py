@@ -80,8 +80,6 @@ def _open_past(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     if action not in READ_ONLY:
         error = unknown_name("action on a state", action, READ_ONLY)
         raise UserError(f"at: {error}; a state can only be read", "at")
-    if any(word.partition("=")[0] == "--name" for word in rest):
-        raise UserError("name: an export of a state is not noted in the store", "name")
     with _open(place, Options(), read_only=True) as store, open_state(store, name) as opened:
         if opened.remark:
             note(f"note: {opened.remark}")
