@@ -78,6 +78,10 @@ def shard_store(store: Store, listed: Sequence[str]) -> dict[str, int]:
             if connection.execute(sa.select(schema.history.c.seq).limit(1)).first() is not None:
                 cure = "make a new one, and genjax store copy fills it"
                 raise UserError(f"store {store.place} must be empty: {cure}", "store")
+            walled = "SELECT 1 FROM pg_policies WHERE schemaname = current_schema()"
+            if connection.exec_driver_sql(walled).first() is not None:
+                cure = "take it away first: shards have none"
+                raise UserError(f"store {store.place} has row security: {cure}", "store")
             _prepare(connection, servers)
             _spread(connection, servers, folder)
             return dict(list_servers(connection))
