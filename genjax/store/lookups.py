@@ -35,13 +35,10 @@ def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
 
 def find_past_blobs(connection: sa.Connection) -> set[str]:
     """Return the blobs that records had before a change."""
-    table, found = schema.history, set()
-    query = sa.select(table.c.changes).where(
-        table.c.action == "update", table.c.changes.is_not(None)
-    )
-    for (changes,) in connection.execute(query):  # in Python, as they may be encrypted
-        found |= {blob for blob in changes.get("blob") or () if blob is not None}
-    return found
+    past = schema.history.c.changes
+    query = sa.select(past).where(sa.cast(past, sa.Text).contains('"blob"'))
+    found = [changes.get("blob") or () for (changes,) in connection.execute(query)]
+    return {blob for changed in found for blob in changed if blob is not None}
 
 
 def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:

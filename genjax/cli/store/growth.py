@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from genjax import checks
 from genjax.cli.store.action import Action
 from genjax.cli.store.options import Options
 from genjax.errors import UserError, unknown_name
-
-if TYPE_CHECKING:
-    from genjax.store.store import Store
 
 READ_ONLY = ("show", "lineage", "export", "dataset", "agreement")  # actions on a state
 
@@ -31,16 +27,11 @@ class DiffOptions(Options):
         checks.at_least(self, 0, "limit")
 
 
-def _open(place: str, options: Options, read_only: bool = False) -> Store:
-    from genjax.store.opening import open_store
-
-    return open_store(place, read_only=read_only, user=options.user)
-
-
 def _list_states(name: str, words: Sequence[str], options: Options) -> None:
     from genjax.store.growth.states import list_states
+    from genjax.store.opening import open_store
 
-    with _open(words[0], options, read_only=True) as store:
+    with open_store(words[0], read_only=True, user=options.user) as store:
         for one in list_states(store):
             print(
                 f"{one.name:<20} {one.time:%Y-%m-%d %H:%M:%S} {one.user:<12} {one.records:>12,} "
@@ -50,9 +41,10 @@ def _list_states(name: str, words: Sequence[str], options: Options) -> None:
 
 def _diff(name: str, words: Sequence[str], options: DiffOptions) -> None:
     from genjax.store.growth.differences import diff_states
+    from genjax.store.opening import open_store
 
     place, first, second = words
-    with _open(place, options, read_only=True) as store:
+    with open_store(place, read_only=True, user=options.user) as store:
         found = diff_states(store, first, second)
     print(f"added     {len(found.added):,}")
     print(f"removed   {len(found.removed):,}")
@@ -73,6 +65,7 @@ def _open_past(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     """Provide an action on a file with the records of a state, instead of that on the store."""
     from genjax.data.images.decode import note
     from genjax.store.growth.past import open_state
+    from genjax.store.opening import open_store
 
     if len(arguments) < 3 or any(word.startswith("-") for word in arguments[:3]):
         raise UserError("store at needs STORE STATE ACTION before its options", "at")
@@ -80,7 +73,7 @@ def _open_past(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     if action not in READ_ONLY:
         error = unknown_name("action on a state", action, READ_ONLY)
         raise UserError(f"at: {error}; a state can only be read", "at")
-    with _open(place, Options(), read_only=True) as store, open_state(store, name) as opened:
+    with open_store(place, read_only=True) as store, open_state(store, name) as opened:
         if opened.remark:
             note(f"note: {opened.remark}")
         yield (action, str(opened.path), *rest)
@@ -105,19 +98,21 @@ class RegisterOptions(Options):
 def _register(name: str, words: Sequence[str], options: RegisterOptions) -> None:
     from genjax.runs.tracking import Tracking
     from genjax.store.growth.registry import register
+    from genjax.store.opening import open_store
 
     place, run_dir = words
     tracking = Tracking(uri=options.mlflow, model=options.model)
-    with _open(place, options) as store:
+    with open_store(place, user=options.user) as store:
         for one in register(store, run_dir, tracking, options.link):
             print(f"step {one.step:<10,} {one.model} version {one.version}  {one.record}")
 
 
 def _shard(name: str, words: Sequence[str], options: Options) -> None:
     from genjax.store.growth.resharding import reshard, shard_store
+    from genjax.store.opening import open_store
 
     place, *servers = words
-    with _open(place, options) as store:
+    with open_store(place, user=options.user) as store:
         spread = shard_store if name == "shard" else reshard
         for server, buckets in spread(store, servers).items():
             print(f"{server:<40} {buckets:>3} buckets")
