@@ -125,6 +125,9 @@ def test_a_fingerprint_is_that_of_the_content_in_any_database_and_order(tmp_path
                 Feedback(id="f", origin="real", target="r", name="n", value=1e22, time=T),
             ]
             made.add(*records) if number else [made.add(record) for record in records]
+            assert made.get("p").metadata == NUMBERS
+            made.update("p", metadata=made.get("p").metadata | {"more": 1})
+            made.update("p", metadata=NUMBERS)
             prints.append(tag_state(made, "v1").fingerprint)
             made.update("f", value=2.0)
             prints.append(tag_state(made, "v2").fingerprint)
