@@ -134,7 +134,11 @@ def register_run(
     """
     _mlflow()
     try:
-        return Sender(tracking, run_dir, keep).send_versions(link)
+        sender = Sender(tracking, run_dir, keep)
+        sender.send_rows()
+        versions = sender.send_versions(link)
+        sender.end("FINISHED")
+        return versions
     except UserError:
         raise
     except Exception as error:  # of MLflow, its network or its database

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -59,8 +61,13 @@ def show(url: URL) -> str:
     return url.difference_update_query(OWN).render_as_string(hide_password=True)
 
 
-def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
+def make_engine(url: URL, read_only: bool = False, patience: int = 10) -> sa.Engine:
     """Return an engine whose writers take turns.
+
+    Args:
+      url: URL of the database.
+      read_only: whether to refuse writing.
+      patience: seconds to wait for a connection to a server.
 
     Raises:
       UserError: the driver is not installed.
@@ -70,8 +77,11 @@ def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
     with explain(url):
         engine = sa.create_engine(
             url.difference_update_query(OWN),
+            json_deserializer=functools.partial(json.loads, parse_int=_read_whole),
             pool_pre_ping=True,
-            connect_args={"connect_timeout": 10} if url.drivername.endswith("psycopg") else {},
+            connect_args={"connect_timeout": patience}
+            if url.drivername.endswith("psycopg")
+            else {},
         )
 
     @event.listens_for(engine, "begin")
@@ -82,6 +92,12 @@ def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
             connection.exec_driver_sql("SET TRANSACTION READ ONLY")
 
     return engine
+
+
+def _read_whole(text: str) -> int | float:
+    """Read a whole number of JSON; PostgreSQL writes large fractions as such."""
+    number = int(text)
+    return number if -(2**63) <= number < 2**63 else float(text)
 
 
 def _make_sqlite(url: URL, read_only: bool) -> sa.Engine:

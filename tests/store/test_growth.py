@@ -6,14 +6,20 @@ import re
 from datetime import UTC, datetime
 
 import pytest
+import sqlalchemy as sa
 
 from genjax.__main__ import main
 from genjax.cli.store.command import store_command
 from genjax.errors import UserError
 from genjax.store import followers, schema
+from genjax.store.audit.forgetting import forget
+from genjax.store.audit.verifying import verify
+from genjax.store.exporting import export
+from genjax.store.formats.writing import Export
 from genjax.store.growth import states
 from genjax.store.growth.differences import diff_states
 from genjax.store.growth.past import open_state
+from genjax.store.growth.resharding import shard_store
 from genjax.store.growth.states import find_state, list_states, tag_state
 from genjax.store.index.opening import open_index
 from genjax.store.lineage import read_lineage, show_lineage
@@ -119,6 +125,9 @@ def test_a_fingerprint_is_that_of_the_content_in_any_database_and_order(tmp_path
                 Feedback(id="f", origin="real", target="r", name="n", value=1e22, time=T),
             ]
             made.add(*records) if number else [made.add(record) for record in records]
+            assert made.get("p").metadata == NUMBERS
+            made.update("p", metadata=made.get("p").metadata | {"more": 1})
+            made.update("p", metadata=NUMBERS)
             prints.append(tag_state(made, "v1").fingerprint)
             made.update("f", value=2.0)
             prints.append(tag_state(made, "v2").fingerprint)
@@ -155,6 +164,37 @@ def test_a_history_that_was_changed_is_refused(store):  # noqa: F811
     with pytest.raises(UserError, match="history was changed") as error, open_state(store, "v1"):
         pass
     assert error.value.field == "state"
+
+
+def test_what_forgetting_took_out_of_the_past_is_said(store):  # noqa: F811
+    add(store, "a", "b", "c")
+    store.update("a", parents=("b",))
+    tag_state(store, "v1")
+    store.update("a", parents=("c",))
+    forget(store, ids=["b"], say=lambda line: None)
+    with open_state(store, "v1") as past:
+        assert past.missing == 1 and past.altered == 1
+        assert "1 of the 3 records" in past.remark and "1 times" in past.remark
+        assert set(everything(past.store)) == {"a", "c"}
+    assert verify(store).flaws == ()
+
+
+def test_exports_of_a_state_are_noted_where_erasing_finds_them(store, tmp_path):  # noqa: F811
+    fill(store)
+    add(store, "gone")
+    tag_state(store, "v1")
+    store.delete("gone")
+    out = tmp_path / "then.jsonl"
+    with open_state(store, "v1") as past:
+        export(past.store, out, Export("records", "name=gone", "any"), name="then")
+    (data,) = store.select(kind="dataset", filter="name=then")
+    assert data.parents == () and data.manifest["out"] == str(out)
+    with store.reading() as connection:
+        audit = schema.audit
+        query = sa.select(audit.c.details).where(audit.c.action == "export")
+        (said,) = connection.execute(query).scalars()
+    assert said["out"] == str(out) and said["state"] == "v1"
+    assert verify(store).flaws == ()
 
 
 @pytest.mark.parametrize("name", ["", " x", "-x", "a\0b", "n" * 5000, "x\ny "])
@@ -273,14 +313,20 @@ def test_the_command_line_tags_lists_compares_and_reads(url, tmp_path, capsys): 
     assert "1 of the" in run("at", url, "v2", "show").err
 
 
+def test_a_server_without_the_module_cannot_have_shards(request, tmp_path):
+    with open_store(make_place("postgresql", request, tmp_path), create=True) as made:
+        with pytest.raises(UserError, match="postgres_fdw") as error:
+            shard_store(made, ["postgresql://h/d"])
+        assert error.value.field == "store"
+        assert add(made, "a") == ("a",)
+
+
 @pytest.mark.parametrize(
     "words, field",
     [
         (["at", "STORE", "v3", "show"], "state"),
         (["at", "STORE", "v1", "delete", "a"], "at"),
         (["at", "STORE", "v1"], "at"),
-        (["at", "STORE", "v1", "export", "x.jsonl", "--name", "n"], "name"),
-        (["at", "STORE", "v1", "export", "x.jsonl", "--name=n"], "name"),
         (["tag", "STORE"], "tag"),
         (["tag", "STORE", "a", "--state", "v2"], "tag"),
         (["tag", "STORE", "--state", "v2", "--add", "x"], "state"),

@@ -67,7 +67,7 @@ def test_training_reads_a_state(url):  # noqa: F811
     with open_store(url) as store:
         store.erase("r2")
     again = then.freeze(None).snapshot
-    assert len(again.rows) == 19 and "1 records of the state v1 were erased" in again.remarks[0]
+    assert len(again.rows) == 19 and "1 of the 40 records were erased" in again.remarks[0]
     for kind in (StoreInstructions, StorePreferences):
         for name, field in (("v2", "state"), ("", "at")):
             with pytest.raises(UserError) as error:
@@ -190,6 +190,8 @@ def test_checkpoints_are_registered_and_linked(tracked, link, capsys):
     store_command("register", given)
     assert capsys.readouterr().out == first  # once
     client = client_of(uri)
+    (found,) = client.search_runs([client.get_experiment_by_name("genjax").experiment_id])
+    assert found.info.status == "FINISHED"
     versions = client.search_model_versions(f"name = '{model}'")
     steps = {version.tags["step"] for version in versions}
     assert "6" in steps and len(versions) == len(steps)
@@ -213,6 +215,7 @@ def test_what_cannot_be_registered_is_said(tracked, tmp_path):
     place, run_dir, _, _ = tracked
     for words, field in (
         ([place, str(tmp_path / "nothing"), "--mlflow", f"sqlite:///{tmp_path}/m.db"], "run"),
+        ([place, "gs://bucket/run"], "run"),
         ([place, str(run_dir), "--mlflow", "nowhere://x"], "mlflow"),
         ([place, str(run_dir), "--mlflow", ""], "tracking"),
     ):

@@ -73,15 +73,9 @@ def _open_past(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     if action not in READ_ONLY:
         error = unknown_name("action on a state", action, READ_ONLY)
         raise UserError(f"at: {error}; a state can only be read", "at")
-    if any(word.partition("=")[0] == "--name" for word in rest):
-        raise UserError("name: an export of a state is not noted in the store", "name")
     with open_store(place, read_only=True) as store, open_state(store, name) as opened:
-        if opened.missing:
-            state = opened.state
-            note(
-                f"note: {opened.missing:,} of the {state.records:,} records of {name} were erased "
-                "since: this is not the whole of it"
-            )
+        if opened.remark:
+            note(f"note: {opened.remark}")
         yield (action, str(opened.path), *rest)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import json
 import shutil
@@ -189,4 +190,7 @@ def clean_snapshot(path: str, ids: Sequence[str], names: Sequence[str]) -> None:
     }
     rows, records = tuple(row for row, _ in kept), tuple(one for _, one in kept)
     print_ = hash_rows(rows, inputs)
-    Snapshot(found.place, print_, rows, records, inputs, raters, found.remarks).write(place)
+    cleaned = dataclasses.replace(
+        found, fingerprint=print_, rows=rows, records=records, inputs=inputs, raters=raters
+    )
+    cleaned.write(place)

@@ -215,7 +215,9 @@ def _check_records(connection: sa.Connection, last: int) -> Iterator[Flaw | None
     lost = past.outerjoin(records, records.c.id == past.c.record)
     newest = sa.func.coalesce(sa.func.max(past.c.link), 0).label("link")
     query = sa.select(past.c.record, newest).select_from(lost)
-    for row in connection.execute(query.where(records.c.id.is_(None)).group_by(past.c.record)):
+    # The entries of named states are of no record.
+    missing = query.where(records.c.id.is_(None), past.c.record != "").group_by(past.c.record)
+    for row in connection.execute(missing):
         yield Flaw(row.link, f"record {row.record} is missing, which link {row.link} left there")
     for kind, table in schema.KINDS.items():
         both = sa.select(records.c.id).join(table, table.c.id == records.c.id)

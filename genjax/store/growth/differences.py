@@ -39,6 +39,7 @@ def diff_states(store: Store, first: str, second: str) -> Difference:
     Raises:
       UserError: one does not exist.
     """
+    store.servers.refuse_incomplete("compare states")
     one, two = find_state(store, first), find_state(store, second)
     added: dict[str, str] = {}
     removed: dict[str, str] = {}
@@ -63,8 +64,10 @@ def _see(past: Past | None) -> Record | None:
 
 
 def _compare(old: Record, new: Record) -> tuple[str, ...]:
-    before, after = to_rows(old), to_rows(new)
-    names = [n for i in (0, 1) for n, value in before[i].items() if after[i][n] != value]
+    shared, own, _ = to_rows(old)
+    now_shared, now_own, _ = to_rows(new)
+    names = [name for name, value in shared.items() if now_shared[name] != value]
+    names += [name for name, value in own.items() if now_own[name] != value]
     return tuple(names + ["parents"] * (old.parents != new.parents))
 
 

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from genjax.data.images.decode import note
 from genjax.errors import UserError
 from genjax.store import schema
+from genjax.store.audit.deeds import note_deed
 from genjax.store.growth.dvc import note_past
 from genjax.store.growth.states import PAGE, State, combine, find_state, hash_content
+from genjax.store.lookups import find_visible
 from genjax.store.opening import open_store
 from genjax.store.records import Record
 from genjax.store.rows import (
@@ -30,6 +33,8 @@ from genjax.store.rows import (
 from genjax.store.store import Store
 
 FILE = "state.db"
+EXPORTS = ("export", "dataset")  # actions that write copies
+ERASING = ("redact", "mend")  # actions on records that named an erased one
 
 
 class Past(NamedTuple):
@@ -43,16 +48,29 @@ class Opened(NamedTuple):
     """A state that can be read.
 
     Attributes:
-      store: a store with the records as they were; changes of it are lost.
+      store: a store with the records as they were. Data sets and exports that it notes are noted
+        in the store itself, too; other changes are lost.
       path: its file.
       state: the state.
       missing: number of records that were erased since.
+      altered: number of changes by which erasing took something out of the records that are left.
     """
 
     store: Store
     path: Path
     state: State
     missing: int
+    altered: int
+
+    @property
+    def remark(self) -> str:
+        """What is not as it was, in one line; "" if all is."""
+        name, said = self.state.name, []
+        if self.missing:
+            said.append(f"{self.missing:,} of the {self.state.records:,} records were erased since")
+        if self.altered:
+            said.append(f"{self.altered:,} times something in them was erased")
+        return f"state {name} is not whole: {', and '.join(said)}" if said else ""
 
 
 @contextlib.contextmanager
@@ -62,6 +80,7 @@ def open_state(store: Store, name: str) -> Iterator[Opened]:
     Raises:
       UserError: there is no such state, or its history was changed.
     """
+    store.servers.refuse_incomplete("read states")
     state = find_state(store, name)
     with tempfile.TemporaryDirectory(prefix="genjax_state_") as folder:
         path = Path(folder) / FILE
@@ -72,13 +91,52 @@ def open_state(store: Store, name: str) -> Iterator[Opened]:
             hashes = _copy(store, made, state)
             fingerprint = combine(hashes)
             missing = state.records - len(hashes)
-            if missing < 0 or (missing == 0 and fingerprint != state.fingerprint):
+            altered = _count_altered(store, state)
+            same = fingerprint == state.fingerprint
+            if missing < 0 or not (missing or altered or same):
                 raise UserError(
                     f"state {name!r} cannot be read: its fingerprint is {state.fingerprint:.12}, "
                     f"that of its records {fingerprint:.12}; the history was changed",
                     "state",
                 )
-            yield Opened(dataclasses.replace(made, limits=store.limits), path, state, missing)
+            made = dataclasses.replace(made, limits=store.limits)
+            try:
+                yield Opened(made, path, state, missing, altered)
+            finally:
+                _pass_on(store, made, name)
+
+
+def _pass_on(store: Store, made: Store, name: str) -> None:
+    """Note in a store what was exported from its past, so that erasing reaches it."""
+    table, outbox = schema.audit, schema.outbox
+    query = sa.select(table.c.action, table.c.details).order_by(table.c.link)
+    with made.reading() as connection:
+        rows = connection.execute(query.where(table.c.action.in_(EXPORTS))).all()
+        added = load(connection, connection.execute(sa.select(outbox.c.record)).scalars())
+    if not rows and not added:
+        return
+    try:
+        url = store.url.render_as_string(hide_password=False)
+        with open_store(url, user=store.user) as own:
+            with own.reading() as connection:
+                kept = [
+                    dataclasses.replace(
+                        one, parents=tuple(find_visible(connection, list(one.parents)))
+                    )
+                    for one in added
+                ]
+            own.add_new(kept)
+            for row in rows:
+                note_deed(own, row.action, dict(row.details) | {"state": name})
+    except UserError as error:
+        note(f"the store does not know of this export: {error}")
+
+
+def _count_altered(store: Store, state: State) -> int:
+    past = schema.history
+    query = sa.select(sa.func.count()).where(past.c.seq > state.seq, past.c.action.in_(ERASING))
+    with store.reading() as connection:
+        return int(connection.execute(query).scalar_one())
 
 
 def _copy(store: Store, target: Store, state: State) -> dict[str, str]:
@@ -165,7 +223,7 @@ def _undo(record: Record, deleted: bool, entries: Sequence[Any]) -> Past:
             deleted = entry.action == "undelete"
         for name, (old, _) in (entry.changes or {}).items():
             if name == "parents":
-                parents = old
+                parents = old or ()
             else:
                 values[name if name in schema.records.c else f"own_{name}"] = old
     values["kind"] = name_kind(record)

@@ -50,6 +50,8 @@ def register(
     Raises:
       UserError: the run has no checkpoint, or MLflow fails.
     """
+    if "://" in str(run_dir):
+        raise UserError(f"run must be a local folder to be registered, got {run_dir}", "run")
     folder = Path(run_dir).expanduser().absolute()
     experiment = directory.load_experiment(epath.Path(folder))
     if experiment is None:

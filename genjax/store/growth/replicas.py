@@ -25,7 +25,8 @@ from genjax.store import engine as engines
 T = TypeVar("T")
 REPLICA, LAG = "replica", "replica_lag"  # parameters of the URL
 MOST_LAG = 60.0  # seconds, unless the URL says otherwise
-REST = 2.0  # seconds until a replica that failed is tried again
+PATIENCE = 2  # seconds to wait for a connection
+REST = 10.0  # seconds until a replica that failed is tried again
 ALL = "FFFFFFFF/FFFFFFFF"  # a position that no replica has reached
 STATE = sa.text(
     "SELECT pg_is_in_recovery() AS follows,"
@@ -136,11 +137,6 @@ class Replicas:
         with self.seen.lock:
             self.seen.lsn = lsn
 
-    def close(self) -> None:
-        """Close all connections to replicas."""
-        for engine in self.engines.values():
-            engine.dispose()
-
     def _follows(self, primary: sa.Engine, place: URL, engine: sa.Engine) -> bool:
         """Return whether a replica has the own commits, and does not lag too far.
 
@@ -198,7 +194,7 @@ def find_replicas(url: URL) -> Replicas | None:
     if not 0 <= most < float("inf"):
         raise UserError(f"store: {LAG} must be seconds of at least 0, got {lag!r:.80}", "store")
     return Replicas(
-        {place: engines.make_engine(place, True) for place in _places(url, listed)}, most
+        {place: engines.make_engine(place, True, PATIENCE) for place in _places(url, listed)}, most
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,11 +29,17 @@ from genjax.store.store import Store
 
 FAST = ("enable_partitionwise_join", "enable_partitionwise_aggregate")  # of the planner
 OPTIONS = {"async_capable": "true", "batch_size": "500", "fetch_size": "2000"}
+OPTIONS |= {"connect_timeout": "5", "tcp_user_timeout": "20000"}  # of a server that hangs
+LONGEST = 63  # bytes of a name in PostgreSQL
 
 
 def name_server(url: URL) -> str:
     """Return the name of a server in the store, and in messages."""
-    return f"shard {url.host}:{url.port or 5432}/{url.database}"[:63]
+    name = f"shard {url.host}:{url.port or 5432}/{url.database}"
+    if len(name.encode()) <= LONGEST:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:12]
+    return f"{name.encode()[: LONGEST - 13].decode(errors='ignore')} {digest}"
 
 
 def read_servers(listed: Sequence[str]) -> dict[str, URL]:
@@ -66,27 +73,42 @@ def shard_store(store: Store, listed: Sequence[str]) -> dict[str, int]:
     if store.servers.shards is not None:
         raise UserError(f"store {store.place} has shards: genjax store reshard moves them", "store")
     folder = f"genjax_{secrets.token_hex(4)}"
-    with engines.writing(store.engine, store.url) as connection:
-        if connection.execute(sa.select(schema.history.c.seq).limit(1)).first() is not None:
-            cure = "make a new one, and genjax store copy fills it"
-            raise UserError(f"store {store.place} must be empty: {cure}", "store")
-        _prepare(connection, servers)
-        names = list(servers)
-        for bucket in range(BUCKETS):
-            _make_tables(servers[names[bucket % len(names)]], folder, bucket)
-        for table in reversed(TABLES):
-            connection.exec_driver_sql(f"DROP TABLE {table.name} CASCADE")
-        for table in TABLES:
-            connection.execute(CreateTable(_partitioned(table)))
-            for bucket in range(BUCKETS):
-                part = _foreign(table, folder, bucket, names[bucket % len(names)])
-                connection.exec_driver_sql(
-                    f"CREATE FOREIGN TABLE {table.name}_{bucket} PARTITION OF {table.name}"
-                    f" FOR VALUES WITH (MODULUS {BUCKETS}, REMAINDER {bucket}) {part}"
-                )
-        connection.exec_driver_sql(f"CREATE TABLE {UNDO} (id text, name text, row jsonb)")
-        connection.execute(schema.settings.insert().values(name=SETTING, value=folder))
-        return dict(list_servers(connection))
+    try:
+        with engines.writing(store.engine, store.url) as connection:
+            if connection.execute(sa.select(schema.history.c.seq).limit(1)).first() is not None:
+                cure = "make a new one, and genjax store copy fills it"
+                raise UserError(f"store {store.place} must be empty: {cure}", "store")
+            walled = "SELECT 1 FROM pg_policies WHERE schemaname = current_schema()"
+            if connection.exec_driver_sql(walled).first() is not None:
+                cure = "take it away first: shards have none"
+                raise UserError(f"store {store.place} has row security: {cure}", "store")
+            _prepare(connection, servers)
+            _spread(connection, servers, folder)
+            return dict(list_servers(connection))
+    except UserError:
+        for url in servers.values():  # nobody would find these tables again
+            with contextlib.suppress(UserError):
+                _remove_tables(url, folder, set())
+        raise
+
+
+def _spread(connection: sa.Connection, servers: Mapping[str, URL], folder: str) -> None:
+    """Replace the tables of records by buckets on servers."""
+    places = {bucket: list(servers)[bucket % len(servers)] for bucket in range(BUCKETS)}
+    for bucket, server in places.items():
+        _make_tables(servers[server], folder, bucket)
+    for table in reversed(TABLES):
+        connection.exec_driver_sql(f"DROP TABLE {table.name} CASCADE")
+    for table in TABLES:
+        connection.execute(CreateTable(_partitioned(table)))
+        for bucket, server in places.items():
+            connection.exec_driver_sql(
+                f"CREATE FOREIGN TABLE {table.name}_{bucket} PARTITION OF {table.name}"
+                f" FOR VALUES WITH (MODULUS {BUCKETS}, REMAINDER {bucket})"
+                f" {_foreign(table, folder, bucket, server)}"
+            )
+    connection.exec_driver_sql(f"CREATE TABLE {UNDO} (id text, name text, row jsonb)")
+    connection.execute(schema.settings.insert().values(name=SETTING, value=folder))
 
 
 def reshard(store: Store, listed: Sequence[str]) -> dict[str, int]:
@@ -149,21 +171,20 @@ def _prepare(connection: sa.Connection, servers: Mapping[str, URL]) -> None:
     query = "SELECT srvname FROM pg_foreign_server"
     known = set(connection.exec_driver_sql(query).scalars())
     for name, url in servers.items():
-        if name in known:
-            continue
-        place = {"host": str(url.host), "port": str(url.port or 5432), "dbname": url.database or ""}
-        connection.exec_driver_sql(
-            f"CREATE SERVER {_quote(name)} FOREIGN DATA WRAPPER postgres_fdw"
-            f" OPTIONS ({_options(place | OPTIONS | {'connect_timeout': '5'})})"
-        )
+        quoted = _quote(name)
+        if name not in known:
+            place = {"host": str(url.host), "port": str(url.port or 5432)}
+            place |= {"dbname": url.database or ""}
+            connection.exec_driver_sql(
+                f"CREATE SERVER {quoted} FOREIGN DATA WRAPPER postgres_fdw"
+                f" OPTIONS ({_options(place | OPTIONS)})"
+            )
         who = {"user": url.username, "password": url.password}
-        given = {key: str(value) for key, value in who.items() if value is not None}
-        connection.exec_driver_sql(
-            f"CREATE USER MAPPING FOR CURRENT_USER SERVER {_quote(name)}"
-            f" OPTIONS ({_options(given)})"
-            if given
-            else f"CREATE USER MAPPING FOR CURRENT_USER SERVER {_quote(name)}"
-        )
+        given = _options({key: str(value) for key, value in who.items() if value is not None})
+        said = f" OPTIONS ({given})" if given else ""
+        whose = f"FOR CURRENT_USER SERVER {quoted}"
+        connection.exec_driver_sql(f"DROP USER MAPPING IF EXISTS {whose}")
+        connection.exec_driver_sql(f"CREATE USER MAPPING {whose}{said}")
 
 
 @contextlib.contextmanager

@@ -31,6 +31,11 @@ class Servers:
     replicas: Replicas | None = None
     shards: Shards | None = None
 
+    @property
+    def engines(self) -> tuple[sa.Engine, ...]:
+        """The engines of the replicas."""
+        return () if self.replicas is None else tuple(self.replicas.engines.values())
+
     def fresh(self) -> Servers:
         """Return the same servers, but for reads that must not be old."""
         replicas = None if self.replicas is None else self.replicas.fresh()
@@ -66,5 +71,5 @@ class Servers:
 
     def close(self) -> None:
         """Close the connections to replicas."""
-        if self.replicas is not None:
-            self.replicas.close()
+        for engine in self.engines:
+            engine.dispose()

@@ -105,9 +105,8 @@ def take_snapshot(
         with open_state(store, at) as opened:
             taken = _take_rows(opened.store, f"{store.place} at {at}", form, filter, origin)
         taken = dataclasses.replace(taken, state=opened.state.fingerprint)
-        if opened.missing:
-            remark = f"{opened.missing:,} records of the state {at} were erased since"
-            taken = dataclasses.replace(taken, remarks=(remark, *taken.remarks))
+        if opened.remark:
+            taken = dataclasses.replace(taken, remarks=(opened.remark, *taken.remarks))
         return taken
 
 
