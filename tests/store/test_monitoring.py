@@ -128,6 +128,15 @@ def test_a_request_is_added_once_and_a_user_forgotten(store):  # noqa: F811
     assert (left.key, left.tokens_in) == ("-", 3)
 
 
+def test_an_erased_record_is_forgotten_by_its_request(store):  # noqa: F811
+    (one,) = store.add(Prompt(origin="real", payload=Payload(text="a")))
+    add(store, measured(record=one), measured(record="other"))
+    store.erase(one)
+    with store.reading() as connection:
+        left = connection.execute(sa.select(schema.requests.c.record)).scalars().all()
+    assert sorted(left, key=str) == [None, "other"]
+
+
 def test_requests_and_alerts_move_with_a_store(store, tmp_path):  # noqa: F811
     fill(store)
     with open_store(str(tmp_path / "other.db"), create=True, blobs=str(tmp_path / "b")) as other:

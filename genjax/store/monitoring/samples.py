@@ -87,15 +87,14 @@ class Window:
       kind: kind of the records.
       origin: origin of the records.
       most: number of records that are drawn from a larger window.
-      newest: whether the newest are taken instead of drawing from all; for windows that are read
-        again and again.
+      reach: number of newest records that are drawn from; None for all of the window.
     """
 
     filter: Filter | str
     kind: Kind = "response"
     origin: Wanted = "any"
     most: int = 1000
-    newest: bool = False
+    reach: int | None = None
 
 
 def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int) -> Sample:
@@ -105,10 +104,9 @@ def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int
       UserError: the filter is invalid.
     """
     tree = parse_filter(window.filter) if isinstance(window.filter, str) else window.filter
-    order = "-time" if window.newest else "time"
-    query = Query(All((HAS_TEXT, tree)), window.kind, window.origin, order)
+    query = Query(All((HAS_TEXT, tree)), window.kind, window.origin, "-time")
     with store.reading() as connection:
-        ids = find_ids(connection, query, window.most if window.newest else None)
+        ids = find_ids(connection, query, window.reach)
         total = len(ids)
         if total > window.most:
             rng = np.random.default_rng(seed)
