@@ -157,10 +157,21 @@ def test_the_command_prints_a_table_and_json(store, capsys):  # noqa: F811
     assert row["key"] == "vae" and row["whole_ms"] == {"p50": 5.0, "p95": 5.0}
     assert command_line.main(["store", "usage", place, "--since", "1m"]) == 0
     assert "nothing was found" in capsys.readouterr().out
-    for option in ("--since=yesterday", "--until=2026-13-01", "--price=gpt", "--since=999999999d"):
+    assert command_line.main(["store", "usage", place, "--since=2d", "--until=3d"]) == 2
+    assert "until must be after since" in capsys.readouterr().err
+    add(store, measured(user="\x1b[2J\nroot"))
+    assert command_line.main(["store", "usage", place, "--by", "user"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    for option in (
+        "--otlp=.",
+        "--since=yesterday",
+        "--until=2026-13-01",
+        "--price=gpt",
+        "--since=999999999d",
+    ):
         assert command_line.main(["store", "usage", place, option]) == 2
         said = capsys.readouterr().err
-        assert said.count("\n") == 1 and option[2:7] in said
+        assert said.count("\n") == 1 and option[2:].partition("=")[0] in said
 
 
 def judge(store, target, value=None, label=None, time=NOON, name="helpful"):  # noqa: F811

@@ -9,18 +9,18 @@ from typing import Any
 from genjax.cli.store import alerts
 from genjax.cli.store.action import Action
 from genjax.cli.store.monitoring_options import DriftOptions, FeedbackOptions, UsageOptions
-from genjax.cli.store.tables import print_table
+from genjax.cli.store.tables import clean, print_table
 from genjax.errors import UserError
 
 
 def _show_usage(name: str, words: Sequence[str], options: UsageOptions) -> None:
     from genjax.store.monitoring.prices import read_prices
-    from genjax.store.monitoring.spans import read_moment
+    from genjax.store.monitoring.spans import read_span
     from genjax.store.monitoring.usage import count_future, read_usage
     from genjax.store.opening import open_store
 
     prices = read_prices(options.price) if options.price else None
-    since, until = read_moment(options.since, "since"), read_moment(options.until, "until")
+    since, until = read_span(options.since, options.until)
     with open_store(words[0], user=options.user, read_only=True) as store:
         if options.otlp is not None:
             from genjax.store.monitoring.otlp import write_metrics
@@ -58,10 +58,10 @@ def _pair(values: tuple[float | None, float | None]) -> str:
 
 def _show_feedback(name: str, words: Sequence[str], options: FeedbackOptions) -> None:
     from genjax.store.monitoring.ratings import Interval, read_ratings
-    from genjax.store.monitoring.spans import read_moment
+    from genjax.store.monitoring.spans import read_span
     from genjax.store.opening import open_store
 
-    since, until = read_moment(options.since, "since"), read_moment(options.until, "until")
+    since, until = read_span(options.since, options.until)
     with open_store(words[0], user=options.user, read_only=True) as store:
         found = read_ratings(store, options.by, since, until, options.name)
     if options.json:
@@ -122,10 +122,10 @@ def _show_drift(name: str, words: Sequence[str], options: DriftOptions) -> None:
     ]
     print_table(("test", "p", "corrected", "effect", "", "change"), rows)
     for one in found.drifted:
-        print(f"{one.test[:60]}: most unlike the reference")
-        print("\n".join(f"  {record}  {text}" for record, text in one.examples))
+        print(f"{clean(one.test[:60])}: most unlike the reference")
+        print("\n".join(clean(f"  {record}  {text}") for record, text in one.examples))
     for test, why in found.skipped:
-        print(f"left out   {test[:60]}: {lack if test == 'embedding' and lack else why}")
+        print(f"left out   {clean(test[:60])}: {lack if test == 'embedding' and lack else why}")
     if reference.future or window.future:
         count = reference.future + window.future
         print(f"note: {count:,} records have a time in the future: a clock was wrong")

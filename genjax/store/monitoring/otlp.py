@@ -17,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 import sqlalchemy as sa
 
+from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.store import schema
 from genjax.store.formats.otlp import VERSION, write_attributes
@@ -73,6 +74,8 @@ def write_metrics(
     """
     found, count = make_metrics(store, since, until)
     path = Path(out).expanduser()
+    if path.is_dir() or not path.name:
+        raise UserError(f"otlp must be a file, got {out}", "otlp")
     with disk.explain_full_disk("nothing was written", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with disk.write_atomically(path) as part:
