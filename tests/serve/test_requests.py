@@ -169,8 +169,9 @@ def test_an_erased_answer_leaves_only_numbers(client, store_path):
 
 def test_a_server_shows_alerts_on_its_metrics_while_it_answers(client, served, store_path):
     with open_store(str(store_path)) as store:
-        add_rule(store, "failing", Rule("errors", above=0.0, hours=1, least=1))
-    assert served.ask("/v1/completions", {"model": "nobody", "prompt": "x"})[0] == 404
+        add_rule(store, "failing", Rule("errors", above=0.0, hours=1, least=2))
+    for _ in range(2):
+        assert served.ask("/v1/completions", {"model": "nobody", "prompt": "x"})[0] == 404
 
     def scrape():
         return served.ask("/metrics")[2]
