@@ -90,10 +90,13 @@ class Recorder:
         """Write a request that has no exchange, when there is time. Callable from any thread."""
         self._queue.put(Pending(None, request, run))
 
-    def close(self) -> None:
-        """Write the remaining exchanges, and close the store."""
+    def close(self, patience: float | None = None) -> None:
+        """Write the remaining exchanges within ``patience`` seconds, and close the store."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(patience)
+        if self._thread.is_alive():  # it is at work in the store, which cannot be closed
+            _say("the store does not answer: exchanges that were not said to be stored are lost")
+            return
         self.store.close()
 
     def _run(self) -> None:

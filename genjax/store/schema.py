@@ -60,6 +60,11 @@ history = sa.Table(
     sa.Column("time", sa.BigInteger, nullable=False),
     sa.Column("action", Text, nullable=False),  # add, update, delete, restore
     sa.Column("changes", Json),  # of each field what it was, and is
+    sa.Column("link", sa.BigInteger),  # of the audit trail, and the place below it
+    sa.Column("position", sa.BigInteger),
+    sa.Column("salt", Text),
+    sa.Column("before", Text),  # hashes of the record
+    sa.Column("after", Text),
 )
 outbox = sa.Table(  # changes that the index has to follow
     "outbox",
@@ -68,6 +73,43 @@ outbox = sa.Table(  # changes that the index has to follow
     sa.Column("record", Text, nullable=False),
     sa.Column("action", Text, nullable=False),  # upsert, delete
     sqlite_autoincrement=True,  # a number is never given twice
+)
+audit = sa.Table(  # the links of the audit trail, see genjax.store.audit.chain
+    "audit",
+    metadata,
+    sa.Column("link", Sequence, primary_key=True, autoincrement=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("behind", sa.BigInteger, nullable=False),  # the link before, if the clock went back
+    sa.Column("action", Text, nullable=False),
+    sa.Column("user", Text),  # this, token, details and salt are empty once erased
+    sa.Column("token", Text),
+    sa.Column("details", Json),
+    sa.Column("salt", Text),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Column("items", Text, nullable=False),  # hashes: of rows of the history, of the words here,
+    sa.Column("content", Text, nullable=False),
+    sa.Column("previous", Text, nullable=False),  # of the link before, and of this one
+    sa.Column("hash", Text, nullable=False),
+)
+audit_gone = sa.Table(  # hashes of erased rows of the history, and at -1 of the words of links
+    "audit_gone",
+    metadata,
+    sa.Column("link", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", Text, nullable=False),
+    sa.Column("erasure", sa.BigInteger, nullable=False),  # the link that erased it
+)
+retention = sa.Table(
+    "retention",
+    metadata,
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("rule", Json, nullable=False),
+)
+erasures = sa.Table(  # erasures that are not finished, and what is left of them
+    "erasures",
+    metadata,
+    sa.Column("link", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("left", Json, nullable=False),
 )
 settings = sa.Table(
     "settings",
