@@ -11,12 +11,13 @@ import sqlalchemy as sa
 from genjax import __main__ as command_line
 from genjax.errors import UserError
 from genjax.store import schema
+from genjax.store.audit.forgetting import forget
 from genjax.store.maintenance import copy_store, hash_store
 from genjax.store.monitoring.measured import Measured
 from genjax.store.monitoring.otlp import make_metrics
 from genjax.store.monitoring.prices import Price, read_prices
 from genjax.store.monitoring.ratings import average, read_ratings, share
-from genjax.store.monitoring.requests import add_requests, forget_user
+from genjax.store.monitoring.requests import add_requests
 from genjax.store.monitoring.usage import count_future, read_usage
 from genjax.store.opening import open_store
 from genjax.store.records import Feedback, Payload, Prompt, Response, Run
@@ -122,8 +123,7 @@ def test_requests_of_a_wrong_clock_and_of_no_numbers_are_kept_apart(store):  # n
 def test_a_request_is_added_once_and_a_user_forgotten(store):  # noqa: F811
     one = measured(user="ann", tokens_in=3)
     assert add(store, one, one) == 1 and add(store, one) == 0
-    with store.writing() as connection:
-        assert forget_user(connection, "bob") == 0 and forget_user(connection, "ann") == 1
+    forget(store, user="ann", say=lambda line: None)
     (left,) = read_usage(store, "user")
     assert (left.key, left.tokens_in) == ("-", 3)
 

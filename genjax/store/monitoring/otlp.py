@@ -43,6 +43,7 @@ CUMULATIVE = 2  # AGGREGATION_TEMPORALITY_CUMULATIVE
 SCALES = (1, 1, 1e3, 1e3)  # of tokens, and of milliseconds in a second
 Key = tuple[tuple[str, str], ...]
 Columns: TypeAlias = "tuple[array[float], array[float], array[float], array[float]]"
+Read: TypeAlias = "tuple[dict[tuple[str, int, str | None], Columns], tuple[int, int], int]"
 
 
 def _write_histogram(
@@ -142,9 +143,7 @@ def _measure(columns: Columns) -> list[tuple[str, dict[str, str], array[float]]]
     ]
 
 
-def _read(
-    store: Store, since: datetime | None, until: datetime | None
-) -> tuple[dict[tuple[str, int, str | None], Columns], tuple[int, int], int]:
+def _read(store: Store, since: datetime | None, until: datetime | None) -> Read:
     """Read the numbers of requests by route, status and run: tokens read and drawn, and seconds of
     the whole and to the first token; and the span of time in nanoseconds, and how many they are.
     """
@@ -153,9 +152,10 @@ def _read(
     numbers = ("tokens_in", "tokens_out", "milliseconds", "first_ms")
     columns = (table.c.route, table.c.status, name, table.c.time, *(table.c[n] for n in numbers))
     query = sa.select(*columns).select_from(joined).where(bound(since, until))
-    found: dict[tuple[str, int, str | None], Columns] = {}
-    start, end, count = 2**63, 0, 0
-    with store.reading() as connection:
+
+    def read(connection: sa.Connection) -> Read:
+        found: dict[tuple[str, int, str | None], Columns] = {}
+        start, end, count = 2**63, 0, 0
         streamed = connection.execution_options(stream_results=True).execute(query)
         for rows in streamed.partitions(BATCH):
             count += len(rows)
@@ -167,4 +167,6 @@ def _read(
                 for one, value, scale in zip(kept, values, SCALES, strict=True):
                     if value is not None:
                         one.append(value / scale)
-    return found, (1000 * min(start, end), 1000 * end), count
+        return found, (1000 * min(start, end), 1000 * end), count
+
+    return store.browse(read)

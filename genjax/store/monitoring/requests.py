@@ -37,17 +37,3 @@ def add_requests(connection: sa.Connection, found: Sequence[Measured]) -> int:
 
 def _keep_finite(number: float | None) -> float | None:
     return number if number is not None and 0 <= number < LARGEST else None
-
-
-def forget_records(connection: sa.Connection, ids: Sequence[str]) -> None:
-    """Remove the ids of erased records from requests, which stay as numbers."""
-    table = schema.requests
-    for part in split(ids):
-        connection.execute(table.update().where(table.c.record.in_(part)).values(record=None))
-
-
-def forget_user(connection: sa.Connection, user: str) -> int:
-    """Remove a user's name from requests, which stay as numbers; return how many had it."""
-    table = schema.requests
-    changed = connection.execute(table.update().where(table.c.user == user).values(user=None))
-    return int(changed.rowcount)

@@ -25,6 +25,8 @@ from genjax.store.store import Store
 Kind: TypeAlias = Literal["prompt", "response"]
 KINDS: tuple[Kind, ...] = ("prompt", "response")
 HAS_TEXT = Compare("text", "!=", None)
+Labels: TypeAlias = dict[str, tuple[str | None, ...]]
+Scores: TypeAlias = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,17 @@ def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int
     """
     tree = parse_filter(window.filter) if isinstance(window.filter, str) else window.filter
     query = Query(All((HAS_TEXT, tree)), window.kind, window.origin, "-time")
-    with store.reading() as connection:
+
+    def read(connection: sa.Connection) -> tuple[int, list[Record], Labels, Scores]:
         ids = find_ids(connection, query, window.reach)
         total = len(ids)
         if total > window.most:
             rng = np.random.default_rng(seed)
             ids = [ids[i] for i in sorted(rng.choice(total, window.most, replace=False))]
         records = load(connection, ids)
-        labels, scores = _read_judged(connection, [record.id for record in records])
+        return total, records, *_read_judged(connection, [record.id for record in records])
+
+    total, records, labels, scores = store.browse(read)
     texts = tuple(_find_text(record) for record in records)
     return Sample(
         tuple(record.id for record in records),
@@ -147,9 +152,7 @@ def _find_text(record: Record) -> str:
     return payload.text or "" if isinstance(payload, Payload) else ""
 
 
-def _read_judged(
-    connection: sa.Connection, ids: Sequence[str]
-) -> tuple[dict[str, tuple[str | None, ...]], dict[str, np.ndarray]]:
+def _read_judged(connection: sa.Connection, ids: Sequence[str]) -> tuple[Labels, Scores]:
     """Read the labels and scores of records by criterion, in the order of ids."""
     judged, records = schema.KINDS["feedback"], schema.records
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

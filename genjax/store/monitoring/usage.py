@@ -173,9 +173,8 @@ def count_cost(
 def count_future(store: Store) -> int:
     """Return the number of requests with a time in the future, as of a clock that was wrong."""
     table = schema.requests
-    with store.reading() as connection:
-        query = sa.select(sa.func.count()).where(table.c.time > now())
-        return int(connection.execute(query).scalar_one())
+    query = sa.select(sa.func.count()).where(table.c.time > now())
+    return int(store.browse(lambda connection: connection.execute(query).scalar_one()))
 
 
 def bound(since: datetime | None, until: datetime | None) -> sa.ColumnElement[bool]:
@@ -210,13 +209,17 @@ def _read_groups(
     }
     numbers = ("status", "tokens_in", "tokens_out", "milliseconds", "first_ms")
     query = sa.select(columns[by], name, *(table.c[one] for one in numbers)).select_from(joined)
-    found: dict[Any, _Group] = defaultdict(_Group)
-    with store.reading() as connection:
-        streamed = connection.execution_options(stream_results=True)
-        for rows in streamed.execute(query.where(bound(since, until))).partitions(BATCH):
+    query = query.where(bound(since, until))
+
+    def read(connection: sa.Connection) -> dict[Any, _Group]:
+        found: dict[Any, _Group] = defaultdict(_Group)
+        streamed = connection.execution_options(stream_results=True).execute(query)
+        for rows in streamed.partitions(BATCH):
             for key, *row in rows:
                 found[key // DAY if by == "day" else key].add(*row)
-    return {_name(by, key): group for key, group in found.items()}
+        return found
+
+    return {_name(by, key): group for key, group in store.browse(read).items()}
 
 
 def _name(by: By, key: Any) -> str:
