@@ -6,11 +6,12 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from genjax import __main__ as command_line
 from genjax.errors import UserError
 from genjax.serve.metrics import Metrics
-from genjax.store import followers
+from genjax.store import followers, schema
 from genjax.store.monitoring.alerts import acknowledge, check_alerts, list_alerts
 from genjax.store.monitoring.measured import Measured
 from genjax.store.monitoring.requests import add_requests
@@ -184,6 +185,9 @@ def test_rules_are_added_acknowledged_and_removed(store, url):  # noqa: F811
         assert error.value.field == "rule"
     remove_rule(store, "failing")
     assert [one.name for one in list_rules(store)] == ["dear"]
+    with store.reading() as connection:
+        done = [link.action for link in connection.execute(sa.select(schema.audit)) if link.details]
+    assert done == ["add alert", "add alert", "acknowledge", "remove alert"]
     assert list_alerts(store)[0].ended is not None
 
 

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError, unknown_name
 from genjax.store import schema
+from genjax.store.audit import chain
 from genjax.store.limits import check_text
 from genjax.store.monitoring.rule import Rule
 from genjax.store.rows import insert, now, to_time
@@ -55,6 +56,7 @@ def add_rule(store: Store, name: str, rule: Rule) -> None:
         options = dataclasses.asdict(rule) | {"price": list(rule.price)}
         row = {"name": name, "user": store.user, "time": now(), "options": options}
         insert(connection, table, [row])
+        chain.note(connection, "add alert", store.user, {"rule": name, **options})
 
 
 def list_rules(store: Store) -> list[Kept]:
@@ -89,3 +91,4 @@ def remove_rule(store: Store, name: str) -> None:
             raise unknown_name("rule", name, [kept.name for kept in read_rules(connection)])
         lasting = alerts.update().where(alerts.c.rule == name, alerts.c.ended.is_(None))
         connection.execute(lasting.values(ended=now()))
+        chain.note(connection, "remove alert", store.user, {"rule": name})
