@@ -210,6 +210,25 @@ def test_tags_are_compared_where_there_are_any(store):  # noqa: F811
     assert tags.drifted and tags.said == "a 100.0% → 0.0%"
 
 
+def test_many_tags_and_long_texts_are_bounded(store):  # noqa: F811
+    for later in (0, 7):
+        time = NOON + timedelta(days=later)
+        store.add(
+            *(
+                Prompt(
+                    origin="real",
+                    payload=Payload(text=f"{'ab ' * 10_000}{i}"),
+                    tags=tuple(f"t{later}-{i}-{k}" for k in range(30)),
+                    time=time,
+                )
+                for i in range(64)
+            )
+        )
+    found = {one.test: one for one in compare(store, "prompt", encoder=None).findings}
+    assert found["length"].said == "median 30,002 → 30,002 characters (+0%)"
+    assert found["tags"].effect > 0 and not math.isnan(found["tags"].p)
+
+
 def test_bad_windows_are_refused_and_named(store):  # noqa: F811
     fill(store, 62)
     fill(store, 70, later=7)

@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import sqlalchemy as sa
@@ -18,12 +18,14 @@ from genjax.store.index.encoders import Encoder
 from genjax.store.lookups import find_ids
 from genjax.store.monitoring.wording import is_refusal, tell_language
 from genjax.store.query import Query
-from genjax.store.records import Payload, Record, Wanted
+from genjax.store.records import Prompt, Record, Response, Wanted
 from genjax.store.rows import load, now, split, to_number
 from genjax.store.store import Store
 
 Kind: TypeAlias = Literal["prompt", "response"]
 KINDS: tuple[Kind, ...] = ("prompt", "response")
+READ = 20_000  # characters of a text that are looked at
+TOGETHER = 100  # records in memory at once
 HAS_TEXT = Compare("text", "!=", None)
 Labels: TypeAlias = dict[str, tuple[str | None, ...]]
 Scores: TypeAlias = dict[str, np.ndarray]
@@ -35,7 +37,8 @@ class Sample:
 
     Attributes:
       ids: their ids.
-      texts: their texts.
+      texts: their texts, cut where they are very long.
+      lengths: characters of each whole text, [N].
       vectors: vectors of the texts, [N, D]; None without an encoder.
       languages: language of each, see ``tell_language``.
       refused: whether each is a refusal, [N]; None of prompts.
@@ -48,6 +51,7 @@ class Sample:
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
+    lengths: np.ndarray
     vectors: np.ndarray | None
     languages: tuple[str, ...]
     refused: np.ndarray | None
@@ -70,6 +74,7 @@ class Sample:
             self,
             ids=pick(self.ids),
             texts=pick(self.texts),
+            lengths=self.lengths[which],
             vectors=None if self.vectors is None else self.vectors[which],
             languages=pick(self.languages),
             refused=None if self.refused is None else self.refused[which],
@@ -108,28 +113,29 @@ def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int
     tree = parse_filter(window.filter) if isinstance(window.filter, str) else window.filter
     query = Query(All((HAS_TEXT, tree)), window.kind, window.origin, "-time")
 
-    def read(connection: sa.Connection) -> tuple[int, list[Record], Labels, Scores]:
+    def read(connection: sa.Connection) -> tuple[int, list[_Row], Labels, Scores]:
         ids = find_ids(connection, query, window.reach)
         total = len(ids)
         if total > window.most:
             rng = np.random.default_rng(seed)
             ids = [ids[i] for i in sorted(rng.choice(total, window.most, replace=False))]
-        records = load(connection, ids)
-        return total, records, *_read_judged(connection, [record.id for record in records])
+        rows = [_cut(one) for part in split(ids, TOGETHER) for one in load(connection, part)]
+        return total, rows, *_read_judged(connection, [row.id for row in rows])
 
-    total, records, labels, scores = store.browse(read)
-    texts = tuple(_find_text(record) for record in records)
+    total, rows, labels, scores = store.browse(read)
+    texts = tuple(row.text for row in rows)
     return Sample(
-        tuple(record.id for record in records),
+        tuple(row.id for row in rows),
         texts,
+        np.array([row.length for row in rows], np.float64),
         None if encoder is None else encoder.encode(texts),
         tuple(map(tell_language, texts)),
         np.array([is_refusal(one) for one in texts]) if window.kind == "response" else None,
-        tuple(record.tags for record in records),
+        tuple(row.tags for row in rows),
         labels,
         scores,
         total,
-        sum(1 for r in records if r.time is not None and to_number(r.time) > now()),
+        sum(row.time > now() for row in rows),
     )
 
 
@@ -147,9 +153,20 @@ def check_apart(reference: Sample, window: Sample) -> None:
         )
 
 
-def _find_text(record: Record) -> str:
-    payload = getattr(record, "payload", None)
-    return payload.text or "" if isinstance(payload, Payload) else ""
+class _Row(NamedTuple):
+    """What is kept of a record: its text may be too long to keep many of them."""
+
+    id: str
+    text: str
+    length: int
+    tags: tuple[str, ...]
+    time: int
+
+
+def _cut(record: Record) -> _Row:
+    assert isinstance(record, Prompt | Response) and record.time is not None
+    text = record.payload.text or ""
+    return _Row(record.id, text[:READ], len(text), record.tags, to_number(record.time))
 
 
 def _read_judged(connection: sa.Connection, ids: Sequence[str]) -> tuple[Labels, Scores]:
