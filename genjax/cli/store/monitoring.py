@@ -98,7 +98,9 @@ def _show_drift(name: str, words: Sequence[str], options: DriftOptions) -> None:
     encoder, lack = _open_encoder(o.encoder)
     with open_store(words[0], user=o.user, read_only=True) as store:
         reference, window = (
-            read_sample(store, Window(one, o.kind, o.origin, o.most), encoder, o.seed)
+            read_sample(
+                store, Window(one, o.kind, o.origin, o.most, None, o.one_each), encoder, o.seed
+            )
             for one in (o.reference, o.window)
         )
     check_apart(reference, window)

@@ -95,6 +95,7 @@ class Window:
       origin: origin of the records.
       most: number of records that are drawn from a larger window.
       reach: number of newest records that are drawn from; None for all of the window.
+      one_each: whether one record is drawn of each conversation, whose turns are not independent.
     """
 
     filter: Filter | str
@@ -102,6 +103,7 @@ class Window:
     origin: Wanted = "any"
     most: int = 1000
     reach: int | None = None
+    one_each: bool = False
 
 
 def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int) -> Sample:
@@ -115,10 +117,11 @@ def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int
 
     def read(connection: sa.Connection) -> tuple[int, list[_Row], Labels, Scores]:
         ids = find_ids(connection, query, window.reach)
-        total = len(ids)
-        if total > window.most:
-            rng = np.random.default_rng(seed)
-            ids = [ids[i] for i in sorted(rng.choice(total, window.most, replace=False))]
+        total, rng = len(ids), np.random.default_rng(seed)
+        if window.one_each:
+            ids = _draw_one_each(connection, window.kind, ids, rng)
+        if len(ids) > window.most:
+            ids = [ids[i] for i in sorted(rng.choice(len(ids), window.most, replace=False))]
         rows = [_cut(one) for part in split(ids, TOGETHER) for one in load(connection, part)]
         return total, rows, *_read_judged(connection, [row.id for row in rows])
 
@@ -151,6 +154,29 @@ def check_apart(reference: Sample, window: Sample) -> None:
             f"window must have no record of the reference, got {len(both):,} of both: {min(both)}",
             "window",
         )
+
+
+def _draw_one_each(
+    connection: sa.Connection, kind: Kind, ids: Sequence[str], rng: np.random.Generator
+) -> list[str]:
+    """Return one id of each session at random, and all without a session, in their order."""
+    prompts, answers = schema.KINDS["prompt"], schema.KINDS["response"]
+    one, source = prompts.c.id, sa.select(prompts.c.id, prompts.c.session)
+    if kind == "response":
+        joined = answers.join(prompts, prompts.c.id == answers.c.prompt)
+        one, source = answers.c.id, sa.select(answers.c.id, prompts.c.session).select_from(joined)
+    sessions: dict[str, str | None] = {}
+    for part in split(ids):
+        for own, session in connection.execute(source.where(one.in_(part))):
+            sessions[own] = session
+    seen: set[str] = set()
+    kept = []
+    for i in rng.permutation(len(ids)):
+        session = sessions.get(ids[i])
+        if session is None or session not in seen:
+            kept.append(i)
+            seen |= set() if session is None else {session}
+    return [ids[i] for i in sorted(kept)]
 
 
 class _Row(NamedTuple):
