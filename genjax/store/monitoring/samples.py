@@ -13,11 +13,10 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.store import schema
-from genjax.store.filters import All, Compare, Filter, parse_filter
+from genjax.store.filters import Filter
 from genjax.store.index.encoders import Encoder
-from genjax.store.lookups import find_ids
 from genjax.store.monitoring.wording import is_refusal, tell_language
-from genjax.store.query import Query
+from genjax.store.query import Query, sort
 from genjax.store.records import Prompt, Record, Response, Wanted
 from genjax.store.rows import load, now, split, to_number
 from genjax.store.store import Store
@@ -26,7 +25,6 @@ Kind: TypeAlias = Literal["prompt", "response"]
 KINDS: tuple[Kind, ...] = ("prompt", "response")
 READ = 20_000  # characters of a text that are looked at
 TOGETHER = 100  # records in memory at once
-HAS_TEXT = Compare("text", "!=", None)
 Labels: TypeAlias = dict[str, tuple[str | None, ...]]
 Scores: TypeAlias = dict[str, np.ndarray]
 
@@ -112,11 +110,10 @@ def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int
     Raises:
       UserError: the filter is invalid.
     """
-    tree = parse_filter(window.filter) if isinstance(window.filter, str) else window.filter
-    query = Query(All((HAS_TEXT, tree)), window.kind, window.origin, "-time")
+    query = Query(window.filter, window.kind, window.origin, "-time")
 
     def read(connection: sa.Connection) -> tuple[int, list[_Row], Labels, Scores]:
-        ids = find_ids(connection, query, window.reach)
+        ids = _find_texts(connection, query, window.reach)
         total, rng = len(ids), np.random.default_rng(seed)
         if window.one_each:
             ids = _draw_one_each(connection, window.kind, ids, rng)
@@ -140,6 +137,16 @@ def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int
         total,
         sum(row.time > now() for row in rows),
     )
+
+
+def _find_texts(connection: sa.Connection, query: Query, limit: int | None) -> list[str]:
+    """Return the ids of records with a text, which may be encrypted, the newest first."""
+    own = schema.records.c
+    statement, column, down = query.compile(
+        own.id, postgres=connection.dialect.name == "postgresql"
+    )
+    found = sort(statement.where(own.text.is_not(None)), column, down).limit(limit)
+    return list(connection.execute(found).scalars())
 
 
 def check_apart(reference: Sample, window: Sample) -> None:
