@@ -14,6 +14,7 @@ from genjax.errors import UserError, unknown_name
 from genjax.store import schema
 from genjax.store.audit import chain
 from genjax.store.limits import check_text
+from genjax.store.monitoring.prices import read_prices, write_prices
 from genjax.store.monitoring.rule import Rule
 from genjax.store.rows import insert, now, to_time
 from genjax.store.store import Store
@@ -53,7 +54,8 @@ def add_rule(store: Store, name: str, rule: Rule) -> None:
     with store.writing() as connection:
         if connection.execute(sa.select(table.c.name).where(table.c.name == name)).first():
             raise UserError(f"rule {name!r:.80} is there already: remove it first", "rule")
-        options = dataclasses.asdict(rule) | {"price": list(rule.price)}
+        prices = write_prices(read_prices(rule.price))  # a server may lie beside other files
+        options = dataclasses.asdict(rule) | {"price": list(prices)}
         row = {"name": name, "user": store.user, "time": now(), "options": options}
         insert(connection, table, [row])
         chain.note(connection, "add alert", store.user, {"rule": name, **options})
