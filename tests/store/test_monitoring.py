@@ -128,6 +128,21 @@ def test_a_request_is_added_once_and_a_user_forgotten(store):  # noqa: F811
     assert (left.key, left.tokens_in) == ("-", 3)
 
 
+def test_requests_of_long_ago_are_removed(store, capsys):  # noqa: F811
+    add(store, measured(), measured(), measured(time=datetime.now(UTC)))
+    place = store.url.render_as_string(False).removeprefix("sqlite:///")
+    for before, count in (("2026-03-02T12:00", 0), ("2026-03-02T12:01", 2), ("1d", 0)):
+        assert command_line.main(["store", "trim", place, "--before", before]) == 0
+        assert capsys.readouterr().out == f"removed   {count} requests\n"
+    assert [one.requests for one in read_usage(store, "run")] == [1]
+    for given in (["--before", "soon"], []):
+        assert command_line.main(["store", "trim", place, *given]) == 2
+        assert "before" in capsys.readouterr().err
+    with store.reading() as connection:
+        done = connection.execute(sa.select(schema.audit.c.action)).scalars().all()
+    assert done == ["remove requests"]
+
+
 def test_an_erased_record_is_forgotten_by_its_request(store):  # noqa: F811
     (one,) = store.add(Prompt(origin="real", payload=Payload(text="a")))
     add(store, measured(record=one), measured(record="other"))

@@ -8,7 +8,12 @@ from typing import Any
 
 from genjax.cli.store import alerts
 from genjax.cli.store.action import Action
-from genjax.cli.store.monitoring_options import DriftOptions, FeedbackOptions, UsageOptions
+from genjax.cli.store.monitoring_options import (
+    DriftOptions,
+    FeedbackOptions,
+    TrimOptions,
+    UsageOptions,
+)
 from genjax.cli.store.tables import clean, print_table
 from genjax.errors import UserError
 
@@ -50,6 +55,17 @@ def _show_usage(name: str, words: Sequence[str], options: UsageOptions) -> None:
     print_table((*head, "cost", "errors"), rows)
     if future:
         print(f"note: {future:,} requests have a time in the future: a clock was wrong")
+
+
+def _trim(name: str, words: Sequence[str], options: TrimOptions) -> None:
+    from genjax.store.monitoring.requests import remove_requests
+    from genjax.store.monitoring.spans import read_moment
+    from genjax.store.opening import open_store
+
+    before = read_moment(options.before, "before")
+    assert before is not None
+    with open_store(words[0], user=options.user) as store:
+        print(f"removed   {remove_requests(store, before):,} requests")
 
 
 def _pair(values: tuple[float | None, float | None]) -> str:
@@ -148,6 +164,7 @@ def _open_encoder(name: str) -> tuple[Any, str | None]:
 
 ACTIONS: Mapping[str, Action] = {
     "usage": Action("STORE", "requests, tokens, times, errors and cost", UsageOptions, _show_usage),
+    "trim": Action("STORE", "remove requests of long ago", TrimOptions, _trim),
     "feedback": Action(
         "STORE", "feedback over time, with intervals", FeedbackOptions, _show_feedback
     ),

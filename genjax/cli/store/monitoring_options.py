@@ -35,6 +35,20 @@ class UsageOptions(Options):
 
 
 @checks.frozen
+class TrimOptions(Options):
+    """Remove requests of long ago from the usage; answers and other records stay.
+
+    Attributes:
+      before: the time before which they go: a date, a time, or as 90d ago.
+    """
+
+    before: str = ""
+
+    def __post_init__(self) -> None:
+        checks.some(self, "before")
+
+
+@checks.frozen
 class FeedbackOptions(Options):
     """Show feedback over time: its number, mean and shares with 95 % intervals.
 

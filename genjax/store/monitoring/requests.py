@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 
 import sqlalchemy as sa
 
+from genjax.serial.json_text import Json
 from genjax.store import schema
+from genjax.store.audit import chain
 from genjax.store.monitoring.measured import Measured
 from genjax.store.rows import insert, split, to_number
+from genjax.store.store import Store
 
 LARGEST = 1e300  # beyond it a number is not one
 
@@ -37,3 +41,15 @@ def add_requests(connection: sa.Connection, found: Sequence[Measured]) -> int:
 
 def _keep_finite(number: float | None) -> float | None:
     return number if number is not None and 0 <= number < LARGEST else None
+
+
+def remove_requests(store: Store, before: datetime) -> int:
+    """Remove the requests before a time for good; return their number."""
+    table = schema.requests
+    with store.writing() as connection:
+        old = table.c.time < to_number(before)
+        count = int(connection.execute(table.delete().where(old)).rowcount)
+        if count:
+            said: dict[str, Json] = {"before": before.isoformat(), "requests": count}
+            chain.note(connection, "remove requests", store.user, said)
+    return count
