@@ -71,6 +71,7 @@ def make_sample(
     return Sample(
         tuple(f"{rng.integers(2**60):x}-{i}" for i in range(count)),
         tuple(texts),
+        np.array(list(map(len, texts)), np.float64),
         encoder.encode(texts),
         tuple(map(tell_language, texts)),
         np.array(list(map(is_refusal, texts))),
@@ -128,6 +129,7 @@ def _join(first: Sample, second: Sample) -> Sample:
         first,
         ids=first.ids + second.ids,
         texts=first.texts + second.texts,
+        lengths=np.concatenate([first.lengths, second.lengths]),
         vectors=np.concatenate([first.vectors, second.vectors]),
         languages=first.languages + second.languages,
         refused=np.concatenate([first.refused, second.refused]),

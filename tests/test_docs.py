@@ -212,3 +212,31 @@ def test_the_page_on_the_server_holds(folder, tmp_path, monkeypatch, capsys):
     with Served(["runs/gpt_docs"]) as served:
         exec(block.replace("http://127.0.0.1:8000", served.url), scope)
     assert scope["answer"].usage.completion_tokens == 40
+
+
+def test_the_page_on_monitoring_runs(folder, tmp_path, monkeypatch, capsys):
+    """A server starts and keeps requests; all else reads them, and what was drawn."""
+    for name in ("fastapi", "sqlalchemy", "wordllama"):
+        pytest.importorskip(name, reason="of extras: pip install '.[serve,store]'")
+    from tests.serving import Served
+
+    shutil.copytree(folder / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    lines = [line for line in PAGES["monitoring.md"].splitlines() if line.startswith("genjax ")]
+    serves, *rest = (shlex.split(line)[1:] for line in lines)
+    assert command_line.main([*serves[:-3], "0", *serves[-2:], "--check"]) == 0
+    from genjax.serve.recording import Recorder
+    from genjax.store.opening import open_store
+
+    with Served(["runs/gpt_docs"], recorder=Recorder(open_store("watched.db"))) as served:
+        body = {"model": "gpt_docs", "prompt": "The ", "max_tokens": 8}
+        assert served.ask("/v1/completions", body)[0] == 200
+    capsys.readouterr()
+    said = []
+    for words in rest:
+        assert command_line.main(words) == 0, words
+        said.append(capsys.readouterr().out)
+    assert re.search(r"gpt_docs +1 .* 0\.0000 ", said[0]) and "requests  1" in said[1]
+    drift = said[5]
+    assert drift.startswith("reference  80 responses\nwindow     80 responses\ntest")
+    assert "embedding" in drift and "moved" in said[-1] and "failing" in said[-1]

@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
-from genjax.store.monitoring.measured import Measured
+from genjax.store.monitoring.measured import LONGEST, Measured
 from genjax.store.records import Payload
 
 NOTED = "genjax.noted"  # where a request's scope has what is noted of it
@@ -113,7 +113,7 @@ class Noted:
             self.route,
             status if self.status is None else self.status,
             None,
-            self.user,
+            self.user[:LONGEST] if self.user else None,
             record,
             self.tokens_in,
             self.tokens_out,

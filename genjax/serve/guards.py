@@ -59,6 +59,7 @@ class Guard:
     def _note(self, scope: Scope, status: int) -> None:
         """Count a request, and hand it to the recorder; nothing waits for that."""
         service, noted = self._service, find_noted(scope)
+        status = noted.status or status
         service.metrics.requests.labels(noted.route, status).inc()
         service.metrics.whole.labels(noted.route).observe(time.monotonic() - noted.began)
         recorder = service.recorder

@@ -20,7 +20,7 @@ from genjax.errors import UserError
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
 from genjax.serve.exchanges import Exchange
-from genjax.store.monitoring.measured import Measured
+from genjax.store.monitoring.measured import LONGEST, Measured
 from genjax.store.monitoring.requests import add_requests
 from genjax.store.records import Payload, Prompt, Record, Response, Session
 from genjax.store.rows import make_ids
@@ -29,7 +29,6 @@ from genjax.store.store import Store
 
 TOGETHER = 128  # maximum number of exchanges in a transaction
 KEPT = 10_000  # maximum number of exchanges that wait for an unavailable store
-LONGEST = 500  # characters of a user's name that are kept of a request
 AGAIN = 2.0  # seconds before the next try
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

@@ -10,11 +10,13 @@ import subprocess
 import sys
 
 import pytest
+import sqlalchemy as sa
 
 from genjax import __main__ as command_line
 from genjax.errors import UserError
 from genjax.serve.limits import Limits
 from genjax.serve.service import Service
+from genjax.store import schema
 from genjax.store.opening import open_store
 from tests import serving
 
@@ -212,8 +214,12 @@ def be_chaotic(chat_run, folder, requests):
     with open_store(str(store)) as opened:
         found = {r.id: r.payload.text for r in opened.select(kind="response", origin="any")}
         rows = opened.count(kind="response", origin="any")
+        with opened.reading() as connection:
+            kept = connection.execute(sa.select(schema.requests.c.record)).scalars().all()
     assert len(stored) > requests // 8 and rows == len(found)
     assert {one: found.get(one) for one in stored} == stored
+    records = [one for one in kept if one is not None]
+    assert sorted(records) == sorted(found)  # a request for each, no more, nor fewer
 
 
 @pytest.mark.long

@@ -1,5 +1,6 @@
 """Which requests the store keeps of a server: answered, refused and left, never their texts."""
 
+import contextlib
 import json
 import time
 from datetime import UTC, datetime
@@ -9,9 +10,12 @@ import sqlalchemy as sa
 
 import genjax
 from genjax.serve.exchanges import Answer, Exchange, Noted
+from genjax.serve.pages.serving import watch_alerts
 from genjax.serve.recording import Recorder
 from genjax.store import schema
 from genjax.store.monitoring.measured import Measured
+from genjax.store.monitoring.rule import Rule
+from genjax.store.monitoring.rules import add_rule, remove_rule
 from genjax.store.opening import open_store
 from genjax.store.records import Payload
 from tests.serving import wait_for
@@ -161,3 +165,24 @@ def test_an_erased_answer_leaves_only_numbers(client, store_path):
         store.erase(row["record"])
     (left,) = read(store_path, "quin")
     assert left == row | {"record": None}
+
+
+def test_a_server_shows_alerts_on_its_metrics_while_it_answers(client, served, store_path):
+    with open_store(str(store_path)) as store:
+        add_rule(store, "failing", Rule("errors", above=0.0, hours=1, least=2))
+    for _ in range(2):
+        assert served.ask("/v1/completions", {"model": "nobody", "prompt": "x"})[0] == 404
+
+    def scrape():
+        return served.ask("/metrics")[2]
+
+    with contextlib.ExitStack() as stack:
+        watch_alerts(served.service, str(store_path), 0.05, stack)
+        wait_for(lambda: b'genjax_alert{rule="failing"} 1.0' in scrape())
+        answers = [client.completions.create(model="chat", prompt="x", max_tokens=2)] * 3
+        assert all(answer.model_extra["stored"] for answer in answers)
+        with open_store(str(store_path)) as store:
+            remove_rule(store, "failing")
+        wait_for(lambda: b"failing" not in scrape())
+    assert b'genjax_alert_checks_total{result="done"}' in scrape()
+    assert b'result="failed"' not in scrape()

@@ -424,7 +424,7 @@ def test_the_vendored_script_is_the_one_that_was_published():
 
 
 def test_every_write_is_known_to_these_tests():
-    assert len(WRITE) == 7 and len(OPEN) == 3 and json.dumps(sorted(READ))
+    assert len(WRITE) == 8 and len(OPEN) == 3 and json.dumps(sorted(READ))
 
 
 def test_a_bulk_change_is_what_single_ones_are(context):

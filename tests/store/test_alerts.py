@@ -1,18 +1,21 @@
 """Alerts: they fire once, last, end and are acknowledged, whatever the clock does."""
 
+import dataclasses
 import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 
 from genjax import __main__ as command_line
 from genjax.errors import UserError
 from genjax.serve.metrics import Metrics
-from genjax.store import followers
+from genjax.store import followers, schema
 from genjax.store.monitoring.alerts import acknowledge, check_alerts, list_alerts
 from genjax.store.monitoring.measured import Measured
+from genjax.store.monitoring.prices import read_prices
 from genjax.store.monitoring.requests import add_requests
 from genjax.store.monitoring.rule import Rule
 from genjax.store.monitoring.rules import add_rule, list_rules, remove_rule
@@ -162,11 +165,15 @@ def test_two_checkers_at_once_fire_one_alert(store, url):  # noqa: F811
     assert sorted(new) == [False, False, False, True] and len(list_alerts(store)) == 1
 
 
-def test_rules_are_added_acknowledged_and_removed(store, url):  # noqa: F811
-    rule = Rule("cost", above=2, price=("gpt=1,2", "*=0,0"))
+def test_rules_are_added_acknowledged_and_removed(store, url, tmp_path):  # noqa: F811
+    file = tmp_path / "prices.json"
+    file.write_text('{"a=b": {"in": 0.1, "second": 1e-7}, "*": {"out": 3}}')
+    rule = Rule("cost", above=2, price=("gpt=1,2", str(file)))
     add_rule(store, "dear", rule)
     (kept,) = list_rules(store)
-    assert kept.rule == rule and kept.user == "ann"
+    prices = ("gpt=1.0,2.0,0.0", "a=b=0.1,0.0,1e-07", "*=0.0,3.0,0.0")
+    assert kept.rule == dataclasses.replace(rule, price=prices) and kept.user == "ann"
+    assert read_prices(prices) == read_prices(rule.price)
     add_rule(store, "failing", Rule("errors", hours=1))
     add(store, 30, 500)
     check(store)
@@ -184,6 +191,9 @@ def test_rules_are_added_acknowledged_and_removed(store, url):  # noqa: F811
         assert error.value.field == "rule"
     remove_rule(store, "failing")
     assert [one.name for one in list_rules(store)] == ["dear"]
+    with store.reading() as connection:
+        done = [link.action for link in connection.execute(sa.select(schema.audit)) if link.details]
+    assert done == ["add alert", "add alert", "acknowledge", "remove alert"]
     assert list_alerts(store)[0].ended is not None
 
 

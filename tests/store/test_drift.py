@@ -23,7 +23,7 @@ from genjax.store.monitoring.energy import (
 from genjax.store.monitoring.samples import Window, check_apart, read_sample
 from genjax.store.monitoring.wording import is_refusal, tell_language
 from genjax.store.opening import open_store
-from genjax.store.records import Feedback, Payload, Prompt, Response, Run
+from genjax.store.records import Feedback, Payload, Prompt, Response, Run, Session
 from tests.store.test_records_contract import (  # noqa: F401  (fixtures)
     make_place,
     server,
@@ -210,6 +210,25 @@ def test_tags_are_compared_where_there_are_any(store):  # noqa: F811
     assert tags.drifted and tags.said == "a 100.0% → 0.0%"
 
 
+def test_many_tags_and_long_texts_are_bounded(store):  # noqa: F811
+    for later in (0, 7):
+        time = NOON + timedelta(days=later)
+        store.add(
+            *(
+                Prompt(
+                    origin="real",
+                    payload=Payload(text=f"{'ab ' * 10_000}{i}"),
+                    tags=tuple(f"t{later}-{i}-{k}" for k in range(30)),
+                    time=time,
+                )
+                for i in range(64)
+            )
+        )
+    found = {one.test: one for one in compare(store, "prompt", encoder=None).findings}
+    assert found["length"].said == "median 30,002 → 30,002 characters (+0%)"
+    assert found["tags"].effect > 0 and not math.isnan(found["tags"].p)
+
+
 def test_bad_windows_are_refused_and_named(store):  # noqa: F811
     fill(store, 62)
     fill(store, 70, later=7)
@@ -256,6 +275,26 @@ def test_a_large_window_is_sampled_and_times_to_come_are_counted(store):  # noqa
     assert sample.ids != read_sample(store, Window(NEW, "prompt", "any", 70), None, seed=2).ids
 
 
+@pytest.mark.parametrize("kind", ["prompt", "response"])
+def test_one_record_of_each_conversation_is_drawn(store, kind):  # noqa: F811
+    store.add(Run(id="r", origin="real"), *(Session(id=f"s{i}", origin="real") for i in range(7)))
+    made = {"origin": "synthetic", "generator": "r"}
+    for i in range(21):
+        session = f"s{i % 7}" if i < 14 else None
+        store.add(
+            Prompt(id=f"p{i}", origin="real", session=session, payload=Payload(text="a")),
+            Response(id=f"a{i}", prompt=f"p{i}", payload=Payload(text="b"), **made),
+        )
+    drawn = [
+        read_sample(store, Window("", kind, one_each=True), None, seed).ids for seed in range(9)
+    ]
+    for ids in drawn:
+        numbers = [int(one[1:]) for one in ids]
+        assert sorted(n % 7 for n in numbers if n < 14) == list(range(7))
+        assert {n for n in numbers if n >= 14} == set(range(14, 21))
+    assert len(set(drawn)) > 1 and len(read_sample(store, Window("", kind), None, 0)) == 21
+
+
 def test_the_command_reports_drift(store, capsys, monkeypatch):  # noqa: F811
     monkeypatch.setattr("genjax.store.index.opening.open_encoder", lambda name: Words())
     fill(store)
@@ -275,6 +314,7 @@ def test_the_command_reports_drift(store, capsys, monkeypatch):  # noqa: F811
         (["--draws", "5"], "draws"),
         (["--seed", "-1"], "seed"),
         (["--most", "10"], "reference"),
+        (["--most", "10", "--one-each"], "reference"),
         (["--window", OLD], "window"),
         (["--window", ""], "window"),
         (["--reference", "time<2020-01-01"], "reference"),

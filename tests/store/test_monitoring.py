@@ -11,12 +11,13 @@ import sqlalchemy as sa
 from genjax import __main__ as command_line
 from genjax.errors import UserError
 from genjax.store import schema
+from genjax.store.audit.forgetting import forget
 from genjax.store.maintenance import copy_store, hash_store
 from genjax.store.monitoring.measured import Measured
 from genjax.store.monitoring.otlp import make_metrics
 from genjax.store.monitoring.prices import Price, read_prices
 from genjax.store.monitoring.ratings import average, read_ratings, share
-from genjax.store.monitoring.requests import add_requests, forget_user
+from genjax.store.monitoring.requests import add_requests
 from genjax.store.monitoring.usage import count_future, read_usage
 from genjax.store.opening import open_store
 from genjax.store.records import Feedback, Payload, Prompt, Response, Run
@@ -122,10 +123,33 @@ def test_requests_of_a_wrong_clock_and_of_no_numbers_are_kept_apart(store):  # n
 def test_a_request_is_added_once_and_a_user_forgotten(store):  # noqa: F811
     one = measured(user="ann", tokens_in=3)
     assert add(store, one, one) == 1 and add(store, one) == 0
-    with store.writing() as connection:
-        assert forget_user(connection, "bob") == 0 and forget_user(connection, "ann") == 1
+    forget(store, user="ann", say=lambda line: None)
     (left,) = read_usage(store, "user")
     assert (left.key, left.tokens_in) == ("-", 3)
+
+
+def test_requests_of_long_ago_are_removed(store, capsys):  # noqa: F811
+    add(store, measured(), measured(), measured(time=datetime.now(UTC)))
+    place = store.url.render_as_string(False).removeprefix("sqlite:///")
+    for before, count in (("2026-03-02T12:00", 0), ("2026-03-02T12:01", 2), ("1d", 0)):
+        assert command_line.main(["store", "trim", place, "--before", before]) == 0
+        assert capsys.readouterr().out == f"removed   {count} requests\n"
+    assert [one.requests for one in read_usage(store, "run")] == [1]
+    for given in (["--before", "soon"], []):
+        assert command_line.main(["store", "trim", place, *given]) == 2
+        assert "before" in capsys.readouterr().err
+    with store.reading() as connection:
+        done = connection.execute(sa.select(schema.audit.c.action)).scalars().all()
+    assert done == ["remove requests"]
+
+
+def test_an_erased_record_is_forgotten_by_its_request(store):  # noqa: F811
+    (one,) = store.add(Prompt(origin="real", payload=Payload(text="a")))
+    add(store, measured(record=one), measured(record="other"))
+    store.erase(one)
+    with store.reading() as connection:
+        left = connection.execute(sa.select(schema.requests.c.record)).scalars().all()
+    assert sorted(left, key=str) == [None, "other"]
 
 
 def test_requests_and_alerts_move_with_a_store(store, tmp_path):  # noqa: F811
@@ -148,10 +172,21 @@ def test_the_command_prints_a_table_and_json(store, capsys):  # noqa: F811
     assert row["key"] == "vae" and row["whole_ms"] == {"p50": 5.0, "p95": 5.0}
     assert command_line.main(["store", "usage", place, "--since", "1m"]) == 0
     assert "nothing was found" in capsys.readouterr().out
-    for option in ("--since=yesterday", "--until=2026-13-01", "--price=gpt", "--since=999999999d"):
+    assert command_line.main(["store", "usage", place, "--since=2d", "--until=3d"]) == 2
+    assert "until must be after since" in capsys.readouterr().err
+    add(store, measured(user="\x1b[2J\nroot"))
+    assert command_line.main(["store", "usage", place, "--by", "user"]) == 0
+    assert "\x1b" not in capsys.readouterr().out
+    for option in (
+        "--otlp=.",
+        "--since=yesterday",
+        "--until=2026-13-01",
+        "--price=gpt",
+        "--since=999999999d",
+    ):
         assert command_line.main(["store", "usage", place, option]) == 2
         said = capsys.readouterr().err
-        assert said.count("\n") == 1 and option[2:7] in said
+        assert said.count("\n") == 1 and option[2:].partition("=")[0] in said
 
 
 def judge(store, target, value=None, label=None, time=NOON, name="helpful"):  # noqa: F811

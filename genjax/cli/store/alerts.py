@@ -11,7 +11,7 @@ import tyro
 from genjax import checks
 from genjax.cli.store.action import Action
 from genjax.cli.store.options import Options
-from genjax.cli.store.tables import print_table
+from genjax.cli.store.tables import clean, print_table
 from genjax.store.monitoring.rule import Rule
 
 
@@ -92,7 +92,7 @@ def _list(name: str, words: Sequence[str], options: ShownOptions) -> None:
     for one in alerts:
         state = "lasts" if one.ended is None else f"ended {one.ended:%Y-%m-%d %H:%M}"
         seen = f", acknowledged by {one.user}" if one.user else ""
-        print(f"{one.time:%Y-%m-%d %H:%M}  {one.rule}  {state}{seen}: {one.said}")
+        print(clean(f"{one.time:%Y-%m-%d %H:%M}  {one.rule}  {state}{seen}: {one.said}"))
 
 
 def _check(name: str, words: Sequence[str], options: ShownOptions) -> None:

@@ -8,19 +8,24 @@ from typing import Any
 
 from genjax.cli.store import alerts
 from genjax.cli.store.action import Action
-from genjax.cli.store.monitoring_options import DriftOptions, FeedbackOptions, UsageOptions
-from genjax.cli.store.tables import print_table
+from genjax.cli.store.monitoring_options import (
+    DriftOptions,
+    FeedbackOptions,
+    TrimOptions,
+    UsageOptions,
+)
+from genjax.cli.store.tables import clean, print_table
 from genjax.errors import UserError
 
 
 def _show_usage(name: str, words: Sequence[str], options: UsageOptions) -> None:
     from genjax.store.monitoring.prices import read_prices
-    from genjax.store.monitoring.spans import read_moment
+    from genjax.store.monitoring.spans import read_span
     from genjax.store.monitoring.usage import count_future, read_usage
     from genjax.store.opening import open_store
 
     prices = read_prices(options.price) if options.price else None
-    since, until = read_moment(options.since, "since"), read_moment(options.until, "until")
+    since, until = read_span(options.since, options.until)
     with open_store(words[0], user=options.user, read_only=True) as store:
         if options.otlp is not None:
             from genjax.store.monitoring.otlp import write_metrics
@@ -52,16 +57,27 @@ def _show_usage(name: str, words: Sequence[str], options: UsageOptions) -> None:
         print(f"note: {future:,} requests have a time in the future: a clock was wrong")
 
 
+def _trim(name: str, words: Sequence[str], options: TrimOptions) -> None:
+    from genjax.store.monitoring.requests import remove_requests
+    from genjax.store.monitoring.spans import read_moment
+    from genjax.store.opening import open_store
+
+    before = read_moment(options.before, "before")
+    assert before is not None
+    with open_store(words[0], user=options.user) as store:
+        print(f"removed   {remove_requests(store, before):,} requests")
+
+
 def _pair(values: tuple[float | None, float | None]) -> str:
     return " / ".join("-" if value is None else f"{value:,.0f}" for value in values)
 
 
 def _show_feedback(name: str, words: Sequence[str], options: FeedbackOptions) -> None:
     from genjax.store.monitoring.ratings import Interval, read_ratings
-    from genjax.store.monitoring.spans import read_moment
+    from genjax.store.monitoring.spans import read_span
     from genjax.store.opening import open_store
 
-    since, until = read_moment(options.since, "since"), read_moment(options.until, "until")
+    since, until = read_span(options.since, options.until)
     with open_store(words[0], user=options.user, read_only=True) as store:
         found = read_ratings(store, options.by, since, until, options.name)
     if options.json:
@@ -98,7 +114,9 @@ def _show_drift(name: str, words: Sequence[str], options: DriftOptions) -> None:
     encoder, lack = _open_encoder(o.encoder)
     with open_store(words[0], user=o.user, read_only=True) as store:
         reference, window = (
-            read_sample(store, Window(one, o.kind, o.origin, o.most), encoder, o.seed)
+            read_sample(
+                store, Window(one, o.kind, o.origin, o.most, None, o.one_each), encoder, o.seed
+            )
             for one in (o.reference, o.window)
         )
     check_apart(reference, window)
@@ -122,10 +140,10 @@ def _show_drift(name: str, words: Sequence[str], options: DriftOptions) -> None:
     ]
     print_table(("test", "p", "corrected", "effect", "", "change"), rows)
     for one in found.drifted:
-        print(f"{one.test[:60]}: most unlike the reference")
-        print("\n".join(f"  {record}  {text}" for record, text in one.examples))
+        print(f"{clean(one.test[:60])}: most unlike the reference")
+        print("\n".join(clean(f"  {record}  {text}") for record, text in one.examples))
     for test, why in found.skipped:
-        print(f"left out   {test[:60]}: {lack if test == 'embedding' and lack else why}")
+        print(f"left out   {clean(test[:60])}: {lack if test == 'embedding' and lack else why}")
     if reference.future or window.future:
         count = reference.future + window.future
         print(f"note: {count:,} records have a time in the future: a clock was wrong")
@@ -146,6 +164,7 @@ def _open_encoder(name: str) -> tuple[Any, str | None]:
 
 ACTIONS: Mapping[str, Action] = {
     "usage": Action("STORE", "requests, tokens, times, errors and cost", UsageOptions, _show_usage),
+    "trim": Action("STORE", "remove requests of long ago", TrimOptions, _trim),
     "feedback": Action(
         "STORE", "feedback over time, with intervals", FeedbackOptions, _show_feedback
     ),

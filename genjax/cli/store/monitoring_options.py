@@ -35,6 +35,20 @@ class UsageOptions(Options):
 
 
 @checks.frozen
+class TrimOptions(Options):
+    """Remove requests of long ago from the usage; answers and other records stay.
+
+    Attributes:
+      before: the time before which they go: a date, a time, or as 90d ago.
+    """
+
+    before: str = ""
+
+    def __post_init__(self) -> None:
+        checks.some(self, "before")
+
+
+@checks.frozen
 class FeedbackOptions(Options):
     """Show feedback over time: its number, mean and shares with 95 % intervals.
 
@@ -68,6 +82,8 @@ class DriftOptions(Options):
       draws: the number of random splits that the windows are compared with.
       seed: the random seed of the splits, and of the records drawn from large windows.
       most: the most records that are drawn from a window.
+      one_each: draw one record of each conversation, as its turns are not independent of each
+        other, and many turns of a few conversations can pass for drift.
       encoder: the encoder of texts, as of the search index.
       json: print JSON instead of a table.
     """
@@ -81,6 +97,7 @@ class DriftOptions(Options):
     draws: int = 999
     seed: int = 0
     most: int = 1000
+    one_each: bool = False
     encoder: str = "wordllama"
     json: bool = False
 

@@ -184,7 +184,8 @@ def _find(connection: sa.Connection, user: str | None, ids: Sequence[str]) -> li
 def _has_acted(connection: sa.Connection, user: str) -> bool:
     return any(
         connection.execute(sa.select(table.c.user).where(table.c.user == user).limit(1)).first()
-        for table in (schema.history, schema.audit)
+        for table in schema.metadata.tables.values()
+        if "user" in table.c
     )
 
 

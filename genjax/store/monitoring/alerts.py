@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.store import schema
+from genjax.store.audit import chain
 from genjax.store.index.encoders import Encoder
 from genjax.store.monitoring.measuring import Measurement, measure
 from genjax.store.monitoring.rules import Kept, list_rules
@@ -160,4 +161,5 @@ def acknowledge(store: Store, one: str) -> None:
         if not found:
             raise UserError(f"alert must be an alert or a rule with one, got {one!r:.80}", "alert")
         first = table.update().where(table.c.id.in_(found), table.c.acknowledged.is_(None))
-        connection.execute(first.values(acknowledged=now(), user=store.user))
+        if connection.execute(first.values(acknowledged=now(), user=store.user)).rowcount:
+            chain.note(connection, "acknowledge", store.user, {"alerts": sorted(found)})

@@ -8,6 +8,7 @@ corrected for the number of tests.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -31,6 +32,7 @@ from genjax.store.monitoring.samples import Sample
 
 Correction: TypeAlias = Literal["holm", "fdr"]
 SHIFT, POWER = 0.5, 0.8  # standard deviations that a window must be able to show, and how surely
+NAMED = 500  # tags or labels that are told apart, the most frequent ones
 SHOWN = 3  # examples of a test
 EXCERPT = 80  # characters of an example
 ADJUST: dict[Correction, Callable[[np.ndarray], np.ndarray]] = {
@@ -209,7 +211,7 @@ def _list_tests(reference: Sample, window: Sample) -> Iterator[_Test]:
     if reference.vectors is not None and window.vectors is not None:
         vectors = np.concatenate([reference.vectors, window.vectors])
         yield _Test("embedding", everyone, "", partial(compare_vectors, vectors))
-    yield _test_lengths([*reference.texts, *window.texts], size)
+    yield _test_lengths(np.concatenate([reference.lengths, window.lengths]), size)
     spoken = (*reference.languages, *window.languages)
     yield _test_sets("language", [(one,) for one in spoken], everyone, size)
     if reference.refused is not None and window.refused is not None:
@@ -229,8 +231,7 @@ def _list_tests(reference: Sample, window: Sample) -> Iterator[_Test]:
         yield _test_numbers(f"score {name}", np.concatenate(both), size)
 
 
-def _test_lengths(texts: Sequence[str], first: int) -> _Test:
-    lengths = np.array([len(text) for text in texts], np.float64)
+def _test_lengths(lengths: np.ndarray, first: int) -> _Test:
     before, after = np.median(lengths[:first]), np.median(lengths[first:])
     change = f" ({after / before - 1:+.0%})" if before else ""
     said = f"median {before:,.0f} → {after:,.0f} characters{change}"
@@ -251,11 +252,13 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _test_sets(name: str, sets: Sequence[Sequence[str]], there: np.ndarray, first: int) -> _Test:
-    names = sorted({one for members in sets for one in members})
+    counts = Counter(one for members in sets for one in members)
+    names = sorted(sorted(counts), key=lambda one: -counts[one])[:NAMED]
     place = {one: i for i, one in enumerate(names)}
+    names.append("others")  # one column for all that are rare
     members = np.zeros((len(sets), len(names)))
     for row, some in zip(members, sets, strict=True):
-        row[[place[one] for one in some]] = 1
+        row[[place.get(one, -1) for one in some]] = 1
     said = ""
     if 0 < first < len(sets):
         before, after = members[:first].mean(0), members[first:].mean(0)

@@ -7,6 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+LONGEST = 500  # characters of a user's name that are kept
+
 
 @dataclass(frozen=True)
 class Measured:

@@ -25,7 +25,7 @@ from genjax.store.monitoring.usage import count_cost, read_whole
 from genjax.store.rows import to_number, to_time
 from genjax.store.store import Store
 
-SAMPLED = 300  # records of a window that are compared for drift in the background
+SAMPLED, REACH = 300, 20_000  # records that are compared for drift, of so many newest ones
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,10 @@ def _measure_drift(
     if kept.seen == end:
         return None
     bounds = [to_time(end - size * i) for i in (rule.before + 1, 1, 0)]
-    old, new = (
-        _read(store, rule, since, until, encoder) for since, until in itertools.pairwise(bounds)
-    )
+    seed = zlib.crc32(f"{kept.name} {end}".encode())
+    old, new = (_read(store, kept, span, encoder, seed) for span in itertools.pairwise(bounds))
     try:
         check_apart(old, new)
-        seed = zlib.crc32(f"{kept.name} {end}".encode())
         found = find_drift(old, new, Testing(alpha=rule.alpha, draws=1999, seed=seed))
     except UserError as error:
         return Measurement(None, str(error), end)
@@ -133,8 +131,8 @@ def _measure_drift(
 
 
 def _read(
-    store: Store, rule: Rule, since: datetime, until: datetime, encoder: Encoder | None
+    store: Store, kept: Kept, span: tuple[datetime, datetime], encoder: Encoder | None, seed: int
 ) -> Sample:
-    between = All((Compare("time", ">=", since), Compare("time", "<", until)))
-    window = Window(between, rule.kind, most=SAMPLED, newest=True)
-    return read_sample(store, window, encoder, 0)
+    between = All((Compare("time", ">=", span[0]), Compare("time", "<", span[1])))
+    window = Window(between, kept.rule.kind, most=SAMPLED, reach=REACH)
+    return read_sample(store, window, encoder, seed)

@@ -7,22 +7,22 @@ the JSON mapping of Protocol Buffers wants.
 
 from __future__ import annotations
 
-import bisect
 import json
-import math
+from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
+import numpy as np
 import sqlalchemy as sa
 
+from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.store import schema
 from genjax.store.formats.otlp import VERSION, write_attributes
 from genjax.store.formats.turns import Object
-from genjax.store.monitoring.usage import FAILED, bound, join_runs
+from genjax.store.monitoring.usage import BATCH, FAILED, bound, join_runs
 from genjax.store.store import Store
 
 TOKENS = tuple(4.0**i for i in range(14))  # bounds that the conventions ask for
@@ -40,31 +40,29 @@ OPERATIONS = {
     "/v1/embeddings": "embeddings",
 }
 CUMULATIVE = 2  # AGGREGATION_TEMPORALITY_CUMULATIVE
+SCALES = (1, 1, 1e3, 1e3)  # of tokens, and of milliseconds in a second
 Key = tuple[tuple[str, str], ...]
+Columns: TypeAlias = "tuple[array[float], array[float], array[float], array[float]]"
+Read: TypeAlias = "tuple[dict[tuple[str, int, str | None], Columns], tuple[int, int], int]"
 
 
-@dataclass
-class _Histogram:
-    """Values that are counted between bounds."""
-
-    bounds: Sequence[float]
-    values: list[float] = field(default_factory=list)
-
-    def write(self, attributes: Key, start: int, end: int) -> Object:
-        counts = [0] * (len(self.bounds) + 1)
-        for value in self.values:
-            counts[bisect.bisect_left(self.bounds, value)] += 1
-        return {
-            "attributes": write_attributes(dict(attributes)),
-            "startTimeUnixNano": str(start),
-            "timeUnixNano": str(end),
-            "count": str(len(self.values)),
-            "sum": math.fsum(self.values),
-            "bucketCounts": [str(count) for count in counts],
-            "explicitBounds": list(self.bounds),
-            "min": min(self.values),
-            "max": max(self.values),
-        }
+def _write_histogram(
+    bounds: Sequence[float], values: np.ndarray, attributes: Key, span: tuple[int, int]
+) -> Object:
+    """Return values [N], counted between bounds, as a point of a histogram."""
+    places = np.searchsorted(bounds, values, side="left")  # a value at a bound is below it
+    counts = np.bincount(places, minlength=len(bounds) + 1)
+    return {
+        "attributes": write_attributes(dict(attributes)),
+        "startTimeUnixNano": str(span[0]),
+        "timeUnixNano": str(span[1]),
+        "count": str(len(values)),
+        "sum": float(values.sum()),
+        "bucketCounts": [str(count) for count in counts],
+        "explicitBounds": list(bounds),
+        "min": float(values.min()),
+        "max": float(values.max()),
+    }
 
 
 def write_metrics(
@@ -77,6 +75,8 @@ def write_metrics(
     """
     found, count = make_metrics(store, since, until)
     path = Path(out).expanduser()
+    if path.is_dir() or not path.name:
+        raise UserError(f"otlp must be a file, got {out}", "otlp")
     with disk.explain_full_disk("nothing was written", path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with disk.write_atomically(path) as part:
@@ -88,17 +88,13 @@ def make_metrics(
     store: Store, since: datetime | None, until: datetime | None
 ) -> tuple[Object, int]:
     """Return the requests of a time as an object with ``resourceMetrics``, and their number."""
-    groups: dict[str, dict[Key, _Histogram]] = {name: {} for name in METRICS}
-    start, end, count = 0, 0, 0
-    for row in _read(store, since, until):
-        nanoseconds = 1000 * row["time"]
-        start = min(start, nanoseconds) if count else nanoseconds
-        end = max(end, nanoseconds + round(1e6 * (row["milliseconds"] or 0)))
-        count += 1
-        for name, more, value in _measure(row):
-            key: Key = tuple(sorted((_describe(row) | more).items()))
-            group = groups[name]
-            group.setdefault(key, _Histogram(METRICS[name][2])).values.append(value)
+    groups: dict[str, dict[Key, array[float]]] = {name: {} for name in METRICS}
+    found, span, count = _read(store, since, until)
+    for of, columns in found.items():
+        for name, more, values in _measure(columns):
+            if values:
+                key: Key = tuple(sorted((_describe(*of) | more).items()))
+                groups[name].setdefault(key, array("d")).extend(values)
     metrics = [
         {
             "name": name,
@@ -106,11 +102,14 @@ def make_metrics(
             "description": METRICS[name][1],
             "histogram": {
                 "aggregationTemporality": CUMULATIVE,
-                "dataPoints": [one.write(key, start, end) for key, one in sorted(found.items())],
+                "dataPoints": [
+                    _write_histogram(METRICS[name][2], np.array(values), key, span)
+                    for key, values in sorted(points.items())
+                ],
             },
         }
-        for name, found in groups.items()
-        if found
+        for name, points in groups.items()
+        if points
     ]
     resource = {"service.name": "genjax", "semconv_version": VERSION}
     schema_url = f"https://opentelemetry.io/schemas/{VERSION}"
@@ -120,38 +119,54 @@ def make_metrics(
     return {"resourceMetrics": [whole]}, count
 
 
-def _describe(row: Mapping[str, Any]) -> dict[str, str]:
+def _describe(route: str, status: int, run: str | None) -> dict[str, str]:
     found = {
-        "gen_ai.operation.name": OPERATIONS.get(row["route"], "generate_content"),
+        "gen_ai.operation.name": OPERATIONS.get(route, "generate_content"),
         "gen_ai.provider.name": "genjax",
     }
-    if row["run_name"] is not None:
-        found["gen_ai.request.model"] = row["run_name"]
-    if row["status"] >= FAILED:
-        found["error.type"] = str(row["status"])
+    if run is not None:
+        found["gen_ai.request.model"] = run
+    if status >= FAILED:
+        found["error.type"] = str(status)
     return found
 
 
-def _measure(row: Mapping[str, Any]) -> list[tuple[str, dict[str, str], float]]:
-    """Return the values of a request: the metric, attributes of its own, and the number."""
-    found: list[tuple[str, dict[str, str], float]] = []
-    for column, kind in (("tokens_in", "input"), ("tokens_out", "output")):
-        if row[column] is not None:
-            more = {"gen_ai.token.type": kind}
-            found.append(("gen_ai.client.token.usage", more, float(row[column])))
-    if row["milliseconds"] is not None:
-        seconds = row["milliseconds"] / 1e3
-        found.append(("gen_ai.client.operation.duration", {}, seconds))
-        found.append(("gen_ai.server.request.duration", {}, seconds))
-    if row["first_ms"] is not None:
-        found.append(("gen_ai.server.time_to_first_token", {}, row["first_ms"] / 1e3))
-    return found
+def _measure(columns: Columns) -> list[tuple[str, dict[str, str], array[float]]]:
+    """Return the values of requests: the metric, attributes of its own, and the numbers."""
+    read, drawn, whole, first = columns
+    return [
+        ("gen_ai.client.token.usage", {"gen_ai.token.type": "input"}, read),
+        ("gen_ai.client.token.usage", {"gen_ai.token.type": "output"}, drawn),
+        ("gen_ai.client.operation.duration", {}, whole),
+        ("gen_ai.server.request.duration", {}, whole),
+        ("gen_ai.server.time_to_first_token", {}, first),
+    ]
 
 
-def _read(store: Store, since: datetime | None, until: datetime | None) -> list[dict[str, Any]]:
+def _read(store: Store, since: datetime | None, until: datetime | None) -> Read:
+    """Read the numbers of requests by route, status and run: tokens read and drawn, and seconds of
+    the whole and to the first token; and the span of time in nanoseconds, and how many they are.
+    """
     table = schema.requests
     joined, name = join_runs()
-    query = sa.select(*table.c, name.label("run_name")).select_from(joined)
-    with store.reading() as connection:
-        rows = connection.execute(query.where(bound(since, until))).mappings()
-        return [dict(row) for row in rows]
+    numbers = ("tokens_in", "tokens_out", "milliseconds", "first_ms")
+    columns = (table.c.route, table.c.status, name, table.c.time, *(table.c[n] for n in numbers))
+    query = sa.select(*columns).select_from(joined).where(bound(since, until))
+
+    def read(connection: sa.Connection) -> Read:
+        found: dict[tuple[str, int, str | None], Columns] = {}
+        start, end, count = 2**63, 0, 0
+        streamed = connection.execution_options(stream_results=True).execute(query)
+        for rows in streamed.partitions(BATCH):
+            count += len(rows)
+            for route, status, run, time, *values in rows:
+                start, end = min(start, time), max(end, time + round(1e3 * (values[2] or 0)))
+                kept = found.setdefault(
+                    (route, status, run), (array("d"), array("d"), array("d"), array("d"))
+                )
+                for one, value, scale in zip(kept, values, SCALES, strict=True):
+                    if value is not None:
+                        one.append(value / scale)
+        return found, (1000 * min(start, end), 1000 * end), count
+
+    return store.browse(read)

@@ -13,7 +13,7 @@ from genjax.errors import UserError
 
 OTHERS = "*"  # the name of all runs without a price of their own
 PARTS = ("in", "out", "second")
-_PRICE = re.compile(r"(?P<run>[^=]+)=(?P<prices>[^=]+)")
+_PRICE = re.compile(r"(?P<run>.+)=(?P<prices>[^=]+)")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ def read_prices(given: Sequence[str]) -> dict[str, Price]:
         else:
             found |= _read_file(one)
     return found
+
+
+def write_prices(prices: Mapping[str, Price]) -> tuple[str, ...]:
+    """Return prices as texts that ``read_prices`` reads, without files."""
+    return tuple(f"{run}={p.read!r},{p.drawn!r},{p.second!r}" for run, p in prices.items())
 
 
 def _read_file(path: str) -> dict[str, Price]:

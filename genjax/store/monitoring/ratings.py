@@ -160,5 +160,4 @@ def _read(
         query = query.where(records.c.time < to_number(until))
     if names:
         query = query.where(judged.c.name.in_(names))
-    with store.reading() as connection:
-        return list(connection.execute(query))
+    return store.browse(lambda connection: list(connection.execute(query)))

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import datetime
 
 import sqlalchemy as sa
 
+from genjax.serial.json_text import Json
 from genjax.store import schema
+from genjax.store.audit import chain
 from genjax.store.monitoring.measured import Measured
 from genjax.store.rows import insert, split, to_number
+from genjax.store.store import Store
 
 LARGEST = 1e300  # beyond it a number is not one
 
@@ -39,15 +43,13 @@ def _keep_finite(number: float | None) -> float | None:
     return number if number is not None and 0 <= number < LARGEST else None
 
 
-def forget_records(connection: sa.Connection, ids: Sequence[str]) -> None:
-    """Remove the ids of erased records from requests, which stay as numbers."""
+def remove_requests(store: Store, before: datetime) -> int:
+    """Remove the requests before a time for good; return their number."""
     table = schema.requests
-    for part in split(ids):
-        connection.execute(table.update().where(table.c.record.in_(part)).values(record=None))
-
-
-def forget_user(connection: sa.Connection, user: str) -> int:
-    """Remove a user's name from requests, which stay as numbers; return how many had it."""
-    table = schema.requests
-    changed = connection.execute(table.update().where(table.c.user == user).values(user=None))
-    return int(changed.rowcount)
+    with store.writing() as connection:
+        old = table.c.time < to_number(before)
+        count = int(connection.execute(table.delete().where(old)).rowcount)
+        if count:
+            said: dict[str, Json] = {"before": before.isoformat(), "requests": count}
+            chain.note(connection, "remove requests", store.user, said)
+    return count

@@ -36,7 +36,8 @@ class Rule:
       before: for score and drift, how many times as long the reference before the window is.
       least: the least number of requests or judgements that say something.
       alpha: the level of the tests of drift, and of the fall of a score.
-      price: prices for cost, see ``read_prices``.
+      price: prices for cost: RUN=IN,OUT or RUN=IN,OUT,SECOND, per million tokens read and drawn
+        and per second of an answer, "*" for any other run; or JSON files of them.
     """
 
     on: Watched = "errors"

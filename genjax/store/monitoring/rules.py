@@ -12,7 +12,9 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError, unknown_name
 from genjax.store import schema
+from genjax.store.audit import chain
 from genjax.store.limits import check_text
+from genjax.store.monitoring.prices import read_prices, write_prices
 from genjax.store.monitoring.rule import Rule
 from genjax.store.rows import insert, now, to_time
 from genjax.store.store import Store
@@ -52,9 +54,11 @@ def add_rule(store: Store, name: str, rule: Rule) -> None:
     with store.writing() as connection:
         if connection.execute(sa.select(table.c.name).where(table.c.name == name)).first():
             raise UserError(f"rule {name!r:.80} is there already: remove it first", "rule")
-        options = dataclasses.asdict(rule) | {"price": list(rule.price)}
+        prices = write_prices(read_prices(rule.price))  # a server may lie beside other files
+        options = dataclasses.asdict(rule) | {"price": list(prices)}
         row = {"name": name, "user": store.user, "time": now(), "options": options}
         insert(connection, table, [row])
+        chain.note(connection, "add alert", store.user, {"rule": name, **options})
 
 
 def list_rules(store: Store) -> list[Kept]:
@@ -89,3 +93,4 @@ def remove_rule(store: Store, name: str) -> None:
             raise unknown_name("rule", name, [kept.name for kept in read_rules(connection)])
         lasting = alerts.update().where(alerts.c.rule == name, alerts.c.ended.is_(None))
         connection.execute(lasting.values(ended=now()))
+        chain.note(connection, "remove alert", store.user, {"rule": name})

@@ -6,25 +6,27 @@ import dataclasses
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.store import schema
-from genjax.store.filters import All, Compare, Filter, parse_filter
+from genjax.store.filters import Filter
 from genjax.store.index.encoders import Encoder
-from genjax.store.lookups import find_ids
 from genjax.store.monitoring.wording import is_refusal, tell_language
-from genjax.store.query import Query
-from genjax.store.records import Payload, Record, Wanted
+from genjax.store.query import Query, sort
+from genjax.store.records import Prompt, Record, Response, Wanted
 from genjax.store.rows import load, now, split, to_number
 from genjax.store.store import Store
 
 Kind: TypeAlias = Literal["prompt", "response"]
 KINDS: tuple[Kind, ...] = ("prompt", "response")
-HAS_TEXT = Compare("text", "!=", None)
+READ = 20_000  # characters of a text that are looked at
+TOGETHER = 100  # records in memory at once
+Labels: TypeAlias = dict[str, tuple[str | None, ...]]
+Scores: TypeAlias = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Sample:
 
     Attributes:
       ids: their ids.
-      texts: their texts.
+      texts: their texts, cut where they are very long.
+      lengths: characters of each whole text, [N].
       vectors: vectors of the texts, [N, D]; None without an encoder.
       languages: language of each, see ``tell_language``.
       refused: whether each is a refusal, [N]; None of prompts.
@@ -46,6 +49,7 @@ class Sample:
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
+    lengths: np.ndarray
     vectors: np.ndarray | None
     languages: tuple[str, ...]
     refused: np.ndarray | None
@@ -68,6 +72,7 @@ class Sample:
             self,
             ids=pick(self.ids),
             texts=pick(self.texts),
+            lengths=self.lengths[which],
             vectors=None if self.vectors is None else self.vectors[which],
             languages=pick(self.languages),
             refused=None if self.refused is None else self.refused[which],
@@ -87,15 +92,16 @@ class Window:
       kind: kind of the records.
       origin: origin of the records.
       most: number of records that are drawn from a larger window.
-      newest: whether the newest are taken instead of drawing from all; for windows that are read
-        again and again.
+      reach: number of newest records that are drawn from; None for all of the window.
+      one_each: whether one record is drawn of each conversation, whose turns are not independent.
     """
 
     filter: Filter | str
     kind: Kind = "response"
     origin: Wanted = "any"
     most: int = 1000
-    newest: bool = False
+    reach: int | None = None
+    one_each: bool = False
 
 
 def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int) -> Sample:
@@ -104,30 +110,43 @@ def read_sample(store: Store, window: Window, encoder: Encoder | None, seed: int
     Raises:
       UserError: the filter is invalid.
     """
-    tree = parse_filter(window.filter) if isinstance(window.filter, str) else window.filter
-    order = "-time" if window.newest else "time"
-    query = Query(All((HAS_TEXT, tree)), window.kind, window.origin, order)
-    with store.reading() as connection:
-        ids = find_ids(connection, query, window.most if window.newest else None)
-        total = len(ids)
-        if total > window.most:
-            rng = np.random.default_rng(seed)
-            ids = [ids[i] for i in sorted(rng.choice(total, window.most, replace=False))]
-        records = load(connection, ids)
-        labels, scores = _read_judged(connection, [record.id for record in records])
-    texts = tuple(_find_text(record) for record in records)
+    query = Query(window.filter, window.kind, window.origin, "-time")
+
+    def read(connection: sa.Connection) -> tuple[int, list[_Row], Labels, Scores]:
+        ids = _find_texts(connection, query, window.reach)
+        total, rng = len(ids), np.random.default_rng(seed)
+        if window.one_each:
+            ids = _draw_one_each(connection, window.kind, ids, rng)
+        if len(ids) > window.most:
+            ids = [ids[i] for i in sorted(rng.choice(len(ids), window.most, replace=False))]
+        rows = [_cut(one) for part in split(ids, TOGETHER) for one in load(connection, part)]
+        return total, rows, *_read_judged(connection, [row.id for row in rows])
+
+    total, rows, labels, scores = store.browse(read)
+    texts = tuple(row.text for row in rows)
     return Sample(
-        tuple(record.id for record in records),
+        tuple(row.id for row in rows),
         texts,
+        np.array([row.length for row in rows], np.float64),
         None if encoder is None else encoder.encode(texts),
         tuple(map(tell_language, texts)),
         np.array([is_refusal(one) for one in texts]) if window.kind == "response" else None,
-        tuple(record.tags for record in records),
+        tuple(row.tags for row in rows),
         labels,
         scores,
         total,
-        sum(1 for r in records if r.time is not None and to_number(r.time) > now()),
+        sum(row.time > now() for row in rows),
     )
+
+
+def _find_texts(connection: sa.Connection, query: Query, limit: int | None) -> list[str]:
+    """Return the ids of records with a text, which may be encrypted, the newest first."""
+    own = schema.records.c
+    statement, column, down = query.compile(
+        own.id, postgres=connection.dialect.name == "postgresql"
+    )
+    found = sort(statement.where(own.text.is_not(None)), column, down).limit(limit)
+    return list(connection.execute(found).scalars())
 
 
 def check_apart(reference: Sample, window: Sample) -> None:
@@ -144,14 +163,46 @@ def check_apart(reference: Sample, window: Sample) -> None:
         )
 
 
-def _find_text(record: Record) -> str:
-    payload = getattr(record, "payload", None)
-    return payload.text or "" if isinstance(payload, Payload) else ""
+def _draw_one_each(
+    connection: sa.Connection, kind: Kind, ids: Sequence[str], rng: np.random.Generator
+) -> list[str]:
+    """Return one id of each session at random, and all without a session, in their order."""
+    prompts, answers = schema.KINDS["prompt"], schema.KINDS["response"]
+    one, source = prompts.c.id, sa.select(prompts.c.id, prompts.c.session)
+    if kind == "response":
+        joined = answers.join(prompts, prompts.c.id == answers.c.prompt)
+        one, source = answers.c.id, sa.select(answers.c.id, prompts.c.session).select_from(joined)
+    sessions: dict[str, str | None] = {}
+    for part in split(ids):
+        for own, session in connection.execute(source.where(one.in_(part))):
+            sessions[own] = session
+    seen: set[str] = set()
+    kept = []
+    for i in rng.permutation(len(ids)):
+        session = sessions.get(ids[i])
+        if session is None or session not in seen:
+            kept.append(i)
+            seen |= set() if session is None else {session}
+    return [ids[i] for i in sorted(kept)]
 
 
-def _read_judged(
-    connection: sa.Connection, ids: Sequence[str]
-) -> tuple[dict[str, tuple[str | None, ...]], dict[str, np.ndarray]]:
+class _Row(NamedTuple):
+    """What is kept of a record: its text may be too long to keep many of them."""
+
+    id: str
+    text: str
+    length: int
+    tags: tuple[str, ...]
+    time: int
+
+
+def _cut(record: Record) -> _Row:
+    assert isinstance(record, Prompt | Response) and record.time is not None
+    text = record.payload.text or ""
+    return _Row(record.id, text[:READ], len(text), record.tags, to_number(record.time))
+
+
+def _read_judged(connection: sa.Connection, ids: Sequence[str]) -> tuple[Labels, Scores]:
     """Read the labels and scores of records by criterion, in the order of ids."""
     judged, records = schema.KINDS["feedback"], schema.records
     values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))

@@ -31,3 +31,15 @@ def read_moment(text: str | None, name: str) -> datetime | None:
         rule = "a date or time of ISO 8601, or as 30d, 12h or 5m ago"
         raise UserError(f"{name} must be {rule}, got {text!r:.60}", name) from None
     return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+
+
+def read_span(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+    """Read the first time, and the time at which to stop.
+
+    Raises:
+      UserError: one is not a time, or they are in the wrong order.
+    """
+    first, last = read_moment(since, "since"), read_moment(until, "until")
+    if first is not None and last is not None and last <= first:
+        raise UserError(f"until must be after since ({first:%Y-%m-%d %H:%M}), got {until}", "until")
+    return first, last

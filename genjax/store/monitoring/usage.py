@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from array import array
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
 import sqlalchemy as sa
 
 from genjax.store import schema
@@ -17,6 +20,7 @@ from genjax.store.store import Store
 
 By: TypeAlias = Literal["run", "user", "day", "route", "whole"]
 DAY = 86_400_000_000  # microseconds
+BATCH = 10_000  # rows in memory at once
 FAILED, LEFT = 400, 499  # statuses of errors start at the first; the second: the client left
 PERCENT = (50, 95)
 UNKNOWN = "-"  # the run or user of a request that has none
@@ -62,6 +66,62 @@ class Usage:
         return own
 
 
+@dataclass
+class _Sums:
+    """Sums over the requests of a run with one status."""
+
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    milliseconds: float = 0.0
+
+
+class _Group:
+    """The requests of a key: sums by run and status, and the times of answers."""
+
+    def __init__(self) -> None:
+        self.sums: dict[tuple[str | None, int], _Sums] = defaultdict(_Sums)
+        self.whole_ms, self.first_ms = array("d"), array("d")
+
+    def add(
+        self,
+        run: str | None,
+        status: int,
+        tokens_in: int | None,
+        tokens_out: int | None,
+        whole: float | None,
+        first: float | None,
+    ) -> None:
+        sums = self.sums[run, status]
+        sums.requests += 1
+        sums.tokens_in += tokens_in or 0
+        sums.tokens_out += tokens_out or 0
+        sums.milliseconds += whole or 0.0
+        if status < FAILED:
+            if whole is not None:
+                self.whole_ms.append(whole)
+            if first is not None:
+                self.first_ms.append(first)
+
+    def count_errors(self) -> dict[int, int]:
+        found: dict[int, int] = {}
+        for (_, status), sums in self.sums.items():
+            if status >= FAILED:
+                found[status] = found.get(status, 0) + sums.requests
+        return dict(sorted(found.items()))
+
+    def count_cost(self, prices: Mapping[str, Price]) -> float | None:
+        cost = 0.0
+        for (run, _), sums in self.sums.items():
+            if run is None:
+                continue  # refused before a run was found: nothing was used
+            price = find_price(prices, run)
+            if price is None:
+                return None
+            cost += price.count(sums.tokens_in, sums.tokens_out, sums.milliseconds)
+        return cost
+
+
 def read_usage(
     store: Store,
     by: By = "run",
@@ -80,31 +140,20 @@ def read_usage(
       until: time after the last request.
       prices: prices by the names of runs; None for no cost.
     """
-    where = bound(since, until)
-    with store.reading() as connection:
-        counts = _read_counts(connection, by, where)
-        first = _read_percentiles(connection, by, where, "first_ms")
-        whole = _read_percentiles(connection, by, where, "milliseconds")
-    found = []
-    for key in sorted({row["key"] for row in counts}):
-        rows = [row for row in counts if row["key"] == key]
-        errors: dict[int, int] = {}
-        for row in rows:
-            if row["status"] >= FAILED:
-                errors[row["status"]] = errors.get(row["status"], 0) + row["count"]
-        found.append(
-            Usage(
-                key,
-                sum(row["count"] for row in rows),
-                dict(sorted(errors.items())),
-                sum(row["tokens_in"] for row in rows),
-                sum(row["tokens_out"] for row in rows),
-                first.get(key, (None, None)),
-                whole.get(key, (None, None)),
-                None if prices is None else _count_cost(rows, prices),
-            )
+    groups = _read_groups(store, by, since, until)
+    return [
+        Usage(
+            key,
+            sum(one.requests for one in group.sums.values()),
+            group.count_errors(),
+            sum(one.tokens_in for one in group.sums.values()),
+            sum(one.tokens_out for one in group.sums.values()),
+            _rank(group.first_ms),
+            _rank(group.whole_ms),
+            None if prices is None else group.count_cost(prices),
         )
-    return found
+        for key, group in sorted(groups.items())
+    ]
 
 
 def read_whole(store: Store, since: datetime | None, until: datetime | None) -> Usage | None:
@@ -117,28 +166,15 @@ def count_cost(
     store: Store, prices: Mapping[str, Price], since: datetime, until: datetime
 ) -> float | None:
     """Return the cost of all requests of a time; None if a run has no price."""
-    with store.reading() as connection:
-        return _count_cost(_read_counts(connection, "route", bound(since, until)), prices)
+    group = _read_groups(store, "whole", since, until).get("whole")
+    return 0.0 if group is None else group.count_cost(prices)
 
 
 def count_future(store: Store) -> int:
     """Return the number of requests with a time in the future, as of a clock that was wrong."""
     table = schema.requests
-    with store.reading() as connection:
-        query = sa.select(sa.func.count()).where(table.c.time > now())
-        return int(connection.execute(query).scalar_one())
-
-
-def _count_cost(rows: Sequence[Mapping[str, Any]], prices: Mapping[str, Price]) -> float | None:
-    cost = 0.0
-    for row in rows:
-        if row["run"] is None:
-            continue  # refused before a run was found: nothing was used
-        price = find_price(prices, row["run"])
-        if price is None:
-            return None
-        cost += price.count(row["tokens_in"], row["tokens_out"], row["milliseconds"])
-    return cost
+    query = sa.select(sa.func.count()).where(table.c.time > now())
+    return int(store.browse(lambda connection: connection.execute(query).scalar_one()))
 
 
 def bound(since: datetime | None, until: datetime | None) -> sa.ColumnElement[bool]:
@@ -158,83 +194,44 @@ def join_runs() -> tuple[sa.FromClause, sa.ColumnElement[Any]]:
     return table.outerjoin(runs, runs.c.id == table.c.run), name
 
 
-def _key(by: By, name: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
+def _read_groups(
+    store: Store, by: By, since: datetime | None, until: datetime | None
+) -> dict[str, _Group]:
+    """Read the requests of a time row by row, and sum them up for each key."""
     table = schema.requests
+    joined, name = join_runs()
     columns: dict[By, sa.ColumnElement[Any]] = {
-        "run": sa.func.coalesce(name, UNKNOWN),
-        "user": sa.func.coalesce(table.c.user, UNKNOWN),
-        "day": table.c.time // sa.literal(DAY, sa.BigInteger),
+        "run": name,
+        "user": table.c.user,
+        "day": table.c.time,
         "route": table.c.route,
         "whole": sa.literal("whole", sa.Text),
     }
-    return columns[by].label("key")
+    numbers = ("status", "tokens_in", "tokens_out", "milliseconds", "first_ms")
+    query = sa.select(columns[by], name, *(table.c[one] for one in numbers)).select_from(joined)
+    query = query.where(bound(since, until))
+
+    def read(connection: sa.Connection) -> dict[Any, _Group]:
+        found: dict[Any, _Group] = defaultdict(_Group)
+        streamed = connection.execution_options(stream_results=True).execute(query)
+        for rows in streamed.partitions(BATCH):
+            for key, *row in rows:
+                found[key // DAY if by == "day" else key].add(*row)
+        return found
+
+    return {_name(by, key): group for key, group in store.browse(read).items()}
 
 
 def _name(by: By, key: Any) -> str:
-    return f"{to_time(int(key) * DAY):%Y-%m-%d}" if by == "day" else str(key)
+    if by == "day":
+        return f"{to_time(int(key) * DAY):%Y-%m-%d}"
+    return UNKNOWN if key is None else str(key)
 
 
-def _read_counts(
-    connection: sa.Connection, by: By, where: sa.ColumnElement[bool]
-) -> list[dict[str, Any]]:
-    """Read counts and sums for each key, run and status."""
-    table = schema.requests
-    joined, name = join_runs()
-    inner = (
-        sa.select(
-            _key(by, name),
-            name.label("run"),
-            table.c.status,
-            table.c.tokens_in,
-            table.c.tokens_out,
-            table.c.milliseconds,
-        )
-        .select_from(joined)
-        .where(where)
-        .subquery()
-    )
-    group = (inner.c.key, inner.c.run, inner.c.status)
-    sums = (
-        sa.func.coalesce(sa.func.sum(inner.c[one]), 0).label(one)
-        for one in ("tokens_in", "tokens_out", "milliseconds")
-    )
-    query = sa.select(*group, sa.func.count().label("count"), *sums).group_by(*group)
-    return [
-        {
-            **row,
-            "key": _name(by, row["key"]),
-            "tokens_in": int(row["tokens_in"]),
-            "tokens_out": int(row["tokens_out"]),
-            "milliseconds": float(row["milliseconds"]),
-        }
-        for row in connection.execute(query).mappings()
-    ]
-
-
-def _read_percentiles(
-    connection: sa.Connection, by: By, where: sa.ColumnElement[bool], what: str
-) -> dict[str, tuple[float | None, float | None]]:
-    """Read the percentiles of a column for each key: the values at the nearest ranks."""
-    table = schema.requests
-    joined, name = join_runs()
-    column = table.c[what]
-    inner = (
-        sa.select(_key(by, name), column.label("value"))
-        .select_from(joined)
-        .where(where, column.is_not(None), table.c.status < FAILED)
-        .subquery()
-    )
-    ranked = sa.select(
-        inner.c.key,
-        inner.c.value,
-        sa.func.row_number().over(partition_by=inner.c.key, order_by=inner.c.value).label("rank"),
-        sa.func.count().over(partition_by=inner.c.key).label("total"),
-    ).subquery()
-    wanted = (
-        sa.func.max(
-            sa.case((ranked.c.rank == (ranked.c.total * percent + 99) // 100, ranked.c.value))
-        )
-        for percent in PERCENT
-    )
-    query = sa.select(ranked.c.key, *wanted).group_by(ranked.c.key)
-    return {_name(by, key): (low, high) for key, low, high in connection.execute(query)}
+def _rank(values: array[float]) -> tuple[float | None, float | None]:
+    """Return the percentiles of values, each that of the nearest rank."""
+    if not values:
+        return None, None
+    ordered = np.sort(np.frombuffer(values))
+    low, high = (float(ordered[(len(ordered) * p + 99) // 100 - 1]) for p in PERCENT)
+    return low, high
