@@ -13,6 +13,7 @@ from genjax.store import rows, schema
 from genjax.store.audit import chain
 from genjax.store.audit.anchors import anchor, check_anchors, compare_anchors
 from genjax.store.audit.chain import note
+from genjax.store.audit.erasing import release
 from genjax.store.audit.forgetting import forget
 from genjax.store.audit.forms import hash_item
 from genjax.store.audit.verifying import compare, verify
@@ -409,6 +410,29 @@ def test_reads_and_imports_are_in_the_trail(store, tmp_path):  # noqa: F811
     ]  # fmt: skip
     assert links[-1].details["rows"] == sum("7" in str(n) for n in range(1200))
     assert {row.user for row in links} == {"ann"} and verify(store).flaws == ()
+
+
+def test_a_history_that_is_changed_as_a_whole_comes_under_new_links(store):  # noqa: F811
+    fill(store)
+    store.update("f", user="carl")
+    store.erase("r")
+    past = schema.history
+    with store.writing() as connection:
+        release(connection, "ann")
+        connection.execute(past.update().values(user="p-1"))
+        changed = past.update().where(past.c.changes.is_not(None))
+        connection.execute(changed.values(changes={"user": ["p-2", "p-3"]}))
+        feedback = schema.KINDS["feedback"]
+        connection.execute(feedback.update().values(user="p-3"))
+        assert chain.adopt(connection, "ann") == 12
+    assert verify(store).flaws == () and verify(store).records == 12
+    store.tag("f", add=("new",))
+    store.erase("f")
+    forget(store, ids=["p"], say=lambda line: None)
+    assert verify(store).flaws == ()
+    with store.writing() as connection:
+        connection.execute(past.update().values(changes={"a": [1, 2]}))
+    assert verify(store).flaws
 
 
 def test_a_copy_takes_the_trail_along(store, tmp_path):  # noqa: F811

@@ -17,10 +17,12 @@ from genjax.serial.json_text import Json
 from genjax.store import schema
 from genjax.store.audit.forms import (
     ENCODER,
+    WHOLE,
     hash_item,
     hash_row,
     hash_text,
     make_salts,
+    name_as_kept,
     read_rows,
     settle,
 )
@@ -45,7 +47,7 @@ def read_head(connection: sa.Connection) -> Head:
     """Return the newest link."""
     table = schema.audit
     query = sa.select(table.c.link, table.c.hash, table.c.time).order_by(table.c.link.desc())
-    row = connection.execute(query.limit(1)).first()
+    row = connection.execute(query.limit(1), execution_options=WHOLE).first()
     return Head() if row is None else Head(row.link, row.hash, row.time)
 
 
@@ -91,7 +93,7 @@ def add_link(
         "link": head.link + 1,
         "time": now() if time is None else time,
         "action": action,
-        "user": user,
+        "user": name_as_kept(connection, user),
         "token": token,
         "details": None if details is None else dict(details),
         "salt": salt,
@@ -111,8 +113,8 @@ def add_link(
 def keep_head(connection: sa.Connection, head: Head) -> None:
     """Repeat the newest link in the settings, so that links cut off the end are missed."""
     table, value = schema.settings, f"{head.link} {head.hash}"
-    changed = connection.execute(table.update().where(table.c.name == HEAD).values(value=value))
-    if not changed.rowcount:
+    change = table.update().where(table.c.name == HEAD).values(value=value)
+    if not connection.execute(change, execution_options=WHOLE).rowcount:
         insert(connection, table, [{"name": HEAD, "value": value}])
 
 
@@ -183,6 +185,8 @@ def link_rows(
     for number, (one, salt, (shared, own, parents)) in enumerate(
         zip(ids, salts, rows, strict=True)
     ):
+        if own.get("user") is not None:
+            own = own | {"user": name_as_kept(connection, own["user"])}
         past.append(
             {
                 "record": one,
@@ -208,7 +212,8 @@ def read_states(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]
     table, found = schema.history, {}
     for part in split(ids):
         query = sa.select(table.c.record, table.c.after).where(table.c.record.in_(part))
-        for one, after in connection.execute(query.order_by(table.c.link, table.c.position)):
+        query = query.order_by(table.c.link, table.c.position)
+        for one, after in connection.execute(query, execution_options=WHOLE):
             found[one] = after
     return found
 

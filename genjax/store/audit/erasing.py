@@ -11,7 +11,7 @@ from genjax.errors import UserError
 from genjax.serial.json_text import Json
 from genjax.store import schema
 from genjax.store.audit import chain
-from genjax.store.audit.forms import hash_item
+from genjax.store.audit.forms import WHOLE, hash_item
 from genjax.store.records import UNKNOWN
 from genjax.store.references import find_edges, refer_columns
 from genjax.store.rows import Row, insert, split
@@ -112,6 +112,30 @@ def mend(connection: sa.Connection, ids: Sequence[str], user: str) -> list[str]:
     return touched
 
 
+def release(connection: sa.Connection, user: str) -> None:
+    """Take the history and the words of all links out of the trail, which keeps their hashes.
+
+    Others may change them then, as when all users get pseudonyms; ``chain.adopt`` puts the history
+    back under links in the same transaction.
+    """
+    past, table = schema.history, schema.audit
+    rows = connection.execute(sa.select(past).where(past.c.link.is_not(None))).mappings()
+    gone = [_make_gone(row, "") for row in rows]
+    links = connection.execute(sa.select(table).where(table.c.salt.is_not(None))).mappings()
+    gone += [
+        {"link": row["link"], "position": WORDS, "hash": row["content"], "record": ""}
+        for row in links
+    ]
+    gone.sort(key=lambda row: (row["link"], row["position"]))
+    for row in gone:
+        row.pop("record")
+    nothing = dict.fromkeys(("user", "token", "details", "salt"))
+    connection.execute(table.update().values(nothing))
+    connection.execute(past.update().values(link=None, position=None))
+    link = chain.add_link(connection, "release", user, [row["hash"] for row in gone])
+    insert(connection, schema.audit_gone, [row | {"erasure": link} for row in gone])
+
+
 def scrub_raters(connection: sa.Connection, names: Sequence[str], user: str) -> None:
     """Take the names of people out of the counts of raters in the manifests of data sets."""
     table = schema.KINDS["dataset"]
@@ -140,7 +164,7 @@ def _find_blobs(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
     table, found = schema.records, set()
     for part in split(ids):
         query = sa.select(table.c.blob).where(table.c.id.in_(part), table.c.blob.is_not(None))
-        found |= set(connection.execute(query).scalars())
+        found |= set(connection.execute(query, execution_options=WHOLE).scalars())
     return found
 
 
@@ -149,7 +173,8 @@ def _find_items(connection: sa.Connection, ids: set[str]) -> list[Row]:
     table, found = schema.history, []
     for part in split(sorted(ids)):
         query = sa.select(table).where(table.c.record.in_(part), table.c.link.is_not(None))
-        found += [_make_gone(row, "") for row in connection.execute(query).mappings()]
+        rows = connection.execute(query, execution_options=WHOLE).mappings()
+        found += [_make_gone(row, "") for row in rows]
     return found
 
 

@@ -20,6 +20,8 @@ from genjax.store.records import KINDS
 from genjax.store.rows import Row, split
 
 SALT = 32  # characters of a salt
+# The trail is over all records, whatever the user may see of them: views let such statements pass.
+WHOLE = {"genjax_whole": True}
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 JSONS = frozenset(column.name for column in schema.records.c if isinstance(column.type, sa.JSON))
 
@@ -90,6 +92,13 @@ def hash_item(row: Mapping[str, Any] | sa.RowMapping) -> str:
     return hash_text(ENCODER.encode(form), row["salt"])
 
 
+def name_as_kept(connection: sa.Connection, user: str) -> str:
+    """Return the name of a user as the history keeps it: stores may have pseudonyms."""
+    kind = schema.history.c.user.type.dialect_impl(connection.dialect)
+    bind = kind.bind_processor(connection.dialect)
+    return user if bind is None else str(bind(user))
+
+
 def read_rows(
     connection: sa.Connection, ids: Sequence[str]
 ) -> dict[str, tuple[Row, Row, list[str]]]:
@@ -98,17 +107,20 @@ def read_rows(
     records, links = schema.records, schema.links
     for part in split(ids):
         kinds: dict[str, list[str]] = {}
-        for shared in connection.execute(sa.select(records).where(records.c.id.in_(part))):
+        query = sa.select(records).where(records.c.id.in_(part))
+        for shared in connection.execute(query, execution_options=WHOLE):
             found[shared.id] = (dict(shared._mapping), {}, [])
             kinds.setdefault(shared.kind, []).append(shared.id)
         for kind, some in kinds.items():
             if kind not in KINDS:  # somebody has changed the table by hand
                 continue
             own = schema.KINDS[kind]
-            for row in connection.execute(sa.select(own).where(own.c.id.in_(some))):
+            query = sa.select(own).where(own.c.id.in_(some))
+            for row in connection.execute(query, execution_options=WHOLE):
                 found[row.id] = (found[row.id][0], dict(row._mapping), found[row.id][2])
         query = sa.select(links).where(links.c.child.in_(part))
-        for link in connection.execute(query.order_by(links.c.child, links.c.position)):
+        query = query.order_by(links.c.child, links.c.position)
+        for link in connection.execute(query, execution_options=WHOLE):
             if link.child in found:
                 found[link.child][2].append(link.parent)
     return found
