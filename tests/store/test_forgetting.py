@@ -341,10 +341,13 @@ def test_exports_are_written_again_or_removed(store, tmp_path):  # noqa: F811
     export(store, out["rows"], asked, name="table")
     export(store, tmp_path / "texts.jsonl", Export("texts", "text:many", "any"))
     whole = (tmp_path / "texts.jsonl").read_bytes()
+    for name, content in (("a.jsonl", b"\xff\n"), ("b.jsonl.gz", b"cut"), ("c.jsonl", b"[1]\n{")):
+        export(store, tmp_path / name, Export("records", "kind=session", "any"))
+        (tmp_path / name).write_bytes(content)  # by other hands
     plan = forget(store, user=BOB, dry_run=True, say=lambda line: None)
     sure = {Path(copy.path).name: copy.sure for copy in plan.copies}
-    assert sure == {"named.jsonl": True, "free.jsonl.gz": False, "all.jsonl": False, "rows": True,
-                    "texts.jsonl": False}  # fmt: skip
+    assert {name for name, known in sure.items() if known} == {"named.jsonl", "rows"}
+    assert sure.keys() == {*out, "texts.jsonl", "a.jsonl", "b.jsonl.gz", "c.jsonl"}
     said = []
     forget(store, user=BOB, exports=True, say=said.append)
     assert scan(out["named.jsonl"], out["free.jsonl.gz"], out["all.jsonl"]) == []
@@ -352,6 +355,7 @@ def test_exports_are_written_again_or_removed(store, tmp_path):  # noqa: F811
     assert left["completion"] == "it is word" or "it is word" in str(left)
     assert not out["rows"].exists() and (tmp_path / "texts.jsonl").read_bytes() == whole
     assert sum("written again" in line for line in said) == 3
+    assert sum("look at it" in line for line in said) == 3
     assert verify(store).flaws == ()
 
 
@@ -363,11 +367,14 @@ def test_the_rows_that_a_run_has_kept_are_cleaned(store, url, tmp_path):  # noqa
     folder.mkdir()
     snapshot = take_snapshot(url, "sft", "", "any")
     snapshot.write(epath.Path(folder / "snapshot_0.json"))
+    damaged = folder / "snapshot_1.json"
+    damaged.write_bytes((folder / "snapshot_0.json").read_bytes()[:-9])
     store.add(Run(id="run3", origin="real", path=str(folder)))
+    store.add(Run(id="run4", origin="real", path="s3://nowhere/run"))
     assert scan(folder)
     said = []
     forget(store, user=BOB, say=said.append)
-    assert scan(folder) == []
+    assert scan(folder) == [] and not damaged.exists()
     left = read_snapshot(epath.Path(folder / "snapshot_0.json"))
     assert len(left.rows) == len(snapshot.rows) - 1 and left.fingerprint != snapshot.fingerprint
     assert any("learned   run run3" in line for line in said)

@@ -144,7 +144,7 @@ def forget(
         finish(store, say, indexes)
     if user is None and not ids:
         return None
-    place = list_indexes(store, indexes)
+    place = list_indexes(store, indexes, say)
     if dry_run:
         with store.reading() as connection:
             plan = make_plan(connection, _find(connection, user, ids), _names(user), place)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -22,12 +22,19 @@ PATIENCE = 10.0  # seconds to wait for those who still read what was erased
 STATISTICS = "sqlite_stat1"
 
 
-def list_indexes(store: Store, more: Sequence[str] = ()) -> list[str]:
-    """Return the URLs of a store's indexes: the one beside it, those that follow it, and more."""
+def list_indexes(
+    store: Store, more: Sequence[str] = (), say: Callable[[str], None] = print
+) -> list[str]:
+    """Return the URLs of a store's indexes: the one beside it, those that follow it, and more.
+
+    One that follows the store and is not there is named.
+    """
     own = (find_index(store, None),) if not store.is_postgres or _has_tables(store) else ()
     named = {followers.name_index(one): one for one in (*own, *more)}
     for name in followers.list_followers(store):
         named.setdefault(name, name)
+        if not _is_there(named[name]):
+            say(f"note: index {name} is not there, and is left as it is: --index says where it is")
     return [url for url in named.values() if _is_there(url)]
 
 
