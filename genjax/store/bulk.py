@@ -196,10 +196,22 @@ def _check_values(store: Store, table: pa.Table, kind: str) -> None:
         raise UserError(
             "generator must be given of synthetic records, and of no other", "generator"
         )
+    _check_blobs(store, table)
     if kind == "feedback":
         judges = typing.get_args(SourceKind)
         if not pc.all(pc.is_in(table["source_kind"], pa.array(judges))).as_py():
             raise UserError(f"source_kind must be one of {', '.join(judges)}", "source_kind")
+
+
+def _check_blobs(store: Store, table: pa.Table) -> None:
+    """Refuse blobs that are not stored, or whose names are not hashes."""
+    if "blob" not in table.column_names or table["blob"].null_count == len(table):
+        return
+    if store.blobs is None:
+        raise UserError("blob: the store has no place for bytes", "blob")
+    for one in pc.unique(table["blob"].drop_null()).to_pylist():
+        if not store.blobs.has(one):
+            raise UserError(f"blob {one:.80} is not stored", "blob")
 
 
 def _check_column(column: pa.ChunkedArray, field: pa.Field, limits: Limits) -> None:

@@ -33,9 +33,17 @@ def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
     return found
 
 
+def find_past_blobs(connection: sa.Connection) -> set[str]:
+    """Return the blobs that records had before a change."""
+    past = schema.history.c.changes
+    query = sa.select(past).where(sa.cast(past, sa.Text).contains('"blob"'))
+    found = [changes.get("blob") or () for (changes,) in connection.execute(query)]
+    return {blob for changed in found for blob in changed if blob is not None}
+
+
 def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
-    """Return which blobs records have, including deleted records."""
-    table, found = schema.records, set()
+    """Return which blobs records have or had, including deleted records."""
+    table, found = schema.records, find_past_blobs(connection) & blobs
     for part in split(sorted(blobs)):
         query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
         found |= {one for (one,) in connection.execute(query)}

@@ -16,6 +16,7 @@ from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.store import schema
 from genjax.store.audit.chain import keep_head, read_head
+from genjax.store.lookups import find_past_blobs
 from genjax.store.opening import open_store
 from genjax.store.records import REFERS, UNKNOWN, own_fields
 from genjax.store.rows import insert
@@ -24,6 +25,7 @@ from genjax.store.store import Store
 ANALYSED = 1_000  # rows of an index that SQLite samples
 BATCH = 5_000  # rows in memory at once
 DATABASE, MANIFEST = "records.db", "backup.json"
+WATCHED = (schema.requests, schema.alert_rules, schema.alerts)
 COPIED = (
     schema.records,
     *schema.KINDS.values(),
@@ -32,6 +34,7 @@ COPIED = (
     schema.audit,
     schema.audit_gone,
     schema.retention,
+    *WATCHED,
 )
 
 
@@ -57,6 +60,7 @@ def copy_store(source: Store, target: Store) -> int:
       UserError: the target has records already, or a blob is missing.
     """
     count = 0
+    source.servers.refuse_incomplete("copy")
     if source.url == target.url:
         raise UserError(f"target must be another store than {source.place}", "target")
     with source.reading() as old, target.writing() as new:
@@ -249,5 +253,5 @@ def _check_blobs(store: Store, connection: sa.Connection, fast: bool) -> Iterato
             yield Fault(digest, "blob is damaged: it has another size")
         elif store.blobs is not None and not fast and not store.blobs.is_whole(digest):
             yield Fault(digest, "blob is damaged: its bytes have another hash")
-    for name in sorted(there - used.keys()):
+    for name in sorted(there - used.keys() - find_past_blobs(connection)):
         yield Fault(name, "blob that no record has: check --repair removes it", stray=True)

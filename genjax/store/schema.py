@@ -117,6 +117,42 @@ settings = sa.Table(
     sa.Column("name", Text, primary_key=True),
     sa.Column("value", Text, nullable=False),
 )
+requests = sa.Table(  # to a server, answered or refused; never their texts
+    "requests",
+    metadata,
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("route", Text, nullable=False),
+    sa.Column("status", sa.BigInteger, nullable=False),
+    sa.Column("run", Text),  # id of its record
+    sa.Column("user", Text),
+    sa.Column("record", Text),  # id of the first answer, if that was stored
+    sa.Column("tokens_in", sa.BigInteger),
+    sa.Column("tokens_out", sa.BigInteger),
+    sa.Column("milliseconds", sa.Double),
+    sa.Column("first_ms", sa.Double),  # to the first token
+)
+alert_rules = sa.Table(
+    "alert_rules",
+    metadata,
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("user", Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("options", Json, nullable=False),
+    sa.Column("seen", sa.BigInteger),  # end of the last window that was compared for drift
+)
+alerts = sa.Table(  # what rules found; one without an end lasts
+    "alerts",
+    metadata,
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("rule", Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("said", Text, nullable=False),
+    sa.Column("ended", sa.BigInteger),
+    sa.Column("acknowledged", sa.BigInteger),
+    sa.Column("user", Text),  # who acknowledged it
+)
 
 
 def _kind(name: str, *columns: sa.Column[Any]) -> sa.Table:
@@ -204,6 +240,9 @@ LOOKUPS = (  # indexes of the tables
     sa.Index("links_by_parent", links.c.parent),
     sa.Index("history_by_record", history.c.record),
     sa.Index("records_by_moment", records.c.time, records.c.id),
+    sa.Index("requests_by_time", requests.c.time),
+    sa.Index("requests_by_record", requests.c.record),
+    sa.Index("alerts_by_rule", alerts.c.rule),
     *(
         sa.Index(f"{table.name}_by_{name}", table.c[name])
         for table, names in (
@@ -227,6 +266,7 @@ LOOKUPS = (  # indexes of the tables
             (KINDS["dataset"], ("fingerprint",)),
             (KINDS["entity"], ("name",)),
             (KINDS["relation"], ("predicate",)),
+            (requests, ("user",)),
         )
         for name in names
     ),

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -20,6 +21,7 @@ from genjax.store.audit.chain import Rows
 from genjax.store.audit.erasing import erase_rows, refuse_needed
 from genjax.store.blobs import Blobs
 from genjax.store.filters import All, Filter
+from genjax.store.growth.servers import Servers
 from genjax.store.limits import Limits, check_record, check_text
 from genjax.store.lookups import find_ids, find_known, find_used
 from genjax.store.query import Query
@@ -37,6 +39,7 @@ from genjax.store.rows import (
     to_time,
 )
 
+T = TypeVar("T")
 PAGE = 1_000  # records read at once
 FIXED = ("id", "origin")  # fields that never change
 
@@ -69,6 +72,7 @@ class Store:
       blobs: place of large payloads; None for none.
       user: name of the writer.
       limits: largest records.
+      servers: its replicas and shards.
     """
 
     url: URL
@@ -76,6 +80,7 @@ class Store:
     blobs: Blobs | None
     user: str
     limits: Limits
+    servers: Servers = Servers()
 
     @property
     def place(self) -> str:
@@ -89,15 +94,24 @@ class Store:
 
     def reading(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection that sees one state of the store."""
-        return engines.reading(self.engine, self.url)
+        return self.servers.reading(self.engine, self.url)
+
+    def browse(self, read: Callable[[sa.Connection], T]) -> T:
+        """Return what a function reads, from a replica where one is recent enough."""
+        return self.servers.browse(self.engine, self.url, read)
+
+    def fresh(self) -> Store:
+        """Return the same store, but without reads that may be old."""
+        return dataclasses.replace(self, servers=self.servers.fresh())
 
     def writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection that writes all of a block or nothing; writers take turns."""
-        return engines.writing(self.engine, self.url)
+        return self.servers.writing(self.engine, self.url)
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        self.servers.close()
 
     def __enter__(self) -> Store:
         return self
@@ -124,10 +138,12 @@ class Store:
         new, known = self._add(records, skip_known=True)
         return len(new) - len(known)
 
-    def add_within(self, connection: sa.Connection, records: Sequence[Record]) -> tuple[str, ...]:
-        """Add records within a transaction, see ``add``."""
-        new, known = self._write_new(connection, self._fill(records), skip_known=False)
-        _refuse_known(known)
+    def add_within(
+        self, connection: sa.Connection, records: Sequence[Record], skip_known: bool = False
+    ) -> tuple[str, ...]:
+        """Add records within a transaction, see ``add``; or only those with new ids."""
+        new, known = self._write_new(connection, self._fill(records), skip_known)
+        _refuse_known(set() if skip_known else known)
         return tuple(record.id for record in new)
 
     def _add(
@@ -210,9 +226,8 @@ class Store:
         left = limit
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            with self.reading() as connection:
-                ids = find_ids(connection, query, size, after)
-                page = load(connection, ids)
+            read = functools.partial(_read_page, query=query, size=size, after=after)
+            ids, page = self.browse(read)
             yield from page
             if len(ids) < size:
                 return
@@ -226,8 +241,7 @@ class Store:
         query, _, _ = Query(filter, kind, origin).compile(
             sa.func.count(), postgres=self.is_postgres
         )
-        with self.reading() as connection:
-            return int(connection.execute(query).scalar_one())
+        return int(self.browse(lambda connection: connection.execute(query).scalar_one()))
 
     def update(self, one: str, **changes: Any) -> Record:
         """Change fields of a record and return it. The old values stay in its history.
@@ -421,6 +435,13 @@ class Store:
         chain.record(connection, self.user, action, ids, changes=changes, time=time, rows=rows)
         follows = "delete" if action == "delete" else "upsert"
         insert(connection, schema.outbox, [{"record": one, "action": follows} for one in ids])
+
+
+def _read_page(
+    connection: sa.Connection, query: Query, size: int, after: str | None
+) -> tuple[list[str], list[Record]]:
+    ids = find_ids(connection, query, size, after)
+    return ids, load(connection, ids)
 
 
 def _refuse_known(known: set[str]) -> None:

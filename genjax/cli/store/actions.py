@@ -33,6 +33,8 @@ from genjax.store.conversation import Turn, read_tree
 from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
 from genjax.store.formats.writing import Export
+from genjax.store.growth.dvc import write_dvc
+from genjax.store.growth.states import tag_state
 from genjax.store.importing import import_file, import_query
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
@@ -47,6 +49,7 @@ from genjax.store.training.agreement import describe_store
 from genjax.store.training.classifying import categorise_by_run
 from genjax.store.training.datasets import write_dataset
 
+MAY_BE_OLD = ("search", "show", "lineage", "agreement")  # actions that read from replicas
 SHOWN = 100  # characters of a text in a list
 
 
@@ -63,7 +66,8 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
     reads = action in ("search", "show", "lineage", "agreement", "backup", "copy")
     blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None
     with open_store(place, creates, blobs=blobs, user=options.user, read_only=reads) as store:
-        _run(action, store, rest, options)
+        old = action in MAY_BE_OLD or (isinstance(options, ExportOptions) and options.from_replica)
+        _run(action, store if old else store.fresh(), rest, options)
 
 
 def _run(action: str, store: Store, words: Sequence[str], options: Options) -> None:
@@ -132,10 +136,20 @@ def _judge(action: str, store: Store, words: Sequence[str], options: Options) ->
         case "agreement", AgreementOptions():
             print("\n".join(describe_store(store, options.filter, options.origin)))
         case "tag", TagOptions():
-            store.tag(*words, add=options.add, remove=options.remove)
+            _tag(store, words, options)
         case "delete", DeleteOptions():
             act = store.undelete if options.undo else store.delete
             (store.erase if options.erase else act)(*words)
+
+
+def _tag(store: Store, words: Sequence[str], options: TagOptions) -> None:
+    if bool(words) == (options.state is not None):
+        raise UserError("tag needs ids of records, or state and no ids", "tag")
+    if options.state is None:
+        store.tag(*words, add=options.add, remove=options.remove)
+        return
+    state = tag_state(store, options.state)
+    print(f"state     {state.name}\nrecords   {state.records:,}\nprint     {state.fingerprint}")
 
 
 def _categorise(store: Store, options: CategoriseOptions) -> None:
@@ -192,8 +206,8 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
         )
     finally:
         index.close()
-    with store.reading() as connection:  # skips what was deleted since the index followed
-        there = load(connection, find_visible(connection, [hit.id for hit in found.hits]))
+    ids = [hit.id for hit in found.hits]  # skips what was deleted since the index followed
+    there = store.browse(lambda connection: load(connection, find_visible(connection, ids)))
     records = {record.id: record for record in there}
     for hit in found.hits:
         if (record := records.get(hit.id)) is not None:
@@ -284,6 +298,8 @@ def _export(store: Store, out: str, options: ExportOptions) -> None:
     wanted = Export(options.form, options.filter, options.origin)
     found = export(store, out, wanted, options.dedup, options.name)
     print(f"rows      {found.rows:,}\nout       {out}")
+    if options.dvc:
+        print(f"dvc       {write_dvc(store, out)}")
     if found.duplicates:
         print(f"left out  {found.duplicates:,} duplicates")
     if found.hidden:
