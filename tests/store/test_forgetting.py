@@ -22,6 +22,8 @@ from genjax.store.audit.verifying import verify
 from genjax.store.bulk import add_table
 from genjax.store.exporting import export
 from genjax.store.formats.writing import Export
+from genjax.store.growth.past import open_state
+from genjax.store.growth.states import tag_state
 from genjax.store.index.opening import open_index
 from genjax.store.maintenance import check
 from genjax.store.opening import open_store
@@ -329,6 +331,21 @@ def test_records_are_forgotten_with_what_needs_them(store):  # noqa: F811
         with pytest.raises(UserError) as error:
             forget(store, user=user, ids=ids)
         assert error.value.field == ("id" if user is None else "user")
+
+
+def test_a_named_state_lacks_what_was_forgotten(store):  # noqa: F811
+    plant(store)
+    before = tag_state(store, "before")
+    store.tag("z-p", add=("later",))
+    forget(store, user=BOB, say=lambda line: None)
+    assert verify(store).flaws == ()
+    with open_state(store, "before") as opened:
+        assert opened.missing == 11 and before.records == 324
+        assert opened.store.get("z-both").parents == ("z-d",)
+        assert opened.store.get("z-p").tags == ("word",)
+        assert opened.store.count("text:zyx", origin="any") == 0
+    tag_state(store, "after")
+    assert verify(store).flaws == ()
 
 
 def test_exports_are_written_again_or_removed(store, tmp_path):  # noqa: F811

@@ -29,6 +29,7 @@ from genjax.store.audit.forms import (
 from genjax.store.rows import Row, insert, now, split
 
 HEAD = "audit head"  # the setting that repeats the newest link
+NOBODY = ""  # the id of no record, in rows of the history that are about the whole store
 ADOPT = "adopt"  # the action of links over what is older than the audit trail
 ERASED = "erased"  # in place of a forgotten user
 Rows = tuple[Mapping[str, Any], Row, Sequence[str]]  # shared, own, and parents

@@ -13,6 +13,7 @@ from genjax.store.audit.chain import (
     ADOPT,
     ERASED,
     HEAD,
+    NOBODY,
     hash_content,
     hash_items,
     hash_link,
@@ -214,8 +215,9 @@ def _check_records(connection: sa.Connection, last: int) -> Iterator[Flaw | None
                 yield None
     lost = past.outerjoin(records, records.c.id == past.c.record)
     newest = sa.func.coalesce(sa.func.max(past.c.link), 0).label("link")
-    query = sa.select(past.c.record, newest).select_from(lost)
-    for row in connection.execute(query.where(records.c.id.is_(None)).group_by(past.c.record)):
+    missing = sa.select(past.c.record, newest).select_from(lost).group_by(past.c.record)
+    gone = missing.where(records.c.id.is_(None), past.c.record != NOBODY)
+    for row in connection.execute(gone):
         yield Flaw(row.link, f"record {row.record} is missing, which link {row.link} left there")
     for kind, table in schema.KINDS.items():
         both = sa.select(records.c.id).join(table, table.c.id == records.c.id)
