@@ -16,6 +16,8 @@ import pytest
 import genjax
 from genjax.cli.store.command import store_command
 from genjax.errors import UserError
+from genjax.store.audit.forgetting import forget
+from genjax.store.audit.verifying import verify
 from genjax.store.bulk import add_table, read_table
 from genjax.store.engine import read_url
 from genjax.store.exporting import export
@@ -26,11 +28,12 @@ from genjax.store.growth.resharding import plan_moves, reshard, shard_store
 from genjax.store.growth.states import tag_state
 from genjax.store.index.opening import open_index
 from genjax.store.lineage import read_lineage, show_lineage
-from genjax.store.maintenance import backup, check, copy_store, hash_store
+from genjax.store.maintenance import analyse, backup, check, copy_store, hash_store
 from genjax.store.opening import open_store
 from genjax.store.records import Entity, Payload, Prompt, Relation, Response
 from genjax.store.searching import follow, rebuild, search
 from tests.store.servers import Server, run_servers
+from tests.store.test_forgetting import BOB, WORDS, plant, scan
 from tests.store.test_records_contract import fill
 from tests.store.words import Words
 
@@ -498,6 +501,21 @@ def test_a_write_that_one_shard_refuses_at_its_end_is_taken_back(four, unchanged
             add(many, "after")  # the next writer takes back what is there in part
             many.erase("after")
             assert hash_store(many) == before and check(many) == []
+
+
+@pytest.mark.long
+def test_nothing_of_a_forgotten_person_is_left_on_any_server(four, tmp_path):
+    urls = make_sharded(four, blobs=str(tmp_path / "blobs"))
+    with open_store(urls[-1], user="ann") as many:
+        plant(many)
+        analyse(many)
+        places = [tmp_path]
+        for server in four:
+            ask(server, "CHECKPOINT")
+            places.append(Path(ask(server, "SHOW data_directory")[0][0]) / "base")
+        assert {word for _, word in scan(*places)} == {*WORDS, BOB}
+        forget(many, user=BOB, say=lambda line: None)
+        assert scan(*places) == [] and verify(many).flaws == () and check(many) == []
 
 
 def test_servers_come_and_go(both):

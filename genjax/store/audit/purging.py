@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from genjax.errors import UserError
 from genjax.store import engine as engines
 from genjax.store import followers, schema
+from genjax.store.growth.resharding import read_shards
+from genjax.store.growth.shards import TABLES, UNDO
 from genjax.store.index.opening import open_engine
 from genjax.store.index.postgres import ENTRIES
 from genjax.store.maintenance import analyse
@@ -104,13 +106,36 @@ def _purge_postgres(store: Store) -> None:
         end = time.monotonic() + PATIENCE
         while connection.exec_driver_sql(old, (str(number),)).scalar():
             _wait(store, end)
-        quote = connection.dialect.identifier_preparer.quote
-        for table in schema.metadata.sorted_tables:
-            connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {quote(table.name)}")
-        # The planner's statistics hold values of the columns.
-        for statement in ("VACUUM FULL pg_catalog.pg_statistic", "CHECKPOINT"):
-            with contextlib.suppress(sa.exc.ProgrammingError):  # of a user who may not
-                connection.exec_driver_sql(statement)
+        names = [table.name for table in schema.metadata.sorted_tables]
+        if store.servers.shards is not None:
+            foreign = {table.name for table in TABLES}
+            names = [*(name for name in names if name not in foreign), UNDO]
+            for name in sorted(foreign):  # the coordinator has statistics of them
+                connection.exec_driver_sql(f"ANALYZE {name}")
+        _rewrite(connection, names)
+    if store.servers.shards is None:
+        return
+    with store.reading() as connection:
+        folder, urls = read_shards(connection, store.url)
+    for url in urls.values():
+        server = engines.make_engine(url)
+        try:
+            with engines.explain(url), server.connect() as opened:
+                connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+                _rewrite(connection, sa.inspect(connection).get_table_names(folder), folder)
+        finally:
+            server.dispose()
+
+
+def _rewrite(connection: sa.Connection, names: Sequence[str], folder: str | None = None) -> None:
+    """Write tables and the planner's statistics, which hold values of columns, again."""
+    quote = connection.dialect.identifier_preparer.quote
+    below = "" if folder is None else f"{quote(folder)}."
+    for name in names:
+        connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {below}{quote(name)}")
+    for statement in ("VACUUM FULL pg_catalog.pg_statistic", "CHECKPOINT"):
+        with contextlib.suppress(sa.exc.ProgrammingError):  # of a user who may not
+            connection.exec_driver_sql(statement)
 
 
 def _wait(store: Store, end: float) -> None:
