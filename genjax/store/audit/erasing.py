@@ -116,30 +116,6 @@ def mend(connection: sa.Connection, ids: Sequence[str], user: str) -> list[str]:
     return touched
 
 
-def release(connection: sa.Connection, user: str) -> None:
-    """Take the history and the words of all links out of the trail, which keeps their hashes.
-
-    Others may change them then, as when all users get pseudonyms; ``chain.adopt`` puts the history
-    back under links in the same transaction.
-    """
-    past, table = schema.history, schema.audit
-    rows = connection.execute(sa.select(past).where(past.c.link.is_not(None))).mappings()
-    gone = [_make_gone(row, "") for row in rows]
-    links = connection.execute(sa.select(table).where(table.c.salt.is_not(None))).mappings()
-    gone += [
-        {"link": row["link"], "position": WORDS, "hash": row["content"], "record": ""}
-        for row in links
-    ]
-    gone.sort(key=lambda row: (row["link"], row["position"]))
-    for row in gone:
-        row.pop("record")
-    nothing = dict.fromkeys(("user", "token", "details", "salt"))
-    connection.execute(table.update().values(nothing))
-    connection.execute(past.update().values(link=None, position=None))
-    link = chain.add_link(connection, "release", user, [row["hash"] for row in gone])
-    insert(connection, schema.audit_gone, [row | {"erasure": link} for row in gone])
-
-
 def scrub_raters(connection: sa.Connection, names: Sequence[str], user: str) -> None:
     """Take the names of people out of the counts of raters in the manifests of data sets."""
     table = schema.KINDS["dataset"]
