@@ -11,7 +11,6 @@ from genjax.cli.store.action import Action
 from genjax.cli.store.options import Asked, Options
 from genjax.errors import UserError
 
-
 SHOWN = 50  # flaws
 
 
