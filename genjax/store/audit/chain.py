@@ -17,12 +17,10 @@ from genjax.serial.json_text import Json
 from genjax.store import schema
 from genjax.store.audit.forms import (
     ENCODER,
-    WHOLE,
     hash_item,
     hash_row,
     hash_text,
     make_salts,
-    name_as_kept,
     read_rows,
     settle,
 )
@@ -48,7 +46,7 @@ def read_head(connection: sa.Connection) -> Head:
     """Return the newest link."""
     table = schema.audit
     query = sa.select(table.c.link, table.c.hash, table.c.time).order_by(table.c.link.desc())
-    row = connection.execute(query.limit(1), execution_options=WHOLE).first()
+    row = connection.execute(query.limit(1)).first()
     return Head() if row is None else Head(row.link, row.hash, row.time)
 
 
@@ -94,7 +92,7 @@ def add_link(
         "link": head.link + 1,
         "time": now() if time is None else time,
         "action": action,
-        "user": name_as_kept(connection, user),
+        "user": user,
         "token": token,
         "details": None if details is None else dict(details),
         "salt": salt,
@@ -114,8 +112,8 @@ def add_link(
 def keep_head(connection: sa.Connection, head: Head) -> None:
     """Repeat the newest link in the settings, so that links cut off the end are missed."""
     table, value = schema.settings, f"{head.link} {head.hash}"
-    change = table.update().where(table.c.name == HEAD).values(value=value)
-    if not connection.execute(change, execution_options=WHOLE).rowcount:
+    changed = connection.execute(table.update().where(table.c.name == HEAD).values(value=value))
+    if not changed.rowcount:
         insert(connection, table, [{"name": HEAD, "value": value}])
 
 
@@ -186,8 +184,6 @@ def link_rows(
     for number, (one, salt, (shared, own, parents)) in enumerate(
         zip(ids, salts, rows, strict=True)
     ):
-        if own.get("user") is not None:
-            own = own | {"user": name_as_kept(connection, own["user"])}
         past.append(
             {
                 "record": one,
@@ -214,7 +210,7 @@ def read_states(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]
     for part in split(ids):
         query = sa.select(table.c.record, table.c.after).where(table.c.record.in_(part))
         query = query.order_by(table.c.link, table.c.position)
-        for one, after in connection.execute(query, execution_options=WHOLE):
+        for one, after in connection.execute(query):
             found[one] = after
     return found
 

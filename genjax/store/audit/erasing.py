@@ -11,7 +11,7 @@ from genjax.errors import UserError
 from genjax.serial.json_text import Json
 from genjax.store import schema
 from genjax.store.audit import chain
-from genjax.store.audit.forms import WHOLE, hash_item, read_rows
+from genjax.store.audit.forms import hash_item, read_rows
 from genjax.store.monitoring.requests import forget_records, forget_user
 from genjax.store.records import UNKNOWN
 from genjax.store.references import find_edges, refer_columns
@@ -144,7 +144,7 @@ def _find_blobs(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
     table, found = schema.records, set()
     for part in split(ids):
         query = sa.select(table.c.blob).where(table.c.id.in_(part), table.c.blob.is_not(None))
-        found |= set(connection.execute(query, execution_options=WHOLE).scalars())
+        found |= set(connection.execute(query).scalars())
     return found
 
 
@@ -153,7 +153,7 @@ def _find_items(connection: sa.Connection, ids: set[str]) -> list[Row]:
     table, found = schema.history, []
     for part in split(sorted(ids)):
         query = sa.select(table).where(table.c.record.in_(part), table.c.link.is_not(None))
-        rows = connection.execute(query, execution_options=WHOLE).mappings()
+        rows = connection.execute(query).mappings()
         found += [_make_gone(row, "") for row in rows]
     return found
 

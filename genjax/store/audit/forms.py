@@ -20,8 +20,6 @@ from genjax.store.records import KINDS
 from genjax.store.rows import Row, split
 
 SALT = 32  # characters of a salt
-# The trail is over all records, whatever the user may see of them: views let such statements pass.
-WHOLE = {"genjax_whole": True}
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 JSONS = frozenset(column.name for column in schema.records.c if isinstance(column.type, sa.JSON))
 
@@ -92,13 +90,6 @@ def hash_item(row: Mapping[str, Any] | sa.RowMapping) -> str:
     return hash_text(ENCODER.encode(form), row["salt"])
 
 
-def name_as_kept(connection: sa.Connection, user: str) -> str:
-    """Return the name of a user as the history keeps it: stores may have pseudonyms."""
-    kind = schema.history.c.user.type.dialect_impl(connection.dialect)
-    bind = kind.bind_processor(connection.dialect)
-    return user if bind is None else str(bind(user))
-
-
 def read_rows(
     connection: sa.Connection, ids: Sequence[str]
 ) -> dict[str, tuple[Row, Row, list[str]]]:
@@ -108,7 +99,7 @@ def read_rows(
     for part in split(ids):
         kinds: dict[str, list[str]] = {}
         query = sa.select(records).where(records.c.id.in_(part))
-        for shared in connection.execute(query, execution_options=WHOLE):
+        for shared in connection.execute(query):
             found[shared.id] = (dict(shared._mapping), {}, [])
             kinds.setdefault(shared.kind, []).append(shared.id)
         for kind, some in kinds.items():
@@ -116,11 +107,11 @@ def read_rows(
                 continue
             own = schema.KINDS[kind]
             query = sa.select(own).where(own.c.id.in_(some))
-            for row in connection.execute(query, execution_options=WHOLE):
+            for row in connection.execute(query):
                 found[row.id] = (found[row.id][0], dict(row._mapping), found[row.id][2])
         query = sa.select(links).where(links.c.child.in_(part))
         query = query.order_by(links.c.child, links.c.position)
-        for link in connection.execute(query, execution_options=WHOLE):
+        for link in connection.execute(query):
             if link.child in found:
                 found[link.child][2].append(link.parent)
     return found
