@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from genjax.__main__ import main
 from genjax.errors import UserError
-from genjax.store import schema
+from genjax.store import followers, schema
 from genjax.store.audit import forgetting
 from genjax.store.audit.forgetting import forget
 from genjax.store.audit.retention import Rule, add_rule, list_rules, remove_rule, retain
@@ -298,6 +298,23 @@ def test_an_erasure_that_is_killed_is_finished(made, monkeypatch, capsys):
     main(["store", "forget", store.url.render_as_string(hide_password=False)])
     assert capsys.readouterr().out == ""
     _check_index(store, index)
+
+
+def test_an_index_that_is_away_stops_an_erasure_until_it_is_given_up(store):  # noqa: F811
+    plant(store)
+    followers.trim(store, "http://127.0.0.1:9", 0)
+    followers.trim(store, "moved", 0)
+    said = []
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            forget(store, user=BOB, say=said.append)
+        assert error.value.field == "index" and "maintain --forget http://" in str(error.value)
+        assert store.count("id>=b- id<b.", origin="any") == 0
+    assert any("index moved is not there" in line for line in said)
+    followers.trim(store, "moved", 0, forget=["http://127.0.0.1:9"])
+    forget(store, say=said.append)
+    assert "is left as it is" in said[-2] and said[-1] == "forgotten 11 records"
+    assert verify(store).flaws == ()
 
 
 def test_a_dry_run_changes_nothing_and_names_what_goes(store, url, capsys):  # noqa: F811
