@@ -411,6 +411,39 @@ def test_reads_and_imports_are_in_the_trail(store, tmp_path):  # noqa: F811
     assert {row.user for row in links} == {"ann"} and verify(store).flaws == ()
 
 
+def test_values_of_another_type_are_found(tmp_path):
+    """SQLite keeps any value in any column."""
+    with open_store(str(tmp_path / "s.db"), create=True, user="ann") as store:  # noqa: F811
+        fill(store)
+        store.erase("r")
+        for n in range(3):
+            store.tag("p", add=(f"t{n}",))
+        for wrong, link in (
+            ("UPDATE audit SET time = 'soon' WHERE link = 7", 7),
+            ("UPDATE audit SET behind = x'00ff' WHERE link = 3", 3),
+            ("UPDATE audit SET details = '{broken' WHERE link = 6", 6),
+            ("UPDATE audit SET salt = 5 WHERE link = 4", 4),
+            ("UPDATE history SET link = 'x' WHERE seq = 3", 0),
+            ("UPDATE history SET position = 'x' WHERE link = 8", 8),
+            ("UPDATE history SET changes = 'not json' WHERE link = 9", 9),
+            ("UPDATE history SET time = x'01' WHERE link = 9", 9),
+            ("UPDATE audit_gone SET hash = 7", 5),
+            ("UPDATE records SET metadata = '[' WHERE id = 'e'", 5),
+            ("UPDATE records SET time = 'x' WHERE id = 'e'", 5),
+            ("UPDATE records SET kind = 'nothing' WHERE id = 'e'", 5),
+            ("UPDATE records SET kind = 'nothing', tags = x'ff' WHERE id = 'e'", 5),
+            ("UPDATE settings SET value = 'x' WHERE name = 'audit head'", 9),
+        ):
+            with pytest.raises(Undo), store.writing() as connection:
+                for pragma in ("ignore_check_constraints = ON", "foreign_keys = OFF"):
+                    connection.exec_driver_sql(f"PRAGMA {pragma}")
+                connection.exec_driver_sql(wrong)
+                flaws = compare(connection).flaws
+                assert flaws and flaws[0].link == link, (wrong, flaws)
+                raise Undo
+        assert verify(store).flaws == ()
+
+
 def test_a_copy_takes_the_trail_along(store, tmp_path):  # noqa: F811
     fill(store)
     store.erase("r")

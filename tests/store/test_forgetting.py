@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from genjax.__main__ import main
 from genjax.errors import UserError
-from genjax.store import schema
+from genjax.store import followers, schema
 from genjax.store.audit import forgetting
 from genjax.store.audit.forgetting import forget
 from genjax.store.audit.retention import Rule, add_rule, list_rules, remove_rule, retain
@@ -22,6 +22,8 @@ from genjax.store.audit.verifying import verify
 from genjax.store.bulk import add_table
 from genjax.store.exporting import export
 from genjax.store.formats.writing import Export
+from genjax.store.growth.past import open_state
+from genjax.store.growth.states import tag_state
 from genjax.store.index.opening import open_index
 from genjax.store.maintenance import check
 from genjax.store.opening import open_store
@@ -298,6 +300,23 @@ def test_an_erasure_that_is_killed_is_finished(made, monkeypatch, capsys):
     _check_index(store, index)
 
 
+def test_an_index_that_is_away_stops_an_erasure_until_it_is_given_up(store):  # noqa: F811
+    plant(store)
+    followers.trim(store, "http://127.0.0.1:9", 0)
+    followers.trim(store, "moved", 0)
+    said = []
+    for _ in range(2):
+        with pytest.raises(UserError) as error:
+            forget(store, user=BOB, say=said.append)
+        assert error.value.field == "index" and "maintain --forget http://" in str(error.value)
+        assert store.count("id>=b- id<b.", origin="any") == 0
+    assert any("index moved is not there" in line for line in said)
+    followers.trim(store, "moved", 0, forget=["http://127.0.0.1:9"])
+    forget(store, say=said.append)
+    assert "is left as it is" in said[-2] and said[-1] == "forgotten 11 records"
+    assert verify(store).flaws == ()
+
+
 def test_a_dry_run_changes_nothing_and_names_what_goes(store, url, capsys):  # noqa: F811
     plant(store)
     before = verify(store)
@@ -331,6 +350,21 @@ def test_records_are_forgotten_with_what_needs_them(store):  # noqa: F811
         assert error.value.field == ("id" if user is None else "user")
 
 
+def test_a_named_state_lacks_what_was_forgotten(store):  # noqa: F811
+    plant(store)
+    before = tag_state(store, "before")
+    store.tag("z-p", add=("later",))
+    forget(store, user=BOB, say=lambda line: None)
+    assert verify(store).flaws == ()
+    with open_state(store, "before") as opened:
+        assert opened.missing == 11 and before.records == 324
+        assert opened.store.get("z-both").parents == ("z-d",)
+        assert opened.store.get("z-p").tags == ("word",)
+        assert opened.store.count("text:zyx", origin="any") == 0
+    tag_state(store, "after")
+    assert verify(store).flaws == ()
+
+
 def test_exports_are_written_again_or_removed(store, tmp_path):  # noqa: F811
     plant(store)
     out = {name: tmp_path / name for name in ("named.jsonl", "free.jsonl.gz", "all.jsonl", "rows")}
@@ -341,10 +375,13 @@ def test_exports_are_written_again_or_removed(store, tmp_path):  # noqa: F811
     export(store, out["rows"], asked, name="table")
     export(store, tmp_path / "texts.jsonl", Export("texts", "text:many", "any"))
     whole = (tmp_path / "texts.jsonl").read_bytes()
+    for name, content in (("a.jsonl", b"\xff\n"), ("b.jsonl.gz", b"cut"), ("c.jsonl", b"[1]\n{")):
+        export(store, tmp_path / name, Export("records", "kind=session", "any"))
+        (tmp_path / name).write_bytes(content)  # by other hands
     plan = forget(store, user=BOB, dry_run=True, say=lambda line: None)
     sure = {Path(copy.path).name: copy.sure for copy in plan.copies}
-    assert sure == {"named.jsonl": True, "free.jsonl.gz": False, "all.jsonl": False, "rows": True,
-                    "texts.jsonl": False}  # fmt: skip
+    assert {name for name, known in sure.items() if known} == {"named.jsonl", "rows"}
+    assert sure.keys() == {*out, "texts.jsonl", "a.jsonl", "b.jsonl.gz", "c.jsonl"}
     said = []
     forget(store, user=BOB, exports=True, say=said.append)
     assert scan(out["named.jsonl"], out["free.jsonl.gz"], out["all.jsonl"]) == []
@@ -352,6 +389,7 @@ def test_exports_are_written_again_or_removed(store, tmp_path):  # noqa: F811
     assert left["completion"] == "it is word" or "it is word" in str(left)
     assert not out["rows"].exists() and (tmp_path / "texts.jsonl").read_bytes() == whole
     assert sum("written again" in line for line in said) == 3
+    assert sum("look at it" in line for line in said) == 3
     assert verify(store).flaws == ()
 
 
@@ -363,11 +401,14 @@ def test_the_rows_that_a_run_has_kept_are_cleaned(store, url, tmp_path):  # noqa
     folder.mkdir()
     snapshot = take_snapshot(url, "sft", "", "any")
     snapshot.write(epath.Path(folder / "snapshot_0.json"))
+    damaged = folder / "snapshot_1.json"
+    damaged.write_bytes((folder / "snapshot_0.json").read_bytes()[:-9])
     store.add(Run(id="run3", origin="real", path=str(folder)))
+    store.add(Run(id="run4", origin="real", path="s3://nowhere/run"))
     assert scan(folder)
     said = []
     forget(store, user=BOB, say=said.append)
-    assert scan(folder) == []
+    assert scan(folder) == [] and not damaged.exists()
     left = read_snapshot(epath.Path(folder / "snapshot_0.json"))
     assert len(left.rows) == len(snapshot.rows) - 1 and left.fingerprint != snapshot.fingerprint
     assert any("learned   run run3" in line for line in said)

@@ -16,6 +16,7 @@ import pytest
 import genjax
 from genjax.cli.store.command import store_command
 from genjax.errors import UserError
+from genjax.store.audit.forgetting import forget
 from genjax.store.audit.verifying import verify
 from genjax.store.bulk import add_table, read_table
 from genjax.store.engine import read_url
@@ -27,11 +28,12 @@ from genjax.store.growth.resharding import name_server, plan_moves, reshard, sha
 from genjax.store.growth.states import tag_state
 from genjax.store.index.opening import open_index
 from genjax.store.lineage import read_lineage, show_lineage
-from genjax.store.maintenance import backup, check, copy_store, hash_store
+from genjax.store.maintenance import analyse, backup, check, copy_store, hash_store
 from genjax.store.opening import open_store
 from genjax.store.records import Entity, Payload, Prompt, Relation, Response
 from genjax.store.searching import follow, rebuild, search
 from tests.store.servers import Server, run_servers
+from tests.store.test_forgetting import BOB, WORDS, plant, scan
 from tests.store.test_records_contract import fill
 from tests.store.words import Words
 
@@ -536,6 +538,21 @@ def test_a_store_that_cannot_be_spread_is_as_before(four):
         with pytest.raises(UserError, match="empty"):
             shard_store(store, [good])
         assert store.count() == 1
+
+
+@pytest.mark.long
+def test_nothing_of_a_forgotten_person_is_left_on_any_server(four, tmp_path):
+    urls = make_sharded(four, blobs=str(tmp_path / "blobs"))
+    with open_store(urls[-1], user="ann") as many:
+        plant(many)
+        analyse(many)
+        places = [tmp_path]
+        for server in four:
+            ask(server, "CHECKPOINT")
+            places.append(Path(ask(server, "SHOW data_directory")[0][0]) / "base")
+        assert {word for _, word in scan(*places)} == {*WORDS, BOB}
+        forget(many, user=BOB, say=lambda line: None)
+        assert scan(*places) == [] and verify(many).flaws == () and check(many) == []
 
 
 @pytest.mark.long

@@ -11,6 +11,8 @@ from genjax.cli.store.action import Action
 from genjax.cli.store.options import Asked, Options
 from genjax.errors import UserError
 
+SHOWN = 50  # flaws
+
 
 @checks.frozen
 class AnchorOptions(Options):
@@ -131,8 +133,10 @@ def _verify(action: str, words: Sequence[str], options: VerifyOptions) -> None:
             by = timedelta(microseconds=behind)
             print(f"note: the clock was {by} behind the link before at link {link:,}")
         flaws = sorted({*found.flaws, *anchored})
-        for flaw in flaws:
+        for flaw in flaws[:SHOWN]:
             print(flaw.what)
+        if len(flaws) > SHOWN:
+            print(f"and {len(flaws) - SHOWN:,} more")
         if flaws:
             raise UserError(
                 f"store {store.place}: the audit trail does not hold from link "

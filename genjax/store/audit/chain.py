@@ -27,6 +27,7 @@ from genjax.store.audit.forms import (
 from genjax.store.rows import Row, insert, now, split
 
 HEAD = "audit head"  # the setting that repeats the newest link
+NOBODY = ""  # the id of no record, in rows of the history that are about the whole store
 ADOPT = "adopt"  # the action of links over what is older than the audit trail
 ERASED = "erased"  # in place of a forgotten user
 Rows = tuple[Mapping[str, Any], Row, Sequence[str]]  # shared, own, and parents
@@ -208,7 +209,8 @@ def read_states(connection: sa.Connection, ids: Sequence[str]) -> dict[str, str]
     table, found = schema.history, {}
     for part in split(ids):
         query = sa.select(table.c.record, table.c.after).where(table.c.record.in_(part))
-        for one, after in connection.execute(query.order_by(table.c.link, table.c.position)):
+        query = query.order_by(table.c.link, table.c.position)
+        for one, after in connection.execute(query):
             found[one] = after
     return found
 

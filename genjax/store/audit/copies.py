@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import gzip
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import sqlalchemy as sa
 from etils import epath
 
+from genjax.data.images.decode import note
 from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.serial.json_text import Json
@@ -74,7 +79,7 @@ def find_copies(
             continue
         path, form = str(said[OUT]), str(said.get("form", action))
         listed = said.get("name") is not None  # then its data set says what it holds
-        if (path in sure or not listed) and Path(path).exists():
+        if (path in sure or not listed) and os.path.exists(path):
             filter, origin = str(said.get("filter", "")), str(said.get("origin", "any"))
             found[path] = Copy(path, form, filter, origin, path in sure)
     return list(found.values())
@@ -92,19 +97,35 @@ def _find_oldest(connection: sa.Connection, ids: Sequence[str]) -> int:
 
 
 def clean_copy(store: Store, copy: Copy, ids: Sequence[str]) -> str:
-    """Take erased records out of a file, or remove it; return what was done, "" for nothing."""
+    """Take erased records out of a file, or remove it; return what was done, "" for nothing.
+
+    A file that others have changed, so that it cannot be read, is named and stays.
+    """
     path = Path(copy.path)
-    if path.is_dir():
-        if not copy.sure and not _holds(path, ids):
-            return ""
-        if not any((path / mark).is_file() for mark in MARKS):
-            raise UserError(f"exports {path} is not a folder that genjax wrote: look", "exports")
-        shutil.rmtree(path)
-        return f"{path} removed"
-    if not path.is_file():
+    try:
+        if path.is_dir():
+            return _clean_folder(path, copy, ids)
+        return _clean_file(store, path, copy, ids) if path.is_file() else ""
+    except (OSError, ValueError, EOFError, zlib.error, pa.ArrowException) as error:
+        return f"{path} cannot be cleaned, look at it: {' '.join(str(error).split())[:100]}"
+
+
+def _clean_folder(path: Path, copy: Copy, ids: Sequence[str]) -> str:
+    if not copy.sure and not _holds(path, ids):
         return ""
+    if not any((path / mark).is_file() for mark in MARKS):
+        return f"{path} is not a folder that genjax wrote: look at it"
+    shutil.rmtree(path)
+    return f"{path} removed"
+
+
+def _clean_file(store: Store, path: Path, copy: Copy, ids: Sequence[str]) -> str:
     lines = _read_lines(path)
-    keeps = _keep_ids(ids) if copy.form == "records" else _keep_rows(store, copy)
+    try:
+        keeps = _keep_ids(ids) if copy.form == "records" else _keep_rows(store, copy)
+    except UserError:  # a filter that was no text: nobody knows which rows were meant
+        path.unlink()
+        return f"{path} removed"
     kept = [line for line in lines if keeps(line)]
     if len(kept) == len(lines):
         return ""
@@ -115,8 +136,6 @@ def clean_copy(store: Store, copy: Copy, ids: Sequence[str]) -> str:
 
 def _holds(path: Path, ids: Sequence[str]) -> bool:
     """Return whether a folder of Parquet has one of these ids, or no ids at all."""
-    import pyarrow.parquet as pq
-
     gone = set(ids)
     for part in path.rglob("*.parquet"):
         names = pq.read_schema(part).names
@@ -138,6 +157,8 @@ def _keep_ids(ids: Sequence[str]) -> Line:
 
     def keeps(line: str) -> bool:
         row = json.loads(line)
+        if not isinstance(row, dict):
+            raise ValueError("a line is not a record")
         named = (row.get(name) for name in ("id", "prompt", "document", "target", "session"))
         return gone.isdisjoint(one for one in named if isinstance(one, str))
 
@@ -155,33 +176,53 @@ def find_snapshots(connection: sa.Connection, ids: Sequence[str]) -> dict[str, s
     """Return the files of rows in run directories that hold records, with the id of their run."""
     table, gone = schema.KINDS["run"], set(ids)
     query = sa.select(table.c.id).where(table.c.path.is_not(None)).order_by(table.c.id)
-    runs = list(connection.execute(query).scalars())
     found = {}
-    for run in load(connection, runs):
-        for path, snapshot in _list_snapshots(run if isinstance(run, Run) else None):
-            if not gone.isdisjoint(one for row in snapshot.records for one in row):
+    for run in load(connection, list(connection.execute(query).scalars())):
+        for path in _list_snapshots(run.path if isinstance(run, Run) else None):
+            snapshot = _read(path)
+            if snapshot is None:  # damaged: no run can use it
+                content = path.read_bytes()
+                held = any(one.encode() in content for one in ids)
+            else:
+                held = not gone.isdisjoint(one for row in snapshot.records for one in row)
+            if held:
                 found[str(path)] = run.id
     return found
 
 
-def _list_snapshots(run: Run | None) -> Iterator[tuple[epath.Path, Snapshot]]:
-    place = None if run is None or run.path is None else epath.Path(run.path)
-    if place is not None and place.exists():
-        for path in sorted(place.glob(SNAPSHOTS)):
-            yield path, read_snapshot(path)
+def _list_snapshots(folder: str | None) -> list[epath.Path]:
+    try:
+        place = None if folder is None else epath.Path(folder)
+        return [] if place is None or not place.exists() else sorted(place.glob(SNAPSHOTS))
+    except Exception as error:  # each driver of buckets has errors of its own
+        note(f"{folder} cannot be looked at, it may have kept rows: {error!s:.100}")
+        return []
+
+
+def _read(path: epath.Path) -> Snapshot | None:
+    try:
+        return read_snapshot(path)
+    except UserError:
+        return None
 
 
 def clean_snapshot(path: str, ids: Sequence[str], names: Sequence[str]) -> None:
-    """Take records out of the rows that a run has kept, if it still has them."""
+    """Take records out of the rows that a run has kept, if it still has them; remove damaged ones.
+
+    Args:
+      path: the file.
+      ids: ids of the records.
+      names: names of people, which are taken out of the counts of raters.
+    """
     place, gone = epath.Path(path), set(ids)
     if not place.exists():
         return
-    found = read_snapshot(place)
-    kept = [
-        (row, records)
-        for row, records in zip(found.rows, found.records, strict=True)
-        if gone.isdisjoint(records)
-    ]
+    found = _read(place)
+    if found is None:
+        place.unlink()
+        return
+    both = zip(found.rows, found.records, strict=True)
+    kept = [(row, records) for row, records in both if gone.isdisjoint(records)]
     inputs = {
         name: digest for name, digest in found.inputs.items() if name.partition(" ")[2] not in gone
     }

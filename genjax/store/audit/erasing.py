@@ -11,7 +11,8 @@ from genjax.errors import UserError
 from genjax.serial.json_text import Json
 from genjax.store import schema
 from genjax.store.audit import chain
-from genjax.store.audit.forms import hash_item
+from genjax.store.audit.forms import hash_item, read_rows
+from genjax.store.monitoring.requests import forget_records, forget_user
 from genjax.store.records import UNKNOWN
 from genjax.store.references import find_edges, refer_columns
 from genjax.store.rows import Row, insert, split
@@ -71,10 +72,7 @@ def erase_rows(
             connection.execute(table.delete().where(table.c.record.in_(part)))
     for part in split(ids):
         connection.execute(records.delete().where(records.c.id.in_(part)))
-        for table in schema.metadata.tables.values():
-            if "record" in table.c and table.c["record"].nullable:  # what only mentions records
-                named = table.c["record"].in_(part)
-                connection.execute(table.update().where(named).values(record=None))
+    forget_records(connection, ids)
     insert(connection, schema.outbox, [{"record": i, "action": "delete"} for i in ids])
     _blank(connection, [row["link"] for row in gone if row["position"] == WORDS], names or ())
     touched = sorted({row.pop("record") for row in gone} - {*ids, ""})
@@ -87,14 +85,17 @@ def erase_rows(
 
 
 def mend(connection: sa.Connection, ids: Sequence[str], user: str) -> list[str]:
-    """Take away the references of other records to these, and return the changed ones."""
+    """Take away the references of other records to these, and return the changed ones.
+
+    The history says that they changed, but not what they were.
+    """
     erased, changes = set(ids), dict[str, Row]()
     for part in split(ids):
         links = schema.links
         query = sa.select(links.c.child).where(links.c.parent.in_(part))
         for (child,) in connection.execute(query.distinct()):
             if child not in erased:
-                changes.setdefault(child, {})["parents"] = [None, None]
+                changes.setdefault(child, {})["parents"] = [[], []]
         connection.execute(links.delete().where(links.c.parent.in_(part)))
         for role, column in refer_columns():
             own, new = column.table.c.id, UNKNOWN if role == "generator" else None
@@ -102,11 +103,14 @@ def mend(connection: sa.Connection, ids: Sequence[str], user: str) -> list[str]:
             found = [one for (one,) in connection.execute(sa.select(own).where(named))]
             outside = [one for one in found if one not in erased]
             for one in outside:
-                changes.setdefault(one, {})[role] = [None, new]
+                changes.setdefault(one, {})[role] = [new, new]
             for some in split(outside):
                 change = column.table.update().where(own.in_(some), named)
                 connection.execute(change.values({column.name: new}))
     touched = sorted(changes)
+    orphans = [one for one in touched if "parents" in changes[one]]
+    for one, (_, _, parents) in read_rows(connection, orphans).items():
+        changes[one]["parents"] = [parents, parents]
     chain.record(connection, user, "mend", touched, changes=[changes[one] for one in touched])
     insert(connection, schema.outbox, [{"record": one, "action": "upsert"} for one in touched])
     return touched
@@ -149,7 +153,8 @@ def _find_items(connection: sa.Connection, ids: set[str]) -> list[Row]:
     table, found = schema.history, []
     for part in split(sorted(ids)):
         query = sa.select(table).where(table.c.record.in_(part), table.c.link.is_not(None))
-        found += [_make_gone(row, "") for row in connection.execute(query).mappings()]
+        rows = connection.execute(query).mappings()
+        found += [_make_gone(row, "") for row in rows]
     return found
 
 
@@ -212,6 +217,7 @@ def _blank(connection: sa.Connection, links: Sequence[int], names: Sequence[str]
         own = past.c.link == one
         connection.execute(past.update().where(own).values(user=chain.ERASED))
     for name in names:  # also of before there was a trail
+        forget_user(connection, name)
         for known in schema.metadata.tables.values():
             if "user" not in known.c or known is schema.audit:
                 continue

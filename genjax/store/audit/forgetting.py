@@ -26,10 +26,11 @@ from genjax.store.audit.copies import (
 )
 from genjax.store.audit.erasing import erase_rows, mend, scrub_raters
 from genjax.store.audit.purging import list_indexes, purge_database, purge_index
-from genjax.store.followers import name_index
+from genjax.store.followers import list_followers, name_index
 from genjax.store.lookups import find_known
 from genjax.store.records import UNKNOWN, Checkpoint, DataSet, Record, Run
 from genjax.store.rows import insert, load
+from genjax.store.searching import find_index
 from genjax.store.store import Store
 
 Say = Callable[[str], None]
@@ -144,7 +145,7 @@ def forget(
         finish(store, say, indexes)
     if user is None and not ids:
         return None
-    place = list_indexes(store, indexes)
+    place = list_indexes(store, indexes, say)
     if dry_run:
         with store.reading() as connection:
             plan = make_plan(connection, _find(connection, user, ids), _names(user), place)
@@ -252,7 +253,7 @@ def _finish_files(store: Store, link: int, left: Left, say: Say, indexes: Sequen
     known = {name_index(url): url for url in (own, *indexes)}
     for url in left.indexes:
         if url not in left.done:
-            purge_index(known.get(url, url), left.ids)
+            _purge(store, known.get(url, url), url, left.ids, say)
             left.done.append(url)
             _keep(store, link, left)
     for path in left.snapshots:
@@ -268,6 +269,19 @@ def _finish_files(store: Store, link: int, left: Left, say: Say, indexes: Sequen
             done_so_far.append(_clear(done, left.names))
         left.done.append(copy["path"])
         _keep(store, link, left)
+
+
+def _purge(store: Store, url: str, name: str, ids: Sequence[str], say: Say) -> None:
+    """Purge an index; one that cannot be opened stops the erasure while it follows the store."""
+    try:
+        purge_index(url, ids)
+    except UserError as error:
+        own = name_index(find_index(store, None))
+        if name != own and name not in list_followers(store):
+            say(f"note: index {name} is left as it is: {error}")
+            return
+        cure = f"run forget again when it is back, or give it up: maintain --forget {name}"
+        raise UserError(f"{error}; {cure}", error.field) from None
 
 
 def _remove_blobs(store: Store, blobs: set[str]) -> None:

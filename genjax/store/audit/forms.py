@@ -98,17 +98,20 @@ def read_rows(
     records, links = schema.records, schema.links
     for part in split(ids):
         kinds: dict[str, list[str]] = {}
-        for shared in connection.execute(sa.select(records).where(records.c.id.in_(part))):
+        query = sa.select(records).where(records.c.id.in_(part))
+        for shared in connection.execute(query):
             found[shared.id] = (dict(shared._mapping), {}, [])
             kinds.setdefault(shared.kind, []).append(shared.id)
         for kind, some in kinds.items():
             if kind not in KINDS:  # somebody has changed the table by hand
                 continue
             own = schema.KINDS[kind]
-            for row in connection.execute(sa.select(own).where(own.c.id.in_(some))):
+            query = sa.select(own).where(own.c.id.in_(some))
+            for row in connection.execute(query):
                 found[row.id] = (found[row.id][0], dict(row._mapping), found[row.id][2])
         query = sa.select(links).where(links.c.child.in_(part))
-        for link in connection.execute(query.order_by(links.c.child, links.c.position)):
+        query = query.order_by(links.c.child, links.c.position)
+        for link in connection.execute(query):
             if link.child in found:
                 found[link.child][2].append(link.parent)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -12,6 +12,8 @@ import sqlalchemy as sa
 from genjax.errors import UserError
 from genjax.store import engine as engines
 from genjax.store import followers, schema
+from genjax.store.growth.resharding import read_shards
+from genjax.store.growth.shards import TABLES, UNDO
 from genjax.store.index.opening import open_engine
 from genjax.store.index.postgres import ENTRIES
 from genjax.store.maintenance import analyse
@@ -22,12 +24,19 @@ PATIENCE = 10.0  # seconds to wait for those who still read what was erased
 STATISTICS = "sqlite_stat1"
 
 
-def list_indexes(store: Store, more: Sequence[str] = ()) -> list[str]:
-    """Return the URLs of a store's indexes: the one beside it, those that follow it, and more."""
+def list_indexes(
+    store: Store, more: Sequence[str] = (), say: Callable[[str], None] = print
+) -> list[str]:
+    """Return the URLs of a store's indexes: the one beside it, those that follow it, and more.
+
+    One that follows the store and is not there is named.
+    """
     own = (find_index(store, None),) if not store.is_postgres or _has_tables(store) else ()
     named = {followers.name_index(one): one for one in (*own, *more)}
     for name in followers.list_followers(store):
         named.setdefault(name, name)
+        if not _is_there(named[name]):
+            say(f"note: index {name} is not there, and is left as it is: --index says where it is")
     return [url for url in named.values() if _is_there(url)]
 
 
@@ -97,13 +106,36 @@ def _purge_postgres(store: Store) -> None:
         end = time.monotonic() + PATIENCE
         while connection.exec_driver_sql(old, (str(number),)).scalar():
             _wait(store, end)
-        quote = connection.dialect.identifier_preparer.quote
-        for table in schema.metadata.sorted_tables:
-            connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {quote(table.name)}")
-        # The planner's statistics hold values of the columns.
-        for statement in ("VACUUM FULL pg_catalog.pg_statistic", "CHECKPOINT"):
-            with contextlib.suppress(sa.exc.ProgrammingError):  # of a user who may not
-                connection.exec_driver_sql(statement)
+        names = [table.name for table in schema.metadata.sorted_tables]
+        if store.servers.shards is not None:
+            foreign = {table.name for table in TABLES}
+            names = [*(name for name in names if name not in foreign), UNDO]
+            for name in sorted(foreign):  # the coordinator has statistics of them
+                connection.exec_driver_sql(f"ANALYZE {name}")
+        _rewrite(connection, names)
+    if store.servers.shards is None:
+        return
+    with store.reading() as connection:
+        folder, urls = read_shards(connection, store.url)
+    for url in urls.values():
+        server = engines.make_engine(url)
+        try:
+            with engines.explain(url), server.connect() as opened:
+                connection = opened.execution_options(isolation_level="AUTOCOMMIT")
+                _rewrite(connection, sa.inspect(connection).get_table_names(folder), folder)
+        finally:
+            server.dispose()
+
+
+def _rewrite(connection: sa.Connection, names: Sequence[str], folder: str | None = None) -> None:
+    """Write tables and the planner's statistics, which hold values of columns, again."""
+    quote = connection.dialect.identifier_preparer.quote
+    below = "" if folder is None else f"{quote(folder)}."
+    for name in names:
+        connection.exec_driver_sql(f"VACUUM (FULL, ANALYZE) {below}{quote(name)}")
+    for statement in ("VACUUM FULL pg_catalog.pg_statistic", "CHECKPOINT"):
+        with contextlib.suppress(sa.exc.ProgrammingError):  # of a user who may not
+            connection.exec_driver_sql(statement)
 
 
 def _wait(store: Store, end: float) -> None:

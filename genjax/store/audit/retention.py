@@ -173,7 +173,7 @@ def retain(
     moment = now()
     if do:
         finish(store, say)
-    place = list_indexes(store) if do else []
+    place = list_indexes(store, say=say) if do else []
     with store.writing() if do else store.reading() as connection:
         _check_clock(connection, moment, trust_clock)
         reached = [_reach(connection, rule, moment) for rule in _read(connection).values()]

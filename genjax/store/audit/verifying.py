@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ from genjax.store.audit.chain import (
     ADOPT,
     ERASED,
     HEAD,
+    NOBODY,
+    Rows,
     hash_content,
     hash_items,
     hash_link,
@@ -64,7 +67,10 @@ def verify(store: Store) -> Verified:
 def compare(connection: sa.Connection) -> Verified:
     """Verify the trail as a transaction sees it."""
     walk = _Walk(connection)
-    walk.run()
+    try:
+        walk.run()
+    except (TypeError, ValueError):  # JSON that is none
+        walk.flaws.append(_find_unreadable(connection, walk.last + 1))
     compared = list(_check_records(connection, walk.last))
     flaws = {*walk.flaws, *(one for one in compared if one is not None)}
     whole = sum(one is None for one in compared)
@@ -87,25 +93,34 @@ class _Walk:
     def run(self) -> None:
         """Compare all links."""
         table = schema.audit
+        self._past.start()
+        self._gone.start()
         hash_, time = "", 0
         for row in _stream(self._connection, sa.select(table).order_by(table.c.link)):
-            link = row["link"]
-            if link != self.last + 1:
-                self._add(self.last + 1, "is missing")
-            if row["previous"] != hash_:
-                self._add(link, "does not follow the link before it")
-            if row["hash"] != hash_link(row):
-                self._add(link, "was changed")
-            if row["behind"] != max(time - row["time"], 0):
-                self._add(link, "has another time than it says")
-            if row["behind"]:
-                self.jumps.append((link, row["behind"]))
-            self._check_items(row)
-            self.last, hash_, time = link, row["hash"], row["time"]
+            try:
+                self._check_link(row, hash_, time)
+                time = row["time"] + 0
+            except (TypeError, ValueError, AttributeError):  # a value of another type
+                self._add(row["link"], "cannot be read")
+            self.last, hash_ = row["link"], row["hash"]
         self._past.take(None)
         self._gone.take(None)
         self._check_erasures()
         self._check_head(hash_)
+
+    def _check_link(self, row: sa.RowMapping, hash_: str, time: int) -> None:
+        link = row["link"]
+        if link != self.last + 1:
+            self._add(self.last + 1, "is missing")
+        if row["previous"] != hash_:
+            self._add(link, "does not follow the link before it")
+        if row["hash"] != hash_link(row):
+            self._add(link, "was changed")
+        if row["behind"] != max(time - row["time"], 0):
+            self._add(link, "has another time than it says")
+        if row["behind"]:
+            self.jumps.append((link, row["behind"]))
+        self._check_items(row)
 
     def _add(self, link: int, what: str) -> None:
         self.flaws.append(Flaw(link, f"link {link} {what}"))
@@ -171,16 +186,20 @@ class _Beside:
     def __init__(self, connection: sa.Connection, table: sa.Table, flaws: list[Flaw]) -> None:
         query = sa.select(table).order_by(table.c.link.is_not(None), table.c.link, table.c.position)
         self._rows = _stream(connection, query)
-        self._next = next(self._rows, None)
+        self._next: sa.RowMapping | None = None
         self._name, self._flaws = table.name, flaws
+
+    def start(self) -> None:
+        """Read the first row."""
+        self._next = next(self._rows, None)
 
     def take(self, link: int | None) -> list[sa.RowMapping]:
         """Return the rows of a link, or with None report those of all links after the last."""
         found = []
-        while (row := self._next) is not None and (
-            link is None or row["link"] is None or row["link"] <= link
-        ):
-            at = row["link"]
+        while (row := self._next) is not None:
+            at = row["link"] if isinstance(row["link"], int) else None
+            if at is not None and link is not None and at > link:
+                break
             if at is not None and at == link:
                 found.append(row)
             else:
@@ -195,6 +214,38 @@ def _stream(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[sa.Row
         yield from rows
 
 
+def _find_unreadable(connection: sa.Connection, link: int) -> Flaw:
+    """Return the first row whose JSON is none; SQLite keeps any text."""
+    found = [Flaw(link, f"link {link} or a later one cannot be read")]
+    for column in (schema.audit.c.details, schema.history.c.changes):
+        table = column.table
+        query = sa.select(table.c.link, sa.type_coerce(column, sa.Text)).where(column.is_not(None))
+        for at, text in connection.execute(query.order_by(table.c.link)):
+            try:
+                json.loads(text)
+            except (TypeError, ValueError):
+                found.append(Flaw(at or 0, f"link {at} or its history cannot be read"))
+                break
+    return min(found[1:] or found)
+
+
+def _read(connection: sa.Connection, ids: Sequence[str]) -> dict[str, Rows | None]:
+    """Return the rows of records; None for those that cannot be read."""
+    try:
+        return dict(read_rows(connection, ids))
+    except (TypeError, ValueError):
+        if len(ids) == 1:
+            return {ids[0]: None}
+        return {one: rows for each in ids for one, rows in _read(connection, [each]).items()}
+
+
+def _fits(rows: Rows | None, salt: str, after: str) -> bool:
+    try:
+        return rows is not None and hash_row(*rows, salt) == after
+    except (TypeError, ValueError, AttributeError):
+        return False
+
+
 def _check_records(connection: sa.Connection, last: int) -> Iterator[Flaw | None]:
     """Compare records with the hashes of their last change: None for one that fits."""
     records, past = schema.records, schema.history
@@ -202,22 +253,22 @@ def _check_records(connection: sa.Connection, last: int) -> Iterator[Flaw | None
     for part in split(ids):
         query = sa.select(past.c.record, past.c.link, past.c.salt, past.c.after)
         query = query.where(past.c.record.in_(part)).order_by(past.c.link, past.c.position)
-        states = {row.record: row for row in connection.execute(query) if row.link is not None}
-        rows = read_rows(connection, part)
+        found = connection.execute(query)
+        states = {row.record: row for row in found if isinstance(row.link, int)}
+        rows = _read(connection, part)
         for one in part:
             state = states.get(one)
             if state is None:
                 yield Flaw(last, f"record {one} was added without a link")
-            elif state.salt is None or hash_row(*rows[one], state.salt) != state.after:
+            elif not _fits(rows[one], state.salt, state.after):
                 yield Flaw(state.link, f"record {one} is not as link {state.link} left it")
             else:
                 yield None
     lost = past.outerjoin(records, records.c.id == past.c.record)
     newest = sa.func.coalesce(sa.func.max(past.c.link), 0).label("link")
-    query = sa.select(past.c.record, newest).select_from(lost)
-    # The entries of named states are of no record.
-    missing = query.where(records.c.id.is_(None), past.c.record != "").group_by(past.c.record)
-    for row in connection.execute(missing):
+    missing = sa.select(past.c.record, newest).select_from(lost).group_by(past.c.record)
+    gone = missing.where(records.c.id.is_(None), past.c.record != NOBODY)
+    for row in connection.execute(gone):
         yield Flaw(row.link, f"record {row.record} is missing, which link {row.link} left there")
     for kind, table in schema.KINDS.items():
         both = sa.select(records.c.id).join(table, table.c.id == records.c.id)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from genjax.store import schema
+from genjax.store.audit.chain import NOBODY
 from genjax.store.growth.past import Past, read_past
-from genjax.store.growth.states import NOBODY, PAGE, State, find_state
+from genjax.store.growth.states import PAGE, State, find_state
 from genjax.store.records import Record
 from genjax.store.rows import to_rows
 from genjax.store.store import Store
@@ -64,10 +65,8 @@ def _see(past: Past | None) -> Record | None:
 
 
 def _compare(old: Record, new: Record) -> tuple[str, ...]:
-    shared, own, _ = to_rows(old)
-    now_shared, now_own, _ = to_rows(new)
-    names = [name for name, value in shared.items() if now_shared[name] != value]
-    names += [name for name, value in own.items() if now_own[name] != value]
+    rows = zip(to_rows(old)[:2], to_rows(new)[:2], strict=True)
+    names = [n for was, is_ in rows for n, value in was.items() if is_[n] != value]
     return tuple(names + ["parents"] * (old.parents != new.parents))
 
 

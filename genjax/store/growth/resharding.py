@@ -279,6 +279,11 @@ def _attached(store: Store, server: str) -> set[str]:
     return {part for parts in places.values() for part, at in parts if at == server}
 
 
+def read_shards(connection: sa.Connection, url: URL) -> tuple[str, dict[str, URL]]:
+    """Return the schema of the buckets on each server, and the URLs of the servers."""
+    return _read_folder(connection), _read_urls(connection, url)
+
+
 def _read_folder(connection: sa.Connection) -> str:
     table = schema.settings
     query = sa.select(table.c.value).where(table.c.name == SETTING)

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from genjax.errors import UserError, unknown_name
 from genjax.store import schema
 from genjax.store.audit import chain
+from genjax.store.audit.chain import NOBODY, Rows
 from genjax.store.followers import find_removed
 from genjax.store.formats.plain import write_plain
 from genjax.store.limits import check_text
@@ -24,7 +25,6 @@ from genjax.store.records import Record
 from genjax.store.rows import load, to_time
 from genjax.store.store import Store
 
-NOBODY = ""  # the id of no record
 STATE = "state"  # action of the history's entry
 PAGE = 2_000  # records in memory at once
 
@@ -66,7 +66,8 @@ def tag_state(store: Store, name: str) -> State:
         _refuse_known(connection, name)
         hashes = _catch_up(connection, hashes, seq)
         changes = {"name": name, "records": len(hashes), "fingerprint": combine(hashes)}
-        chain.record(connection, store.user, STATE, [NOBODY], changes=[changes])
+        nothing: Rows = ({"id": NOBODY}, {}, ())
+        chain.record(connection, store.user, STATE, [NOBODY], changes=[changes], rows=[nothing])
         return next(state for state in _read_states(connection) if state.name == name)
 
 
