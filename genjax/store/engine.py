@@ -68,6 +68,7 @@ def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
         engine = sa.create_engine(
             url,
             pool_pre_ping=True,
+            hide_parameters=True,  # values of records are in no traceback
             connect_args={"connect_timeout": 10} if url.drivername.endswith("psycopg") else {},
         )
 
@@ -103,7 +104,9 @@ def _make_sqlite(url: URL, read_only: bool) -> sa.Engine:
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool)
+    engine = sa.create_engine(
+        "sqlite://", creator=connect, poolclass=sa.pool.QueuePool, hide_parameters=True
+    )
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:

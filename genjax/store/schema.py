@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from genjax.store.privacy.columns import Digest, Sealed, User
+
 VERSION = "0008"  # of the newest migration
 
 # Texts are compared and ordered by their code points, whatever the language of the server.
@@ -33,10 +35,10 @@ records = sa.Table(
     sa.Column("time", sa.BigInteger, nullable=False),
     sa.Column("deleted", sa.BigInteger),  # time of deletion; null otherwise
     sa.Column("tags", Json),
-    sa.Column("metadata", Json),
-    sa.Column("text", Text),
-    sa.Column("data", Json),
-    sa.Column("blob", Text),
+    sa.Column("metadata", Sealed("metadata", Json)),
+    sa.Column("text", Sealed("text", Text)),
+    sa.Column("data", Sealed("data", Json)),
+    sa.Column("blob", Digest(Text)),
     sa.Column("media_type", Text),
     sa.Column("size", sa.BigInteger),
     sa.CheckConstraint("origin IN ('real', 'synthetic')", name="origin_is_known"),
@@ -56,10 +58,10 @@ history = sa.Table(
     metadata,
     sa.Column("seq", Sequence, primary_key=True, autoincrement=True),
     sa.Column("record", Text, nullable=False),
-    sa.Column("user", Text, nullable=False),
+    sa.Column("user", User(Text), nullable=False),
     sa.Column("time", sa.BigInteger, nullable=False),
     sa.Column("action", Text, nullable=False),  # add, update, delete, restore
-    sa.Column("changes", Json),  # of each field what it was, and is
+    sa.Column("changes", Sealed("changes", Json)),  # of each field what it was, and is
 )
 outbox = sa.Table(  # changes that the index has to follow
     "outbox",
@@ -87,7 +89,11 @@ def _id(name: str, nullable: bool = True) -> sa.Column[Any]:
 
 
 KINDS = {
-    "session": _kind("sessions", sa.Column("name", Text), sa.Column("user", Text)),
+    "session": _kind(
+        "sessions",
+        sa.Column("name", Sealed("name", Text)),
+        sa.Column("user", User(Text)),
+    ),
     "prompt": _kind(
         "prompts", _id("session"), _id("parent"), sa.Column("role", Text, nullable=False)
     ),
@@ -103,28 +109,28 @@ KINDS = {
     ),
     "document": _kind(
         "documents",
-        sa.Column("name", Text),
-        sa.Column("source", Text),
-        sa.Column("hash", Text),
+        sa.Column("name", Sealed("name", Text)),
+        sa.Column("source", Sealed("source", Text)),
+        sa.Column("hash", Sealed("hash", Text)),
     ),
     "chunk": _kind(
         "chunks",
         _id("document", False),
         sa.Column("start", sa.BigInteger, nullable=False),
         sa.Column("end", sa.BigInteger, nullable=False),
-        sa.Column("hash", Text),
+        sa.Column("hash", Sealed("hash", Text)),
     ),
     "feedback": _kind(
         "feedback",
         _id("target", False),
         _id("against"),
-        sa.Column("user", Text),
+        sa.Column("user", User(Text)),
         sa.Column("name", Text, nullable=False),
         sa.Column("value", sa.Double),
         sa.Column("source_kind", Text, nullable=False),
         sa.Column("source_id", Text),
-        sa.Column("label", Text),
-        sa.Column("rationale", Text),
+        sa.Column("label", Sealed("label", Text)),
+        sa.Column("rationale", Sealed("rationale", Text)),
         sa.Column("valid", sa.Boolean, nullable=False),
     ),
     "run": _kind(
@@ -146,11 +152,15 @@ KINDS = {
         sa.Column("fingerprint", Text),
         sa.Column("manifest", Json),
     ),
-    "entity": _kind("entities", sa.Column("name", Text, nullable=False), sa.Column("type", Text)),
+    "entity": _kind(
+        "entities",
+        sa.Column("name", Sealed("name", Text), nullable=False),
+        sa.Column("type", Text),
+    ),
     "relation": _kind(
         "relations",
         _id("subject", False),
-        sa.Column("predicate", Text, nullable=False),
+        sa.Column("predicate", Sealed("predicate", Text), nullable=False),
         _id("object", False),
     ),
 }

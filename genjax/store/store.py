@@ -19,6 +19,8 @@ from genjax.store.blobs import Blobs
 from genjax.store.filters import All, Filter
 from genjax.store.limits import Limits, check_record, check_text
 from genjax.store.lookups import find_ids, find_known, find_used
+from genjax.store.privacy.columns import NONE
+from genjax.store.privacy.guard import Guard
 from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
 from genjax.store.references import check_change, check_references, find_edges
@@ -67,6 +69,8 @@ class Store:
       blobs: place of large payloads; None for none.
       user: name of the writer.
       limits: largest records.
+      guard: keys and rules of its protection.
+      cleans: whether new records are cleaned of personal data, if the rules say so.
     """
 
     url: URL
@@ -74,6 +78,8 @@ class Store:
     blobs: Blobs | None
     user: str
     limits: Limits
+    guard: Guard = NONE
+    cleans: bool = True
 
     @property
     def place(self) -> str:
@@ -89,9 +95,12 @@ class Store:
         """Return a connection that sees one state of the store."""
         return engines.reading(self.engine, self.url)
 
-    def writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """Return a connection that writes all of a block or nothing; writers take turns."""
-        return engines.writing(self.engine, self.url)
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Provide a connection that writes all of a block or nothing; writers take turns."""
+        with engines.writing(self.engine, self.url) as connection:
+            self.guard.follow(connection)
+            yield connection
 
     def close(self) -> None:
         """Close all connections."""
@@ -138,7 +147,7 @@ class Store:
     def _fill(self, records: Sequence[Record]) -> list[Record]:
         time = now()
         return [
-            fill(self._check(record), one, time)
+            fill(self._clean(record), one, time)
             for record, one in zip(records, make_ids(len(records)), strict=True)
         ]
 
@@ -199,7 +208,7 @@ class Store:
           UserError: a field is not known, or compared with a value of another type.
         """
         query = Query(filter, kind, origin, order)
-        query.compile(postgres=self.is_postgres)  # raises errors here, not at the first record
+        query.refuse_encrypted(self.engine)  # raises errors here, not at the first record
         if limit is not None and (not isinstance(limit, int) or limit < 0):
             raise UserError(f"limit must be at least 0, got {limit!r}", "limit")
         return self._pages(query, limit, after)
@@ -245,7 +254,7 @@ class Store:
                 raise UserError(f"{name} of a record never changes", name)
             if name not in names:
                 raise unknown_name("field", name, names)
-        after = self._check(dataclasses.replace(before, **changes))
+        after = self._clean(dataclasses.replace(before, **changes))
         after = fill(after, one, now())
         check_change(connection, after, before)
         after = self._store_bytes(after)
@@ -383,6 +392,9 @@ class Store:
     def _check(self, record: Record) -> Record:
         check_record(record, self.limits)
         return record
+
+    def _clean(self, record: Record) -> Record:
+        return self._check(self.guard.clean(self._check(record), self.cleans))
 
     def _require(self, connection: sa.Connection, one: str) -> Record:
         table = schema.records
