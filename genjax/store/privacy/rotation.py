@@ -89,13 +89,13 @@ def _begin(store: Store) -> str:
             raise UserError(f"rotate: store {store.place} has no key", "rotate")
         if newest.id != plan.key:
             write_plan(connection, turn_plan(plan, newest))
+            store.guard.follow(connection)
         elif not plan.older:
             cure = f"put a new one first into {VARIABLE} (genjax store key FILE does)"
             raise UserError(
                 f"rotate: key {newest.id} is that of the store already: {cure}", "rotate"
             )
-    with store.writing():  # takes over the new plan
-        return newest.id
+    return newest.id
 
 
 def _rotate_table(
@@ -155,6 +155,7 @@ def _end(store: Store, newest: str) -> None:
         for left in _list_left(store, connection, newest):
             raise UserError(f"rotate: {left} still needs an old key: rotate again", "rotate")
         write_plan(connection, replace(store.guard.plan, older=()))
+        store.guard.follow(connection)
     if not store.is_postgres:  # old values are in no free page of the file, nor in its log
         with store.engine.connect() as opened:
             raw = opened.connection.driver_connection
