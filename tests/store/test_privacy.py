@@ -647,3 +647,56 @@ def test_pseudonyms_are_switched_on_later(url, tmp_path):  # noqa: F811
         server_.add(Session(id="u", origin="real", user="ann"))  # without opening again
         assert len({store.get(one).user for one in "stu"}) == 1 and store.count('user="ann"') == 3
         assert b"'ann'" not in read_all(store, tmp_path)
+
+
+# The command line
+
+
+def test_the_command_line_makes_shows_and_rotates(tmp_path, monkeypatch, capsys):
+    place, keys = str(tmp_path / "s.db"), str(tmp_path / "keys")
+    assert main(["store", "key", keys]) == 0
+    first = capsys.readouterr().out.split()[1].rstrip(",")
+    monkeypatch.setenv(VARIABLE, f"file:{keys}")
+    options = ["--encrypt", "fields,blobs", "--index", "redacted", "--pseudonyms"]
+    assert main(["store", "init", place, *options]) == 0
+    made = capsys.readouterr().out
+    for words in (f"fields, blobs, with key {first}", "are refused", "redacted: ", "users "):
+        assert words in made
+    assert main(["store", "init", place, *options]) == 0
+    assert main(["store", "init", place, "--encrypt", "text"]) == 2
+    assert "encrypt" in capsys.readouterr().err
+    record = {"kind": "prompt", "origin": "real", "payload": {"text": "a walrus"}}
+    assert main(["store", "add", place, json.dumps(record)]) == 0
+    one = capsys.readouterr().out.strip()
+    assert main(["store", "show", place]) == 0 and first in capsys.readouterr().out
+    assert main(["store", "show", place, one]) == 0 and "a walrus" in capsys.readouterr().out
+    assert main(["store", "show", place, "--filter", "text:walrus"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert main(["store", "rotate", place]) == 2
+    assert main(["store", "key", keys]) == 0
+    capsys.readouterr()
+    assert main(["store", "rotate", place]) == 0
+    assert "rows      1" in capsys.readouterr().out
+    assert main(["store", "privacy", place, "--index", "nothing", "--pseudonyms", "off"]) == 0
+    said = capsys.readouterr().out
+    assert "index     nothing" in said and "rebuild" in said and "\nusers " not in said
+    assert main(["store", "check", place]) == 0
+    Path(keys).chmod(0o644)
+    capsys.readouterr()
+    assert main(["store", "show", place]) == 2
+    assert f"chmod 600 {keys}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (["--encrypt", "txt"], "encrypt"),
+        (["--encrypt", "fields", "password"], "encrypt"),
+        (["--index", "redacted"], "index"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(options, field, tmp_path, capsys):
+    place = tmp_path / "s.db"
+    assert main(["store", "init", str(place), *options]) == 2
+    said = capsys.readouterr().err
+    assert field in said and said.count("\n") == 1 and not place.exists()
