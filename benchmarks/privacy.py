@@ -47,9 +47,7 @@ def _add(store: Store, records: int) -> None:
     for first in range(0, records, BATCH):
         store.add(
             *(
-                Prompt(
-                    origin="real", payload=Payload(text=f"{i}: {WORDS}"), metadata={"number": i}
-                )
+                Prompt(origin="real", payload=Payload(text=f"{i}: {WORDS}"), metadata={"number": i})
                 for i in range(first, min(first + BATCH, records))
             )
         )

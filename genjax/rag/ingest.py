@@ -77,7 +77,7 @@ def ingest_file(
     """
     sources = read_file(path, encoding, field)
     found = ingest_sources(store, sources, cutting, tokens, origin=origin, generator=generator)
-    here = {name_document(source.place) for source in sources}
+    here = {name_document(source.place, store.guard.names) for source in sources}
     file = str(Path(path).expanduser().resolve())
     there: Filter = Compare("metadata.file", "=", file)
     if "metadata" in store.guard.sealed:  # nothing can be searched for in it
@@ -112,7 +112,7 @@ def ingest_sources(
     tokens = tokens or open_tokens()
     sources = [_clean(source, store.guard) for source in sources]
     store = dataclasses.replace(store, cleans=False)  # chunks stay parts of their documents
-    made = [_make_document(source, origin, generator) for source in sources]
+    made = [_make_document(source, origin, generator, store.guard.names) for source in sources]
     for document in made:
         try:
             check_record(document, store.limits)
@@ -131,9 +131,9 @@ def ingest_sources(
     return done
 
 
-def name_document(place: str) -> str:
-    """Return the id of the document at a place."""
-    return name_record("document", place)
+def name_document(place: str, secret: bytes = b"") -> str:
+    """Return the id of the document at a place; see ``name_record``."""
+    return name_record("document", place, secret)
 
 
 def make_chunks(
@@ -188,9 +188,11 @@ def _clean(source: Source, guard: Guard) -> Source:
     )
 
 
-def _make_document(source: Source, origin: Origin, generator: str | None) -> Document:
+def _make_document(
+    source: Source, origin: Origin, generator: str | None, secret: bytes
+) -> Document:
     return Document(
-        id=name_document(source.place),
+        id=name_document(source.place, secret),
         origin=origin,
         generator=generator,
         name=source.name,

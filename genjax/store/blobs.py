@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import secrets
 from collections.abc import Iterator
@@ -65,7 +66,7 @@ class Blobs:
                 content = bytes(files.cat_file(path))
             else:
                 with files.open(path, "rb") as file:
-                    content = b"".join(self.sealer.open(self.name(digest), file))
+                    content = _join(self.sealer.open(self.name(digest), file))
         except OSError:
             raise UserError(f"blobs {self.url} lack {digest}", "blobs") from None
         if hashlib.sha256(content).hexdigest() != digest:
@@ -128,7 +129,7 @@ class Blobs:
                 if read_key_id(file.read(HEADER)) == newest:
                     return False
             with files.open(path, "rb") as file:
-                content = b"".join(self.sealer.open(name, file))
+                content = _join(self.sealer.open(name, file))
             part = f"{path}.{secrets.token_hex(4)}.new"
             self._seal(files, part, name, content)
             files.mv(part, path)
@@ -187,3 +188,11 @@ class Blobs:
             scheme = self.url.partition("://")[0]
             raise UserError(f"blobs: {scheme}:// is not known to fsspec", "blobs") from None
         return files, root.rstrip("/")
+
+
+def _join(parts: Iterator[bytes]) -> bytes:
+    """Join parts without keeping each of them as well."""
+    whole = io.BytesIO()
+    for part in parts:
+        whole.write(part)
+    return whole.getvalue()

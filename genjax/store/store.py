@@ -20,6 +20,7 @@ from genjax.store.filters import All, Filter
 from genjax.store.limits import Limits, check_record, check_text
 from genjax.store.lookups import find_ids, find_known, find_used
 from genjax.store.privacy.columns import NONE
+from genjax.store.privacy.damage import read_digests
 from genjax.store.privacy.guard import Guard
 from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
@@ -319,8 +320,7 @@ class Store:
             table = schema.records
             blobs: set[str] = set()
             for part in split(ids):
-                query = sa.select(table.c.blob).where(table.c.id.in_(part))
-                blobs |= {blob for (blob,) in connection.execute(query) if blob is not None}
+                blobs |= read_digests(connection, part).keys()
                 links = schema.links
                 connection.execute(links.delete().where(links.c.child.in_(part)))
                 for own in schema.KINDS.values():

@@ -76,6 +76,8 @@ def test_most_planted_names_are_found_by_the_model(planted, capsys):
     assert len(left) <= 0.1 * len(names)
     assert [text for text in ORDINARY if clean.text(text) != text] == []
     assert clean.text(SAID) == CLEAN
+    long = "The heater is broken. " * 6_000 + "Please contact James Smith before Friday."
+    assert "James Smith" not in clean.text(long) and len(long) > cleaning.LONGEST
 
 
 # Every way in

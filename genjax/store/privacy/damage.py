@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -59,13 +59,17 @@ def _find_bad(
             yield from _find_bad(connection, table, columns, key, part)
 
 
-def read_digests(connection: sa.Connection) -> dict[str, int]:
+def read_digests(
+    connection: sa.Connection, ids: Sequence[str] | None = None
+) -> dict[str, int | None]:
     """Return the hashes of blobs that records have, with their sizes, but no unreadable ones."""
     blob, guard = schema.records.c.blob, find_guard(connection.dialect)
     sealed = is_sealed(connection, blob)
     plain = sa.type_coerce(blob, sa.Text).label("blob")
     query = sa.select(plain, schema.records.c.size).where(blob.is_not(None)).distinct()
-    found = {}
+    if ids is not None:
+        query = query.where(schema.records.c.id.in_(ids))
+    found: dict[str, int | None] = {}
     for digest, size in connection.execute(query):
         try:
             found[guard.open_digest(digest) if sealed else digest] = size

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.store import schema
+from genjax.store.privacy.changing import clean_file
 from genjax.store.privacy.chunks import HEADER, read_key_id
 from genjax.store.privacy.damage import list_sealed, read_key_ids
 from genjax.store.privacy.guard import Unreadable, turn_plan
@@ -156,12 +157,7 @@ def _end(store: Store, newest: str) -> None:
             raise UserError(f"rotate: {left} still needs an old key: rotate again", "rotate")
         write_plan(connection, replace(store.guard.plan, older=()))
         store.guard.follow(connection)
-    if not store.is_postgres:  # old values are in no free page of the file, nor in its log
-        with store.engine.connect() as opened:
-            raw = opened.connection.driver_connection
-            assert raw is not None
-            raw.execute("VACUUM")
-            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    clean_file(store)
 
 
 def _list_left(store: Store, connection: sa.Connection, newest: str) -> Iterator[str]:
