@@ -222,7 +222,7 @@ def test_a_rotation_killed_at_random_moments_loses_nothing(kind, tmp_path, monke
     draw, added, mixed, ended = random.Random(7), [], 0, threading.Event()
     faults: list[Exception] = []
     with make_store(place, tmp_path) as store, open_store(place) as other:
-        fill(store, 2000)
+        fill(store, 500)
         before = {one.id: one for one in store.select(limit=5000)}
 
         def work():
@@ -243,7 +243,7 @@ def test_a_rotation_killed_at_random_moments_loses_nothing(kind, tmp_path, monke
                 command = [sys.executable, "-m", "tests.store.rotating", place]
                 process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
                 assert process.stdout.readline() == "begins\n"
-                time.sleep(draw.uniform(0, 1.5))
+                time.sleep(draw.uniform(0, 0.6))
                 process.kill()
                 process.wait()
                 process.stdout.close()
