@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from genjax import checks
-from genjax.cli.options import parse
+from genjax.cli.parsing import parse
 from genjax.errors import UserError
 from genjax.serve.limits import Limits
 
