@@ -394,7 +394,8 @@ class Store:
         return record
 
     def _clean(self, record: Record) -> Record:
-        return self._check(self.guard.clean(self._check(record), self.cleans))
+        cleaned = self.guard.clean(self._check(record), self.cleans)
+        return cleaned if cleaned is record else self._check(cleaned)
 
     def _require(self, connection: sa.Connection, one: str) -> Record:
         table = schema.records

@@ -137,6 +137,24 @@ def test_a_rotation_goes_on_wherever_it_ended(tmp_path, monkeypatch, key):  # no
         assert check(store) == []
 
 
+def test_a_third_key_takes_over_an_unfinished_rotation(tmp_path, monkeypatch, key):  # noqa: F811
+    place, second, third = str(tmp_path / "s.db"), make_key(), make_key()
+    with make_store(place, tmp_path) as store:
+        fill(store, 24)
+        monkeypatch.setenv(VARIABLE, f"{second} {key}")
+        garble(store, lambda old: old[:-4], one="p0007")
+        refuse(lambda: rotation.rotate(store, **SILENT), field="rotate")
+        monkeypatch.setenv(VARIABLE, f"{third} {second}")
+        refuse(lambda: open_store(place), store.guard.plan.older[0])  # the first is still needed
+        monkeypatch.setenv(VARIABLE, f"{third} {second} {key}")
+        store.erase("p0007")
+        rotation.rotate(store, **SILENT)
+        monkeypatch.setenv(VARIABLE, third)
+    with open_store(place) as store:
+        assert find_key_ids(store) == {read_keys()[0].id} and check(store) == []
+        assert store.count(kind="prompt") == 23
+
+
 def test_who_has_the_store_open_goes_on_with_the_new_key(url, tmp_path, monkeypatch):  # noqa: F811
     path = tmp_path / "keys"
     write_key(path)

@@ -12,7 +12,7 @@ import hmac
 import json
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,12 +48,12 @@ class _State:
 class Guard:
     """The keys of an open store, and what is done with them. It may be used by several threads."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, keys: Sequence[Key] | None = None) -> None:
         self._lock = threading.Lock()
         self._state = _State(plan)
         self.sealed = plan.columns  # of one store always the same
         if plan.key:
-            self._state = _load(plan)
+            self._state = _load(plan, keys)
 
     @property
     def plan(self) -> Plan:
@@ -194,11 +194,11 @@ def turn_plan(plan: Plan, newest: Key) -> Plan:
     return dataclasses.replace(plan, key=newest.id, older=older, secret=secret)
 
 
-def _load(plan: Plan) -> _State:
+def _load(plan: Plan, given: Sequence[Key] | None = None) -> _State:
     from cryptography.fernet import InvalidToken
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-    keys = {key.id: key for key in read_keys()}
+    keys = {key.id: key for key in (read_keys() if given is None else given)}
     for name in (plan.key, *plan.older):
         if name not in keys:
             have = ", ".join(keys)

@@ -8,7 +8,7 @@ from genjax.errors import UserError
 from genjax.store import schema
 from genjax.store.privacy.columns import Sealed
 from genjax.store.privacy.guard import Guard
-from genjax.store.privacy.keys import VARIABLE, read_keys
+from genjax.store.privacy.keys import VARIABLE, Key, read_keys
 from genjax.store.privacy.plan import BLOBS, CHANGES, DIGEST, Plan, read_plan
 
 
@@ -22,8 +22,10 @@ def open_guard(connection: sa.Connection, place: str) -> Guard:
     if not plan.key:
         return Guard(plan)
     needed = (plan.key, *plan.older)
+    keys: tuple[Key, ...] = ()
     try:
-        known = {key.id for key in read_keys()}
+        keys = read_keys()
+        known = {key.id for key in keys}
         missing = [name for name in needed if name not in known]
         why = f"{VARIABLE} has {', '.join(sorted(known))}"
     except UserError as error:
@@ -33,7 +35,7 @@ def open_guard(connection: sa.Connection, place: str) -> Guard:
         raise UserError(
             f"key {', '.join(missing)} of store {place} is missing: {why}; {lost}", "key"
         )
-    return Guard(plan)
+    return Guard(plan, keys)
 
 
 def describe_loss(connection: sa.Connection, plan: Plan) -> str:
