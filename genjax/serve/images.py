@@ -15,7 +15,7 @@ from genjax.config_files import to_json
 from genjax.data.pictures import png_bytes
 from genjax.serve.answering import unless_gone
 from genjax.serve.errors import ApiError
-from genjax.serve.exchanges import Answer, Exchange
+from genjax.serve.exchanges import Answer, Exchange, Noted, find_noted
 from genjax.serve.models import Model
 from genjax.serve.samples import draw, read_sampler
 from genjax.serve.schemas import ImageRequest
@@ -33,11 +33,16 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/v1/images/generations", tags=["images"])
     async def generate(request: ImageRequest, http: Request) -> Response:
         """Draw pictures, and return PNG as base64 or URLs of this server."""
+        noted = find_noted(http.scope)
+        noted.user = request.user
         async with service.models.use(request.model) as model:
+            noted.run = model.run
             model.require("images")
             _check_size(model, request.size)
             service.check_queue(1)
-            return await unless_gone(http, _answer(service, model, request, str(http.base_url)))
+            return await unless_gone(
+                http, _answer(service, model, request, str(http.base_url), noted)
+            )
 
     @router.get("/v1/files/{name}", tags=["images"])
     async def show(name: str) -> Response:
@@ -57,8 +62,10 @@ def _check_size(model: Model, size: str | None) -> None:
         raise ApiError(400, f"size must be {known}, got {size[:40]!r}", "size", "invalid_value")
 
 
-async def _answer(service: Service, model: Model, request: ImageRequest, base: str) -> Response:
-    began, seed = time.monotonic(), service.choose_seed(request.seed)
+async def _answer(
+    service: Service, model: Model, request: ImageRequest, base: str, noted: Noted
+) -> Response:
+    seed = service.choose_seed(request.seed)
     sampler = read_sampler(model.run, request.prompt, "prompt")
 
     def job() -> list[bytes]:
@@ -71,6 +78,8 @@ async def _answer(service: Service, model: Model, request: ImageRequest, base: s
         assert service.recorder is not None
         ids = service.recorder.make_ids(len(pictures))
         options = to_json(sampler)
+        kept = noted.measure(service.recorder.make_ids(1)[0], 200, ids[0])
+        noted.is_written = True
         stored = await service.record(
             Exchange(
                 model.run,
@@ -80,9 +89,10 @@ async def _answer(service: Service, model: Model, request: ImageRequest, base: s
                     for one, picture in zip(ids, pictures, strict=True)
                 ],
                 options if isinstance(options, dict) else {},
-                1000 * (time.monotonic() - began),
+                kept.milliseconds or 0.0,
                 request.user,
                 request.metadata or {},
+                request=kept,
             )
         )
     data: list[dict[str, Any]] = []

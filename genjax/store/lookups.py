@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from genjax.errors import UserError
 from genjax.store import schema
 from genjax.store.filters import All
+from genjax.store.privacy.columns import is_sealed
 from genjax.store.query import Query, follow, sort
 from genjax.store.rows import split
 
@@ -33,9 +34,19 @@ def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
     return found
 
 
+def find_past_blobs(connection: sa.Connection) -> set[str]:
+    """Return the blobs that records had before a change."""
+    past = schema.history.c.changes
+    query = sa.select(past).where(past.is_not(None))
+    if not is_sealed(connection, past):
+        query = query.where(sa.cast(past, sa.Text).contains('"blob"'))
+    found = [changes.get("blob") or () for (changes,) in connection.execute(query)]
+    return {blob for changed in found for blob in changed if blob is not None}
+
+
 def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
-    """Return which blobs records have, including deleted records."""
-    table, found = schema.records, set()
+    """Return which blobs records have or had, including deleted records."""
+    table, found = schema.records, find_past_blobs(connection) & blobs
     for part in split(sorted(blobs)):
         query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
         found |= {one for (one,) in connection.execute(query)}

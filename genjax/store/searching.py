@@ -201,8 +201,8 @@ def _is_beyond(tree: Filter) -> bool:
 
 def _search_passed(store: Store, index: Index, query: Query, tree: Filter, origin: Wanted) -> Found:
     """Return the hits of a query among records that the store passes: exact, whatever the page."""
-    with store.reading() as connection:
-        passed = find_ids(connection, records_of(tree, None, origin), None)
+    wanted = records_of(tree, None, origin)
+    passed = store.browse(lambda connection: find_ids(connection, wanted, None))
     if len(passed) <= NAMED:
         named = Any_(tuple(Compare("id", "=", one) for one in passed))
         size = max(POOL, query.limit + query.offset)
@@ -231,6 +231,7 @@ def follow(
         An index without a name leaves the outbox as it is.
       forget: the names of indexes that are gone, for which nothing is kept any more.
     """
+    store.servers.refuse_incomplete("index")
     done = following.follow(index, Outbox(store))
     followers.trim(store, name, done.seq, forget)
     return done
@@ -240,6 +241,7 @@ def rebuild(
     store: Store, index: Index, name: str | None = None, forget: Sequence[str] = ()
 ) -> Followed:
     """Build the index again from the store; see ``follow``."""
+    store.servers.refuse_incomplete("index")
     done = following.rebuild(index, Outbox(store))
     followers.trim(store, name, done.seq, forget)
     return done

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -15,16 +16,19 @@ from sqlalchemy.engine import URL
 from genjax.errors import UserError, unknown_name
 from genjax.store import engine as engines
 from genjax.store import schema
+from genjax.store.audit import chain
+from genjax.store.audit.chain import Rows
+from genjax.store.audit.erasing import erase_rows, refuse_needed
 from genjax.store.blobs import Blobs
 from genjax.store.filters import All, Filter
+from genjax.store.growth.servers import Servers
 from genjax.store.limits import Limits, check_record, check_text
 from genjax.store.lookups import find_ids, find_known, find_used
 from genjax.store.privacy.columns import NONE
-from genjax.store.privacy.damage import read_digests
 from genjax.store.privacy.guard import Guard
 from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
-from genjax.store.references import check_change, check_references, find_edges
+from genjax.store.references import check_change, check_references
 from genjax.store.rows import (
     Row,
     fill,
@@ -33,11 +37,11 @@ from genjax.store.rows import (
     make_ids,
     name_kind,
     now,
-    split,
     to_rows,
     to_time,
 )
 
+T = TypeVar("T")
 PAGE = 1_000  # records read at once
 FIXED = ("id", "origin")  # fields that never change
 
@@ -70,6 +74,7 @@ class Store:
       blobs: place of large payloads; None for none.
       user: name of the writer.
       limits: largest records.
+      servers: its replicas and shards.
       guard: keys and rules of its protection.
       cleans: whether new records are cleaned of personal data, if the rules say so.
     """
@@ -79,6 +84,7 @@ class Store:
     blobs: Blobs | None
     user: str
     limits: Limits
+    servers: Servers = Servers()
     guard: Guard = NONE
     cleans: bool = True
 
@@ -94,18 +100,27 @@ class Store:
 
     def reading(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection that sees one state of the store."""
-        return engines.reading(self.engine, self.url)
+        return self.servers.reading(self.engine, self.url)
+
+    def browse(self, read: Callable[[sa.Connection], T]) -> T:
+        """Return what a function reads, from a replica where one is recent enough."""
+        return self.servers.browse(self.engine, self.url, read)
+
+    def fresh(self) -> Store:
+        """Return the same store, but without reads that may be old."""
+        return dataclasses.replace(self, servers=self.servers.fresh())
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Provide a connection that writes all of a block or nothing; writers take turns."""
-        with engines.writing(self.engine, self.url) as connection:
+        with self.servers.writing(self.engine, self.url) as connection:
             self.guard.follow(connection)
             yield connection
 
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        self.servers.close()
 
     def __enter__(self) -> Store:
         return self
@@ -132,10 +147,12 @@ class Store:
         new, known = self._add(records, skip_known=True)
         return len(new) - len(known)
 
-    def add_within(self, connection: sa.Connection, records: Sequence[Record]) -> tuple[str, ...]:
-        """Add records within a transaction, see ``add``."""
-        new, known = self._write_new(connection, self._fill(records), skip_known=False)
-        _refuse_known(known)
+    def add_within(
+        self, connection: sa.Connection, records: Sequence[Record], skip_known: bool = False
+    ) -> tuple[str, ...]:
+        """Add records within a transaction, see ``add``; or only those with new ids."""
+        new, known = self._write_new(connection, self._fill(records), skip_known)
+        _refuse_known(set() if skip_known else known)
         return tuple(record.id for record in new)
 
     def _add(
@@ -218,9 +235,8 @@ class Store:
         left = limit
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            with self.reading() as connection:
-                ids = find_ids(connection, query, size, after)
-                page = load(connection, ids)
+            read = functools.partial(_read_page, query=query, size=size, after=after)
+            ids, page = self.browse(read)
             yield from page
             if len(ids) < size:
                 return
@@ -234,8 +250,7 @@ class Store:
         query, _, _ = Query(filter, kind, origin).compile(
             sa.func.count(), postgres=self.is_postgres
         )
-        with self.reading() as connection:
-            return int(connection.execute(query).scalar_one())
+        return int(self.browse(lambda connection: connection.execute(query).scalar_one()))
 
     def update(self, one: str, **changes: Any) -> Record:
         """Change fields of a record and return it. The old values stay in its history.
@@ -311,25 +326,8 @@ class Store:
           UserError: another record still names one of them.
         """
         with self.writing() as connection:
-            for edge in find_edges(connection, ids, up=False):
-                if edge.child not in ids:
-                    raise UserError(
-                        f"id: {edge.parent} is the {edge.role} of {edge.child}: erase that first",
-                        "id",
-                    )
-            table = schema.records
-            blobs: set[str] = set()
-            for part in split(ids):
-                blobs |= read_digests(connection, part).keys()
-                links = schema.links
-                connection.execute(links.delete().where(links.c.child.in_(part)))
-                for own in schema.KINDS.values():
-                    connection.execute(own.delete().where(own.c.id.in_(part)))
-                past = schema.history
-                connection.execute(past.delete().where(past.c.record.in_(part)))
-            for part in split(ids):
-                connection.execute(table.delete().where(table.c.id.in_(part)))
-            insert(connection, schema.outbox, [{"record": i, "action": "delete"} for i in ids])
+            refuse_needed(connection, ids)
+            blobs = erase_rows(connection, ids, self.user)
         self.remove_unused(blobs)
 
     def remove_unused(self, blobs: set[str]) -> None:
@@ -431,10 +429,10 @@ class Store:
         rows = [to_rows(record) for record in records]
         insert(connection, schema.records, [shared for shared, _, _ in rows])
         for kind, table in schema.KINDS.items():
-            own = [own for shared, own, _ in rows if shared["kind"] == kind]
-            insert(connection, table, own)
+            insert(connection, table, [own for shared, own, _ in rows if shared["kind"] == kind])
         insert(connection, schema.links, [link for _, _, links in rows for link in links])
-        self._note(connection, [record.id for record in records], "add", time=time)
+        added = [(row[0], row[1], one.parents) for row, one in zip(rows, records, strict=True)]
+        self._note(connection, [record.id for record in records], "add", time=time, rows=added)
 
     def _note(
         self,
@@ -443,12 +441,20 @@ class Store:
         action: str,
         fields: Row | None = None,
         time: int | None = None,
+        rows: Sequence[Rows] | None = None,
     ) -> None:
-        """Record who did what in the history, and the changes in the outbox."""
-        shared = {"user": self.user, "time": time or now(), "action": action, "changes": fields}
-        insert(connection, schema.history, [{"record": one, **shared} for one in ids])
+        """Record who did what in the history and the audit trail, and changes in the outbox."""
+        changes = [fields] * len(ids)
+        chain.record(connection, self.user, action, ids, changes=changes, time=time, rows=rows)
         follows = "delete" if action == "delete" else "upsert"
         insert(connection, schema.outbox, [{"record": one, "action": follows} for one in ids])
+
+
+def _read_page(
+    connection: sa.Connection, query: Query, size: int, after: str | None
+) -> tuple[list[str], list[Record]]:
+    ids = find_ids(connection, query, size, after)
+    return ids, load(connection, ids)
 
 
 def _refuse_known(known: set[str]) -> None:

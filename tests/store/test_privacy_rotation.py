@@ -53,6 +53,7 @@ def find_key_ids(store):
         for query in (
             *("SELECT text FROM records", "SELECT metadata FROM records"),
             *("SELECT changes FROM history", "SELECT name FROM documents"),
+            *("SELECT salt FROM history", "SELECT salt FROM audit"),
         ):
             for (value,) in connection.execute(sa.text(query)):
                 if value is not None:

@@ -65,6 +65,9 @@ def _change(store: Any, options: PrivacyOptions) -> None:
     if wanted:
         plan = change_plan(store, dataclasses.replace(plan, **wanted))
     print("\n".join(plan.describe()) or "nothing is encrypted, anonymised or named by hashes")
+    if plan.pseudonyms and "pseudonyms" in wanted:
+        cure = f"genjax store forget {store.place} --user NAME"
+        print(f"note: records of before keep the names of users: {cure}")
     if "index" in wanted:
         print(f"note: genjax store rebuild {store.place} brings the index to this")
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from genjax.serve.pages import (
+    alerts,
     browse,
     chat,
     compare,
@@ -41,6 +42,7 @@ READ: dict[str, Handler] = {
     "/search": find.show_search,
     "/evaluate": evaluate.show_evaluate,
     "/usage": usage.show_usage,
+    "/alerts": alerts.show_alerts,
 }
 WRITE: dict[str, Handler] = {
     "/chat": chat.ask,
@@ -50,6 +52,7 @@ WRITE: dict[str, Handler] = {
     "/record/tags": judge.tag_one,
     "/evaluate/confirm": evaluate.confirm,
     "/evaluate/apply": evaluate.apply,
+    "/alerts": alerts.acknowledge_one,
 }
 OPEN: dict[tuple[str, str], Handler] = {
     ("GET", "/login"): login.show_login,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from genjax.rag.quotes import find_quotes
 from genjax.runs.run import Run
 from genjax.serve.chat import read_job
 from genjax.serve.errors import ApiError
+from genjax.serve.exchanges import Noted
 from genjax.serve.pages.access import Token, hash_token, make_token, read_tokens
 from genjax.serve.pages.context import Pages
 from genjax.serve.pages.protocols import Answer, Fault, Message, Options, Source
@@ -31,6 +31,8 @@ from genjax.serve.schemas import Message as Turn
 from genjax.serve.service import Service
 from genjax.store.index.follow import count_behind
 from genjax.store.index.index import Index
+from genjax.store.monitoring.alerts import Checked
+from genjax.store.monitoring.watching import keep_watching
 from genjax.store.opening import open_store
 from genjax.store.runs import note_run
 from genjax.store.searching import Outbox, follow
@@ -75,6 +77,29 @@ def open_pages(service: Service, place: str, tokens: str | None, stack: ExitStac
     chat = ServedChat(service)
     pages = Pages(store, known, library.index, chat, ServedAnswers(library, chat))
     return OpenedPages(make_pages(pages), typed)
+
+
+def watch_alerts(service: Service, place: str, every: float, stack: ExitStack) -> None:
+    """Check the alerts of a store in the background, and show them on ``/metrics``.
+
+    Args:
+      service: service whose metrics show them.
+      place: location of the store.
+      every: seconds between checks; 0 for none.
+      stack: ends the checks.
+    """
+    if not every:
+        return
+    store = stack.enter_context(open_store(place, create=True))
+
+    def count_waiting() -> int:
+        return 0 if service.recorder is None else service.recorder.behind
+
+    def report(found: Sequence[Checked] | None) -> None:
+        seen = None if found is None else {o.kept.name: (o.lasts, o.value) for o in found}
+        service.metrics.show_alerts(seen)
+
+    stack.enter_context(keep_watching(store, every, count_waiting, report))
 
 
 @contextlib.contextmanager
@@ -131,7 +156,7 @@ class ServedChat:
         )
         try:
             async with AsyncExitStack() as stack:
-                job = await read_job(self.service, request, stack, time.monotonic())
+                job = await read_job(self.service, request, stack, Noted())
                 drawn = self.service.generate(job.model, job.prompts, job.asked)
                 generation = await stack.enter_async_context(drawn)
                 async for piece in generation.pieces():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -17,8 +18,7 @@ BATCH = 500
 def find_unreadable(connection: sa.Connection) -> Iterator[tuple[str, str]]:
     """Yield the records with a value that cannot be read, and why."""
     for table, columns in list_sealed(connection):
-        key = table.c.seq if table is schema.history else table.c.id
-        own = table.c.record if table is schema.history else table.c.id
+        key, own = find_key(table)
         stored = sa.or_(*(column.is_not(None) for column in columns))
         query = sa.select(key).where(stored).order_by(key).limit(BATCH)
         keys = list(connection.execute(query).scalars())
@@ -33,11 +33,17 @@ def find_unreadable(connection: sa.Connection) -> Iterator[tuple[str, str]]:
 def list_sealed(connection: sa.Connection) -> list[tuple[sa.Table, list[sa.Column[str]]]]:
     """Return the tables with encrypted columns, and these."""
     found = []
-    for table in (schema.records, *schema.KINDS.values(), schema.history):
+    for table in schema.metadata.sorted_tables:
         columns = [column for column in table.c if is_sealed(connection, column)]
         if columns:
             found.append((table, columns))
     return found
+
+
+def find_key(table: sa.Table) -> tuple[sa.Column[Any], sa.Column[Any]]:
+    """Return the primary key of a table, and the column that names its rows in messages."""
+    (key,) = table.primary_key
+    return key, table.c.record if table is schema.history else key
 
 
 def _find_bad(

@@ -26,6 +26,7 @@ from genjax.store.records import Feedback, Record, Session
 
 SEALED = re.compile("[0-9a-f]{8}:")
 KNOWN = re.compile(r"p-[0-9a-f]{32}")  # form of a pseudonym
+GONE = "erased"  # stands for a user who was forgotten
 CHECK = 8  # last characters of a pseudonym, by which the store knows its own
 
 
@@ -160,9 +161,15 @@ class Guard:
         except (InvalidTag, ValueError, TypeError):
             raise Unreadable("blob: the name of a blob is damaged", "blob") from None
 
+    def name_writer(self, user: str) -> str:
+        """Return the name under which the store keeps a user: a pseudonym, if the plan says so."""
+        return self.name_user(user) if self.plan.pseudonyms else user
+
     def name_user(self, user: str) -> str:
         """Return the pseudonym of a user, and one of this store as it is."""
         key = self._state.users
+        if user == GONE:
+            return user
         found = user[2:-CHECK]
         if KNOWN.fullmatch(user) and hmac.compare_digest(_check(key, found), user[-CHECK:]):
             return user

@@ -26,6 +26,8 @@ FIELDS = (
     "predicate",
 )
 BLOBS, CHANGES, DIGEST = "blobs", "changes", "blob"
+# Old values of fields, what deeds were about, and salts, without which no hash confirms a guess.
+PAST = frozenset({CHANGES, "details", "salt"})
 ALL = "fields"  # stands for all of FIELDS
 SETTING = "privacy"  # name of the setting
 
@@ -69,10 +71,10 @@ class Plan:
 
     @property
     def columns(self) -> frozenset[str]:
-        """Return the names of the encrypted columns: the old values of a field are in changes."""
+        """Return the names of the encrypted columns, with those of the past that repeat them."""
         found = set(self.encrypted) - {BLOBS}
         found |= {DIGEST} if BLOBS in self.encrypted else set()
-        return frozenset(found | {CHANGES} if found else found)
+        return frozenset(found | PAST if found else found)
 
     def describe(self) -> list[str]:
         """Return lines that say what is protected, and what that costs."""

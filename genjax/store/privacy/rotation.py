@@ -16,10 +16,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from genjax.errors import UserError
-from genjax.store import schema
 from genjax.store.privacy.changing import clean_file
 from genjax.store.privacy.chunks import HEADER, read_key_id
-from genjax.store.privacy.damage import list_sealed, read_key_ids
+from genjax.store.privacy.damage import find_key, list_sealed, read_key_ids
 from genjax.store.privacy.guard import Unreadable, turn_plan
 from genjax.store.privacy.keys import VARIABLE, read_keys
 from genjax.store.privacy.plan import BLOBS, DIGEST, write_plan
@@ -102,7 +101,7 @@ def _begin(store: Store) -> str:
 def _rotate_table(
     store: Store, table: sa.Table, columns: list[sa.Column[str]], newest: str, bad: list[str]
 ) -> int:
-    key = table.c.seq if table is schema.history else table.c.id
+    key, _ = find_key(table)
     stale = _find_stale(columns, newest)
     query = sa.select(key).where(stale).order_by(key).limit(BATCH)
     count, after = 0, None
@@ -125,8 +124,7 @@ def _seal_again(
     bad: list[str],
 ) -> int:
     """Read values and write them, which encrypts them with the newest key."""
-    key = table.c.seq if table is schema.history else table.c.id
-    own = table.c.record if table is schema.history else key
+    key, own = find_key(table)
     query = sa.select(key.label("key"), *columns).where(key.in_(keys))
     try:
         rows = connection.execute(query).mappings().all()
