@@ -158,8 +158,10 @@ class Store:
     def _add(
         self, records: Sequence[Record], skip_known: bool = False
     ) -> tuple[list[Record], set[str]]:
-        filled = self._fill(records)
+        plan, filled = self.guard.plan, self._fill(records)
         with self.writing() as connection:
+            if self.guard.plan != plan:  # somebody has changed it
+                filled = [self._clean(record) for record in filled]
             return self._write_new(connection, filled, skip_known)
 
     def _fill(self, records: Sequence[Record]) -> list[Record]:

@@ -181,6 +181,16 @@ def test_the_command_line_cleans_as_the_store_says(tmp_path, capsys):
         assert [one.payload.text for one in store.select()] == [CLEAN, MAIL]
 
 
+def test_who_has_the_store_open_cleans_from_the_next_record_on(url, tmp_path):  # noqa: F811
+    with make_store(url, tmp_path, Plan()) as store, open_store(url) as other:
+        other.add(Prompt(id="a", origin="real", payload=Payload(text=MAIL)))
+        change_plan(store, RULES)
+        other.add(Prompt(id="b", origin="real", payload=Payload(text=MAIL)))
+        other.update("a", payload=Payload(text=f"again {MAIL}"))
+        assert store.get("b").payload.text == "<email>"
+        assert store.get("a").payload.text == "again <email>"
+
+
 def test_ids_of_encrypted_stores_confirm_no_guess(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, make_key())
     path = tmp_path / "page.txt"
