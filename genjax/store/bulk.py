@@ -333,6 +333,11 @@ def _name_users(guard: Guard, columns: dict[str, Sequence[Any]]) -> None:
     """Name users as the store keeps them, as the audit trail hashes what is kept."""
     if "user" in columns:
         columns["user"] = [one and guard.name_writer(one) for one in columns["user"]]
+    if "source_id" in columns:
+        judges = zip(columns["source_id"], columns["source_kind"], strict=True)
+        columns["source_id"] = [
+            guard.name_writer(one) if one and kind == "HUMAN" else one for one, kind in judges
+        ]
 
 
 def _make_rows(kind: str, columns: Mapping[str, Sequence[Any]], count: int) -> list[Rows]:

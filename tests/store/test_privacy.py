@@ -17,10 +17,14 @@ from genjax.__main__ import main
 from genjax.errors import UserError
 from genjax.rag.ingest import ingest_file
 from genjax.serve.pages.cards import read_cards
+from genjax.store import schema
+from genjax.store.audit.forgetting import forget
 from genjax.store.audit.verifying import verify
 from genjax.store.bulk import add_table, read_table
 from genjax.store.exporting import export
 from genjax.store.formats.writing import Export
+from genjax.store.growth.past import open_state
+from genjax.store.growth.states import tag_state
 from genjax.store.importing import import_file
 from genjax.store.index.opening import open_index
 from genjax.store.maintenance import backup, check, copy_store, hash_store
@@ -29,6 +33,7 @@ from genjax.store.privacy import chunks
 from genjax.store.privacy.changing import change_plan
 from genjax.store.privacy.keys import VARIABLE, make_key, read_keys, write_key
 from genjax.store.privacy.plan import FIELDS, Plan, parse_encrypted
+from genjax.store.privacy.rotation import rotate
 from genjax.store.records import (
     Document,
     Entity,
@@ -626,12 +631,14 @@ def test_users_are_named_by_keyed_hashes(url, tmp_path, monkeypatch):  # noqa: F
         store.add(
             Session(id="s", origin="real", user="ann"),
             Feedback(id="f", origin="real", target="s", user="ann"),
-            Feedback(id="g", origin="real", target="s", user="bob"),
+            Feedback(id="g", origin="real", target="s", user="bob", source_id="ann"),
+            Feedback(id="h", origin="real", target="s", source_id="judge", source_kind="LLM_JUDGE"),
         )
         name = store.get("s").user
         assert name == store.get("f").user != store.get("g").user and len(name) == 34
         assert [r.id for r in store.select('user="ann"', order="id")] == ["f", "s"]
-        assert store.count('user!="ann"', kind="feedback") == 1
+        assert store.get("g").source_id == name and store.get("h").source_id == "judge"
+        assert store.count('user!="ann"', kind="feedback") == 2
         assert store.count(f'user="{name}"') == 2
         store.update("g", user="ann")
         store.update("g", value=1.0)
@@ -711,3 +718,36 @@ def test_options_that_do_not_fit_are_refused(options, field, tmp_path, capsys):
     assert main(["store", "init", str(place), *options]) == 2
     said = capsys.readouterr().err
     assert field in said and said.count("\n") == 1 and not place.exists()
+
+
+# What stands beside the records
+
+
+def test_states_and_salts_hold_in_encrypted_stores(url, tmp_path, monkeypatch, key):  # noqa: F811
+    with make_store(url, tmp_path) as store:
+        plant(store, tmp_path)
+        said = store.get("p").payload.text
+        tag_state(store, "first")
+        store.update("p", payload=Payload(text="later"))
+        monkeypatch.setenv(VARIABLE, f"{make_key()} {key}")
+        rotate(store, lambda line: None)
+        with open_state(store, "first") as opened:
+            assert opened.store.get("p").payload.text == said
+            assert opened.store.read_blob(opened.store.get("d").payload)
+            assert find_planted(read_all(opened.store, opened.path.parent)) == []
+        with store.reading() as connection:
+            (salt,) = connection.execute(
+                sa.select(schema.history.c.salt).where(schema.history.c.record == "e")
+            ).scalars()
+        assert salt.encode() not in read_all(store, tmp_path)  # so the hashes confirm no guess
+
+
+def test_who_has_a_pseudonym_is_forgotten_by_name(url, tmp_path):  # noqa: F811
+    with make_store(url, tmp_path) as store:
+        plant(store, tmp_path)
+        user = WORDS[1]  # of the session
+        name = store.guard.name_user(user).encode()
+        assert name in read_all(store, tmp_path)
+        forget(store, user=user, say=lambda line: None)
+        assert store.count("kind=session") == 0 and verify(store).flaws == ()
+        assert name not in read_all(store, tmp_path) and check(store) == []

@@ -9,6 +9,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
+from genjax.store.audit.verifying import verify
 from genjax.store.maintenance import check, hash_store
 from genjax.store.opening import open_store
 from genjax.store.privacy import rotation
@@ -80,6 +81,7 @@ def test_a_rotation_replaces_the_key_of_everything(url, tmp_path, monkeypatch, k
     monkeypatch.setenv(VARIABLE, new)
     with open_store(url) as store:
         assert hash_store(store) == before and check(store) == []
+        assert verify(store).flaws == ()
         assert store.guard.name_user("aardvark-user") and store.get("s").user == user
         assert store.read_blob(store.get("d0002").payload) == b"2 " * 900
         place = store.url.database

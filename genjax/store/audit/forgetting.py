@@ -274,9 +274,10 @@ def _remove_blobs(store: Store, blobs: set[str]) -> None:
     """Remove unused blobs, and what killed writers have left of them."""
     store.remove_unused(blobs)
     if blobs and store.blobs is not None:
+        named = set(map(store.blobs.name, blobs))
         for name in list(store.blobs.list()):
-            digest, dot, _ = name.partition(".")
-            if dot and digest in blobs:
+            own, dot, _ = name.partition(".")
+            if dot and own in named:
                 store.blobs.remove_file(name)
 
 

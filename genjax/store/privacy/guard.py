@@ -105,8 +105,11 @@ class Guard:
         cleaner = self.cleaner
         if cleaner is not None and texts:
             record = cleaner.record(record)
-        if self.plan.pseudonyms and isinstance(record, Session | Feedback) and record.user:
-            record = dataclasses.replace(record, user=self.name_user(record.user))
+        if self.plan.pseudonyms and isinstance(record, Session | Feedback):
+            if record.user:
+                record = dataclasses.replace(record, user=self.name_user(record.user))
+            if isinstance(record, Feedback) and record.source_kind == "HUMAN" and record.source_id:
+                record = dataclasses.replace(record, source_id=self.name_user(record.source_id))
         return record
 
     @property
