@@ -32,6 +32,7 @@ from genjax.serve.pages.context import Pages
 from genjax.serve.pages.protocols import Answer, Fault, Message, Options, Source
 from genjax.serve.pages.routes import make_pages
 from genjax.store.opening import open_store
+from genjax.store.privacy.plan import Plan
 from genjax.store.records import (
     DataSet,
     Document,
@@ -255,9 +256,9 @@ SHOTS = (
 )
 
 
-def make_context(folder: Path, delay: float = 0.0) -> Pages:
+def make_context(folder: Path, delay: float = 0.0, privacy: Plan = Plan()) -> Pages:
     """Return the context of the pages, with a new small store and its index."""
-    store = open_store(str(folder / "small.db"), create=True, user="ann")
+    store = open_store(str(folder / "small.db"), create=True, user="ann", privacy=privacy)
     fill_store(store)
     index = open_search(store)
     follow(store, index)

@@ -177,6 +177,26 @@ def test_the_chain_of_the_store_runs(folder, tmp_path, monkeypatch, capsys):
         assert sum(map(len, scope[name].splits.values())) == len(rows) > 0
 
 
+def test_the_page_on_privacy_holds(tmp_path, monkeypatch, capsys):
+    """A store is made, filled, searched, kept, and given another key."""
+    for name in ("sqlalchemy", "lancedb", "cryptography"):
+        pytest.importorskip(name, reason="the store is an extra: pip install '.[store]'")
+    monkeypatch.chdir(tmp_path)
+    said = {}
+    for line in PAGES["privacy.md"].splitlines():
+        if line.startswith("export "):
+            name, _, value = line.removeprefix("export ").partition("=")
+            monkeypatch.setenv(name, value)
+        elif line.startswith("genjax "):
+            assert command_line.main(shlex.split(line)[1:]) == 0, line
+            said[shlex.split(line)[2]] = capsys.readouterr().out
+    assert len(said) == 10 and "ann@example.org" in said["search"]
+    assert "rows      " in said["rotate"] and "anonymise rules" in said["privacy"]
+    assert b"ann@example.org" not in b"".join(
+        path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+    )
+
+
 def test_the_page_on_the_audit_trail_holds(tmp_path, monkeypatch, capsys):
     """Each command runs on a store in which ann has a session."""
     pytest.importorskip("sqlalchemy", reason="the store is an extra: pip install '.[store]'")

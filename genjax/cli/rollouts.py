@@ -155,10 +155,10 @@ class Rollouts:
         answers = decode_rows(codec, tokens[:, -wide:], real[:, -wide:])
         kind, source = self._find_source()
         for row in np.flatnonzero(weight > 0).tolist():
-            text = mend(prompts[row])
-            prompt = Prompt(
-                id=name_record("prompt", text), origin="real", payload=Payload(text=text)
-            )
+            guard = self._store.guard
+            text = guard.clean_text(mend(prompts[row]))
+            one = name_record("prompt", text, guard.names)
+            prompt = Prompt(id=one, origin="real", payload=Payload(text=text))
             answer = Response(
                 id=name_record("rollout", f"{run}\n{step.number}\n{row}"),
                 origin="synthetic",

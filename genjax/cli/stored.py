@@ -25,6 +25,8 @@ from genjax.runs.run import Run
 from genjax.samplers.options import encode_options
 from genjax.serial.json_text import Json
 from genjax.store.opening import open_store
+from genjax.store.privacy.columns import NONE
+from genjax.store.privacy.guard import Guard
 from genjax.store.records import Feedback, Payload, Prompt, Record, Response, SourceKind
 from genjax.store.records import Run as RunRecord
 from genjax.store.rows import make_ids
@@ -76,7 +78,7 @@ def store_draws(
         records, count = list[Record](), 0
         record = record_run(store, run)
         for seed, samples, scores in drawn:
-            prompts = make_prompts(read_said(run, sampler, len(samples)))
+            prompts = make_prompts(read_said(run, sampler, len(samples)), guard=store.guard)
             payloads = make_payloads(run, samples, sampler)
             answers = make_responses(run, record, sampler, seed, prompts, payloads)
             records += [*prompts, *answers]
@@ -111,7 +113,7 @@ def store_inputs(
       UserError: the store cannot be written.
     """
     pictures = kind == "source" and isinstance(run.codec, CaptionCodec)
-    prompts = [_make_picture(value) for value in values] if pictures else make_prompts(values, kind)
+    prompts = [_make_picture(value) for value in values] if pictures else []
     payloads: list[Payload] = []
     for part in parts:
         if kind == "prompt" and any(part.starts):
@@ -121,6 +123,8 @@ def store_inputs(
             payloads += make_payloads(run, part.samples)
     with open_store(place, create=True) as store:
         record = record_run(store, run)
+        if not pictures:
+            prompts = make_prompts(values, kind, store.guard)
         answers = make_responses(run, record, sampler, seed, prompts, payloads)
         store.add_new(unique([*prompts, *answers]))
     return len(answers)
@@ -131,13 +135,16 @@ def record_run(store: Store, run: Run) -> RunRecord:
     return note_run(store, run.run_dir, run.step)
 
 
-def make_prompts(values: Sequence[str], kind: Kind = "prompt") -> list[Prompt]:
+def make_prompts(values: Sequence[str], kind: Kind = "prompt", guard: Guard = NONE) -> list[Prompt]:
     """A prompt for each text, the same for the same text; a source or label says that it is one."""
     metadata: Mapping[str, Json] = {} if kind == "prompt" else {"input": kind}
-    said = [mend(value) for value in values]
+    said = [guard.clean_text(mend(value)) for value in values]
     return [
         Prompt(
-            id=name_record(kind, text), origin="real", payload=Payload(text=text), metadata=metadata
+            id=name_record(kind, text, guard.names),
+            origin="real",
+            payload=Payload(text=text),
+            metadata=metadata,
         )
         for text in said
     ]

@@ -58,7 +58,7 @@ def store_comparison(
                 sampler = run.family.sampler
                 payloads = make_payloads(run, sides.images[number])
                 said = read_said(run, sampler, len(payloads))
-            prompts = make_prompts(said)
+            prompts = make_prompts(said, guard=store.guard)
             answers = make_responses(
                 run, record_run(store, run), sampler, options.seed, prompts, payloads
             )
@@ -139,7 +139,7 @@ def store_report(place: str, run: Run, split: str, found: Report) -> int:
             else:
                 said = read_said(run, sampler, len(one.samples))
                 payloads = make_payloads(run, one.samples, sampler)
-            prompts = make_prompts(said)
+            prompts = make_prompts(said, guard=store.guard)
             answers = make_responses(run, record, sampler, run.experiment.seed, prompts, payloads)
             records += [*prompts, *answers]
             for name, scores in one.scores.items():

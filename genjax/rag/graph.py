@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from genjax.store import schema
+from genjax.store.privacy.columns import is_sealed
 from genjax.store.records import Wanted
 from genjax.store.rows import split
 from genjax.store.store import Store
@@ -73,13 +74,16 @@ def _find_named(connection: sa.Connection, question: str, origin: Wanted) -> dic
         find(sa.literal(question, sa.Text), table.c.name) > 0,
     )
     query = sa.select(table.c.id, table.c.name).join(records, records.c.id == table.c.id)
-    query = query.where(
-        within, records.c.deleted.is_(None), sa.func.length(table.c.name) >= SHORTEST
-    )
+    query = query.where(records.c.deleted.is_(None)).order_by(table.c.id)
     if origin != "any":
         query = query.where(records.c.origin == origin)
-    found = connection.execute(query.order_by(table.c.id).limit(MOST)).all()
-    return {one: name for one, name in found if _is_named(name, question)}
+    if not is_sealed(connection, table.c.name):
+        query = query.where(within, sa.func.length(table.c.name) >= SHORTEST).limit(MOST)
+    named: dict[str, str] = {}
+    for one, name in connection.execute(query):  # encrypted names are all read and compared here
+        if len(name) >= SHORTEST and len(named) < MOST and _is_named(name, question):
+            named[one] = name
+    return named
 
 
 def _is_named(name: str, question: str) -> bool:

@@ -18,10 +18,12 @@ import sqlalchemy as sa
 from genjax.errors import UserError
 from genjax.rag.chunks import Cutting, Tokens, open_tokens
 from genjax.rag.documents import Source, read_file
+from genjax.rag.sections import Section
 from genjax.store import schema
-from genjax.store.filters import Compare
+from genjax.store.filters import All, Compare, Filter
 from genjax.store.limits import check_record
 from genjax.store.lookups import find_known, find_visible
+from genjax.store.privacy.guard import Guard
 from genjax.store.records import HEADINGS, Chunk, Document, Origin, Payload
 from genjax.store.rows import load
 from genjax.store.runs import name_record
@@ -75,12 +77,15 @@ def ingest_file(
     """
     sources = read_file(path, encoding, field)
     found = ingest_sources(store, sources, cutting, tokens, origin=origin, generator=generator)
-    here = {name_document(source.place) for source in sources}
+    here = {name_document(source.place, store.guard.names) for source in sources}
     file = str(Path(path).expanduser().resolve())
+    there: Filter = Compare("metadata.file", "=", file)
+    if "metadata" in store.guard.sealed:  # nothing can be searched for in it
+        there = All(())
     gone = [
         one.id
-        for one in store.select(Compare("metadata.file", "=", file), kind="document", origin="any")
-        if one.id not in here
+        for one in store.select(there, kind="document", origin="any")
+        if one.id not in here and one.metadata.get("file") == file
     ]
     removed = found.removed
     for document in gone:
@@ -105,7 +110,9 @@ def ingest_sources(
       UserError: a document is invalid; nothing is written.
     """
     tokens = tokens or open_tokens()
-    made = [_make_document(source, origin, generator) for source in sources]
+    sources = [_clean(source, store.guard) for source in sources]
+    store = dataclasses.replace(store, cleans=False)  # chunks stay parts of their documents
+    made = [_make_document(source, origin, generator, store.guard.names) for source in sources]
     for document in made:
         try:
             check_record(document, store.limits)
@@ -113,7 +120,7 @@ def ingest_sources(
             raise UserError(f"{document.source}: {error}", error.field) from None
     done = Ingested(len(sources), 0, 0, 0)
     for source, document in zip(sources, made, strict=True):
-        chunks = make_chunks(source, document, cutting, tokens)
+        chunks = make_chunks(source, document, cutting, tokens, store.guard.names)
         added, removed = _write(store, document, chunks)
         done = Ingested(
             done.documents,
@@ -124,15 +131,19 @@ def ingest_sources(
     return done
 
 
-def name_document(place: str) -> str:
-    """Return the id of the document at a place."""
-    return name_record("document", place)
+def name_document(place: str, secret: bytes = b"") -> str:
+    """Return the id of the document at a place; see ``name_record``."""
+    return name_record("document", place, secret)
 
 
 def make_chunks(
-    source: Source, document: Document, cutting: Cutting, tokens: Tokens
+    source: Source, document: Document, cutting: Cutting, tokens: Tokens, secret: bytes = b""
 ) -> list[Chunk]:
-    """Return the chunks of a document in order; the text of each is ``source.text[start:end]``."""
+    """Return the chunks of a document in order; the text of each is ``source.text[start:end]``.
+
+    Args:
+      secret: secret of an encrypted store, see ``name_record``.
+    """
     chunks = []
     for cut in cutting.cut(source.text, source.sections, tokens):
         text = source.text[cut.start : cut.end]
@@ -140,7 +151,7 @@ def make_chunks(
         key = "\n".join((document.id, str(cut.start), digest, *cut.headings))
         chunks.append(
             Chunk(
-                id=name_record("chunk", key),
+                id=name_record("chunk", key, secret),
                 origin=document.origin,
                 generator=document.generator,
                 document=document.id,
@@ -154,9 +165,34 @@ def make_chunks(
     return chunks
 
 
-def _make_document(source: Source, origin: Origin, generator: str | None) -> Document:
+def _clean(source: Source, guard: Guard) -> Source:
+    """Return a source without personal data, where the store removes it, a section at a time."""
+    cleaner = guard.cleaner
+    if cleaner is None:
+        return source
+    parts: list[str] = []
+    sections: list[Section] = []
+    at = 0
+    for section in source.sections:
+        text = cleaner.text(source.text[section.start : section.end])
+        headings = tuple(map(cleaner.text, section.headings))
+        sections.append(Section(at, at + len(text), headings))
+        parts.append(text)
+        at += len(text)
+    return dataclasses.replace(
+        source,
+        name=cleaner.text(source.name),
+        text="".join(parts),
+        sections=tuple(sections),
+        metadata=cleaner.json(dict(source.metadata)),
+    )
+
+
+def _make_document(
+    source: Source, origin: Origin, generator: str | None, secret: bytes
+) -> Document:
     return Document(
-        id=name_document(source.place),
+        id=name_document(source.place, secret),
         origin=origin,
         generator=generator,
         name=source.name,

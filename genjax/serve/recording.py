@@ -22,6 +22,8 @@ from genjax.serial.json_text import Json
 from genjax.serve.exchanges import Exchange
 from genjax.store.monitoring.measured import LONGEST, Measured
 from genjax.store.monitoring.requests import add_requests
+from genjax.store.privacy.columns import NONE
+from genjax.store.privacy.guard import Guard
 from genjax.store.records import Payload, Prompt, Record, Response, Session
 from genjax.store.rows import make_ids
 from genjax.store.runs import mend, name_record, note_run
@@ -168,7 +170,7 @@ class Recorder:
         for one in pending:
             run = self._name(one.run)
             if one.exchange is not None and run is not None:
-                for record in to_records(one.exchange, run):
+                for record in to_records(one.exchange, run, self.store.guard):
                     records.setdefault(record.id, record)
             if one.request is not None:
                 user = mend(one.request.user or "")[:LONGEST]
@@ -191,15 +193,18 @@ class Recorder:
         _say(f"{count:,} exchanges are not in the store, and will not be: {why}")
 
 
-def to_records(exchange: Exchange, run: str) -> list[Record]:
+def to_records(exchange: Exchange, run: str, guard: Guard = NONE) -> list[Record]:
     """Convert an exchange to records: the earlier turns and the prompt, each linked to the turn
-    before it, and the answers. Equal turns of one session share a record.
+    before it, and the answers. Equal turns of one session share a record. Where a store removes
+    personal data, ids are derived from what is left.
     """
     found: list[Record] = []
     metadata, session = dict(exchange.metadata), None
     named = metadata.pop("session", None)
     if named:
-        session = named if UUID.fullmatch(named) else name_record("session", named)
+        session = named
+        if not UUID.fullmatch(named):
+            session = name_record("session", named, guard.names)
         found.append(
             Session(
                 id=session, origin="real", name=mend(named), user=exchange.user, time=exchange.time
@@ -209,10 +214,11 @@ def to_records(exchange: Exchange, run: str) -> list[Record]:
     if before is not None:
         turns = turns[-1:]
     for role, text in turns:
-        said = mend(text)
-        one = name_record("prompt", said)
+        said = guard.clean_text(mend(text))
+        named = said
         if role or before is not None or session is not None:
-            one = name_record("prompt", "\n".join((session or "", before or "", role, said)))
+            named = "\n".join((session or "", before or "", role, said))
+        one = name_record("prompt", named, guard.names)
         found.append(
             Prompt(
                 id=one,

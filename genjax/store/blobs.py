@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import fsspec
 
 from genjax.errors import UserError
+from genjax.store.privacy.chunks import HEADER, Damaged, Sealer, find_size, read_key_id
 
 PART = 2**20  # bytes read at once
 STEM = 2  # characters of a hash that name its folder
@@ -33,9 +35,11 @@ class Blobs:
 
     Attributes:
       url: a path, or a URL of fsspec.
+      sealer: what encrypts them; None for plain bytes.
     """
 
     url: str
+    sealer: Sealer | None = None
 
     @property
     def place(self) -> str:
@@ -52,11 +56,14 @@ class Blobs:
         files, path = self._place(digest)
         part = f"{path}.{secrets.token_hex(4)}.new"
         with self._explain("written"):
-            if files.exists(path) and files.size(path) == len(content):
+            if files.exists(path) and files.size(path) == self._find_size(len(content)):
                 return digest
             if not self.url.startswith(BUCKETS):  # there this would make the bucket itself
                 files.makedirs(os.path.dirname(path), exist_ok=True)
-            files.pipe_file(part, content)
+            if self.sealer is None:
+                files.pipe_file(part, content)
+            else:
+                self._seal(files, part, self.name(digest), content)
             files.mv(part, path)
         return digest
 
@@ -69,7 +76,11 @@ class Blobs:
         files, path = self._place(digest)
         with self._explain("read"):
             try:
-                content = bytes(files.cat_file(path))
+                if self.sealer is None:
+                    content = bytes(files.cat_file(path))
+                else:
+                    with files.open(path, "rb") as file:
+                        content = _join(self.sealer.open(self.name(digest), file))
             except FileNotFoundError:
                 raise UserError(f"blobs {self.place} lack {digest}", "blobs") from None
         if hashlib.sha256(content).hexdigest() != digest:
@@ -86,8 +97,9 @@ class Blobs:
     def has(self, digest: str, size: int | None = None) -> bool:
         """Return whether bytes with a hash exist, with the given size if there is one."""
         files, path = self._place(digest)
+        wanted = None if size is None else self._find_size(size)
         with self._explain("read"):
-            return bool(files.exists(path)) and size in (None, files.size(path))
+            return bool(files.exists(path)) and wanted in (None, files.size(path))
 
     def is_whole(self, digest: str) -> bool:
         """Return whether bytes with a hash exist and are intact; they are read in parts.
@@ -100,13 +112,69 @@ class Blobs:
         with self._explain("read"):
             if not files.exists(path):
                 return False
-            with files.open(path, "rb") as file:
-                while part := file.read(PART):
-                    hashed.update(part)
+            try:
+                with files.open(path, "rb") as file:
+                    for part in self._read_parts(self.name(digest), file):
+                        hashed.update(part)
+            except Damaged:
+                return False
         return hashed.hexdigest() == digest
 
+    def name(self, digest: str) -> str:
+        """Return the name of the file of a hash: the hash, or a keyed hash of it if encrypted."""
+        return digest if self.sealer is None else self.sealer.name(digest)
+
+    def reseal(self, name: str, newest: str) -> bool:
+        """Encrypt a file with the store's newest key, and return whether it had another.
+
+        Files that a killed writer left are removed. Nobody else may write meanwhile.
+
+        Raises:
+          UserError: the file is damaged, or cannot be written.
+        """
+        files, root = self._open()
+        path = f"{root}/{name[:STEM]}/{name}"
+        if "." in name:
+            self.remove_file(name)
+            return False
+        assert self.sealer is not None
+        with self._explain("written"):
+            if not files.exists(path):  # removed since it was listed
+                return False
+            with files.open(path, "rb") as file:
+                if read_key_id(file.read(HEADER)) == newest:
+                    return False
+            with files.open(path, "rb") as file:
+                content = _join(self.sealer.open(name, file))
+            part = f"{path}.{secrets.token_hex(4)}.new"
+            self._seal(files, part, name, content)
+            files.mv(part, path)
+        return True
+
+    def read_start(self, name: str, size: int) -> bytes:
+        """Return the first bytes of a file by its name."""
+        files, root = self._open()
+        with self._explain("read"), files.open(f"{root}/{name[:STEM]}/{name}", "rb") as file:
+            return bytes(file.read(size))
+
+    def _seal(self, files: Any, path: str, name: str, content: bytes) -> None:
+        assert self.sealer is not None
+        with files.open(path, "wb") as file:
+            for part in self.sealer.seal(name, content):
+                file.write(part)
+
+    def _read_parts(self, name: str, file: IO[bytes]) -> Iterator[bytes]:
+        if self.sealer is not None:
+            yield from self.sealer.open(name, file)
+            return
+        while part := file.read(PART):
+            yield part
+
+    def _find_size(self, size: int) -> int:
+        return size if self.sealer is None else find_size(size)
+
     def list(self) -> Iterator[str]:
-        """Yield the names of all files: hashes, and remains of killed writers."""
+        """Yield the names of all files: see ``name``, and remains of killed writers."""
         files, root = self._open()
         with self._explain("listed"):
             found = sorted(files.find(root)) if files.exists(root) else []
@@ -130,7 +198,8 @@ class Blobs:
                 f"payload.blob must be a SHA-256 in hexadecimal, got {digest!r:.80}", "payload.blob"
             )
         files, root = self._open()
-        return files, f"{root}/{digest[:STEM]}/{digest}"
+        name = self.name(digest)
+        return files, f"{root}/{name[:STEM]}/{name}"
 
     def _open(self) -> tuple[Any, str]:
         url = os.path.expanduser(self.url)
@@ -160,3 +229,11 @@ class Blobs:
             said = getattr(error, "strerror", None) or str(error) or error.__class__.__name__
             why = SECRET.sub("***@", " ".join(said.split()))[:200]
             raise UserError(f"blobs {self.place} cannot be {act}: {why}", "blobs") from error
+
+
+def _join(parts: Iterator[bytes]) -> bytes:
+    """Join parts without keeping each of them as well."""
+    whole = io.BytesIO()
+    for part in parts:
+        whole.write(part)
+    return whole.getvalue()

@@ -17,6 +17,9 @@ from genjax.store.audit.chain import Rows, link_rows
 from genjax.store.filters import All, Filter
 from genjax.store.limits import Limits, encode_json
 from genjax.store.lookups import find_known
+from genjax.store.privacy.cleaning import find_cleaned
+from genjax.store.privacy.columns import find_guard, find_plain, protect
+from genjax.store.privacy.guard import Guard
 from genjax.store.query import Query, sort
 from genjax.store.records import KINDS, REFERS, UNKNOWN, SourceKind, Wanted, own_fields
 from genjax.store.rows import make_ids, now, split
@@ -27,6 +30,7 @@ JSONS = ("metadata", "data", "tags", "sampler", "manifest")  # columns of JSON, 
 TIME = pa.timestamp("us", "UTC")
 STRINGS = pa.list_(pa.string())
 NUL = "\0"
+JSON = ("metadata", "data", "sampler", "manifest")
 
 
 def make_schema(kind: str) -> pa.Schema:
@@ -74,7 +78,7 @@ def read_table(
     wanted = make_schema(kind)
     query = Query(filter, kind, origin, order)
     own, records = schema.KINDS[kind], schema.records
-    columns = [_find_column(kind, name) for name in wanted.names]
+    columns = [_find_column(kind, name, store.guard) for name in wanted.names]
     statement, by, down = query.compile(*columns, postgres=store.is_postgres)
     found = statement.get_final_froms()[0]
     if own not in _tables(found):
@@ -94,12 +98,12 @@ def _terms(statement: sa.Select[Any]) -> tuple[Any, ...]:
     return () if statement.whereclause is None else (statement.whereclause,)
 
 
-def _find_column(kind: str, name: str) -> sa.ColumnElement[Any]:
+def _find_column(kind: str, name: str, guard: Guard) -> sa.ColumnElement[Any]:
     if name == "parents":
         return sa.literal(None, sa.Text).label(name)
     table = schema.records if name in schema.records.c else schema.KINDS[kind]
     column = table.c[name]
-    text = isinstance(column.type, sa.JSON)
+    text = isinstance(find_plain(column), sa.JSON) and name not in guard.sealed
     return sa.cast(column, sa.Text).label(name) if text else column.label(name)
 
 
@@ -107,6 +111,7 @@ def _make_batch(
     rows: Sequence[Any], wanted: pa.Schema, connection: sa.Connection
 ) -> pa.RecordBatch:
     columns = dict(zip(wanted.names, zip(*rows, strict=True), strict=True))
+    sealed = find_guard(connection.dialect).sealed
     parents: dict[str, list[str]] = {}
     links = schema.links
     linked = sa.select(links.c.child, links.c.parent).order_by(links.c.child, links.c.position)
@@ -121,6 +126,10 @@ def _make_batch(
             values = [parents.get(one, []) for one in columns["id"]]
         elif field.name == "tags":
             values = [json.loads(one) if one else [] for one in values]
+        elif field.name in JSON and field.name in sealed:  # decrypted as values
+            values = [
+                None if one is None else json.dumps(one, ensure_ascii=False) for one in values
+            ]
         array = pa.array(values, pa.int64() if field.type == TIME else field.type)
         arrays.append(array.cast(TIME) if field.type == TIME else array)
     return pa.record_batch(arrays, schema=wanted)
@@ -223,7 +232,7 @@ def _check_column(column: pa.ChunkedArray, field: pa.Field, limits: Limits) -> N
             raise UserError(f"{field.name} must be lists of texts", field.name)
     if field.type not in (pa.string(), STRINGS):
         return
-    json_like = field.name in ("metadata", "data", "sampler", "manifest")
+    json_like = field.name in JSON
     most = limits.text if field.name in ("text", "rationale") else limits.name
     most = limits.data if json_like else most
     longest = pc.max(pc.utf8_length(column)).as_py()
@@ -284,6 +293,8 @@ def _insert(store: Store, connection: sa.Connection, kind: str, batch: pa.Record
         json.dumps(tags, ensure_ascii=False) if tags else None for tags in batch["tags"].to_pylist()
     ]
     columns["kind"] = [kind] * count
+    _clean(store.guard, kind, columns)
+    _name_users(store.guard, columns)
     _insert_columns(connection, schema.records, columns, count)
     _insert_columns(connection, schema.KINDS[kind], columns, count)
     links = [
@@ -299,6 +310,34 @@ def _insert(store: Store, connection: sa.Connection, kind: str, batch: pa.Record
     _insert_columns(connection, schema.history, by_name, count)
     follow = {"record": ids, "action": ["upsert"] * count}
     _insert_columns(connection, schema.outbox, follow, count)
+
+
+def _clean(guard: Guard, kind: str, columns: dict[str, Sequence[Any]]) -> None:
+    """Remove personal data from columns, where the store says so."""
+    if (clean := guard.cleaner) is None:
+        return
+    for name in find_cleaned(kind, columns):
+        if name in JSON:
+            columns[name] = [
+                None if one is None else json.dumps(clean.json(json.loads(one)), ensure_ascii=False)
+                for one in columns[name]
+            ]
+        else:
+            columns[name] = [one and clean.text(one) for one in columns[name]]
+    if "hash" in columns:
+        texts = zip(columns["text"], columns["hash"], strict=True)
+        columns["hash"] = [old and clean.hash(text, old) for text, old in texts]
+
+
+def _name_users(guard: Guard, columns: dict[str, Sequence[Any]]) -> None:
+    """Name users as the store keeps them, as the audit trail hashes what is kept."""
+    if "user" in columns:
+        columns["user"] = [one and guard.name_writer(one) for one in columns["user"]]
+    if "source_id" in columns:
+        judges = zip(columns["source_id"], columns["source_kind"], strict=True)
+        columns["source_id"] = [
+            guard.name_writer(one) if one and kind == "HUMAN" else one for one, kind in judges
+        ]
 
 
 def _make_rows(kind: str, columns: Mapping[str, Sequence[Any]], count: int) -> list[Rows]:
@@ -324,7 +363,9 @@ def _insert_columns(
 ) -> None:
     """Insert columns of values in the driver's types, with JSON as text."""
     names = [column.name for column in table.c if column.name in columns]
-    rows = list(zip(*(columns[name] for name in names), strict=True))
+    dialect = connection.dialect
+    kept = [protect(dialect, table.c[name], columns[name]) for name in names]
+    rows = list(zip(*kept, strict=True))
     assert len(rows) == count
     quote = connection.dialect.identifier_preparer.quote
     listed = ", ".join(map(quote, names))

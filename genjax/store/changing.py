@@ -35,6 +35,7 @@ def change_all(store: Store, connection: sa.Connection, ids: Sequence[str], chan
         for before in load(connection, part):
             after = change(before)
             check_record(after, store.limits)
+            after = store.guard.clean(after, store.cleans)
             old, new = to_rows(before), to_rows(after)
             fields: Row = {}
             own = schema.KINDS[name_kind(before)]

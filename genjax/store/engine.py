@@ -79,6 +79,7 @@ def make_engine(url: URL, read_only: bool = False, patience: int = 10) -> sa.Eng
             url.difference_update_query(OWN),
             json_deserializer=functools.partial(json.loads, parse_int=_read_whole),
             pool_pre_ping=True,
+            hide_parameters=True,  # values of records are in no traceback
             connect_args={"connect_timeout": patience}
             if url.drivername.endswith("psycopg")
             else {},
@@ -122,7 +123,9 @@ def _make_sqlite(url: URL, read_only: bool) -> sa.Engine:
         connection.execute("PRAGMA synchronous = NORMAL")
         return connection
 
-    engine = sa.create_engine("sqlite://", creator=connect, poolclass=sa.pool.QueuePool)
+    engine = sa.create_engine(
+        "sqlite://", creator=connect, poolclass=sa.pool.QueuePool, hide_parameters=True
+    )
 
     @event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:

@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from genjax.errors import UserError
 from genjax.store import schema
 from genjax.store.filters import All
+from genjax.store.privacy.columns import is_sealed
 from genjax.store.query import Query, follow, sort
 from genjax.store.rows import split
 
@@ -36,7 +37,9 @@ def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
 def find_past_blobs(connection: sa.Connection) -> set[str]:
     """Return the blobs that records had before a change."""
     past = schema.history.c.changes
-    query = sa.select(past).where(sa.cast(past, sa.Text).contains('"blob"'))
+    query = sa.select(past).where(past.is_not(None))
+    if not is_sealed(connection, past):
+        query = query.where(sa.cast(past, sa.Text).contains('"blob"'))
     found = [changes.get("blob") or () for (changes,) in connection.execute(query)]
     return {blob for changed in found for blob in changed if blob is not None}
 

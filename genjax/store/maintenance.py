@@ -18,6 +18,8 @@ from genjax.store import schema
 from genjax.store.audit.chain import keep_head, read_head
 from genjax.store.lookups import find_past_blobs
 from genjax.store.opening import open_store
+from genjax.store.privacy.damage import find_unreadable, read_digests, sign
+from genjax.store.privacy.plan import Plan, copy_plan
 from genjax.store.records import REFERS, UNKNOWN, own_fields
 from genjax.store.rows import insert
 from genjax.store.store import Store
@@ -67,6 +69,7 @@ def copy_store(source: Store, target: Store) -> int:
         for table, what in ((schema.records, "records"), (schema.audit, "an audit trail")):
             if new.execute(sa.select(*table.primary_key).limit(1)).first() is not None:
                 raise UserError(f"target {target.place} must be empty: it has {what}", "target")
+        _refuse_exposing(source, target)
         _copy_blobs(source, target, old)
         for table in COPIED:
             left = [column for column in table.c if column.name != "seq"]
@@ -83,6 +86,17 @@ def copy_store(source: Store, target: Store) -> int:
                     insert(new, schema.outbox, follow)
         keep_head(new, read_head(new))
     return count
+
+
+def _refuse_exposing(source: Store, target: Store) -> None:
+    """Refuse a copy that would write in the clear what the source encrypts."""
+    exposed = set(source.guard.plan.encrypted) - set(target.guard.plan.encrypted)
+    if exposed:
+        cure = f"genjax store init {target.place} --encrypt {' '.join(sorted(exposed))}"
+        names = ", ".join(sorted(exposed))
+        raise UserError(
+            f"target {target.place} must encrypt {names} as the store does: {cure}", "target"
+        )
 
 
 def _read_batches(
@@ -141,14 +155,17 @@ def backup(store: Store, folder: str | Path) -> int:
     try:
         with disk.explain_full_disk("no backup was written", part):
             part.mkdir(parents=True)
-            with open_store(str(part / DATABASE), create=True, user=store.user) as copy:
+            plan = copy_plan(store.guard.plan)
+            new = open_store(str(part / DATABASE), create=True, user=store.user, privacy=plan)
+            with new as copy:
                 count = copy_store(store, copy)
                 hashes = hash_store(copy)
                 faults = check(copy, fast=True)  # the bytes were compared while copying
             if hashes != hash_store(store) or faults:
                 cure = "repeat it while nobody writes"
                 raise UserError(f"out {place}: the copy differs from the store: {cure}", "out")
-            disk.write(part / MANIFEST, json.dumps({"records": count, "hashes": hashes}) + "\n")
+            kept = {"records": count, "hashes": sign(store.guard, hashes)}
+            disk.write(part / MANIFEST, json.dumps(kept) + "\n")
         part.rename(place)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -179,9 +196,15 @@ def check_backup(folder: str | Path) -> Path:
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"backup {place} is no backup: {MANIFEST} is missing", "backup") from None
     with open_store(str(place / DATABASE), read_only=True) as copy:
-        if hash_store(copy) != hashes or check(copy):
+        if sign(copy.guard, hash_store(copy)) != hashes or check(copy):
             raise UserError(f"backup {place} is damaged: its records are others", "backup")
     return place
+
+
+def read_backup_plan(place: Path) -> Plan:
+    """Return the protection of the store in a backup."""
+    with open_store(str(place / DATABASE), read_only=True) as copy:
+        return copy.guard.plan
 
 
 def check(store: Store, repair: bool = False, fast: bool = False) -> list[Fault]:
@@ -195,7 +218,11 @@ def check(store: Store, repair: bool = False, fast: bool = False) -> list[Fault]
       fast: whether to compare only the sizes of blobs, not their contents.
     """
     with store.writing() if repair else store.reading() as connection:
-        faults = [*_check_rows(connection), *_check_blobs(store, connection, fast)]
+        faults = [
+            *_check_rows(connection),
+            *(Fault(about, what) for about, what in find_unreadable(connection)),
+            *_check_blobs(store, connection, fast),
+        ]
         if repair and store.blobs is not None:
             for fault in faults:
                 if fault.stray:
@@ -242,16 +269,17 @@ def _find_missing(
 
 
 def _check_blobs(store: Store, connection: sa.Connection, fast: bool) -> Iterator[Fault]:
-    records = schema.records
-    sizes = sa.select(records.c.blob, records.c.size).where(records.c.blob.is_not(None)).distinct()
-    used = {digest: size for digest, size in connection.execute(sizes)}
+    used = read_digests(connection)
     there = set(store.blobs.list()) if store.blobs is not None else set()
     for digest, size in sorted(used.items()):
-        if digest not in there:
+        name = digest if store.blobs is None else store.blobs.name(digest)
+        if name not in there:
             yield Fault(digest, "blob is missing")
         elif store.blobs is not None and not store.blobs.has(digest, size):
             yield Fault(digest, "blob is damaged: it has another size")
         elif store.blobs is not None and not fast and not store.blobs.is_whole(digest):
             yield Fault(digest, "blob is damaged: its bytes have another hash")
-    for name in sorted(there - used.keys() - find_past_blobs(connection)):
+    known = {*used, *find_past_blobs(connection)}
+    named = known if store.blobs is None else set(map(store.blobs.name, known))
+    for name in sorted(there - named):
         yield Fault(name, "blob that no record has: check --repair removes it", stray=True)

@@ -19,6 +19,11 @@ from genjax.store.growth.replicas import find_replicas
 from genjax.store.growth.servers import Servers
 from genjax.store.growth.shards import SETTING, make_shards
 from genjax.store.limits import Limits, check_text
+from genjax.store.privacy.chunks import Sealer
+from genjax.store.privacy.columns import attach
+from genjax.store.privacy.guard import make_plan
+from genjax.store.privacy.losses import open_guard
+from genjax.store.privacy.plan import BLOBS, Plan, write_plan
 from genjax.store.store import Store
 
 
@@ -30,6 +35,7 @@ def open_store(
     user: str | None = None,
     read_only: bool = False,
     limits: Limits = Limits(),
+    privacy: Plan = Plan(),
 ) -> Store:
     """Open a store of records.
 
@@ -41,14 +47,16 @@ def open_store(
       user: name of the writer, for the history; None for the logged-in user.
       read_only: whether to refuse writing.
       limits: largest records.
+      privacy: protection of a store that is created; another one keeps its own.
 
     Raises:
       UserError: the URL or its driver is unknown, or the store does not exist, cannot be opened, or
-        has another schema.
+        has another schema; or a key is missing or wrong.
     """
     found = engines.read_url(url)
     sqlite = found.get_backend_name() == "sqlite"
     place = Path(found.database or "")
+    privacy = make_plan(privacy)  # refuses a missing key before anything is written
     if sqlite:
         _check_place(place, create, found)
     engine = engines.make_engine(found, read_only)
@@ -58,6 +66,9 @@ def open_store(
             version = engines.read_version(connection)
     if create and version is None:
         engines.migrate(engine, found)
+        if privacy != Plan():
+            with engines.writing(engine, found) as connection:
+                write_plan(connection, privacy)
         beside = "" if sqlite else None
         _keep(engine, found, "blobs", beside if blobs is None else _absolute(blobs))
     elif create and blobs is not None:
@@ -68,13 +79,18 @@ def open_store(
         table = schema.settings
         query = sa.select(table.c.name, table.c.value).where(table.c.name.in_(("blobs", SETTING)))
         settings = {name: value for name, value in connection.execute(query)}
+        guard = open_guard(connection, engines.show(found))
+    for one in (engine, *servers.engines):
+        attach(one, guard)
     servers = dataclasses.replace(servers, shards=make_shards(settings.get(SETTING), found))
     kept = settings.get("blobs")
     if blobs is None:
         blobs = str(place.absolute().with_suffix(".blobs")) if kept == "" else kept
     name = user if user is not None else _find_user()
     check_text(name, "user", limits.name)
-    return Store(found, engine, None if blobs is None else Blobs(blobs), name, limits, servers)
+    sealer = Sealer(guard) if BLOBS in guard.plan.encrypted else None
+    bytes_ = None if blobs is None else Blobs(blobs, sealer)
+    return Store(found, engine, bytes_, name, limits, servers, guard)
 
 
 def _check_place(place: Path, create: bool, url: URL) -> None:

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql
 from genjax.errors import UserError, unknown_name
 from genjax.store import schema
 from genjax.store.filters import All, Any_, Compare, Filter, Not, Value, parse_filter
+from genjax.store.privacy.columns import Comparable, Sealed, User, find_plain
 from genjax.store.records import KINDS, Wanted
 from genjax.store.rows import to_number
 
@@ -72,6 +73,17 @@ class Query:
             down,
         )
 
+    def refuse_encrypted(self, engine: sa.Engine) -> None:
+        """Refuse a filter or order on fields that the store of an engine encrypts.
+
+        Raises:
+          UserError: there is one; the field is "filter".
+        """
+        statement, by, _ = self.compile(
+            schema.records.c.id, postgres=engine.dialect.name == "postgresql"
+        )
+        statement.order_by(by).compile(dialect=engine.dialect)
+
 
 def sort(query: sa.Select[Any], column: Column, down: bool) -> sa.Select[Any]:
     """In the order of a column and, where that is equal, of ids; what lacks it comes last."""
@@ -119,7 +131,7 @@ class _Compiler:
         if name in ("parents", SCORE):
             return None
         if name in schema.records.c and name not in HIDDEN:
-            return schema.records.c[name]
+            return _make_comparable(schema.records.c[name])
         tables = [self._kind] if self._kind is not None else list(KINDS)
         there = [kind for kind in tables if name in schema.KINDS[kind].c]
         if not there:
@@ -128,7 +140,7 @@ class _Compiler:
             error = unknown_name("field", name, known - set(HIDDEN))
             raise UserError(f"{what}: {error}", what)
         self._joined |= {kind: schema.KINDS[kind] for kind in there}
-        columns = [schema.KINDS[kind].c[name] for kind in there]
+        columns = [_make_comparable(schema.KINDS[kind].c[name]) for kind in there]
         return (
             columns[0] if len(columns) == 1 else sa.func.coalesce(*columns, type_=columns[0].type)
         )
@@ -190,11 +202,15 @@ class _Compiler:
         return compare(term, column, path)
 
 
+def _make_comparable(column: sa.Column[Any]) -> Column:
+    return Comparable(column) if isinstance(column.type, Sealed) else column
+
+
 def _compare_column(term: Compare, column: Column, postgres: bool) -> Condition:
     if term.value is None:
         return column.is_(None) if term.op == "=" else column.is_not(None)
     if term.op == ":":
-        if not isinstance(column.type, sa.Text) or not isinstance(term.value, str):
+        if not isinstance(find_plain(column), sa.Text) or not isinstance(term.value, str):
             raise UserError(f"filter: {term.field}: finds a text within a text", "filter")
         find = sa.func.strpos if postgres else sa.func.instr
         return find(column, sa.literal(term.value, sa.Text)) > 0
@@ -214,11 +230,12 @@ def _match_types(term: Compare, column: Column) -> tuple[Column, Column]:
         if not isinstance(value, bool) or term.op not in ("=", "!="):
             raise UserError(f"filter: {term.field} is true or false", "filter")
         return column, sa.literal(value, sa.Boolean)
-    if isinstance(column.type, sa.Text):
+    if isinstance(find_plain(column), sa.Text):
         if not isinstance(value, str):
             cure = "write it in quotes"
             raise UserError(f"filter: {term.field} is a text, {value!r} is not: {cure}", "filter")
-        return column, sa.literal(value, sa.Text)
+        named = isinstance(column.type, User)  # a name is compared by its pseudonym
+        return column, sa.literal(value, column.type if named else sa.Text())
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"filter: {term.field} is a number, {value!r} is not", "filter")
     if isinstance(value, int) and isinstance(column.type, sa.BigInteger):

@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from genjax.store import schema
+from genjax.store.privacy.guard import Unreadable
 from genjax.store.records import KINDS, NAMES, Payload, Record, own_fields
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -118,13 +119,29 @@ def load(connection: sa.Connection, ids: Iterable[str]) -> list[Record]:
     parents = _load_parents(connection, wanted)
     records: dict[str, Record] = {}
     for kind, some in kinds.items():
-        table = schema.KINDS[kind]
-        joined = schema.records.join(table, table.c.id == schema.records.c.id)
         for part in split(some):
-            query = sa.select(*columns_of(kind)).select_from(joined)
-            for row in connection.execute(query.where(schema.records.c.id.in_(part))).mappings():
+            for row in _read_rows(connection, kind, part):
                 records[row["id"]] = from_row(row, parents.get(row["id"], ()))
     return [records[one] for one in wanted if one in records]
+
+
+def _read_rows(connection: sa.Connection, kind: str, ids: Sequence[str]) -> Sequence[sa.RowMapping]:
+    """Read the rows of a kind.
+
+    Raises:
+      Unreadable: an encrypted value cannot be read; the message names the record.
+    """
+    table = schema.KINDS[kind]
+    joined = schema.records.join(table, table.c.id == schema.records.c.id)
+    query = sa.select(*columns_of(kind)).select_from(joined)
+    try:
+        return connection.execute(query.where(schema.records.c.id.in_(ids))).mappings().all()
+    except Unreadable as error:
+        if len(ids) == 1:
+            raise Unreadable(f"{error} ({kind} {ids[0]})", error.field) from None
+        for one in ids:
+            _read_rows(connection, kind, [one])
+        raise
 
 
 def _load_parents(connection: sa.Connection, ids: Sequence[str]) -> dict[str, list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 from pathlib import Path
 
 from etils import epath
@@ -12,9 +13,18 @@ from genjax.store.records import Checkpoint, DataSet, Record, Run
 from genjax.store.store import Store
 
 
-def name_record(kind: str, content: str) -> str:
-    """Return an id derived from the content, so that equal content is recorded once."""
-    digest = hashlib.sha256(f"{kind}\n{content}".encode("utf-8", "replace")).hexdigest()
+def name_record(kind: str, content: str, secret: bytes = b"") -> str:
+    """Return an id derived from the content, so that equal content is recorded once.
+
+    With the secret of an encrypted store (``Guard.names``) nobody else can confirm a guess by it.
+    """
+    named = f"{kind}\n{content}".encode("utf-8", "replace")
+    digest = hmac.new(secret, named, "sha256") if secret else hashlib.sha256(named)
+    return shape_id(digest.hexdigest())
+
+
+def shape_id(digest: str) -> str:
+    """Return the first digits of a hash in the form of an id."""
     return f"{digest[:8]}-{digest[8:12]}-8{digest[13:16]}-a{digest[17:20]}-{digest[20:32]}"
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from genjax.store.privacy.columns import Digest, Sealed, User
+
 VERSION = "0008"  # of the newest migration
 
 # Texts are compared and ordered by their code points, whatever the language of the server.
@@ -33,10 +35,10 @@ records = sa.Table(
     sa.Column("time", sa.BigInteger, nullable=False),
     sa.Column("deleted", sa.BigInteger),  # time of deletion; null otherwise
     sa.Column("tags", Json),
-    sa.Column("metadata", Json),
-    sa.Column("text", Text),
-    sa.Column("data", Json),
-    sa.Column("blob", Text),
+    sa.Column("metadata", Sealed("metadata", Json)),
+    sa.Column("text", Sealed("text", Text)),
+    sa.Column("data", Sealed("data", Json)),
+    sa.Column("blob", Digest(Text)),
     sa.Column("media_type", Text),
     sa.Column("size", sa.BigInteger),
     sa.CheckConstraint("origin IN ('real', 'synthetic')", name="origin_is_known"),
@@ -56,13 +58,13 @@ history = sa.Table(
     metadata,
     sa.Column("seq", Sequence, primary_key=True, autoincrement=True),
     sa.Column("record", Text, nullable=False),
-    sa.Column("user", Text, nullable=False),
+    sa.Column("user", User(Text), nullable=False),
     sa.Column("time", sa.BigInteger, nullable=False),
     sa.Column("action", Text, nullable=False),  # add, update, delete, restore
-    sa.Column("changes", Json),  # of each field what it was, and is
+    sa.Column("changes", Sealed("changes", Json)),  # of each field what it was, and is
     sa.Column("link", sa.BigInteger),  # of the audit trail, and the place below it
     sa.Column("position", sa.BigInteger),
-    sa.Column("salt", Text),
+    sa.Column("salt", Sealed("salt", Text)),  # without which nobody tests a guess by the hashes
     sa.Column("before", Text),  # hashes of the record
     sa.Column("after", Text),
 )
@@ -81,10 +83,10 @@ audit = sa.Table(  # the links of the audit trail, see genjax.store.audit.chain
     sa.Column("time", sa.BigInteger, nullable=False),
     sa.Column("behind", sa.BigInteger, nullable=False),  # the link before, if the clock went back
     sa.Column("action", Text, nullable=False),
-    sa.Column("user", Text),  # this, token, details and salt are empty once erased
+    sa.Column("user", User(Text)),  # this, token, details and salt are empty once erased
     sa.Column("token", Text),
-    sa.Column("details", Json),
-    sa.Column("salt", Text),
+    sa.Column("details", Sealed("details", Json)),
+    sa.Column("salt", Sealed("salt", Text)),
     sa.Column("count", sa.BigInteger, nullable=False),
     sa.Column("items", Text, nullable=False),  # hashes: of rows of the history, of the words here,
     sa.Column("content", Text, nullable=False),
@@ -125,7 +127,7 @@ requests = sa.Table(  # to a server, answered or refused; never their texts
     sa.Column("route", Text, nullable=False),
     sa.Column("status", sa.BigInteger, nullable=False),
     sa.Column("run", Text),  # id of its record
-    sa.Column("user", Text),
+    sa.Column("user", User(Text)),
     sa.Column("record", Text),  # id of the first answer, if that was stored
     sa.Column("tokens_in", sa.BigInteger),
     sa.Column("tokens_out", sa.BigInteger),
@@ -165,7 +167,11 @@ def _id(name: str, nullable: bool = True) -> sa.Column[Any]:
 
 
 KINDS = {
-    "session": _kind("sessions", sa.Column("name", Text), sa.Column("user", Text)),
+    "session": _kind(
+        "sessions",
+        sa.Column("name", Sealed("name", Text)),
+        sa.Column("user", User(Text)),
+    ),
     "prompt": _kind(
         "prompts", _id("session"), _id("parent"), sa.Column("role", Text, nullable=False)
     ),
@@ -181,28 +187,28 @@ KINDS = {
     ),
     "document": _kind(
         "documents",
-        sa.Column("name", Text),
-        sa.Column("source", Text),
-        sa.Column("hash", Text),
+        sa.Column("name", Sealed("name", Text)),
+        sa.Column("source", Sealed("source", Text)),
+        sa.Column("hash", Sealed("hash", Text)),
     ),
     "chunk": _kind(
         "chunks",
         _id("document", False),
         sa.Column("start", sa.BigInteger, nullable=False),
         sa.Column("end", sa.BigInteger, nullable=False),
-        sa.Column("hash", Text),
+        sa.Column("hash", Sealed("hash", Text)),
     ),
     "feedback": _kind(
         "feedback",
         _id("target", False),
         _id("against"),
-        sa.Column("user", Text),
+        sa.Column("user", User(Text)),
         sa.Column("name", Text, nullable=False),
         sa.Column("value", sa.Double),
         sa.Column("source_kind", Text, nullable=False),
         sa.Column("source_id", Text),
-        sa.Column("label", Text),
-        sa.Column("rationale", Text),
+        sa.Column("label", Sealed("label", Text)),
+        sa.Column("rationale", Sealed("rationale", Text)),
         sa.Column("valid", sa.Boolean, nullable=False),
     ),
     "run": _kind(
@@ -224,11 +230,15 @@ KINDS = {
         sa.Column("fingerprint", Text),
         sa.Column("manifest", Json),
     ),
-    "entity": _kind("entities", sa.Column("name", Text, nullable=False), sa.Column("type", Text)),
+    "entity": _kind(
+        "entities",
+        sa.Column("name", Sealed("name", Text), nullable=False),
+        sa.Column("type", Text),
+    ),
     "relation": _kind(
         "relations",
         _id("subject", False),
-        sa.Column("predicate", Text, nullable=False),
+        sa.Column("predicate", Sealed("predicate", Text), nullable=False),
         _id("object", False),
     ),
 }

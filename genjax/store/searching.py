@@ -18,6 +18,7 @@ from genjax.store.index.follow import Change, Followed, Found
 from genjax.store.index.index import LONGEST_TEXT, POOL, Entry, Index, Query
 from genjax.store.index.opening import open_encoder, open_index
 from genjax.store.lookups import find_ids, find_visible
+from genjax.store.privacy.indexing import limit_entry
 from genjax.store.query import SCORE
 from genjax.store.query import Query as records_of
 from genjax.store.records import (
@@ -57,7 +58,8 @@ class Outbox:
         """Return the entries of records that have a text and are not deleted."""
         with self.store.reading() as connection:
             records = load(connection, find_visible(connection, ids))
-        return [entry for record in records if (entry := make_entry(record)) is not None]
+        entries = (limit_entry(self.store.guard, one, make_entry(one)) for one in records)
+        return [entry for entry in entries if entry is not None]
 
     def newest(self) -> int:
         """Return the number of the newest change."""
@@ -177,7 +179,7 @@ def search(
     tree = parse_filter(filter) if isinstance(filter, str) else filter
     if origin not in ("real", "synthetic", "any"):
         raise UserError("origin must be one of real, synthetic, any", "origin")
-    records_of(tree, None, origin).compile(postgres=store.is_postgres)  # refuses unknown fields
+    records_of(tree, None, origin).refuse_encrypted(store.engine)  # and unknown fields
     if _is_beyond(tree):
         query = Query(text, None, None, mode, limit, offset, MOST)  # type: ignore[arg-type]
         return _search_passed(store, index, query, tree, origin)

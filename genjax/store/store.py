@@ -24,6 +24,8 @@ from genjax.store.filters import All, Filter
 from genjax.store.growth.servers import Servers
 from genjax.store.limits import Limits, check_record, check_text
 from genjax.store.lookups import find_ids, find_known, find_used
+from genjax.store.privacy.columns import NONE
+from genjax.store.privacy.guard import Guard
 from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
 from genjax.store.references import check_change, check_references
@@ -73,6 +75,8 @@ class Store:
       user: name of the writer.
       limits: largest records.
       servers: its replicas and shards.
+      guard: keys and rules of its protection.
+      cleans: whether new records are cleaned of personal data, if the rules say so.
     """
 
     url: URL
@@ -81,6 +85,8 @@ class Store:
     user: str
     limits: Limits
     servers: Servers = Servers()
+    guard: Guard = NONE
+    cleans: bool = True
 
     @property
     def place(self) -> str:
@@ -104,9 +110,12 @@ class Store:
         """Return the same store, but without reads that may be old."""
         return dataclasses.replace(self, servers=self.servers.fresh())
 
-    def writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """Return a connection that writes all of a block or nothing; writers take turns."""
-        return self.servers.writing(self.engine, self.url)
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sa.Connection]:
+        """Provide a connection that writes all of a block or nothing; writers take turns."""
+        with self.servers.writing(self.engine, self.url) as connection:
+            self.guard.follow(connection)
+            yield connection
 
     def close(self) -> None:
         """Close all connections."""
@@ -149,14 +158,16 @@ class Store:
     def _add(
         self, records: Sequence[Record], skip_known: bool = False
     ) -> tuple[list[Record], set[str]]:
-        filled = self._fill(records)
+        plan, filled = self.guard.plan, self._fill(records)
         with self.writing() as connection:
+            if self.guard.plan != plan:  # somebody has changed it
+                filled = [self._clean(record) for record in filled]
             return self._write_new(connection, filled, skip_known)
 
     def _fill(self, records: Sequence[Record]) -> list[Record]:
         time = now()
         return [
-            fill(self._check(record), one, time)
+            fill(self._clean(record), one, time)
             for record, one in zip(records, make_ids(len(records)), strict=True)
         ]
 
@@ -217,7 +228,7 @@ class Store:
           UserError: a field is not known, or compared with a value of another type.
         """
         query = Query(filter, kind, origin, order)
-        query.compile(postgres=self.is_postgres)  # raises errors here, not at the first record
+        query.refuse_encrypted(self.engine)  # raises errors here, not at the first record
         if limit is not None and (not isinstance(limit, int) or limit < 0):
             raise UserError(f"limit must be at least 0, got {limit!r}", "limit")
         return self._pages(query, limit, after)
@@ -261,7 +272,7 @@ class Store:
                 raise UserError(f"{name} of a record never changes", name)
             if name not in names:
                 raise unknown_name("field", name, names)
-        after = self._check(dataclasses.replace(before, **changes))
+        after = self._clean(dataclasses.replace(before, **changes))
         after = fill(after, one, now())
         check_change(connection, after, before)
         after = self._store_bytes(after)
@@ -381,6 +392,10 @@ class Store:
     def _check(self, record: Record) -> Record:
         check_record(record, self.limits)
         return record
+
+    def _clean(self, record: Record) -> Record:
+        cleaned = self.guard.clean(self._check(record), self.cleans)
+        return cleaned if cleaned is record else self._check(cleaned)
 
     def _require(self, connection: sa.Connection, one: str) -> Record:
         table = schema.records

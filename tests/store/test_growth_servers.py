@@ -30,6 +30,9 @@ from genjax.store.index.opening import open_index
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.maintenance import analyse, backup, check, copy_store, hash_store
 from genjax.store.opening import open_store
+from genjax.store.privacy.keys import VARIABLE, make_key
+from genjax.store.privacy.plan import Plan, parse_encrypted
+from genjax.store.privacy.rotation import rotate
 from genjax.store.records import Entity, Payload, Prompt, Relation, Response
 from genjax.store.searching import follow, rebuild, search
 from tests.store.servers import Server, run_servers
@@ -96,6 +99,26 @@ def test_old_reads_go_to_the_replica_and_own_writes_are_seen(pair, database):
         finally:
             ask(replica, "SELECT pg_wal_replay_resume()")
         wait_until(lambda: other.count() == 2)
+
+
+def test_a_replica_gives_what_is_encrypted(pair, database, monkeypatch):
+    key = make_key()
+    monkeypatch.setenv(VARIABLE, key)
+    _, replica = pair
+    url = f"{database}?replica=127.0.0.1:{replica.port}"
+    plan = Plan(parse_encrypted(["fields"]), pseudonyms=True)
+    with open_store(url, create=True, privacy=plan) as mine, open_store(url) as other:
+        add(mine, "a")
+        wait_until(lambda: other.count() == 1)
+        name = database.rpartition("/")[2]
+        with psycopg.connect(f"{replica.url.rpartition('/')[0]}/{name}") as connection:
+            assert "cat a" not in str(connection.execute("SELECT * FROM entities").fetchall())
+        assert [one.name for one in other.select()] == ["cat a"]
+        with pytest.raises(UserError, match="encrypted"):
+            other.count('name="cat a"', kind="entity")
+        monkeypatch.setenv(VARIABLE, f"{make_key()} {key}")
+        rotate(mine, lambda line: None)
+        wait_until(lambda: [one.name for one in other.select()] == ["cat a"])
 
 
 def test_readers_survive_the_death_of_each_server(pair, database, capsys):
@@ -365,6 +388,36 @@ def test_every_query_is_answered_as_from_one(unchanged, tmp_path):
         for store, path in zip((one, many), paths, strict=True):
             export(store, path, Export(form, origin="any"))
         assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+@pytest.mark.long
+def test_shards_hold_what_is_encrypted(four, monkeypatch):
+    key = make_key()
+    monkeypatch.setenv(VARIABLE, key)
+    name = f"d{random.randrange(10**9)}"
+    for server in four:
+        ask(server, f"CREATE DATABASE {name}")
+    urls = [f"{server.url.rpartition('/')[0]}/{name}" for server in four]
+    plan = Plan(parse_encrypted(["fields"]), pseudonyms=True)
+    with open_store(urls[-1], create=True, privacy=plan) as store:
+        shard_store(store, urls[:3])
+    names = [f"n{number:03}" for number in range(30)]
+    with open_store(urls[-1], user="ann") as store:
+        add(store, *names)
+        store.update("n001", metadata={"note": "hidden"})
+        monkeypatch.setenv(VARIABLE, f"{make_key()} {key}")
+        rotate(store, lambda line: None)
+        assert sorted(one.name for one in store.select()) == [f"cat {one}" for one in names]
+        assert check(store) == [] and store.guard.plan.older == ()
+        for url in urls:
+            with psycopg.connect(url) as connection:
+                tables = connection.execute(
+                    "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT LIKE 'pg_%'"
+                    " AND schemaname <> 'information_schema'"
+                ).fetchall()
+                for schema, table in tables:
+                    rows = connection.execute(f'SELECT * FROM "{schema}"."{table}"').fetchall()
+                    assert "cat n" not in str(rows) and "hidden" not in str(rows), table
 
 
 @pytest.mark.long

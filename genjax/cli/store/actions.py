@@ -39,8 +39,18 @@ from genjax.store.importing import import_file, import_query
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.lookups import find_visible
-from genjax.store.maintenance import analyse, backup, check, check_backup, copy_store, restore
+from genjax.store.maintenance import (
+    analyse,
+    backup,
+    check,
+    check_backup,
+    copy_store,
+    read_backup_plan,
+    restore,
+)
 from genjax.store.opening import migrate_store, open_store
+from genjax.store.privacy.changing import check_plan
+from genjax.store.privacy.plan import Plan, copy_plan, parse_encrypted
 from genjax.store.records import KINDS, Record, Session
 from genjax.store.rows import load, name_kind
 from genjax.store.searching import find_index, follow, open_search, rebuild, search
@@ -60,12 +70,14 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
         migrate_store(place)
         print(f"store     {place}")
         return
+    plan = _read_plan(options) if isinstance(options, InitOptions) else Plan()
     if action == "restore":
-        check_backup(rest[0])  # before a store is made
+        plan = read_backup_plan(check_backup(rest[0]))  # before a store is made
     creates = action in ("init", "restore")
     reads = action in ("search", "show", "lineage", "agreement", "backup", "copy")
     blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None
-    with open_store(place, creates, blobs=blobs, user=options.user, read_only=reads) as store:
+    made = open_store(place, creates, blobs=blobs, user=options.user, read_only=reads, privacy=plan)
+    with made as store:
         old = action in MAY_BE_OLD or (isinstance(options, ExportOptions) and options.from_replica)
         _run(action, store if old else store.fresh(), rest, options)
 
@@ -168,10 +180,12 @@ def _categorise(store: Store, options: CategoriseOptions) -> None:
 
 def _maintain(action: str, store: Store, words: Sequence[str], options: Options) -> None:
     match action, options:
-        case "init", _:
+        case "init", InitOptions():
+            _refuse_other_plan(store, _read_plan(options))
             print(f"store     {store.place}")
             if store.blobs is not None:
                 print(f"blobs     {store.blobs.url}")
+            _describe(store)
         case "check", CheckOptions():
             _check(store, options)
         case "backup", _:
@@ -183,7 +197,14 @@ def _maintain(action: str, store: Store, words: Sequence[str], options: Options)
             note_deed(store, action, {"from": words[0], "records": count})
             print(f"records   {count:,}\nstore     {store.place}")
         case "copy", CopyOptions():
-            with open_store(words[0], True, blobs=options.blobs, user=options.user) as target:
+            made = open_store(
+                words[0],
+                True,
+                blobs=options.blobs,
+                user=options.user,
+                privacy=copy_plan(store.guard.plan),
+            )
+            with made as target:
                 count = copy_store(store, target)
                 for one in (store, target):
                     said = {"from": store.place, "to": target.place, "records": count}
@@ -263,6 +284,7 @@ def _show(store: Store, words: Sequence[str], options: ShowOptions) -> None:
     if words:
         return
     if options.filter is None and options.kind is None:
+        _describe(store)
         for kind in KINDS:
             real = store.count(kind=kind)
             drawn = store.count(kind=kind, origin="synthetic")
@@ -273,6 +295,36 @@ def _show(store: Store, words: Sequence[str], options: ShowOptions) -> None:
         options.filter or "", kind=options.kind, origin=options.origin, limit=options.limit
     ):
         print(f"{record.id}  {name_kind(record):<10}  {_excerpt(record)}")
+
+
+def _read_plan(options: InitOptions) -> Plan:
+    plan = Plan(
+        parse_encrypted(options.encrypt), options.index, options.anonymise, options.pseudonyms
+    )
+    check_plan(plan)
+    return plan
+
+
+def _refuse_other_plan(store: Store, wanted: Plan) -> None:
+    """Refuse to make a store that is there already with another protection."""
+    there = store.guard.plan
+    asked = (wanted.encrypted, wanted.index, wanted.anonymise, wanted.pseudonyms)
+    if wanted != Plan() and asked != (
+        there.encrypted,
+        there.index,
+        there.anonymise,
+        there.pseudonyms,
+    ):
+        cure = "genjax store privacy shows it, and changes what can be changed"
+        raise UserError(
+            f"encrypt: store {store.place} is there already, with its protection: {cure}", "encrypt"
+        )
+
+
+def _describe(store: Store) -> None:
+    """Print what is encrypted and anonymised, and what that costs."""
+    for line in store.guard.plan.describe():
+        print(line)
 
 
 def _draw(turns: Sequence[Turn]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import tyro
 
 from genjax.cli.parsing import explain_options, explain_store
-from genjax.cli.store import audit, growth, monitoring, records
+from genjax.cli.store import audit, growth, monitoring, privacy, records
 from genjax.cli.store.action import Action
 from genjax.errors import UserError, unknown_name
 
@@ -18,6 +18,7 @@ ACTIONS: Mapping[str, Action] = {
     **audit.ACTIONS,
     **growth.ACTIONS,
     **monitoring.ACTIONS,
+    **privacy.ACTIONS,
 }
 
 

@@ -29,9 +29,24 @@ class InitOptions(Options):
 
     Attributes:
       blobs: the folder or bucket for large payloads; beside a SQLite file by default.
+      encrypt: what to encrypt: "fields" for all texts and metadata or names of fields, and "blobs".
+        The key comes from GENJAX_STORE_KEY.
+      index: what of encrypted texts the search index holds: nothing, the texts without personal
+        data that patterns find, also without names, or the plain texts.
+      anonymise: how personal data is removed from new records: by patterns, by these and a model
+        of names, or not.
+      pseudonyms: whether to name users by keyed hashes.
     """
 
     blobs: str | None = None
+    encrypt: tuple[str, ...] = ()
+    index: Literal["nothing", "redacted", "redacted-names", "plain"] = "nothing"
+    anonymise: Literal["none", "rules", "presidio"] = "none"
+    pseudonyms: bool = False
+
+    def __post_init__(self) -> None:
+        if self.index != "nothing" and not self.encrypt:
+            raise UserError("index is about encrypted texts: give encrypt as well", "index")
 
 
 @checks.frozen

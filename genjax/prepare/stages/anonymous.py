@@ -39,6 +39,11 @@ DIGITS_BEFORE = rf"(?<!\d[/{SPACE}])"
 # A number does not start within a word or another number, but may follow the full stop of "Tel.".
 NUMBER = rf"(?:(?<![\w.{HYPHEN}])|(?<=[^\W\d_]\.))"
 AMOUNT = rf"[1-9]\d{{0,2}}(?:(?:[.\u00a0\u202f]\d{{3}})+,\d|(?:[.{SPACE}]\d{{3}})+[{SPACE}]?[€$£¥])"
+# An area code before a slash between blanks: "0621 / 12345", but not the day of "05 / 06 / 2024".
+SLASHED = (
+    rf"(?:\+\d{{1,3}}[{SPACE}]?(?:\(0\)[{SPACE}]?)?\d{{2,4}}|0\d{{2,4}}|\(0?\d{{2,5}}\))"
+    rf"[{SPACE}]/[{SPACE}]"
+)
 QUAD = r"\d{1,3}(?:\.\d{1,3}){3}"
 REST = r"[^\s<>\"'\])}]"  # characters of a web address
 # Patterns, ignoring case, in order of precedence: a web address may contain an e-mail address, and
@@ -55,8 +60,8 @@ PATTERNS = {
     "iban": rf"(?<!\w)[A-Z]{{2}}\d{{2}}(?:[{SPACE}]?[A-Z\d]){{11,30}}(?!\w)",
     "card": rf"{NUMBER}\d(?:[{SPACE}{HYPHEN}]?\d){{12,}}(?![{HYPHEN}]?\w)",
     "phone": rf"{NUMBER}{DIGITS_BEFORE}(?<![€$£¥])(?<![€$£¥][{SPACE}])(?!{AMOUNT})"
-    rf"\+?(?:\(\d{{1,5}}\)|\d)"
-    rf"(?:(?:[./{HYPHEN}][{SPACE}]?|[{SPACE}]{{1,2}})?(?:\(\d{{1,5}}\)|\d)){{6,30}}(?![{HYPHEN}]?\w|[./{SPACE}]\d)",
+    rf"(?:{SLASHED}\d(?:[{SPACE}{HYPHEN}]?\d){{3,30}}|\+?(?:\(\d{{1,5}}\)|\d)"
+    rf"(?:(?:[./{HYPHEN}][{SPACE}]?|[{SPACE}]{{1,2}})?(?:\(\d{{1,5}}\)|\d)){{6,30}})(?![{HYPHEN}]?\w|[./{SPACE}]\d)",
 }
 # How reliable a match is.
 SURE = {

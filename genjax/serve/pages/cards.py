@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from genjax.store import schema
 from genjax.store.lookups import find_ids
+from genjax.store.privacy.columns import Length, Start
 from genjax.store.query import Query
 from genjax.store.rows import split, to_time
 from genjax.store.store import Store
@@ -113,8 +114,8 @@ def read_cards(connection: sa.Connection, ids: Sequence[str], cut: int = CUT) ->
             table.c.origin,
             table.c.time,
             table.c.tags,
-            sa.func.substr(table.c.text, 1, cut).label("text"),
-            sa.func.length(table.c.text).label("length"),
+            Start(table.c.text, cut).label("text"),
+            Length(table.c.text).label("length"),
             table.c.blob,
             table.c.media_type,
         )
@@ -126,8 +127,8 @@ def read_cards(connection: sa.Connection, ids: Sequence[str], cut: int = CUT) ->
                     **row,
                     "time": to_time(row["time"]),
                     "tags": tuple(row["tags"] or ()),
-                    "text": row["text"] or "",
-                    "length": row["length"] or 0,
+                    "text": (row["text"] or "")[:cut],
+                    "length": row["length"] or len(row["text"] or ""),
                 }
             )
     names = _read_names(connection, found)
@@ -178,10 +179,10 @@ def _read_asked(connection: sa.Connection, cards: Mapping[str, Card]) -> dict[st
     own, table = schema.KINDS["response"], schema.records
     found: dict[str, str] = {}
     for part in split(ids):
-        query = sa.select(own.c.id, sa.func.substr(table.c.text, 1, CUT // 2))
+        query = sa.select(own.c.id, Start(table.c.text, CUT // 2))
         joined = own.join(table, table.c.id == own.c.prompt)
         rows = connection.execute(query.select_from(joined).where(own.c.id.in_(part)))
-        found |= {one: text or "" for one, text in rows}
+        found |= {one: (text or "")[: CUT // 2] for one, text in rows}
     return found
 
 

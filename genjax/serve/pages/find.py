@@ -14,6 +14,7 @@ from genjax.store.filters import All, Compare, Filter, Not, parse_filter
 from genjax.store.index import follow as following
 from genjax.store.index.index import MODES, POOL, Hit, Query
 from genjax.store.query import ORIGINS, SCORE
+from genjax.store.query import Query as records_of
 from genjax.store.searching import Outbox
 
 SIZE = 10  # hits of a page
@@ -69,6 +70,7 @@ def _find(visit: Visit) -> Results:
     first = query.whole("from", 0, 0, deepest - SIZE)
     tree = parse_filter(query.one("filter"))
     _refuse_scores(tree)
+    records_of(tree, None, "any").refuse_encrypted(visit.store.engine)
     if origin != "any":
         tree = All((Compare("origin", "=", origin), tree))
     text = query.text("q")

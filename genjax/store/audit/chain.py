@@ -24,6 +24,7 @@ from genjax.store.audit.forms import (
     read_rows,
     settle,
 )
+from genjax.store.privacy.columns import find_guard
 from genjax.store.rows import Row, insert, now, split
 
 HEAD = "audit head"  # the setting that repeats the newest link
@@ -87,6 +88,7 @@ def add_link(
 ) -> int:
     """Add a link over the hashes of what it did; see ``note``."""
     head = read_head(connection)
+    user = find_guard(connection.dialect).name_writer(user)
     (salt,) = make_salts(1)
     row: Row = {
         "link": head.link + 1,

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from genjax.store import schema
+from genjax.store.privacy.columns import find_guard
 from genjax.store.references import Edge, find_edges
 from genjax.store.rows import split
 
@@ -121,7 +122,8 @@ def find_owned(connection: sa.Connection, user: str) -> list[str]:
     """Return the records of a user: sessions, feedback, and documents that they brought."""
     records, past = schema.records, schema.history
     sessions, feedback = schema.KINDS["session"], schema.KINDS["feedback"]
-    person = sa.and_(feedback.c.source_kind == "HUMAN", feedback.c.source_id == user)
+    named = {user, find_guard(connection.dialect).name_writer(user)}
+    person = sa.and_(feedback.c.source_kind == "HUMAN", feedback.c.source_id.in_(sorted(named)))
     brought = sa.select(past.c.record).where(past.c.user == user, past.c.action == "add")
     queries = (
         sa.select(sessions.c.id).where(sessions.c.user == user),

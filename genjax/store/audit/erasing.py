@@ -13,6 +13,7 @@ from genjax.store import schema
 from genjax.store.audit import chain
 from genjax.store.audit.forms import hash_item, read_rows
 from genjax.store.monitoring.requests import forget_records, forget_user
+from genjax.store.privacy.damage import read_digests
 from genjax.store.records import UNKNOWN
 from genjax.store.references import find_edges, refer_columns
 from genjax.store.rows import Row, insert, split
@@ -141,10 +142,9 @@ def _is_of(rater: str, names: Sequence[str]) -> bool:
 
 
 def _find_blobs(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    table, found = schema.records, set()
+    found: set[str] = set()
     for part in split(ids):
-        query = sa.select(table.c.blob).where(table.c.id.in_(part), table.c.blob.is_not(None))
-        found |= set(connection.execute(query).scalars())
+        found |= read_digests(connection, part).keys()
     return found
 
 

@@ -148,12 +148,12 @@ def forget(
     place = list_indexes(store, indexes, say)
     if dry_run:
         with store.reading() as connection:
-            plan = make_plan(connection, _find(connection, user, ids), _names(user), place)
+            plan = make_plan(connection, _find(connection, user, ids), _names(store, user), place)
         for line in plan.describe():
             say(line)
         return plan
     with store.writing() as connection:
-        plan = make_plan(connection, _find(connection, user, ids), _names(user), place)
+        plan = make_plan(connection, _find(connection, user, ids), _names(store, user), place)
         for line in plan.describe():
             say(line)
         erase_plan(connection, store, plan, exports)
@@ -161,8 +161,9 @@ def forget(
     return plan
 
 
-def _names(user: str | None) -> tuple[str, ...]:
-    return () if user is None else (user,)
+def _names(store: Store, user: str | None) -> tuple[str, ...]:
+    """Return the names of a user: the own one, and the pseudonym if the store has such."""
+    return () if user is None else tuple(dict.fromkeys((user, store.guard.name_writer(user))))
 
 
 def _find(connection: sa.Connection, user: str | None, ids: Sequence[str]) -> list[str]:
@@ -288,9 +289,10 @@ def _remove_blobs(store: Store, blobs: set[str]) -> None:
     """Remove unused blobs, and what killed writers have left of them."""
     store.remove_unused(blobs)
     if blobs and store.blobs is not None:
+        named = set(map(store.blobs.name, blobs))
         for name in list(store.blobs.list()):
-            digest, dot, _ = name.partition(".")
-            if dot and digest in blobs:
+            own, dot, _ = name.partition(".")
+            if dot and own in named:
                 store.blobs.remove_file(name)
 
 

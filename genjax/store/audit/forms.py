@@ -16,12 +16,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from genjax.store import schema
+from genjax.store.privacy.columns import find_plain
 from genjax.store.records import KINDS
 from genjax.store.rows import Row, split
 
 SALT = 32  # characters of a salt
 ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-JSONS = frozenset(column.name for column in schema.records.c if isinstance(column.type, sa.JSON))
+JSONS = frozenset(
+    column.name for column in schema.records.c if isinstance(find_plain(column), sa.JSON)
+)
 
 
 def make_salts(count: int) -> list[str]:

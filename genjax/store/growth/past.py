@@ -19,6 +19,7 @@ from genjax.store.growth.dvc import note_past
 from genjax.store.growth.states import PAGE, State, combine, find_state, hash_content
 from genjax.store.lookups import find_visible
 from genjax.store.opening import open_store
+from genjax.store.privacy.plan import copy_plan
 from genjax.store.records import Record
 from genjax.store.rows import (
     Row,
@@ -85,7 +86,9 @@ def open_state(store: Store, name: str) -> Iterator[Opened]:
     with tempfile.TemporaryDirectory(prefix="genjax_state_") as folder:
         path = Path(folder) / FILE
         blobs = None if store.blobs is None else store.blobs.url
-        with open_store(str(path), create=True, blobs=blobs, user=store.user) as made:
+        plan = copy_plan(store.guard.plan)
+        new = open_store(str(path), create=True, blobs=blobs, user=store.user, privacy=plan)
+        with new as made:
             with made.writing() as connection:
                 note_past(connection, store.place, name, state.fingerprint)
             hashes = _copy(store, made, state)
