@@ -274,13 +274,14 @@ def test_a_missing_or_wrong_key_is_refused_before_anything_is_read(url, tmp_path
     assert not (tmp_path / "new.db").exists()
 
 
-@pytest.mark.parametrize(
+@pytest.mark.parametrize(  # ids are numbers: keys are random, and workers collect alike
     "given",
     [
         *("x", "é" * 44, make_key()[:-4], make_key() + "AAAA", "A" * 43 + "="),
         *(f"{'B' * 20} {make_key()}", " , ", "file:", "file:/nowhere/at/all", "file:/tmp"),
         *("file:/dev/null", "hook:", "hook:a:b", "hook:json:loads"),
     ],
+    ids=[f"key{number}" for number in range(14)],
 )
 def test_keys_that_are_none_are_refused(given, monkeypatch):
     monkeypatch.setenv(VARIABLE, given)

@@ -12,7 +12,6 @@ from genjax.serial.json_text import Json
 from genjax.store import schema
 from genjax.store.audit import chain
 from genjax.store.audit.forms import hash_item, read_rows
-from genjax.store.monitoring.requests import forget_records, forget_user
 from genjax.store.privacy.damage import read_digests
 from genjax.store.records import UNKNOWN
 from genjax.store.references import find_edges, refer_columns
@@ -72,8 +71,9 @@ def erase_rows(
         for table in (schema.history, schema.outbox):
             connection.execute(table.delete().where(table.c.record.in_(part)))
     for part in split(ids):
+        asked = schema.requests  # which stay as numbers
+        connection.execute(asked.update().where(asked.c.record.in_(part)).values(record=None))
         connection.execute(records.delete().where(records.c.id.in_(part)))
-    forget_records(connection, ids)
     insert(connection, schema.outbox, [{"record": i, "action": "delete"} for i in ids])
     _blank(connection, [row["link"] for row in gone if row["position"] == WORDS], names or ())
     touched = sorted({row.pop("record") for row in gone} - {*ids, ""})
@@ -217,7 +217,6 @@ def _blank(connection: sa.Connection, links: Sequence[int], names: Sequence[str]
         own = past.c.link == one
         connection.execute(past.update().where(own).values(user=chain.ERASED))
     for name in names:  # also of before there was a trail
-        forget_user(connection, name)
         for known in schema.metadata.tables.values():
             if "user" not in known.c or known is schema.audit:
                 continue
