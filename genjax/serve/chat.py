@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -15,8 +16,10 @@ from genjax.serve.exchanges import Noted, find_noted
 from genjax.serve.models import Model
 from genjax.serve.schemas import ChatAnswer, ChatRequest
 from genjax.serve.service import Service
-from genjax.serve.texts import Piece, Spelled, encode_chat, read_options
+from genjax.serve.texts import SILENT, Piece, Spelled, encode_chat, encode_source_text, read_options
 from genjax.serve.threads import in_thread
+
+PARAM = "messages"
 
 
 def make_router(service: Service) -> APIRouter:
@@ -72,9 +75,22 @@ async def read_job(
     )
     turns = [(message.role, message.text) for message in request.messages]
     size = sum(len(text) for _, text in turns)
-    prompt = await in_thread(size, encode_chat, model.run, turns)
+    if model.reads_source:
+        prompt = await in_thread(size, encode_source_text, model, _find_source(turns, tops), PARAM)
+    else:
+        prompt = await in_thread(size, encode_chat, model.run, turns)
     name = f"chatcmpl-{uuid.uuid4().hex}"
     return Job(service, request, model, [prompt], [turns], asked, noted, name)
+
+
+def _find_source(turns: Sequence[tuple[str, str]], tops: int | None) -> str:
+    """Return the source in a conversation: its only turn."""
+    if tops is not None:
+        raise ApiError(400, SILENT, "logprobs", "unsupported_value")
+    if len(turns) != 1 or turns[0][0] != "user":
+        cure = "messages must be one of the user, the source: this model reads nothing else"
+        raise ApiError(400, cure, PARAM, "invalid_value")
+    return turns[0][1]
 
 
 async def _answer(job: Job) -> Response:

@@ -195,6 +195,10 @@ class DraftEngine:
         sizes = (a.size * a.dtype.itemsize for a in jax.tree.leaves(caches))
         return self._batch * sum(sizes)
 
+    def lead(self, prompt: np.ndarray) -> np.ndarray:
+        """Return the tokens that a text continues: its prompt."""
+        return prompt
+
     def check(self, count: int, options: Options) -> None:
         """Refuse a prompt of ``count`` tokens with options that a draft does not support.
 

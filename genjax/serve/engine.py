@@ -181,6 +181,10 @@ class TextEngine:
         }
         return 2 * sizes[self._sizes[-1]] + self.prefixes.most * sizes[1]
 
+    def lead(self, prompt: np.ndarray) -> np.ndarray:
+        """Return the tokens that a text continues: its prompt."""
+        return prompt
+
     def check(self, count: int, options: Options) -> None:
         """Accept all options for a prompt of ``count`` tokens."""
 
