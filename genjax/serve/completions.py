@@ -74,6 +74,9 @@ async def read_job(
     if model.reads_source:
         if request.logprobs is not None:
             raise ApiError(400, SILENT, "logprobs", "unsupported_value")
+        if model.reads_picture:
+            cure = "prompt cannot be a picture: send it to /v1/chat/completions"
+            raise ApiError(400, cure, "prompt", "unsupported_value")
         if not all(isinstance(one, str) for one in given):
             raise ApiError(400, "prompt must be texts: this model reads a source", "prompt")
         prompts = [encode_source_text(model, str(one), "prompt") for one in given]

@@ -17,9 +17,11 @@ import numpy as np
 from genjax.data.audio.signals import SignalCodec
 from genjax.data.chat.template import ends_of
 from genjax.data.codecs import ImageCodec
+from genjax.data.text.captions import CaptionCodec
 from genjax.data.text.codec_parts import HasSource, HasTokenBytes
 from genjax.errors import UserError, unknown_name
 from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.captioner import Captioner
 from genjax.families.masked_lm import MaskedLM
 from genjax.runs.run import Run, load
 from genjax.runs.setup import load_family
@@ -68,6 +70,11 @@ class Model:
     def reads_source(self) -> bool:
         """Return whether the prompt of a text is a source, such as a text to translate."""
         return isinstance(self.engine, SourceEngine)
+
+    @property
+    def reads_picture(self) -> bool:
+        """Return whether the source is a picture to describe."""
+        return self.reads_source and isinstance(self.run.codec, CaptionCodec)
 
     @property
     def can(self) -> tuple[str, ...]:
@@ -230,10 +237,12 @@ def _writes(run: Run) -> bool:
 
 
 def _reads_source(run: Run) -> bool:
-    """Return whether a run writes texts about a source of text, as a translator does."""
-    family, spec = run.family, run.spec
-    reads = isinstance(family, Autoregressive) and spec.source_length is not None
-    return reads and isinstance(run.codec, HasSource) and not spec.image
+    """Return whether a run writes texts about a source, as translators and captioners do."""
+    family, codec = run.family, run.codec
+    if isinstance(family, Captioner):
+        return isinstance(codec, CaptionCodec)
+    reads = isinstance(family, Autoregressive) and run.spec.source_length is not None
+    return reads and isinstance(codec, HasSource)
 
 
 def _vocabulary(run: Run, params: Any) -> int:

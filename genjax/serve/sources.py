@@ -1,4 +1,5 @@
-"""The text engine of a run that reads a source, such as a translator: it draws whole texts.
+"""The text engine of a run that reads a source, a text to translate or a picture to describe: it
+draws whole texts.
 
 Its texts are those of ``genjax sample --source``. They are drawn one after another, in the order in
 which they were asked for, and handed out when they are complete.
@@ -113,12 +114,15 @@ class SourceEngine:
     def _draw(self, row: Row) -> tuple[list[int], Finish]:
         run, count = self._run, len(row.prompt)
         request, state = run.prepare_drawing(self._decode_as(row.options))
-        width = SHORTEST
-        while width < count:
-            width *= 2
-        source = np.full((1, max(min(width, run.family.net.context), count)), -1, np.int32)
-        source[0, :count] = row.prompt
-        fed = with_inputs(state, {"source": jnp.asarray(source)})
+        if row.prompt.ndim > 1:
+            fed = with_inputs(state, {"image": jnp.asarray(row.prompt)[None]})
+        else:
+            width = SHORTEST
+            while width < count:
+                width *= 2
+            source = np.full((1, max(min(width, run.family.net.context), count)), -1, np.int32)
+            source[0, :count] = row.prompt
+            fed = with_inputs(state, {"source": jnp.asarray(source)})
         key = jax.random.fold_in(jax.random.key(row.options.seed), SAMPLES)
         (drawn,) = draw_samples(run.layout, run.family, fed, key, 1, request)
         tokens = drawn[len(request.prompts[0]) :].tolist()

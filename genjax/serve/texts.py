@@ -14,6 +14,7 @@ import numpy as np
 from genjax.checks import Component
 from genjax.config_files import to_json
 from genjax.data.chat.template import ChatCodec, ChatTemplate, Template, Turn
+from genjax.data.text.captions import INLINE, CaptionCodec
 from genjax.data.text.streaming import GrowingText
 from genjax.errors import UserError
 from genjax.families.autoregressive.request import Decoding, encode_prompt, encode_source
@@ -183,7 +184,7 @@ def read_options(
     plain: dict[str, Any] = {"prompt": "", "prompts": (), "tokens": (), "beams": 1, "draft": None}
     stop = request.stops if request.stop is not None else own.stop
     decoding = dataclasses.replace(own, **plain, **changes, steps=most, stop=stop)
-    if run.spec.source_length is not None and not stop:
+    if (run.spec.source_length is not None or run.spec.image) and not stop:
         decoding = add_beams(decoding, own)
     options = Options(
         seed,
@@ -253,6 +254,20 @@ def encode_source_text(model: Model, text: str, param: str) -> np.ndarray:
             "context_length_exceeded",
         )
     return np.array(ids, np.int32)
+
+
+def encode_picture(model: Model, url: str, param: str) -> np.ndarray:
+    """Return the picture float32 [H, W, C], in model space, that a data URL holds.
+
+    Raises:
+      ApiError: it is no picture, or its size differs from the data's.
+    """
+    codec = model.run.codec
+    assert isinstance(codec, CaptionCodec) and url.startswith(INLINE)
+    try:
+        return np.asarray(codec.load_picture(url), np.float32)
+    except UserError as error:
+        raise refuse(error, param) from None
 
 
 def encode_chat(run: Run, turns: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -364,7 +379,7 @@ class Generation:
     @property
     def usage(self) -> dict[str, int]:
         """Return the numbers of tokens read and drawn."""
-        read = sum(map(len, self.prompts))
+        read = sum(len(prompt) for prompt in self.prompts if prompt.ndim == 1)  # not pictures
         drawn = sum(text.kept for text in self.texts)
         return {
             "prompt_tokens": read,

@@ -1,12 +1,19 @@
-"""A translator is served: its prompt is the source, its text that of ``genjax sample``."""
+"""Translators and captioners are served: the prompt is the source, the text that of ``genjax
+sample``.
+"""
 
 import dataclasses
+import functools
+import io
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import genjax
 from genjax import gx
+from genjax.data.text.captions import INLINE, inline
 from genjax.experiment import Experiment
 from genjax.runs.inputs import draw_for
 from genjax.serve.limits import Limits
@@ -119,3 +126,83 @@ def test_what_a_translator_cannot_do_is_refused(translating, path, body, field):
     status, said = ask(translating, f"/v1/{path}", **body)
     assert status == 400 and json.loads(said)["error"]["param"] == field, said
     serving.wait_for(lambda: translating.idle)
+
+
+@pytest.fixture(scope="module")
+def captioner(trained):
+    return trained.once(
+        "serve_captioner", functools.partial(serving.train_config, "caption_shapes")
+    )
+
+
+@pytest.fixture(scope="module")
+def captioning(captioner):
+    with serving.Served([f"caption={captioner}"], Limits(batch=2)) as served:
+        yield served
+
+
+def make_picture(run, seed):
+    image = run.codec.image
+    shape = (image.height, image.width, image.channels)
+    pixels = np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels.squeeze() if shape[2] == 1 else pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def show(url, *more):
+    content = [{"type": "image_url", "image_url": {"url": url}}, *more]
+    return [{"role": "user", "content": content}]
+
+
+def test_a_caption_is_what_sample_draws(captioning, captioner, tmp_path):
+    run = genjax.load(captioner)
+    for seed in (1, 2):
+        file = tmp_path / f"{seed}.png"
+        file.write_bytes(make_picture(run, seed))
+        for options in ({"temperature": 0.9}, {"temperature": 0.0}):
+            status, _, said = captioning.ask(
+                "/v1/chat/completions",
+                {"model": "caption", "messages": show(inline(file.read_bytes())), "seed": seed}
+                | options,
+            )
+            assert status == 200, said
+            found = json.loads(said)
+            sampler = dataclasses.replace(run.family.sampler, beams=1, **options)
+            (part,) = draw_for(run, "source", [str(file)], seed, sampler)
+            assert (
+                found["choices"][0]["message"]["content"] == part.decode_completions(run.codec)[0]
+            )
+            assert found["usage"]["prompt_tokens"] == 0
+
+
+def test_pictures_that_cannot_be_described_are_refused(captioning, captioner, served, tmp_path):
+    run = genjax.load(captioner)
+    file = tmp_path / "a.png"
+    file.write_bytes(make_picture(run, 1))
+    good, small = inline(file.read_bytes()), io.BytesIO()
+    Image.new("RGB", (3, 5)).save(small, "PNG")
+    text = {"type": "text", "text": "What is it?"}
+    for messages in (
+        show(str(file)),  # a path of the server
+        show(f"file://{file}"),
+        show("http://127.0.0.1:1/a.png"),
+        show(INLINE + "AAAA"),
+        show(INLINE + "no base64!"),
+        show(inline(small.getvalue())),
+        show(inline(b"x" * 4_000_000)),
+        show(good, text),
+        show(good) * 2,
+        show(good, *show(good)[0]["content"]),
+        [{"role": "user", "content": "What is it?"}],
+    ):
+        status, _, said = captioning.ask(
+            "/v1/chat/completions", {"model": "caption", "messages": messages}
+        )
+        assert status == 400, said
+        assert json.loads(said)["error"]["param"].startswith("messages")
+    body = {"model": "caption", "prompt": "a"}
+    assert captioning.ask("/v1/completions", body)[0] == 400
+    status, _, said = served.ask("/v1/chat/completions", {"model": "chat", "messages": show(good)})
+    assert status == 400 and b"reads no pictures" in said
+    serving.wait_for(lambda: captioning.idle)
