@@ -26,13 +26,13 @@ from genjax.families.masked_lm import MaskedLM
 from genjax.runs.run import Run, load
 from genjax.runs.setup import load_family
 from genjax.serve.device import Device
-from genjax.serve.drafting import DraftEngine
-from genjax.serve.engine import TextEngine
+from genjax.serve.engines.drafting import DraftEngine
+from genjax.serve.engines.engine import TextEngine
+from genjax.serve.engines.pairs import open_pair, read_draft
+from genjax.serve.engines.slots import Programs
+from genjax.serve.engines.sources import SourceEngine
 from genjax.serve.errors import ApiError
 from genjax.serve.limits import Limits
-from genjax.serve.pairs import open_pair, read_draft
-from genjax.serve.slots import Programs
-from genjax.serve.sources import SourceEngine
 from genjax.serve.threads import apart
 
 NAME = re.compile(r"\w[\w.-]{0,99}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from genjax.data.text.captions import INLINE
-from genjax.serve.slots import BIASED
+from genjax.serve.engines.slots import BIASED
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]

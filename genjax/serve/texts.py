@@ -20,12 +20,12 @@ from genjax.errors import UserError
 from genjax.families.autoregressive.request import Decoding, encode_prompt, encode_source
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
-from genjax.serve.engine import Drawn, Finish, Options, Row
+from genjax.serve.engines.engine import Drawn, Finish, Options, Row
+from genjax.serve.engines.sources import add_beams
 from genjax.serve.errors import ApiError, refuse
 from genjax.serve.limits import Limits
 from genjax.serve.models import Model
 from genjax.serve.schemas import TextRequest
-from genjax.serve.sources import add_beams
 from genjax.serve.threads import Mailbox
 
 # For runs without a template: turns as lines.

@@ -22,8 +22,8 @@ from genjax.evaluation.judge import SAMPLES
 from genjax.families.autoregressive.request import Decoding
 from genjax.family import with_inputs
 from genjax.runs.run import Run
-from genjax.serve.engine import SHORTEST, Drawn, Finish, Options, Row
-from genjax.serve.prefixes import Prefixes
+from genjax.serve.engines.engine import SHORTEST, Drawn, Finish, Options, Row
+from genjax.serve.engines.prefixes import Prefixes
 
 PLAIN = {  # options with which beams go together
     "temperature": 1.0,

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from genjax.nets.transformer.cache import Cache
-from genjax.serve.prefixes import Kept, Prefixes
-from genjax.serve.slots import BIASED, DRAWN, Programs, RowOptions, Slots, Token
+from genjax.serve.engines.prefixes import Kept, Prefixes
+from genjax.serve.engines.slots import BIASED, DRAWN, Programs, RowOptions, Slots, Token
 
 Finish = Literal["stop", "length"]
 CHUNK = 0.010  # target seconds of a dispatch of up to 16 rows; rows join and leave between two

@@ -21,9 +21,9 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.parallel import Layout
 from genjax.samplers.tokens.decoding import Prompts
 from genjax.samplers.tokens.speculative import Speculator
-from genjax.serve.engine import PACE, SHORTEST, Drawn, Finish, Options, Row
-from genjax.serve.prefixes import Prefixes
-from genjax.serve.slots import TOP, RowOptions, Token, draw_keys, sift_rows
+from genjax.serve.engines.engine import PACE, SHORTEST, Drawn, Finish, Options, Row
+from genjax.serve.engines.prefixes import Prefixes
+from genjax.serve.engines.slots import TOP, RowOptions, Token, draw_keys, sift_rows
 
 ROUNDS = 4  # rounds of a row in one dispatch
 
