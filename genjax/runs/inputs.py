@@ -126,7 +126,7 @@ def _encode(run: Run, kind: Kind, value: str, number: int, options: Component) -
         if kind == "label":
             return np.array(number_label(value, run.spec.class_names, run.spec.classes), np.int32)
         if _name(run, kind) == "image":
-            return np.asarray(codec.picture(value), np.float32)
+            return np.asarray(codec.load_picture(value), np.float32)
         if kind == "source":
             tokens = encode_source(codec, value)
         else:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
@@ -13,10 +15,20 @@ from genjax.serve.answering import Job, collect, spell, stream, unless_gone
 from genjax.serve.errors import ApiError
 from genjax.serve.exchanges import Noted, find_noted
 from genjax.serve.models import Model
-from genjax.serve.schemas import ChatAnswer, ChatRequest
+from genjax.serve.schemas import ChatAnswer, ChatRequest, Message
 from genjax.serve.service import Service
-from genjax.serve.texts import Piece, Spelled, encode_chat, read_options
+from genjax.serve.texts import (
+    SILENT,
+    Piece,
+    Spelled,
+    encode_chat,
+    encode_picture,
+    encode_source_text,
+    read_options,
+)
 from genjax.serve.threads import in_thread
+
+PARAM = "messages"
 
 
 def make_router(service: Service) -> APIRouter:
@@ -71,10 +83,34 @@ async def read_job(
         tops,
     )
     turns = [(message.role, message.text) for message in request.messages]
-    size = sum(len(text) for _, text in turns)
-    prompt = await in_thread(size, encode_chat, model.run, turns)
+    prompt = await _read_prompt(model, request.messages, turns, tops)
     name = f"chatcmpl-{uuid.uuid4().hex}"
     return Job(service, request, model, [prompt], [turns], asked, noted, name)
+
+
+async def _read_prompt(
+    model: Model,
+    messages: Sequence[Message],
+    turns: Sequence[tuple[str, str]],
+    tops: int | None,
+) -> np.ndarray:
+    """Return the prompt of a conversation; of a run that reads a source, its only message."""
+    pictures = [one for message in messages for one in message.pictures]
+    size = sum(len(text) for _, text in turns) + sum(map(len, pictures))
+    if pictures and not model.reads_picture:
+        raise ApiError(400, "messages must be text: this model reads no pictures", PARAM)
+    if not model.reads_source:
+        return await in_thread(size, encode_chat, model.run, turns)
+    if tops is not None:
+        raise ApiError(400, SILENT, "logprobs", "unsupported_value")
+    ((role, text), *more) = turns
+    if more or role != "user" or (model.reads_picture and (len(pictures) != 1 or text)):
+        what = "a picture without text" if model.reads_picture else "the source"
+        cure = f"messages must be one of the user, {what}: this model reads nothing else"
+        raise ApiError(400, cure, PARAM, "invalid_value")
+    if model.reads_picture:
+        return await in_thread(size, encode_picture, model, pictures[0], PARAM)
+    return await in_thread(size, encode_source_text, model, text, PARAM)
 
 
 async def _answer(job: Job) -> Response:

@@ -14,7 +14,7 @@ from genjax.serve.errors import ApiError
 from genjax.serve.exchanges import Noted, find_noted
 from genjax.serve.schemas import MOST_ROWS, CompletionAnswer, CompletionRequest
 from genjax.serve.service import Service
-from genjax.serve.texts import Piece, Spelled, encode_text, read_options
+from genjax.serve.texts import SILENT, Piece, Spelled, encode_source_text, encode_text, read_options
 from genjax.serve.threads import in_thread
 
 
@@ -71,7 +71,17 @@ async def read_job(
     seed = service.choose_seed(request.seed)
     asked = read_options(request, run, service.limits, seed, None, request.logprobs)
     limit = run.family.net.context
-    prompts = [await in_thread(len(one), encode_text, run, one, limit) for one in given]
+    if model.reads_source:
+        if request.logprobs is not None:
+            raise ApiError(400, SILENT, "logprobs", "unsupported_value")
+        if model.reads_picture:
+            cure = "prompt cannot be a picture: send it to /v1/chat/completions"
+            raise ApiError(400, cure, "prompt", "unsupported_value")
+        if not all(isinstance(one, str) for one in given):
+            raise ApiError(400, "prompt must be texts: this model reads a source", "prompt")
+        prompts = [encode_source_text(model, str(one), "prompt") for one in given]
+    else:
+        prompts = [await in_thread(len(one), encode_text, run, one, limit) for one in given]
     turns = []
     for one, ids in zip(given, prompts, strict=True):
         text = one if isinstance(one, str) else cast(str, run.codec.decode(ids))

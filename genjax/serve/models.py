@@ -17,19 +17,22 @@ import numpy as np
 from genjax.data.audio.signals import SignalCodec
 from genjax.data.chat.template import ends_of
 from genjax.data.codecs import ImageCodec
-from genjax.data.text.codec_parts import HasTokenBytes
+from genjax.data.text.captions import CaptionCodec
+from genjax.data.text.codec_parts import HasSource, HasTokenBytes
 from genjax.errors import UserError, unknown_name
 from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.captioner import Captioner
 from genjax.families.masked_lm import MaskedLM
 from genjax.runs.run import Run, load
 from genjax.runs.setup import load_family
 from genjax.serve.device import Device
-from genjax.serve.drafting import DraftEngine
-from genjax.serve.engine import TextEngine
+from genjax.serve.engines.drafting import DraftEngine
+from genjax.serve.engines.engine import TextEngine
+from genjax.serve.engines.pairs import open_pair, read_draft
+from genjax.serve.engines.slots import Programs
+from genjax.serve.engines.sources import SourceEngine
 from genjax.serve.errors import ApiError
 from genjax.serve.limits import Limits
-from genjax.serve.pairs import open_pair, read_draft
-from genjax.serve.slots import Programs
 from genjax.serve.threads import apart
 
 NAME = re.compile(r"\w[\w.-]{0,99}")
@@ -51,7 +54,7 @@ class Model:
 
     name: str
     run: Run
-    engine: TextEngine | DraftEngine | None
+    engine: TextEngine | DraftEngine | SourceEngine | None
     size: int
     users: int = 0
     used: float = field(default_factory=time.monotonic)
@@ -62,6 +65,16 @@ class Model:
         """Return whether the run's codec spells tokens one after another."""
         codec = self.run.codec
         return isinstance(codec, HasTokenBytes) and codec.token_bytes is not None
+
+    @property
+    def reads_source(self) -> bool:
+        """Return whether the prompt of a text is a source, such as a text to translate."""
+        return isinstance(self.engine, SourceEngine)
+
+    @property
+    def reads_picture(self) -> bool:
+        """Return whether the source is a picture to describe."""
+        return self.reads_source and isinstance(self.run.codec, CaptionCodec)
 
     @property
     def can(self) -> tuple[str, ...]:
@@ -176,7 +189,7 @@ class Models:
     def open(self, name: str) -> Model:
         """Load a run; this takes seconds."""
         run = load(self.places[name])
-        engine: TextEngine | DraftEngine | None = None
+        engine: TextEngine | DraftEngine | SourceEngine | None = None
         draft: Any = None
         if _writes(run):
             params, limits = run.eval_state.params, self._limits
@@ -187,6 +200,8 @@ class Models:
                 programs = Programs(run.family, run.layout, ends, vocabulary)
                 wait = limits.wait_ms / 1000
                 engine = TextEngine(programs, params, limits.batch, wait, limits.prefixes)
+        elif _reads_source(run):
+            engine = SourceEngine(run)
         arrays = (run.state.params, run.state.variables, run.state.ema, run.state.frozen, draft)
         size = sum(a.nbytes for a in jax.tree.leaves(arrays))
         return Model(name, run, engine, size + (0 if engine is None else engine.nbytes))
@@ -219,6 +234,15 @@ def _writes(run: Run) -> bool:
     family, spec = run.family, run.spec
     alone = isinstance(family, Autoregressive) and spec.source_length is None and not spec.image
     return alone and isinstance(run.codec.decode(np.zeros(0, np.int32)), str)
+
+
+def _reads_source(run: Run) -> bool:
+    """Return whether a run writes texts about a source, as translators and captioners do."""
+    family, codec = run.family, run.codec
+    if isinstance(family, Captioner):
+        return isinstance(codec, CaptionCodec)
+    reads = isinstance(family, Autoregressive) and run.spec.source_length is not None
+    return reads and isinstance(codec, HasSource)
 
 
 def _vocabulary(run: Run, params: Any) -> int:

@@ -6,13 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from genjax.serve.slots import BIASED
+from genjax.data.text.captions import INLINE
+from genjax.serve.engines.slots import BIASED
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 Line = Annotated[str, Field(min_length=1)]
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+PICTURE = 4_000_000  # maximum length of a picture's URL
 MOST_ROWS = 128  # maximum number of texts in a request
 
 
@@ -74,12 +76,32 @@ class TextRequest(Request):
 
 
 class Part(BaseModel):
-    """A part of a message."""
+    """A part of a message that is text."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     type: Literal["text"]
     text: str
+
+
+class PictureUrl(BaseModel):
+    """A picture as a URL that holds it; no address is read."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    url: Annotated[
+        str, Field(pattern=f"^{INLINE}", max_length=PICTURE, description="a PNG as base64")
+    ]
+    detail: Literal["auto", "low", "high"] | None = None
+
+
+class PicturePart(BaseModel):
+    """A part of a message that is a picture."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["image_url"]
+    image_url: PictureUrl
 
 
 class Message(BaseModel):
@@ -88,14 +110,20 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: Annotated[str, Field(min_length=1, max_length=64)]
-    content: str | list[Part]
+    content: str | list[Part | PicturePart]
     name: str | None = None
 
     @property
     def text(self) -> str:
         if isinstance(self.content, str):
             return self.content
-        return "".join(part.text for part in self.content)
+        return "".join(part.text for part in self.content if isinstance(part, Part))
+
+    @property
+    def pictures(self) -> list[str]:
+        if isinstance(self.content, str):
+            return []
+        return [part.image_url.url for part in self.content if isinstance(part, PicturePart)]
 
 
 class TextFormat(BaseModel):

@@ -14,12 +14,14 @@ import numpy as np
 from genjax.checks import Component
 from genjax.config_files import to_json
 from genjax.data.chat.template import ChatCodec, ChatTemplate, Template, Turn
+from genjax.data.text.captions import INLINE, CaptionCodec
 from genjax.data.text.streaming import GrowingText
 from genjax.errors import UserError
-from genjax.families.autoregressive.request import Decoding, encode_prompt
+from genjax.families.autoregressive.request import Decoding, encode_prompt, encode_source
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
-from genjax.serve.engine import Drawn, Finish, Options, Row
+from genjax.serve.engines.engine import Drawn, Finish, Options, Row
+from genjax.serve.engines.sources import add_beams
 from genjax.serve.errors import ApiError, refuse
 from genjax.serve.limits import Limits
 from genjax.serve.models import Model
@@ -29,6 +31,7 @@ from genjax.serve.threads import Mailbox
 # For runs without a template: turns as lines.
 LINES = ChatTemplate(roles=(("system", "", "\n"), ("user", "", "\n"), ("assistant", "", "\n")))
 SEEDS = 2**32
+SILENT = "logprobs must be left out: this model reads a source, and is drawn as a whole"
 
 
 class Spelled(NamedTuple):
@@ -83,7 +86,9 @@ class Text:
     reported: int = 0
 
     def __post_init__(self) -> None:
-        self._growing = GrowingText(self.model.run.codec, self.model.spells, self.prompt)
+        assert self.model.engine is not None
+        lead = self.model.engine.lead(self.prompt)
+        self._growing = GrowingText(self.model.run.codec, self.model.spells, lead)
 
     def feed(self, drawn: Drawn) -> tuple[str, list[Spelled]]:
         """Add drawn tokens; return the text and the tokens that are now certain."""
@@ -179,6 +184,8 @@ def read_options(
     plain: dict[str, Any] = {"prompt": "", "prompts": (), "tokens": (), "beams": 1, "draft": None}
     stop = request.stops if request.stop is not None else own.stop
     decoding = dataclasses.replace(own, **plain, **changes, steps=most, stop=stop)
+    if (run.spec.source_length is not None or run.spec.image) and not stop:
+        decoding = add_beams(decoding, own)
     options = Options(
         seed,
         most,
@@ -226,6 +233,41 @@ def encode_text(run: Run, prompt: str | Sequence[int], limit: int) -> np.ndarray
     else:
         ids = tuple(prompt)
     return check_prompt(run, ids, limit, "prompt")
+
+
+def encode_source_text(model: Model, text: str, param: str) -> np.ndarray:
+    """Return the tokens [N] int32 of a source.
+
+    Raises:
+      ApiError: the source cannot be encoded, or is longer than the context.
+    """
+    try:
+        ids = encode_source(model.run.codec, text)
+    except UserError as error:
+        raise refuse(error, param) from None
+    limit = model.run.family.net.context
+    if not 0 < len(ids) <= limit:
+        raise ApiError(
+            400,
+            f"{param} must be 1 to {limit:,} tokens, the context of the model, got {len(ids):,}",
+            param,
+            "context_length_exceeded",
+        )
+    return np.array(ids, np.int32)
+
+
+def encode_picture(model: Model, url: str, param: str) -> np.ndarray:
+    """Return the picture float32 [H, W, C], in model space, that a data URL holds.
+
+    Raises:
+      ApiError: it is no picture, or its size differs from the data's.
+    """
+    codec = model.run.codec
+    assert isinstance(codec, CaptionCodec) and url.startswith(INLINE)
+    try:
+        return np.asarray(codec.load_picture(url), np.float32)
+    except UserError as error:
+        raise refuse(error, param) from None
 
 
 def encode_chat(run: Run, turns: Sequence[tuple[str, str]]) -> np.ndarray:
@@ -337,7 +379,7 @@ class Generation:
     @property
     def usage(self) -> dict[str, int]:
         """Return the numbers of tokens read and drawn."""
-        read = sum(map(len, self.prompts))
+        read = sum(len(prompt) for prompt in self.prompts if prompt.ndim == 1)  # not pictures
         drawn = sum(text.kept for text in self.texts)
         return {
             "prompt_tokens": read,

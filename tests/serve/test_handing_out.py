@@ -4,7 +4,7 @@ import asyncio
 import functools
 import threading
 
-from genjax.serve.engine import Drawn, Options, Row
+from genjax.serve.engines.engine import Drawn, Options, Row
 from genjax.serve.threads import Mailbox
 
 

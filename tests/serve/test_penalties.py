@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.serve.engine import Options, Row, TextEngine
-from genjax.serve.slots import Programs, punish_rows
+from genjax.serve.engines.engine import Options, Row, TextEngine
+from genjax.serve.engines.slots import Programs, punish_rows
 
 OPTIONS = [
     {"frequency_penalty": 1.5},

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 from genjax.nets.transformer.cache import Cache
-from genjax.serve.prefixes import Kept, Prefixes
-from genjax.serve.slots import BIASED, DRAWN, Programs, RowOptions, Slots, Token
+from genjax.serve.engines.prefixes import Kept, Prefixes
+from genjax.serve.engines.slots import BIASED, DRAWN, Programs, RowOptions, Slots, Token
 
 Finish = Literal["stop", "length"]
 CHUNK = 0.010  # target seconds of a dispatch of up to 16 rows; rows join and leave between two
@@ -180,6 +180,10 @@ class TextEngine:
             for size in (1, self._sizes[-1])
         }
         return 2 * sizes[self._sizes[-1]] + self.prefixes.most * sizes[1]
+
+    def lead(self, prompt: np.ndarray) -> np.ndarray:
+        """Return the tokens that a text continues: its prompt."""
+        return prompt
 
     def check(self, count: int, options: Options) -> None:
         """Accept all options for a prompt of ``count`` tokens."""

@@ -21,9 +21,9 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.parallel import Layout
 from genjax.samplers.tokens.decoding import Prompts
 from genjax.samplers.tokens.speculative import Speculator
-from genjax.serve.engine import PACE, SHORTEST, Drawn, Finish, Options, Row
-from genjax.serve.prefixes import Prefixes
-from genjax.serve.slots import TOP, RowOptions, Token, draw_keys, sift_rows
+from genjax.serve.engines.engine import PACE, SHORTEST, Drawn, Finish, Options, Row
+from genjax.serve.engines.prefixes import Prefixes
+from genjax.serve.engines.slots import TOP, RowOptions, Token, draw_keys, sift_rows
 
 ROUNDS = 4  # rounds of a row in one dispatch
 
@@ -194,6 +194,10 @@ class DraftEngine:
         caches = jax.eval_shape(self._programs.new_caches, self._params)
         sizes = (a.size * a.dtype.itemsize for a in jax.tree.leaves(caches))
         return self._batch * sum(sizes)
+
+    def lead(self, prompt: np.ndarray) -> np.ndarray:
+        """Return the tokens that a text continues: its prompt."""
+        return prompt
 
     def check(self, count: int, options: Options) -> None:
         """Refuse a prompt of ``count`` tokens with options that a draft does not support.

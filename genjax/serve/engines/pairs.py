@@ -16,7 +16,7 @@ from genjax.families.autoregressive.request import DRAFT, Decoding, Request
 from genjax.runs import directory
 from genjax.runs.run import Run
 from genjax.runs.setup import load_family, require_run
-from genjax.serve.drafting import DraftEngine, DraftPrograms, Pair
+from genjax.serve.engines.drafting import DraftEngine, DraftPrograms, Pair
 
 
 def read_draft(given: str, places: Mapping[str, str]) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genjax.serve.slots import Slots
+from genjax.serve.engines.slots import Slots
 
 LEAST = 16  # fewest shared tokens that are reused
 

@@ -1,0 +1,1 @@
+"""Text engines draw the texts of a run."""
