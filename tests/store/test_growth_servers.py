@@ -16,6 +16,7 @@ import pytest
 import genjax
 from genjax.cli.store.command import store_command
 from genjax.errors import UserError
+from genjax.store.audit.forgetting import forget
 from genjax.store.audit.verifying import verify
 from genjax.store.bulk import add_table, read_table
 from genjax.store.engine import read_url
@@ -386,13 +387,16 @@ def test_every_change_does_what_it_does_to_one(both, tmp_path):
         with pytest.raises(UserError, match="erase that first"):
             store.erase("e060")
         store.erase("e030", *relations)
+        forget(store, ids=["e100"], say=lambda line: None)
     records = [
         {record.id: record for record in store.select(origin="any")} for store in (one, many)
     ]
     assert records[0] == records[1]
-    with open_state(many, "v1") as past:
-        assert past.store.get("e050").name == "changed" and past.missing == len(relations) + 1
-    assert check(many) == []
+    with open_state(one, "v1") as past, open_state(many, "v1") as other:
+        assert other.store.get("e050").name == "changed"
+        assert past.missing == other.missing > len(relations) + 1
+        assert past.state.fingerprint == other.state.fingerprint
+    assert check(many) == [] and verify(many).flaws == ()
     backup(many, tmp_path / "backup")
 
 
