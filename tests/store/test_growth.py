@@ -197,7 +197,7 @@ def test_exports_of_a_state_are_noted_where_erasing_finds_them(store, tmp_path):
     assert verify(store).flaws == ()
 
 
-@pytest.mark.parametrize("name", ["", " x", "-x", "a\0b", "n" * 5000, "x\ny "])
+@pytest.mark.parametrize("name", ["", " x", "-x", "a\0b", "n" * 5000, "x\ny", "\x1b[2Jx"])
 def test_bad_names_of_states_are_refused(store, name):  # noqa: F811
     with pytest.raises(UserError) as error:
         tag_state(store, name)

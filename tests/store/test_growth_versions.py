@@ -95,7 +95,7 @@ def test_a_run_keeps_the_rows_of_its_state(tmp_path):
 
 
 def test_a_file_of_dvc_describes_an_export(tmp_path, capsys):
-    place, out = str(tmp_path / "s.db"), tmp_path / "it's: #1.jsonl"
+    place, out = str(tmp_path / "s.db"), tmp_path / "it's: #1 💥.jsonl"
     state = fill(place)
     store_command("at", [place, "v1", "export", str(out), "--as", "sft", "--dvc"])
     assert str(out) + ".dvc" in capsys.readouterr().out
