@@ -338,6 +338,7 @@ QUERIES = [
 ]
 
 
+@pytest.mark.long
 def test_every_query_is_answered_as_from_one(unchanged, tmp_path):
     one, many, _ = unchanged
     assert hash_records(one) == hash_records(many) and check(many) == []
