@@ -95,7 +95,7 @@ def test_a_run_keeps_the_rows_of_its_state(tmp_path):
 
 
 def test_a_file_of_dvc_describes_an_export(tmp_path, capsys):
-    place, out = str(tmp_path / "s.db"), tmp_path / "it's: #1.jsonl"
+    place, out = str(tmp_path / "s.db"), tmp_path / "it's: #1 💥.jsonl"
     state = fill(place)
     store_command("at", [place, "v1", "export", str(out), "--as", "sft", "--dvc"])
     assert str(out) + ".dvc" in capsys.readouterr().out
@@ -191,7 +191,7 @@ def test_checkpoints_are_registered_and_linked(tracked, link, capsys):
     assert capsys.readouterr().out == first  # once
     client = client_of(uri)
     (found,) = client.search_runs([client.get_experiment_by_name("genjax").experiment_id])
-    assert found.info.status == "FINISHED"
+    assert found.info.status == "FINISHED" and len(found.inputs.dataset_inputs) == 1
     versions = client.search_model_versions(f"name = '{model}'")
     steps = {version.tags["step"] for version in versions}
     assert "6" in steps and len(versions) == len(steps)

@@ -54,9 +54,13 @@ def write_dvc(store: Store, out: str | Path) -> Path:
 def _lines(values: dict[str, Json], first: str, others: str) -> list[str]:
     starts = [first, *[others] * (len(values) - 1)]
     return [
-        f"{start}{name}: {value if isinstance(value, int) else json.dumps(value)}"
+        f"{start}{name}: {_spell(value)}"
         for start, (name, value) in zip(starts, values.items(), strict=True)
     ]
+
+
+def _spell(value: Json) -> str:
+    return str(value) if isinstance(value, int) else json.dumps(value, ensure_ascii=False)
 
 
 def _describe_file(path: Path) -> dict[str, Json]:

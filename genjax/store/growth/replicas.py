@@ -34,9 +34,11 @@ STATE = sa.text(
     " CASE WHEN pg_last_wal_replay_lsn() >= pg_last_wal_receive_lsn()"
     " AND EXISTS (SELECT FROM pg_stat_wal_receiver) THEN 0"
     " ELSE extract(epoch FROM now() - pg_last_xact_replay_timestamp()) END AS lag,"
-    " extract(epoch FROM now() - pg_last_xact_replay_timestamp()) AS age,"
-    " (SELECT system_identifier FROM pg_control_system()) AS system"
+    " extract(epoch FROM now() - pg_last_xact_replay_timestamp()) AS age"
 )
+
+
+SYSTEM = sa.text("SELECT system_identifier FROM pg_control_system()")  # shared by replicas
 
 
 @dataclass
@@ -47,13 +49,13 @@ class Seen:
       lsn: position of the last own commit in the primary's log.
       rests: until when each replica rests, after it failed.
       away: whether the primary was away at the last read.
-      system: the primary's own number, which its replicas share; None until it is read.
+      checked: the replicas that are known to follow the primary.
     """
 
     lsn: str = "0/0"
     rests: dict[URL, float] = field(default_factory=dict)
     away: bool = False
-    system: int | None = None
+    checked: set[URL] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -151,13 +153,21 @@ class Replicas:
         except exc.DBAPIError:
             self._rest(place)
             return False
-        if self.seen.system is None:
-            with contextlib.suppress(exc.DBAPIError), primary.connect() as connection:
-                self.seen.system = connection.execute(STATE, {"lsn": "0/0"}).one().system
-        if self.seen.system not in (None, row.system):
+        if place not in self.seen.checked and not self.seen.away:
+            self._check_system(primary, place, engine)
+        return bool(row.follows and row.has_own and row.lag is not None and row.lag <= self.lag)
+
+    def _check_system(self, primary: sa.Engine, place: URL, engine: sa.Engine) -> None:
+        """Refuse a replica of another server, as far as the user may ask for that."""
+        try:
+            with primary.connect() as one, engine.connect() as other:
+                same = one.execute(SYSTEM).scalar() == other.execute(SYSTEM).scalar()
+        except exc.DBAPIError:
+            return
+        if not same:
             line = f"store: {REPLICA} {place.host}:{place.port} does not follow this server"
             raise UserError(line, "store")
-        return bool(row.follows and row.has_own and row.lag is not None and row.lag <= self.lag)
+        self.seen.checked.add(place)
 
     def _rest(self, place: URL) -> None:
         self.seen.rests[place] = time.monotonic() + REST
@@ -167,7 +177,7 @@ class Replicas:
     ) -> tuple[sa.Connection, URL, float | None] | None:
         """Return a connection to the first replica that answers, with its URL and age."""
         for place, engine in self.engines.items():
-            with contextlib.suppress(UserError):
+            with contextlib.suppress(UserError, exc.DBAPIError):
                 connection = stack.enter_context(engines.reading(engine, place))
                 row = connection.execute(STATE, {"lsn": self.seen.lsn}).one()
                 return connection, place, None if row.age is None else float(row.age)

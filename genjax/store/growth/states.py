@@ -56,8 +56,8 @@ def tag_state(store: Store, name: str) -> State:
       UserError: the name is invalid, or another state has it.
     """
     check_text(name, "state", store.limits.name)
-    if not name or name.startswith("-") or name != name.strip():
-        raise UserError(f"state must be a name, got {name!r:.80}", "state")
+    if not name.isprintable() or not name or name.startswith("-") or name != name.strip():
+        raise UserError(f"state must be a name in one line, got {name!r:.80}", "state")
     with store.reading() as connection:  # without keeping writers waiting
         _refuse_known(connection, name)
         seq = _newest(connection)
