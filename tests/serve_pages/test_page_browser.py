@@ -1,6 +1,7 @@
 """The pages in a browser: wide and narrow, dark, by the keyboard alone, and without scripts."""
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,11 @@ from benchmarks.screenshots import (
 )
 from genjax.serve.pages.context import Pages
 from genjax.serve.pages.routes import make_pages
+from genjax.store.monitoring.alerts import check_alerts
+from genjax.store.monitoring.measured import Measured
+from genjax.store.monitoring.requests import add_requests
+from genjax.store.monitoring.rule import Rule
+from genjax.store.monitoring.rules import add_rule
 from genjax.store.records import Document, Payload, Prompt, Session
 
 pytestmark = pytest.mark.skipif(
@@ -33,6 +39,7 @@ pytestmark = pytest.mark.skipif(
 LONG = "Donaudampfschifffahrtsgesellschaft" * 40
 PATHS = (
     *(shot.path for shot in SHOTS),
+    "/alerts",
     "/chat",
     "/compare",
     "/record?id=long",
@@ -75,6 +82,11 @@ def context(tmp_path_factory):
         Session(id="long-session", origin="real", name=LONG, user=LONG),
         Prompt(origin="real", session="long-session", role=LONG, payload=Payload(text=LONG)),
     )  # fmt: skip
+    add_rule(context.store, LONG[:150], Rule("behind"))
+    check_alerts(context.store, waiting=3)
+    request = Measured("one", datetime.now(UTC), f"/v1/{LONG[:90]}", 429, user=LONG)
+    with context.store.writing() as connection:
+        add_requests(connection, [request])
     yield context
     context.index.close()
     context.store.close()
@@ -103,7 +115,7 @@ def log_in(browser, address, size=DESKTOP, **options):
     page.goto(f"{address}/login")
     page.fill("#token", ADMIN)
     page.click("main button")
-    assert page.locator("nav a").count() == 7
+    assert page.locator("nav a").count() == 8
     return page, said
 
 
