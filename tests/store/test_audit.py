@@ -358,6 +358,21 @@ def test_the_first_bad_link_is_named(store):  # noqa: F811
     assert found.records == 2
 
 
+def test_a_token_is_named_until_its_user_is_forgotten(store):  # noqa: F811
+    store.add(Session(id="s", origin="real", user="bob"), Entity(id="e", origin="real", name="x"))
+    with store.writing() as connection:
+        chain.record(connection, "bob", "update", ["e"], token="bob-laptop")
+        note(connection, "create token", "ann", {"user": "bob", "name": "bob-laptop"})
+
+    def said():
+        with store.reading() as connection:
+            return str(connection.execute(sa.select(schema.audit)).all())
+
+    assert verify(store).flaws == () and "bob-laptop" in said()
+    forget(store, user="bob", say=lambda line: None)
+    assert verify(store).flaws == () and "bob" not in said() and "ann" in said()
+
+
 def test_hashes_tell_nothing_of_equal_values(store):  # noqa: F811
     """Two equal records have different hashes, and none that can be computed without the salt."""
     store.add(*(Feedback(origin="real", target=store.add(Entity(origin="real", name="x"))[0],

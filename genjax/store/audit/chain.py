@@ -145,6 +145,7 @@ def record(
     changes: Sequence[Row | None] | None = None,
     time: int | None = None,
     rows: Sequence[Rows] | None = None,
+    token: str | None = None,
 ) -> None:
     """Write what was done to records to the history, and a link over it.
 
@@ -156,13 +157,13 @@ def record(
       changes: for each the old and new values of the changed fields; None for none.
       time: in microseconds; None for now.
       rows: for each record its rows, to save reading them; None reads them.
+      token: name of the token that was used; None for none.
     """
     if ids:
-        insert(
-            connection,
-            schema.history,
-            link_rows(connection, user, action, ids, changes=changes, time=time, rows=rows),
+        past = link_rows(
+            connection, user, action, ids, changes=changes, time=time, rows=rows, token=token
         )
+        insert(connection, schema.history, past)
 
 
 def link_rows(
@@ -174,6 +175,7 @@ def link_rows(
     changes: Sequence[Row | None] | None = None,
     time: int | None = None,
     rows: Sequence[Rows] | None = None,
+    token: str | None = None,
 ) -> list[Row]:
     """Write a link, and return the rows of the history below it; see ``record``."""
     moment = now() if time is None else time
@@ -200,7 +202,7 @@ def link_rows(
             }
         )
     leaves = [hash_item(row) for row in past]
-    link = add_link(connection, action, user, leaves, time=moment)
+    link = add_link(connection, action, user, leaves, time=moment, token=token)
     for row in past:
         row["link"] = link
     return past

@@ -65,8 +65,9 @@ def _see(past: Past | None) -> Record | None:
 
 
 def _compare(old: Record, new: Record) -> tuple[str, ...]:
-    rows = zip(to_rows(old)[:2], to_rows(new)[:2], strict=True)
-    names = [n for was, is_ in rows for n, value in was.items() if is_[n] != value]
+    before, after = to_rows(old), to_rows(new)
+    pairs = ((before[0], after[0]), (before[1], after[1]))
+    names = [n for was, is_ in pairs for n, value in was.items() if is_[n] != value]
     return tuple(names + ["parents"] * (old.parents != new.parents))
 
 
