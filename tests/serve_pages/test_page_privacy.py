@@ -52,7 +52,7 @@ def test_every_page_shows_what_it_shows_of_a_plain_store(shot, both):
         "search?q=x&filter=metadata.a=1",
         "sessions?filter=name=x",
         "images?filter=text:x",
-        "evaluate?filter=rationale=x",
+        "evaluate?filter=text:x",
     ],
 )
 def test_a_filter_on_an_encrypted_field_is_one_line(path, both):

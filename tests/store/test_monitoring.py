@@ -20,6 +20,7 @@ from genjax.store.monitoring.ratings import average, read_ratings, share
 from genjax.store.monitoring.requests import add_requests
 from genjax.store.monitoring.usage import count_future, read_usage
 from genjax.store.opening import open_store
+from genjax.store.privacy.columns import find_plain
 from genjax.store.records import Feedback, Payload, Prompt, Response, Run
 from genjax.store.rows import make_ids
 from tests.store.test_records_contract import (  # noqa: F401  (fixtures)
@@ -316,6 +317,6 @@ def test_metrics_of_a_store_without_requests_are_empty(store):  # noqa: F811
 
 
 def test_no_table_of_requests_has_a_text():
-    kinds = {c.name: c.type for c in schema.requests.c}
+    kinds = {c.name: find_plain(c) for c in schema.requests.c}
     texts = {name for name, kind in kinds.items() if isinstance(kind, sa.Text)}
     assert texts == {"id", "route", "run", "user", "record"}

@@ -711,6 +711,8 @@ def test_the_command_line_makes_shows_and_rotates(tmp_path, monkeypatch, capsys)
     [
         (["--encrypt", "txt"], "encrypt"),
         (["--encrypt", "fields", "password"], "encrypt"),
+        (["--encrypt", ""], "encrypt"),
+        (["--encrypt", ",", ","], "encrypt"),
         (["--index", "redacted"], "index"),
     ],
 )

@@ -116,6 +116,8 @@ LIMITS = {
 def parse_encrypted(words: Sequence[str]) -> tuple[str, ...]:
     """Return the fields of options such as ``fields,blobs``, each once and in order."""
     named = {one for word in words for one in word.split(",") if one}
+    if words and not named:
+        raise UserError(f"encrypt must name fields: {ALL}, {BLOBS} or a field", "encrypt")
     named |= set(FIELDS) if ALL in named else set()
     named |= {"hash"} if "text" in named else set()  # it would confirm a guess
     known = (*FIELDS, BLOBS)
