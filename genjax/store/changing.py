@@ -34,6 +34,7 @@ def change_all(store: Store, connection: sa.Connection, ids: Sequence[str], chan
         for before in load(connection, part):
             after = change(before)
             check_record(after, store.limits)
+            store.access.check_change(connection, before, after)
             old, new = to_rows(before), to_rows(after)
             fields: Row = {}
             own = schema.KINDS[name_kind(before)]

@@ -9,16 +9,17 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.store import schema
+from genjax.store.access.views import WHOLE
 from genjax.store.filters import All
 from genjax.store.query import Query, follow, sort
 from genjax.store.rows import split
 
 
 def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    """Return which ids exist already, including those of deleted records."""
+    """Return which ids exist already, including those of deleted and hidden records."""
     table, found = schema.records, set()
     for part in split(ids):
-        query = sa.select(table.c.id).where(table.c.id.in_(part))
+        query = sa.select(table.c.id).where(table.c.id.in_(part)).execution_options(**{WHOLE: True})
         found |= {one for (one,) in connection.execute(query)}
     return found
 
@@ -34,10 +35,11 @@ def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
 
 
 def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
-    """Return which blobs records have, including deleted records."""
+    """Return which blobs records have, including deleted and hidden records."""
     table, found = schema.records, set()
     for part in split(sorted(blobs)):
         query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
+        query = query.execution_options(**{WHOLE: True})
         found |= {one for (one,) in connection.execute(query)}
     return found
 

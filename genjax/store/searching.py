@@ -229,6 +229,7 @@ def follow(
         An index without a name leaves the outbox as it is.
       forget: the names of indexes that are gone, for which nothing is kept any more.
     """
+    store.access.require_all()
     done = following.follow(index, Outbox(store))
     followers.trim(store, name, done.seq, forget)
     return done
@@ -238,6 +239,7 @@ def rebuild(
     store: Store, index: Index, name: str | None = None, forget: Sequence[str] = ()
 ) -> Followed:
     """Build the index again from the store; see ``follow``."""
+    store.access.require_all()
     done = following.rebuild(index, Outbox(store))
     followers.trim(store, name, done.seq, forget)
     return done

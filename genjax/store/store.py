@@ -15,10 +15,11 @@ from sqlalchemy.engine import URL
 from genjax.errors import UserError, unknown_name
 from genjax.store import engine as engines
 from genjax.store import schema
+from genjax.store.access.access import FULL, Access
 from genjax.store.blobs import Blobs
 from genjax.store.filters import All, Filter
 from genjax.store.limits import Limits, check_record, check_text
-from genjax.store.lookups import find_ids, find_known, find_used
+from genjax.store.lookups import find_ids, find_known, find_used, find_visible
 from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
 from genjax.store.references import check_change, check_references, find_edges
@@ -67,6 +68,7 @@ class Store:
       blobs: place of large payloads; None for none.
       user: name of the writer.
       limits: largest records.
+      access: rights of the principal that sees the store.
     """
 
     url: URL
@@ -74,6 +76,7 @@ class Store:
     blobs: Blobs | None
     user: str
     limits: Limits
+    access: Access = FULL
 
     @property
     def place(self) -> str:
@@ -87,11 +90,20 @@ class Store:
 
     def reading(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection that sees one state of the store."""
-        return engines.reading(self.engine, self.url)
+        return self.access.limit(engines.reading(self.engine, self.url))
 
     def writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection that writes all of a block or nothing; writers take turns."""
-        return engines.writing(self.engine, self.url)
+        return self.access.limit(engines.writing(self.engine, self.url), writes=True)
+
+    def for_(self, access: Access) -> Store:
+        """Return the store as a principal sees it; the connections are shared."""
+        user = self.user if access.principal is None else access.principal.name
+        return dataclasses.replace(self, access=access, user=user)
+
+    def read_for(self, purpose: str) -> Store:
+        """Return the store with only what may be read for a purpose, such as "export"."""
+        return self.for_(self.access.read_for(purpose))
 
     def close(self) -> None:
         """Close all connections."""
@@ -149,7 +161,8 @@ class Store:
         if not known or skip_known:
             new = [record for record in filled if record.id not in known]
             check_references(connection, new)
-            self._insert(connection, [self._store_bytes(record) for record in new], now())
+            stored = [self._store_bytes(connection, record) for record in new]
+            self._insert(connection, stored, now())
         return filled, known
 
     def get(self, one: str, origin: Wanted = "real") -> Record:
@@ -248,11 +261,12 @@ class Store:
         after = self._check(dataclasses.replace(before, **changes))
         after = fill(after, one, now())
         check_change(connection, after, before)
-        after = self._store_bytes(after)
+        after = self._store_bytes(connection, after)
         self._write_change(connection, before, after)
         return after
 
     def _write_change(self, connection: sa.Connection, before: Record, after: Record) -> None:
+        self.access.check_change(connection, before, after)
         old, new = to_rows(before), to_rows(after)
         fields: Row = {}
         table = schema.KINDS[name_kind(after)]
@@ -284,6 +298,7 @@ class Store:
     def _hide(self, ids: Sequence[str], time: int | None) -> None:
         table = schema.records
         with self.writing() as connection:
+            self.access.permit(connection, "delete", ids)
             for one in ids:
                 hidden = table.c.deleted.is_not(None) if time is None else table.c.deleted.is_(None)
                 found = connection.execute(
@@ -301,11 +316,12 @@ class Store:
           UserError: another record still names one of them.
         """
         with self.writing() as connection:
-            for edge in find_edges(connection, ids, up=False):
+            self.access.permit(connection, "erase", ids)
+            for edge in find_edges(connection, ids, up=False, whole=True):
                 if edge.child not in ids:
+                    child = edge.child if find_visible(connection, [edge.child]) else "another"
                     raise UserError(
-                        f"id: {edge.parent} is the {edge.role} of {edge.child}: erase that first",
-                        "id",
+                        f"id: {edge.parent} is the {edge.role} of {child}: erase that first", "id"
                     )
             table = schema.records
             blobs: set[str] = set()
@@ -340,6 +356,10 @@ class Store:
         """
         if payload.blob is None:
             raise UserError("payload has no blob", "payload.blob")
+        if self.access.principal is not None:
+            with self.reading() as connection:
+                if not self.access.sees_blob(connection, payload.blob):
+                    raise UserError(f"payload.blob {payload.blob} is not stored", "payload.blob")
         return self._require_blobs().read(payload.blob)
 
     def history(self, one: str) -> list[Change]:
@@ -397,7 +417,7 @@ class Store:
             raise UserError(f"blobs: store {self.place} has no place for bytes: {cure}", "blobs")
         return self.blobs
 
-    def _store_bytes(self, record: Record) -> Record:
+    def _store_bytes(self, connection: sa.Connection, record: Record) -> Record:
         """Return the record with the hash of its bytes, which are written before its row."""
         payload = getattr(record, "payload", None)
         if not isinstance(payload, Payload):
@@ -410,11 +430,15 @@ class Store:
                 payload, content=None, blob=digest, size=len(payload.content)
             )
             return dataclasses.replace(cast(Any, record), payload=payload)
-        if payload.blob is not None and not self._require_blobs().has(payload.blob, payload.size):
+        if payload.blob is not None and not (
+            self.access.sees_blob(connection, payload.blob)
+            and self._require_blobs().has(payload.blob, payload.size)
+        ):
             raise UserError(f"payload.blob {payload.blob} is not stored", "payload.blob")
         return record
 
     def _insert(self, connection: sa.Connection, records: Sequence[Record], time: int) -> None:
+        self.access.check(connection, "add", records)
         rows = [to_rows(record) for record in records]
         insert(connection, schema.records, [shared for shared, _, _ in rows])
         for kind, table in schema.KINDS.items():
