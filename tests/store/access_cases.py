@@ -102,7 +102,7 @@ def find_shown(made, role):
             names = {record.id, record.name}
             for one in (record.id, *record.parents):
                 sets.setdefault(one, set()).update(names)
-    levels = {Chunk: 1, Checkpoint: 1, Response: 2, Relation: 3, Feedback: 4}
+    levels = {Chunk: 1, Checkpoint: 1, Response: 2, Relation: 3, Feedback: 3}
     needs = {Chunk: ("document",), Checkpoint: ("run",), Response: ("prompt",),
              Relation: ("subject", "object"), Feedback: ("target", "against")}  # fmt: skip
 
@@ -110,7 +110,7 @@ def find_shown(made, role):
         record = made[one]
         kind = type(record)
         about = [getattr(record, name) for name in needs.get(kind, ())]
-        mine = set(sets.get(one, ())) | set(sets.get(about[0], ()) if about else ())
+        mine = sets.get(one, set())
         name = kind.__name__.lower()
         if not any(
             rule.allows("read") and rule.covers(name, record.origin, record.tags, mine)

@@ -14,7 +14,7 @@ from genjax.errors import UserError
 from genjax.store import schema
 from genjax.store.access.principal import Principal
 from genjax.store.access.roles import EVERY
-from genjax.store.access.views import ABOUT, WHOLE, compile_views, restrict
+from genjax.store.access.views import WHOLE, compile_views, restrict
 from genjax.store.filters import All, Any_, Compare, Filter, Not
 from genjax.store.records import Feedback, Record, fields_of
 from genjax.store.rows import load, name_kind, split
@@ -93,6 +93,8 @@ class Access:
         with opened as connection:
             if not writes:
                 self.require("read")
+                if connection.dialect.name == "postgresql" and self.views is not None:
+                    connection.exec_driver_sql("SET LOCAL jit = off")  # slower for these views
                 if self.wall is not None and self.views is not None:
                     connection.exec_driver_sql(f'SET LOCAL ROLE "{self.wall}"')
             if self.views is not None:
@@ -246,24 +248,17 @@ def _find_sets(
     rules = [r for one in (action, "tag") for r in who.rules(one)]
     if all(rule.datasets == (EVERY,) for rule in rules):
         return {}
-    of: dict[str, set[str]] = {}
-    for record in records:
-        about = fields_of(record).get(ABOUT.get(name_kind(record), ""))
-        of[record.id] = {record.id} | ({about} if about else set())
     sets, links, kept = schema.KINDS["dataset"], schema.links, schema.records
     joined = sets.join(kept, kept.c.id == sets.c.id).join(links, links.c.child == sets.c.id)
     member: dict[str, set[str]] = {}
-    for part in split(sorted({one for some in of.values() for one in some})):
+    for part in split([record.id for record in records]):
         query = sa.select(links.c.parent, sets.c.id, sets.c.name).select_from(joined)
         query = query.where(links.c.parent.in_(part), kept.c.deleted.is_(None))
         itself = sa.select(sets.c.id, sets.c.id.label("own"), sets.c.name)
         for found in (query, itself.where(sets.c.id.in_(part))):
             for one, *names in connection.execute(found.execution_options(**{WHOLE: True})):
                 member.setdefault(one, set()).update(name for name in names if name)
-    return {
-        one: frozenset().union(*(member.get(other, ()) for other in some))
-        for one, some in of.items()
-    }
+    return {one: frozenset(names) for one, names in member.items()}
 
 
 FULL = Access()

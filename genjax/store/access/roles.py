@@ -47,8 +47,7 @@ class Rule:
       actions: allowed actions, see ``ACTIONS``.
       kinds: kinds of the records.
       origins: origins of the records.
-      datasets: names or ids of data sets. A record belongs to those that were made from it, or
-        from the record that it is about: the prompt of a response, the target of feedback.
+      datasets: names or ids of data sets. A record belongs to those that were made from it.
       tags: tags of the records.
     """
 

@@ -9,8 +9,8 @@ What is shown is whole, as a store is: no reference leads to a record that is no
 
 - A record without which another makes no sense takes that along: a hidden prompt hides its
   responses, a document its chunks and the answers made from them, a run its checkpoints, and
-  anything hidden hides feedback and relations about it. Feedback on feedback, and relations about
-  relations or feedback, are hidden.
+  anything hidden hides feedback and relations about it. Feedback on feedback or relations, and
+  relations about these, are hidden.
 - Other references to hidden records are empty, as is the session of a prompt; the generator of a
   synthetic record is "unknown".
 - A link needs both of its ends, and a line of the history shows who and when, not what was before.
@@ -28,7 +28,7 @@ from sqlalchemy import event
 
 from genjax.errors import UserError
 from genjax.store import schema
-from genjax.store.access.roles import EVERY, Rule, split_words
+from genjax.store.access.roles import Rule, split_words
 from genjax.store.records import KINDS, REFERS, UNKNOWN, own_fields
 
 Condition = sa.ColumnElement[bool]
@@ -37,10 +37,8 @@ LEVELS = (  # kinds, each of which needs only records of the levels before
     ("session", "prompt", "document", "run", "dataset", "entity"),
     ("chunk", "checkpoint"),
     ("response",),
-    ("relation",),
-    ("feedback",),
+    ("relation", "feedback"),
 )
-DEEP = 3  # level from which records may need any of those of lower levels
 NEEDS = {  # fields of a kind whose records must be shown, too
     "chunk": ("document",),
     "checkpoint": ("run",),
@@ -48,10 +46,8 @@ NEEDS = {  # fields of a kind whose records must be shown, too
     "relation": ("subject", "object"),
     "feedback": ("target", "against"),
 }
-ABOUT = {kind: names[0] for kind, names in NEEDS.items()}  # what a record is about
-ALL = tuple(KINDS)
 DERIVED = ("document", "chunk")  # an answer from a hidden one of these is hidden
-SEEN = tuple(f"seen{level}" for level in (DEEP, DEEP + 1))
+SEEN = "seen"  # name of the records of all levels but the last
 WORD = re.compile(r"\w+")
 READS = ("SELECT", "WITH", "VALUES", "(")
 WRITES = ("INSERT", "UPDATE", "DELETE")
@@ -107,7 +103,7 @@ def choose_views(views: Mapping[str, str], statement: str) -> str:
     for name in reversed(views):  # the later ones name the earlier
         if name in words:
             chosen[name] = views[name]
-            words |= {other for other in SEEN if other in views[name]}
+            words |= {SEEN} if f"FROM {SEEN} " in views[name] else set()
     return ",\n".join(views[name] for name in views if name in chosen)
 
 
@@ -123,10 +119,9 @@ class Views:
 
     def build(self) -> Iterator[tuple[str, sa.Select[Any]]]:
         """Yield the name and query of each expression, those that others name first."""
-        for level in (DEEP, DEEP + 1):  # by name, as nested ones are more than SQLite parses
-            row = self._real["records"].alias()
-            kinds = [kind for some in LEVELS[:level] for kind in some]
-            yield f"seen{level}", sa.select(row.c.id).where(self.see(row, kinds))
+        row = self._real["records"].alias()  # by a name, as SQLite does not parse deep nests
+        kinds = [kind for some in LEVELS[:-1] for kind in some]
+        yield SEEN, sa.select(row.c.id).where(self.see(row, kinds))
         yield "records", self._show_records()
         for kind in KINDS:
             yield schema.KINDS[kind].name, self._show_kind(kind)
@@ -160,10 +155,10 @@ class Views:
 
     def _name_limit(self, kind: str) -> object:
         """Return a value that is equal for kinds with the same limits."""
-        named = tuple(tuple(r for r in rules if _names(r, kind)) for rules in self._several)
-        by_set = any(rule.datasets != (EVERY,) for rules in named for rule in rules)
-        alike = tuple(frozenset((r.origins, r.tags) for r in rules) for rules in named)
-        return (kind, alike) if by_set else (None, alike)
+        return tuple(
+            frozenset((r.origins, r.datasets, r.tags) for r in rules if _names(r, kind))
+            for rules in self._several
+        )
 
     def _find_open(self) -> set[str]:
         """Return the kinds whose records are all shown."""
@@ -173,8 +168,8 @@ class Views:
             if all(any(_covers_kind(r, kind) for r in rules) for rules in self._several)
         }
         found = covered & set(LEVELS[0])
-        found |= {k for k in covered & set(LEVELS[1]) if set(_kinds_of(k, ABOUT[k])) <= found}
-        needed = {*_kinds_of("response", ABOUT["response"]), *DERIVED}
+        found |= {k for k in covered & set(LEVELS[1]) if _kinds_needed(k) <= found}
+        needed = _kinds_needed("response") | set(DERIVED)
         return found | (covered & {"response"} if needed <= found else set())
 
     def _limit(self, row: sa.FromClause, kind: str) -> list[Condition]:
@@ -183,16 +178,16 @@ class Views:
         for rules in self._several:
             if any(_covers_kind(rule, kind) for rule in rules):
                 continue
-            some = [self._cover(rule, row, kind) for rule in rules if _names(rule, kind)]
+            some = [self._cover(rule, row) for rule in rules if _names(rule, kind)]
             terms.append(sa.or_(sa.false(), *some))
         return terms
 
-    def _cover(self, rule: Rule, row: sa.FromClause, kind: str) -> Condition:
+    def _cover(self, rule: Rule, row: sa.FromClause) -> Condition:
         terms: list[Condition] = [sa.true()]
         for words, has in (
             (rule.origins, lambda some: row.c.origin.in_(some)),
             (rule.tags, lambda some: self._has_tag(row, some)),
-            (rule.datasets, lambda some: self._is_in(row, kind, some)),
+            (rule.datasets, lambda some: self._is_in(row, some)),
         ):
             wanted, left_out = split_words(words)
             terms += [has(sorted(wanted))] if wanted else []
@@ -206,25 +201,19 @@ class Views:
         each = sa.func.json_each(row.c.tags).table_valued("value").alias()
         return sa.select(sa.literal(1)).select_from(each).where(each.c.value.in_(tags)).exists()
 
-    def _is_in(self, row: sa.FromClause, kind: str, names: Collection[str]) -> Condition:
-        """Return whether a data set that is not deleted was made from a record."""
+    def _is_in(self, row: sa.FromClause, names: Collection[str]) -> Condition:
+        """Return whether a data set that is not deleted was made from a record, or is it."""
         sets, links = self._own["dataset"].alias(), self._real["links"].alias()
         kept = self._real["records"].alias()
-        of: list[Any] = [row.c.id]
-        if kind in ABOUT:
-            own = self._own[kind].alias()
-            about = sa.select(own.c[ABOUT[kind]]).where(own.c.id == row.c.id)
-            of.append(about.correlate(row).scalar_subquery())
         named = sa.or_(sets.c.id.in_(names), sets.c.name.in_(names))
-        joined = sets.join(kept, kept.c.id == sets.c.id)
-        linked = joined.join(links, links.c.child == sets.c.id)
+        linked = links.join(sets, sets.c.id == links.c.child).join(kept, kept.c.id == sets.c.id)
         member = sa.select(sa.literal(1)).select_from(linked)
-        member = member.where(links.c.parent.in_(of), named, kept.c.deleted.is_(None))
-        found = member.correlate(row).exists()
-        if kind != "dataset" and (kind not in ABOUT or _kinds_of(kind, ABOUT[kind]) != ALL):
-            return found
-        same = sa.select(sa.literal(1)).select_from(sets).where(sets.c.id.in_(of), named)
-        return sa.or_(same.correlate(row).exists(), found)
+        member = member.where(links.c.parent == row.c.id, named, kept.c.deleted.is_(None))
+        itself = self._own["dataset"].alias()
+        known = sa.or_(itself.c.id.in_(names), itself.c.name.in_(names))
+        same = sa.select(sa.literal(1)).where(itself.c.id == row.c.id, known)
+        is_same = sa.and_(row.c.kind == "dataset", same.correlate(row).exists())
+        return sa.or_(is_same, member.correlate(row).exists())
 
     def _need(self, row: sa.FromClause, kind: str) -> list[Condition]:
         """Return the conditions that what a record needs is shown."""
@@ -232,7 +221,7 @@ class Views:
             return []
         level = next(number for number, kinds in enumerate(LEVELS) if kind in kinds)
         below = [one for kinds in LEVELS[:level] for one in kinds]
-        kinds = {one for field in NEEDS[kind] for one in _kinds_of(kind, field)}
+        kinds = _kinds_needed(kind)
         terms: list[Condition] = []
         if not kinds <= self._open:
             own = self._own[kind].alias()
@@ -240,9 +229,9 @@ class Views:
             able = [one for one in below if one in kinds]
 
             def shown(other: sa.FromClause) -> Condition:
-                if level < DEEP:
+                if level < len(LEVELS) - 1:
                     return self.see(other, able)
-                seen = sa.table(f"seen{level}", sa.column("id")).alias()
+                seen = sa.table(SEEN, sa.column("id")).alias()
                 there = sa.select(sa.literal(1)).where(seen.c.id == other.c.id)
                 return there.correlate(other).exists()
 
@@ -312,6 +301,10 @@ def _kinds_of(kind: str, field: str) -> tuple[str, ...]:
     found = next(f for f in own_fields(kind) if f.name == field)
     kinds: tuple[str, ...] = found.metadata[REFERS]
     return kinds or tuple(KINDS)
+
+
+def _kinds_needed(kind: str) -> set[str]:
+    return {one for field in NEEDS[kind] for one in _kinds_of(kind, field)}
 
 
 def restrict(
