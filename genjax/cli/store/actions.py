@@ -37,6 +37,7 @@ from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.lookups import find_visible
 from genjax.store.maintenance import analyse, backup, check, check_backup, copy_store, restore
+from genjax.store.access.entering import open_as, read_token
 from genjax.store.opening import migrate_store, open_store
 from genjax.store.records import KINDS, Record, Session
 from genjax.store.rows import load, name_kind
@@ -53,6 +54,8 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
     """Run one action on the store that the first word names."""
     place, *rest = words
     if action == "migrate":
+        if read_token(options.token) is not None:
+            raise UserError("token: migrate takes no token, but the rights of the database", "token")
         migrate_store(place)
         print(f"store     {place}")
         return
@@ -61,7 +64,10 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
     creates = action in ("init", "restore")
     reads = action in ("search", "show", "lineage", "agreement", "backup", "copy")
     blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None
-    with open_store(place, creates, blobs=blobs, user=options.user, read_only=reads) as store:
+    opened = open_as(
+        place, creates, token=options.token, blobs=blobs, user=options.user, read_only=reads
+    )
+    with opened as store:
         _run(action, store, rest, options)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 import tyro
 
 from genjax.cli.options import explain_store
-from genjax.cli.store import records
+from genjax.cli.store import access, records
 from genjax.cli.store.action import Action
 from genjax.errors import UserError, unknown_name
 
-ACTIONS: Mapping[str, Action] = {**records.ACTIONS}
+ACTIONS: Mapping[str, Action] = {**records.ACTIONS, **access.ACTIONS}
 
 
 def describe_actions() -> str:

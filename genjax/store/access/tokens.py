@@ -18,7 +18,7 @@ from genjax.errors import UserError, unknown_name
 from genjax.store import schema
 from genjax.store.access.access import Access
 from genjax.store.access.principal import SCOPES, Principal
-from genjax.store.access.roles import BUILT_IN, find_role, list_roles
+from genjax.store.access.role_table import find_role, list_roles
 from genjax.store.access.walls import find_wall
 from genjax.store.rows import now, to_time
 from genjax.store.store import Store
@@ -226,11 +226,6 @@ def open_for(store: Store, principal: Principal) -> Store:
     """Return a store as a principal sees it; its history names the principal."""
     wall = find_wall(store, principal)
     return store.for_(Access(principal, store.engine.dialect, wall=wall))
-
-
-def make_admin(user: str) -> Principal:
-    """Return a principal with all rights."""
-    return Principal(user, BUILT_IN["admin"])
 
 
 def _read(row: dict[str, Any]) -> Kept:

@@ -16,7 +16,8 @@ from sqlalchemy import exc
 from genjax.errors import UserError
 from genjax.store import schema
 from genjax.store.access.principal import Principal
-from genjax.store.access.roles import Rule, hash_rules, list_roles
+from genjax.store.access.role_table import list_roles
+from genjax.store.access.roles import Rule, hash_rules
 from genjax.store.access.views import choose_views, compile_views, show_all
 from genjax.store.store import Store
 
@@ -43,9 +44,10 @@ def secure(store: Store) -> Mapping[str, str]:
         raise
 
 
-def is_secured(connection: sa.Connection) -> bool:
-    """Return whether the store has row security."""
-    return _read_setting(connection) is not None
+def renew(connection: sa.Connection) -> None:
+    """Renew the row security after a change of roles, if the store has any."""
+    if _read_setting(connection) is not None:
+        _secure(connection)
 
 
 def find_wall(store: Store, principal: Principal) -> str | None:

@@ -22,7 +22,7 @@ from genjax.serial import stored
 from genjax.serial.json_text import Json
 from genjax.store.formats.plain import write_plain
 from genjax.store.formats.writing import Export, Row
-from genjax.store.opening import open_store
+from genjax.store.access.entering import open_as
 from genjax.store.records import DataSet, Feedback, Record, Wanted
 from genjax.store.runs import name_dataset, note_run
 from genjax.store.store import Store
@@ -90,7 +90,8 @@ def take_snapshot(url: str, form: Form, filter: str, origin: Wanted) -> Snapshot
     Raises:
       UserError: the store cannot be opened, the filter is invalid, or no row is left.
     """
-    with open_store(url, read_only=True) as store:
+    with open_as(url, read_only=True) as whole:
+        store = whole.read_for("train")
         found = list(Export(form, filter, origin).rows(store))
         rows = [row for row in found if row.used]
         remarks = []
@@ -211,7 +212,7 @@ def note_snapshot(url: str, snapshot: Snapshot, run_dir: epath.Path, step: int |
     """
     ids = tuple(dict.fromkeys(one for row in snapshot.records for one in row))
     try:
-        with open_store(url) as store:
+        with open_as(url) as store:
             store.add_new([make_dataset(snapshot, ids)])
             if step is not None:
                 note_run(store, run_dir, step)
