@@ -21,8 +21,8 @@ from genjax.cli.stored import (
 )
 from genjax.evaluation.judge import Report
 from genjax.runs.run import Run
-from genjax.store.formats.reading import PREFERENCE
 from genjax.store.access.entering import open_as
+from genjax.store.formats.reading import PREFERENCE
 from genjax.store.records import Feedback, Payload, Record, Relation, Response
 from genjax.store.runs import make_checkpoint, mend
 

@@ -21,6 +21,7 @@ from genjax.serve.models import Model
 from genjax.serve.schemas import TextRequest
 from genjax.serve.service import Service
 from genjax.serve.texts import Asked, Generation, Piece
+from genjax.store.access.principal import Principal
 
 GONE = 499  # status when the client left before its answer
 
@@ -38,6 +39,7 @@ class Job:
       asked: options of the draw.
       began: start of the request, by ``time.monotonic``.
       id: id of the answer.
+      principal: user of the request's token.
     """
 
     service: Service
@@ -48,6 +50,7 @@ class Job:
     asked: Asked
     began: float
     id: str
+    principal: Principal | None = None
 
     @property
     def keeps(self) -> bool:
@@ -66,6 +69,7 @@ class Job:
             self.began,
             request.user,
             request.metadata,
+            principal=self.principal,
         )
 
     def head(self, kind: str) -> dict[str, Any]:

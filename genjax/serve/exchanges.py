@@ -10,6 +10,7 @@ from typing import Protocol
 
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
+from genjax.store.access.principal import Principal
 from genjax.store.records import Payload
 
 
@@ -47,6 +48,7 @@ class Exchange:
         the id of the prompt or response that the last turn follows.
       sources: ids of the records on which the answer is based.
       time: time of the exchange.
+      principal: user of the request's token, who must see the records that the request names.
     """
 
     run: Run
@@ -58,6 +60,7 @@ class Exchange:
     metadata: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    principal: Principal | None = None
 
 
 class Keeper(Protocol):

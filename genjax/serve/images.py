@@ -16,6 +16,7 @@ from genjax.data.pictures import png_bytes
 from genjax.serve.answering import unless_gone
 from genjax.serve.errors import ApiError
 from genjax.serve.exchanges import Answer, Exchange
+from genjax.serve.guards import find_principal
 from genjax.serve.models import Model
 from genjax.serve.samples import draw, read_sampler
 from genjax.serve.schemas import ImageRequest
@@ -37,7 +38,7 @@ def make_router(service: Service) -> APIRouter:
             model.require("images")
             _check_size(model, request.size)
             service.check_queue(1)
-            return await unless_gone(http, _answer(service, model, request, str(http.base_url)))
+            return await unless_gone(http, _answer(service, model, request, http))
 
     @router.get("/v1/files/{name}", tags=["images"])
     async def show(name: str) -> Response:
@@ -57,7 +58,7 @@ def _check_size(model: Model, size: str | None) -> None:
         raise ApiError(400, f"size must be {known}, got {size[:40]!r}", "size", "invalid_value")
 
 
-async def _answer(service: Service, model: Model, request: ImageRequest, base: str) -> Response:
+async def _answer(service: Service, model: Model, request: ImageRequest, http: Request) -> Response:
     began, seed = time.monotonic(), service.choose_seed(request.seed)
     sampler = read_sampler(model.run, request.prompt, "prompt")
 
@@ -83,13 +84,14 @@ async def _answer(service: Service, model: Model, request: ImageRequest, base: s
                 1000 * (time.monotonic() - began),
                 request.user,
                 request.metadata or {},
+                principal=find_principal(http.scope),
             )
         )
     data: list[dict[str, Any]] = []
     for i, picture in enumerate(pictures):
         one: dict[str, Any] = {"record": ids[i] if ids else None}
         if request.response_format == "url":
-            one["url"] = f"{base}v1/files/{_keep(service, picture)}.png"
+            one["url"] = f"{http.base_url}v1/files/{_keep(service, picture)}.png"
         else:
             one["b64_json"] = base64.b64encode(picture).decode()
         data.append(one)

@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from genjax.errors import UserError
 from genjax.serial.json_text import Json
 from genjax.serve.exchanges import Exchange
+from genjax.store.access.tokens import open_for
+from genjax.store.lookups import find_known, find_visible
 from genjax.store.records import Payload, Prompt, Record, Response, Session
 from genjax.store.rows import make_ids
 from genjax.store.runs import mend, name_record, note_run
@@ -131,6 +133,7 @@ class Recorder:
     def _add(self, exchanges: Sequence[Exchange]) -> None:
         records: dict[str, Record] = {}
         for exchange in exchanges:
+            exchange = self._check(exchange)
             run = exchange.run
             place = f"{run.run_dir}\n{run.step}"
             if place not in self._runs:
@@ -138,6 +141,26 @@ class Recorder:
             for record in to_records(exchange, self._runs[place]):
                 records.setdefault(record.id, record)
         self.store.add_new([*records.values()])
+
+    def _check(self, exchange: Exchange) -> Exchange:
+        """Refuse records that the user of a token does not see, and name the user.
+
+        Raises:
+          UserError: the request names such a record, or a missing one.
+        """
+        if (who := exchange.principal) is None:
+            return exchange
+        named = [*exchange.sources]
+        if parent := exchange.metadata.get("parent"):
+            named.append(parent)
+        session = exchange.metadata.get("session", "")
+        with open_for(self.store, who).reading() as connection:
+            seen = set(find_visible(connection, [*named, session]))
+            if UUID.fullmatch(session) and session not in seen:
+                named += find_known(connection, [session])
+        if missing := set(named) - seen:
+            raise UserError(f"id: record {min(missing)!r:.80} does not exist", "id")
+        return dataclasses.replace(exchange, user=who.name)
 
     def _lose(self, count: int, why: str) -> None:
         self.lost += count

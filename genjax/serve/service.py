@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from genjax.serve.limits import Limits
 from genjax.serve.metrics import Metrics
 from genjax.serve.models import Model, Models
 from genjax.serve.texts import Asked, Generation
+from genjax.store.access.principal import Principal
+from genjax.store.access.rates import Rates
 from genjax.store.records import Payload
 
 STORED_WITHIN = 5.0  # seconds that an answer waits for the store
@@ -32,8 +34,10 @@ class Service:
       limits: limits of the server.
       recorder: writer of exchanges; None for none.
       token: token that clients must send; None for none.
+      find: finds the principal of a token of the store; None where the store has no tokens.
 
     Attributes:
+      rates: requests of each token.
       draining: whether new requests are refused because the server is shutting down.
       open: number of open requests.
     """
@@ -44,8 +48,10 @@ class Service:
         limits: Limits = Limits(),
         recorder: Keeper | None = None,
         token: str | None = None,
+        find: Callable[[str], Principal] | None = None,
     ) -> None:
-        self.limits, self.recorder, self.token = limits, recorder, token
+        self.limits, self.recorder, self.token, self.find = limits, recorder, token, find
+        self.rates = Rates(limits.rate)
         self.device = Device()
         self.models = Models(places, self.device, limits)
         self.metrics = Metrics()
@@ -135,13 +141,14 @@ class Service:
         began: float,
         user: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        sources: tuple[str, ...] = (),
+        principal: Principal | None = None,
     ) -> tuple[bool, list[str]]:
         """Write the texts of each prompt; return whether all are stored, and their ids.
 
         Args:
           turns: turns of each prompt, see ``Exchange``.
           began: start of the request, by ``time.monotonic``.
+          principal: user of the request's token, who takes the place of ``user``.
         """
         assert self.recorder is not None
         ids = self.recorder.make_ids(len(generation.texts))
@@ -162,7 +169,7 @@ class Service:
                         took,
                         user,
                         metadata or {},
-                        sources,
+                        principal=principal,
                     )
                 )
                 for i, said in enumerate(turns)

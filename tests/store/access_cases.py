@@ -66,7 +66,7 @@ def fill(store, seed=0, count=60):
             "origin": origin,
             "generator": None if origin == "real" else (runs or "unknown"),
             "tags": tuple(tag for tag in TAGS if draw.random() < 0.3),
-            "parents": tuple(dict.fromkeys(filter(None, (some() for _ in range(draw.choice((0, 0, 1, 3))))))),
+            "parents": tuple(dict.fromkeys(some() or "" for _ in range(draw.choice((0, 0, 1, 3))))),
         }  # fmt: skip
         own = {
             Session: lambda: {"name": "s"},
@@ -88,6 +88,7 @@ def fill(store, seed=0, count=60):
             continue
         if kind in needed and own[needed[kind]] is None:
             continue
+        shared["parents"] = tuple(filter(None, shared["parents"]))
         record = kind(**shared, **own)
         made[record.id] = record
     store.add(*made.values())

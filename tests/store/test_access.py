@@ -1,18 +1,17 @@
 """A principal sees and changes what the rules of its role allow, whatever way it takes."""
 
-import sqlalchemy as sa
 import pytest
+import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.store import schema
 from genjax.store.lineage import read_lineage
-from genjax.store.maintenance import check
+from genjax.store.opening import open_store
 from genjax.store.records import UNKNOWN, references
 from genjax.store.references import find_edges
 from genjax.store.rows import load
 from tests.store.access_cases import RULES, fill, find_shown, make_role, see
 from tests.store.test_records_contract import make_place, server  # noqa: F401
-from genjax.store.opening import open_store
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])

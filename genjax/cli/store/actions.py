@@ -28,6 +28,7 @@ from genjax.cli.store.options import (
 from genjax.errors import UserError
 from genjax.runs.rewards import load_reward
 from genjax.serial.json_text import parse
+from genjax.store.access.entering import open_as, read_token
 from genjax.store.conversation import Turn, read_tree
 from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
@@ -37,7 +38,6 @@ from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
 from genjax.store.lookups import find_visible
 from genjax.store.maintenance import analyse, backup, check, check_backup, copy_store, restore
-from genjax.store.access.entering import open_as, read_token
 from genjax.store.opening import migrate_store, open_store
 from genjax.store.records import KINDS, Record, Session
 from genjax.store.rows import load, name_kind
@@ -55,7 +55,9 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
     place, *rest = words
     if action == "migrate":
         if read_token(options.token) is not None:
-            raise UserError("token: migrate takes no token, but the rights of the database", "token")
+            raise UserError(
+                "token: migrate takes no token, but the rights of the database", "token"
+            )
         migrate_store(place)
         print(f"store     {place}")
         return

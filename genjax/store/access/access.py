@@ -141,7 +141,10 @@ class Access:
             self._check_targets(connection, who, judged)
 
     def check_table(
-        self, connection: sa.Connection, kind: str, rows: Set[tuple[str, tuple[str, ...]]],
+        self,
+        connection: sa.Connection,
+        kind: str,
+        rows: Set[tuple[str, tuple[str, ...]]],
         blobs: Set[str],
     ) -> None:
         """Refuse to add records of a kind with these origins and tags, or bytes, see ``check``.

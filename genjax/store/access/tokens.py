@@ -229,7 +229,7 @@ def open_for(store: Store, principal: Principal) -> Store:
 
 
 def _read(row: dict[str, Any]) -> Kept:
-    times = {
+    times: Any = {
         name: None if row[name] is None else to_time(row[name])
         for name in ("created", "expires", "used", "revoked")
     }

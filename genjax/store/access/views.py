@@ -100,7 +100,7 @@ def choose_views(views: Mapping[str, str], statement: str) -> str:
     """Return those expressions whose names a statement has anywhere, or another of them."""
     words = set(WORD.findall(statement.lower()))
     chosen: dict[str, str] = {}
-    for name in reversed(views):  # the later ones name the earlier
+    for name in reversed(list(views)):  # the later ones name the earlier
         if name in words:
             chosen[name] = views[name]
             words |= {SEEN} if f"FROM {SEEN} " in views[name] else set()
@@ -184,11 +184,12 @@ class Views:
 
     def _cover(self, rule: Rule, row: sa.FromClause) -> Condition:
         terms: list[Condition] = [sa.true()]
-        for words, has in (
-            (rule.origins, lambda some: row.c.origin.in_(some)),
-            (rule.tags, lambda some: self._has_tag(row, some)),
-            (rule.datasets, lambda some: self._is_in(row, some)),
-        ):
+        tests: tuple[tuple[Sequence[str], Callable[[Collection[str]], Condition]], ...] = (
+            (rule.origins, row.c.origin.in_),
+            (rule.tags, functools.partial(self._has_tag, row)),
+            (rule.datasets, functools.partial(self._is_in, row)),
+        )
+        for words, has in tests:
             wanted, left_out = split_words(words)
             terms += [has(sorted(wanted))] if wanted else []
             terms += [sa.not_(has(sorted(left_out)))] if left_out else []
@@ -307,9 +308,7 @@ def _kinds_needed(kind: str) -> set[str]:
     return {one for field in NEEDS[kind] for one in _kinds_of(kind, field)}
 
 
-def restrict(
-    connection: sa.Connection, views: Mapping[str, str], writes: bool = False
-) -> None:
+def restrict(connection: sa.Connection, views: Mapping[str, str], writes: bool = False) -> None:
     """Let a connection read nothing but what the views show, to its end.
 
     Statements that carry the option ``WHOLE`` read everything.

@@ -20,9 +20,9 @@ from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.serial import stored
 from genjax.serial.json_text import Json
+from genjax.store.access.entering import open_as
 from genjax.store.formats.plain import write_plain
 from genjax.store.formats.writing import Export, Row
-from genjax.store.access.entering import open_as
 from genjax.store.records import DataSet, Feedback, Record, Wanted
 from genjax.store.runs import name_dataset, note_run
 from genjax.store.store import Store
