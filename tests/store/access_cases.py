@@ -127,3 +127,98 @@ def find_shown(made, role):
         )
 
     return {one for one in made if is_shown(one)}
+
+
+SECRET = "zanzibarquokka"
+
+
+def fill_secrets(store):
+    """Records of every kind that anybody sees, the same tagged private with a secret word in
+    every field, and references from the first to the second; returns the ids of both.
+    """
+
+    def make(one, tags, word):
+        shared = {"tags": tags, "metadata": {"word": word, "deep": {"word": [word]}}}
+        said = Payload(text=f"{word} said", data={"word": word}, content=word.encode(),
+                       media_type="text/plain")  # fmt: skip
+        drawn = {"origin": "synthetic", "generator": f"{one}-run", **shared}
+        real = {"origin": "real", **shared}
+        return [
+            Run(id=f"{one}-run", name=word, path=word, config=word, fingerprint=word, **real),
+            Checkpoint(id=f"{one}-checkpoint", run=f"{one}-run", path=word, **real),
+            Session(id=f"{one}-session", name=word, user=word, **real),
+            Prompt(id=f"{one}-prompt", session=f"{one}-session", role="user", payload=said, **real),
+            Response(id=f"{one}-response", prompt=f"{one}-prompt", run=f"{one}-run", payload=said,
+                     **drawn),
+            Response(id=f"{one}-other", prompt=f"{one}-prompt", payload=said, **drawn),
+            Document(id=f"{one}-document", name=word, source=word, hash=word, payload=said, **real),
+            Chunk(id=f"{one}-chunk", document=f"{one}-document", payload=said, **real),
+            Entity(id=f"{one}-entity", name=word, type=word, **real),
+            Relation(id=f"{one}-relation", subject=f"{one}-entity", object=f"{one}-document",
+                     predicate=word, **real),
+            Feedback(id=f"{one}-feedback", target=f"{one}-response", name=word, user=word,
+                     label=word, rationale=word, value=0.75, source_id=word, **real),
+            DataSet(id=f"{one}-dataset", name=word, fingerprint=word, manifest={"word": word},
+                    parents=(f"{one}-response",), **real),
+        ]  # fmt: skip
+
+    hidden = make("hidden", ("private", SECRET), SECRET)
+    shown = make("shown", ("public",), "plain")
+    public = {"tags": ("public",)}
+    mixed = [  # shown records that lead to hidden ones
+        Prompt(id="mixed-prompt", origin="real", session="hidden-session", parent="hidden-response",
+               payload=Payload(text="plain follow-up"), **public),
+        Response(id="mixed-response", origin="synthetic", generator="hidden-run", run="hidden-run",
+                 prompt="mixed-prompt", parents=("hidden-checkpoint", "shown-checkpoint"),
+                 payload=Payload(text="plain answer"), **public),
+        Session(id="mixed-session", origin="real", parents=("hidden-document",), **public),
+    ]  # fmt: skip
+    lost = [  # public by their tags, and hidden with what they are about
+        Response(id="hidden-answer", origin="synthetic", generator="unknown",
+                 prompt="hidden-prompt", payload=Payload(text=SECRET), **public),
+        Response(id="hidden-quote", origin="synthetic", generator="unknown", prompt="shown-prompt",
+                 parents=("hidden-chunk",), payload=Payload(text=SECRET), **public),
+        Feedback(id="hidden-vote", origin="real", target="shown-response", against="hidden-answer",
+                 rationale=SECRET, value=1.0, name=SECRET, **public),
+        Feedback(id="hidden-score", origin="real", target="hidden-response", value=0.5,
+                 rationale=SECRET, **public),
+        Chunk(id="hidden-part", origin="real", document="hidden-document",
+              payload=Payload(text=SECRET), **public),
+    ]  # fmt: skip
+    store.add(*hidden, *shown, *mixed, *lost)
+    store.update("hidden-document", name=f"{SECRET} renamed")
+    store.update("shown-document", source="plain now")
+    return [one.id for one in (*shown, *mixed)], [one.id for one in (*hidden, *lost)]
+
+
+# fmt: off
+def make_injections():
+    """300 inputs that ask for more than the typist may see."""
+    ids = ("{id}", "shown-prompt", "hidden", "*", "%", "_", "0", "NULL", "../{id}", "{id}\r\nX")
+    tables = ("main.records", "public.records", "tokens", "main.tokens", "sqlite_master",
+              "pg_catalog.pg_class", "temp.records", "history", "outbox", "settings")
+    forms = ("' UNION SELECT id FROM {} --", 'x"; SELECT * FROM {}; --', "id IN (SELECT id FROM {})",
+             "') OR EXISTS (SELECT 1 FROM {}) --", "/**/UNION/**/SELECT/**/text/**/FROM/**/{}")
+    sql = [form.format(table) for table in tables for form in forms]
+    fields = ("text", "tags", "name", "prompt", "session", "parents", "generator", "run", "target",
+              "rationale", "source", "metadata.word", "metadata.deep.word", "manifest.word", "blob",
+              "against", "subject", "object", "document", "hash")
+    words = ("z", "private", "{id}", '"hidden-session"', "quokka")
+    filters = [f"{field}{':' if i % 2 else '='}{word}" for field in fields
+               for i, word in enumerate(words)]
+    filters += [f"not ({one})" for one in filters[::4]] + [f"{f}!=null" for f in fields]
+    filters += ["score.z>0", "score.private>0", "score>0", "id!=x or tags:private", "deleted=null"]
+    templates = ["{{ visit.context.store.url }}", "{% for r in visit.store.engine %}{% endfor %}",
+                 "{{ visit.context.store.get('hidden-prompt', 'any') }}", "${visit}",
+                 "{{ config }}", "<%= visit %>", "{{ ''.__class__.__mro__ }}"]
+    headers = ["x\r\nSet-Cookie: genjax_session=admin", "x\nAuthorization: Bearer admin", "\0",
+               "admin'--", "Bearer ", "\ud800", "é" * 300, "a" * 5000]
+    orders = [f"-{field}" for field in ("deleted", "text", "prompt", "generator", "records.id",
+                                        "(SELECT 1)", "time; DROP TABLE records", "seq")]
+    every = [*filters, *templates, *headers, *orders, *ids, *sql]
+    every += [f'text:"{one}"' for one in sql[:20]] + [f"{one} or true" for one in ids]
+    every += [f"tags:{chr(97 + i)}" for i in range(26)]
+    every += [f'name:"{word}" {one}' for word in words for one in ids[:4]]
+    found = list(dict.fromkeys(every))
+    assert len(found) >= 300
+    return found[:300]

@@ -19,6 +19,7 @@ from genjax.store.filters import All, Any_, Compare, Filter, Not
 from genjax.store.records import Feedback, Record, fields_of
 from genjax.store.rows import load, name_kind, split
 
+WRITING = ("judge", "tag", "add", "change", "delete", "erase", "manage")
 JUDGED = frozenset({"value", "label", "rationale", "valid"})  # what a person may say again
 Sets = Mapping[str, frozenset[str]]  # of records, the names and ids of their data sets
 
@@ -91,8 +92,8 @@ class Access:
         self, opened: contextlib.AbstractContextManager[sa.Connection], writes: bool
     ) -> Iterator[sa.Connection]:
         with opened as connection:
+            self.require(*(WRITING if writes else ("read",)))
             if not writes:
-                self.require("read")
                 if connection.dialect.name == "postgresql" and self.views is not None:
                     connection.exec_driver_sql("SET LOCAL jit = off")  # slower for these views
                 if self.wall is not None and self.views is not None:
