@@ -197,7 +197,7 @@ def make_injections():
     ids = ("{id}", "shown-prompt", "hidden", "*", "%", "_", "0", "NULL", "../{id}", "{id}\r\nX")
     tables = ("main.records", "public.records", "tokens", "main.tokens", "sqlite_master",
               "pg_catalog.pg_class", "temp.records", "history", "outbox", "settings")
-    forms = ("' UNION SELECT id FROM {} --", 'x"; SELECT * FROM {}; --', "id IN (SELECT id FROM {})",
+    forms = ("' UNION SELECT id FROM {} --", 'x"; DELETE FROM {}; --', "id IN (SELECT 1 FROM {})",
              "') OR EXISTS (SELECT 1 FROM {}) --", "/**/UNION/**/SELECT/**/text/**/FROM/**/{}")
     sql = [form.format(table) for table in tables for form in forms]
     fields = ("text", "tags", "name", "prompt", "session", "parents", "generator", "run", "target",
