@@ -5,9 +5,7 @@ show | store | serve | ask``.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import itertools
-import json
 import logging
 import os
 import sys
@@ -16,46 +14,35 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from etils import epath
-from jax.errors import JaxRuntimeError
+from etils import epy
 
-from genjax import checks, parallel
-from genjax.cli.ask import ask_command
-from genjax.cli.bench import bench
-from genjax.cli.compare import compare
-from genjax.cli.data import data_command
-from genjax.cli.evaluate import evaluate_command
-from genjax.cli.explain import explain_component
-from genjax.cli.options import (
-    CompareOptions,
-    ConfigOptions,
-    ExportOptions,
-    SamplingExportOptions,
-    ShowRunOptions,
-    ShowSamplesOptions,
-    TrainOptions,
-    explain_store,
-    parse,
-)
-from genjax.cli.sample import sample_command
-from genjax.cli.serve import serve_command
-from genjax.cli.show import describe
-from genjax.cli.store.command import describe_actions, store_command
-from genjax.config_files import list_configs, load_config
-from genjax.data.storage import cache_folder
-from genjax.errors import Signalled, UserError, unknown_name
-from genjax.machine import disk, peers, streams
-from genjax.runs import directory, lineage, pretrained, writers
-from genjax.runs import export as exports
-from genjax.runs.example import EXAMPLE, describe_use
-from genjax.runs.rewards import load_reward
-from genjax.runs.run import load
-from genjax.runs.setup import load_family, set_up, set_up_stored
-from genjax.runs.stop import stop_promptly
+from genjax import checks
+from genjax.errors import Diverged, Signalled, UserError, unknown_name
+from genjax.machine import disk, peers, programs, streams
+from genjax.machine.ending import stop_promptly
+from genjax.serial.config_places import list_configs
 from genjax.serial.trust import Trust, allow
-from genjax.training import Diverged, train
 
-USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
+# A command imports what it needs when it runs: help and mistakes need neither JAX nor the house.
+with epy.lazy_imports():
+    from genjax import parallel
+    from genjax.cli import (
+        ask,
+        bench,
+        compare,
+        data,
+        evaluate,
+        explain,
+        export,
+        sample,
+        serve,
+        show,
+        train,
+    )
+    from genjax.cli.store import command as store
+    from genjax.data import storage
+
+USAGE = """usage: genjax COMMAND ... [--debug] [--no-cache] [--trust | --trust=MODULE]
 
   train    CONFIG   train, or resume from the newest checkpoint
   sample   RUN_DIR  draw samples and print the path of what was written
@@ -71,6 +58,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--trust | --trust=MODULE]
 
 CONFIG is a file, or the bare name of one under configs/. Every field of it is an option:
 `genjax train vae_digits --help` lists them. With --debug a mistake shows where it was found.
+Compiled programs are kept in ~/.cache/genjax/programs, up to 2 GB; not with --no-cache.
 --trust runs the code that a RUN_DIR from someone else names, see docs/safety.md."""
 
 NEEDED = {  # words before the options; a RUN_DIR for all others
@@ -82,108 +70,23 @@ NEEDED = {  # words before the options; a RUN_DIR for all others
     "store": ("ACTION",),
     "ask": ("STORE", "QUESTION"),
 }
-Commands = Mapping[str, Callable[[str, Sequence[str]], None]]
+COMMANDS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
+    "train": lambda target, more: train.train_command(target, more),
+    "sample": lambda target, more: sample.sample_command(target, more),
+    "evaluate": lambda target, more: evaluate.evaluate_command(target, more),
+    "compare": lambda target, more: compare.compare_command(target, more),
+    "export": lambda target, more: export.export_command(target, more),
+    "bench": lambda target, more: bench.bench_command(target, more),
+    "data": lambda target, more: data.data_command(target, more),
+    "serve": lambda target, more: serve.serve_command(target, more),
+    "show": lambda target, more: show.show_command(target, more),
+    "store": lambda target, more: store.store_command(target, more),
+    "ask": lambda target, more: ask.ask_command(target, more),
+}
+GLOBAL = ("--debug", "--no-cache", "--trust")  # options of every command
 PLACES = ("--run-dir", "--out", "--from")
+REMOTE = ("aiobotocore", "aiohttp", "botocore", "gcsfs", "google")  # libraries of buckets
 OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "Out of memory", "bad_alloc")
-
-
-def train_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax train CONFIG``."""
-    experiment, path = load_config(target, "--tiny" in arguments)
-    options = parse(TrainOptions(experiment), f"train {target}", arguments)
-    run_dir = options.run_dir or str(
-        Path("runs") / (f"{path.stem}_tiny" if options.tiny else path.stem)
-    )
-    experiment = options.experiment
-    if options.from_ is not None:
-        experiment = pretrained.with_base(experiment, options.from_, run_dir)
-    with contextlib.ExitStack() as stack:
-        watch = None
-        if options.store is not None:
-            with explain_store():
-                from genjax.cli.rollouts import keep_rollouts
-            watch = stack.enter_context(keep_rollouts(options.store, experiment))
-        run = train(
-            experiment,
-            run_dir,
-            max_minutes=options.max_minutes,
-            source=path,
-            tracking=options.tracking,
-            watch=watch,
-        )
-    if not run.layout.is_main:
-        return
-    print(f"run       {run.run_dir}")
-    print(f"metrics   {run.run_dir / 'metrics.jsonl'}")
-    print(f"losses    {run.run_dir / 'plots' / 'loss.png'}")
-    pictures = sorted((run.run_dir / "samples").glob(f"{run.step:08d}*.png"))
-    for picture in pictures:
-        print(f"picture   {picture}")
-
-
-def export_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax export RUN_DIR``."""
-    family = load_family(target)
-    sampler = None if family.no_samples is not None else family.sampler
-    default = ExportOptions() if sampler is None else SamplingExportOptions(sampler=sampler)
-    options = parse(default, f"export {target}", arguments)
-    run = load(target, best=options.best)
-    chosen = options.sampler if isinstance(options, SamplingExportOptions) else None
-    paths = exports.export(run, options.to, options.out, options.num, chosen)
-    for path in paths:
-        print(path)
-    if paths[-1].name == EXAMPLE:
-        print(f"\n{describe_use(paths[-1].parent)}", end="")
-
-
-def compare_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax compare RUN_A RUN_B``."""
-    options = parse(CompareOptions(), f"compare {target} {arguments[0]}", arguments[1:])
-    reward = None if options.reward is None else load_reward(options.reward)
-    a, b = load(target), load(arguments[0])
-    prompts = tuple(map(streams.typed, options.prompt))
-    found = compare(a, b, reward, options.num, options.seed, prompts, options.split, options.out)
-    print(f"A  {target}\nB  {arguments[0]}\n {found.protocol}")
-    width = max(map(len, found.numbers))
-    for name, value in found.numbers.items():
-        print(f"  {name:<{width}}  {value:.6g}")
-    print(found.path)
-    if options.store is not None:
-        with explain_store():
-            from genjax.cli.stored_judged import store_comparison
-
-            count = store_comparison(options.store, (a, b), found.drawn, options)
-        print(f"{options.store}: {count:,} pairs of responses")
-
-
-def bench_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax bench CONFIG``."""
-    experiment, path = load_config(target, "--tiny" in arguments)
-    options = parse(ConfigOptions(experiment), f"bench {target}", arguments)
-    print(json.dumps({"name": path.stem} | bench(options.experiment)))
-
-
-def show_command(target: str, arguments: Sequence[str]) -> None:
-    """``genjax show CONFIG``, ``genjax show RUN_DIR`` or ``genjax show SAMPLES``."""
-    if Path(target).is_file() and Path(target).suffix in lineage.WRITTEN:
-        parse(ShowSamplesOptions(), f"show {target}", arguments)
-        print(lineage.describe_sample(epath.Path(target)))
-        return
-    stored = directory.load_experiment(epath.Path(target))
-    if stored is not None:
-        options = parse(ShowRunOptions(), f"show {target}", arguments)
-        if options.lineage:
-            print(lineage.tree(lineage.read_record(target)))
-            return
-        print(describe(stored, set_up_stored(target)))
-        rows = writers.read_rows(epath.Path(target) / "metrics.jsonl")
-        if rows:
-            print(f"last row: {json.dumps(rows[-1])}")
-        return
-    experiment, _ = load_config(target, "--tiny" in arguments)
-    options = parse(ConfigOptions(experiment), f"show {target}", arguments)
-    one = parallel.start(parallel.Devices(count=1))
-    print(describe(options.experiment, set_up(options.experiment, layout=one)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -196,28 +99,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     trust = _trust(given)
-    given = [
-        word
-        for word in given
-        if word not in ("--debug", "--trust") and not word.startswith("--trust=")
-    ]
-    commands: Commands = {
-        "train": train_command,
-        "sample": sample_command,
-        "evaluate": evaluate_command,
-        "compare": compare_command,
-        "export": export_command,
-        "bench": bench_command,
-        "data": data_command,
-        "serve": serve_command,
-        "show": show_command,
-        "store": store_command,
-        "ask": ask_command,
-    }
+    given = [word for word in given if word not in GLOBAL and not word.startswith("--trust=")]
     with stop_promptly() as ended:
         try:
             with allow(trust):
-                code = _run(commands, given, debug)
+                code = _run(given, debug)
         except BaseException:
             if ended.code is None:
                 raise
@@ -225,24 +111,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if ended.code is None else ended.code
 
 
-def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
+def _run(given: Sequence[str], debug: bool) -> int:
     help_wanted = bool({"-h", "--help"} & set(given))
     try:
         if not given or given[0].startswith("-"):
             return _usage(help_wanted, "a command comes first")
-        if given[0] not in commands:
-            raise unknown_name("command", given[0], commands)
+        if given[0] not in COMMANDS:
+            raise unknown_name("command", given[0], COMMANDS)
         needed = NEEDED.get(given[0], ("RUN_DIR",))
         words = list(itertools.takewhile(lambda word: not word.startswith("-"), given[1:]))
-        if given[0] == "store" and not words and help_wanted:
-            print(describe_actions())
-            return 0
         if len(words) < len(needed) and (given[0] != "data" or words in ([], ["prepare"])):
-            return _usage(help_wanted, f"{given[0]} needs {' '.join(needed)} before its options")
+            mistake = f"{given[0]} needs {' '.join(needed)} before its options"
+            return _usage(help_wanted, mistake, given[0])
         _check_places(given)
         kept = "files that were whole before are untouched; try again once there is room"
-        with disk.explain_full_disk(kept, *_written(given), ".", cache_folder()):
-            commands[given[0]](given[1], given[2:])
+        with disk.explain_full_disk(kept, *_written(given), ".", storage.cache_folder()):
+            COMMANDS[given[0]](given[1], given[2:])
     except Diverged as error:
         return _report_error(error, 3, debug)
     except BrokenPipeError:
@@ -250,21 +134,26 @@ def _run(commands: Commands, given: Sequence[str], debug: bool) -> int:
             raise
         return streams.BROKEN
     except (UserError, OSError) as error:
-        return _report_error(explain_component(error), 2, debug)
+        return _report_error(explain.explain_component(error), 2, debug)
     except Exception as error:
-        return _report_device_error(error, debug)
+        return _report_device_error(error, given[1], debug)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _report_device_error(error: Exception, debug: bool) -> int:
-    """Report errors of devices, other hosts or missing packages, and raise all others, which are
-    bugs.
+def _report_device_error(error: Exception, target: str, debug: bool) -> int:
+    """Report errors of devices, remote storage, other hosts or missing packages, and raise all
+    others, which are bugs.
     """
-    explained = explain_component(error)
+    if type(error).__module__.partition(".")[0] in REMOTE:
+        refused = UserError(f"{target!r} cannot be opened: {error}", target)
+        return _report_error(refused, 2, debug)
+    explained = explain.explain_component(error)
     if isinstance(explained, UserError):
         return _report_error(explained, 2, debug)
+    from jax.errors import JaxRuntimeError
+
     if parallel.is_alone(error):
         return _report_error(UserError(peers.LINE), 2, debug)
     if isinstance(error, JaxRuntimeError | MemoryError):
@@ -322,9 +211,9 @@ def _written(given: Sequence[str]) -> list[str]:
     ]
 
 
-def _usage(wanted: bool, mistake: str) -> int:
-    known = list_configs()
-    print(f"{USAGE}\n\nconfigs: {', '.join(known)}")
+def _usage(wanted: bool, mistake: str, command: str | None = None) -> int:
+    whole = f"{USAGE}\n\nconfigs: {', '.join(list_configs())}"
+    print(store.describe_actions() if command == "store" else whole)
     if not wanted:
         print(f"genjax: {mistake}", file=sys.stderr)
     return 0 if wanted else 2
@@ -350,6 +239,11 @@ def entry() -> None:
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     sys.unraisablehook = _unraisable
     streams.guard()
+    # What bench measures is compiled each time.
+    if "--no-cache" in sys.argv or sys.argv[1:2] == ["bench"]:
+        programs.keep_no_programs()
+    else:
+        programs.keep_programs(storage.cache_folder())
     try:
         code = main()
     except SystemExit as end:
@@ -362,7 +256,7 @@ def entry() -> None:
         # Library threads that still run could abort a regular exit of Python.
         atexit._run_exitfuncs()
         os._exit(code)
-    if code > 0:
+    if code > 0 and "jax" in sys.modules:
         parallel.abandon(code)
     sys.exit(code)
 

@@ -23,6 +23,8 @@ import numpy as np
 
 from genjax.errors import UserError, unknown_name
 
+MAX_SEED = 2**32 - 1  # JAX would silently truncate larger ones
+
 T = TypeVar("T")
 # A frozen dataclass in a config, whose class may be a user's own.
 Component = Any

@@ -1,4 +1,4 @@
-"""Finds and loads config files, and converts experiments to JSON and back."""
+"""Load config files, and converts experiments to JSON and back."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from genjax import checks
-from genjax.errors import UserError, unknown_name
+from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.serial import trust
+from genjax.serial.config_places import find_config, list_configs
 from genjax.serial.neighbours import digest_input, read_neighbours
 from genjax.serial.stored import blame_config, execute, from_json, parse_json
 
@@ -31,35 +31,6 @@ FREE_ON_RESUME = (
 )
 COMPONENTS = ("family", "data", "optimizer", "every", "keep", "devices", "start_from")
 LARGEST_CONFIG = 10_000_000  # bytes, far more than a person writes
-
-
-def configs_folder() -> Path:
-    """Return the folder of configs: inside the installed package, or next to it in a checkout."""
-    package = Path(__file__).resolve().parent
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
-
-
-def find_config(name: str) -> Path:
-    """Find a config file by its path, or by its bare name under ``configs/``."""
-    checks.check_path(name, "CONFIG")
-    path = Path(name)
-    if path.is_file():
-        return path
-    if path.exists():
-        raise UserError(f"{name!r} must be a config file, and it is not a file", name)
-    known = list_configs()
-    if path.suffix == ".py" or len(path.parts) != 1:
-        hint = f"; did you mean {path.stem!r}?" if path.stem in known else ""
-        raise UserError(f"no config file at {name!r}{hint}", name)
-    if name not in known:
-        raise unknown_name("config", name, known)
-    return known[name]
-
-
-def list_configs() -> dict[str, Path]:
-    """List the files under ``configs/`` by bare name."""
-    return {path.stem: path for path in sorted(configs_folder().glob("*/*.py"))}
 
 
 def load_run_config(run_dir: str) -> tuple[Experiment, Path] | None:

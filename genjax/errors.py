@@ -23,6 +23,10 @@ class UnknownComponent(UserError):
     """A config names a component that does not exist."""
 
 
+class Diverged(Exception):
+    """Raised after several consecutive training steps that were not finite."""
+
+
 class Signalled(SystemExit):
     """Ends the process with a signal's exit code; only the end of the process catches it."""
 

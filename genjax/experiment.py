@@ -7,7 +7,7 @@ import typing
 from typing import Any, Literal
 
 from genjax import checks
-from genjax.checks import Component
+from genjax.checks import MAX_SEED, Component
 from genjax.continued import wrap_family
 from genjax.errors import UserError
 from genjax.optim import Adam
@@ -16,7 +16,6 @@ from genjax.start_from import StartFrom
 
 FAMILIES = "VAE(), GAN(), Diffusion(), Autoregressive() or Classifier()"
 SOURCES = "ImageFolder(...), TextFiles(...), Table(...) or TFDS(...)"
-MAX_SEED = 2**32 - 1  # JAX would silently truncate larger ones
 
 
 @checks.frozen
@@ -148,7 +147,7 @@ class Experiment:
 
     def _check_intervals(self) -> None:
         """Refuse intervals that would end within a dispatch."""
-        intervals = {"steps": self.steps}
+        intervals: dict[str, int] = {}
         for field in dataclasses.fields(self.every):
             intervals[f"every.{field.name}"] = getattr(self.every, field.name)
         if self.curriculum is not None:

@@ -18,6 +18,7 @@ from etils import epath
 from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.data.dataset import Batch
+from genjax.errors import Diverged
 from genjax.evaluation.drawing import draw_samples
 from genjax.evaluation.judge import SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
@@ -42,10 +43,6 @@ from genjax.serial.json_text import Json
 NON_FINITE_LIMIT = 3
 LATELY = 1.0  # minimum seconds over which a rate is measured
 KEPT = "what was saved before is whole, and the same command resumes once there is room"
-
-
-class Diverged(Exception):
-    """Raised after several consecutive steps that were not finite."""
 
 
 class Watch(Protocol):
@@ -178,7 +175,7 @@ def run_loop(
         if judge is None:
             out.report(*summary.conclude())
             return start.state
-        with examples(setup, start.state, start.position) as (source, remarks):
+        with examples(setup, start.state, start.position, steps) as (source, remarks):
             out.say_all(remarks)
             if watch is not None:
                 watch.begin(setup)
@@ -264,7 +261,8 @@ class Loop:
                 check_step(setup, self.state, batch)
             self.state, metrics = setup.run_step(self.state, batch)
         self._is_first = False
-        self.step += setup.experiment.steps_per_dispatch
+        several = setup.experiment.steps_per_dispatch > 1
+        self.step += len(batch["mask"]) if several else 1
         self._read()
         self._pending = self.step, metrics
 

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from genjax import __main__ as command_line
+from genjax.config_files import load_config
 from genjax.serial import stored
 from genjax.training import train
 from tests.toy import experiment
@@ -657,6 +658,6 @@ def test_numbers_of_numpy_whole_floats_and_lists_are_taken(tmp_path):
     path = tmp_path / "good.py"
     changes = "steps=2e1, batch_size=np.int64(16), seed=np.array(3), evaluators=[], augment=[]"
     path.write_text(HEAD.format(changes=changes))
-    found, _ = command_line.load_config(str(path))
+    found, _ = load_config(str(path))
     assert (found.steps, found.batch_size, found.seed, found.evaluators) == (20, 16, 3, ())
     assert all(type(number) is int for number in (found.steps, found.batch_size, found.seed))

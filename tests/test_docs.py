@@ -11,6 +11,8 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
+from genjax.cli.options import CompareOptions, TrainOptions
+from genjax.cli.parsing import parse
 from genjax.config_files import build_config, load_config
 from genjax.data.sources import ImageFolder
 from genjax.parallel import Devices
@@ -76,8 +78,8 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
         assert capsys.readouterr().out
         return
     if name == "compare":
-        parsed = command_line.parse(command_line.CompareOptions(), name, options[1:])
-        assert not options[0].startswith("-") and parsed != command_line.CompareOptions()
+        parsed = parse(CompareOptions(), name, options[1:])
+        assert not options[0].startswith("-") and parsed != CompareOptions()
         return
     if name == "data":
         assert (name, target) == ("data", "prepare") and build_config(
@@ -90,8 +92,8 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
             command_line.main([name, target, *options])
         assert "--family.latent-dim" in capsys.readouterr().out
     else:
-        parsed = command_line.parse(command_line.TrainOptions(experiment), name, options)
-        assert bool(options) == (parsed != command_line.TrainOptions(experiment))
+        parsed = parse(TrainOptions(experiment), name, options)
+        assert bool(options) == (parsed != TrainOptions(experiment))
 
 
 def test_the_python_of_the_front_page_runs(tmp_path, monkeypatch):

@@ -93,9 +93,9 @@ def test_imports_go_down_or_stay_beside():
 
 
 def test_imports_run_in_no_circle():
+    known = modules()
     edges = {
-        n: {o if o in modules() else f"{o}.__init__" for o in others}
-        for n, others in graph().items()
+        n: {o if o in known else f"{o}.__init__" for o in others} for n, others in graph().items()
     }
     done: set[str] = set()
 
@@ -197,10 +197,35 @@ def test_nothing_imports_nnx():
                 assert not any("nnx" in part.split(".") for part in (module, *names)), path
 
 
-def test_the_command_line_imports_nothing_slow():
-    """So that the loser of two runs on one directory, ``--help`` and ``show`` answer within
-    seconds.
-    """
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"],
+        ["trian"],
+        ["show", "--help"],
+        ["store", "--help"],
+        ["store", "show", "s.db", "--wrong"],
+        ["serve", "run", "--wrong"],
+        ["ask", "s.db", "why?", "--wrong"],
+    ],
+)
+def test_help_and_mistakes_import_little(words):
+    """JAX alone takes most of a second."""
+    code = f"import sys, genjax.__main__ as m\nm.main({words!r})\n"
+    code += "print(len(sys.modules), 'jax' in sys.modules, 'genjax.experiment' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    count, *heavy = done.stdout.splitlines()[-1].split()
+    assert heavy == ["False", "False"] and int(count) < 600
+
+
+def test_the_package_itself_imports_no_jax():
+    code = "import sys, genjax; print('jax' in sys.modules, callable(genjax.train))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False True\n"
+
+
+def test_the_commands_import_nothing_slow():
+    """So that the loser of two runs on one directory, and ``show``, answer within seconds."""
     slow = {
         "daft",
         "diffrax",
@@ -212,6 +237,7 @@ def test_the_command_line_imports_nothing_slow():
         "tensorflow",
         "torch",
     }
-    code = f"import sys, genjax.__main__; print(sorted({slow} & set(sys.modules)))"
+    code = "import sys; from genjax.cli import compare, evaluate, export, sample, show, train; "
+    code += f"print(sorted({slow} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

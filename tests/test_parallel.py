@@ -80,6 +80,17 @@ def test_several_steps_a_dispatch_change_nothing(tmp_path):
         np.testing.assert_allclose(rows, one.reshape(4, 5, 2).mean(1), rtol=1e-4)
 
 
+def test_the_first_and_the_last_dispatch_may_be_shorter(tmp_path):
+    """Seven steps in dispatches of five, then on to twenty: 5, 2, and after the resume 3, 5, 5."""
+    one = curve(tmp_path / "one", toy.experiment(steps=23))
+    every = Every(log=5, evaluate=0, sample=0, checkpoint=5)
+    for steps in (7, 23):
+        several = toy.experiment(steps=steps, steps_per_dispatch=5, every=every)
+        rows = curve(tmp_path / "several", several)
+    seen = [one[a:b].mean(0) for a, b in ((0, 5), (5, 7), (7, 10), (10, 15), (15, 20), (20, 23))]
+    np.testing.assert_allclose(rows, seen, rtol=1e-4)
+
+
 @pytest.mark.parametrize("devices", [ONE, MAPPED, SHARDED], ids=["single", "pmapped", "sharded"])
 def test_a_checkpoint_goes_on_on_other_devices(tmp_path, devices):
     """Ten steps on eight devices and ten on others equal twenty on one."""
@@ -208,6 +219,7 @@ def two_processes(run_dir, mode, steps):
     )
 
 
+@pytest.mark.long
 def test_two_processes_from_the_command_line(tmp_path):
     """As the README says; the config is built before the processes join, so it must not wake
     the devices.
@@ -229,7 +241,7 @@ def test_two_processes_from_the_command_line(tmp_path):
     assert run.step == 16 and run.sample(num=2).shape == (2, 8, 8, 1)
 
 
-@pytest.mark.parametrize("mode", ["pmapped", "sharded"])
+@pytest.mark.parametrize("mode", [pytest.param("pmapped", marks=pytest.mark.long), "sharded"])
 def test_two_processes_equal_one_and_their_checkpoint_goes_on_on_one(tmp_path, mode):
     whole = curve(tmp_path / "whole", toy.experiment())
     two_processes(tmp_path / "two", mode, steps=10)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import screens
-from genjax.config_files import find_config
+from genjax.serial.config_places import find_config
 
 DOCS = Path(__file__).parent.parent / "docs"
 KEYS = {

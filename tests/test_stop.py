@@ -9,7 +9,8 @@ import time
 import pytest
 
 from genjax.errors import Signalled
-from genjax.runs.stop import Stop, stop_promptly
+from genjax.machine.ending import stop_promptly
+from genjax.runs.stop import Stop
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")

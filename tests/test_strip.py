@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import strip
-from genjax.config_files import find_config
+from genjax.serial.config_places import find_config
 
 ROOT = Path(__file__).parent.parent
 

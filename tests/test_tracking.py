@@ -18,15 +18,15 @@ from etils import epath
 from toy import ToyData, experiment
 
 import genjax
-from genjax.__main__ import TrainOptions, main
-from genjax.cli.options import parse
+from genjax.__main__ import main
+from genjax.cli.options import TrainOptions
+from genjax.cli.parsing import parse
 from genjax.data.dataset import Origin
-from genjax.errors import UserError
+from genjax.errors import Diverged, UserError
 from genjax.experiment import Every, Keep
 from genjax.runs import tracking, writers
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.tracking import Link, Sender, Tracking, track_run
-from genjax.training import Diverged
 
 needs_mlflow = pytest.mark.skipif(
     importlib.util.find_spec("mlflow") is None, reason="MLflow is not installed: the extra tracking"

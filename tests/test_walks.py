@@ -11,6 +11,7 @@ import genjax
 from genjax import __main__ as command_line
 
 WALKS = sorted((Path(__file__).parent.parent / "docs" / "walks").glob("*.md"))
+QUICK = ("images", "texts")
 # What a run as long as the page says must reach: (number of eval.json, least, most).
 REACHED = {
     "images": ("reconstruction_mse", 0.0, 0.08),
@@ -47,7 +48,13 @@ def test_there_are_five_walks_and_all_are_linked():
             assert (page.parent / link).exists(), (page.name, link)
 
 
-@pytest.mark.parametrize("page", WALKS, ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=() if page.stem in QUICK else pytest.mark.long, id=page.stem)
+        for page in WALKS
+    ],
+)
 def test_a_walk_runs_without_a_data_folder(page, tmp_path, monkeypatch, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("GENJAX_DATA", raising=False)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from genjax import checks
-from genjax.cli.options import parse
+from genjax.checks import MAX_SEED
+from genjax.cli.parsing import parse
 from genjax.errors import UserError
-from genjax.experiment import MAX_SEED
 from genjax.machine import streams
 
 if TYPE_CHECKING:

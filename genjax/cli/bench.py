@@ -6,12 +6,14 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import math
 import re
 import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,6 +21,9 @@ from etils import epath
 
 from genjax import parallel
 from genjax.cli.flops import count_flops
+from genjax.cli.options import ConfigOptions
+from genjax.cli.parsing import parse
+from genjax.config_files import load_config
 from genjax.data.dataset import Batch
 from genjax.experiment import Every, Experiment
 from genjax.family import State
@@ -193,3 +198,10 @@ def _loop_seconds(setup: Setup, steps: int) -> float:
     spans = [b["step"] - a["step"] for a, b in itertools.pairwise(rows)]
     spent = [span / row["time/steps_per_second"] for span, row in zip(spans, rows[1:], strict=True)]
     return sum(spent) / sum(spans)
+
+
+def bench_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax bench CONFIG``."""
+    experiment, path = load_config(target, "--tiny" in arguments)
+    options = parse(ConfigOptions(experiment), f"bench {target}", arguments)
+    print(json.dumps({"name": path.stem} | bench(options.experiment)))

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genjax.checks import Component
-from genjax.cli.compare import is_unprompted, split_answers
+from genjax.checks import MAX_SEED, Component
+from genjax.cli.compared import is_unprompted, split_answers
 from genjax.data.codecs import ImageCodec
 from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError
-from genjax.experiment import MAX_SEED
 from genjax.families.autoregressive.request import MOST_PROMPTS
 from genjax.runs.rewards import Reward, image_rewards, text_rewards
 from genjax.runs.run import Run

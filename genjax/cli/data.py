@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from genjax import checks
-from genjax.cli.options import parse
+from genjax.cli.parsing import parse
 from genjax.config_files import build_config
 from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError, unknown_name

@@ -10,7 +10,8 @@ from typing import Any
 
 from etils import epath
 
-from genjax.cli.options import EvaluateOptions, explain_store, parse
+from genjax.cli.options import EvaluateOptions
+from genjax.cli.parsing import explain_store, parse
 from genjax.data.pictures import png_bytes
 from genjax.errors import UserError
 from genjax.evaluation.judge import Report

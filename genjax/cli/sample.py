@@ -11,7 +11,7 @@ import numpy as np
 import tyro
 
 from genjax import checks
-from genjax.checks import Component
+from genjax.checks import MAX_SEED, Component
 from genjax.cli.as_dataset import write_dataset
 from genjax.cli.best_of import draw_best
 from genjax.cli.inputs import (
@@ -23,11 +23,10 @@ from genjax.cli.inputs import (
     read_inputs,
     write_rows,
 )
-from genjax.cli.options import explain_store, parse
+from genjax.cli.parsing import explain_store, parse
 from genjax.data.images.decode import note
 from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError
-from genjax.experiment import MAX_SEED
 from genjax.families.autoregressive.request import Decoding
 from genjax.family import require_samples
 from genjax.machine import streams

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from genjax import checks
-from genjax.cli.options import parse
+from genjax.cli.parsing import parse
 from genjax.errors import UserError
 from genjax.serve.limits import Limits
 
@@ -22,12 +22,15 @@ class ServeOptions:
       limits: the limits of the server.
       store: a store that every exchange is written to and that the pages show, see
         docs/store.md; it is created if it does not exist.
-      pages: a file of the users who may log in to the pages, with a role (reader or admin), a
-        name and the SHA-256 of a token in each line; by default an admin's token is printed
-        that is valid until the server stops.
-      host: the address to listen on; 0.0.0.0 for all addresses of this machine.
+      pages: a file of users who may log in to the pages besides those with a token of the store,
+        with a role (reader, annotator, trainer or admin), a name and the SHA-256 of a token in
+        each line; where there are neither, an admin's token is printed that is valid until the
+        server stops.
+      host: the address to listen on; 0.0.0.0 for all addresses of this machine, which needs
+        tokens of the store, or a token.
       port: the port; 0 for a free one.
-      token: a file with the key that clients must send as their api_key; none by default.
+      token: a file with a key that clients must send as their api_key; where the store has
+        tokens, these are keys, too; none by default.
       warm: load all runs and compile for the first requests before listening.
       check: start, answer one health request and stop.
     """

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+from etils import epath
 
+from genjax import parallel
 from genjax.cli.bench import step_flops
+from genjax.cli.options import ConfigOptions, ShowRunOptions, ShowSamplesOptions
+from genjax.cli.parsing import parse
+from genjax.config_files import load_config
 from genjax.experiment import Experiment
-from genjax.runs.setup import Setup
+from genjax.runs import directory, lineage, writers
+from genjax.runs.setup import Setup, set_up, set_up_stored
 from genjax.trees import named_leaves
 
 
@@ -64,3 +72,26 @@ def _fields(value: Any, indent: int = 0) -> Iterator[str]:
 def _component(name: str, value: Any, indent: int) -> Iterator[str]:
     yield f"{' ' * indent}{name}: {type(value).__name__}"
     yield from _fields(value, indent + 2)
+
+
+def show_command(target: str, arguments: Sequence[str]) -> None:
+    """``genjax show CONFIG``, ``genjax show RUN_DIR`` or ``genjax show SAMPLES``."""
+    if Path(target).is_file() and Path(target).suffix in lineage.WRITTEN:
+        parse(ShowSamplesOptions(), f"show {target}", arguments)
+        print(lineage.describe_sample(epath.Path(target)))
+        return
+    stored = directory.load_experiment(epath.Path(target))
+    if stored is not None:
+        options = parse(ShowRunOptions(), f"show {target}", arguments)
+        if options.lineage:
+            print(lineage.tree(lineage.read_record(target)))
+            return
+        print(describe(stored, set_up_stored(target)))
+        rows = writers.read_rows(epath.Path(target) / "metrics.jsonl")
+        if rows:
+            print(f"last row: {json.dumps(rows[-1])}")
+        return
+    experiment, _ = load_config(target, "--tiny" in arguments)
+    options = parse(ConfigOptions(experiment), f"show {target}", arguments)
+    one = parallel.start(parallel.Devices(count=1))
+    print(describe(options.experiment, set_up(options.experiment, layout=one)))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genjax.cli.compare import Sides
+from genjax.cli.compared import Sides
 from genjax.cli.options import CompareOptions
 from genjax.cli.stored import (
     Score,

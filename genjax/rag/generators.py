@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from genjax import checks
+from genjax.checks import MAX_SEED
 from genjax.data.text.codecs import Unencodable
 from genjax.errors import UserError
 from genjax.evaluation.judge import Model
-from genjax.experiment import MAX_SEED
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.rag.chunks import Tokens, open_tokens

@@ -23,7 +23,6 @@ import numpy as np
 from etils import epath
 
 from genjax import config_files, parallel
-from genjax.config_files import list_configs
 from genjax.data.dataset import Codec, Dataset, Spec
 from genjax.errors import UserError
 from genjax.experiment import Experiment
@@ -32,6 +31,7 @@ from genjax.machine import disk
 from genjax.runs import lease
 from genjax.runs.checkpoint_files import find_steps
 from genjax.serial import neighbours, stored, trust
+from genjax.serial.config_places import list_configs
 from genjax.serial.json_text import Json
 from genjax.serial.trust import Untrusted
 

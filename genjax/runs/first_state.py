@@ -123,7 +123,7 @@ def _place_arrays(tree: Any, like: Any) -> Any:
 
 @contextlib.contextmanager
 def examples(
-    setup: Setup, state: State, position: int = 0
+    setup: Setup, state: State, position: int = 0, until: int | None = None
 ) -> Iterator[tuple[Iterator[Batch], tuple[str, ...]]]:
     """Provide the training batches from a position on, prefetched to the devices, and lines to
     print.
@@ -134,27 +134,46 @@ def examples(
       setup: setup of the run.
       state: state whose ``frozen`` parameters the family precomputes with.
       position: examples consumed by all processes together.
+      until: last step; None goes on without end. Dispatches end at multiples of
+        ``steps_per_dispatch``, so that the first and the last one may be shorter.
     """
     experiment, layout = setup.experiment, setup.layout
+    several = experiment.steps_per_dispatch
+    step = position // experiment.batch_size
+    done = step % several
     split = enrich(setup.family, state, setup.data.splits["train"], layout, experiment.batch_size)
     order, remarks = order_examples(setup, resumes=position > 0)
     host: Iterator[Batch] = batches(
         split,
         seed=experiment.seed,
-        position=position,
+        position=position - done * experiment.batch_size,
         batch_size=experiment.batch_size,
         rows=layout.select_rows(experiment.batch_size),
-        several=experiment.steps_per_dispatch,
+        several=several,
         workers=experiment.workers,
         order=order,
     )
     if experiment.curriculum is not None and experiment.curriculum.changes_batches:
-        host = _order_curriculum(experiment, host, position // experiment.batch_size)
-    stacked = experiment.steps_per_dispatch > 1
+        host = _order_curriculum(experiment, host, step - done)
+    stacked = several > 1
+    if stacked and (done or until is not None):
+        host = _cut_dispatches(host, done, None if until is None else until - step)
     with contextlib.closing(
         parallel.prefetch(host, functools.partial(layout.place, stacked=stacked))
     ) as source:
         yield source, remarks
+
+
+def _cut_dispatches(host: Iterator[Batch], done: int, left: int | None) -> Generator[Batch]:
+    """Leave out the steps of the first dispatch that are done, and all after ``left`` steps."""
+    with contextlib.closing(host):  # type: ignore[type-var]
+        while left is None or left > 0:
+            batch = next(host)
+            end = None if left is None else done + left
+            batch = {name: x[done:end] for name, x in batch.items()}
+            left = None if left is None else left - len(batch["mask"])
+            done = 0
+            yield batch
 
 
 def _order_curriculum(experiment: Experiment, host: Iterator[Batch], step: int) -> Generator[Batch]:

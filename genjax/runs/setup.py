@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from etils import epath
 
-from genjax import config_files, parallel
+from genjax import parallel
 from genjax.checks import Component
 from genjax.continued import Continued, with_codec, wrap_family
 from genjax.data.dataset import Dataset, Spec
@@ -27,6 +27,7 @@ from genjax.runs import directory
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.meter import PackedMetrics
 from genjax.samplers.options import Labelled, number_label
+from genjax.serial.config_places import list_configs
 
 AUGMENT = 2**31 - 1  # folded into the key of a step for its augmentations
 
@@ -242,7 +243,7 @@ def require_run(run_dir: str, who: str) -> Experiment:
     stored = directory.load_experiment(epath.Path(run_dir))
     if stored is None:
         name = Path(run_dir).name
-        config = name if name in config_files.list_configs() else "CONFIG"
+        config = name if name in list_configs() else "CONFIG"
         raise UserError(
             f"{who} needs the run {run_dir}, which is not there; "
             f"make it: python -m genjax train {config} --run-dir {run_dir}"

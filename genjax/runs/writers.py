@@ -4,12 +4,13 @@ loss plot.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from etils import epath
@@ -19,6 +20,9 @@ from genjax.data.pictures import png_bytes
 from genjax.machine import disk
 from genjax.runs.screen import Status, choose_screen
 from genjax.serial.json_text import Json
+
+if TYPE_CHECKING:
+    from genjax.runs.events import Events
 
 Numbers = Mapping[str, float]
 
@@ -43,18 +47,27 @@ class Writers:
         self._active = active
         self._screen = choose_screen(total_steps) if active and not quiet else None
         if active:
-            # Takes seconds if PyTorch is installed, which tensorboardX imports.
-            from genjax.runs.events import Events
-
+            self._step = step
             self._metrics = run_dir / "metrics.jsonl"
             truncate_rows(self._metrics, step)
             self._file = self._metrics.open("a", encoding="utf-8")
-            self._events = Events(run_dir / "tensorboard", step)
-            for row in read_rows(self._metrics):
-                self._events.write_scalars(row.pop("step"), row.pop("split"), row)
 
     def __enter__(self) -> Writers:
         return self
+
+    @functools.cached_property
+    def _events(self) -> Events:
+        """TensorBoard's files, with all rows so far.
+
+        They are opened after the first step: the import takes seconds if PyTorch is installed,
+        which tensorboardX imports.
+        """
+        from genjax.runs.events import Events
+
+        events = Events(self._run_dir / "tensorboard", self._step)
+        for row in read_rows(self._metrics):
+            events.write_scalars(row.pop("step"), row.pop("split"), row)
+        return events
 
     def __exit__(self, *_: Any) -> None:
         if self._active:
@@ -67,9 +80,10 @@ class Writers:
         """Write one row of numbers."""
         if not self._active:
             return
+        events = self._events  # before this row is in the file
         self._file.write(json.dumps({"step": step, "split": split} | finite(numbers)) + "\n")
         self._file.flush()
-        self._events.write_scalars(step, split, numbers)
+        events.write_scalars(step, split, numbers)
 
     def flush(self) -> None:
         """Flush TensorBoard's files to disk."""

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genjax.__main__ import main
+from genjax.cli.store.command import ACTIONS
 from genjax.errors import UserError
 from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
@@ -431,3 +432,11 @@ def test_help_imports_nothing_of_the_store():
     code += "print('sqlalchemy' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.splitlines()[-1] == "False" and "store    ACTION" in found.stdout
+
+
+def test_the_page_of_actions_names_each_with_its_words(capsys):
+    assert main(["store", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert all(f"  {name} " in page and one.words in page for name, one in ACTIONS.items())
+    assert main(["store"]) == 2
+    assert capsys.readouterr().out == page

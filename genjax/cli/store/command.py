@@ -8,7 +8,7 @@ from typing import Any
 
 import tyro
 
-from genjax.cli.options import explain_store
+from genjax.cli.parsing import explain_options, explain_store
 from genjax.cli.store import access, records
 from genjax.cli.store.action import Action
 from genjax.errors import UserError, unknown_name
@@ -39,7 +39,10 @@ def store_command(target: str, arguments: Sequence[str]) -> None:
     rest = list(arguments[len(words) :])
     if {"-h", "--help"} & set(rest):
         print(f"genjax store {target} {action.words} [options]\n")
-    options: Any = tyro.cli(action.options, args=rest, prog=f"genjax store {target} {action.words}")
+    with explain_options():
+        options: Any = tyro.cli(
+            action.options, args=rest, prog=f"genjax store {target} {action.words}"
+        )
     if len(words) < action.least or (not action.open_ended and len(words) > action.least):
         raise UserError(
             f"store {target} needs {action.words} before its options, got {len(words)} words",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +13,7 @@ from genjax.data.dataset import Dataset
 from genjax.data.splits import HOLD_OUT, Arrays, array_fingerprint, dataset
 from genjax.data.stream import permutation
 
+FILE = Path("datasets") / "data" / "digits.csv.gz"  # within scikit-learn
 TRAIN = 1_500  # of 1,797 images; there is no published split by writer
 
 
@@ -26,13 +29,9 @@ class Digits:
         """Open the data set; batches hold ``image`` float32 [B, 8, 8, 1] and ``label`` int32
         [B].
         """
-        from sklearn.datasets import load_digits
-
-        bunch = load_digits()
-        images = bunch.images.astype(np.uint8)[..., None]  # [N, 8, 8, 1], 0 .. 16
-        everything = Arrays(
-            "image", images, bunch.target.astype(np.int32), ImageCodec(8, 8, 1, levels=17)
-        )
+        rows = np.loadtxt(_find_file(), delimiter=",", dtype=np.uint8)  # [N, 64 + 1], 0 .. 16
+        images, labels = rows[:, :-1].reshape(-1, 8, 8, 1), rows[:, -1].astype(np.int32)
+        everything = Arrays("image", images, labels, ImageCodec(8, 8, 1, levels=17))
         shuffled = permutation(0, HOLD_OUT, len(images))
         splits = {
             "train": everything.take(shuffled[:TRAIN]),
@@ -44,3 +43,10 @@ class Digits:
             fingerprint=array_fingerprint(splits),
             class_names=tuple("0123456789"),
         )
+
+
+def _find_file() -> Path:
+    """Return the file without importing scikit-learn, which takes a second."""
+    package = find_spec("sklearn")
+    assert package is not None and package.origin is not None, "setup.cfg requires it"
+    return Path(package.origin).parent / FILE
