@@ -32,7 +32,7 @@ class Pages:
     """
 
     store: Store
-    tokens: tuple[Token, ...]
+    tokens: tuple[Token, ...] = ()
     index: Index | None = None
     chat: Chat | None = None
     answers: Answers | None = None
