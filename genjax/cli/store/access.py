@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import tyro
@@ -11,6 +12,7 @@ import tyro
 from genjax import checks
 from genjax.cli.store.action import Action
 from genjax.cli.store.options import Options
+from genjax.errors import UserError
 
 Scope = Literal["read", "write", "generate", "manage"]
 
@@ -24,12 +26,15 @@ class TokenOptions(Options):
       scopes: what the token is for, if less than all of the role: read, write, generate, manage.
       days: days until the token expires; it does not by default.
       rate: the most requests a minute; the server's limit by default.
+      out: a new file to write the token to, which its owner alone may read; the token is printed
+        by default.
     """
 
     role: str = "reader"
     scopes: tuple[Scope, ...] = ()
     days: float | None = None
     rate: int | None = None
+    out: str | None = None
 
 
 @checks.frozen
@@ -60,6 +65,7 @@ def _run_tokens(name: str, store: Any, words: Sequence[str], options: Any) -> No
 
     match name, options:
         case "token create", TokenOptions():
+            written = None if options.out is None else _create_file(options.out)
             token, kept = create_token(
                 store,
                 words[0],
@@ -68,8 +74,11 @@ def _run_tokens(name: str, store: Any, words: Sequence[str], options: Any) -> No
                 days=options.days,
                 rate=options.rate,
             )
-            print(f"token     {token}\nid        {kept.id}\nexpires   {_show(kept.expires)}")
-            print("note: it is not shown again: the store keeps its hash")
+            if written is not None:
+                written.write_text(token + "\n", encoding="utf-8")
+            print(f"token     {token if written is None else written}")
+            print(f"id        {kept.id}\nexpires   {_show(kept.expires)}")
+            print("note: the token cannot be shown again: the store keeps its hash")
         case "token list", _:
             for one in list_tokens(store):
                 ended = f"revoked {_show(one.revoked)}" if one.revoked else _expire(one.expires)
@@ -107,6 +116,20 @@ def _secure(name: str, store: Any, words: Sequence[str], options: Any) -> None:
     for role, wall in secure(store).items():
         print(f"{role:<16}  {wall}")
     print(f"store     {store.place} has row security")
+
+
+def _create_file(name: str) -> Path:
+    """Make an empty file that its owner alone may read.
+
+    Raises:
+      UserError: it exists, or cannot be made.
+    """
+    path = Path(name).expanduser()
+    try:
+        path.touch(mode=0o600, exist_ok=False)
+    except OSError as error:
+        raise UserError(f"out {path} cannot be made: {error.strerror}", "out") from None
+    return path
 
 
 def _show(time: datetime | None) -> str:
