@@ -154,10 +154,12 @@ class Recorder:
         if parent := exchange.metadata.get("parent"):
             named.append(parent)
         session = exchange.metadata.get("session", "")
-        with open_for(self.store, who).reading() as connection:
-            seen = set(find_visible(connection, [*named, session]))
-            if UUID.fullmatch(session) and session not in seen:
-                named += find_known(connection, [session])
+        seen: set[str] = set()
+        if named or UUID.fullmatch(session):
+            with open_for(self.store, who).reading() as connection:
+                seen |= set(find_visible(connection, [*named, session]))
+                if session not in seen:
+                    named += find_known(connection, [session])
         if missing := set(named) - seen:
             raise UserError(f"id: record {min(missing)!r:.80} does not exist", "id")
         return dataclasses.replace(exchange, user=who.name)
