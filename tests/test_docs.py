@@ -193,6 +193,24 @@ def test_the_page_on_access_holds(tmp_path, monkeypatch, capsys):
     assert "token is unknown, revoked or expired" in capsys.readouterr().err
 
 
+def test_the_page_on_the_audit_trail_holds(tmp_path, monkeypatch, capsys):
+    """Each command runs on a store in which ann has a session."""
+    pytest.importorskip("sqlalchemy", reason="the store is an extra: pip install '.[store]'")
+    from genjax.store.opening import open_store
+    from genjax.store.records import Prompt, Session
+
+    monkeypatch.chdir(tmp_path)
+    with open_store("talk.db", create=True) as store:
+        store.add(Session(id="s", origin="real", user="ann"), Prompt(origin="real", session="s"))
+    lines = [line for line in PAGES["audit.md"].splitlines() if line.startswith("genjax ")]
+    assert len(lines) == 10
+    for line in lines:
+        assert command_line.main(shlex.split(line)[1:]) == 0, line
+    said = capsys.readouterr().out
+    assert "erase     1 session" in said and "forgotten 2 records" in said
+    assert command_line.main(["store", "audit", "verify", "talk.db"]) == 0
+
+
 def test_the_page_on_the_server_holds(folder, tmp_path, monkeypatch, capsys):
     """Its command starts and answers, its client is answered."""
     for name in ("fastapi", "sqlalchemy", "openai"):

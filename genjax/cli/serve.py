@@ -33,6 +33,7 @@ class ServeOptions:
         tokens, these are keys, too; none by default.
       warm: load all runs and compile for the first requests before listening.
       check: start, answer one health request and stop.
+      alerts: the seconds between checks of the store's alerts, see docs/monitoring.md; 0 for none.
     """
 
     limits: Annotated[Limits, tyro.conf.arg(name="")] = Limits()
@@ -43,9 +44,11 @@ class ServeOptions:
     token: str | None = None
     warm: bool = False
     check: bool = False
+    alerts: float = 60.0
 
     def __post_init__(self) -> None:
         checks.between(self, 0, 65_535, "port")
+        checks.between(self, 0, 86_400, "alerts")
         if self.pages is not None and self.store is None:
             raise UserError("pages need a store: give --store", "pages")
 
@@ -64,5 +67,5 @@ def serve_command(target: str, arguments: Sequence[str]) -> None:
         cure = "pip install 'genjax-train[serve]'"
         raise UserError(f"serve: the package {error.name} is missing: {cure}", "serve") from None
     o = options
-    listening = Listening(o.host, o.port, o.store, o.pages, o.token, o.warm, o.check)
+    listening = Listening(o.host, o.port, o.store, o.pages, o.token, o.warm, o.check, o.alerts)
     serve([target, *more], o.limits, listening)

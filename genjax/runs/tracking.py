@@ -121,6 +121,26 @@ def track_run(
             link.try_send(Sender.send_versions)
 
 
+def register_run(
+    tracking: Tracking, run_dir: Path, keep: Keep, link: bool = False
+) -> dict[int, tuple[str, str]]:
+    """Register the best and the newest checkpoint of a run; return model and version by step.
+
+    Args:
+      link: whether a version names the run directory, instead of having a copy of its files.
+
+    Raises:
+      UserError: MLflow is not installed, or fails.
+    """
+    _mlflow()
+    try:
+        return Sender(tracking, run_dir, keep).send_versions(link)
+    except UserError:
+        raise
+    except Exception as error:  # of MLflow, its network or its database
+        raise UserError(f"mlflow: registering failed ({_cause(error)})", "mlflow") from error
+
+
 class Link:
     """Sends a run to a store. If that does not answer, one line says so, and the rest is sent
     later.
@@ -133,7 +153,7 @@ class Link:
         self.new = self._uri not in _ids(run_dir)
         self.trouble = ""
 
-    def try_send(self, *steps: Callable[[Sender], None]) -> bool:
+    def try_send(self, *steps: Callable[[Sender], object]) -> bool:
         """Try these steps; return whether all succeeded."""
         before, self.trouble = self.trouble, ""
         try:
@@ -228,6 +248,9 @@ class Sender:
             self._id, tags=[entities.RunTag(name, value) for name, value in tags.items()]
         )
         self._client.log_artifact(self._id, str(self._run_dir / "config.json"))
+        sets = [_dataset(origin) for origin in known["origins"]]
+        if sets:
+            self._client.log_inputs(self._id, datasets=sets)
 
     def send_rows(self) -> None:
         """Send new rows of metrics.jsonl."""
@@ -282,9 +305,9 @@ class Sender:
             manifest = Path(origin["manifest"])
             for path in (manifest, manifest.parent / "card.md"):
                 if path.exists():
-                    self._client.log_artifact(self._id, str(path), f"data/{origin['name']}")
+                    self._client.log_artifact(self._id, str(path), _place_data(origin["name"]))
 
-    def send_versions(self) -> None:
+    def send_versions(self, link: bool = False) -> dict[int, tuple[str, str]]:
         """Register the best and the newest checkpoint as versions of the model, whose artifacts
         ``genjax.load`` can open.
 
@@ -300,13 +323,21 @@ class Sender:
         there = {
             version.tags.get("step"): version for version in found if version.run_id == self._id
         }
+        made = {}
         for step in dict.fromkeys((best, newest)):
             if step is not None:
-                version = there.get(str(step)) or self._make_version(name, step)
+                version = there.get(str(step)) or self._make_version(name, step, link)
+                made[step] = (name, str(version.version))
                 if step == best:
                     self._client.set_registered_model_alias(name, "best", version.version)
 
-    def _make_version(self, name: str, step: int) -> Any:
+        return made
+
+    def _make_version(self, name: str, step: int, link: bool) -> Any:
+        tags = {"step": str(step), "run_dir": str(self._run_dir)}
+        if link:
+            source = self._run_dir.absolute().as_uri()
+            return self._client.create_model_version(name, source, self._id, tags)
         place = f"checkpoint_{step}"
         for path in _list_files(self._run_dir):
             self._client.log_artifact(self._id, str(path), place)
@@ -315,10 +346,7 @@ class Sender:
                 self._client.log_artifacts(
                     self._id, str(self._run_dir / folder), f"{place}/{folder}"
                 )
-        source, tags = (
-            f"{self._artifacts}/{place}",
-            {"step": str(step), "run_dir": str(self._run_dir)},
-        )
+        source = f"{self._artifacts}/{place}"
         return self._client.create_model_version(name, source, self._id, tags)
 
     def end(self, status: str) -> None:
@@ -381,6 +409,20 @@ def _settings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
             yield from _settings(item, f"{path}.{number}")
     else:
         yield path, str(value.get("function") if isinstance(value, dict) else value)[:LONGEST]
+
+
+def _place_data(name: str) -> str:
+    """Return the folder of a data set's files, whatever its name is: a store's is a path."""
+    return "data/" + re.sub(r"[^\w. -]", "_", name)[:100]
+
+
+def _dataset(origin: dict[str, Any]) -> Any:
+    """Return a run's data in MLflow's form; its digest has at most 36 characters."""
+    entities = _mlflow().entities
+    said = json.dumps({"fingerprint": origin["fingerprint"], "manifest": origin["manifest"]})
+    digest, name = str(origin["fingerprint"])[:36], str(origin["name"])[:500]
+    made = entities.Dataset(name, digest, f"genjax {origin['kind']}", said)
+    return entities.DatasetInput(made, [entities.InputTag("mlflow.data.context", "training")])
 
 
 def _metric(name: str, value: float | None, time: int, step: int) -> Any:

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from genjax.checks import Component
 from genjax.serve.errors import ApiError
+from genjax.serve.exchanges import Noted
 from genjax.serve.models import Model
 from genjax.serve.schemas import TextRequest
 from genjax.serve.service import Service
@@ -37,7 +38,7 @@ class Job:
       prompts: tokens of each prompt.
       turns: conversation turns of each prompt, for the store.
       asked: options of the draw.
-      began: start of the request, by ``time.monotonic``.
+      noted: what is noted of the request.
       id: id of the answer.
       principal: user of the request's token.
     """
@@ -48,7 +49,7 @@ class Job:
     prompts: Sequence[np.ndarray]
     turns: Sequence[Sequence[tuple[str, str]]]
     asked: Asked
-    began: float
+    noted: Noted
     id: str
     principal: Principal | None = None
 
@@ -58,6 +59,7 @@ class Job:
 
     async def record(self, generation: Generation) -> tuple[bool, list[str]]:
         """Store the exchange if the request wants that."""
+        self.count(generation)
         if not self.keeps:
             return False, []
         request = self.request
@@ -66,11 +68,17 @@ class Job:
             generation,
             self.asked,
             self.turns,
-            self.began,
+            self.noted,
             request.user,
             request.metadata,
             principal=self.principal,
         )
+
+    def count(self, generation: Generation) -> None:
+        """Note the tokens that were read and drawn so far."""
+        usage = generation.usage
+        self.noted.tokens_in = usage["prompt_tokens"]
+        self.noted.tokens_out = usage["completion_tokens"]
 
     def head(self, kind: str) -> dict[str, Any]:
         """Return the fields that start each answer and each event of a stream."""
@@ -104,7 +112,7 @@ async def collect(job: Job, generation: Generation) -> list[list[Piece]]:
     first = True
     async for piece in generation.pieces():
         if first:
-            job.service.metrics.first.observe(time.monotonic() - job.began)
+            job.service.metrics.first.observe(job.noted.note_first())
             first = False
         found[piece.number].append(piece)
     return found
@@ -134,17 +142,22 @@ async def stream(
     async def events() -> AsyncIterator[bytes]:
         head = job.head(kind)
         seen: set[int] = set()
+        job.noted.status = GONE  # if the client leaves before the end
         try:
             async for piece in generation.pieces():
                 if not seen:
-                    job.service.metrics.first.observe(time.monotonic() - job.began)
+                    job.service.metrics.first.observe(job.noted.note_first())
                 choice = show(piece, piece.number not in seen)
                 seen.add(piece.number)
                 yield _event({**head, "choices": [choice], **({"usage": None} if usage else {})})
             stored, ids = await job.record(generation)
         except ApiError as error:
+            job.noted.status = error.status
             yield _event(error.to_json())
             return
+        finally:
+            job.count(generation)
+        job.noted.status = None
         last = {**head, "choices": [], "stored": stored, "records": ids}
         last |= {"seed": job.asked.options.seed}
         if usage or job.keeps:

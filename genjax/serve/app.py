@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
 import traceback
@@ -22,6 +21,7 @@ from genjax.serve.errors import ApiError, refuse
 from genjax.serve.guards import Guard
 from genjax.serve.schemas import ErrorBody
 from genjax.serve.service import Service
+from genjax.serve.threads import apart
 
 SHOWN = 200  # characters of a wrong value in an error
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -40,7 +40,7 @@ def make_app(service: Service, pages: Sequence[BaseRoute] = ()) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await asyncio.to_thread(service.close)
+        await apart(service.close)
 
     app = FastAPI(title="genjax", lifespan=lifespan, responses=REFUSALS)
     app.add_middleware(Guard, service=service)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 import uuid
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from genjax.serve.answering import Job, collect, spell, stream, unless_gone
 from genjax.serve.errors import ApiError
+from genjax.serve.exchanges import Noted, find_noted
 from genjax.serve.guards import find_principal
 from genjax.serve.models import Model
 from genjax.serve.schemas import ChatAnswer, ChatRequest
@@ -28,11 +28,11 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/v1/chat/completions", response_model=ChatAnswer, tags=["text"])
     async def chat(request: ChatRequest, http: Request) -> Response:
         """Answer a conversation with the run's chat template."""
-        began = time.monotonic()
+        noted = find_noted(http.scope)
         stack = AsyncExitStack()
         streamed = False
         try:
-            job = await read_job(service, request, stack, began)
+            job = await read_job(service, request, stack, noted)
             job = dataclasses.replace(job, principal=find_principal(http.scope))
             if request.stream:
                 show = lambda piece, first: _delta(job, piece, first)  # noqa: E731
@@ -48,19 +48,21 @@ def make_router(service: Service) -> APIRouter:
 
 
 async def read_job(
-    service: Service, request: ChatRequest, stack: AsyncExitStack, began: float
+    service: Service, request: ChatRequest, stack: AsyncExitStack, noted: Noted
 ) -> Job:
     """Convert a request for the engine; ``stack`` keeps its model loaded.
 
     Raises:
       ApiError: the run does not support the request.
     """
+    noted.user = request.user
     if request.top_logprobs is not None and not request.logprobs:
         raise ApiError(400, "top_logprobs needs logprobs", "top_logprobs", "invalid_value")
     if request.max_tokens is not None and request.max_completion_tokens is not None:
         cure = "give one of max_tokens and max_completion_tokens"
         raise ApiError(400, cure, "max_tokens", "invalid_value")
     model = await stack.enter_async_context(service.models.use(request.model))
+    noted.run = model.run
     model.require("text")
     tops = (request.top_logprobs or 0) if request.logprobs else None
     asked = read_options(
@@ -75,7 +77,7 @@ async def read_job(
     size = sum(len(text) for _, text in turns)
     prompt = await in_thread(size, encode_chat, model.run, turns)
     name = f"chatcmpl-{uuid.uuid4().hex}"
-    return Job(service, request, model, [prompt], [turns], asked, began, name)
+    return Job(service, request, model, [prompt], [turns], asked, noted, name)
 
 
 async def _answer(job: Job) -> Response:

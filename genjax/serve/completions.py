@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 import uuid
 from contextlib import AsyncExitStack
 from typing import Any, cast
@@ -13,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from genjax.serve.answering import Job, collect, spell, stream, unless_gone
 from genjax.serve.errors import ApiError
+from genjax.serve.exchanges import Noted, find_noted
 from genjax.serve.guards import find_principal
 from genjax.serve.schemas import MOST_ROWS, CompletionAnswer, CompletionRequest
 from genjax.serve.service import Service
@@ -27,11 +27,11 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/v1/completions", response_model=CompletionAnswer, tags=["text"])
     async def complete(request: CompletionRequest, http: Request) -> Response:
         """Continue texts."""
-        began = time.monotonic()
+        noted = find_noted(http.scope)
         stack = AsyncExitStack()
         streamed = False
         try:
-            job = await read_job(service, request, stack, began)
+            job = await read_job(service, request, stack, noted)
             job = dataclasses.replace(job, principal=find_principal(http.scope))
             if request.stream:
                 offsets = [0] * (len(job.prompts) * job.asked.n)
@@ -56,17 +56,19 @@ def make_router(service: Service) -> APIRouter:
 
 
 async def read_job(
-    service: Service, request: CompletionRequest, stack: AsyncExitStack, began: float
+    service: Service, request: CompletionRequest, stack: AsyncExitStack, noted: Noted
 ) -> Job:
     """Convert a request for the engine; ``stack`` keeps its model loaded.
 
     Raises:
       ApiError: the run does not support the request.
     """
+    noted.user = request.user
     given = _list_prompts(request)
     if len(given) * (request.n or 1) > MOST_ROWS:
         raise ApiError(400, f"n times prompts must be at most {MOST_ROWS}", "n", "invalid_value")
     model = await stack.enter_async_context(service.models.use(request.model))
+    noted.run = model.run
     model.require("text")
     run = model.run
     seed = service.choose_seed(request.seed)
@@ -77,7 +79,7 @@ async def read_job(
     for one, ids in zip(given, prompts, strict=True):
         text = one if isinstance(one, str) else cast(str, run.codec.decode(ids))
         turns.append([("", text)])
-    return Job(service, request, model, prompts, turns, asked, began, f"cmpl-{uuid.uuid4().hex}")
+    return Job(service, request, model, prompts, turns, asked, noted, f"cmpl-{uuid.uuid4().hex}")
 
 
 def _list_prompts(request: CompletionRequest) -> list[str | list[int]]:

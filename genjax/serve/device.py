@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -42,7 +44,7 @@ class Device:
     def detach(self, engine: Engine) -> None:
         """Stop stepping an engine."""
         with self._changed:
-            self._engines.remove(engine)
+            self._engines = [one for one in self._engines if one is not engine]
 
     def wake(self) -> None:
         """Wake the thread because an engine has work."""
@@ -65,12 +67,20 @@ class Device:
         """Return the number of jobs that have not started."""
         return len(self._jobs)
 
-    def close(self) -> None:
-        """End the thread after its current work."""
+    @property
+    def ending(self) -> bool:
+        """Return whether the thread ends, so that nothing more is drawn."""
+        return self._ending
+
+    def close(self, patience: float | None = None) -> bool:
+        """End the thread after its current work, and fail what waits for it; return whether it
+        ended within ``patience`` seconds.
+        """
         with self._changed:
             self._ending = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(patience)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while True:
@@ -86,11 +96,22 @@ class Device:
                 try:
                     engine.step()
                 except Exception as error:  # a failing engine must not stop the others
-                    engine.fail(error)
+                    self._fail(engine, error)
             if job is not None:
                 self._do(*job)
         while self._jobs:
             self._jobs.popleft()[0].cancel()
+        for engine in self._engines:
+            self._fail(engine, RuntimeError("the server ends"))
+
+    def _fail(self, engine: Engine, error: Exception) -> None:
+        """End an engine's rows with an error; do without an engine that cannot even do that."""
+        try:
+            engine.fail(error)
+        except Exception as worse:
+            traceback.print_exception(worse, file=sys.stderr)
+            with self._changed:
+                self._engines = [one for one in self._engines if one is not engine]
 
     def _do(self, future: Future[T], job: Callable[[], T]) -> None:
         if not future.set_running_or_notify_cancel():

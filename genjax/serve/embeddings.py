@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 
 from genjax.serve.answering import unless_gone
 from genjax.serve.errors import ApiError
+from genjax.serve.exchanges import Noted, find_noted
 from genjax.serve.models import Model
 from genjax.serve.schemas import EmbeddingRequest
 from genjax.serve.service import Service
@@ -51,22 +52,24 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/v1/embeddings", tags=["embeddings"])
     async def embed(request: EmbeddingRequest, http: Request) -> Response:
         """Return vectors of length 1 for texts."""
+        noted = find_noted(http.scope)
         async with AsyncExitStack() as stack:
             make: Callable[[], Encoder] = open_words
             if request.model != WORDLLAMA or request.model in service.models.places:
                 model = await stack.enter_async_context(service.models.use(request.model))
+                noted.run = model.run
                 model.require("embeddings")
                 make = lambda: _make_encoder(model)  # noqa: E731
             elif not has_wordllama():
                 service.models.check(request.model)
             service.check_queue(1)
-            return await unless_gone(http, _answer(service, request, make))
+            return await unless_gone(http, _answer(service, request, make, noted))
 
     return router
 
 
 async def _answer(
-    service: Service, request: EmbeddingRequest, make: Callable[[], Encoder]
+    service: Service, request: EmbeddingRequest, make: Callable[[], Encoder], noted: Noted
 ) -> Response:
     texts = [request.input] if isinstance(request.input, str) else request.input
 
@@ -82,6 +85,7 @@ async def _answer(
         return encoder.encode(texts), encoder.count_tokens(texts)
 
     vectors, tokens = await asyncio.wrap_future(service.device.submit(job))
+    noted.tokens_in = tokens
     data = [
         {"object": "embedding", "index": i, "embedding": _write(vector, request.encoding_format)}
         for i, vector in enumerate(vectors)

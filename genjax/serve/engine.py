@@ -17,10 +17,11 @@ import numpy as np
 
 from genjax.nets.transformer.cache import Cache
 from genjax.serve.prefixes import Kept, Prefixes
-from genjax.serve.slots import DRAWN, Programs, RowOptions, Slots, Token
+from genjax.serve.slots import BIASED, DRAWN, Programs, RowOptions, Slots, Token
 
 Finish = Literal["stop", "length"]
-CHUNK = 0.010  # target seconds of a dispatch; rows join and leave between two
+CHUNK = 0.010  # target seconds of a dispatch of up to 16 rows; rows join and leave between two
+PACE = 0.001  # seconds between two hand-outs, over all rows; handing out costs time of its own
 CALM = 8  # consecutive dispatches that need fewer slots, before slots are removed
 SHORTEST = 16  # minimum padded length of a prompt in tokens
 
@@ -32,6 +33,7 @@ class Options:
     Attributes:
       seed: random seed, as of ``genjax sample``.
       most: maximum number of tokens to draw.
+      biases: tokens, and what is added to their logits.
       tops: whether the likeliest tokens are reported with each token.
     """
 
@@ -42,6 +44,9 @@ class Options:
     top_p: float | None = None
     min_p: float | None = None
     repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    biases: tuple[tuple[int, float], ...] = ()
     tops: bool = False
 
 
@@ -60,6 +65,15 @@ class Drawn(NamedTuple):
     tops: list[list[tuple[int, float]]]
     finish: Finish | None
 
+    def join(self, later: Drawn) -> Drawn:
+        """Return these tokens and the later ones."""
+        return Drawn(
+            self.tokens + later.tokens,
+            self.log_probs + later.log_probs,
+            self.tops + later.tops,
+            later.finish,
+        )
+
 
 @dataclass(eq=False)
 class Row:
@@ -74,6 +88,8 @@ class Row:
       tokens: tokens drawn so far.
       held: number of the row's tokens in its slot.
       arrived: arrival time, by ``time.monotonic``.
+      unsent: drawn tokens that were not handed out yet.
+      sent: time of the last hand-out, by ``time.monotonic``; 0 before the first.
     """
 
     prompt: np.ndarray
@@ -83,6 +99,18 @@ class Row:
     tokens: list[int] = field(default_factory=list)
     held: int = 0
     arrived: float = field(default_factory=time.monotonic)
+    unsent: Drawn | None = None
+    sent: float = 0.0
+
+    def hand_out(self, drawn: Drawn, pace: float) -> None:
+        """Hand out the first tokens and the last at once, and others every ``pace`` seconds."""
+        whole = drawn if self.unsent is None else self.unsent.join(drawn)
+        now = time.monotonic()
+        if whole.finish is None and now < self.sent + pace:
+            self.unsent = whole
+            return
+        self.unsent, self.sent = None, now
+        self.emit(whole)
 
 
 class Reading(NamedTuple):
@@ -173,8 +201,9 @@ class TextEngine:
         first = [part for group in self._group(readings) for part in self._read(group)]
         self._take_off()
         # The device draws while earlier tokens are handed out.
+        pace = PACE * self.active
         for row, one in (*drawn, *self._settle(first)):
-            row.emit(one)
+            row.hand_out(one, pace)
 
     def fail(self, error: Exception) -> None:
         """End all rows with an error, and restart with empty slots."""
@@ -188,6 +217,7 @@ class TextEngine:
     def warm_up(self) -> None:
         """Compile the programs of the first requests for each number of slots."""
         rows = [Row(np.zeros(1, np.int32), Options(most=2), lambda _: None)]
+        half = np.zeros(max(self._programs.context // 2, 1), np.int32)  # see ``_slide``
         for size in self._sizes:
             for row in rows * size:
                 self.add(Row(row.prompt, row.options, row.emit))
@@ -196,8 +226,8 @@ class TextEngine:
         for size in self._sizes:
             self._rows, self._slots = [None] * size, self._fresh(size)
             for count in self._sizes[: self._sizes.index(size) + 1]:  # rows that join others
-                slots = range(count)
-                self._read([Reading(rows[0], slot, rows[0].prompt, None, False) for slot in slots])
+                for tokens, resumed in ((rows[0].prompt, False), (half, True)):
+                    self._read([Reading(rows[0], i, tokens, None, resumed) for i in range(count)])
             for other in self._sizes:
                 self._programs.move(self._slots, np.zeros(other, np.int32), np.zeros(other, bool))
         self._rows, self._slots = [None], self._fresh(1)
@@ -356,8 +386,9 @@ class TextEngine:
         if group[0].resumed:
             drawn = np.zeros(size, np.int32)
             drawn[: len(group)] = [len(one.row.tokens) for one in group]
-            seen = self._slots.seen[np.minimum(slots, len(self._rows) - 1)]
-            before = before._replace(drawn=jax.device_put(drawn), seen=seen)
+            own = np.minimum(slots, len(self._rows) - 1)
+            seen, counts = self._slots.seen[own], self._slots.counts[own]
+            before = before._replace(drawn=jax.device_put(drawn), seen=seen, counts=counts)
         return before
 
     def _options(self, rows: Sequence[Row], size: int) -> RowOptions:
@@ -369,6 +400,11 @@ class TextEngine:
             filled[: len(rows)] = np.array([*values])
             return filled
 
+        biased = np.full((size, BIASED), v, np.int32)
+        bias = np.zeros((size, BIASED), np.float32)
+        for i, one in enumerate(given):
+            for j, (token, value) in enumerate(one.biases):
+                biased[i, j], bias[i, j] = token, value
         return RowOptions(
             self._programs.keys(column((o.seed for o in given), np.uint32)),
             column((o.temperature for o in given), np.float32),
@@ -376,6 +412,10 @@ class TextEngine:
             column((1.0 if o.top_p is None else o.top_p for o in given), np.float32),
             column((np.log(o.min_p) if o.min_p else -np.inf for o in given), np.float32),
             np.maximum(column((o.repetition_penalty for o in given), np.float32), 1e-6),
+            column((o.frequency_penalty for o in given), np.float32),
+            column((o.presence_penalty for o in given), np.float32),
+            biased,
+            bias,
             column((o.tops for o in given), bool),
             column((row.options.most - len(row.tokens) for row in rows), np.int32),
         )
@@ -384,7 +424,8 @@ class TextEngine:
         """Start drawing the next tokens of all rows."""
         if not self.active:
             return
-        most = int(np.clip(CHUNK / max(self._step_s[len(self._rows)], 1e-6), 1, DRAWN))
+        chunk = CHUNK * max(1.0, len(self._rows) / 16)
+        most = int(np.clip(chunk / max(self._step_s[len(self._rows)], 1e-6), 1, DRAWN))
         since = time.monotonic()
         self._slots, found = self._programs.draw(self._params, self._slots, np.int32(most))
         self._flight = Flight(list(self._rows), found, most, since)

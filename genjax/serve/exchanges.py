@@ -1,17 +1,26 @@
-"""An exchange holds a prompt to a run and its answers, as they are stored."""
+"""An exchange holds a prompt to a run and its answers, as they are stored; and what is noted of a
+request besides.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time as clock
+from collections.abc import Mapping, MutableMapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
+
+from starlette.routing import Route
 
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
 from genjax.store.access.principal import Principal
+from genjax.store.monitoring.measured import Measured
 from genjax.store.records import Payload
+
+NOTED = "genjax.noted"  # where a request's scope has what is noted of it
+UNKNOWN = "other"  # path of unknown routes
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class Exchange:
       sources: ids of the records on which the answer is based.
       time: time of the exchange.
       principal: user of the request's token, who must see the records that the request names.
+      request: the request, written in the same transaction; None if another exchange has it.
     """
 
     run: Run
@@ -60,7 +70,68 @@ class Exchange:
     metadata: Mapping[str, str] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    request: Measured | None = None
     principal: Principal | None = None
+
+
+@dataclass
+class Noted:
+    """What the guard and a route note of a request while they answer it.
+
+    Attributes:
+      route: path of the route.
+      began: start of the request, by ``time.monotonic``.
+      time: start of the request, in UTC.
+      run: run that answers.
+      user: user that the request names.
+      tokens_in: tokens that were read.
+      tokens_out: tokens that were drawn.
+      first_ms: milliseconds to the first token.
+      status: status that counts instead of the one that was sent, such as of a stream that failed.
+      is_written: whether an exchange takes the request to the store.
+    """
+
+    route: str = UNKNOWN
+    began: float = field(default_factory=clock.monotonic)
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+    run: Run | None = None
+    user: str | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    first_ms: float | None = None
+    status: int | None = None
+    is_written: bool = False
+
+    def note_first(self) -> float:
+        """Note the first token; return the seconds that it took."""
+        took = clock.monotonic() - self.began
+        self.first_ms = 1000 * took
+        return took
+
+    def measure(self, one: str, status: int, record: str | None = None) -> Measured:
+        """Return the request under an id; its run is added by the recorder."""
+        return Measured(
+            one,
+            self.time,
+            self.route,
+            status if self.status is None else self.status,
+            None,
+            self.user,
+            record,
+            self.tokens_in,
+            self.tokens_out,
+            1000 * (clock.monotonic() - self.began),
+            self.first_ms,
+        )
+
+
+def find_noted(scope: MutableMapping[str, Any]) -> Noted:
+    """Return what is noted of the request of a scope."""
+    noted = scope.setdefault(NOTED, Noted())
+    assert isinstance(noted, Noted)
+    if isinstance(route := scope.get("route"), Route):
+        noted.route = route.path
+    return noted
 
 
 class Keeper(Protocol):
@@ -78,4 +149,6 @@ class Keeper(Protocol):
 
     def write(self, exchange: Exchange) -> Future[bool]: ...
 
-    def close(self) -> None: ...
+    def note(self, request: Measured, run: Run | None) -> None: ...
+
+    def close(self, patience: float | None = None) -> None: ...

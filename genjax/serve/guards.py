@@ -6,18 +6,18 @@ import asyncio
 import hmac
 import time
 
-from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from genjax.errors import UserError
 from genjax.serve.errors import ApiError
+from genjax.serve.exchanges import find_noted
 from genjax.serve.service import Service
 from genjax.store.access.principal import Principal
 
 PRINCIPAL = "genjax.principal"  # of a request, in its scope
 OPEN = ("/healthz", "/metrics")  # for anyone, also while the server shuts down
 FAR = 4  # read up to this multiple of the limit, so that the client receives the refusal
-UNKNOWN = "other"  # path of unknown routes in metrics
+API = "/v1/"  # requests below it are kept in the store
 
 
 def find_principal(scope: Scope) -> Principal | None:
@@ -36,7 +36,8 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.monotonic(), 500
+        find_noted(scope)  # from here on the time counts
+        status = 500
         service, patience = self._service, self._service.limits.patience
 
         async def counted(message: Message) -> None:
@@ -62,10 +63,17 @@ class Guard:
             status = 499
         finally:
             service.open -= 1
-            route = scope.get("route")
-            path = route.path if isinstance(route, Route) else UNKNOWN
-            service.metrics.requests.labels(path, status).inc()
-            service.metrics.whole.labels(path).observe(time.monotonic() - began)
+            self._note(scope, status)
+
+    def _note(self, scope: Scope, status: int) -> None:
+        """Count a request, and hand it to the recorder; nothing waits for that."""
+        service, noted = self._service, find_noted(scope)
+        service.metrics.requests.labels(noted.route, status).inc()
+        service.metrics.whole.labels(noted.route).observe(time.monotonic() - noted.began)
+        recorder = service.recorder
+        if recorder is not None and scope["path"].startswith(API) and not noted.is_written:
+            (one,) = recorder.make_ids(1)
+            recorder.note(noted.measure(one, status), noted.run)
 
     async def _check(self, scope: Scope) -> None:
         path, service = scope["path"], self._service
@@ -73,7 +81,7 @@ class Guard:
             return
         if service.draining:
             raise ApiError(503, "the server ends: try again later", code="draining", retry_after=5)
-        if path.startswith("/v1/") and (service.token is not None or service.find is not None):
+        if path.startswith(API) and (service.token is not None or service.find is not None):
             given = dict(scope["headers"]).get(b"authorization", b"")
             scope[PRINCIPAL] = who = await self._find(given)
             wait = service.rates.take(who.token if who else "", who.rate if who else None)

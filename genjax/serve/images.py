@@ -15,7 +15,7 @@ from genjax.config_files import to_json
 from genjax.data.pictures import png_bytes
 from genjax.serve.answering import unless_gone
 from genjax.serve.errors import ApiError
-from genjax.serve.exchanges import Answer, Exchange
+from genjax.serve.exchanges import Answer, Exchange, Noted, find_noted
 from genjax.serve.guards import find_principal
 from genjax.serve.models import Model
 from genjax.serve.samples import draw, read_sampler
@@ -34,11 +34,14 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/v1/images/generations", tags=["images"])
     async def generate(request: ImageRequest, http: Request) -> Response:
         """Draw pictures, and return PNG as base64 or URLs of this server."""
+        noted = find_noted(http.scope)
+        noted.user = request.user
         async with service.models.use(request.model) as model:
+            noted.run = model.run
             model.require("images")
             _check_size(model, request.size)
             service.check_queue(1)
-            return await unless_gone(http, _answer(service, model, request, http))
+            return await unless_gone(http, _answer(service, model, request, http, noted))
 
     @router.get("/v1/files/{name}", tags=["images"])
     async def show(name: str) -> Response:
@@ -58,8 +61,10 @@ def _check_size(model: Model, size: str | None) -> None:
         raise ApiError(400, f"size must be {known}, got {size[:40]!r}", "size", "invalid_value")
 
 
-async def _answer(service: Service, model: Model, request: ImageRequest, http: Request) -> Response:
-    began, seed = time.monotonic(), service.choose_seed(request.seed)
+async def _answer(
+    service: Service, model: Model, request: ImageRequest, http: Request, noted: Noted
+) -> Response:
+    seed = service.choose_seed(request.seed)
     sampler = read_sampler(model.run, request.prompt, "prompt")
 
     def job() -> list[bytes]:
@@ -72,6 +77,8 @@ async def _answer(service: Service, model: Model, request: ImageRequest, http: R
         assert service.recorder is not None
         ids = service.recorder.make_ids(len(pictures))
         options = to_json(sampler)
+        kept = noted.measure(service.recorder.make_ids(1)[0], 200, ids[0])
+        noted.is_written = True
         stored = await service.record(
             Exchange(
                 model.run,
@@ -81,10 +88,11 @@ async def _answer(service: Service, model: Model, request: ImageRequest, http: R
                     for one, picture in zip(ids, pictures, strict=True)
                 ],
                 options if isinstance(options, dict) else {},
-                1000 * (time.monotonic() - began),
+                kept.milliseconds or 0.0,
                 request.user,
                 request.metadata or {},
                 principal=find_principal(http.scope),
+                request=kept,
             )
         )
     data: list[dict[str, Any]] = []

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ import numpy as np
 from genjax.data.audio.signals import SignalCodec
 from genjax.data.chat.template import ends_of
 from genjax.data.codecs import ImageCodec
+from genjax.data.text.codec_parts import HasTokenBytes
 from genjax.errors import UserError, unknown_name
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
@@ -26,6 +28,7 @@ from genjax.serve.engine import TextEngine
 from genjax.serve.errors import ApiError
 from genjax.serve.limits import Limits
 from genjax.serve.slots import Programs
+from genjax.serve.threads import apart
 
 NAME = re.compile(r"\w[\w.-]{0,99}")
 
@@ -51,6 +54,12 @@ class Model:
     users: int = 0
     used: float = field(default_factory=time.monotonic)
     compiled: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def spells(self) -> bool:
+        """Return whether the run's codec spells tokens one after another."""
+        codec = self.run.codec
+        return isinstance(codec, HasTokenBytes) and codec.token_bytes is not None
 
     @property
     def can(self) -> tuple[str, ...]:
@@ -142,7 +151,7 @@ class Models:
 
     async def _load(self, name: str) -> Model:
         try:
-            model = await asyncio.to_thread(self.open, name)
+            model = await apart(self.open, name)
         except UserError as error:
             raise ApiError(503, f"model {name!r} cannot be loaded: {error}", "model") from None
         if model.size > self._limits.memory_bytes:

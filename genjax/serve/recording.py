@@ -17,10 +17,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from genjax.errors import UserError
+from genjax.runs.run import Run
 from genjax.serial.json_text import Json
 from genjax.serve.exchanges import Exchange
 from genjax.store.access.tokens import open_for
 from genjax.store.lookups import find_known, find_visible
+from genjax.store.monitoring.measured import Measured
+from genjax.store.monitoring.requests import add_requests
 from genjax.store.records import Payload, Prompt, Record, Response, Session
 from genjax.store.rows import make_ids
 from genjax.store.runs import mend, name_record, note_run
@@ -28,15 +31,25 @@ from genjax.store.store import Store
 
 TOGETHER = 128  # maximum number of exchanges in a transaction
 KEPT = 10_000  # maximum number of exchanges that wait for an unavailable store
+LONGEST = 500  # characters of a user's name that are kept of a request
 AGAIN = 2.0  # seconds before the next try
 UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(eq=False)
 class Pending:
-    """An exchange that is not written yet, and a future for the result."""
+    """An exchange, or a request without one, that is not written yet; a future for the result.
 
-    exchange: Exchange
+    Attributes:
+      exchange: exchange; None for a request that has none.
+      request: request; None if the exchange has it, or another one does.
+      run: run that answered; None if it is not known.
+      written: result: whether it is stored.
+    """
+
+    exchange: Exchange | None
+    request: Measured | None
+    run: Run | None
     written: Future[bool] = field(default_factory=Future)
 
     def settle(self, stored: bool) -> None:
@@ -71,14 +84,21 @@ class Recorder:
 
     def write(self, exchange: Exchange) -> Future[bool]:
         """Write an exchange; the result tells whether it is stored. Callable from any thread."""
-        pending = Pending(exchange)
+        pending = Pending(exchange, exchange.request, exchange.run)
         self._queue.put(pending)
         return pending.written
 
-    def close(self) -> None:
-        """Write the remaining exchanges, and close the store."""
+    def note(self, request: Measured, run: Run | None) -> None:
+        """Write a request that has no exchange, when there is time. Callable from any thread."""
+        self._queue.put(Pending(None, request, run))
+
+    def close(self, patience: float | None = None) -> None:
+        """Write the remaining exchanges within ``patience`` seconds, and close the store."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(patience)
+        if self._thread.is_alive():  # it is at work in the store, which cannot be closed
+            _say("the store does not answer: exchanges that were not said to be stored are lost")
+            return
         self.store.close()
 
     def _run(self) -> None:
@@ -89,12 +109,17 @@ class Recorder:
             left = self._write([*left, *new])
             for pending in left:
                 pending.settle(False)
-            if len(left) > KEPT:
-                self._lose(len(left) - KEPT, "the store has been away for too long")
-                left = left[-KEPT:]
-            self.behind = len(left)
-        if left:
-            self._lose(len(left), "the store was away to the end")
+            waiting, alone = (
+                [one for one in left if (one.exchange is None) == without]
+                for without in (False, True)
+            )
+            if len(waiting) > KEPT:
+                self._lose(len(waiting) - KEPT, "the store has been away for too long")
+            waiting = waiting[-KEPT:]
+            left = [*waiting, *alone[-KEPT:]]
+            self.behind = len(waiting)
+        if self.behind:
+            self._lose(self.behind, "the store was away to the end")
 
     def _take(self, patience: float | None) -> tuple[list[Pending], bool]:
         """Wait for the first exchange; return all to write now, and whether they are the last."""
@@ -114,15 +139,13 @@ class Recorder:
         if not pending:
             return []
         try:
-            self._add([one.exchange for one in pending])
+            self._add(pending)
         except Exception as error:
             away = not isinstance(error, UserError) or error.field in ("store", "blobs")
             if not away and len(pending) > 1:
                 return [one for each in pending for one in self._write([each])]
             if not away:
-                self._lose(1, str(error))
-                pending[0].settle(False)
-                return []
+                return self._refuse(pending[0], str(error))
             if not self.behind:
                 _say(f"answers are not stored for now: {error}")
             return pending
@@ -130,17 +153,41 @@ class Recorder:
             one.settle(True)
         return []
 
-    def _add(self, exchanges: Sequence[Exchange]) -> None:
+    def _refuse(self, pending: Pending, why: str) -> list[Pending]:
+        """Give up what no store takes; the request of a lost exchange is still written."""
+        pending.settle(False)
+        if pending.exchange is None:
+            _say(f"a request is not counted in the store: {why}")
+            return []
+        self._lose(1, why)
+        if pending.request is None:
+            return []
+        alone = dataclasses.replace(pending.request, record=None)
+        return self._write([Pending(None, alone, pending.run)])
+
+    def _add(self, pending: Sequence[Pending]) -> None:
         records: dict[str, Record] = {}
-        for exchange in exchanges:
-            exchange = self._check(exchange)
-            run = exchange.run
-            place = f"{run.run_dir}\n{run.step}"
-            if place not in self._runs:
-                self._runs[place] = note_run(self.store, run.run_dir, run.step).id
-            for record in to_records(exchange, self._runs[place]):
-                records.setdefault(record.id, record)
-        self.store.add_new([*records.values()])
+        requests = []
+        for one in pending:
+            run = self._name(one.run)
+            if one.exchange is not None and run is not None:
+                for record in to_records(self._check(one.exchange), run):
+                    records.setdefault(record.id, record)
+            if one.request is not None:
+                user = mend(one.request.user or "")[:LONGEST]
+                requests.append(dataclasses.replace(one.request, run=run, user=user or None))
+        with self.store.writing() as connection:
+            self.store.add_within(connection, [*records.values()], skip_known=True)
+            add_requests(connection, requests)
+
+    def _name(self, run: Run | None) -> str | None:
+        """Return the id of a run's record, which is added where it is missing."""
+        if run is None:
+            return None
+        place = f"{run.run_dir}\n{run.step}"
+        if place not in self._runs:
+            self._runs[place] = note_run(self.store, run.run_dir, run.step).id
+        return self._runs[place]
 
     def _check(self, exchange: Exchange) -> Exchange:
         """Refuse records that the user of a token does not see, and name the user.

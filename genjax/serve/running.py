@@ -43,6 +43,7 @@ class Listening:
       token: file with the token that clients must send; None for no token.
       warm: whether all runs are loaded at the start.
       check: whether the server ends after one health request.
+      alerts: seconds between checks of the store's alerts; 0 for none.
     """
 
     host: str = "127.0.0.1"
@@ -52,6 +53,7 @@ class Listening:
     token: str | None = None
     warm: bool = False
     check: bool = False
+    alerts: float = 60.0
 
 
 class Server(uvicorn.Server):
@@ -76,8 +78,9 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
         service = Service(places, limits, recorder, token, find)
         pages = None
         if listening.store is not None:
-            from genjax.serve.pages.serving import open_pages
+            from genjax.serve.pages.serving import open_pages, watch_alerts
 
+            watch_alerts(service, listening.store, listening.alerts, stack)
             pages = open_pages(service, listening.store, listening.pages, stack)
         config = make_config(make_app(service, pages.routes if pages else ()))
         _raise_file_limit()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field
+
+from genjax.serve.slots import BIASED
 
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 Line = Annotated[str, Field(min_length=1)]
+Penalty = Annotated[float, Field(ge=-2, le=2)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
 MOST_ROWS = 128  # maximum number of texts in a request
 
 
@@ -56,16 +60,12 @@ class TextRequest(Request):
     stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
-
-    @field_validator("frequency_penalty", "presence_penalty")
-    @classmethod
-    def _refuse_penalty(cls, value: float | None) -> float | None:
-        if value:
-            raise ValueError("must be 0: use repetition_penalty")
-        return value
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    logit_bias: Annotated[
+        dict[Annotated[str, Field(pattern=r"^\d{1,9}$")], Bias] | None,
+        Field(max_length=BIASED, description="tokens, and what is added to their logits"),
+    ] = None
 
     @property
     def stops(self) -> tuple[str, ...]:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
-import time
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import numpy as np
 
-from genjax.config_files import to_json
 from genjax.serve.device import Device
 from genjax.serve.errors import ApiError
-from genjax.serve.exchanges import Answer, Exchange, Keeper
+from genjax.serve.exchanges import Answer, Exchange, Keeper, Noted
 from genjax.serve.limits import Limits
 from genjax.serve.metrics import Metrics
 from genjax.serve.models import Model, Models
 from genjax.serve.texts import Asked, Generation
+from genjax.serve.threads import Mailbox
 from genjax.store.access.principal import Principal
 from genjax.store.access.rates import Rates
 from genjax.store.records import Payload
 
 STORED_WITHIN = 5.0  # seconds that an answer waits for the store
+ENDING = 15.0  # seconds for the device's last work at the end, and for the store's
 SOON = 1  # seconds before a refused client may try again
 
 
@@ -58,6 +59,7 @@ class Service:
         self.draining = False
         self.open = 0
         self.pictures: dict[str, bytes] = {}
+        self._mailbox: Mailbox | None = None  # made by the event loop that serves
 
     @contextlib.asynccontextmanager
     async def generate(
@@ -66,9 +68,13 @@ class Service:
         """Draw texts; leaving the context frees their slots.
 
         Raises:
-          ApiError: too many texts are waiting.
+          ApiError: too many texts are waiting, or the server ends.
         """
-        generation = Generation(model, prompts, asked)
+        if self.device.ending:
+            raise ApiError(503, "the server ends: try again later", None, "draining", SOON)
+        if self._mailbox is None:
+            self._mailbox = Mailbox()
+        generation = Generation(model, prompts, asked, self._mailbox)
         engine = model.engine
         assert engine is not None
         self.check_queue(len(generation.rows))
@@ -138,7 +144,7 @@ class Service:
         generation: Generation,
         asked: Asked,
         turns: Sequence[Sequence[tuple[str, str]]],
-        began: float,
+        noted: Noted,
         user: str | None = None,
         metadata: Mapping[str, str] | None = None,
         principal: Principal | None = None,
@@ -147,17 +153,19 @@ class Service:
 
         Args:
           turns: turns of each prompt, see ``Exchange``.
-          began: start of the request, by ``time.monotonic``.
+          noted: what is noted of the request, which the first exchange takes to the store.
           principal: user of the request's token, who takes the place of ``user``.
         """
         assert self.recorder is not None
         ids = self.recorder.make_ids(len(generation.texts))
-        sampler = to_json(asked.decoding)
         answers = [
             Answer(ids[i], Payload(text=text.said), row.options.seed, text.kept, text.finish)
             for i, (text, row) in enumerate(zip(generation.texts, generation.rows, strict=True))
         ]
-        n, took = asked.n, 1000 * (time.monotonic() - began)
+        noted.status = None
+        request = noted.measure(self.recorder.make_ids(1)[0], 200, ids[0])
+        noted.is_written = True
+        n, took = asked.n, request.milliseconds or 0.0
         results = await asyncio.gather(
             *(
                 self.record(
@@ -165,10 +173,11 @@ class Service:
                         model.run,
                         said,
                         answers[i * n : (i + 1) * n],
-                        sampler if isinstance(sampler, dict) else {},
+                        asked.describe(),
                         took,
                         user,
                         metadata or {},
+                        request=request if i == 0 else None,
                         principal=principal,
                     )
                 )
@@ -192,7 +201,10 @@ class Service:
         return metrics.write()
 
     def close(self) -> None:
-        """End the device's thread, and write the remaining exchanges to the store."""
-        self.device.close()
+        """End the device's thread, and write the remaining exchanges to the store; what takes
+        longer than ``ENDING`` is left.
+        """
+        if not self.device.close(ENDING):
+            print("genjax: the device is still at work, and is left", file=sys.stderr, flush=True)
         if self.recorder is not None:
-            self.recorder.close()
+            self.recorder.close(ENDING)

@@ -21,6 +21,7 @@ from genjax.parallel import Layout
 
 DRAWN = 64  # maximum number of tokens of a row in one dispatch
 TOP = 20  # maximum number of alternatives reported with a token
+BIASED = 300  # maximum number of tokens whose logits a request changes
 
 
 class RowOptions(NamedTuple):
@@ -33,6 +34,10 @@ class RowOptions(NamedTuple):
       top_p: float32 probability mass of the likeliest tokens; 1 keeps all.
       log_min_p: float32 log of the relative minimum probability; -inf keeps all.
       penalty: float32 repetition penalty; 1 for none.
+      frequency: float32 frequency penalty; 0 for none.
+      presence: float32 presence penalty; 0 for none.
+      biased: int32 [B, BIASED], tokens with a bias; V fills the rest.
+      bias: float32 [B, BIASED], what is added to their logits.
       tops: bool, whether alternatives are reported.
       left: int32 number of tokens that may still be drawn.
     """
@@ -43,6 +48,10 @@ class RowOptions(NamedTuple):
     top_p: Any
     log_min_p: Any
     penalty: Any
+    frequency: Any
+    presence: Any
+    biased: Any
+    bias: Any
     tops: Any
     left: Any
 
@@ -67,7 +76,8 @@ class Slots(NamedTuple):
       drawn: int32 [B], number of tokens drawn so far.
       held: int32 [B], number of tokens in the cache.
       open: bool [B], whether the row continues; False for free slots.
-      seen: bool [B, V], tokens to which the penalty applies.
+      seen: bool [B, V], tokens to which the repetition penalty applies.
+      counts: int32 [B, V], how often each token was drawn.
       options: options of the rows.
     """
 
@@ -77,6 +87,7 @@ class Slots(NamedTuple):
     held: jax.Array
     open: jax.Array
     seen: jax.Array
+    counts: jax.Array
     options: RowOptions
 
 
@@ -93,13 +104,33 @@ def draw_keys(seed: jax.Array) -> jax.Array:
     return jax.vmap(one)(seed)
 
 
-def filter_rows(logits: jax.Array, seen: jax.Array, options: RowOptions) -> jax.Array:
-    """Filter logits [B, V] like ``TokenSampler.filter_logits``, with each row's own options; at
-    temperature 0 only the penalty applies.
+def punish_rows(
+    logits: jax.Array, seen: jax.Array, counts: jax.Array, options: RowOptions
+) -> jax.Array:
+    """Apply each row's penalties and biases to logits [B, V]: the repetition penalty like
+    ``TokenSampler``, the others as OpenAI defines them, on the tokens drawn so far.
     """
     penalty = options.penalty[:, None]
     punished = jnp.where(logits > 0, logits / penalty, logits * penalty)
     logits = jnp.where(seen & (penalty != 1), punished, logits)
+
+    def shift(logits: jax.Array) -> jax.Array:
+        rows = jnp.arange(len(logits))[:, None]
+        changed = logits.at[rows, options.biased].add(options.bias, mode="drop")
+        changed -= counts * options.frequency[:, None]
+        return changed - (counts > 0) * options.presence[:, None]
+
+    shifted = (options.frequency != 0) | (options.presence != 0) | (options.bias != 0).any(-1)
+    return jax.lax.cond(shifted.any(), shift, lambda logits: logits, logits)
+
+
+def filter_rows(
+    logits: jax.Array, seen: jax.Array, counts: jax.Array, options: RowOptions
+) -> jax.Array:
+    """Filter logits [B, V] like ``TokenSampler.filter_logits``, with each row's own options; at
+    temperature 0 only penalties and biases apply.
+    """
+    logits = punish_rows(logits, seen, counts, options)
     greedy = options.temperature[:, None] == 0
     logits = jnp.where(greedy, logits, logits / jnp.where(greedy, 1, options.temperature[:, None]))
 
@@ -124,10 +155,11 @@ def filter_rows(logits: jax.Array, seen: jax.Array, options: RowOptions) -> jax.
     return jnp.where(logits >= least, logits, -jnp.inf)
 
 
-def draw_token(logits: jax.Array, seen: jax.Array, drawn: jax.Array, options: RowOptions) -> Token:
-    """Draw one token per row from logits [B, V]; ``drawn`` [B] counts each row's earlier tokens."""
-    filtered = filter_rows(logits, seen, options)
-    keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(options.key), drawn)
+def draw_token(logits: jax.Array, slots: Slots) -> Token:
+    """Draw one token per row from logits [B, V]."""
+    options = slots.options
+    filtered = filter_rows(logits, slots.seen, slots.counts, options)
+    keys = jax.vmap(jax.random.fold_in)(jax.random.wrap_key_data(options.key), slots.drawn)
     # Each row is drawn as a batch of one, as in a sample of one.
     any_token = jax.vmap(lambda key, row: jax.random.categorical(key, row[None])[0])(keys, filtered)
     token = jnp.where(options.temperature == 0, filtered.argmax(-1), any_token).astype(jnp.int32)
@@ -187,14 +219,19 @@ class Programs:
             zeros + 1,
             zeros - np.inf,
             zeros + 1,
+            zeros,
+            zeros,
+            np.full((rows, BIASED), self.vocabulary, np.int32),
+            np.zeros((rows, BIASED), np.float32),
             zeros > 0,
             number,
         )
         cache = self._reader(params).new_cache(rows, self.context)
-        seen = np.zeros((rows, self.vocabulary), bool)
+        seen = jnp.zeros((rows, self.vocabulary), bool)
         last, drawn, held, free = map(jnp.asarray, (number, number, number, zeros > 0))
         options = jax.tree.map(jnp.asarray, options)
-        return Slots(cache, last, drawn, held, free, jnp.asarray(seen), options)
+        counts = jnp.zeros((rows, self.vocabulary), jnp.int32)
+        return Slots(cache, last, drawn, held, free, seen, counts, options)
 
     def _read(
         self,
@@ -207,7 +244,8 @@ class Programs:
         """Read tokens [R, T] after the contents of the rows ``before``, and draw one token of each.
 
         Args:
-          before: rows with their cache and the tokens drawn and seen; other fields are not used.
+          before: rows with their cache and the tokens drawn, seen and counted; other fields are not
+            used.
           mask: bool [R, T], False for the padding before shorter texts.
           options: options of the rows.
         """
@@ -216,23 +254,22 @@ class Programs:
         places = jnp.where(mask, tokens, self.vocabulary)
         seen = before.seen.at[rows[:, None], places].set(True, mode="drop")
         held = before.held + mask.sum(1, dtype=jnp.int32)
-        read = Slots(cache, before.last, before.drawn, held, before.open, seen, options)
+        read = before._replace(cache=cache, held=held, seen=seen, options=options)
         return self._next(read, logits[:, 0], options.left > 0)
 
     def _next(self, slots: Slots, logits: jax.Array, going: jax.Array) -> tuple[Slots, Token]:
-        found = draw_token(logits, slots.seen, slots.drawn, slots.options)
+        found = draw_token(logits, slots)
         left = slots.options.left - going
         ended = (found.token[:, None] == self._ends[None]).any(-1)
         open_ = jnp.where(going, (left > 0) & ~ended, slots.open)
         rows = jnp.arange(len(going))
-        seen = slots.seen.at[rows, jnp.where(going, found.token, self.vocabulary)].set(
-            True, mode="drop"
-        )
+        place = rows, jnp.where(going, found.token, self.vocabulary)
         after = slots._replace(
             last=jnp.where(going, found.token, slots.last),
             drawn=slots.drawn + going,
             open=open_,
-            seen=seen,
+            seen=slots.seen.at[place].set(True, mode="drop"),
+            counts=slots.counts.at[place].add(1, mode="drop"),
             options=slots.options._replace(left=left),
         )
         return after, found._replace(token=jnp.where(going, found.token, -1))
@@ -304,4 +341,5 @@ def _spread(row: Slots, count: int, kept: jax.Array) -> Slots:
         held=held,
         drawn=jnp.zeros_like(spread.drawn),
         seen=jnp.zeros_like(spread.seen),
+        counts=jnp.zeros_like(spread.counts),
     )

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from genjax.checks import Component
 from genjax.data.audio.signals import wav_bytes
 from genjax.serve.answering import unless_gone
+from genjax.serve.exchanges import find_noted
 from genjax.serve.samples import draw, read_sampler
 from genjax.serve.schemas import SpeechRequest
 from genjax.serve.service import Service
@@ -22,7 +23,9 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/v1/audio/speech", tags=["audio"])
     async def speak(request: SpeechRequest, http: Request) -> Response:
         """Return a sound of the run as a WAV file."""
+        noted = find_noted(http.scope)
         async with service.models.use(request.model) as model:
+            noted.run = model.run
             model.require("audio")
             service.check_queue(1)
             codec: Component = model.run.codec

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from genjax.checks import Component
+from genjax.config_files import to_json
 from genjax.data.chat.template import ChatCodec, ChatTemplate, Template, Turn
-from genjax.data.text.streaming import decode_settled
+from genjax.data.text.streaming import GrowingText
 from genjax.errors import UserError
 from genjax.families.autoregressive.request import Decoding
 from genjax.runs.run import Run
+from genjax.serial.json_text import Json
 from genjax.serve.engine import Drawn, Finish, Options, Row
 from genjax.serve.errors import ApiError, refuse
 from genjax.serve.limits import Limits
 from genjax.serve.models import Model
 from genjax.serve.schemas import TextRequest
+from genjax.serve.threads import Mailbox
 
 # For runs without a template: turns as lines.
 LINES = ChatTemplate(roles=(("system", "", "\n"), ("user", "", "\n"), ("assistant", "", "\n")))
@@ -59,63 +63,59 @@ class Text:
     """A growing text.
 
     Attributes:
-      codec: codec of the run.
+      model: model that draws.
       prompt: tokens of the prompt.
       stop: strings before which the text ends.
-      ends: tokens that end the text.
       spelled: whether the tokens are reported.
       said: text so far that later tokens cannot change.
       kept: number of tokens in the text.
-      drawn: all drawn tokens.
+      drawn: all drawn tokens, except those that end a text.
     """
 
-    codec: Component
+    model: Model
     prompt: np.ndarray
     stop: tuple[str, ...]
-    ends: frozenset[int]
     spelled: bool
     said: str = ""
     kept: int = 0
     finish: Finish | None = None
     drawn: list[Spelled] = field(default_factory=list)
-    begin: int = 0
     reported: int = 0
 
     def __post_init__(self) -> None:
-        self.begin = len(self.codec.decode(self.prompt))
+        self._growing = GrowingText(self.model.run.codec, self.model.spells, self.prompt)
 
     def feed(self, drawn: Drawn) -> tuple[str, list[Spelled]]:
         """Add drawn tokens; return the text and the tokens that are now certain."""
+        assert self.model.engine is not None
+        ends = self.model.engine.ends
         tops = drawn.tops or [[]] * len(drawn.tokens)
-        self.drawn += map(Spelled, drawn.tokens, drawn.log_probs, tops)
-        ids = [one.token for one in self.drawn if one.token not in self.ends]
-        text = self._decode(ids)
-        self.finish = drawn.finish
+        given = zip(drawn.tokens, drawn.log_probs, tops, strict=True)
+        new = [Spelled(*one) for one in given if one[0] not in ends]
+        self.drawn += new
+        self._growing.add([one.token for one in new])
+        text, self.finish = self._growing.text, drawn.finish
         found = [at for stop in self.stop if (at := text.find(stop)) >= 0]
         if found:
             text, self.finish = text[: min(found)], "stop"
         elif self.finish is None:
-            text = decode_settled(self.codec, self._join(ids), self.stop)[self.begin :]
-        new = text[len(self.said) :] if text.startswith(self.said) else ""
-        self.said += new
-        self.kept = self._count(ids, len(text)) if found or self.spelled else len(ids)
+            text = self._growing.settle(self.stop)
+        said = text[len(self.said) :] if text.startswith(self.said) else ""
+        self.said += said
+        self.kept = self._count(len(text)) if found or self.spelled else len(self.drawn)
         fresh = self.drawn[self.reported : self.kept] if self.spelled else []
         self.reported = max(self.reported, self.kept)
-        return new, fresh
+        return said, fresh
 
-    def _join(self, ids: list[int]) -> np.ndarray:
-        return np.concatenate([self.prompt, np.array(ids, np.int32)])
-
-    def _decode(self, ids: list[int]) -> str:
-        text: str = self.codec.decode(self._join(ids))
-        return text[self.begin :]
-
-    def _count(self, ids: list[int], length: int) -> int:
+    def _count(self, length: int) -> int:
         """Return the largest number of tokens whose text fits into ``length`` characters."""
-        low, high = 0, len(ids)
+        codec = self.model.run.codec
+        ids = np.concatenate([self.prompt, np.array([one.token for one in self.drawn], np.int32)])
+        begin = len(codec.decode(self.prompt))
+        low, high = self.reported, len(self.drawn)
         while low < high:
             middle = (low + high + 1) // 2
-            fits = len(self._decode(ids[:middle])) <= length
+            fits = len(codec.decode(ids[: len(self.prompt) + middle])) - begin <= length
             low, high = (middle, high) if fits else (low, middle - 1)
         return low
 
@@ -138,6 +138,18 @@ class Asked:
     n: int
     tops: int | None
 
+    def describe(self) -> dict[str, Json]:
+        """Return the options of the draw for the record."""
+        found = to_json(self.decoding)
+        assert isinstance(found, dict)
+        one = self.options
+        if one.frequency_penalty or one.presence_penalty:
+            found["frequency_penalty"] = one.frequency_penalty
+            found["presence_penalty"] = one.presence_penalty
+        if one.biases:
+            found["logit_bias"] = {str(token): value for token, value in one.biases}
+        return found
+
 
 def read_options(
     request: TextRequest,
@@ -150,7 +162,7 @@ def read_options(
     """Read the drawing options of a request; the run's own sampler gives the defaults.
 
     Raises:
-      ApiError: the request has more tokens than the server draws.
+      ApiError: the request has more tokens than the server draws, or a bias of an unknown token.
     """
     own: Decoding = run.family.sampler
     most = most or request.max_tokens or min(own.steps, limits.most_tokens)
@@ -175,9 +187,26 @@ def read_options(
         decoding.top_p,
         decoding.min_p,
         decoding.repetition_penalty,
+        request.frequency_penalty or 0.0,
+        request.presence_penalty or 0.0,
+        _read_biases(request, run),
         bool(tops),
     )
     return Asked(decoding, options, stop, request.n or 1, tops)
+
+
+def _read_biases(request: TextRequest, run: Run) -> tuple[tuple[int, float], ...]:
+    known = run.spec.vocabulary
+    assert known is not None
+    biases = {int(token): value for token, value in (request.logit_bias or {}).items()}
+    if biases and max(biases) >= known:
+        raise ApiError(
+            400,
+            f"logit_bias must be of tokens from 0 to {known - 1:,}, got {max(biases):,}",
+            "logit_bias",
+            "invalid_value",
+        )
+    return tuple(biases.items())
 
 
 def encode_text(run: Run, prompt: str | Sequence[int], limit: int) -> np.ndarray:
@@ -252,29 +281,32 @@ class Generation:
       model: model that draws.
       prompts: prompts of the texts; each has ``asked.n`` texts.
       asked: options of the request.
+      mailbox: mailbox of the event loop that reads the pieces.
     """
 
-    def __init__(self, model: Model, prompts: Sequence[np.ndarray], asked: Asked) -> None:
+    def __init__(
+        self, model: Model, prompts: Sequence[np.ndarray], asked: Asked, mailbox: Mailbox
+    ) -> None:
         assert model.engine is not None
-        engine, loop = model.engine, asyncio.get_running_loop()
-        self._queue: asyncio.Queue[tuple[int, Drawn | Exception]] = asyncio.Queue()
+        self._arrived = asyncio.Event()
+        self._fresh: dict[int, list[Drawn | Exception]] = {}
         self.prompts = list(prompts)
         self.texts: list[Text] = []
         self.rows: list[Row] = []
 
-        def hand_over(index: int) -> Any:
-            def emit(drawn: Drawn | Exception) -> None:
-                if not loop.is_closed():
-                    loop.call_soon_threadsafe(self._queue.put_nowait, (index, drawn))
+        def receive(index: int, drawn: Drawn | Exception) -> None:
+            self._fresh.setdefault(index, []).append(drawn)
+            self._arrived.set()
 
-            return emit
+        def hand_over(index: int) -> Callable[[Drawn | Exception], None]:
+            return lambda drawn: mailbox.post(partial(receive, index, drawn))
 
         for index in range(len(prompts) * asked.n):
             prompt = prompts[index // asked.n]
             seed = (asked.options.seed + index) % SEEDS
             options = dataclasses.replace(asked.options, seed=seed)
             spelled = asked.tops is not None
-            self.texts.append(Text(model.run.codec, prompt, asked.stop, engine.ends, spelled))
+            self.texts.append(Text(model, prompt, asked.stop, spelled))
             self.rows.append(Row(prompt, options, hand_over(index)))
 
     async def pieces(self) -> AsyncIterator[Piece]:
@@ -285,18 +317,19 @@ class Generation:
         """
         left = len(self.rows)
         while left:
-            index, drawn = await self._queue.get()
-            text = self.texts[index]
-            if isinstance(drawn, Exception):
-                raise ApiError(500, f"the model failed: {type(drawn).__name__}") from drawn
-            if text.finish is not None:
-                continue
-            new, tokens = text.feed(drawn)
-            if text.finish is not None:
-                left -= 1
-                self.rows[index].cancelled = True
-            if new or tokens or text.finish is not None:
-                yield Piece(index, new, tokens, text.finish)
+            await self._arrived.wait()
+            self._arrived.clear()
+            fresh, self._fresh = self._fresh, {}
+            for index, parts in fresh.items():
+                text = self.texts[index]
+                if text.finish is not None:
+                    continue
+                new, tokens = text.feed(_join(parts))
+                if text.finish is not None:
+                    left -= 1
+                    self.rows[index].cancelled = True
+                if new or tokens or text.finish is not None:
+                    yield Piece(index, new, tokens, text.finish)
 
     def close(self) -> None:
         """Stop drawing the texts."""
@@ -313,3 +346,18 @@ class Generation:
             "completion_tokens": drawn,
             "total_tokens": read + drawn,
         }
+
+
+def _join(parts: Sequence[Drawn | Exception]) -> Drawn:
+    """Return the tokens that arrived together as one.
+
+    Raises:
+      ApiError: the engine failed.
+    """
+    whole: Drawn | None = None
+    for part in parts:
+        if isinstance(part, Exception):
+            raise ApiError(500, f"the model failed: {type(part).__name__}") from part
+        whole = part if whole is None else whole.join(part)
+    assert whole is not None
+    return whole

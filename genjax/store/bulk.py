@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError, unknown_name
 from genjax.store import schema
+from genjax.store.audit.chain import Rows, link_rows
 from genjax.store.filters import All, Filter
 from genjax.store.limits import Limits, encode_json
 from genjax.store.lookups import find_known
@@ -22,6 +23,7 @@ from genjax.store.rows import make_ids, now, split
 from genjax.store.store import Store
 
 BATCH = 20_000  # rows in a batch
+JSONS = ("metadata", "data", "tags", "sampler", "manifest")  # columns of JSON, as text
 TIME = pa.timestamp("us", "UTC")
 STRINGS = pa.list_(pa.string())
 NUL = "\0"
@@ -198,10 +200,22 @@ def _check_values(store: Store, table: pa.Table, kind: str) -> None:
         raise UserError(
             "generator must be given of synthetic records, and of no other", "generator"
         )
+    _check_blobs(store, table)
     if kind == "feedback":
         judges = typing.get_args(SourceKind)
         if not pc.all(pc.is_in(table["source_kind"], pa.array(judges))).as_py():
             raise UserError(f"source_kind must be one of {', '.join(judges)}", "source_kind")
+
+
+def _check_blobs(store: Store, table: pa.Table) -> None:
+    """Refuse blobs that are not stored, or whose names are not hashes."""
+    if "blob" not in table.column_names or table["blob"].null_count == len(table):
+        return
+    if store.blobs is None:
+        raise UserError("blob: the store has no place for bytes", "blob")
+    for one in pc.unique(table["blob"].drop_null()).to_pylist():
+        if not store.blobs.has(one):
+            raise UserError(f"blob {one:.80} is not stored", "blob")
 
 
 def _check_column(column: pa.ChunkedArray, field: pa.Field, limits: Limits) -> None:
@@ -284,10 +298,29 @@ def _insert(store: Store, connection: sa.Connection, kind: str, batch: pa.Record
     if links:
         parts = dict(zip(("child", "position", "parent"), zip(*links, strict=True), strict=True))
         _insert_columns(connection, schema.links, parts, len(links))
-    past = {"record": ids, "user": [store.user] * count, "time": [now()] * count}
-    _insert_columns(connection, schema.history, past | {"action": ["add"] * count}, count)
+    past = link_rows(connection, store.user, "add", ids, rows=_make_rows(kind, columns, count))
+    by_name = {name: [row[name] for row in past] for name in past[0] if name != "changes"}
+    _insert_columns(connection, schema.history, by_name, count)
     follow = {"record": ids, "action": ["upsert"] * count}
     _insert_columns(connection, schema.outbox, follow, count)
+
+
+def _make_rows(kind: str, columns: Mapping[str, Sequence[Any]], count: int) -> list[Rows]:
+    """Return the rows as the audit trail hashes them."""
+    read = {
+        name: [None if one is None else json.loads(one) for one in values]
+        if name in JSONS and any(one is not None for one in values)
+        else values
+        for name, values in columns.items()
+    }
+    tables = schema.records, schema.KINDS[kind]
+    shared, own = ([column.name for column in table.c if column.name in read] for table in tables)
+    parents = columns.get("parents") or [()] * count
+    made = (
+        [dict(zip(names, row, strict=True)) for row in zip(*(read[n] for n in names), strict=True)]
+        for names in (shared, own)
+    )
+    return [(one, other, parts or ()) for one, other, parts in zip(*made, parents, strict=True)]
 
 
 def _insert_columns(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import sqlalchemy as sa
 
 from genjax.store import schema
+from genjax.store.audit import chain
 from genjax.store.limits import check_record
 from genjax.store.records import Record
 from genjax.store.rows import Row, insert, load, name_kind, now, split, to_rows
@@ -28,7 +29,7 @@ def change_all(store: Store, connection: sa.Connection, ids: Sequence[str], chan
       UserError: a changed record would be invalid.
     """
     count, time = 0, now()
-    for part in split(ids):
+    for part in split(list(dict.fromkeys(ids))):
         past: list[Row] = []
         updates: dict[tuple[sa.Table, tuple[str, ...]], list[Row]] = {}
         for before in load(connection, part):
@@ -50,8 +51,8 @@ def change_all(store: Store, connection: sa.Connection, ids: Sequence[str], chan
             values = {name: sa.bindparam(f"new_{name}", type_=table.c[name].type) for name in names}
             update = table.update().where(table.c.id == sa.bindparam("one")).values(values)
             connection.execute(update, rows)
-        shared = {"user": store.user, "time": time, "action": "update"}
-        insert(connection, schema.history, [row | shared for row in past])
+        ids, changes = [row["record"] for row in past], [row["changes"] for row in past]
+        chain.record(connection, store.user, "update", ids, changes=changes, time=time)
         follows = [{"record": row["record"], "action": "upsert"} for row in past]
         insert(connection, schema.outbox, follows)
         count += len(past)

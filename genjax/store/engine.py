@@ -19,7 +19,10 @@ from genjax.store import schema
 PATIENCE = 60  # seconds that a writer waits for another
 TURN = 0x67656E6A6178  # the advisory lock that writers take in turn on PostgreSQL
 WRITES = "genjax_writes"
+OWN = ("replica", "replica_lag", "incomplete")  # parameters of URLs that drivers do not know
 CACHE = -64_000  # SQLite's page cache in kB
+PG = "psycopg"
+GONE = ("57P01", "57P02", "57P03")  # of PostgreSQL: it stops, has crashed, or starts
 FULL = ("disk is full", "No space left", "could not extend file", "disk I/O error")
 
 
@@ -53,7 +56,7 @@ def show(url: URL) -> str:
     """Return a URL without its password; for an SQLite file its path."""
     if url.get_backend_name() == "sqlite" and url.database:
         return url.database
-    return url.render_as_string(hide_password=True)
+    return url.difference_update_query(OWN).render_as_string(hide_password=True)
 
 
 def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
@@ -66,7 +69,7 @@ def make_engine(url: URL, read_only: bool = False) -> sa.Engine:
         return _make_sqlite(url, read_only)
     with explain(url):
         engine = sa.create_engine(
-            url,
+            url.difference_update_query(OWN),
             pool_pre_ping=True,
             connect_args={"connect_timeout": 10} if url.drivername.endswith("psycopg") else {},
         )
@@ -160,7 +163,9 @@ def _translate(error: Exception, url: URL) -> UserError:
     said = " ".join(str(getattr(error, "orig", None) or error).split())
     place = show(url)
     why = f"cannot be used: {said[:300]}"
-    if any(word in said for word in FULL):
+    if isinstance(error, exc.DBAPIError) and is_away(error):
+        why = f"is away; what it has not confirmed may not be written: {said[:160]}"
+    elif any(word in said for word in FULL):
         why = "cannot be written, its disk is full; what was there is whole, and nothing was added"
     elif "readonly" in said or "read-only" in said:
         why = "can only be read: nothing was written"
@@ -173,6 +178,17 @@ def _translate(error: Exception, url: URL) -> UserError:
     elif "no such table" in said or "UndefinedTable" in type(getattr(error, "orig", 0)).__name__:
         why = "is not a store yet: genjax store init makes one"
     return UserError(f"store {place} {why}", "store")
+
+
+def is_away(error: exc.DBAPIError) -> bool:
+    """Return whether a server cannot be reached, or is starting or stopping."""
+    if not error.orig.__class__.__module__.startswith(PG):
+        return False
+    code, said = getattr(error.orig, "sqlstate", None), str(error.orig)
+    if code is None:
+        answered = "FATAL:" in said and "the database system is" not in said
+        return isinstance(error, exc.OperationalError) and not answered
+    return str(code).startswith("08") or code in GONE
 
 
 def check_version(connection: sa.Connection, url: URL) -> None:

@@ -17,9 +17,10 @@ from genjax.prepare import engine
 from genjax.prepare.stage import ARROW, ID, REASON
 from genjax.prepare.stages.duplicates import ExactDuplicates, NearDuplicates
 from genjax.serial.json_text import Json
+from genjax.store.audit.deeds import note_deed
 from genjax.store.formats import parquet
 from genjax.store.formats.writing import Export, Row
-from genjax.store.records import DataSet
+from genjax.store.records import OUT, DataSet
 from genjax.store.store import Store
 
 
@@ -56,17 +57,22 @@ def export(
     lines = kind in (".jsonl", ".json")
     if path.suffix and not lines:
         raise UserError(f"out must end in .jsonl, .jsonl.gz, .json or be a folder: {path}", "out")
+    place = str(path.absolute())
+    said: dict[str, Json] = {"form": wanted.form, "filter": str(wanted.filter), OUT: place}
+    said["origin"] = wanted.origin
     if wanted.form == "records" and not lines:
         if dedup:
             raise UserError("dedup is of training sets, not of form records", "dedup")
+        note_deed(store, "export", said)
         return Exported(parquet.write_records(store, path, wanted.filter, wanted.origin))
     found = list(wanted.rows(store))
     rows = [row for row in found if row.used]
     kept = drop_duplicates(rows) if dedup else rows
+    note_deed(store, "export", said | {"rows": len(kept), "name": name})
     with disk.explain_full_disk("nothing was written", path):
         _write(path, kept, lines)
     if name is not None:
-        _note(store, name, wanted, kept)
+        _note(store, name, wanted, kept, place)
     return Exported(len(kept), len(rows) - len(kept), len(found) - len(rows))
 
 
@@ -85,7 +91,7 @@ def _write(path: Path, rows: Sequence[Row], lines: bool) -> None:
             file.writelines(encoded)
 
 
-def _note(store: Store, name: str, wanted: Export, rows: Sequence[Row]) -> None:
+def _note(store: Store, name: str, wanted: Export, rows: Sequence[Row], out: str) -> None:
     content = "".join(json.dumps(row.value, sort_keys=True) + "\n" for row in rows)
     records = {record.id: record for row in rows for record in row.used}
     synthetic = any(record.origin == "synthetic" for record in records.values())
@@ -94,7 +100,7 @@ def _note(store: Store, name: str, wanted: Export, rows: Sequence[Row]) -> None:
             origin="real",
             name=name,
             fingerprint=hashlib.sha256(content.encode()).hexdigest(),
-            manifest={"form": wanted.form, "rows": len(rows), "synthetic": synthetic},
+            manifest={"form": wanted.form, "rows": len(rows), "synthetic": synthetic, OUT: out},
             parents=tuple(records),
         )
     )

@@ -26,7 +26,7 @@ def name_index(url: str) -> str:
 def read_removed(store: Store) -> int:
     """Return the number of the last change removed from the outbox, or 0 if there is none."""
     with store.reading() as connection:
-        return _read_removed(connection)
+        return find_removed(connection)
 
 
 def list_followers(store: Store) -> dict[str, int]:
@@ -63,7 +63,7 @@ def trim(store: Store, name: str | None, seq: int, forget: Sequence[str] = ()) -
         _keep(connection, INDEX + name_index(name), seq)
         newest = connection.execute(sa.select(sa.func.max(outbox.c.seq))).scalar() or 0
         last = min(*known.values(), newest - 1)
-        if last <= _read_removed(connection):
+        if last <= find_removed(connection):
             return 0
         removed = connection.execute(outbox.delete().where(outbox.c.seq <= last)).rowcount
         _keep(connection, REMOVED, last)
@@ -76,7 +76,8 @@ def _list_followers(connection: sa.Connection) -> dict[str, int]:
     return {name.removeprefix(INDEX): int(value) for name, value in connection.execute(query)}
 
 
-def _read_removed(connection: sa.Connection) -> int:
+def find_removed(connection: sa.Connection) -> int:
+    """Return the number of the last removed change, within a transaction."""
     table = schema.settings
     query = sa.select(table.c.value).where(table.c.name == REMOVED)
     return int(connection.execute(query).scalar() or 0)

@@ -29,6 +29,7 @@ from genjax.data.text.json_records import SUFFIXES, detect_encoding, parse_recor
 from genjax.errors import UserError
 from genjax.serial.json_text import Json, parse
 from genjax.store import engine as engines
+from genjax.store.audit.deeds import note_deed
 from genjax.store.formats import parquet
 from genjax.store.formats.reading import read_row
 from genjax.store.formats.turns import Reading
@@ -68,11 +69,13 @@ def import_file(
     if not place.exists():
         raise UserError(f"there is no file {place}", str(place))
     if place.is_dir():
-        return _add_records(store, parquet.read_records(place))
-    if place.suffix == ".parquet":
+        done = _add_records(store, parquet.read_records(place))
+    elif place.suffix == ".parquet":
         _check_origin(place, origin)
-        return _import_rows(store, lambda: _read_parquet(place), origin, generator)
-    return _import_rows(store, lambda: _read_json(place), origin, generator)
+        done = _import_rows(store, lambda: _read_parquet(place), origin, generator)
+    else:
+        done = _import_rows(store, lambda: _read_json(place), origin, generator)
+    return _note(store, done, {"file": str(place.absolute())})
 
 
 def import_query(
@@ -88,7 +91,15 @@ def import_query(
         with path.open("w", encoding="utf-8") as file:
             for row in _run_query(url, query):
                 file.write(json.dumps(row) + "\n")
-        return _import_rows(store, lambda: _read_spooled(path, url, query), origin, generator)
+        done = _import_rows(store, lambda: _read_spooled(path, url, query), origin, generator)
+    return _note(store, done, {"query": query})
+
+
+def _note(store: Store, done: Imported, what: dict[str, Json]) -> Imported:
+    if done.added:
+        said: dict[str, Json] = what | {"added": done.added, "known": done.known}
+        note_deed(store, "import", said)
+    return done
 
 
 def _import_rows(

@@ -16,12 +16,12 @@ from typing import Any, cast
 from genjax import checks
 from genjax.errors import UserError
 from genjax.serial.json_text import DEEPEST
+from genjax.store.blobs import DIGEST
 from genjax.store.records import NAMES, UNKNOWN, Payload, Record
 
 UNSTORABLE = re.compile("[\x00\ud800-\udfff]")  # NUL, and halves of surrogate pairs
 MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 WHOLE = 2**63  # whole numbers must be smaller
-DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @checks.frozen

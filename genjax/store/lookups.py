@@ -15,11 +15,15 @@ from genjax.store.query import Query, follow, sort
 from genjax.store.rows import split
 
 
-def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    """Return which ids exist already, including those of deleted and hidden records."""
+def find_known(connection: sa.Connection, ids: Sequence[str], whole: bool = True) -> set[str]:
+    """Return which ids exist already, including those of deleted records.
+
+    With ``whole`` they include those of records that are hidden from a principal.
+    """
     table, found = schema.records, set()
     for part in split(ids):
-        query = sa.select(table.c.id).where(table.c.id.in_(part)).execution_options(**{WHOLE: True})
+        query = sa.select(table.c.id).where(table.c.id.in_(part))
+        query = query.execution_options(**{WHOLE: whole})
         found |= {one for (one,) in connection.execute(query)}
     return found
 
@@ -34,9 +38,18 @@ def find_visible(connection: sa.Connection, ids: Sequence[str]) -> list[str]:
     return found
 
 
+def find_past_blobs(connection: sa.Connection) -> set[str]:
+    """Return the blobs that records had before a change."""
+    past = schema.history.c.changes
+    query = sa.select(past).where(sa.cast(past, sa.Text).contains('"blob"'))
+    query = query.execution_options(**{WHOLE: True})
+    found = [changes.get("blob") or () for (changes,) in connection.execute(query)]
+    return {blob for changed in found for blob in changed if blob is not None}
+
+
 def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
-    """Return which blobs records have, including deleted and hidden records."""
-    table, found = schema.records, set()
+    """Return which blobs records have or had, including deleted records."""
+    table, found = schema.records, find_past_blobs(connection) & blobs
     for part in split(sorted(blobs)):
         query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
         query = query.execution_options(**{WHOLE: True})

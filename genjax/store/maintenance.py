@@ -15,6 +15,8 @@ import sqlalchemy as sa
 from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.store import schema
+from genjax.store.audit.chain import keep_head, read_head
+from genjax.store.lookups import find_past_blobs
 from genjax.store.opening import open_store
 from genjax.store.records import REFERS, UNKNOWN, own_fields
 from genjax.store.rows import insert
@@ -23,7 +25,17 @@ from genjax.store.store import Store
 ANALYSED = 1_000  # rows of an index that SQLite samples
 BATCH = 5_000  # rows in memory at once
 DATABASE, MANIFEST = "records.db", "backup.json"
-COPIED = (schema.records, *schema.KINDS.values(), schema.links, schema.history)
+WATCHED = (schema.requests, schema.alert_rules, schema.alerts)
+COPIED = (
+    schema.records,
+    *schema.KINDS.values(),
+    schema.links,
+    schema.history,
+    schema.audit,
+    schema.audit_gone,
+    schema.retention,
+    *WATCHED,
+)
 
 
 @dataclass(frozen=True)
@@ -50,11 +62,13 @@ def copy_store(source: Store, target: Store) -> int:
     count = 0
     for store in (source, target):
         store.access.require_all()
+    source.servers.refuse_incomplete("copy")
     if source.url == target.url:
         raise UserError(f"target must be another store than {source.place}", "target")
     with source.reading() as old, target.writing() as new:
-        if new.execute(sa.select(schema.records.c.id).limit(1)).first() is not None:
-            raise UserError(f"target {target.place} must be empty: it has records", "target")
+        for table, what in ((schema.records, "records"), (schema.audit, "an audit trail")):
+            if new.execute(sa.select(*table.primary_key).limit(1)).first() is not None:
+                raise UserError(f"target {target.place} must be empty: it has {what}", "target")
         _copy_blobs(source, target, old)
         for table in COPIED:
             left = [column for column in table.c if column.name != "seq"]
@@ -69,6 +83,7 @@ def copy_store(source: Store, target: Store) -> int:
                         if row["deleted"] is None
                     ]
                     insert(new, schema.outbox, follow)
+        keep_head(new, read_head(new))
     return count
 
 
@@ -243,5 +258,5 @@ def _check_blobs(store: Store, connection: sa.Connection, fast: bool) -> Iterato
             yield Fault(digest, "blob is damaged: it has another size")
         elif store.blobs is not None and not fast and not store.blobs.is_whole(digest):
             yield Fault(digest, "blob is damaged: its bytes have another hash")
-    for name in sorted(there - used.keys()):
+    for name in sorted(there - used.keys() - find_past_blobs(connection)):
         yield Fault(name, "blob that no record has: check --repair removes it", stray=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import getpass
 import os
 from pathlib import Path
@@ -12,7 +13,11 @@ from sqlalchemy.engine import URL
 from genjax.errors import UserError
 from genjax.store import engine as engines
 from genjax.store import schema
-from genjax.store.blobs import Blobs
+from genjax.store.audit.chain import adopt
+from genjax.store.blobs import SECRET, Blobs
+from genjax.store.growth.replicas import find_replicas
+from genjax.store.growth.servers import Servers
+from genjax.store.growth.shards import SETTING, make_shards
 from genjax.store.limits import Limits, check_text
 from genjax.store.store import Store
 
@@ -47,23 +52,29 @@ def open_store(
     if sqlite:
         _check_place(place, create, found)
     engine = engines.make_engine(found, read_only)
-    with engines.reading(engine, found) as connection:
-        version = engines.read_version(connection)
+    version = None
+    if create:
+        with engines.reading(engine, found) as connection:
+            version = engines.read_version(connection)
     if create and version is None:
         engines.migrate(engine, found)
         beside = "" if sqlite else None
         _keep(engine, found, "blobs", beside if blobs is None else _absolute(blobs))
     elif create and blobs is not None:
         raise UserError(f"store {engines.show(found)} is there already, with its blobs", "blobs")
-    with engines.reading(engine, found) as connection:
+    servers = Servers(find_replicas(found))
+    with servers.reading(engine, found) as connection:
         engines.check_version(connection, found)
         table = schema.settings
-        kept = connection.execute(sa.select(table.c.value).where(table.c.name == "blobs")).scalar()
+        query = sa.select(table.c.name, table.c.value).where(table.c.name.in_(("blobs", SETTING)))
+        settings = {name: value for name, value in connection.execute(query)}
+    servers = dataclasses.replace(servers, shards=make_shards(settings.get(SETTING), found))
+    kept = settings.get("blobs")
     if blobs is None:
         blobs = str(place.absolute().with_suffix(".blobs")) if kept == "" else kept
     name = user if user is not None else _find_user()
     check_text(name, "user", limits.name)
-    return Store(found, engine, None if blobs is None else Blobs(blobs), name, limits)
+    return Store(found, engine, None if blobs is None else Blobs(blobs), name, limits, servers)
 
 
 def _check_place(place: Path, create: bool, url: URL) -> None:
@@ -94,9 +105,14 @@ def migrate_store(url: str) -> None:
     if version is None:
         engines.refuse_missing(found)
     engines.migrate(engine, found)
+    with engines.writing(engine, found) as connection:
+        adopt(connection, _find_user())
 
 
 def _absolute(blobs: str) -> str:
+    if SECRET.search(blobs):
+        cure = "set it in the environment, or in the file of the bucket's driver"
+        raise UserError(f"blobs must be a URL without a password, which is kept: {cure}", "blobs")
     return blobs if "://" in blobs else str(Path(blobs).expanduser().absolute())
 
 

@@ -19,6 +19,7 @@ Origin: TypeAlias = Literal["real", "synthetic"]
 Wanted: TypeAlias = Literal["real", "synthetic", "any"]
 SourceKind: TypeAlias = Literal["HUMAN", "LLM_JUDGE", "CODE", "MODEL"]
 HEADINGS = "headings"  # in the metadata of a chunk: the headings above it, outermost first
+OUT = "out"  # in the manifest of a data set: its file or folder
 UNKNOWN = "unknown"  # the generator of synthetic records whose run is unknown
 ANY = ()  # a record of any kind
 REFERS = "refers"

@@ -60,6 +60,11 @@ history = sa.Table(
     sa.Column("time", sa.BigInteger, nullable=False),
     sa.Column("action", Text, nullable=False),  # add, update, delete, restore
     sa.Column("changes", Json),  # of each field what it was, and is
+    sa.Column("link", sa.BigInteger),  # of the audit trail, and the place below it
+    sa.Column("position", sa.BigInteger),
+    sa.Column("salt", Text),
+    sa.Column("before", Text),  # hashes of the record
+    sa.Column("after", Text),
 )
 outbox = sa.Table(  # changes that the index has to follow
     "outbox",
@@ -68,6 +73,43 @@ outbox = sa.Table(  # changes that the index has to follow
     sa.Column("record", Text, nullable=False),
     sa.Column("action", Text, nullable=False),  # upsert, delete
     sqlite_autoincrement=True,  # a number is never given twice
+)
+audit = sa.Table(  # the links of the audit trail, see genjax.store.audit.chain
+    "audit",
+    metadata,
+    sa.Column("link", Sequence, primary_key=True, autoincrement=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("behind", sa.BigInteger, nullable=False),  # the link before, if the clock went back
+    sa.Column("action", Text, nullable=False),
+    sa.Column("user", Text),  # this, token, details and salt are empty once erased
+    sa.Column("token", Text),
+    sa.Column("details", Json),
+    sa.Column("salt", Text),
+    sa.Column("count", sa.BigInteger, nullable=False),
+    sa.Column("items", Text, nullable=False),  # hashes: of rows of the history, of the words here,
+    sa.Column("content", Text, nullable=False),
+    sa.Column("previous", Text, nullable=False),  # of the link before, and of this one
+    sa.Column("hash", Text, nullable=False),
+)
+audit_gone = sa.Table(  # hashes of erased rows of the history, and at -1 of the words of links
+    "audit_gone",
+    metadata,
+    sa.Column("link", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("position", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", Text, nullable=False),
+    sa.Column("erasure", sa.BigInteger, nullable=False),  # the link that erased it
+)
+retention = sa.Table(
+    "retention",
+    metadata,
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("rule", Json, nullable=False),
+)
+erasures = sa.Table(  # erasures that are not finished, and what is left of them
+    "erasures",
+    metadata,
+    sa.Column("link", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("left", Json, nullable=False),
 )
 settings = sa.Table(
     "settings",
@@ -94,6 +136,42 @@ tokens = sa.Table(
     sa.Column("expires", sa.BigInteger),
     sa.Column("used", sa.BigInteger),  # when it was last used
     sa.Column("revoked", sa.BigInteger),
+)
+requests = sa.Table(  # to a server, answered or refused; never their texts
+    "requests",
+    metadata,
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("route", Text, nullable=False),
+    sa.Column("status", sa.BigInteger, nullable=False),
+    sa.Column("run", Text),  # id of its record
+    sa.Column("user", Text),
+    sa.Column("record", Text),  # id of the first answer, if that was stored
+    sa.Column("tokens_in", sa.BigInteger),
+    sa.Column("tokens_out", sa.BigInteger),
+    sa.Column("milliseconds", sa.Double),
+    sa.Column("first_ms", sa.Double),  # to the first token
+)
+alert_rules = sa.Table(
+    "alert_rules",
+    metadata,
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("user", Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("options", Json, nullable=False),
+    sa.Column("seen", sa.BigInteger),  # end of the last window that was compared for drift
+)
+alerts = sa.Table(  # what rules found; one without an end lasts
+    "alerts",
+    metadata,
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("rule", Text, nullable=False),
+    sa.Column("time", sa.BigInteger, nullable=False),
+    sa.Column("value", sa.Double),
+    sa.Column("said", Text, nullable=False),
+    sa.Column("ended", sa.BigInteger),
+    sa.Column("acknowledged", sa.BigInteger),
+    sa.Column("user", Text),  # who acknowledged it
 )
 
 
@@ -182,6 +260,9 @@ LOOKUPS = (  # indexes of the tables
     sa.Index("links_by_parent", links.c.parent),
     sa.Index("history_by_record", history.c.record),
     sa.Index("records_by_moment", records.c.time, records.c.id),
+    sa.Index("requests_by_time", requests.c.time),
+    sa.Index("requests_by_record", requests.c.record),
+    sa.Index("alerts_by_rule", alerts.c.rule),
     *(
         sa.Index(f"{table.name}_by_{name}", table.c[name])
         for table, names in (
@@ -205,6 +286,7 @@ LOOKUPS = (  # indexes of the tables
             (KINDS["dataset"], ("fingerprint",)),
             (KINDS["entity"], ("name",)),
             (KINDS["relation"], ("predicate",)),
+            (requests, ("user",)),
         )
         for name in names
     ),

@@ -245,8 +245,8 @@ def _is_known_to_all(tree: Filter) -> bool:
 
 def _search_passed(store: Store, index: Index, query: Query, tree: Filter, origin: Wanted) -> Found:
     """Return the hits of a query among records that the store passes: exact, whatever the page."""
-    with store.reading() as connection:
-        passed = find_ids(connection, records_of(tree, None, origin), None)
+    wanted = records_of(tree, None, origin)
+    passed = store.browse(lambda connection: find_ids(connection, wanted, None))
     if len(passed) <= NAMED:
         named = Any_(tuple(Compare("id", "=", one) for one in passed))
         size = max(POOL, query.limit + query.offset)
@@ -276,6 +276,7 @@ def follow(
       forget: the names of indexes that are gone, for which nothing is kept any more.
     """
     store.access.require_all()
+    store.servers.refuse_incomplete("index")
     done = following.follow(index, Outbox(store))
     followers.trim(store, name, done.seq, forget)
     return done
@@ -286,6 +287,7 @@ def rebuild(
 ) -> Followed:
     """Build the index again from the store; see ``follow``."""
     store.access.require_all()
+    store.servers.refuse_incomplete("index")
     done = following.rebuild(index, Outbox(store))
     followers.trim(store, name, done.seq, forget)
     return done

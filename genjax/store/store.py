@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -16,13 +17,18 @@ from genjax.errors import UserError, unknown_name
 from genjax.store import engine as engines
 from genjax.store import schema
 from genjax.store.access.access import FULL, Access
+from genjax.store.access.views import lift
+from genjax.store.audit import chain
+from genjax.store.audit.chain import Rows
+from genjax.store.audit.erasing import erase_rows, refuse_needed
 from genjax.store.blobs import Blobs
 from genjax.store.filters import All, Filter
+from genjax.store.growth.servers import Servers
 from genjax.store.limits import Limits, check_record, check_text
-from genjax.store.lookups import find_ids, find_known, find_used, find_visible
+from genjax.store.lookups import find_ids, find_known, find_used
 from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
-from genjax.store.references import check_change, check_references, find_edges
+from genjax.store.references import check_change, check_references
 from genjax.store.rows import (
     Row,
     fill,
@@ -31,11 +37,11 @@ from genjax.store.rows import (
     make_ids,
     name_kind,
     now,
-    split,
     to_rows,
     to_time,
 )
 
+T = TypeVar("T")
 PAGE = 1_000  # records read at once
 FIXED = ("id", "origin")  # fields that never change
 
@@ -69,6 +75,7 @@ class Store:
       user: name of the writer.
       limits: largest records.
       access: rights of the principal that sees the store.
+      servers: its replicas and shards.
     """
 
     url: URL
@@ -77,6 +84,7 @@ class Store:
     user: str
     limits: Limits
     access: Access = FULL
+    servers: Servers = Servers()
 
     @property
     def place(self) -> str:
@@ -90,11 +98,19 @@ class Store:
 
     def reading(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection that sees one state of the store."""
-        return self.access.limit(engines.reading(self.engine, self.url))
+        return self.access.limit(self.servers.reading(self.engine, self.url))
+
+    def browse(self, read: Callable[[sa.Connection], T]) -> T:
+        """Return what a function reads, from a replica where one is recent enough."""
+        return self.servers.browse(self.engine, self.url, self.access.limit_read(read))
+
+    def fresh(self) -> Store:
+        """Return the same store, but without reads that may be old."""
+        return dataclasses.replace(self, servers=self.servers.fresh())
 
     def writing(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection that writes all of a block or nothing; writers take turns."""
-        return self.access.limit(engines.writing(self.engine, self.url), writes=True)
+        return self.access.limit(self.servers.writing(self.engine, self.url), writes=True)
 
     def for_(self, access: Access) -> Store:
         """Return the store as a principal sees it; the connections are shared."""
@@ -108,6 +124,7 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        self.servers.close()
 
     def __enter__(self) -> Store:
         return self
@@ -134,10 +151,12 @@ class Store:
         new, known = self._add(records, skip_known=True)
         return len(new) - len(known)
 
-    def add_within(self, connection: sa.Connection, records: Sequence[Record]) -> tuple[str, ...]:
-        """Add records within a transaction, see ``add``."""
-        new, known = self._write_new(connection, self._fill(records), skip_known=False)
-        _refuse_known(known)
+    def add_within(
+        self, connection: sa.Connection, records: Sequence[Record], skip_known: bool = False
+    ) -> tuple[str, ...]:
+        """Add records within a transaction, see ``add``; or only those with new ids."""
+        new, known = self._write_new(connection, self._fill(records), skip_known)
+        _refuse_known(set() if skip_known else known)
         return tuple(record.id for record in new)
 
     def _add(
@@ -221,9 +240,8 @@ class Store:
         left = limit
         while left is None or left > 0:
             size = PAGE if left is None else min(PAGE, left)
-            with self.reading() as connection:
-                ids = find_ids(connection, query, size, after)
-                page = load(connection, ids)
+            read = functools.partial(_read_page, query=query, size=size, after=after)
+            ids, page = self.browse(read)
             yield from page
             if len(ids) < size:
                 return
@@ -237,8 +255,7 @@ class Store:
         query, _, _ = Query(filter, kind, origin).compile(
             sa.func.count(), postgres=self.is_postgres
         )
-        with self.reading() as connection:
-            return int(connection.execute(query).scalar_one())
+        return int(self.browse(lambda connection: connection.execute(query).scalar_one()))
 
     def update(self, one: str, **changes: Any) -> Record:
         """Change fields of a record and return it. The old values stay in its history.
@@ -317,26 +334,9 @@ class Store:
         """
         with self.writing() as connection:
             self.access.permit(connection, "erase", ids)
-            for edge in find_edges(connection, ids, up=False, whole=True):
-                if edge.child not in ids:
-                    child = edge.child if find_visible(connection, [edge.child]) else "another"
-                    raise UserError(
-                        f"id: {edge.parent} is the {edge.role} of {child}: erase that first", "id"
-                    )
-            table = schema.records
-            blobs: set[str] = set()
-            for part in split(ids):
-                query = sa.select(table.c.blob).where(table.c.id.in_(part))
-                blobs |= {blob for (blob,) in connection.execute(query) if blob is not None}
-                links = schema.links
-                connection.execute(links.delete().where(links.c.child.in_(part)))
-                for own in schema.KINDS.values():
-                    connection.execute(own.delete().where(own.c.id.in_(part)))
-                past = schema.history
-                connection.execute(past.delete().where(past.c.record.in_(part)))
-            for part in split(ids):
-                connection.execute(table.delete().where(table.c.id.in_(part)))
-            insert(connection, schema.outbox, [{"record": i, "action": "delete"} for i in ids])
+            refuse_needed(connection, ids)
+            with lift(connection):
+                blobs = erase_rows(connection, ids, self.user)
         self.remove_unused(blobs)
 
     def remove_unused(self, blobs: set[str]) -> None:
@@ -442,10 +442,10 @@ class Store:
         rows = [to_rows(record) for record in records]
         insert(connection, schema.records, [shared for shared, _, _ in rows])
         for kind, table in schema.KINDS.items():
-            own = [own for shared, own, _ in rows if shared["kind"] == kind]
-            insert(connection, table, own)
+            insert(connection, table, [own for shared, own, _ in rows if shared["kind"] == kind])
         insert(connection, schema.links, [link for _, _, links in rows for link in links])
-        self._note(connection, [record.id for record in records], "add", time=time)
+        added = [(row[0], row[1], one.parents) for row, one in zip(rows, records, strict=True)]
+        self._note(connection, [record.id for record in records], "add", time=time, rows=added)
 
     def _note(
         self,
@@ -454,12 +454,20 @@ class Store:
         action: str,
         fields: Row | None = None,
         time: int | None = None,
+        rows: Sequence[Rows] | None = None,
     ) -> None:
-        """Record who did what in the history, and the changes in the outbox."""
-        shared = {"user": self.user, "time": time or now(), "action": action, "changes": fields}
-        insert(connection, schema.history, [{"record": one, **shared} for one in ids])
+        """Record who did what in the history and the audit trail, and changes in the outbox."""
+        changes = [fields] * len(ids)
+        chain.record(connection, self.user, action, ids, changes=changes, time=time, rows=rows)
         follows = "delete" if action == "delete" else "upsert"
         insert(connection, schema.outbox, [{"record": one, "action": follows} for one in ids])
+
+
+def _read_page(
+    connection: sa.Connection, query: Query, size: int, after: str | None
+) -> tuple[list[str], list[Record]]:
+    ids = find_ids(connection, query, size, after)
+    return ids, load(connection, ids)
 
 
 def _refuse_known(known: set[str]) -> None:

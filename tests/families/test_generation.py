@@ -21,7 +21,7 @@ from genjax.data.sources import TextFiles
 from genjax.data.text.codecs import NOTHING, Bytes, Characters, Words, cut_at_end, format_samples
 from genjax.data.text.layouts import RandomWindows
 from genjax.data.text.splits import ByCharacters
-from genjax.data.text.streaming import decode_settled
+from genjax.data.text.streaming import GrowingText, decode_settled
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.evaluation.drawing import CHUNK
@@ -264,6 +264,24 @@ def test_what_is_shown_of_a_growing_text_stays(codec, text):
     assert all(whole.startswith(one) for one in shown)
     assert len(whole) - len(shown[-1]) <= (0 if codec.token_bytes is not None else 5)
     assert len(set(shown)) > 3
+    for begin in range(0, len(ids), 3):
+        prompt = len(codec.decode(ids[:begin]))
+        for size in (1, 2, 5):
+            growing = GrowingText(codec, codec.token_bytes is not None, ids[:begin])
+            for n in range(begin, len(ids), size):
+                growing.add(ids[n : n + size].tolist())
+                here = ids[: n + size]
+                assert growing.text == codec.decode(here)[prompt:]
+                assert growing.settle(("ab",)) == decode_settled(codec, here, ("ab",))[prompt:]
+
+
+def test_bytes_that_are_no_text_grow_as_they_are_decoded_at_once():
+    codec, rng = Bytes(delimiter=True), np.random.default_rng(0)
+    ids = rng.choice([0xC3, 0xA4, 0xF0, 0x9F, 0x98, 0x80, 0x61, 256], 300).astype(np.int32)
+    growing = GrowingText(codec, True, ids[:1])
+    for i in range(1, 300):
+        growing.add(ids[i : i + 1].tolist())
+        assert growing.text == codec.decode(ids[: i + 1])[1:]
 
 
 def test_the_beginning_of_a_stop_is_not_shown_until_it_is_none():

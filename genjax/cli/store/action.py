@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +19,15 @@ class Action:
       what: what it does, in one line.
       options: class of its options.
       run: runs it, with its name, words and options; imports packages of the store when called.
+      instead: for an action that runs another one: takes all that follows its name, and provides
+        the arguments of the other action, whose name is the first.
     """
 
     words: str
     what: str
     options: type[Options]
     run: Callable[[str, Sequence[str], Any], None]
+    instead: Callable[[Sequence[str]], AbstractContextManager[Sequence[str]]] | None = None
 
     @property
     def least(self) -> int:

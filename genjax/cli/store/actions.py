@@ -29,10 +29,13 @@ from genjax.errors import UserError
 from genjax.runs.rewards import load_reward
 from genjax.serial.json_text import parse
 from genjax.store.access.entering import open_as, read_token
+from genjax.store.audit.deeds import note_deed
 from genjax.store.conversation import Turn, read_tree
 from genjax.store.exporting import export
 from genjax.store.formats.plain import read_plain, write_plain
 from genjax.store.formats.writing import Export
+from genjax.store.growth.dvc import write_dvc
+from genjax.store.growth.states import tag_state
 from genjax.store.importing import import_file, import_query
 from genjax.store.judging import prefer, score
 from genjax.store.lineage import read_lineage, show_lineage
@@ -47,6 +50,7 @@ from genjax.store.training.agreement import describe_store
 from genjax.store.training.classifying import categorise_by_run
 from genjax.store.training.datasets import write_dataset
 
+MAY_BE_OLD = ("search", "show", "lineage", "agreement")  # actions that read from replicas
 SHOWN = 100  # characters of a text in a list
 
 
@@ -70,7 +74,8 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
         place, creates, token=options.token, blobs=blobs, user=options.user, read_only=reads
     )
     with opened as store:
-        _run(action, store, rest, options)
+        old = action in MAY_BE_OLD or (isinstance(options, ExportOptions) and options.from_replica)
+        _run(action, store if old else store.fresh(), rest, options)
 
 
 def _run(action: str, store: Store, words: Sequence[str], options: Options) -> None:
@@ -139,10 +144,20 @@ def _judge(action: str, store: Store, words: Sequence[str], options: Options) ->
         case "agreement", AgreementOptions():
             print("\n".join(describe_store(store, options.filter, options.origin)))
         case "tag", TagOptions():
-            store.tag(*words, add=options.add, remove=options.remove)
+            _tag(store, words, options)
         case "delete", DeleteOptions():
             act = store.undelete if options.undo else store.delete
             (store.erase if options.erase else act)(*words)
+
+
+def _tag(store: Store, words: Sequence[str], options: TagOptions) -> None:
+    if bool(words) == (options.state is not None):
+        raise UserError("tag needs ids of records, or state and no ids", "tag")
+    if options.state is None:
+        store.tag(*words, add=options.add, remove=options.remove)
+        return
+    state = tag_state(store, options.state)
+    print(f"state     {state.name}\nrecords   {state.records:,}\nprint     {state.fingerprint}")
 
 
 def _categorise(store: Store, options: CategoriseOptions) -> None:
@@ -168,12 +183,20 @@ def _maintain(action: str, store: Store, words: Sequence[str], options: Options)
         case "check", CheckOptions():
             _check(store, options)
         case "backup", _:
-            print(f"records   {backup(store, words[0]):,}\nbackup    {words[0]}")
+            count = backup(store, words[0])
+            note_deed(store, action, {"out": words[0], "records": count})
+            print(f"records   {count:,}\nbackup    {words[0]}")
         case "restore", _:
-            print(f"records   {restore(words[0], store):,}\nstore     {store.place}")
+            count = restore(words[0], store)
+            note_deed(store, action, {"from": words[0], "records": count})
+            print(f"records   {count:,}\nstore     {store.place}")
         case "copy", CopyOptions():
             with open_store(words[0], True, blobs=options.blobs, user=options.user) as target:
-                print(f"records   {copy_store(store, target):,}\nstore     {target.place}")
+                count = copy_store(store, target)
+                for one in (store, target):
+                    said = {"from": store.place, "to": target.place, "records": count}
+                    note_deed(one, action, said)
+                print(f"records   {count:,}\nstore     {target.place}")
 
 
 def _search(store: Store, text: str, options: SearchOptions) -> None:
@@ -191,8 +214,8 @@ def _search(store: Store, text: str, options: SearchOptions) -> None:
         )
     finally:
         index.close()
-    with store.reading() as connection:  # skips what was deleted since the index followed
-        there = load(connection, find_visible(connection, [hit.id for hit in found.hits]))
+    ids = [hit.id for hit in found.hits]  # skips what was deleted since the index followed
+    there = store.browse(lambda connection: load(connection, find_visible(connection, ids)))
     records = {record.id: record for record in there}
     for hit in found.hits:
         if (record := records.get(hit.id)) is not None:
@@ -283,6 +306,8 @@ def _export(store: Store, out: str, options: ExportOptions) -> None:
     wanted = Export(options.form, options.filter, options.origin)
     found = export(store, out, wanted, options.dedup, options.name)
     print(f"rows      {found.rows:,}\nout       {out}")
+    if options.dvc:
+        print(f"dvc       {write_dvc(store, out)}")
     if found.duplicates:
         print(f"left out  {found.duplicates:,} duplicates")
     if found.hidden:

@@ -9,11 +9,17 @@ from typing import Any
 import tyro
 
 from genjax.cli.parsing import explain_options, explain_store
-from genjax.cli.store import access, records
+from genjax.cli.store import access, audit, growth, monitoring, records
 from genjax.cli.store.action import Action
 from genjax.errors import UserError, unknown_name
 
-ACTIONS: Mapping[str, Action] = {**records.ACTIONS, **access.ACTIONS}
+ACTIONS: Mapping[str, Action] = {
+    **records.ACTIONS,
+    **audit.ACTIONS,
+    **growth.ACTIONS,
+    **monitoring.ACTIONS,
+    **access.ACTIONS,
+}
 
 
 def describe_actions() -> str:
@@ -35,6 +41,10 @@ def store_command(target: str, arguments: Sequence[str]) -> None:
     if target not in ACTIONS:
         raise unknown_name("action of store", target, ACTIONS)
     action = ACTIONS[target]
+    if action.instead is not None and not {"-h", "--help"} & set(arguments):
+        with explain_store(), action.instead(arguments) as (other, *rest):
+            store_command(other, rest)
+        return
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), arguments))
     rest = list(arguments[len(words) :])
     if {"-h", "--help"} & set(rest):

@@ -155,6 +155,8 @@ class ExportOptions(Options):
       origin: the origin of every record that a row needs.
       dedup: leave out exact and near duplicates of other rows.
       name: a name under which the store records the exported set.
+      dvc: write OUT.dvc beside the export, which DVC reads, with the state's fingerprint.
+      from_replica: read from a replica that the store's URL names, which may be a little old.
     """
 
     form: Annotated[
@@ -165,6 +167,8 @@ class ExportOptions(Options):
     origin: Asked = "real"
     dedup: bool = False
     name: str | None = None
+    from_replica: bool = False
+    dvc: bool = False
 
 
 @checks.frozen
@@ -259,15 +263,21 @@ class AgreementOptions(Options):
 
 @checks.frozen
 class TagOptions(Options):
-    """Tag records.
+    """Tag records, or name the present state of the store.
 
     Attributes:
       add: the tags to add.
       remove: the tags to remove.
+      state: the name of the state; then neither ids nor tags are given.
     """
 
     add: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
+    state: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.state is not None and (self.add or self.remove):
+            raise UserError("state names the whole store: it goes without add and remove", "state")
 
 
 @checks.frozen

@@ -68,7 +68,12 @@ ACTIONS: Mapping[str, Action] = {
             "whether raters agree, and what else preferences follow",
             AgreementOptions,
         ),
-        ("tag", "STORE ID...", "add and remove tags", TagOptions),
+        (
+            "tag",
+            "STORE ...",
+            "add and remove tags of records, or name the state of the store",
+            TagOptions,
+        ),
         (
             "delete",
             "STORE ID...",

@@ -58,9 +58,9 @@ def show_sessions(visit: Visit) -> Response:
 def _count_turns(store: Store, ids: list[str]) -> dict[str, int]:
     prompts = schema.KINDS["prompt"]
     query = sa.select(prompts.c.session, sa.func.count()).where(prompts.c.session.in_(ids))
-    with store.reading() as connection:
-        rows = connection.execute(query.group_by(prompts.c.session))
-        return {session: count for session, count in rows}
+    counted = query.group_by(prompts.c.session)
+    rows = store.browse(lambda connection: connection.execute(counted).all())
+    return {session: count for session, count in rows}
 
 
 def show_session(visit: Visit) -> Response:

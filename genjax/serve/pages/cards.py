@@ -93,9 +93,12 @@ def read_page(store: Store, query: Query, after: str | None, size: int = PAGE) -
     Raises:
       UserError: the filter is invalid, or the record does not exist.
     """
-    with store.reading() as connection:
+
+    def read(connection: sa.Connection) -> tuple[list[str], list[Card]]:
         ids = find_ids(connection, query, size + 1, after or None)
-        cards = read_cards(connection, ids[:size])
+        return ids, read_cards(connection, ids[:size])
+
+    ids, cards = store.browse(read)
     return Listing(tuple(cards), ids[size - 1] if len(ids) > size else None)
 
 

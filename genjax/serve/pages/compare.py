@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from genjax.errors import UserError
+from genjax.serve.answering import GONE
 from genjax.serve.pages.cards import Card, read_cards
 from genjax.serve.pages.chat import close, find_run, make_options, read_options
 from genjax.serve.pages.protocols import Chat, Message
@@ -62,15 +63,15 @@ def ask_both(visit: Visit) -> Response:
     wanted = {"temperature": options.temperature, "max_tokens": options.max_tokens}
     wanted["seed"] = options.seed
     known = {name: value for name, value in wanted.items() if value is not None}
-    drawn = anyio.from_thread.run(_draw_both, chat, (one, other), text, known)
+    drawn = anyio.from_thread.run(_draw_both, visit, chat, (one, other), text, known)
     left, right = _keep(visit.store, text, drawn, known)
     return visit.go("/compare/pair", left=left, right=right)
 
 
 async def _draw_both(
-    chat: Chat, models: tuple[str, str], text: str, options: Mapping[str, Any]
+    visit: Visit, chat: Chat, models: tuple[str, str], text: str, options: Mapping[str, Any]
 ) -> dict[str, tuple[str, float]]:
-    """Return each run's answer, and its duration in milliseconds."""
+    """Return each run's answer, and its duration in milliseconds; stop if the reader leaves."""
     found: dict[str, tuple[str, float]] = {}
     failed: list[UserError] = []
 
@@ -86,11 +87,21 @@ async def _draw_both(
             await close(stream)
         found[model] = (mend(answer), round(1000 * (clock.monotonic() - since), 1))
 
-    async with anyio.create_task_group() as group:
-        for model in models:
-            group.start_soon(draw, model)
+    async def watch(scope: anyio.CancelScope) -> None:
+        while (await visit.request.receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async with anyio.create_task_group() as watching:
+        watching.start_soon(watch, watching.cancel_scope)
+        async with anyio.create_task_group() as group:
+            for model in models:
+                group.start_soon(draw, model)
+        watching.cancel_scope.cancel()
     if failed:
         raise failed[0]
+    if len(found) < len(models):
+        raise HTTPException(GONE, "You left before both answers were there.")
     return found
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from genjax.serve.pages import (
+    alerts,
     browse,
     chat,
     compare,
@@ -25,6 +26,7 @@ from genjax.serve.pages.context import Pages
 from genjax.serve.pages.visit import Declared, Handler, Page, Visit
 
 READING, JUDGE, TAG, GENERATE = ("read",), ("judge",), ("tag",), ("generate",)
+MANAGE = ("manage",)
 BULK = (*JUDGE, *TAG)  # which of them, the form says
 READ: dict[str, Declared] = {
     "/": Declared(READING, login.show_home),
@@ -43,6 +45,7 @@ READ: dict[str, Declared] = {
     "/search": Declared(READING, find.show_search),
     "/evaluate": Declared(READING, evaluate.show_evaluate),
     "/usage": Declared(READING, usage.show_usage),
+    "/alerts": Declared(READING, alerts.show_alerts),
 }
 WRITE: dict[str, Declared] = {
     "/chat": Declared(GENERATE, chat.ask),
@@ -52,6 +55,7 @@ WRITE: dict[str, Declared] = {
     "/record/tags": Declared(TAG, judge.tag_one),
     "/evaluate/confirm": Declared(BULK, evaluate.confirm),
     "/evaluate/apply": Declared(BULK, evaluate.apply),
+    "/alerts": Declared(MANAGE, alerts.acknowledge_one),
 }
 OPEN: dict[tuple[str, str], Handler] = {
     ("GET", "/login"): login.show_login,

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from genjax.rag.quotes import find_quotes
 from genjax.runs.run import Run
 from genjax.serve.chat import read_job
 from genjax.serve.errors import ApiError
+from genjax.serve.exchanges import Noted
 from genjax.serve.pages.access import Token, read_tokens
 from genjax.serve.pages.context import Pages
 from genjax.serve.pages.protocols import Answer, Fault, Message, Options, Source
@@ -33,6 +33,8 @@ from genjax.serve.service import Service
 from genjax.store.access.tokens import has_tokens, hash_token, make_token
 from genjax.store.index.follow import count_behind
 from genjax.store.index.index import Index
+from genjax.store.monitoring.alerts import Checked
+from genjax.store.monitoring.watching import keep_watching
 from genjax.store.opening import open_store
 from genjax.store.runs import note_run
 from genjax.store.searching import Outbox, follow
@@ -90,6 +92,29 @@ def open_pages(service: Service, place: str, tokens: str | None, stack: ExitStac
     return OpenedPages(make_pages(pages), typed)
 
 
+def watch_alerts(service: Service, place: str, every: float, stack: ExitStack) -> None:
+    """Check the alerts of a store in the background, and show them on ``/metrics``.
+
+    Args:
+      service: service whose metrics show them.
+      place: location of the store.
+      every: seconds between checks; 0 for none.
+      stack: ends the checks.
+    """
+    if not every:
+        return
+    store = stack.enter_context(open_store(place, create=True))
+
+    def count_waiting() -> int:
+        return 0 if service.recorder is None else service.recorder.behind
+
+    def report(found: Sequence[Checked] | None) -> None:
+        seen = None if found is None else {o.kept.name: (o.lasts, o.value) for o in found}
+        service.metrics.show_alerts(seen)
+
+    stack.enter_context(keep_watching(store, every, count_waiting, report))
+
+
 @contextlib.contextmanager
 def keep_following(store: Store, index: Index, every: float = EVERY) -> Iterator[None]:
     """Keep an index up to date with its store in a thread, until the block ends.
@@ -144,7 +169,7 @@ class ServedChat:
         )
         try:
             async with AsyncExitStack() as stack:
-                job = await read_job(self.service, request, stack, time.monotonic())
+                job = await read_job(self.service, request, stack, Noted())
                 drawn = self.service.generate(job.model, job.prompts, job.asked)
                 generation = await stack.enter_async_context(drawn)
                 async for piece in generation.pieces():

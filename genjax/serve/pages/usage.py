@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,6 +13,7 @@ from starlette.responses import Response
 from genjax.serve.pages.charts import Chart, draw_chart
 from genjax.serve.pages.visit import Visit
 from genjax.store import schema
+from genjax.store.monitoring.usage import Usage, read_usage
 from genjax.store.rows import to_number
 
 DAY = 86_400_000_000  # microseconds
@@ -35,6 +36,8 @@ def show_usage(visit: Visit) -> Response:
     days = visit.query.whole("days", 30, 1, 366)
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     since = today - timedelta(days=days - 1)
+    asked = read_usage(visit.store, "day", since=since)
+    routes = read_usage(visit.store, "route", since=since)
     with visit.store.reading() as connection:
         by_day = _read_days(connection, to_number(since))
         scores = _read_scores(connection, to_number(since))
@@ -63,6 +66,7 @@ def show_usage(visit: Visit) -> Response:
         ),
         draw_chart("Responses by run", "Run", "Responses", runs),
         draw_chart("Responses by user", "User", "Responses", users),
+        *_draw_requests(asked, dates),
     ]
     timed = [(d["timed"], d["milliseconds"]) for d in by_day.values() if d["timed"]]
     total = sum(count for count, _ in timed)
@@ -80,7 +84,30 @@ def show_usage(visit: Visit) -> Response:
         spans=SPANS,
         scores=list(scores)[:MOST],
         score=score,
+        routes=routes,
     )
+
+
+def _draw_requests(found: Sequence[Usage], dates: Sequence[datetime]) -> list[Chart]:
+    """Draw the requests that servers wrote to the store, if there are any."""
+    days = {one.key: one for one in found}
+    if not days:
+        return []
+
+    def line(title: str, what: str, read: Callable[[Usage], float | None]) -> Chart:
+        rows = []
+        for date in dates:
+            one = days.get(f"{date:%Y-%m-%d}")
+            rows.append((f"{date:%m-%d}", None if one is None else read(one)))
+        return draw_chart(title, "Day", what, rows)
+
+    return [
+        line("Requests a day", "Requests", lambda one: one.requests),
+        line("Errors a day", "Errors", lambda one: sum(one.errors.values())),
+        line("Tokens read a day", "Tokens", lambda one: one.tokens_in),
+        line("95 % of first tokens within", "Milliseconds", lambda one: one.first_ms[1]),
+        line("95 % of answers within", "Milliseconds", lambda one: one.whole_ms[1]),
+    ]
 
 
 def _of(kind: str, since: int) -> tuple[sa.Table, sa.FromClause, sa.ColumnElement[bool]]:

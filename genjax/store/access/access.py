@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import sqlalchemy as sa
 
@@ -20,6 +21,7 @@ from genjax.store.records import Feedback, Record, fields_of
 from genjax.store.rows import load, name_kind, split
 
 WRITING = ("judge", "tag", "add", "change", "delete", "erase", "manage")
+T = TypeVar("T")
 JUDGED = frozenset({"value", "label", "rationale", "valid"})  # what a person may say again
 Sets = Mapping[str, frozenset[str]]  # of records, the names and ids of their data sets
 
@@ -77,9 +79,17 @@ class Access:
           UserError: the field is "role".
         """
         self.require("manage")
+        self.require_whole()
+
+    def require_whole(self) -> None:
+        """Refuse a principal that does not see all of the store.
+
+        Raises:
+          UserError: the field is "role".
+        """
         if self.principal is not None and self.views is not None:
             name = self.principal.role.name
-            raise UserError(f"role {name} may not manage a store of which it sees a part", "role")
+            raise UserError(f"role {name} may not do this: it sees a part of the store", "role")
 
     def limit(
         self, opened: contextlib.AbstractContextManager[sa.Connection], writes: bool = False
@@ -87,20 +97,32 @@ class Access:
         """Let a connection read only what the principal may see."""
         return opened if self.principal is None else self._limit(opened, writes)
 
+    def limit_read(self, read: Callable[[sa.Connection], T]) -> Callable[[sa.Connection], T]:
+        """Return a function that reads only what the principal may see."""
+
+        def limited(connection: sa.Connection) -> T:
+            self._restrict(connection, writes=False)
+            return read(connection)
+
+        return read if self.principal is None else limited
+
     @contextlib.contextmanager
     def _limit(
         self, opened: contextlib.AbstractContextManager[sa.Connection], writes: bool
     ) -> Iterator[sa.Connection]:
         with opened as connection:
-            self.require(*(WRITING if writes else ("read",)))
-            if not writes:
-                if connection.dialect.name == "postgresql" and self.views is not None:
-                    connection.exec_driver_sql("SET LOCAL jit = off")  # slower for these views
-                if self.wall is not None and self.views is not None:
-                    connection.exec_driver_sql(f'SET LOCAL ROLE "{self.wall}"')
-            if self.views is not None:
-                restrict(connection, self.views, writes)
+            self._restrict(connection, writes)
             yield connection
+
+    def _restrict(self, connection: sa.Connection, writes: bool) -> None:
+        self.require(*(WRITING if writes else ("read",)))
+        if self.views is None:
+            return
+        if not writes and connection.dialect.name == "postgresql":
+            connection.exec_driver_sql("SET LOCAL jit = off")  # slower for these views
+            if self.wall is not None:
+                connection.exec_driver_sql(f'SET LOCAL ROLE "{self.wall}"')
+        restrict(connection, self.views, writes)
 
     def sees_blob(self, connection: sa.Connection, digest: str) -> bool:
         """Return whether the principal sees a record with some bytes."""

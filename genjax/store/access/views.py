@@ -18,6 +18,7 @@ What is shown is whole, as a store is: no reference leads to a record that is no
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -32,6 +33,7 @@ from genjax.store.access.roles import Rule, split_words
 from genjax.store.records import KINDS, REFERS, UNKNOWN, own_fields
 
 Condition = sa.ColumnElement[bool]
+TOLD = ("seq", "record", "user", "time", "action")  # columns of the history that are shown
 WHOLE = "genjax_whole"  # option of a statement that reads all rows: whether an id is taken, say
 LEVELS = (  # kinds, each of which needs only records of the levels before
     ("session", "prompt", "document", "run", "dataset", "entity"),
@@ -129,10 +131,10 @@ class Views:
         ends = row.c.id.in_([links.c.child, links.c.parent])
         hidden = sa.select(sa.literal(1)).where(ends, sa.not_(self.see(row, KINDS)))
         yield "links", sa.select(*links.c).where(sa.not_(hidden.correlate(links).exists()))
-        for name in ("history", "outbox"):
+        for name, told in (("history", TOLD), ("outbox", schema.outbox.c.keys())):
             table = self._real[name]
             columns: list[sa.ColumnElement[Any]] = [
-                sa.null().label("changes") if c.name == "changes" else c for c in table.c
+                c if c.name in told else sa.null().label(c.name) for c in table.c
             ]
             yield name, sa.select(*columns).where(self._is_shown(table, "record", KINDS))
         shown = {"records", "links", "history", "outbox", *(t.name for t in schema.KINDS.values())}
@@ -306,6 +308,17 @@ def _kinds_of(kind: str, field: str) -> tuple[str, ...]:
 
 def _kinds_needed(kind: str) -> set[str]:
     return {one for field in NEEDS[kind] for one in _kinds_of(kind, field)}
+
+
+@contextlib.contextmanager
+def lift(connection: sa.Connection) -> Iterator[None]:
+    """Let the store's own statements of a block read everything, such as those of its trail."""
+    before = connection.get_execution_options().get(WHOLE, False)
+    connection.execution_options(**{WHOLE: True})
+    try:
+        yield
+    finally:
+        connection.execution_options(**{WHOLE: before})
 
 
 def restrict(connection: sa.Connection, views: Mapping[str, str], writes: bool = False) -> None:

@@ -18,7 +18,7 @@ from genjax.store import schema
 from genjax.store.access.principal import Principal
 from genjax.store.access.role_table import list_roles
 from genjax.store.access.roles import Rule, hash_rules
-from genjax.store.access.views import choose_views, compile_views, show_all
+from genjax.store.access.views import TOLD, choose_views, compile_views, show_all
 from genjax.store.store import Store
 
 SETTING = "row security"  # of each role of the store, the role of PostgreSQL
@@ -140,8 +140,7 @@ def _build(wall: str, place: str, views: str) -> Iterator[str]:
     for name in READABLE:
         table, columns = f'"{place}"."{name}"', "*"
         if name == "history":  # not what a record was before
-            own = [c.name for c in schema.history.c if c.name != "changes"]
-            columns = "(" + ", ".join(f'"{c}"' for c in own) + ")"
+            columns = "(" + ", ".join(f'"{c}"' for c in TOLD) + ")"
         rights = "SELECT" if columns == "*" else f"SELECT {columns}"
         yield f"GRANT {rights} ON {table} TO {wall}"
         yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY"

@@ -214,13 +214,13 @@ def write_spans(
         **{name: kept[name] for name in SPAN if name in kept},
         "startTimeUnixNano": str(start),
         "endTimeUnixNano": str(end),
-        "attributes": _write_attributes(attributes),
+        "attributes": write_attributes(attributes),
         "events": [_write_event(one) for one in judged],
     }
     scope: Object = {"spans": [span], "scope": kept.get("scope", {"name": "genjax"})}
     resource = {"service.name": "genjax", "semconv_version": VERSION}
     resource = kept.get("resource", resource)
-    about = {"attributes": _write_attributes(resource)}
+    about = {"attributes": write_attributes(resource)}
     return {"resourceSpans": [{"resource": about, "scopeSpans": [scope]}]}
 
 
@@ -239,7 +239,7 @@ def _write_event(one: Feedback) -> Object:
     return {
         "name": EVALUATION,
         "timeUnixNano": str(time),
-        "attributes": _write_attributes({**attributes, **(one.metadata.get(KEPT) or {})}),
+        "attributes": write_attributes({**attributes, **(one.metadata.get(KEPT) or {})}),
     }
 
 
@@ -265,7 +265,8 @@ def _read_value(value: Object) -> Json:
     return next(iter(value.values()), None)
 
 
-def _write_attributes(attributes: Mapping[str, Json]) -> list[Object]:
+def write_attributes(attributes: Mapping[str, Json]) -> list[Object]:
+    """Return attributes as OTLP writes them; those that are None are left out."""
     return [
         {"key": name, "value": _write_value(value)}
         for name, value in attributes.items()
@@ -283,5 +284,5 @@ def _write_value(value: Json) -> Object:
     if isinstance(value, list | tuple):
         return {"arrayValue": {"values": [_write_value(one) for one in value]}}
     if isinstance(value, Mapping):
-        return {"kvlistValue": {"values": _write_attributes(value)}}
+        return {"kvlistValue": {"values": write_attributes(value)}}
     return {"stringValue": "" if value is None else str(value)}

@@ -190,6 +190,10 @@ class Bridge:
         """See ``Engine``; the store does that itself."""
         self.close()
 
+    def purge(self) -> None:
+        """See ``Engine``; what the store does with removed rows is up to it."""
+        self._save()
+
     def close(self) -> None:
         """See ``Engine``."""
         if self._state is not None:

@@ -125,6 +125,12 @@ class Engine(Protocol):
     def tidy(self, keep: timedelta) -> None:
         """Build or extend the indexes, compact, and remove data replaced before ``keep``."""
 
+    def purge(self) -> None:
+        """Write again all files that hold removed rows, so that nothing of these is left.
+
+        Nobody else may write the index meanwhile.
+        """
+
     def close(self) -> None:
         """Release files and connections."""
 

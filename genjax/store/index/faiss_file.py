@@ -99,6 +99,11 @@ class Faiss:
             self._built = self._build(LINKS)
         self._save()
 
+    def purge(self) -> None:
+        """See ``Engine``; an index of removed rows is built again when it is needed."""
+        self._built = None
+        self._save()
+
     def close(self) -> None:
         """See ``Engine``; this saves unsaved rows."""
         if self._state is not None:

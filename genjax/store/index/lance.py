@@ -170,6 +170,19 @@ class Lance:
             table.optimize(cleanup_older_than=keep)
             self._tables[STATE].optimize(cleanup_older_than=keep)
 
+    @_explain
+    def purge(self) -> None:
+        """See ``Engine``; compaction alone would keep files with few removed rows."""
+        for one in self._tables[ENTRIES].list_indices():
+            self._language = (one.index_details or {}).get("language", self._language)
+        table = self._make_table(ENTRIES, self._tables[ENTRIES].to_arrow())
+        table.create_index("text", config=self._words(), replace=True)
+        self.tidy(timedelta(0))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            for one in self._tables.values():  # what killed writers have left, too
+                one.optimize(cleanup_older_than=timedelta(0), delete_unverified=True)
+
     def close(self) -> None:
         """See ``Engine``."""
         self._tables.clear()

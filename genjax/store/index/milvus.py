@@ -12,6 +12,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,29 @@ class Milvus:
                 )
                 self._client.create_index(ENTRIES, params)
                 self._client.load_collection(ENTRIES)
+
+    def purge(self) -> None:
+        """See ``Engine``; a server cleans its disk by its own rules, after some hours."""
+        with self._explain():
+            if not self._lite:
+                self._client.flush(ENTRIES)
+                self._client.compact(ENTRIES)
+                return
+            state = self.read_state()
+            assert state is not None
+            fields = ["id", "text", "stems", "facts", "plain", "vector"]
+            pages = self._client.query_iterator(ENTRIES, output_fields=fields, batch_size=1000)
+            rows: list[dict[str, Any]] = []
+            while page := pages.next():
+                rows += ({name: row[name] for name in fields} for row in page)
+            pages.close()
+            self.write_state(replace(state, complete=False))  # a killed one is built again
+            self.create(state.dimension)
+            for first in range(0, len(rows), 1000):
+                self._client.upsert(ENTRIES, rows[first : first + 1000])
+            self._client.drop_collection(STATE)
+            self.write_state(state)
+            self.tidy(timedelta(0))
 
     def close(self) -> None:
         """See ``Engine``."""

@@ -7,6 +7,7 @@ over its length + 1: that is not BM25 and has no k1 or b.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 from datetime import timedelta
@@ -145,6 +146,13 @@ class Postgres:
                 f"CREATE INDEX IF NOT EXISTS {HNSW} ON {ENTRIES} "
                 "USING hnsw (vector vector_ip_ops) WITH (m = 16, ef_construction = 128)"
             )
+
+    def purge(self) -> None:
+        """See ``Engine``; the statistics of the planner hold words, too."""
+        self._run(f"VACUUM (FULL, ANALYZE) {ENTRIES}")
+        for statement in ("VACUUM FULL pg_catalog.pg_statistic", "CHECKPOINT"):
+            with contextlib.suppress(self._driver.errors.InsufficientPrivilege):
+                self._connection.execute(statement)
 
     def close(self) -> None:
         """See ``Engine``."""

@@ -10,8 +10,9 @@ from genjax.data.sources.prepared import FOLDER
 from genjax.errors import UserError
 from genjax.prepare import synthetic
 from genjax.serial.json_text import Json
+from genjax.store.audit.deeds import note_deed
 from genjax.store.filters import All, Filter
-from genjax.store.records import DataSet, Prompt, Response
+from genjax.store.records import OUT, DataSet, Prompt, Response
 from genjax.store.records import Run as RunRecord
 from genjax.store.rows import load, split
 from genjax.store.runs import name_dataset
@@ -60,6 +61,10 @@ def write_dataset(
     hashes = {f"response {one.id}": hash_record(one) for one in used}
     print_ = hash_rows([], hashes)
     folder = Path(FOLDER) / name if out is None else Path(out).expanduser()
+    place = str(folder.absolute())
+    rows = len(used)
+    deed: dict[str, Json] = {"name": name, "filter": str(filter), "rows": rows, OUT: place}
+    note_deed(store, "dataset", deed)
     made = _describe(store, used, print_) | {"inputs": hashes}
     manifest = synthetic.write(folder, name, columns, made, [one.id for one in used])
     store.add_new(
@@ -69,7 +74,7 @@ def write_dataset(
                 origin="real",
                 name=name,
                 fingerprint=print_,
-                manifest={"rows": len(used), "synthetic": True},
+                manifest={"rows": len(used), "synthetic": True, OUT: place},
                 parents=tuple(one.id for one in used),
             )
         ]

@@ -21,8 +21,11 @@ from genjax.machine import disk
 from genjax.serial import stored
 from genjax.serial.json_text import Json
 from genjax.store.access.entering import open_as
+from genjax.store.audit.deeds import note_deed
 from genjax.store.formats.plain import write_plain
 from genjax.store.formats.writing import Export, Row
+from genjax.store.growth.past import open_state
+from genjax.store.lookups import find_visible
 from genjax.store.records import DataSet, Feedback, Record, Wanted
 from genjax.store.runs import name_dataset, note_run
 from genjax.store.store import Store
@@ -44,6 +47,7 @@ class Snapshot:
       inputs: the hash of each of these records, named by its kind and id.
       raters: the number of judgements by each rater.
       remarks: lines for the user on what was left out and whether raters agree.
+      state: the fingerprint of the named state that they are from; None for the store as it was.
     """
 
     place: str
@@ -53,6 +57,7 @@ class Snapshot:
     inputs: Mapping[str, str]
     raters: Mapping[str, int]
     remarks: tuple[str, ...]
+    state: str | None = None
 
     def write(self, path: epath.Path) -> None:
         """Write the snapshot to a file, atomically."""
@@ -75,6 +80,7 @@ def read_snapshot(path: epath.Path) -> Snapshot:
             found["inputs"],
             found["raters"],
             tuple(found["remarks"]),
+            found.get("state"),
         )
         whole = made.fingerprint == hash_rows(made.rows, made.inputs)
     except (KeyError, TypeError, ValueError):
@@ -84,46 +90,59 @@ def read_snapshot(path: epath.Path) -> Snapshot:
     return made
 
 
-def take_snapshot(url: str, form: Form, filter: str, origin: Wanted) -> Snapshot:
-    """Return the rows of a store as they are now.
+def take_snapshot(
+    url: str, form: Form, filter: str, origin: Wanted, at: str | None = None
+) -> Snapshot:
+    """Return the rows of a store as they are now, or as they were in a named state.
 
     Raises:
-      UserError: the store cannot be opened, the filter is invalid, or no row is left.
+      UserError: the store cannot be opened, there is no such state, the filter is invalid, or no
+        row is left.
     """
     with open_as(url, read_only=True) as whole:
         store = whole.read_for("train")
-        found = list(Export(form, filter, origin).rows(store))
-        rows = [row for row in found if row.used]
-        remarks = []
-        if len(rows) < len(found):
-            cure = 'origin="any" reads them'
-            left = len(found) - len(rows)
-            remarks.append(f"{left:,} rows need records of another origin: {cure}")
-        said = [row for row in rows if all(_has_text(row.value, name) for name in SIDES[form])]
-        if len(said) < len(rows):
-            remarks.append(f"{len(rows) - len(said):,} rows without a text are left out")
-        if form == "preferences":
-            chosen = list(_choose(said, remarks))
-            remarks += _describe(store, said, origin)
-        else:
-            chosen = said
-        if not chosen:
-            kind = "response" if form == "sft" else "preference between two responses"
-            why = "; ".join(["", *remarks])
-            asked = f"filter {filter!r}, origin {origin}"
-            raise UserError(
-                f"filter of store {store.place} passes no {kind} ({asked}){why}", "filter"
-            )
-        inputs = {
-            f"{one.__class__.__name__.lower()} {one.id}": hash_record(one)
-            for row in chosen
-            for one in row.used
-        }
-        raters = _count_raters(chosen)
-        values = tuple(row.value for row in chosen)
-        records = tuple(tuple(dict.fromkeys(one.id for one in row.used)) for row in chosen)
-        print_ = hash_rows(values, inputs)
-        return Snapshot(store.place, print_, values, records, inputs, raters, tuple(remarks))
+        if at is None:
+            return _take_rows(store.fresh(), store.place, form, filter, origin)
+        with open_state(store, at) as opened:
+            taken = _take_rows(opened.store, f"{store.place} at {at}", form, filter, origin)
+        taken = dataclasses.replace(taken, state=opened.state.fingerprint)
+        if opened.missing:
+            remark = f"{opened.missing:,} records of the state {at} were erased since"
+            taken = dataclasses.replace(taken, remarks=(remark, *taken.remarks))
+        return taken
+
+
+def _take_rows(store: Store, place: str, form: Form, filter: str, origin: Wanted) -> Snapshot:
+    found = list(Export(form, filter, origin).rows(store))
+    rows = [row for row in found if row.used]
+    remarks = []
+    if len(rows) < len(found):
+        cure = 'origin="any" reads them'
+        left = len(found) - len(rows)
+        remarks.append(f"{left:,} rows need records of another origin: {cure}")
+    said = [row for row in rows if all(_has_text(row.value, name) for name in SIDES[form])]
+    if len(said) < len(rows):
+        remarks.append(f"{len(rows) - len(said):,} rows without a text are left out")
+    if form == "preferences":
+        chosen = list(_choose(said, remarks))
+        remarks += _describe(store, said, origin)
+    else:
+        chosen = said
+    if not chosen:
+        kind = "response" if form == "sft" else "preference between two responses"
+        why = "; ".join(["", *remarks])
+        asked = f"filter {filter!r}, origin {origin}"
+        raise UserError(f"filter of store {place} passes no {kind} ({asked}){why}", "filter")
+    inputs = {
+        f"{one.__class__.__name__.lower()} {one.id}": hash_record(one)
+        for row in chosen
+        for one in row.used
+    }
+    raters = _count_raters(chosen)
+    values = tuple(row.value for row in chosen)
+    records = tuple(tuple(dict.fromkeys(one.id for one in row.used)) for row in chosen)
+    print_ = hash_rows(values, inputs)
+    return Snapshot(place, print_, values, records, inputs, raters, tuple(remarks))
 
 
 SIDES: Mapping[Form, tuple[str, ...]] = {
@@ -213,7 +232,11 @@ def note_snapshot(url: str, snapshot: Snapshot, run_dir: epath.Path, step: int |
     ids = tuple(dict.fromkeys(one for row in snapshot.records for one in row))
     try:
         with open_as(url) as store:
+            with store.reading() as connection:
+                ids = tuple(find_visible(connection, ids))  # a state may have records of the past
             store.add_new([make_dataset(snapshot, ids)])
+            said: dict[str, Json] = {"rows": len(snapshot.rows), "run": str(run_dir), "step": step}
+            note_deed(store, "train", said)
             if step is not None:
                 note_run(store, run_dir, step)
     except UserError as error:

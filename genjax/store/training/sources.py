@@ -50,6 +50,7 @@ class StoreInstructions:
       url: the store's path or URL.
       filter: a filter on the responses, such as "score.helpful>0.5 not tags:wrong".
       origin: the origin of the prompts and responses, "real", "synthetic" or "any".
+      at: the name of a state of the store, see ``genjax store tag``; None for its present records.
       make: a function of the URL that makes a missing store; None raises an error instead.
       template: the chat template; None takes that of the run or model that training starts with,
         or Alpaca's if that has none.
@@ -65,6 +66,7 @@ class StoreInstructions:
     url: str
     filter: str = ""
     origin: Wanted = "real"
+    at: str | None = None
     make: Component = None
     template: ChatTemplate | JinjaTemplate | None = None
     codec: Component = Subwords(start_token="<|endoftext|>")
@@ -124,6 +126,7 @@ class StorePreferences:
       url: the store's path or URL.
       filter: a filter on the feedback, such as "name=preference source_kind=HUMAN".
       origin: the origin of prompts, responses and feedback, "real", "synthetic" or "any".
+      at: the name of a state of the store, see ``genjax store tag``; None for its present records.
       make: a function of the URL that makes a missing store; None raises an error instead.
       template: the chat template; None takes that of the run or model that training starts with,
         or Alpaca's if that has none.
@@ -139,6 +142,7 @@ class StorePreferences:
     url: str
     filter: str = ""
     origin: Wanted = "real"
+    at: str | None = None
     make: Component = None
     template: ChatTemplate | JinjaTemplate | None = None
     codec: Component = Subwords(start_token="<|endoftext|>")
@@ -201,7 +205,8 @@ class Chosen:
         """Return the batches."""
         found = self.source.open_rows(self.snapshot)
         manifest = None if self.path is None else str(self.path)
-        name = self.snapshot.place
+        name, state = self.snapshot.place, self.snapshot.state
+        name = name if state is None else f"{name}, state {state}"
         origin = Origin(name, self.snapshot.fingerprint, STORE, manifest=manifest)
         remarks = (*self.snapshot.remarks, *found.remarks)
         return dataclasses.replace(found, origins=(origin, *found.origins), remarks=remarks)
@@ -234,6 +239,8 @@ def _check(source: StoreInstructions | StorePreferences) -> None:
         raise UserError(
             f"origin must be one of {', '.join(ORIGINS)}, got {source.origin!r}", "origin"
         )
+    if source.at == "":
+        raise UserError("at must be the name of a state, got ''", "at")
     if source.make is not None and not callable(source.make):
         raise UserError(f"make must be a function of a URL, got {source.make!r}", "make")
 
@@ -241,6 +248,7 @@ def _check(source: StoreInstructions | StorePreferences) -> None:
 def _name_file(source: StoreInstructions | StorePreferences) -> str:
     """Return the name of the file in a run directory that keeps a source's rows."""
     asked = [type(source).__name__, source.url, source.filter, source.origin]
+    asked += [] if source.at is None else [source.at]
     return f"snapshot_{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]}.json"
 
 
@@ -260,7 +268,8 @@ def _choose(
             raise
         cure = "pip install 'genjax-train[store]'"
         raise UserError(f"data: the package {error.name} is missing: {cure}", "data") from None
-    return Chosen(source, take_snapshot(source.url, form, source.filter, source.origin), path)
+    taken = take_snapshot(source.url, form, source.filter, source.origin, source.at)
+    return Chosen(source, taken, path)
 
 
 def _name_rows(snapshot: Snapshot) -> Iterator[tuple[str, Any]]:
