@@ -74,8 +74,8 @@ class Store:
       blobs: place of large payloads; None for none.
       user: name of the writer.
       limits: largest records.
-      access: rights of the principal that sees the store.
       servers: its replicas and shards.
+      access: rights of the principal that sees the store.
     """
 
     url: URL
@@ -83,8 +83,8 @@ class Store:
     blobs: Blobs | None
     user: str
     limits: Limits
-    access: Access = FULL
     servers: Servers = Servers()
+    access: Access = FULL
 
     @property
     def place(self) -> str:

@@ -189,7 +189,7 @@ def test_asking_for_more_brings_nothing_more(shared):
         for way in (*list(ways)[:7], list(ways)[7 + number % 4]):
             tried += 1
             said = [answer(ways[way], text, one) for one in ("hidden-prompt", "nobodys-prompt")]
-            same = said[0].replace("hidden-prompt", "") == said[1].replace("nobodys-prompt", "")
+            same = len({re.sub("hidden-prompt|nobodys-prompt", "", one) for one in said}) == 1
             assert same or way in ("order", "kind", "found"), (way, text)  # other words are typed
             assert SECRET not in said[0].replace(text, ""), (way, text)
             assert not [one for one in hidden if one in said[1].replace(text, "")], (way, text)
