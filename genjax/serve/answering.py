@@ -22,7 +22,6 @@ from genjax.serve.models import Model
 from genjax.serve.schemas import TextRequest
 from genjax.serve.service import Service
 from genjax.serve.texts import Asked, Generation, Piece
-from genjax.store.access.principal import Principal
 
 GONE = 499  # status when the client left before its answer
 
@@ -40,7 +39,6 @@ class Job:
       asked: options of the draw.
       noted: what is noted of the request.
       id: id of the answer.
-      principal: user of the request's token.
     """
 
     service: Service
@@ -51,7 +49,6 @@ class Job:
     asked: Asked
     noted: Noted
     id: str
-    principal: Principal | None = None
 
     @property
     def keeps(self) -> bool:
@@ -71,7 +68,6 @@ class Job:
             self.noted,
             request.user,
             request.metadata,
-            principal=self.principal,
         )
 
     def count(self, generation: Generation) -> None:

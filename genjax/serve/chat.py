@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import uuid
 from contextlib import AsyncExitStack
 from typing import Any
@@ -13,7 +12,6 @@ from starlette.responses import JSONResponse, Response
 from genjax.serve.answering import Job, collect, spell, stream, unless_gone
 from genjax.serve.errors import ApiError
 from genjax.serve.exchanges import Noted, find_noted
-from genjax.serve.guards import find_principal
 from genjax.serve.models import Model
 from genjax.serve.schemas import ChatAnswer, ChatRequest
 from genjax.serve.service import Service
@@ -33,7 +31,6 @@ def make_router(service: Service) -> APIRouter:
         streamed = False
         try:
             job = await read_job(service, request, stack, noted)
-            job = dataclasses.replace(job, principal=find_principal(http.scope))
             if request.stream:
                 show = lambda piece, first: _delta(job, piece, first)  # noqa: E731
                 response: Response = await stream(job, stack, "chat.completion.chunk", show)

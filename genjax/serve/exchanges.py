@@ -84,6 +84,7 @@ class Noted:
       time: start of the request, in UTC.
       run: run that answers.
       user: user that the request names.
+      principal: user of the request's token, who counts instead.
       tokens_in: tokens that were read.
       tokens_out: tokens that were drawn.
       first_ms: milliseconds to the first token.
@@ -96,6 +97,7 @@ class Noted:
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
     run: Run | None = None
     user: str | None = None
+    principal: Principal | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
     first_ms: float | None = None
@@ -116,7 +118,7 @@ class Noted:
             self.route,
             status if self.status is None else self.status,
             None,
-            self.user,
+            self.user if self.principal is None else self.principal.name,
             record,
             self.tokens_in,
             self.tokens_out,

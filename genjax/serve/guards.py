@@ -14,16 +14,9 @@ from genjax.serve.exchanges import find_noted
 from genjax.serve.service import Service
 from genjax.store.access.principal import Principal
 
-PRINCIPAL = "genjax.principal"  # of a request, in its scope
 OPEN = ("/healthz", "/metrics")  # for anyone, also while the server shuts down
 FAR = 4  # read up to this multiple of the limit, so that the client receives the refusal
 API = "/v1/"  # requests below it are kept in the store
-
-
-def find_principal(scope: Scope) -> Principal | None:
-    """Return the user of a request's token; None without a token of the store."""
-    found: Principal | None = scope.get(PRINCIPAL)
-    return found
 
 
 class Guard:
@@ -83,7 +76,7 @@ class Guard:
             raise ApiError(503, "the server ends: try again later", code="draining", retry_after=5)
         if path.startswith(API) and (service.token is not None or service.find is not None):
             given = dict(scope["headers"]).get(b"authorization", b"")
-            scope[PRINCIPAL] = who = await self._find(given)
+            who = find_noted(scope).principal = await self._find(given)
             wait = service.rates.take(who.token if who else "", who.rate if who else None)
             if wait is not None:
                 said = f"too many requests of this token: wait {wait} seconds"

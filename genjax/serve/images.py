@@ -16,7 +16,6 @@ from genjax.data.pictures import png_bytes
 from genjax.serve.answering import unless_gone
 from genjax.serve.errors import ApiError
 from genjax.serve.exchanges import Answer, Exchange, Noted, find_noted
-from genjax.serve.guards import find_principal
 from genjax.serve.models import Model
 from genjax.serve.samples import draw, read_sampler
 from genjax.serve.schemas import ImageRequest
@@ -91,7 +90,7 @@ async def _answer(
                 kept.milliseconds or 0.0,
                 request.user,
                 request.metadata or {},
-                principal=find_principal(http.scope),
+                principal=noted.principal,
                 request=kept,
             )
         )

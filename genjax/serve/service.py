@@ -147,14 +147,12 @@ class Service:
         noted: Noted,
         user: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        principal: Principal | None = None,
     ) -> tuple[bool, list[str]]:
         """Write the texts of each prompt; return whether all are stored, and their ids.
 
         Args:
           turns: turns of each prompt, see ``Exchange``.
           noted: what is noted of the request, which the first exchange takes to the store.
-          principal: user of the request's token, who takes the place of ``user``.
         """
         assert self.recorder is not None
         ids = self.recorder.make_ids(len(generation.texts))
@@ -178,7 +176,7 @@ class Service:
                         user,
                         metadata or {},
                         request=request if i == 0 else None,
-                        principal=principal,
+                        principal=noted.principal,
                     )
                 )
                 for i, said in enumerate(turns)

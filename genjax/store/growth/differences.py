@@ -64,7 +64,8 @@ def _see(past: Past | None) -> Record | None:
 
 def _compare(old: Record, new: Record) -> tuple[str, ...]:
     before, after = to_rows(old), to_rows(new)
-    names = [n for i in (0, 1) for n, value in before[i].items() if after[i][n] != value]
+    pairs = ((before[0], after[0]), (before[1], after[1]))
+    names = [n for was, is_ in pairs for n, value in was.items() if is_[n] != value]
     return tuple(names + ["parents"] * (old.parents != new.parents))
 
 
