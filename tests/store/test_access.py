@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from genjax.errors import UserError
 from genjax.store import schema
 from genjax.store.access.tokens import create_token, list_tokens, revoke_tokens
+from genjax.store.audit.verifying import verify
 from genjax.store.bulk import add_table, read_table
 from genjax.store.lineage import read_lineage
 from genjax.store.maintenance import check, hash_store
@@ -156,7 +157,14 @@ def test_nobody_writes_beyond_what_he_sees(secret):
         assert "hidden-score" not in said and "hidden-relation" not in said
     assert hash_store(store) == before
     own = Feedback(target="shown-response", user="bob", source_id="bob", value=1.0, origin="real")
-    seen.add(own, Prompt(**public))
+    _, gone = seen.add(own, Prompt(**public))
+    seen.update(gone, metadata={"a": 1})
+    seen.tag("mixed-response", add=("more",))  # its row names what is hidden
+    seen.delete(gone)
+    seen.undelete(gone)
+    seen.erase(gone)
+    assert not verify(store).flaws  # the audit trail is over whole rows
+    assert store.get("mixed-response", "any").run == "hidden-run"
     judge = see(store, ("read tag=public", "judge kind=response tag=public"))
     (said,) = judge.add(own)
     store.tag(said, add=("public",))

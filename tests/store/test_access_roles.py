@@ -7,12 +7,18 @@ import itertools
 import json
 import re
 import shutil
+import typing
 
 import psycopg
+import pyarrow.parquet as pq
 import pytest
 
 from genjax.__main__ import main
 from genjax.errors import UserError
+from genjax.rag.answers import Asking
+from genjax.rag.asking import ask
+from genjax.rag.library import open_library
+from genjax.rag.retrieval import Retrieval
 from genjax.store import schema
 from genjax.store.access import tokens as kept_tokens
 from genjax.store.access.entering import VARIABLE, open_as
@@ -30,12 +36,13 @@ from genjax.store.access.tokens import (
 )
 from genjax.store.access.walls import secure
 from genjax.store.exporting import export
-from genjax.store.formats.writing import Export
+from genjax.store.formats.writing import As, Export
 from genjax.store.lineage import read_lineage
 from genjax.store.maintenance import check
 from genjax.store.opening import open_store
 from genjax.store.records import Feedback, Payload, Prompt, Response
 from genjax.store.searching import open_search, rebuild, search
+from genjax.store.training.datasets import write_dataset
 from genjax.store.training.snapshots import take_snapshot
 from tests.store.access_cases import SECRET, fill_secrets, make_injections
 from tests.store.test_records_contract import make_place, server  # noqa: F401
@@ -194,6 +201,32 @@ def test_asking_for_more_brings_nothing_more(shared):
             assert SECRET not in said[0].replace(text, ""), (way, text)
             assert not [one for one in hidden if one in said[1].replace(text, "")], (way, text)
     assert tried >= (100 if store.is_postgres else 2_400)
+
+
+def test_answers_exports_and_training_rows_come_from_what_a_role_sees(shared, tmp_path):
+    store, place, _, files, *_ = shared
+    with open_as(place, token=files["own"]) as seen:
+        library = open_library(seen, str(files["own"].parent / "index"))
+        for question in (f"What did {SECRET} say?", "What is plain?"):
+            asking = Asking(Retrieval(origin="any", threshold=0.0, k=20), keep=False)
+            found = ask(library, question, None, asking)
+            said = f"{found.text} {found.passages}"
+            assert SECRET not in said and "hidden-" not in said
+        library.close()
+        for form in typing.get_args(As):
+            out = tmp_path / f"{form}.jsonl"
+            export(seen, out, Export(form, "", "any"))
+            assert SECRET not in out.read_text() and "hidden-" not in out.read_text(), form
+        export(seen, tmp_path / "rows", Export("records", "", "any"))
+        for file in (tmp_path / "rows").glob("*.parquet"):
+            assert SECRET not in str(pq.read_table(file).to_pylist())
+        with pytest.raises(UserError) as error:
+            write_dataset(seen, "mine", "tags:public", tmp_path / "mine")
+        assert error.value.field in ("role", "filter")
+    role = dataclasses.replace(BUILT_IN["trainer"], rules=(parse_rule("read,train tag=public"),))
+    rows = list(Export("sft", "", "any").rows(open_for(store, Principal("tom", role))))
+    assert {row.used[-1].id for row in rows} >= {"shown-response", "mixed-response"}
+    assert SECRET not in str(rows)
 
 
 def answer(way, text, one):

@@ -46,8 +46,9 @@ class Access:
     @cached_property
     def views(self) -> Mapping[str, str] | None:
         """Return the expressions that begin each statement; None if everything is shown."""
-        if self.principal is None or self.dialect is None:
+        if self.principal is None:
             return None
+        assert self.dialect is not None
         place = "main" if self.dialect.name == "sqlite" else self.dialect.default_schema_name
         several = tuple(self.principal.rules(action) for action in ("read", *self.purposes))
         return compile_views(several, self.dialect, place or "public")

@@ -67,10 +67,6 @@ def _covers_kind(rule: Rule, kind: str) -> bool:
     return free and _names(rule, kind)
 
 
-def _without_kinds(rules: Sequence[Rule]) -> object:
-    return frozenset((rule.origins, rule.tags) for rule in rules)
-
-
 def _names(rule: Rule, kind: str) -> bool:
     wanted, left_out = split_words(rule.kinds)
     return kind not in left_out and (not wanted or kind in wanted)
