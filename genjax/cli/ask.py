@@ -125,6 +125,8 @@ def _ask(place: str, question: str, options: AskOptions) -> Answer:
     with open_as(
         place, token=options.token, user=options.user, read_only=not options.keep
     ) as store:
+        if options.keep:
+            store.access.require("add")
         library = open_library(store, options.index, options.encoder, options.language)
         try:
             generator = _open_generator(library, options)

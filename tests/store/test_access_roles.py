@@ -35,6 +35,7 @@ from genjax.store.access.tokens import (
     revoke_tokens,
 )
 from genjax.store.access.walls import secure
+from genjax.store.audit.verifying import verify
 from genjax.store.exporting import export
 from genjax.store.formats.writing import As, Export
 from genjax.store.lineage import read_lineage
@@ -279,6 +280,7 @@ def test_a_token_lets_in_until_it_ends(plain, monkeypatch):
     late, _ = create_token(store, "late", "reader", days=1)
     assert authenticate(store, late).name == "late"
     assert revoke_tokens(store, "eve") == 1
+    assert verify(store).links == 4 and not verify(store).flaws
     refuse_token(store, other)
     with pytest.raises(UserError) as error:
         revoke_tokens(store, "eve")

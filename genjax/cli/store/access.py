@@ -54,7 +54,7 @@ def _run(name: str, words: Sequence[str], options: Any) -> None:
 
     place, *rest = words
     with open_as(place, token=options.token, user=options.user) as store:
-        store.access.require("manage")
+        store.access.require_all()
         {"token": _run_tokens, "role": _run_roles, "secure": _secure}[name.split()[0]](
             name, store, rest, options
         )
@@ -66,14 +66,19 @@ def _run_tokens(name: str, store: Any, words: Sequence[str], options: Any) -> No
     match name, options:
         case "token create", TokenOptions():
             written = None if options.out is None else _create_file(options.out)
-            token, kept = create_token(
-                store,
-                words[0],
-                options.role,
-                scopes=options.scopes or None,
-                days=options.days,
-                rate=options.rate,
-            )
+            try:
+                token, kept = create_token(
+                    store,
+                    words[0],
+                    options.role,
+                    scopes=options.scopes or None,
+                    days=options.days,
+                    rate=options.rate,
+                )
+            except UserError:
+                if written is not None:
+                    written.unlink()
+                raise
             if written is not None:
                 written.write_text(token + "\n", encoding="utf-8")
             print(f"token     {token if written is None else written}")
@@ -93,6 +98,7 @@ def _run_roles(name: str, store: Any, words: Sequence[str], options: Any) -> Non
     from genjax.store.access.role_table import add_role, list_roles, remove_role
     from genjax.store.access.roles import parse_rule
     from genjax.store.access.walls import renew
+    from genjax.store.audit.chain import note
 
     if name == "role list":
         with store.reading() as connection:
@@ -107,6 +113,8 @@ def _run_roles(name: str, store: Any, words: Sequence[str], options: Any) -> Non
         else:
             remove_role(connection, words[0])
         renew(connection)
+        rules_said = list(options.rule) if name == "role add" else []
+        note(connection, name, store.user, {"role": words[0], "rules": rules_said})
     print(f"role      {words[0]}{'' if name == 'role add' else ' is removed'}")
 
 

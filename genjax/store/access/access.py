@@ -116,7 +116,10 @@ class Access:
             yield connection
 
     def _restrict(self, connection: sa.Connection, writes: bool) -> None:
-        self.require(*(WRITING if writes else ("read",)))
+        if self.principal is not None and writes and not self.principal.may(*WRITING):
+            raise UserError(f"role {self.principal.role.name} may not write here", "role")
+        if not writes:
+            self.require("read")
         if self.views is None:
             return
         if not writes and connection.dialect.name == "postgresql":

@@ -15,11 +15,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from genjax.errors import UserError, unknown_name
+from genjax.serial.json_text import Json
 from genjax.store import schema
 from genjax.store.access.access import Access
 from genjax.store.access.principal import SCOPES, Principal
 from genjax.store.access.role_table import find_role, list_roles
 from genjax.store.access.walls import find_wall
+from genjax.store.audit.chain import note
 from genjax.store.rows import now, to_time
 from genjax.store.store import Store
 
@@ -95,7 +97,7 @@ def create_token(
     Raises:
       UserError: a value is invalid, or the role unknown.
     """
-    store.access.require("manage")
+    store.access.require_all()
     if not USER.fullmatch(user):
         raise UserError(f"user must have 1 to 100 characters, no blanks, got {user!r:.120}", "user")
     for scope in scopes or ():
@@ -113,7 +115,7 @@ def create_token(
         find_role(connection, role)
         time = read_clock(connection)
         lifetime = None if days is None else timedelta(days=days) // timedelta(microseconds=1)
-        row = {
+        row: dict[str, Any] = {
             "id": secrets.token_hex(6),
             "digest": digest,
             "user": user,
@@ -124,12 +126,14 @@ def create_token(
             "expires": None if lifetime is None else time + lifetime,
         }
         connection.execute(schema.tokens.insert().values(row))
+        said: dict[str, Json] = {name: row[name] for name in ("id", "user", "role")}
+        note(connection, "token create", store.user, said)
     return token, _read(row | {"used": None, "revoked": None})
 
 
 def list_tokens(store: Store) -> list[Kept]:
     """Return all tokens of a store, oldest first."""
-    store.access.require("manage")
+    store.access.require_all()
     table = schema.tokens
     query = sa.select(*(c for c in table.c if c.name != "digest"))
     with store.reading() as connection:
@@ -152,7 +156,7 @@ def revoke_tokens(store: Store, *names: str) -> int:
     Raises:
       UserError: there is no valid token of a name; then none is revoked.
     """
-    store.access.require("manage")
+    store.access.require_all()
     table, count = schema.tokens, 0
     with store.writing() as connection:
         for name in names:
@@ -160,8 +164,10 @@ def revoke_tokens(store: Store, *names: str) -> int:
             revoke = table.update().where(mine, table.c.revoked.is_(None))
             found = connection.execute(revoke.values(revoked=now())).rowcount
             if not found:
-                raise UserError(f"token {name!r:.60} is not the id or user of a valid one", "token")
+                shown = f" {name!r}" if len(name) < SHORTEST else ""  # it may be a token itself
+                raise UserError(f"token{shown} is not the id or user of a valid one", "token")
             count += found
+        note(connection, "token revoke", store.user, {"names": list(names)})
     return count
 
 
