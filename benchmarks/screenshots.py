@@ -27,10 +27,11 @@ from PIL import Image
 from starlette.applications import Starlette
 
 from genjax.data.pictures import png_bytes
-from genjax.serve.pages.access import Token, hash_token
+from genjax.serve.pages.access import Token
 from genjax.serve.pages.context import Pages
 from genjax.serve.pages.protocols import Answer, Fault, Message, Options, Source
 from genjax.serve.pages.routes import make_pages
+from genjax.store.access.tokens import hash_token
 from genjax.store.opening import open_store
 from genjax.store.privacy.plan import Plan
 from genjax.store.records import (
@@ -96,7 +97,7 @@ class ScriptedChat:
 class ScriptedAnswers:
     """A source of one scripted answer, with a correct citation and a wrong one."""
 
-    def answer(self, question: str, model: str | None, options: Options) -> Answer:
+    def answer(self, question: str, model: str | None, options: Options, store: Store) -> Answer:
         """Return the same answer to every question."""
         text = 'It "warns ships of rocks" [document-1], and "was invented in 1950" [document-1].'
         wrong = text.index('"was')

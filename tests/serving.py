@@ -74,8 +74,8 @@ def train_config(name, run_dir):
 class Served:
     """A server on a free port; ``url`` is its own."""
 
-    def __init__(self, places, limits=Limits(), recorder=None, token=None, drafts=()):
-        self.service = Service(places, limits, recorder, token, drafts)
+    def __init__(self, places, limits=Limits(), recorder=None, token=None, drafts=(), find=None):
+        self.service = Service(places, limits, recorder, token, drafts, find)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._server = Server(make_config(make_app(self.service)))

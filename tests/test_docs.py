@@ -197,6 +197,22 @@ def test_the_page_on_privacy_holds(tmp_path, monkeypatch, capsys):
     )
 
 
+def test_the_page_on_access_holds(tmp_path, monkeypatch, capsys):
+    """A role that sees a part of a store, and a token of it."""
+    pytest.importorskip("sqlalchemy", reason="the store is an extra: pip install '.[store]'")
+    monkeypatch.chdir(tmp_path)
+    lines = [line for line in PAGES["access.md"].splitlines() if line.startswith("genjax ")]
+    assert len(lines) == 9
+    for line in lines:
+        assert command_line.main(shlex.split(line)[1:]) == 0, line
+    said = capsys.readouterr().out
+    token = (tmp_path / "ben.token").read_text().strip()
+    assert (tmp_path / "ben.token").stat().st_mode & 0o777 == 0o600 and token not in said
+    assert re.search(r"prompt +1 real", said) and "revoked   1" in said
+    assert command_line.main(["store", "show", "talk.db", "--token", "ben.token"]) == 2
+    assert "token is unknown, revoked or expired" in capsys.readouterr().err
+
+
 def test_the_page_on_the_audit_trail_holds(tmp_path, monkeypatch, capsys):
     """Each command runs on a store in which ann has a session."""
     pytest.importorskip("sqlalchemy", reason="the store is an extra: pip install '.[store]'")

@@ -48,6 +48,7 @@ class AskOptions:
       language: the language of the question and documents, for the stems of words.
       seed: the seed for sampling.
       user: the name that the history records; the login name by default.
+      token: a file with a token of the store, whose role then holds; GENJAX_TOKEN by default.
       json: print the answer and its sources as one JSON object.
       keep: write the exchange to the store.
     """
@@ -69,6 +70,7 @@ class AskOptions:
     language: str = "english"
     seed: int = 0
     user: str | None = None
+    token: str | None = None
     json: bool = False
     keep: bool = True
 
@@ -110,7 +112,7 @@ def _ask(place: str, question: str, options: AskOptions) -> Answer:
     from genjax.rag.prompts import SHORT, TEMPLATE, Template
     from genjax.rag.reranking import open_reranker
     from genjax.rag.retrieval import Retrieval, check_question
-    from genjax.store.opening import open_store
+    from genjax.store.access.entering import open_as
 
     check_question(question)
     retrieval = Retrieval(
@@ -120,7 +122,11 @@ def _ask(place: str, question: str, options: AskOptions) -> Answer:
     if options.template is not None:
         template = Template(_read(options.template))
     reranker = None if options.rerank is None else open_reranker(options.rerank)
-    with open_store(place, user=options.user, read_only=not options.keep) as store:
+    with open_as(
+        place, token=options.token, user=options.user, read_only=not options.keep
+    ) as store:
+        if options.keep:
+            store.access.require("add")
         library = open_library(store, options.index, options.encoder, options.language)
         try:
             generator = _open_generator(library, options)

@@ -20,7 +20,7 @@ from genjax.posttrain.grpo import GRPO
 from genjax.posttrain.ppo import PPO
 from genjax.runs import directory
 from genjax.runs.setup import Setup
-from genjax.store.opening import open_store
+from genjax.store.access.entering import open_as
 from genjax.store.records import Feedback, Payload, Prompt, Record, Response, SourceKind
 from genjax.store.records import Run as RunRecord
 from genjax.store.runs import mend, name_record, note_run
@@ -62,7 +62,7 @@ def keep_rollouts(place: str, experiment: Experiment) -> Iterator[Rollouts]:
     if not isinstance(experiment.family, PPO | GRPO):
         kind = type(experiment.family).__name__
         raise UserError(f"store must be left out: a {kind} draws no responses to keep", "store")
-    with open_store(place, create=True) as store:
+    with open_as(place, create=True) as store:
         rollouts = Rollouts(store, experiment)
         try:
             yield rollouts

@@ -22,14 +22,17 @@ class ServeOptions:
       limits: the limits of the server.
       store: a store that every exchange is written to and that the pages show, see
         docs/store.md; it is created if it does not exist.
-      pages: a file of the users who may log in to the pages, with a role (reader or admin), a
-        name and the SHA-256 of a token in each line; by default an admin's token is printed
-        that is valid until the server stops.
+      pages: a file of users who may log in to the pages besides those with a token of the store,
+        with a role (reader, annotator, trainer or admin), a name and the SHA-256 of a token in
+        each line; where there are neither, an admin's token is printed that is valid until the
+        server stops.
       draft: a smaller run whose guesses speed up the run served; NAME=RUN_DIR, for each of
         several runs.
-      host: the address to listen on; 0.0.0.0 for all addresses of this machine.
+      host: the address to listen on; 0.0.0.0 for all addresses of this machine, which needs
+        tokens of the store, or a token.
       port: the port; 0 for a free one.
-      token: a file with the key that clients must send as their api_key; none by default.
+      token: a file with a key that clients must send as their api_key; where the store has
+        tokens, these are keys, too; none by default.
       warm: load all runs and compile for the first requests before listening.
       check: start, answer one health request and stop.
       alerts: the seconds between checks of the store's alerts, see docs/monitoring.md; 0 for none.

@@ -24,7 +24,7 @@ from genjax.runs.inputs import Kind, Part
 from genjax.runs.run import Run
 from genjax.samplers.options import encode_options
 from genjax.serial.json_text import Json
-from genjax.store.opening import open_store
+from genjax.store.access.entering import open_as
 from genjax.store.privacy.columns import NONE
 from genjax.store.privacy.guard import Guard
 from genjax.store.records import Feedback, Payload, Prompt, Record, Response, SourceKind
@@ -74,7 +74,7 @@ def store_draws(
     Raises:
       UserError: the store cannot be written.
     """
-    with open_store(place, create=True) as store:
+    with open_as(place, create=True) as store:
         records, count = list[Record](), 0
         record = record_run(store, run)
         for seed, samples, scores in drawn:
@@ -121,7 +121,7 @@ def store_inputs(
             payloads += [Payload(text=mend(text)) for text in texts]
         else:
             payloads += make_payloads(run, part.samples)
-    with open_store(place, create=True) as store:
+    with open_as(place, create=True) as store:
         record = record_run(store, run)
         if not pictures:
             prompts = make_prompts(values, kind, store.guard)

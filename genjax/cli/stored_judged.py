@@ -21,8 +21,8 @@ from genjax.cli.stored import (
 )
 from genjax.evaluation.judge import Report
 from genjax.runs.run import Run
+from genjax.store.access.entering import open_as
 from genjax.store.formats.reading import PREFERENCE
-from genjax.store.opening import open_store
 from genjax.store.records import Feedback, Payload, Record, Relation, Response
 from genjax.store.runs import make_checkpoint, mend
 
@@ -47,7 +47,7 @@ def store_comparison(
       UserError: the store cannot be written to.
     """
     by = Score(options.reward, find_kind(options.reward))
-    with open_store(place, create=True) as store:
+    with open_as(place, create=True) as store:
         records: list[Record] = []
         drawn: list[list[Response]] = []
         for number, run in enumerate(runs):
@@ -114,7 +114,7 @@ def store_report(place: str, run: Run, split: str, found: Report) -> int:
     Raises:
       UserError: the store cannot be written to.
     """
-    with open_store(place, create=True) as store:
+    with open_as(place, create=True) as store:
         record = record_run(store, run)
         sampler = None if run.family.no_samples is not None else run.family.sampler
         records: list[Record] = [

@@ -25,7 +25,7 @@ from genjax.serve.threads import apart
 
 SHOWN = 200  # characters of a wrong value in an error
 REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody} for status in (400, 404, 413, 429, 500, 503)
+    status: {"model": ErrorBody} for status in (400, 401, 403, 404, 413, 429, 500, 503)
 }
 
 

@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
+from genjax.store.access.principal import Principal
 from genjax.store.monitoring.measured import LONGEST, Measured
 from genjax.store.records import Payload
 
@@ -56,6 +57,7 @@ class Exchange:
         the id of the prompt or response that the last turn follows.
       sources: ids of the records on which the answer is based.
       time: time of the exchange.
+      principal: user of the request's token, who must see the records that the request names.
       request: the request, written in the same transaction; None if another exchange has it.
     """
 
@@ -69,6 +71,7 @@ class Exchange:
     sources: tuple[str, ...] = ()
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
     request: Measured | None = None
+    principal: Principal | None = None
 
 
 @dataclass
@@ -81,6 +84,7 @@ class Noted:
       time: start of the request, in UTC.
       run: run that answers.
       user: user that the request names.
+      principal: user of the request's token, who counts instead.
       tokens_in: tokens that were read.
       tokens_out: tokens that were drawn.
       first_ms: milliseconds to the first token.
@@ -93,6 +97,7 @@ class Noted:
     time: datetime = field(default_factory=lambda: datetime.now(UTC))
     run: Run | None = None
     user: str | None = None
+    principal: Principal | None = None
     tokens_in: int | None = None
     tokens_out: int | None = None
     first_ms: float | None = None
@@ -107,13 +112,14 @@ class Noted:
 
     def measure(self, one: str, status: int, record: str | None = None) -> Measured:
         """Return the request under an id; its run is added by the recorder."""
+        user = self.user if self.principal is None else self.principal.name
         return Measured(
             one,
             self.time,
             self.route,
             status if self.status is None else self.status,
             None,
-            self.user[:LONGEST] if self.user else None,
+            user[:LONGEST] if user else None,
             record,
             self.tokens_in,
             self.tokens_out,

@@ -8,9 +8,11 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from genjax.errors import UserError
 from genjax.serve.errors import ApiError
 from genjax.serve.exchanges import find_noted
 from genjax.serve.service import Service
+from genjax.store.access.principal import Principal
 
 OPEN = ("/healthz", "/metrics")  # for anyone, also while the server shuts down
 FAR = 4  # read up to this multiple of the limit, so that the client receives the refusal
@@ -44,7 +46,7 @@ class Guard:
         service.open += 1
         try:
             try:
-                self._check(scope)
+                await self._check(scope)
                 receive = await self._limit(scope, receive)
             except ApiError as error:
                 await error.to_response()(scope, receive, counted)
@@ -67,19 +69,38 @@ class Guard:
             (one,) = recorder.make_ids(1)
             recorder.note(noted.measure(one, status), noted.run)
 
-    def _check(self, scope: Scope) -> None:
+    async def _check(self, scope: Scope) -> None:
         path, service = scope["path"], self._service
         if path in OPEN:
             return
         if service.draining:
             raise ApiError(503, "the server ends: try again later", code="draining", retry_after=5)
-        if service.token is not None and path.startswith(API):
+        if path.startswith(API) and (service.token is not None or service.find is not None):
             given = dict(scope["headers"]).get(b"authorization", b"")
+            who = find_noted(scope).principal = await self._find(given)
+            wait = service.rates.take(who.token if who else "", who.rate if who else None)
+            if wait is not None:
+                said = f"too many requests of this token: wait {wait} seconds"
+                raise ApiError(429, said, None, "rate_limit_exceeded", wait)
+            if who is not None and not who.may("generate"):
+                said = f"role {who.role.name} may not generate with this token"
+                raise ApiError(403, said, None, "forbidden")
+
+    async def _find(self, given: bytes) -> Principal | None:
+        """Return the user of a token of the store; None for the server's own key."""
+        service = self._service
+        if service.token is not None:
             wanted = f"Bearer {service.token}".encode()
-            if not hmac.compare_digest(given, wanted):
-                raise ApiError(
-                    401, "the api_key is not that of this server", None, "invalid_api_key"
-                )
+            if hmac.compare_digest(given, wanted):
+                return None
+        kind, _, typed = given.partition(b" ")
+        if service.find is not None and kind.lower() == b"bearer":
+            try:
+                return await asyncio.to_thread(service.find, typed.decode("latin-1").strip())
+            except UserError as error:
+                if error.field != "token":
+                    raise ApiError(503, "the store of tokens is away", retry_after=5) from None
+        raise ApiError(401, "the api_key is not that of this server", None, "invalid_api_key")
 
     async def _limit(self, scope: Scope, receive: Receive) -> Receive:
         """Read the body, and return a function that delivers it in one piece."""

@@ -40,9 +40,7 @@ def make_router(service: Service) -> APIRouter:
             model.require("images")
             _check_size(model, request.size)
             service.check_queue(1)
-            return await unless_gone(
-                http, _answer(service, model, request, str(http.base_url), noted)
-            )
+            return await unless_gone(http, _answer(service, model, request, http, noted))
 
     @router.get("/v1/files/{name}", tags=["images"])
     async def show(name: str) -> Response:
@@ -63,7 +61,7 @@ def _check_size(model: Model, size: str | None) -> None:
 
 
 async def _answer(
-    service: Service, model: Model, request: ImageRequest, base: str, noted: Noted
+    service: Service, model: Model, request: ImageRequest, http: Request, noted: Noted
 ) -> Response:
     seed = service.choose_seed(request.seed)
     sampler = read_sampler(model.run, request.prompt, "prompt")
@@ -92,6 +90,7 @@ async def _answer(
                 kept.milliseconds or 0.0,
                 request.user,
                 request.metadata or {},
+                principal=noted.principal,
                 request=kept,
             )
         )
@@ -99,7 +98,7 @@ async def _answer(
     for i, picture in enumerate(pictures):
         one: dict[str, Any] = {"record": ids[i] if ids else None}
         if request.response_format == "url":
-            one["url"] = f"{base}v1/files/{_keep(service, picture)}.png"
+            one["url"] = f"{http.base_url}v1/files/{_keep(service, picture)}.png"
         else:
             one["b64_json"] = base64.b64encode(picture).decode()
         data.append(one)

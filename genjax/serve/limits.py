@@ -21,6 +21,7 @@ class Limits:
       patience: seconds that a client may take to send its request, or to read a piece of an
           answer.
       drain: seconds that open requests may still take after SIGTERM.
+      rate: maximum number of requests a minute of a token that has none of its own; 0 for any.
     """
 
     queue: int = 256
@@ -32,6 +33,7 @@ class Limits:
     body_mb: float = 10.0
     patience: float = 30.0
     drain: float = 30.0
+    rate: int = 6_000
 
     def __post_init__(self) -> None:
         checks.between(self, 1, 100_000, "queue")
@@ -40,6 +42,7 @@ class Limits:
         checks.between(self, 0, 10**9, "memory")
         checks.between(self, 0, 10_000, "prefixes")
         checks.between(self, 1, 1_000_000, "most_tokens")
+        checks.between(self, 0, 1_000_000, "rate")
         checks.above(self, 0, "body_mb", "patience")
         checks.most(self, 1024, "body_mb")
         checks.most(self, 86_400, "patience", "drain")

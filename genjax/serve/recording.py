@@ -20,6 +20,8 @@ from genjax.errors import UserError
 from genjax.runs.run import Run
 from genjax.serial.json_text import Json
 from genjax.serve.exchanges import Exchange
+from genjax.store.access.tokens import open_for
+from genjax.store.lookups import find_known, find_visible
 from genjax.store.monitoring.measured import LONGEST, Measured
 from genjax.store.monitoring.requests import add_requests
 from genjax.store.privacy.columns import NONE
@@ -170,7 +172,7 @@ class Recorder:
         for one in pending:
             run = self._name(one.run)
             if one.exchange is not None and run is not None:
-                for record in to_records(one.exchange, run, self.store.guard):
+                for record in to_records(self._check(one.exchange), run, self.store.guard):
                     records.setdefault(record.id, record)
             if one.request is not None:
                 user = mend(one.request.user or "")[:LONGEST]
@@ -187,6 +189,28 @@ class Recorder:
         if place not in self._runs:
             self._runs[place] = note_run(self.store, run.run_dir, run.step).id
         return self._runs[place]
+
+    def _check(self, exchange: Exchange) -> Exchange:
+        """Refuse records that the user of a token does not see, and name the user.
+
+        Raises:
+          UserError: the request names such a record, or a missing one.
+        """
+        if (who := exchange.principal) is None:
+            return exchange
+        named = [*exchange.sources]
+        if parent := exchange.metadata.get("parent"):
+            named.append(parent)
+        session = exchange.metadata.get("session", "")
+        seen: set[str] = set()
+        if named or UUID.fullmatch(session):
+            with open_for(self.store, who).reading() as connection:
+                seen |= set(find_visible(connection, [*named, session]))
+                if session not in seen:
+                    named += find_known(connection, [session])
+        if missing := set(named) - seen:
+            raise UserError(f"id: record {min(missing)!r:.80} does not exist", "id")
+        return dataclasses.replace(exchange, user=who.name)
 
     def _lose(self, count: int, why: str) -> None:
         self.lost += count

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import resource
 import signal
 import socket
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +25,7 @@ from genjax.serve.app import make_app
 from genjax.serve.exchanges import Keeper
 from genjax.serve.limits import Limits
 from genjax.serve.service import Service
+from genjax.store.access.principal import Principal
 
 BACKLOG = 4096  # connections waiting to be accepted
 SWITCH = 0.001  # seconds after which a thread lets another run, so that requests are read soon
@@ -73,7 +76,9 @@ def serve(places: Sequence[str], limits: Limits, listening: Listening) -> None:
     token = None if listening.token is None else _read_token(listening.token)
     with _listen(listening) as opened, contextlib.ExitStack() as stack:
         recorder = None if listening.store is None else _open_recorder(listening.store)
-        service = Service(places, limits, recorder, token, listening.drafts)
+        find = None if listening.store is None else _find_tokens(listening.store, stack)
+        _check_address(opened, token is not None or find is not None)
+        service = Service(places, limits, recorder, token, listening.drafts, find)
         pages = None
         if listening.store is not None:
             from genjax.serve.pages.serving import open_pages, watch_alerts
@@ -182,6 +187,30 @@ def _listen(listening: Listening) -> socket.socket:
             f"port {port} of host {host} cannot be used: {error.strerror}", "port"
         ) from None
     return opened
+
+
+def _check_address(opened: socket.socket, guarded: bool) -> None:
+    """Refuse to listen beyond this machine without tokens.
+
+    Raises:
+      UserError: the address is not a loopback one, and nothing guards the API.
+    """
+    host = opened.getsockname()[0]
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if not address.is_loopback and not guarded:
+        cure = "--token FILE, or --store of a store with genjax store token create"
+        raise UserError(f"host {host} is beyond this machine and needs tokens: {cure}", "host")
+
+
+def _find_tokens(place: str, stack: contextlib.ExitStack) -> Callable[[str], Principal] | None:
+    """Return what finds the principal of a token of the store; None where it has no tokens."""
+    from genjax.store.access.tokens import authenticate, has_tokens
+    from genjax.store.opening import open_store
+
+    store = stack.enter_context(open_store(place))
+    return partial(authenticate, store) if has_tokens(store) else None
 
 
 def _open_recorder(place: str) -> Keeper:

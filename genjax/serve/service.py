@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from genjax.serve.metrics import Metrics
 from genjax.serve.models import Model, Models
 from genjax.serve.texts import Asked, Generation
 from genjax.serve.threads import Mailbox
+from genjax.store.access.principal import Principal
+from genjax.store.access.rates import Rates
 from genjax.store.records import Payload
 
 STORED_WITHIN = 5.0  # seconds that an answer waits for the store
@@ -35,8 +37,10 @@ class Service:
       recorder: writer of exchanges; None for none.
       token: token that clients must send; None for none.
       drafts: drafts of runs, see ``Models``.
+      find: finds the principal of a token of the store; None where the store has no tokens.
 
     Attributes:
+      rates: requests of each token.
       draining: whether new requests are refused because the server is shutting down.
       open: number of open requests.
     """
@@ -48,8 +52,10 @@ class Service:
         recorder: Keeper | None = None,
         token: str | None = None,
         drafts: Sequence[str] = (),
+        find: Callable[[str], Principal] | None = None,
     ) -> None:
-        self.limits, self.recorder, self.token = limits, recorder, token
+        self.limits, self.recorder, self.token, self.find = limits, recorder, token, find
+        self.rates = Rates(limits.rate)
         self.device = Device()
         self.models = Models(places, self.device, limits, drafts)
         self.metrics = Metrics()
@@ -150,7 +156,6 @@ class Service:
         noted: Noted,
         user: str | None = None,
         metadata: Mapping[str, str] | None = None,
-        sources: tuple[str, ...] = (),
     ) -> tuple[bool, list[str]]:
         """Write the texts of each prompt; return whether all are stored, and their ids.
 
@@ -179,8 +184,8 @@ class Service:
                         took,
                         user,
                         metadata or {},
-                        sources,
                         request=request if i == 0 else None,
+                        principal=noted.principal,
                     )
                 )
                 for i, said in enumerate(turns)

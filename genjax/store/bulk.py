@@ -155,6 +155,10 @@ def add_table(store: Store, kind: str, table: pa.Table) -> list[str]:
         if known := find_known(connection, ids) if table["id"].nbytes else None:
             raise UserError(f"id must be new, {min(known)!r:.80} is known", "id")
         _check_references(connection, table, kind)
+        tags = [tuple(some or ()) for some in table["tags"].to_pylist()]
+        blobs = table["blob"].to_pylist() if "blob" in table.column_names else ()
+        rows = set(zip(table["origin"].to_pylist(), tags, strict=True))
+        store.access.check_table(connection, kind, rows, {one for one in blobs if one})
         for batch in table.to_batches(BATCH):
             _insert(store, connection, kind, batch)
     return ids

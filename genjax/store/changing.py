@@ -36,6 +36,7 @@ def change_all(store: Store, connection: sa.Connection, ids: Sequence[str], chan
             after = change(before)
             check_record(after, store.limits)
             after = store.guard.clean(after, store.cleans)
+            store.access.check_change(connection, before, after)
             old, new = to_rows(before), to_rows(after)
             fields: Row = {}
             own = schema.KINDS[name_kind(before)]

@@ -172,6 +172,8 @@ def explain(url: URL) -> Iterator[None]:
     except ModuleNotFoundError as error:
         cure = "pip install 'genjax-train[store]'"
         raise UserError(f"store: the package {error.name} is missing: {cure}", "store") from None
+    except UnicodeEncodeError as error:  # of a value that the driver could not send
+        raise UserError("store: a text has half of a surrogate pair", "store") from error
     except (exc.DBAPIError, sqlite3.Error) as error:
         raise _translate(error, url) from error
 

@@ -51,6 +51,7 @@ def export(
     Raises:
       UserError: the file cannot be written, or the filter is wrong.
     """
+    store = store.read_for("export")
     path = Path(out).expanduser()
     kind = path.with_suffix("").suffix if path.suffix == ".gz" else path.suffix
     lines = kind in (".jsonl", ".json")

@@ -48,6 +48,7 @@ def trim(store: Store, name: str | None, seq: int, forget: Sequence[str] = ()) -
     Raises:
       UserError: an index to forget is unknown.
     """
+    store.access.require_all()
     if name is None:
         return 0
     table, outbox = schema.settings, schema.outbox

@@ -9,17 +9,22 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.store import schema
+from genjax.store.access.views import WHOLE
 from genjax.store.filters import All
 from genjax.store.privacy.columns import is_sealed
 from genjax.store.query import Query, follow, sort
 from genjax.store.rows import split
 
 
-def find_known(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
-    """Return which ids exist already, including those of deleted records."""
+def find_known(connection: sa.Connection, ids: Sequence[str], whole: bool = True) -> set[str]:
+    """Return which ids exist already, including those of deleted records.
+
+    With ``whole`` they include those of records that are hidden from a principal.
+    """
     table, found = schema.records, set()
     for part in split(ids):
         query = sa.select(table.c.id).where(table.c.id.in_(part))
+        query = query.execution_options(**{WHOLE: whole})
         found |= {one for (one,) in connection.execute(query)}
     return found
 
@@ -40,6 +45,7 @@ def find_past_blobs(connection: sa.Connection) -> set[str]:
     query = sa.select(past).where(past.is_not(None))
     if not is_sealed(connection, past):
         query = query.where(sa.cast(past, sa.Text).contains('"blob"'))
+    query = query.execution_options(**{WHOLE: True})
     found = [changes.get("blob") or () for (changes,) in connection.execute(query)]
     return {blob for changed in found for blob in changed if blob is not None}
 
@@ -49,6 +55,7 @@ def find_used(connection: sa.Connection, blobs: set[str]) -> set[str]:
     table, found = schema.records, find_past_blobs(connection) & blobs
     for part in split(sorted(blobs)):
         query = sa.select(table.c.blob).where(table.c.blob.in_(part)).distinct()
+        query = query.execution_options(**{WHOLE: True})
         found |= {one for (one,) in connection.execute(query)}
     return found
 

@@ -62,6 +62,8 @@ def copy_store(source: Store, target: Store) -> int:
       UserError: the target has records already, or a blob is missing.
     """
     count = 0
+    for store in (source, target):
+        store.access.require_all()
     source.servers.refuse_incomplete("copy")
     if source.url == target.url:
         raise UserError(f"target must be another store than {source.place}", "target")
@@ -125,6 +127,7 @@ def _list_used(connection: sa.Connection) -> list[str]:
 def hash_store(store: Store) -> dict[str, str]:
     """Return a hash of each table's rows; equal stores have equal hashes in any database."""
     found = {}
+    store.access.require_all()
     with store.reading() as connection:
         for table in COPIED:
             hashed = hashlib.sha256()
@@ -217,6 +220,7 @@ def check(store: Store, repair: bool = False, fast: bool = False) -> list[Fault]
         turn until their rows exist.
       fast: whether to compare only the sizes of blobs, not their contents.
     """
+    store.access.require_all()
     with store.writing() if repair else store.reading() as connection:
         faults = [
             *_check_rows(connection),
@@ -233,6 +237,7 @@ def check(store: Store, repair: bool = False, fast: bool = False) -> list[Fault]
 
 def analyse(store: Store) -> None:
     """Update the database's statistics, so that it plans queries well."""
+    store.access.require_all()
     with store.writing() as connection:
         if not store.is_postgres:
             connection.exec_driver_sql(f"PRAGMA analysis_limit = {ANALYSED}")

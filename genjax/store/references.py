@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from genjax.errors import UserError
 from genjax.store import schema
+from genjax.store.access.views import WHOLE
 from genjax.store.records import KINDS, REFERS, UNKNOWN, Record, own_fields, references
 from genjax.store.rows import name_kind, split
 
@@ -31,22 +32,31 @@ def refer_columns() -> Iterator[tuple[str, sa.Column[str]]]:
                 yield f.name, schema.KINDS[kind].c[f.name]
 
 
-def find_edges(connection: sa.Connection, ids: Iterable[str], up: bool = True) -> list[Edge]:
-    """Return the references of records, or with ``up`` False those to them, in a stable order."""
+def find_edges(
+    connection: sa.Connection, ids: Iterable[str], up: bool = True, whole: bool = False
+) -> list[Edge]:
+    """Return the references of records, or with ``up`` False those to them, in a stable order.
+
+    With ``whole`` they include those of records that are hidden from a principal.
+    """
     found: list[Edge] = []
+    options = {WHOLE: whole}
     for part in split(sorted(set(ids))):
         links = schema.links
         known = links.c.child if up else links.c.parent
         query = sa.select(links.c.child, links.c.parent).where(known.in_(part))
         found += [
             Edge(child, "parents", parent)
-            for child, parent in connection.execute(query.order_by(*links.primary_key))
+            for child, parent in connection.execute(
+                query.order_by(*links.primary_key), execution_options=options
+            )
         ]
         for role, column in refer_columns():
             own = column.table.c.id
             query = sa.select(own, column).where((own if up else column).in_(part))
             query = query.where(column.is_not(None)).order_by(own)
-            found += [Edge(child, role, parent) for child, parent in connection.execute(query)]
+            rows = connection.execute(query, execution_options=options)
+            found += [Edge(child, role, parent) for child, parent in rows]
     return [edge for edge in found if edge.parent != UNKNOWN]
 
 
@@ -94,7 +104,7 @@ def find_above(connection: sa.Connection, ids: Iterable[str]) -> set[str]:
     seen: set[str] = set()
     level = set(ids)
     while level:
-        level = {edge.parent for edge in find_edges(connection, level)} - seen
+        level = {edge.parent for edge in find_edges(connection, level, whole=True)} - seen
         seen |= level
     return seen
 

@@ -8,7 +8,7 @@ import secrets
 import time as clock
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -20,6 +20,24 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 CHUNK = 500  # ids in a statement
 Row = dict[str, Any]
+
+
+class Change(NamedTuple):
+    """A change of a record; ``fields`` has the old and new value of each field."""
+
+    record: str
+    user: str
+    time: datetime
+    action: str
+    fields: Mapping[str, Any]
+
+
+class Pending(NamedTuple):
+    """A change that the index has to follow: "upsert" or "delete" of a record."""
+
+    seq: int
+    record: str
+    action: str
 
 
 def to_number(time: datetime) -> int:

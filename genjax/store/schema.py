@@ -119,6 +119,26 @@ settings = sa.Table(
     sa.Column("name", Text, primary_key=True),
     sa.Column("value", Text, nullable=False),
 )
+roles = sa.Table(  # roles of one's own, see ``genjax.store.access``
+    "roles",
+    metadata,
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("rules", Json, nullable=False),
+)
+tokens = sa.Table(
+    "tokens",
+    metadata,
+    sa.Column("id", Text, primary_key=True),
+    sa.Column("digest", Text, nullable=False, unique=True),  # SHA-256 of the token
+    sa.Column("user", Text, nullable=False),
+    sa.Column("role", Text, nullable=False),
+    sa.Column("scopes", Json),
+    sa.Column("rate", sa.BigInteger),  # requests a minute
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.BigInteger),
+    sa.Column("used", sa.BigInteger),  # when it was last used
+    sa.Column("revoked", sa.BigInteger),
+)
 requests = sa.Table(  # to a server, answered or refused; never their texts
     "requests",
     metadata,

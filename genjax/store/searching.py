@@ -11,11 +11,12 @@ import sqlalchemy as sa
 from genjax.errors import UserError
 from genjax.serial.json_text import Json
 from genjax.store import followers, schema
+from genjax.store.access.access import FULL
 from genjax.store.filters import All, Any_, Compare, Filter, Not, parse_filter
 from genjax.store.index import follow as following
 from genjax.store.index.facts import FieldValue
 from genjax.store.index.follow import Change, Followed, Found
-from genjax.store.index.index import LONGEST_TEXT, POOL, Entry, Index, Query
+from genjax.store.index.index import LONGEST_TEXT, POOL, Entry, Hit, Index, Query
 from genjax.store.index.opening import open_encoder, open_index
 from genjax.store.lookups import find_ids, find_visible
 from genjax.store.privacy.indexing import limit_entry
@@ -31,13 +32,14 @@ from genjax.store.records import (
     Wanted,
     fields_of,
 )
-from genjax.store.rows import load, name_kind
+from genjax.store.rows import load, name_kind, split
 from genjax.store.store import Store
 
 PLAIN = (str, int, float, bool)
 NAMED = 500  # records that are named to an index one by one
 EXACT = 10_000  # rows up to which indexes rank all of them exactly
 MOST = 2**31  # of a query whose pool is chosen later
+DEEPEST = 9_999  # hits that are looked up for one who sees a part
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,12 @@ class Outbox:
         return [entry for entry in entries if entry is not None]
 
     def newest(self) -> int:
-        """Return the number of the newest change."""
-        return self.store.newest_change()
+        """Return the number of the newest change, whoever asks: an index has all of them."""
+        return self.store.for_(FULL).newest_change()
 
     def removed(self) -> int:
         """Return the number of the last change that was removed."""
-        return followers.read_removed(self.store)
+        return followers.read_removed(self.store.for_(FULL))
 
     def ids(self, after: str, limit: int) -> Sequence[str]:
         """Return the first ids of records after one, in their order."""
@@ -163,6 +165,9 @@ def search(
     An index has neither scores nor payloads besides texts. Where the filter names one, the store
     itself says which records pass, and these are ranked.
 
+    For a principal that sees a part of the store, every hit is looked up in what it sees. Scores
+    by words, which depend on all records, are replaced there by 1 / place.
+
     Args:
       store: the store.
       index: its index.
@@ -180,6 +185,9 @@ def search(
     if origin not in ("real", "synthetic", "any"):
         raise UserError("origin must be one of real, synthetic, any", "origin")
     records_of(tree, None, origin).refuse_encrypted(store.engine)  # and unknown fields
+    if store.access.views is not None:
+        query = Query(text, None, None, mode, limit, offset, MOST)  # type: ignore[arg-type]
+        return _search_seen(store, index, query, tree, origin)
     if _is_beyond(tree):
         query = Query(text, None, None, mode, limit, offset, MOST)  # type: ignore[arg-type]
         return _search_passed(store, index, query, tree, origin)
@@ -197,6 +205,44 @@ def _is_beyond(tree: Filter) -> bool:
     if isinstance(tree, Compare):
         return tree.field.partition(".")[0] in (SCORE, *schema.PAYLOAD[1:])
     return any(map(_is_beyond, (tree.part,) if isinstance(tree, Not) else tree.parts))
+
+
+def _search_seen(store: Store, index: Index, query: Query, tree: Filter, origin: Wanted) -> Found:
+    """Return the hits of a query among what a principal sees, as if there were nothing else."""
+    terms = [store.access.make_filter()]
+    terms += [] if origin == "any" else [Compare("origin", "=", origin)]
+    terms += [tree] if _is_known_to_all(tree) else []
+    chosen = All(tuple(term for term in terms if term != All(())))
+    outbox, end = Outbox(store), query.offset + query.limit
+    asked, seen = max(POOL, 2 * end), list[Hit]()
+    while True:
+        part = replace(query, filter=chosen if chosen.parts else None, limit=asked, offset=0)
+        found = index.search(replace(part, pool=asked))
+        seen = _look_up(store, found, tree, origin)
+        if len(seen) >= end or len(found) < asked or asked >= DEEPEST:
+            break
+        asked = min(4 * asked, DEEPEST)
+    if query.mode != "vector":
+        seen = [Hit(hit.id, round(1 / place, 6), {}) for place, hit in enumerate(seen, 1)]
+    return Found(tuple(seen[query.offset : end]), following.count_behind(index, outbox))
+
+
+def _look_up(store: Store, hits: Sequence[Hit], tree: Filter, origin: Wanted) -> list[Hit]:
+    """Return the hits whose records are seen and pass a filter."""
+    passed: set[str] = set()
+    with store.reading() as connection:
+        own = schema.records.c.id
+        query, _, _ = records_of(tree, None, origin).compile(own, postgres=store.is_postgres)
+        for part in split([hit.id for hit in hits]):
+            passed |= set(connection.execute(query.where(own.in_(part))).scalars())
+    return [hit for hit in hits if hit.id in passed]
+
+
+def _is_known_to_all(tree: Filter) -> bool:
+    """Return whether a filter compares only fields that tell nothing of other records."""
+    if isinstance(tree, Compare):
+        return tree.field in ("kind", "origin", "tags", "time", "id")
+    return all(map(_is_known_to_all, (tree.part,) if isinstance(tree, Not) else tree.parts))
 
 
 def _search_passed(store: Store, index: Index, query: Query, tree: Filter, origin: Wanted) -> Found:
@@ -231,6 +277,7 @@ def follow(
         An index without a name leaves the outbox as it is.
       forget: the names of indexes that are gone, for which nothing is kept any more.
     """
+    store.access.require_all()
     store.servers.refuse_incomplete("index")
     done = following.follow(index, Outbox(store))
     followers.trim(store, name, done.seq, forget)
@@ -241,6 +288,7 @@ def rebuild(
     store: Store, index: Index, name: str | None = None, forget: Sequence[str] = ()
 ) -> Followed:
     """Build the index again from the store; see ``follow``."""
+    store.access.require_all()
     store.servers.refuse_incomplete("index")
     done = following.rebuild(index, Outbox(store))
     followers.trim(store, name, done.seq, forget)

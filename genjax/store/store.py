@@ -7,8 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
@@ -16,6 +15,8 @@ from sqlalchemy.engine import URL
 from genjax.errors import UserError, unknown_name
 from genjax.store import engine as engines
 from genjax.store import schema
+from genjax.store.access.access import FULL, Access
+from genjax.store.access.views import lift
 from genjax.store.audit import chain
 from genjax.store.audit.chain import Rows
 from genjax.store.audit.erasing import erase_rows, refuse_needed
@@ -30,6 +31,8 @@ from genjax.store.query import Query
 from genjax.store.records import Payload, Record, Wanted
 from genjax.store.references import check_change, check_references
 from genjax.store.rows import (
+    Change,
+    Pending,
     Row,
     fill,
     insert,
@@ -46,24 +49,6 @@ PAGE = 1_000  # records read at once
 FIXED = ("id", "origin")  # fields that never change
 
 
-class Change(NamedTuple):
-    """A change of a record; ``fields`` has the old and new value of each field."""
-
-    record: str
-    user: str
-    time: datetime
-    action: str
-    fields: Mapping[str, Any]
-
-
-class Pending(NamedTuple):
-    """A change that the index has to follow: "upsert" or "delete" of a record."""
-
-    seq: int
-    record: str
-    action: str
-
-
 @dataclass(frozen=True)
 class Store:
     """Records in a database, their blobs beside it.
@@ -77,6 +62,7 @@ class Store:
       servers: its replicas and shards.
       guard: keys and rules of its protection.
       cleans: whether new records are cleaned of personal data, if the rules say so.
+      access: rights of the principal that sees the store.
     """
 
     url: URL
@@ -87,6 +73,7 @@ class Store:
     servers: Servers = Servers()
     guard: Guard = NONE
     cleans: bool = True
+    access: Access = FULL
 
     @property
     def place(self) -> str:
@@ -100,11 +87,11 @@ class Store:
 
     def reading(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """Return a connection that sees one state of the store."""
-        return self.servers.reading(self.engine, self.url)
+        return self.access.limit(self.servers.reading(self.engine, self.url))
 
     def browse(self, read: Callable[[sa.Connection], T]) -> T:
         """Return what a function reads, from a replica where one is recent enough."""
-        return self.servers.browse(self.engine, self.url, read)
+        return self.servers.browse(self.engine, self.url, self.access.limit_read(read))
 
     def fresh(self) -> Store:
         """Return the same store, but without reads that may be old."""
@@ -113,9 +100,19 @@ class Store:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """Provide a connection that writes all of a block or nothing; writers take turns."""
-        with self.servers.writing(self.engine, self.url) as connection:
+        written = self.servers.writing(self.engine, self.url)
+        with self.access.limit(written, writes=True) as connection:
             self.guard.follow(connection)
             yield connection
+
+    def for_(self, access: Access) -> Store:
+        """Return the store as a principal sees it; the connections are shared."""
+        user = self.user if access.principal is None else access.principal.name
+        return dataclasses.replace(self, access=access, user=user)
+
+    def read_for(self, purpose: str) -> Store:
+        """Return the store with only what may be read for a purpose, such as "export"."""
+        return self.for_(self.access.read_for(purpose))
 
     def close(self) -> None:
         """Close all connections."""
@@ -178,7 +175,8 @@ class Store:
         if not known or skip_known:
             new = [record for record in filled if record.id not in known]
             check_references(connection, new)
-            self._insert(connection, [self._store_bytes(record) for record in new], now())
+            stored = [self._store_bytes(connection, record) for record in new]
+            self._insert(connection, stored, now())
         return filled, known
 
     def get(self, one: str, origin: Wanted = "real") -> Record:
@@ -275,11 +273,12 @@ class Store:
         after = self._clean(dataclasses.replace(before, **changes))
         after = fill(after, one, now())
         check_change(connection, after, before)
-        after = self._store_bytes(after)
+        after = self._store_bytes(connection, after)
         self._write_change(connection, before, after)
         return after
 
     def _write_change(self, connection: sa.Connection, before: Record, after: Record) -> None:
+        self.access.check_change(connection, before, after)
         old, new = to_rows(before), to_rows(after)
         fields: Row = {}
         table = schema.KINDS[name_kind(after)]
@@ -311,6 +310,7 @@ class Store:
     def _hide(self, ids: Sequence[str], time: int | None) -> None:
         table = schema.records
         with self.writing() as connection:
+            self.access.permit(connection, "delete", ids)
             for one in ids:
                 hidden = table.c.deleted.is_not(None) if time is None else table.c.deleted.is_(None)
                 found = connection.execute(
@@ -328,8 +328,10 @@ class Store:
           UserError: another record still names one of them.
         """
         with self.writing() as connection:
+            self.access.permit(connection, "erase", ids)
             refuse_needed(connection, ids)
-            blobs = erase_rows(connection, ids, self.user)
+            with lift(connection):
+                blobs = erase_rows(connection, ids, self.user)
         self.remove_unused(blobs)
 
     def remove_unused(self, blobs: set[str]) -> None:
@@ -349,6 +351,10 @@ class Store:
         """
         if payload.blob is None:
             raise UserError("payload has no blob", "payload.blob")
+        if self.access.principal is not None:
+            with self.reading() as connection:
+                if not self.access.sees_blob(connection, payload.blob):
+                    raise UserError(f"payload.blob {payload.blob} is not stored", "payload.blob")
         return self._require_blobs().read(payload.blob)
 
     def history(self, one: str) -> list[Change]:
@@ -410,7 +416,7 @@ class Store:
             raise UserError(f"blobs: store {self.place} has no place for bytes: {cure}", "blobs")
         return self.blobs
 
-    def _store_bytes(self, record: Record) -> Record:
+    def _store_bytes(self, connection: sa.Connection, record: Record) -> Record:
         """Return the record with the hash of its bytes, which are written before its row."""
         payload = getattr(record, "payload", None)
         if not isinstance(payload, Payload):
@@ -423,11 +429,15 @@ class Store:
                 payload, content=None, blob=digest, size=len(payload.content)
             )
             return dataclasses.replace(cast(Any, record), payload=payload)
-        if payload.blob is not None and not self._require_blobs().has(payload.blob, payload.size):
+        if payload.blob is not None and not (
+            self.access.sees_blob(connection, payload.blob)
+            and self._require_blobs().has(payload.blob, payload.size)
+        ):
             raise UserError(f"payload.blob {payload.blob} is not stored", "payload.blob")
         return record
 
     def _insert(self, connection: sa.Connection, records: Sequence[Record], time: int) -> None:
+        self.access.check(connection, "add", records)
         rows = [to_rows(record) for record in records]
         insert(connection, schema.records, [shared for shared, _, _ in rows])
         for kind, table in schema.KINDS.items():

@@ -19,10 +19,11 @@ from starlette.testclient import TestClient
 
 from benchmarks.screenshots import ADMIN, READER, TOKENS, ScriptedChat
 from genjax.errors import UserError
-from genjax.serve.pages.access import Token, hash_token, make_token, read_tokens
+from genjax.serve.pages.access import Token, read_tokens
 from genjax.serve.pages.context import Pages
 from genjax.serve.pages.routes import OPEN, READ, WRITE, make_pages
 from genjax.serve.pages.visit import COOKIE, LARGEST
+from genjax.store.access.tokens import hash_token, make_token
 from genjax.store.changing import change_all
 from genjax.store.opening import open_store
 from genjax.store.records import (
@@ -134,7 +135,7 @@ def test_readers_write_nothing(context, path):
     fields = {"id": one, "tag": "bad", "name": "rating", "value": "1", "message": "x",
               "action": "tag", "count": "1", "choice": "left"}  # fmt: skip
     answer = submit(visit(context, READER), path, fields)
-    assert answer.status_code == 403 and "takes an admin" in answer.text
+    assert answer.status_code == 403 and "role reader may not" in answer.text
     assert context.store.count(origin="any") == 1 and not context.store.get(one).tags
 
 

@@ -28,6 +28,7 @@ from genjax.cli.store.options import (
 from genjax.errors import UserError
 from genjax.runs.rewards import load_reward
 from genjax.serial.json_text import parse
+from genjax.store.access.entering import open_as, read_token
 from genjax.store.audit.deeds import note_deed
 from genjax.store.conversation import Turn, read_tree
 from genjax.store.exporting import export
@@ -67,6 +68,10 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
     """Run one action on the store that the first word names."""
     place, *rest = words
     if action == "migrate":
+        if read_token(options.token) is not None:
+            raise UserError(
+                "token: migrate takes no token, but the rights of the database", "token"
+            )
         migrate_store(place)
         print(f"store     {place}")
         return
@@ -76,8 +81,16 @@ def run_action(action: str, words: Sequence[str], options: Options) -> None:
     creates = action in ("init", "restore")
     reads = action in ("search", "show", "lineage", "agreement", "backup", "copy")
     blobs = options.blobs if creates and isinstance(options, InitOptions | CopyOptions) else None
-    made = open_store(place, creates, blobs=blobs, user=options.user, read_only=reads, privacy=plan)
-    with made as store:
+    opened = open_as(
+        place,
+        creates,
+        token=options.token,
+        blobs=blobs,
+        user=options.user,
+        read_only=reads,
+        privacy=plan,
+    )
+    with opened as store:
         old = action in MAY_BE_OLD or (isinstance(options, ExportOptions) and options.from_replica)
         _run(action, store if old else store.fresh(), rest, options)
 

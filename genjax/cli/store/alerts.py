@@ -38,36 +38,40 @@ class ShownOptions(Options):
 
 
 def _add(name: str, words: Sequence[str], options: AlertOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.monitoring.rules import add_rule
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], user=options.user) as store:
+    with open_as(words[0], token=options.token, user=options.user) as store:
+        store.access.require_all()
         add_rule(store, words[1], options.rule)
     print(f"rule      {words[1]}")
 
 
 def _remove(name: str, words: Sequence[str], options: Options) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.monitoring.rules import remove_rule
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], user=options.user) as store:
+    with open_as(words[0], token=options.token, user=options.user) as store:
+        store.access.require_all()
         remove_rule(store, words[1])
 
 
 def _acknowledge(name: str, words: Sequence[str], options: Options) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.monitoring.alerts import acknowledge
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], user=options.user) as store:
+    with open_as(words[0], token=options.token, user=options.user) as store:
+        store.access.require_all()
         acknowledge(store, words[1])
 
 
 def _list(name: str, words: Sequence[str], options: ShownOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.monitoring.alerts import list_alerts
     from genjax.store.monitoring.rules import list_rules
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], user=options.user, read_only=True) as store:
+    with open_as(words[0], token=options.token, user=options.user, read_only=True) as store:
+        store.access.require_all()
         rules, alerts = list_rules(store), list_alerts(store)
     if options.json:
         found = [
@@ -96,11 +100,12 @@ def _list(name: str, words: Sequence[str], options: ShownOptions) -> None:
 
 
 def _check(name: str, words: Sequence[str], options: ShownOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.monitoring.alerts import check_alerts
     from genjax.store.monitoring.watching import open_default_encoder
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], user=options.user) as store:
+    with open_as(words[0], token=options.token, user=options.user) as store:
+        store.access.require_all()
         found = check_alerts(store, open_encoder=open_default_encoder)
     if options.json:
         rows = [

@@ -111,10 +111,11 @@ class ForgetOptions(Options):
 
 
 def _anchor(action: str, words: Sequence[str], options: AnchorOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.audit.anchors import anchor
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], user=options.user) as store:
+    with open_as(words[0], token=options.token, user=options.user) as store:
+        store.access.require_all()
         head = anchor(store, options.to)
     print(f"link      {head.link:,} {head.hash}\nanchor    {options.to}")
 
@@ -122,11 +123,12 @@ def _anchor(action: str, words: Sequence[str], options: AnchorOptions) -> None:
 def _verify(action: str, words: Sequence[str], options: VerifyOptions) -> None:
     from datetime import timedelta
 
+    from genjax.store.access.entering import open_as
     from genjax.store.audit.anchors import check_anchors
     from genjax.store.audit.verifying import verify
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], read_only=True) as store:
+    with open_as(words[0], token=options.token, read_only=True) as store:
+        store.access.require_all()
         found = verify(store)
         anchored = check_anchors(store, options.anchor) if options.anchor is not None else []
         for link, behind in found.jumps:
@@ -152,30 +154,38 @@ def _show(action: str, words: Sequence[str], options: TrailOptions) -> None:
     import sqlalchemy as sa
 
     from genjax.store import schema
-    from genjax.store.opening import open_store
+    from genjax.store.access.entering import open_as
     from genjax.store.rows import to_time
 
     table = schema.audit
     query = sa.select(table, table.c.count.label("items_"))
     query = query.order_by(table.c.link.desc()).limit(options.limit)
-    with open_store(words[0], read_only=True) as store, store.reading() as connection:
-        for row in reversed(connection.execute(query).all()):
-            who = "erased" if row.salt is None else row.user + (f" ({row.token})" * bool(row.token))
-            said = json.dumps(row.details, ensure_ascii=False) if row.details else ""
-            what = said or (f"{row.items_:,} records" if row.items_ else "")
-            print(f"{row.link} {to_time(row.time):%Y-%m-%d %H:%M:%S} {who} {row.action} {what}")
+    with open_as(words[0], token=options.token, read_only=True) as store:
+        store.access.require_all()
+        with store.reading() as connection:
+            for row in reversed(connection.execute(query).all()):
+                who = (
+                    "erased"
+                    if row.salt is None
+                    else row.user + (f" ({row.token})" * bool(row.token))
+                )
+                said = json.dumps(row.details, ensure_ascii=False) if row.details else ""
+                what = said or (f"{row.items_:,} records" if row.items_ else "")
+                print(f"{row.link} {to_time(row.time):%Y-%m-%d %H:%M:%S} {who} {row.action} {what}")
 
 
 def _retain(action: str, words: Sequence[str], options: Options) -> None:
     from dataclasses import asdict
 
+    from genjax.store.access.entering import open_as
     from genjax.store.audit.retention import Rule, add_rule, list_rules, remove_rule, retain
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], user=options.user) as store:
+    with open_as(words[0], token=options.token, user=options.user) as store:
+        store.access.require_all()
         match options:
             case RuleOptions():
-                given = {name: one for name, one in asdict(options).items() if name != "user"}
+                own = asdict(options).items()
+                given = {name: one for name, one in own if name not in ("user", "token")}
                 add_rule(store, Rule(words[1], **given))
             case RetainOptions():
                 retain(
@@ -195,10 +205,12 @@ def _retain(action: str, words: Sequence[str], options: Options) -> None:
 
 
 def _forget(action: str, words: Sequence[str], options: ForgetOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.audit.forgetting import forget
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], user=options.by, read_only=options.dry_run) as store:
+    opened = open_as(words[0], token=options.token, user=options.by, read_only=options.dry_run)
+    with opened as store:
+        store.access.require_all()
         done = forget(
             store,
             user=options.user,

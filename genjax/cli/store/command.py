@@ -9,12 +9,13 @@ from typing import Any
 import tyro
 
 from genjax.cli.parsing import explain_options, explain_store
-from genjax.cli.store import audit, growth, monitoring, privacy, records
+from genjax.cli.store import access, audit, growth, monitoring, privacy, records
 from genjax.cli.store.action import Action
 from genjax.errors import UserError, unknown_name
 
 ACTIONS: Mapping[str, Action] = {
     **records.ACTIONS,
+    **access.ACTIONS,
     **audit.ACTIONS,
     **growth.ACTIONS,
     **monitoring.ACTIONS,

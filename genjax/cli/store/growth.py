@@ -28,10 +28,11 @@ class DiffOptions(Options):
 
 
 def _list_states(name: str, words: Sequence[str], options: Options) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.growth.states import list_states
-    from genjax.store.opening import open_store
 
-    with open_store(words[0], read_only=True, user=options.user) as store:
+    with open_as(words[0], token=options.token, read_only=True, user=options.user) as store:
+        store.access.require_all()
         for one in list_states(store):
             print(
                 f"{one.name:<20} {one.time:%Y-%m-%d %H:%M:%S} {one.user:<12} {one.records:>12,} "
@@ -40,11 +41,12 @@ def _list_states(name: str, words: Sequence[str], options: Options) -> None:
 
 
 def _diff(name: str, words: Sequence[str], options: DiffOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.growth.differences import diff_states
-    from genjax.store.opening import open_store
 
     place, first, second = words
-    with open_store(place, read_only=True, user=options.user) as store:
+    with open_as(place, token=options.token, read_only=True, user=options.user) as store:
+        store.access.require_all()
         found = diff_states(store, first, second)
     print(f"added     {len(found.added):,}")
     print(f"removed   {len(found.removed):,}")
@@ -64,8 +66,8 @@ def _diff(name: str, words: Sequence[str], options: DiffOptions) -> None:
 def _open_past(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     """Provide an action on a file with the records of a state, instead of that on the store."""
     from genjax.data.images.decode import note
+    from genjax.store.access.entering import open_as, read_token
     from genjax.store.growth.past import open_state
-    from genjax.store.opening import open_store
 
     if len(arguments) < 3 or any(word.startswith("-") for word in arguments[:3]):
         raise UserError("store at needs STORE STATE ACTION before its options", "at")
@@ -73,7 +75,10 @@ def _open_past(arguments: Sequence[str]) -> Iterator[Sequence[str]]:
     if action not in READ_ONLY:
         error = unknown_name("action on a state", action, READ_ONLY)
         raise UserError(f"at: {error}; a state can only be read", "at")
-    with open_store(place, read_only=True) as store, open_state(store, name) as opened:
+    typed = any(word.partition("=")[0] == "--token" for word in rest)
+    if typed or read_token(None) is not None:
+        raise UserError("token: at takes none, but the rights of the database", "token")
+    with open_as(place, read_only=True) as store, open_state(store, name) as opened:
         if opened.remark:
             note(f"note: {opened.remark}")
         yield (action, str(opened.path), *rest)
@@ -97,22 +102,24 @@ class RegisterOptions(Options):
 
 def _register(name: str, words: Sequence[str], options: RegisterOptions) -> None:
     from genjax.runs.tracking import Tracking
+    from genjax.store.access.entering import open_as
     from genjax.store.growth.registry import register
-    from genjax.store.opening import open_store
 
     place, run_dir = words
     tracking = Tracking(uri=options.mlflow, model=options.model)
-    with open_store(place, user=options.user) as store:
+    with open_as(place, token=options.token, user=options.user) as store:
+        store.access.require_all()
         for one in register(store, run_dir, tracking, options.link):
             print(f"step {one.step:<10,} {one.model} version {one.version}  {one.record}")
 
 
 def _shard(name: str, words: Sequence[str], options: Options) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.growth.resharding import reshard, shard_store
-    from genjax.store.opening import open_store
 
     place, *servers = words
-    with open_store(place, user=options.user) as store:
+    with open_as(place, token=options.token, user=options.user) as store:
+        store.access.require_all()
         spread = shard_store if name == "shard" else reshard
         for server, buckets in spread(store, servers).items():
             print(f"{server:<40} {buckets:>3} buckets")

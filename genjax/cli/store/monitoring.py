@@ -19,14 +19,15 @@ from genjax.errors import UserError
 
 
 def _show_usage(name: str, words: Sequence[str], options: UsageOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.monitoring.prices import read_prices
     from genjax.store.monitoring.spans import read_span
     from genjax.store.monitoring.usage import count_future, read_usage
-    from genjax.store.opening import open_store
 
     prices = read_prices(options.price) if options.price else None
     since, until = read_span(options.since, options.until)
-    with open_store(words[0], user=options.user, read_only=True) as store:
+    with open_as(words[0], token=options.token, user=options.user, read_only=True) as store:
+        store.access.require_whole()
         if options.otlp is not None:
             from genjax.store.monitoring.otlp import write_metrics
 
@@ -73,12 +74,13 @@ def _pair(values: tuple[float | None, float | None]) -> str:
 
 
 def _show_feedback(name: str, words: Sequence[str], options: FeedbackOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.monitoring.ratings import Interval, read_ratings
     from genjax.store.monitoring.spans import read_span
-    from genjax.store.opening import open_store
 
     since, until = read_span(options.since, options.until)
-    with open_store(words[0], user=options.user, read_only=True) as store:
+    with open_as(words[0], token=options.token, user=options.user, read_only=True) as store:
+        store.access.require_whole()
         found = read_ratings(store, options.by, since, until, options.name)
     if options.json:
         print(json.dumps([one.to_json() for one in found], indent=2, ensure_ascii=False))
@@ -105,14 +107,15 @@ def _show_feedback(name: str, words: Sequence[str], options: FeedbackOptions) ->
 
 
 def _show_drift(name: str, words: Sequence[str], options: DriftOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.monitoring.drift import Testing, find_drift
     from genjax.store.monitoring.samples import Window, check_apart, read_sample
-    from genjax.store.opening import open_store
 
     o = options
     testing = Testing(o.alpha, o.correction, o.draws, o.seed)
     encoder, lack = _open_encoder(o.encoder)
-    with open_store(words[0], user=o.user, read_only=True) as store:
+    with open_as(words[0], token=o.token, user=o.user, read_only=True) as store:
+        store.access.require_whole()
         reference, window = (
             read_sample(
                 store, Window(one, o.kind, o.origin, o.most, None, o.one_each), encoder, o.seed

@@ -18,9 +18,11 @@ class Options:
 
     Attributes:
       user: the name that the history records; the login name by default.
+      token: a file with a token of the store, whose role then holds; GENJAX_TOKEN by default.
     """
 
     user: str | None = None
+    token: str | None = None
 
 
 @checks.frozen

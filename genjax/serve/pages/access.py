@@ -1,23 +1,21 @@
-"""Access to the pages depends on tokens with a role, and on signed sessions in a cookie."""
+"""Access to the pages depends on tokens, of the store or in a file, and on signed sessions."""
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias, cast
 
 from itsdangerous import BadData, URLSafeTimedSerializer
 
 from genjax.errors import UserError
+from genjax.store.access.principal import Principal
+from genjax.store.access.roles import BUILT_IN
+from genjax.store.access.tokens import SHORTEST, hash_token
 
-Role: TypeAlias = Literal["reader", "admin"]
-ROLES = ("reader", "admin")
-SHORTEST = 16  # minimum length of a token in characters
 LONGEST_NAME = 100
 AGE = 7 * 24 * 3600  # lifetime of a session in seconds
 SALT = "genjax.pages"
@@ -30,17 +28,17 @@ class Token:
 
     Attributes:
       name: name of the person, for the history of records.
-      role: role of the person: "reader" sees everything, "admin" may also write.
+      role: name of a built-in role: reader, annotator, trainer or admin.
       digest: SHA-256 of the token, see ``hash_token``.
     """
 
     name: str
-    role: Role
+    role: str
     digest: str
 
     def __post_init__(self) -> None:
-        if self.role not in ROLES:
-            raise UserError(f"role must be one of {', '.join(ROLES)}, got {self.role!r}", "role")
+        if self.role not in BUILT_IN:
+            raise UserError(f"role must be one of {', '.join(BUILT_IN)}, got {self.role!r}", "role")
         if not re.fullmatch(rf"\S{{1,{LONGEST_NAME}}}", self.name):
             rule = f"1 to {LONGEST_NAME} characters without blanks"
             raise UserError(f"name must be {rule}, got {self.name!r:.120}", "name")
@@ -52,21 +50,10 @@ class Token:
         """Return the name by which a session identifies the token."""
         return self.digest[:KNOWN_BY]
 
-
-def make_token() -> str:
-    """Make a token of 256 random bits."""
-    return secrets.token_urlsafe(32)
-
-
-def hash_token(token: str) -> str:
-    """Return the SHA-256 of a token, as in files of tokens.
-
-    Raises:
-      UserError: the token is too short to be safe.
-    """
-    if len(token) < SHORTEST:
-        raise UserError(f"token must have at least {SHORTEST} characters", "token")
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+    @property
+    def principal(self) -> Principal:
+        """Return who the token lets in."""
+        return Principal(self.name, BUILT_IN[self.role], token=self.key)
 
 
 def read_tokens(path: str | Path) -> tuple[Token, ...]:
@@ -89,7 +76,7 @@ def read_tokens(path: str | Path) -> tuple[Token, ...]:
         if len(words) != 3:
             raise UserError(f"{where} must be a role, a name and a SHA-256", "tokens")
         try:
-            found.append(Token(words[1], cast(Role, words[0]), words[2]))
+            found.append(Token(words[1], words[0], words[2]))
         except UserError as error:
             raise UserError(f"{where}: {error}", "tokens") from None
     if not found:
@@ -111,16 +98,16 @@ class Session:
 
     Attributes:
       csrf: secret that every form must send back.
-      key: key of the token; None before the login.
+      key: id of the token; None before the login.
     """
 
     csrf: str
     key: str | None = None
 
 
-def new_session(token: Token | None = None) -> Session:
+def new_session(principal: Principal | None = None) -> Session:
     """Make a session with a new secret."""
-    return Session(secrets.token_urlsafe(24), None if token is None else token.key)
+    return Session(secrets.token_urlsafe(24), None if principal is None else principal.token)
 
 
 def seal(secret: bytes, session: Session) -> str:

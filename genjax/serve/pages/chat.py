@@ -145,8 +145,9 @@ def show_answer(visit: Visit) -> Response:
         there = read_cards(connection, [name_answer(prompt)])
     if there:
         return visit.go("/chat", id=there[0].id)
-    if not visit.writes:
-        raise HTTPException(403, "This prompt has no answer, and drawing one takes an admin.")
+    if not visit.may("generate"):
+        role = visit.principal.role.name if visit.principal else ""
+        raise HTTPException(403, f"This prompt has no answer, and your role {role} draws none.")
     return Streamed(_stream(visit, prompt), media_type="text/html; charset=utf-8")
 
 
@@ -275,7 +276,7 @@ def _answer_from_documents(visit: Visit, prompt: Prompt, wanted: Mapping[str, An
         raise UserError("from must be run: nothing answers from documents here", "from")
     since = clock.monotonic()
     model = wanted.get("model")
-    said = answers.answer(prompt.payload.text or "", model, make_options(wanted))
+    said = answers.answer(prompt.payload.text or "", model, make_options(wanted), visit.store)
     milliseconds = 1000 * (clock.monotonic() - since)
     run = None if said.model is None else find_run(visit.store, said.model)
     with visit.store.reading() as connection:

@@ -10,12 +10,11 @@ from starlette.responses import Response
 from genjax.errors import UserError
 from genjax.serve.pages.cards import Card, read_cards
 from genjax.serve.pages.visit import Visit
-from genjax.store.filters import All, Compare, Filter, Not, parse_filter
-from genjax.store.index import follow as following
-from genjax.store.index.index import MODES, POOL, Hit, Query
+from genjax.store.filters import Compare, Filter, Not, parse_filter
+from genjax.store.index.index import MODES, POOL, Hit
 from genjax.store.query import ORIGINS, SCORE
 from genjax.store.query import Query as records_of
-from genjax.store.searching import Outbox
+from genjax.store.searching import search
 
 SIZE = 10  # hits of a page
 DEEPEST = 1_000  # maximum number of hits that can be paged to
@@ -71,12 +70,18 @@ def _find(visit: Visit) -> Results:
     tree = parse_filter(query.one("filter"))
     _refuse_scores(tree)
     records_of(tree, None, "any").refuse_encrypted(visit.store.engine)
-    if origin != "any":
-        tree = All((Compare("origin", "=", origin), tree))
     text = query.text("q")
     limit = min(SIZE + 1, deepest - first)
-    wanted = Query(text, None, tree, mode, limit, first)  # type: ignore[arg-type]
-    found = following.search(index, Outbox(visit.store), wanted)
+    found = search(
+        visit.store,
+        index,
+        text,
+        filter=tree,
+        origin=origin,  # type: ignore[arg-type]
+        mode=mode,
+        limit=limit,
+        offset=first,
+    )
     hits = found.hits[:SIZE]
     with visit.store.reading() as connection:
         cards = {c.id: c for c in read_cards(connection, [hit.id for hit in hits], READ)}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from genjax import checks
+from genjax.store.store import Store
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,14 @@ class Answer:
 class Answers(Protocol):
     """Answers from documents. The pages call this in a thread, and store the result."""
 
-    def answer(self, question: str, model: str | None, options: Options) -> Answer:
+    def answer(self, question: str, model: str | None, options: Options, store: Store) -> Answer:
         """Answer a question.
 
         Args:
           question: question as typed.
           model: run that writes the answer; None if none was chosen.
           options: options of the draw.
+          store: store as the one who asks sees it.
 
         Raises:
           UserError: the question cannot be answered; the message is one line.

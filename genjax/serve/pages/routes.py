@@ -23,36 +23,39 @@ from genjax.serve.pages import (
     usage,
 )
 from genjax.serve.pages.context import Pages
-from genjax.serve.pages.visit import Handler, Page, Visit
+from genjax.serve.pages.visit import Declared, Handler, Page, Visit
 
-READ: dict[str, Handler] = {
-    "/": login.show_home,
-    "/chat": chat.show_chat,
-    "/chat/answer": chat.show_answer,
-    "/compare": compare.show_compare,
-    "/compare/next": compare.show_next,
-    "/compare/pair": compare.show_pair,
-    "/images": gallery.show_images,
-    "/blobs/{digest:path}": gallery.send_blob,
-    "/sessions": browse.show_sessions,
-    "/session": browse.show_session,
-    "/record": browse.show_record,
-    "/record/text": browse.show_text,
-    "/lineage": browse.show_lineage,
-    "/search": find.show_search,
-    "/evaluate": evaluate.show_evaluate,
-    "/usage": usage.show_usage,
-    "/alerts": alerts.show_alerts,
+READING, JUDGE, TAG, GENERATE = ("read",), ("judge",), ("tag",), ("generate",)
+MANAGE = ("manage",)
+BULK = (*JUDGE, *TAG)  # which of them, the form says
+READ: dict[str, Declared] = {
+    "/": Declared(READING, login.show_home),
+    "/chat": Declared(READING, chat.show_chat),
+    "/chat/answer": Declared(READING, chat.show_answer),
+    "/compare": Declared(READING, compare.show_compare),
+    "/compare/next": Declared(READING, compare.show_next),
+    "/compare/pair": Declared(READING, compare.show_pair),
+    "/images": Declared(READING, gallery.show_images),
+    "/blobs/{digest:path}": Declared(READING, gallery.send_blob),
+    "/sessions": Declared(READING, browse.show_sessions),
+    "/session": Declared(READING, browse.show_session),
+    "/record": Declared(READING, browse.show_record),
+    "/record/text": Declared(READING, browse.show_text),
+    "/lineage": Declared(READING, browse.show_lineage),
+    "/search": Declared(READING, find.show_search),
+    "/evaluate": Declared(READING, evaluate.show_evaluate),
+    "/usage": Declared(READING, usage.show_usage),
+    "/alerts": Declared(READING, alerts.show_alerts),
 }
-WRITE: dict[str, Handler] = {
-    "/chat": chat.ask,
-    "/compare": compare.ask_both,
-    "/compare/pair": compare.vote,
-    "/record/feedback": judge.judge_one,
-    "/record/tags": judge.tag_one,
-    "/evaluate/confirm": evaluate.confirm,
-    "/evaluate/apply": evaluate.apply,
-    "/alerts": alerts.acknowledge_one,
+WRITE: dict[str, Declared] = {
+    "/chat": Declared(GENERATE, chat.ask),
+    "/compare": Declared(GENERATE, compare.ask_both),
+    "/compare/pair": Declared(JUDGE, compare.vote),
+    "/record/feedback": Declared(JUDGE, judge.judge_one),
+    "/record/tags": Declared(TAG, judge.tag_one),
+    "/evaluate/confirm": Declared(BULK, evaluate.confirm),
+    "/evaluate/apply": Declared(BULK, evaluate.apply),
+    "/alerts": Declared(MANAGE, alerts.acknowledge_one),
 }
 OPEN: dict[tuple[str, str], Handler] = {
     ("GET", "/login"): login.show_login,
@@ -71,18 +74,18 @@ def make_pages(context: Pages) -> list[BaseRoute]:
     app's own error handler.
     """
     routes: list[BaseRoute] = [
-        Route(path, Page(context, handler, is_open=True).answer, methods=[method])
+        Route(path, Page(context, Declared((), handler), True).answer, methods=[method])
         for (method, path), handler in OPEN.items()
     ]
     for path in dict.fromkeys((*READ, *WRITE)):
         methods = {"GET": READ.get(path), "POST": WRITE.get(path)}
         routes += [
-            Route(path, Page(context, handler).answer, methods=[method])
-            for method, handler in methods.items()
-            if handler is not None
+            Route(path, Page(context, declared).answer, methods=[method])
+            for method, declared in methods.items()
+            if declared is not None
         ]
     routes.append(Route("/static/{name}", send_static))
-    missing = Page(context, _refuse, is_open=True)
+    missing = Page(context, Declared((), _refuse), is_open=True)
 
     async def refuse(request: Request) -> Response:
         if request.url.path.startswith(OTHERS):

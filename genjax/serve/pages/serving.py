@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -22,13 +23,14 @@ from genjax.runs.run import Run
 from genjax.serve.chat import read_job
 from genjax.serve.errors import ApiError
 from genjax.serve.exchanges import Noted
-from genjax.serve.pages.access import Token, hash_token, make_token, read_tokens
+from genjax.serve.pages.access import Token, read_tokens
 from genjax.serve.pages.context import Pages
 from genjax.serve.pages.protocols import Answer, Fault, Message, Options, Source
 from genjax.serve.pages.routes import make_pages
 from genjax.serve.schemas import ChatRequest
 from genjax.serve.schemas import Message as Turn
 from genjax.serve.service import ENDING, Service
+from genjax.store.access.tokens import has_tokens, hash_token, make_token
 from genjax.store.index.follow import count_behind
 from genjax.store.index.index import Index
 from genjax.store.monitoring.alerts import Checked
@@ -60,22 +62,33 @@ def open_pages(service: Service, place: str, tokens: str | None, stack: ExitStac
 
     Args:
       place: location of the store.
-      tokens: file of those who may log in, see ``read_tokens``; None makes an admin's token that
-        ends with the server.
+      tokens: file of those who may log in besides the users of the store's own tokens, see
+        ``read_tokens``; where there are neither, an admin's token ends with the server.
 
     Raises:
       UserError: the store, its index or the file cannot be used.
     """
-    typed = make_token() if tokens is None else None
-    known = read_tokens(tokens) if tokens else (Token("admin", "admin", hash_token(typed or "")),)
+    known = read_tokens(tokens) if tokens else ()
     store = stack.enter_context(open_store(place, create=True))
+    stored, typed = has_tokens(store), None
+    if not known and not stored:
+        typed = make_token()
+        known = (Token("admin", "admin", hash_token(typed)),)
     for run_dir in service.models.places.values():
         note_run(store, run_dir)  # links answers on the pages to the run
     library = open_library(store)
     stack.callback(library.close)
     stack.enter_context(keep_following(store, library.index))
     chat = ServedChat(service)
-    pages = Pages(store, known, library.index, chat, ServedAnswers(library, chat))
+    pages = Pages(
+        store,
+        known,
+        library.index,
+        chat,
+        ServedAnswers(library, chat),
+        stored=stored,
+        rates=service.rates,
+    )
     return OpenedPages(make_pages(pages), typed)
 
 
@@ -177,13 +190,14 @@ class ServedAnswers:
     library: Library
     chat: ServedChat
 
-    def answer(self, question: str, model: str | None, options: Options) -> Answer:
+    def answer(self, question: str, model: str | None, options: Options, store: Store) -> Answer:
         """Answer a question, see ``Answers``; call this in a thread of the server's event loop."""
+        library = dataclasses.replace(self.library, store=store)
         if model is None:
-            found = ask(self.library, question, None, Asking(keep=False))
+            found = ask(library, question, None, Asking(keep=False))
         else:
             generator = _Served(self.chat, model, from_thread.run(self._find_run, model), options)
-            found = ask(self.library, question, generator, Asking(keep=False))
+            found = ask(library, question, generator, Asking(keep=False))
         faults = [Fault(f.span.start, f.span.end, f.kind) for f in found.checked.faults]
         sources = [_mark(passage, found.text) for passage in found.passages]
         return Answer(found.text, tuple(sources), tuple(faults), model)

@@ -7,7 +7,8 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.concurrency import run_in_threadpool
@@ -18,9 +19,12 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from genjax.errors import UserError
 from genjax.serve.pages import access
-from genjax.serve.pages.access import Session, Token
+from genjax.serve.pages.access import Session
 from genjax.serve.pages.context import Pages
 from genjax.serve.pages.rendering import render
+from genjax.store.access.principal import Principal
+from genjax.store.access.roles import Role
+from genjax.store.access.tokens import open_for
 from genjax.store.store import Store
 
 COOKIE = "genjax_session"
@@ -37,6 +41,7 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+NOBODY = Principal("", Role("nobody", ()))
 log = logging.getLogger(__name__)
 
 
@@ -106,7 +111,7 @@ class Visit:
       context: context of the pages.
       request: request as received.
       session: session of the visitor.
-      token: token of the login; None before the login.
+      principal: who logged in; None before the login.
       query: fields of the address.
       form: fields of the form.
     """
@@ -114,24 +119,23 @@ class Visit:
     context: Pages
     request: Request
     session: Session
-    token: Token | None
+    principal: Principal | None
     query: Fields
     form: Fields
 
     @property
     def name(self) -> str:
         """Return the name of the visitor."""
-        return "" if self.token is None else self.token.name
+        return "" if self.principal is None else self.principal.name
 
-    @property
-    def writes(self) -> bool:
-        """Return whether the visitor may write."""
-        return self.token is not None and self.token.role == "admin"
+    def may(self, *actions: str) -> bool:
+        """Return whether the visitor may do one of the actions, on some records."""
+        return self.principal is not None and self.principal.may(*actions)
 
-    @property
+    @cached_property
     def store(self) -> Store:
-        """Return the store; its history names the visitor."""
-        return dataclasses.replace(self.context.store, user=self.name)
+        """Return the store as the visitor sees it; its history names the visitor."""
+        return open_for(self.context.store, self.principal or NOBODY)
 
     @property
     def is_partial(self) -> bool:
@@ -158,6 +162,13 @@ class Visit:
 Handler = Callable[[Visit], Response]
 
 
+class Declared(NamedTuple):
+    """A page: the actions of which its visitor needs one, and the function that makes it."""
+
+    actions: tuple[str, ...]
+    handler: Handler
+
+
 def link(request: Request, path: str, query: Mapping[str, str | int | None]) -> str:
     """Return the address of a page with a query; None and empty values are left out."""
     base = str(request.scope.get("root_path", "")).rstrip("/")
@@ -170,22 +181,24 @@ class Page:
 
     Args:
       context: context of the pages.
-      handler: function that makes the answer.
+      declared: function that makes the answer, and the actions that it needs.
       is_open: whether the page is shown before the login, too.
     """
 
-    def __init__(self, context: Pages, handler: Handler, is_open: bool = False) -> None:
-        self._context, self._handler, self._open = context, handler, is_open
+    def __init__(self, context: Pages, declared: Declared, is_open: bool = False) -> None:
+        self._context, self._open = context, is_open
+        self.actions, self._handler = declared
 
     async def answer(self, request: Request) -> Response:
-        visit = self._begin(request)
+        visit = await self._begin(request)
         try:
             if refused := self._refuse_stranger(visit):
                 return self._finish(visit, refused)
             if request.method == "POST":
                 form = await _read_form(request)
                 visit = dataclasses.replace(visit, form=form)
-                self._check_writer(visit)
+                _check_form(visit)
+            self._check_rights(visit)
             answer = await run_in_threadpool(self._handler, visit)
         except HTTPException as error:
             answer = _explain(visit, error.status_code, error.detail)
@@ -196,19 +209,25 @@ class Page:
             answer = _explain(visit, 500, "This page failed; the log of the server says why.")
         return self._finish(visit, answer)
 
-    def _begin(self, request: Request) -> Visit:
+    async def _begin(self, request: Request) -> Visit:
         context = self._context
         session = access.unseal(context.secret, request.cookies.get(COOKIE, ""))
-        token = None
+        principal = None
         if session is not None and session.key is not None:
-            token = next((one for one in context.tokens if one.key == session.key), None)
-        if session is None or (token is None and session.key is not None):
+            principal = await run_in_threadpool(context.recall, session.key)
+        if session is None or (principal is None and session.key is not None):
             session = access.new_session()
         query = Fields(QueryParams(request.scope["query_string"]).multi_items())
-        return Visit(context, request, session, token, query, Fields(()))
+        return Visit(context, request, session, principal, query, Fields(()))
 
     def _refuse_stranger(self, visit: Visit) -> Response | None:
-        if self._open or visit.token is not None:
+        if (who := visit.principal) is not None:
+            wait = visit.context.rates.take(who.token, who.rate)
+            if wait is not None:
+                answer = _explain(visit, 429, f"Too many requests: wait {wait} seconds.")
+                answer.headers["Retry-After"] = str(wait)
+                return answer
+        if self._open or who is not None:
             return None
         request = visit.request
         if request.method == "POST" or visit.is_partial:
@@ -218,11 +237,11 @@ class Page:
         wanted = f"{here}?{request.url.query}" if request.url.query else here
         return visit.go("/login", next=wanted if wanted != "/" else None)
 
-    def _check_writer(self, visit: Visit) -> None:
-        if not access.is_same(visit.form.one("csrf"), visit.session.csrf):
-            raise HTTPException(403, "This form is too old: open its page again.")
-        if not self._open and not visit.writes:
-            raise HTTPException(403, "You may read here, but not write: that takes an admin.")
+    def _check_rights(self, visit: Visit) -> None:
+        if not self._open and not visit.may(*self.actions):
+            role = visit.principal.role.name if visit.principal else ""
+            wanted = " or ".join(self.actions)
+            raise HTTPException(403, f"Your role {role} may not {wanted} here.")
 
     def _finish(self, visit: Visit, answer: Response) -> Response:
         for name, value in HEADERS.items():
@@ -231,6 +250,11 @@ class Page:
         if "set-cookie" not in answer.headers and access.unseal(secret, cookie) != visit.session:
             set_session(visit.request, answer, access.seal(secret, visit.session))
         return answer
+
+
+def _check_form(visit: Visit) -> None:
+    if not access.is_same(visit.form.one("csrf"), visit.session.csrf):
+        raise HTTPException(403, "This form is too old: open its page again.")
 
 
 def set_session(request: Request, answer: Response, sealed: str) -> None:
@@ -247,7 +271,9 @@ def set_session(request: Request, answer: Response, sealed: str) -> None:
 
 
 def find_status(error: UserError) -> int:
-    """Return the status of an error: 404 if a record does not exist."""
+    """Return the status of an error: 404 if a record does not exist, 403 if a role is too low."""
+    if error.field == "role":
+        return 403
     said = str(error)
     gone = error.field == "id" and ("does not exist" in said or "was deleted" in said)
     return 404 if gone else 400

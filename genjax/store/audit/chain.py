@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from genjax.serial.json_text import Json
 from genjax.store import schema
+from genjax.store.access.views import lift
 from genjax.store.audit.forms import (
     ENCODER,
     hash_item,
@@ -47,7 +48,8 @@ def read_head(connection: sa.Connection) -> Head:
     """Return the newest link."""
     table = schema.audit
     query = sa.select(table.c.link, table.c.hash, table.c.time).order_by(table.c.link.desc())
-    row = connection.execute(query.limit(1)).first()
+    with lift(connection):
+        row = connection.execute(query.limit(1)).first()
     return Head() if row is None else Head(row.link, row.hash, row.time)
 
 
@@ -180,10 +182,12 @@ def link_rows(
     """Write a link, and return the rows of the history below it; see ``record``."""
     moment = now() if time is None else time
     if rows is None:
-        there = read_rows(connection, ids)
+        with lift(connection):
+            there = read_rows(connection, ids)
         rows = [there.get(one, ({"id": one}, {}, [])) for one in ids]
     salts = make_salts(len(ids))
-    before = {} if action == "add" else read_states(connection, ids)
+    with lift(connection):
+        before = {} if action == "add" else read_states(connection, ids)
     past: list[Row] = []
     for number, (one, salt, (shared, own, parents)) in enumerate(
         zip(ids, salts, rows, strict=True)

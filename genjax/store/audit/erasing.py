@@ -12,6 +12,7 @@ from genjax.serial.json_text import Json
 from genjax.store import schema
 from genjax.store.audit import chain
 from genjax.store.audit.forms import hash_item, read_rows
+from genjax.store.lookups import find_known
 from genjax.store.privacy.damage import read_digests
 from genjax.store.records import UNKNOWN
 from genjax.store.references import find_edges, refer_columns
@@ -27,10 +28,11 @@ def refuse_needed(connection: sa.Connection, ids: Sequence[str]) -> None:
       UserError: another record names one of them.
     """
     erased = set(ids)
-    for edge in find_edges(connection, ids, up=False):
+    for edge in find_edges(connection, ids, up=False, whole=True):
         if edge.child not in erased:
             cure = "erase that first, or all of it with: genjax store forget"
-            raise UserError(f"id: {edge.parent} is the {edge.role} of {edge.child}: {cure}", "id")
+            child = edge.child if find_known(connection, [edge.child], whole=False) else "another"
+            raise UserError(f"id: {edge.parent} is the {edge.role} of {child}: {cure}", "id")
 
 
 def erase_rows(

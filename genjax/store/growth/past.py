@@ -82,6 +82,7 @@ def open_state(store: Store, name: str) -> Iterator[Opened]:
       UserError: there is no such state, or its history was changed.
     """
     store.servers.refuse_incomplete("read states")
+    store.access.require_whole()  # the past of records is not what a role sees of them
     state = find_state(store, name)
     with tempfile.TemporaryDirectory(prefix="genjax_state_") as folder:
         path = Path(folder) / FILE

@@ -41,6 +41,7 @@ def write_dataset(
     Raises:
       UserError: the filter passes nothing, or both texts and images, or the folder exists.
     """
+    store = store.read_for("export")
     found = store.select(filter, kind="response", origin="synthetic")
     answers = [one for one in found if isinstance(one, Response)]
     pictures = [a for a in answers if (a.payload.media_type or "").startswith(PICTURE)]

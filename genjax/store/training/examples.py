@@ -41,9 +41,9 @@ class RuleTalk:
         Raises:
           UserError: the store cannot be written to, or holds other records.
         """
-        from genjax.store.opening import open_store
+        from genjax.store.access.entering import open_as
 
-        with open_store(url, create=True) as store:
+        with open_as(url, create=True) as store:
             if store.count(origin="any"):
                 return
             records: list[Record] = []

@@ -20,12 +20,12 @@ from genjax.errors import UserError
 from genjax.machine import disk
 from genjax.serial import stored
 from genjax.serial.json_text import Json
+from genjax.store.access.entering import open_as
 from genjax.store.audit.deeds import note_deed
 from genjax.store.formats.plain import write_plain
 from genjax.store.formats.writing import Export, Row
 from genjax.store.growth.past import open_state
 from genjax.store.lookups import find_visible
-from genjax.store.opening import open_store
 from genjax.store.records import DataSet, Feedback, Record, Wanted
 from genjax.store.runs import name_dataset, note_run
 from genjax.store.store import Store
@@ -99,7 +99,8 @@ def take_snapshot(
       UserError: the store cannot be opened, there is no such state, the filter is invalid, or no
         row is left.
     """
-    with open_store(url, read_only=True) as store:
+    with open_as(url, read_only=True) as whole:
+        store = whole.read_for("train")
         if at is None:
             return _take_rows(store.fresh(), store.place, form, filter, origin)
         with open_state(store, at) as opened:
@@ -229,7 +230,7 @@ def note_snapshot(url: str, snapshot: Snapshot, run_dir: epath.Path, step: int |
     """
     ids = tuple(dict.fromkeys(one for row in snapshot.records for one in row))
     try:
-        with open_store(url) as store:
+        with open_as(url) as store:
             with store.reading() as connection:
                 ids = tuple(find_visible(connection, ids))  # a state may have records of the past
             store.add_new([make_dataset(snapshot, ids)])
