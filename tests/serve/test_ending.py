@@ -71,9 +71,7 @@ def test_the_server_ends_with_clients_that_neither_read_nor_leave(chat_run):
             client.sendall(said)
         serving.wait_for(lambda: served.active == 4)
         assert end(served) < WITHIN
-    assert not [one for one in threading.enumerate() if one.name == "device" and one.is_alive()][
-        1:
-    ]  # at most that of the shared server
+    assert not served.service.device._thread.is_alive()
 
 
 class Stuck:
