@@ -309,7 +309,8 @@ def _insert(store: Store, connection: sa.Connection, kind: str, batch: pa.Record
     if links:
         parts = dict(zip(("child", "position", "parent"), zip(*links, strict=True), strict=True))
         _insert_columns(connection, schema.links, parts, len(links))
-    past = link_rows(connection, store.user, "add", ids, rows=_make_rows(kind, columns, count))
+    made, token = _make_rows(kind, columns, count), store.access.token
+    past = link_rows(connection, store.user, "add", ids, rows=made, token=token)
     by_name = {name: [row[name] for row in past] for name in past[0] if name != "changes"}
     _insert_columns(connection, schema.history, by_name, count)
     follow = {"record": ids, "action": ["upsert"] * count}

@@ -53,7 +53,8 @@ def change_all(store: Store, connection: sa.Connection, ids: Sequence[str], chan
             update = table.update().where(table.c.id == sa.bindparam("one")).values(values)
             connection.execute(update, rows)
         ids, changes = [row["record"] for row in past], [row["changes"] for row in past]
-        chain.record(connection, store.user, "update", ids, changes=changes, time=time)
+        token = store.access.token
+        chain.record(connection, store.user, "update", ids, changes=changes, time=time, token=token)
         follows = [{"record": row["record"], "action": "upsert"} for row in past]
         insert(connection, schema.outbox, follows)
         count += len(past)

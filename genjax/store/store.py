@@ -457,7 +457,16 @@ class Store:
     ) -> None:
         """Record who did what in the history and the audit trail, and changes in the outbox."""
         changes = [fields] * len(ids)
-        chain.record(connection, self.user, action, ids, changes=changes, time=time, rows=rows)
+        chain.record(
+            connection,
+            self.user,
+            action,
+            ids,
+            changes=changes,
+            time=time,
+            rows=rows,
+            token=self.access.token,
+        )
         follows = "delete" if action == "delete" else "upsert"
         insert(connection, schema.outbox, [{"record": one, "action": follows} for one in ids])
 

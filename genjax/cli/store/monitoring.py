@@ -59,13 +59,14 @@ def _show_usage(name: str, words: Sequence[str], options: UsageOptions) -> None:
 
 
 def _trim(name: str, words: Sequence[str], options: TrimOptions) -> None:
+    from genjax.store.access.entering import open_as
     from genjax.store.monitoring.requests import remove_requests
     from genjax.store.monitoring.spans import read_moment
-    from genjax.store.opening import open_store
 
     before = read_moment(options.before, "before")
     assert before is not None
-    with open_store(words[0], user=options.user) as store:
+    with open_as(words[0], token=options.token, user=options.user) as store:
+        store.access.require_all()
         print(f"removed   {remove_requests(store, before):,} requests")
 
 

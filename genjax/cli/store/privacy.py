@@ -36,9 +36,10 @@ def _run(name: str, words: Sequence[str], options: Any) -> None:
             "it nothing that it encrypts can be read"
         )
         return
-    from genjax.store.opening import open_store
+    from genjax.store.access.entering import open_as
 
-    with open_store(words[0], user=options.user) as store:
+    with open_as(words[0], token=options.token, user=options.user) as store:
+        store.access.require_all()
         if name == "rotate":
             from genjax.store.privacy.rotation import rotate
 

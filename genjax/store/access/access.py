@@ -64,6 +64,11 @@ class Access:
         self.require(purpose)
         return dataclasses.replace(self, purposes=(*self.purposes, purpose))
 
+    @property
+    def token(self) -> str | None:
+        """The id of the principal's token, for the audit trail; None without one."""
+        return self.principal.token or None if self.principal is not None else None
+
     def require(self, *actions: str) -> None:
         """Refuse a principal that may do none of the actions.
 

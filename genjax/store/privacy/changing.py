@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from genjax.store import engine as engines
+from genjax.store.audit import chain
 from genjax.store.privacy.cleaning import check_cleaning
 from genjax.store.privacy.guard import make_plan
 from genjax.store.privacy.plan import Plan, write_plan
@@ -30,6 +31,7 @@ def change_plan(store: Store, plan: Plan) -> Plan:
     with store.writing() as connection:
         write_plan(connection, plan)
         store.guard.follow(connection)
+        chain.note(connection, "change privacy", store.user, {"is": list(plan.describe())})
     return plan
 
 

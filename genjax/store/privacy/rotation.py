@@ -16,6 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from genjax.errors import UserError
+from genjax.store.audit import chain
 from genjax.store.privacy.changing import clean_file
 from genjax.store.privacy.chunks import HEADER, read_key_id
 from genjax.store.privacy.damage import find_key, list_sealed, read_key_ids
@@ -90,6 +91,7 @@ def _begin(store: Store) -> str:
         if newest.id != plan.key:
             write_plan(connection, turn_plan(plan, newest))
             store.guard.follow(connection)
+            chain.note(connection, "begin rotation", store.user, {"key": newest.id})
         elif not plan.older:
             cure = f"put a new one first into {VARIABLE} (genjax store key FILE does)"
             raise UserError(
@@ -155,6 +157,7 @@ def _end(store: Store, newest: str) -> None:
             raise UserError(f"rotate: {left} still needs an old key: rotate again", "rotate")
         write_plan(connection, replace(store.guard.plan, older=()))
         store.guard.follow(connection)
+        chain.note(connection, "end rotation", store.user, {"key": newest})
     clean_file(store)
 
 
