@@ -79,3 +79,13 @@ def find_ids(
             raise UserError(f"after must be the id of a record, got {after!r:.80}", "after")
         statement = statement.where(follow(column, down, row[0], after))
     return list(connection.execute(sort(statement, column, down).limit(limit)).scalars())
+
+
+def refuse_known(known: set[str]) -> None:
+    """Refuse ids that exist already.
+
+    Raises:
+      UserError: there is one.
+    """
+    if known:
+        raise UserError(f"id must be new, {min(known)!r:.80} is known", "id")

@@ -24,7 +24,7 @@ from genjax.store.blobs import Blobs
 from genjax.store.filters import All, Filter
 from genjax.store.growth.servers import Servers
 from genjax.store.limits import Limits, check_record, check_text
-from genjax.store.lookups import find_ids, find_known, find_used
+from genjax.store.lookups import find_ids, find_known, find_used, refuse_known
 from genjax.store.privacy.columns import NONE
 from genjax.store.privacy.guard import Guard
 from genjax.store.query import Query
@@ -136,7 +136,7 @@ class Store:
             names the field.
         """
         new, known = self._add(records)
-        _refuse_known(known)
+        refuse_known(known)
         return tuple(record.id for record in new)
 
     def add_new(self, records: Sequence[Record]) -> int:
@@ -149,7 +149,7 @@ class Store:
     ) -> tuple[str, ...]:
         """Add records within a transaction, see ``add``; or only those with new ids."""
         new, known = self._write_new(connection, self._fill(records), skip_known)
-        _refuse_known(set() if skip_known else known)
+        refuse_known(set() if skip_known else known)
         return tuple(record.id for record in new)
 
     def _add(
@@ -476,8 +476,3 @@ def _read_page(
 ) -> tuple[list[str], list[Record]]:
     ids = find_ids(connection, query, size, after)
     return ids, load(connection, ids)
-
-
-def _refuse_known(known: set[str]) -> None:
-    if known:
-        raise UserError(f"id must be new, {min(known)!r:.80} is known", "id")

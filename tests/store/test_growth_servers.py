@@ -473,7 +473,7 @@ def test_an_index_follows_and_finds(both, tmp_path, engine):
     package = {"faiss": "faiss", "milvus": "milvus_lite"}[engine]
     pytest.importorskip(package, reason="the engines are an extra: pip install '.[store]'")
     one, many, _ = both
-    place = {"faiss": f"faiss:{tmp_path / 'faiss'}", "milvus": f"milvus:{tmp_path / 'vectors.db'}"}
+    place = {"faiss": f"faiss:{tmp_path / 'faiss'}", "milvus": str(tmp_path / "vectors.db")}
     index, plain = (
         open_index(place[engine], Words()),
         open_index(f"faiss:{tmp_path / 'one'}", Words()),

@@ -59,7 +59,8 @@ def open_engine(url: str, language: str = "english") -> Engine:
         from genjax.store.index.milvus import Milvus
 
         return Milvus(url, language)
-    if (scheme := re.match(r"(\w[\w+.-]*)://", url)) and scheme[1] not in OBJECT_STORAGE:
+    # Also "milvus:PATH" and the like, which would be the name of a folder.
+    if (scheme := re.match(r"(\w[\w+.-]+):", url)) and scheme[1] not in OBJECT_STORAGE:
         known = ", ".join(f"{name}://" for name in ("http", "postgresql", *OBJECT_STORAGE))
         raise UserError(f"index must be a path, faiss:PATH or {known}, got {url!r}", "index")
     from genjax.store.index.lance import Lance
