@@ -45,7 +45,7 @@ def guarded(chat_run, tmp_path_factory):
     recorder = Recorder(open_store(place))
     find = functools.partial(authenticate, store)
     limits = Limits(batch=4, patience=5)
-    with serving.Served([f"chat={chat_run}"], limits, recorder, "plain key", find) as served:
+    with serving.Served([f"chat={chat_run}"], limits, recorder, "plain key", find=find) as served:
         yield served, made, store
     store.close()
 
