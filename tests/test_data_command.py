@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from genjax.config_files import build_config, configs_folder, load_config
+from genjax.config_files import build_config, load_config
 from genjax.errors import UserError
+from genjax.serial.config_places import configs_folder
 from tests.test_main import cli, flat, refused
 
 CONFIGS = sorted(path.stem for path in configs_folder().glob("prepare/*.py"))

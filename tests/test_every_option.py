@@ -13,7 +13,7 @@ from toy import experiment
 import genjax
 from genjax import __main__ as command_line
 from genjax import gx
-from genjax.cli import options
+from genjax.cli import parsing
 from genjax.cli.data import PrepareOptions
 from genjax.config_files import load_config
 from genjax.experiment import Every
@@ -84,7 +84,7 @@ def list_options(command, monkeypatch) -> list[argparse.Action]:
             raise Listed(tyro.extras.get_parser(kind, default=default, config=config))
 
     with monkeypatch.context() as patch, pytest.raises(Listed) as listed:
-        patch.setattr(options.tyro, "cli", tell)
+        patch.setattr(parsing.tyro, "cli", tell)
         command_line.main([*COMMANDS[command], "--trust"])
     (parser,) = listed.value.args
     return [action for action in parser._actions if "--help" not in action.option_strings]
@@ -149,5 +149,5 @@ def test_an_unknown_option_of_a_preparation_is_one_line(folder, monkeypatch, cap
     code, said = run(["data", "prepare", "people.py", "--stages.0.decision", "x.csv"], capfd)
     assert code == 2 and len(said.splitlines()) == 1 and "stages.0.decision" in said
     preparation = gx.Preparation(readers=(gx.Csv(("*.csv",)),), stages=(gx.Linked(),))
-    told = options.parse(PrepareOptions(preparation), "data", ["--stages.0.decisions", "x.csv"])
+    told = parsing.parse(PrepareOptions(preparation), "data", ["--stages.0.decisions", "x.csv"])
     assert told.preparation.stages[0].decisions == "x.csv"

@@ -183,7 +183,7 @@ def _translate(error: Exception, url: URL) -> UserError:
     place = show(url)
     why = f"cannot be used: {said[:300]}"
     if isinstance(error, exc.DBAPIError) and is_away(error):
-        why = f"is away, and a write that it has not confirmed may be lost: {said[:160]}"
+        why = f"is away; what it has confirmed is kept: {said[:160]}"
     elif any(word in said for word in FULL):
         why = "cannot be written, its disk is full; what was there is whole, and nothing was added"
     elif "readonly" in said or "read-only" in said:

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 import genjax
-from genjax.config_files import configs_folder, dumps, load_config, loads
+from genjax.config_files import dumps, load_config, loads
 from genjax.continued import wrap_family
 from genjax.data.dataset import Dataset, Spec
 from genjax.errors import UserError
 from genjax.family import Family, Trained
 from genjax.parallel import Devices
 from genjax.runs.setup import initial_state
+from genjax.serial.config_places import configs_folder
 from genjax.start_from import StartFrom
 from tests import toy
 from tests.trained import TrainedRuns

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from genjax.__main__ import main
-from genjax.config_files import list_configs, load_config
+from genjax.config_files import load_config
 from genjax.data import stand_in
 from genjax.data.dataset import Spec
+from genjax.serial.config_places import list_configs
 from tests.configs.checks import check_whole_form, configs
 
 FOLDERS = (

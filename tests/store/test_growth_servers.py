@@ -28,13 +28,14 @@ from genjax.store.growth.resharding import name_server, plan_moves, reshard, sha
 from genjax.store.growth.states import tag_state
 from genjax.store.index.opening import open_index
 from genjax.store.lineage import read_lineage, show_lineage
-from genjax.store.maintenance import analyse, backup, check, copy_store, hash_store
+from genjax.store.maintenance import analyse, backup, check, copy_store
 from genjax.store.opening import open_store
 from genjax.store.privacy.keys import VARIABLE, make_key
 from genjax.store.privacy.plan import Plan, parse_encrypted
 from genjax.store.privacy.rotation import rotate
 from genjax.store.records import Entity, Payload, Prompt, Relation, Response
 from genjax.store.searching import follow, rebuild, search
+from tests.store.hashes import hash_records
 from tests.store.servers import Server, run_servers
 from tests.store.test_forgetting import BOB, WORDS, plant, scan
 from tests.store.test_records_contract import fill
@@ -322,11 +323,6 @@ def fill_both(one, url):
     many = open_store(url, user="ann")
     copy_store(one, many)
     return one, many
-
-
-def hash_records(store):
-    """The hashes of all but the audit trail, which notes what a test did."""
-    return {name: digest for name, digest in hash_store(store).items() if "audit" not in name}
 
 
 def make_both(servers, folder):

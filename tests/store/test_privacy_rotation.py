@@ -10,13 +10,14 @@ import pytest
 import sqlalchemy as sa
 
 from genjax.store.audit.verifying import verify
-from genjax.store.maintenance import check, hash_store
+from genjax.store.maintenance import check
 from genjax.store.opening import open_store
 from genjax.store.privacy import rotation
 from genjax.store.privacy.chunks import HEADER, read_key_id
 from genjax.store.privacy.keys import VARIABLE, make_key, read_keys, write_key
 from genjax.store.privacy.plan import Plan
 from genjax.store.records import Document, Payload, Prompt
+from tests.store.hashes import hash_records
 from tests.store.test_privacy import garble, key, make_store, plant, refuse  # noqa: F401
 from tests.store.test_records_contract import make_place, server, url  # noqa: F401  (fixtures)
 
@@ -68,7 +69,7 @@ def test_a_rotation_replaces_the_key_of_everything(url, tmp_path, monkeypatch, k
     with make_store(url, tmp_path) as store:
         plant(store, tmp_path)
         fill(store)
-        before, user = hash_store(store), store.get("s").user
+        before, user = hash_records(store), store.get("s").user
         old = store.guard.plan.key
         assert find_key_ids(store) == {old}
     new = make_key()
@@ -80,7 +81,7 @@ def test_a_rotation_replaces_the_key_of_everything(url, tmp_path, monkeypatch, k
         refuse(lambda: rotation.rotate(store), done.key, field="rotate")
     monkeypatch.setenv(VARIABLE, new)
     with open_store(url) as store:
-        assert hash_store(store) == before and check(store) == []
+        assert hash_records(store) == before and check(store) == []
         assert verify(store).flaws == ()
         assert store.guard.name_user("aardvark-user") and store.get("s").user == user
         assert store.read_blob(store.get("d0002").payload) == b"2 " * 900
@@ -113,7 +114,7 @@ def test_a_rotation_goes_on_wherever_it_ended(tmp_path, monkeypatch, key):  # no
     monkeypatch.setattr(rotation, "PAUSE", 0)
     with make_store(place, tmp_path) as store:
         fill(store, 24)
-        before = hash_store(store)
+        before = hash_records(store)
     keys, mixed = [key], 0
     for moment in range(0, 15, 3):
         keys = [make_key(), *keys[:1]]
@@ -131,9 +132,9 @@ def test_a_rotation_goes_on_wherever_it_ended(tmp_path, monkeypatch, key):  # no
             monkeypatch.setattr(rotation.time, "sleep", sleep)
             mixed += len(find_key_ids(store)) == 2
         with open_store(place) as store:
-            assert hash_store(store) == before and store.guard.plan.older
+            assert hash_records(store) == before and store.guard.plan.older
             assert rotation.rotate(store, **SILENT).key == read_keys()[0].id
-            assert find_key_ids(store) == {read_keys()[0].id} and hash_store(store) == before
+            assert find_key_ids(store) == {read_keys()[0].id} and hash_records(store) == before
     assert mixed >= 4
     monkeypatch.setenv(VARIABLE, keys[0])
     with open_store(place) as store:

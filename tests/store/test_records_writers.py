@@ -177,7 +177,7 @@ with open_store(sys.argv[1]) as store:
         ("sqlite://", "name a file"),
         ("postgresql+nodriver://host/db", "no driver"),
         ("postgresql+psycopg2://host/db", "package psycopg2"),
-        ("postgresql://nobody:secret@127.0.0.1:1/db", "cannot be used"),
+        ("postgresql://nobody:secret@127.0.0.1:1/db", "is away"),
         ("missing.db", "does not exist"),
         ("missing/store.db", "does not exist"),
         ("text.db", "damaged, or not a store"),
