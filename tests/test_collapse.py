@@ -134,6 +134,7 @@ CAPTIONER = Captioner(
 )
 
 
+@pytest.mark.long
 def test_a_captioner_that_ignores_the_picture_is_announced():
     spec = Spec(
         "tokens",

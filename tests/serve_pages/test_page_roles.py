@@ -35,7 +35,9 @@ ROLES = {
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)]
+)
 def served(request, tmp_path_factory):
     """Pages over a store with secrets, and a token of each role."""
     folder = tmp_path_factory.mktemp("pages")

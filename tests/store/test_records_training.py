@@ -207,6 +207,7 @@ def test_what_nobody_has_judged_is_filled_in(tmp_path):
         assert [f.source_kind for f in store.select("target=0a", kind="feedback")][-1:] == ["CODE"]
 
 
+@pytest.mark.long
 def test_a_run_resumes_on_its_rows_whatever_becomes_of_the_store(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     few = ["--every.evaluate", "0", "--every.sample", "0", "--devices.count", "1"]
