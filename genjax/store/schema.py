@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 
 from genjax.store.privacy.columns import Digest, Sealed, User
 
-VERSION = "0008"  # of the newest migration
+VERSION = "0006"  # of the newest migration
 
 # Texts are compared and ordered by their code points, whatever the language of the server.
 Text = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
