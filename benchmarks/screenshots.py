@@ -32,6 +32,11 @@ from genjax.serve.pages.context import Pages
 from genjax.serve.pages.protocols import Answer, Fault, Message, Options, Source
 from genjax.serve.pages.routes import make_pages
 from genjax.store.access.tokens import hash_token
+from genjax.store.monitoring.alerts import check_alerts
+from genjax.store.monitoring.measured import Measured
+from genjax.store.monitoring.requests import add_requests
+from genjax.store.monitoring.rule import Rule
+from genjax.store.monitoring.rules import add_rule
 from genjax.store.opening import open_store
 from genjax.store.privacy.plan import Plan
 from genjax.store.records import (
@@ -45,6 +50,7 @@ from genjax.store.records import (
     Run,
     Session,
 )
+from genjax.store.rows import make_ids
 from genjax.store.searching import follow, open_search
 from genjax.store.store import Store
 
@@ -234,6 +240,32 @@ def _draw_pictures(when: datetime) -> list[Record]:
     return records
 
 
+def _fill_requests(store: Store) -> None:
+    """Add requests of the last hours, a few of which failed, and alerts on them."""
+    now = datetime.now(UTC)
+    ids = make_ids(60)
+    requests = [
+        Measured(
+            ids[number],
+            now - timedelta(minutes=15 * number),
+            "/v1/chat/completions",
+            500 if number % 12 == 5 else 200,
+            "run-h",
+            ("ann", "ben")[number % 2],
+            tokens_in=40 + number,
+            tokens_out=90,
+            milliseconds=300.0 + 20 * number,
+            first_ms=30.0 + number,
+        )
+        for number in range(60)
+    ]
+    with store.writing() as connection:
+        add_requests(connection, requests)
+    add_rule(store, "failures", Rule("errors", above=0.05))
+    add_rule(store, "slow", Rule("latency", above=2_000.0))
+    check_alerts(store)
+
+
 @dataclass(frozen=True)
 class Shot:
     """A screenshot, with its name and the path of its page."""
@@ -254,6 +286,7 @@ SHOTS = (
     Shot("search", "/search?q=ships+and+rocks&origin=any"),
     Shot("evaluate", "/evaluate?filter=tags:short"),
     Shot("usage", "/usage?days=30"),
+    Shot("alerts", "/alerts"),
 )
 
 
@@ -304,7 +337,9 @@ def main() -> None:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        app = Starlette(routes=make_pages(make_context(Path(folder))))
+        context = make_context(Path(folder))
+        _fill_requests(context.store)
+        app = Starlette(routes=make_pages(context))
         browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         with serve(app) as address:
             for size, prefix in ((DESKTOP, ""), (PHONE, "phone_")):
