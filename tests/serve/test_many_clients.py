@@ -227,7 +227,7 @@ def test_a_thousand_requests_and_a_kill_lose_nothing(chat_run, tmp_path):
     be_chaotic(chat_run, tmp_path, 1000)
 
 
-def leak_nothing(chat_run, requests):
+def leak_nothing(chat_run, requests, growth):
     """A third of the requests leave early; after a quarter of them the process keeps its number of
     threads and files, and grows by little more.
     """
@@ -266,18 +266,19 @@ def leak_nothing(chat_run, requests):
     said = {"MiB": (memory, after), "threads": (threads, threads_after)}
     said["files"] = (files, files_after)
     print(said)
-    assert after < 1.1 * memory + 20, said
-    assert threads_after <= threads + 2 and files_after <= files + 4, said
+    executor = (os.cpu_count() or 1) + 4  # threads that asyncio starts one by one, and keeps
+    assert after < growth * memory + 20, said
+    assert threads_after <= threads + executor and files_after <= files + 4, said
 
 
 @pytest.mark.long
 def test_five_hundred_requests_leak_nothing(chat_run):
-    leak_nothing(chat_run, 500)
+    leak_nothing(chat_run, 500, growth=1.3)  # some programs are still compiled
 
 
 @pytest.mark.slow
 def test_ten_thousand_requests_leak_nothing(chat_run):
-    leak_nothing(chat_run, 10_000)
+    leak_nothing(chat_run, 10_000, growth=1.1)
 
 
 def test_the_command_checks_itself(chat_run, capsys):

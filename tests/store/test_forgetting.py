@@ -138,7 +138,11 @@ def scan(*places):
     for place in places:
         files = [place] if place.is_file() else [p for p in place.rglob("*") if p.is_file()]
         for path in files:
-            for content in unpack(path.read_bytes()):
+            try:
+                whole = path.read_bytes()
+            except FileNotFoundError:  # a server has removed it meanwhile
+                continue
+            for content in unpack(whole):
                 for word in (*WORDS, BOB):
                     for form in (word.encode(), word.encode("utf-16-le"), word[:8].encode()):
                         if form in content:
