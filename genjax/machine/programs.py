@@ -31,7 +31,7 @@ def keep_programs(folder: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)
         trim(place, LARGEST)
     except OSError:
-        return  # there is no room, or no home: programs are compiled each time
+        return  # no room or no home folder: programs are compiled each time
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(place)
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", SHORTEST)
     warnings.showwarning = _heal(place, warnings.showwarning)

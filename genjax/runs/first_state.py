@@ -134,7 +134,7 @@ def examples(
       setup: setup of the run.
       state: state whose ``frozen`` parameters the family precomputes with.
       position: examples consumed by all processes together.
-      until: last step; None goes on without end. Dispatches end at multiples of
+      until: last step; None for an endless iterator. Dispatches end at multiples of
         ``steps_per_dispatch``, so that the first and the last one may be shorter.
     """
     experiment, layout = setup.experiment, setup.layout
