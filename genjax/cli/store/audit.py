@@ -78,7 +78,7 @@ class RuleOptions(Options):
 
 @checks.frozen
 class RetainOptions(Options):
-    """Show what the rules reach, and erase it if told to.
+    """Show what the rules reach, and erase it with --do.
 
     Attributes:
       do: erase it.
