@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import faulthandler
+import itertools
 import json
 import socket
 import threading
@@ -76,6 +77,8 @@ class Served:
 
     def __init__(self, places, limits=Limits(), recorder=None, token=None, drafts=(), find=None):
         self.service = Service(places, limits, recorder, token, drafts, find)
+        self.service.choose_seed = self._choose_seed
+        self.restart_seeds()
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._server = Server(make_config(make_app(self.service)))
@@ -83,6 +86,13 @@ class Served:
         self._thread = threading.Thread(target=lambda: asyncio.run(run), daemon=True)
         self._thread.start()
         wait_for(lambda: self._server.started)
+
+    def restart_seeds(self):
+        """Number the requests without a seed from 0 again, so that chance repeats in each test."""
+        self._seeds = itertools.count()
+
+    def _choose_seed(self, seed):
+        return next(self._seeds) if seed is None else seed
 
     def close(self):
         self._server.should_exit = True

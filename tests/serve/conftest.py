@@ -42,6 +42,13 @@ def served(places, store_path):
         yield served
 
 
+@pytest.fixture(autouse=True)
+def same_seeds(request):
+    """Each test of the shared server draws with the same seeds, in whatever order tests run."""
+    if "served" in request.fixturenames:
+        request.getfixturevalue("served").restart_seeds()
+
+
 @pytest.fixture
 def client(served):
     """The official client, as it comes."""
