@@ -33,7 +33,7 @@ from genjax import checks, trees
 from genjax.checks import Component
 from genjax.errors import UserError, unknown_name
 from genjax.machine import peers
-from genjax.machine.target import trace_for
+from genjax.machine.target import Mapped, trace_for
 
 T = TypeVar("T")
 # Errors of the layers below when a process is gone.
@@ -213,7 +213,8 @@ class Layout:
 
         With ``stacked``, batch and metrics have a leading axis of steps, which run in one dispatch.
         """
-        step = trace_for(self.platform, step)
+        # Inside a mapped step each device sees only its own rows.
+        step = trace_for(self.platform, step, self._split if self.mode == "sharded" else None)
 
         def one(state: T, batch: Tree) -> tuple[T, Tree]:
             if self.mode != "sharded":
@@ -241,7 +242,7 @@ class Layout:
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """Compile a function that only reads a state; its results are on every process."""
-        evaluate = _trace_again(self.platform, evaluate)
+        evaluate = _trace_again(self.platform, evaluate, self._split)
         return jax.jit(evaluate, out_shardings=self.replicated, **options)
 
     def _gather_params(self, state: T) -> T:
@@ -262,6 +263,26 @@ class Layout:
             )
 
         return jax.tree_util.tree_map_with_path(gather, state)
+
+    def _split(self, function: Mapped) -> Mapped:
+        """Map a function of arrays [B, ...] or [B, heads, T, D] over the devices that rows, and
+        heads, are split over; what they do not divide is computed by each.
+        """
+        if self.mesh.size == 1:
+            return function
+
+        def split(*arrays: jax.Array) -> jax.Array:
+            places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+            rows = None if len(arrays[0]) % places else ROWS
+            counts = [x.shape[1] for x in arrays if x.ndim == 4]
+            heads = "tensor" if all(n % self.mesh.shape["tensor"] == 0 for n in counts) else None
+            specs = tuple(PartitionSpec(rows, *([heads] if x.ndim == 4 else [])) for x in arrays)
+            mapped: Mapped = jax.shard_map(
+                function, mesh=self.mesh, in_specs=specs, out_specs=specs[0], check_vma=False
+            )
+            return mapped(*arrays)
+
+        return split
 
     def _batch_sharding(self, stacked: bool) -> NamedSharding:
         return NamedSharding(

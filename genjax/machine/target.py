@@ -1,36 +1,97 @@
-"""The platform that a program is compiled for; nets choose the form of an operation by it."""
+"""What a program is compiled for: the platform, by which nets choose the form of an operation, and
+how rows are split over devices, which kernels must know.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 import jax
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_TARGET: contextvars.ContextVar[str | None] = contextvars.ContextVar("target", default=None)
+Mapped = Callable[..., jax.Array]
+COUNTED = "counted"  # the platform of a program whose FLOPs are counted, not run
+
+
+@dataclass(frozen=True)
+class Target:
+    """What the traced function is compiled for.
+
+    Attributes:
+      platform: "cpu", "gpu", "tpu" or ``COUNTED``.
+      split: maps a function of arrays [B, ...] over the devices that rows are split over; None if
+        each device sees only its own rows.
+    """
+
+    platform: str
+    split: Callable[[Mapped], Mapped] | None = None
+
+
+_TARGET: contextvars.ContextVar[Target | None] = contextvars.ContextVar("target", default=None)
+_FORMS: contextvars.ContextVar[dict[str, None] | None] = contextvars.ContextVar(
+    "forms", default=None
+)
 
 
 def target_platform() -> str:
-    """Return the platform that the traced function is compiled for: "cpu", "gpu" or "tpu".
+    """Return the platform that the traced function is compiled for: "cpu", "gpu" or "tpu", or
+    ``COUNTED`` for the plain form of every operation.
 
     A layout sets it for what it compiles; otherwise it is the platform of this process.
     """
-    return _TARGET.get() or jax.default_backend()
+    target = _TARGET.get()
+    return jax.default_backend() if target is None else target.platform
 
 
-def trace_for(platform: str, function: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a function so that it sees ``platform`` as its target whenever it is traced."""
+def trace_for(
+    platform: str,
+    function: Callable[P, T],
+    split: Callable[[Mapped], Mapped] | None = None,
+) -> Callable[P, T]:
+    """Wrap a function so that it sees ``platform`` and ``split`` as its target whenever it is
+    traced.
+    """
 
     @functools.wraps(function)
     def traced(*args: P.args, **kwargs: P.kwargs) -> T:
-        token = _TARGET.set(platform)
+        token = _TARGET.set(Target(platform, split))
         try:
             return function(*args, **kwargs)
         finally:
             _TARGET.reset(token)
 
     return traced
+
+
+def map_rows(function: Mapped, *arrays: jax.Array) -> jax.Array:
+    """Call a function of arrays [B, ...] that works on each row alone, as the kernels do that XLA
+    cannot split: on every device for its own rows.
+    """
+    target = _TARGET.get()
+    if target is None or target.split is None:
+        return function(*arrays)
+    return target.split(function)(*arrays)
+
+
+@contextlib.contextmanager
+def list_forms() -> Iterator[dict[str, None]]:
+    """Collect what ``note_form`` says of the functions traced meanwhile, each once, in order."""
+    found: dict[str, None] = {}
+    token = _FORMS.set(found)
+    try:
+        yield found
+    finally:
+        _FORMS.reset(token)
+
+
+def note_form(form: str) -> None:
+    """Say which form an operation takes in the function that is being traced."""
+    found = _FORMS.get()
+    if found is not None:
+        found[form] = None

@@ -497,7 +497,7 @@ def test_what_does_not_fit_is_refused():
         ({"z_loss": -1.0}, "z_loss"),
         ({"net": replace(NET, causal=False)}, "net.causal must be True"),
         ({"net": Bigram(T), "prefix_lm": True}, "got a Bigram"),
-        ({"net": replace(NET, attention="cudnn"), "prefix_lm": True}, "cudnn"),
+        ({"net": replace(NET, attention="kernel"), "prefix_lm": True}, "kernel"),
     ):
         with pytest.raises(UserError, match=words):
             replace(SMALL, **fields)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.errors import UserError
 from genjax.nets.transformer import blocked_attention
 from genjax.nets.transformer.blocked_attention import Rule
 from genjax.nets.transformer.positions import Rotary, encode_sinusoids, rotate
@@ -116,20 +115,6 @@ def test_large_scores_stay_finite():
         loss = lambda x, f=form: attend(x, x, x, Rule(1.0, True), implementation=f).sum()  # noqa: E731
         value, grad = jax.value_and_grad(loss)(x)
         assert np.isfinite(value) and np.isfinite(grad).all()
-
-
-def test_cudnn_refuses_what_it_would_leave_out():
-    half = [a.astype(jnp.bfloat16) for a in inputs()]
-    with pytest.raises(UserError, match="packed or padded"):
-        attend(*half, Rule(1.0), segments=(SEGMENTS, SEGMENTS), implementation="cudnn")
-    with pytest.raises(UserError, match='attention must be "xla" or "blocked" for a bidirectional'):
-        attend(*half, Rule(1.0, True), prefix=(PREFIX, PREFIX), implementation="cudnn")
-    with pytest.raises(UserError, match="soft-cap"):
-        attend(*half, Rule(1.0, softcap=1.0), implementation="cudnn")
-    with pytest.raises(UserError, match="bfloat16"):
-        attend(*inputs(), Rule(1.0), implementation="cudnn")
-    with pytest.raises(UserError, match="divisible by 8"):
-        attend(*half, Rule(1.0), implementation="cudnn")
 
 
 def test_rotary_turns_pairs_as_complex_numbers():

@@ -372,7 +372,7 @@ def test_mup_keeps_logits_from_growing_with_the_width():
         ({"activation": "swigly"}, "did you mean 'swiglu'"),
         ({"dropout": 1.0}, "dropout"),
         ({"logit_softcap": 0.0}, "logit_softcap must be above 0"),
-        ({"attention": "cudnn", "attention_softcap": 2.0}, "cudnn"),
+        ({"attention": "kernel", "attention_dropout": 0.1}, "kernel"),
     ],
 )
 def test_bad_values_are_refused(changes, message):

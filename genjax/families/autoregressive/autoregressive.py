@@ -116,9 +116,9 @@ class Autoregressive(Family):
                 f"prefix_lm needs a net with attention, got a {type(self.net).__name__}",
                 "prefix_lm",
             )
-        if self.prefix_lm and self.net.attention == "cudnn":
+        if self.prefix_lm and self.net.attention == "kernel":
             raise UserError(
-                'net.attention must be "xla" or "blocked" with prefix_lm, got "cudnn"',
+                'net.attention must be "auto", "xla" or "blocked" with prefix_lm, got "kernel"',
                 "net.attention",
             )
 

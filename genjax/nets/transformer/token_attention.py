@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
-from genjax.machine.target import target_platform
+from genjax.machine.target import COUNTED, note_form, target_platform
 from genjax.nets.transformer.blocked_attention import (
     HIDDEN,
     Prefix,
@@ -21,8 +21,18 @@ from genjax.nets.transformer.blocked_attention import (
 )
 from genjax.nets.transformer.cache import LayerCache, write
 from genjax.nets.transformer.positions import rotate
+from genjax.nets.transformer.segment_attention import Kernel, Misfit, attend_kernel, choose_kernel
 
-Implementation = Literal["xla", "blocked", "cudnn"]
+Implementation = Literal["auto", "xla", "blocked", "kernel"]
+Form = Literal["xla", "blocked"] | Kernel
+LONG = 1024  # keys from which "auto" computes block by block
+WORDS: dict[Form, str] = {
+    "xla": "all scores at once (xla)",
+    "blocked": "block by block (blocked)",
+    "splash": "Pallas' splash attention (kernel)",
+    "triton": "Pallas' flash attention (kernel)",
+    "cudnn": "cuDNN's fused attention (kernel)",
+}
 
 
 class SharedInputs(NamedTuple):
@@ -68,15 +78,17 @@ def attend(
       prefix: bool [B, T] of queries and [B, S] of keys: where both are true, the causal rule is
         off.
       implementation: "xla" holds all scores [B, H, T, S]; "blocked" holds those of one block, so
-        memory grows with T, not T^2; "cudnn" is the fused kernel of a GPU.
+        memory grows with T, not T^2; "kernel" is a kernel of the GPU or TPU; "auto" is the kernel
+        where one fits, otherwise "blocked" for long rows and "xla" for others.
 
     Raises:
-      UserError: "cudnn" does not support what is requested.
+      UserError: no "kernel" fits.
     """
-    if implementation == "cudnn":
-        return _cudnn(query, key, value, rule, segments, prefix)
-    if implementation == "blocked":
+    form = choose_form(implementation, query, key, rule, segments, prefix)
+    if form == "blocked":
         return attend_blocked(query, key, value, rule, segments, prefix)
+    if form != "xla":
+        return attend_kernel(form, query, key, value, rule, segments)
     t, s = query.shape[2], key.shape[2]
     return attend_xla(
         query, key, value, rule, make_mask(rule, jnp.arange(t), jnp.arange(s), segments, prefix)
@@ -110,52 +122,35 @@ def attend_xla(
     return jnp.einsum("bkts,bksd->bktd", weights.astype(value.dtype), value).reshape(b, h, t, d)
 
 
-def _cudnn(
+def choose_form(
+    implementation: Implementation,
     query: jax.Array,
     key: jax.Array,
-    value: jax.Array,
     rule: Rule,
-    segments: Segments,
-    prefix: Prefix,
-) -> jax.Array:
-    if prefix is not None:
-        raise UserError(
-            'attention must be "xla" or "blocked" for a bidirectional prefix, got "cudnn"',
-            "attention",
-        )
-    if segments is not None:
-        raise UserError(
-            'attention must be "xla" or "blocked" for packed or padded rows, got "cudnn"',
-            "attention",
-        )
-    if rule.softcap is not None:
-        raise UserError(
-            'attention must be "xla" or "blocked" with a soft-cap, got "cudnn"', "attention"
-        )
-    if query.dtype not in (jnp.bfloat16, jnp.float16) or query.shape[-1] % 8:
-        raise UserError(
-            'attention="cudnn" needs precision="bfloat16" and a head width divisible by 8, '
-            f"got {query.dtype} and {query.shape[-1]}",
-            "attention",
-        )
-    if target_platform() != "gpu":
-        raise UserError(
-            f'attention must be "xla" or "blocked" on a {target_platform()}, got "cudnn"',
-            "attention",
-        )
-    window = (
-        None if rule.window is None else (rule.window - 1, 0 if rule.causal else rule.window - 1)
-    )
-    out = jax.nn.dot_product_attention(
-        query.swapaxes(1, 2),
-        key.swapaxes(1, 2),
-        value.swapaxes(1, 2),
-        scale=rule.scale,
-        is_causal=rule.causal,
-        local_window_size=window,
-        implementation="cudnn",
-    )
-    return out.swapaxes(1, 2)
+    segments: Segments = None,
+    prefix: Prefix = None,
+) -> Form:
+    """Return the form that ``attend`` takes on the target platform.
+
+    Raises:
+      UserError: "kernel" is chosen, and no kernel fits.
+    """
+    if implementation in ("xla", "blocked"):
+        form: Form = "xla" if target_platform() == COUNTED else implementation
+    else:
+        found = choose_kernel(target_platform(), rule, query, key, segments, prefix)
+        if not isinstance(found, Misfit):
+            form = found
+        elif implementation == "kernel" and target_platform() != COUNTED:
+            raise UserError(
+                f'attention must be "auto", "xla" or "blocked" {found.reason}: no kernel fits, '
+                'got "kernel"',
+                "attention",
+            )
+        else:
+            form = "blocked" if key.shape[2] >= LONG and target_platform() != COUNTED else "xla"
+    note_form(f"attention: {WORDS[form]}")
+    return form
 
 
 class TokenAttention(nn.Module):
@@ -297,7 +292,8 @@ class TokenAttention(nn.Module):
         prefix: Prefix = None,
     ) -> jax.Array:
         if not (train and self.dropout):
-            form = self.implementation
+            # Parameters are made in float32, which kernels refuse; no output is read then.
+            form: Implementation = "xla" if self.is_initializing() else self.implementation
             return attend(
                 query, key, value, rule, segments=segments, prefix=prefix, implementation=form
             )
@@ -305,4 +301,5 @@ class TokenAttention(nn.Module):
             rule, jnp.arange(query.shape[2]), jnp.arange(key.shape[2]), segments, prefix
         )
         dropout = nn.Dropout(self.dropout, deterministic=False, name="dropout")
+        note_form(f"attention: {WORDS['xla']}")
         return attend_xla(query, key, value, rule, mask, dropout)

@@ -81,8 +81,9 @@ class Transformer:
         none.
       dropout: share of the embeddings and of each branch dropped in training.
       attention_dropout: share of the attention weights dropped in training, which then uses "xla".
-      attention: "xla", "blocked" (memory grows with the length, not its square) or "cudnn" (a GPU
-        kernel in bfloat16, without packed rows or soft-caps). With a cache always "xla".
+      attention: "xla" (all scores at once), "blocked" (memory grows with the length, not its
+        square), "kernel" (of a GPU or TPU, in bfloat16) or "auto": the kernel where one fits,
+        otherwise "blocked" from 1,024 tokens on, else "xla". With a cache always "xla".
       scan_layers: whether one compiled block, with stacked parameters, serves all layers. It
         compiles faster but generates slower: see ``token_net.unstack_layers``.
       remat: what the gradient of a block recomputes: "nothing", everything but matrix "products",
@@ -118,7 +119,7 @@ class Transformer:
     token_types: int = 0
     dropout: float = 0.0
     attention_dropout: float = 0.0
-    attention: Implementation = "xla"
+    attention: Implementation = "auto"
     scan_layers: bool = False
     remat: Remat = "nothing"
     init_std: float = 0.02
@@ -158,10 +159,9 @@ class Transformer:
             )
         checks.share(self, "dropout", "attention_dropout")
         checks.above(self, 0, "attention_softcap", "logit_softcap")
-        if self.attention == "cudnn" and (self.attention_softcap or self.attention_dropout):
+        if self.attention == "kernel" and self.attention_dropout:
             raise UserError(
-                'attention must be "xla" or "blocked" with attention_softcap or attention_dropout, '
-                'got "cudnn"',
+                'attention must be "auto", "xla" or "blocked" with attention_dropout, got "kernel"',
                 "attention",
             )
         checks.at_least(self, 0, "token_types")
