@@ -27,7 +27,7 @@ from genjax.config_files import load_config
 from genjax.data.dataset import Batch
 from genjax.experiment import Every, Experiment
 from genjax.family import State
-from genjax.machine.target import trace_for
+from genjax.machine.target import COUNTED, trace_for
 from genjax.runs.capacity import check_training
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.first_state import examples, first_state
@@ -158,6 +158,9 @@ def peak_flops(device_kind: str) -> float | None:
 def step_flops(setup: Setup, batch: Any = None) -> int:
     """Return the FLOPs of matrix products and convolutions in one step on the whole batch.
 
+    Every operation counts in its plain form, as kernels and blocks hide their products, and compute
+    some of them twice.
+
     Args:
       setup: setup of the run.
       batch: batch of the step, for a family that collects it on the host.
@@ -171,7 +174,7 @@ def step_flops(setup: Setup, batch: Any = None) -> int:
     if setup.family.precompute is not None:
         batch = {**batch, "mask": jax.ShapeDtypeStruct((experiment.batch_size,), "float32")}
         batch |= jax.eval_shape(setup.family.precompute, state, batch)
-    step = trace_for(setup.platform, make_step(experiment))
+    step = trace_for(COUNTED, make_step(experiment))
     return count_flops(lambda state, batch: step(state, batch, None), state, batch)
 
 

@@ -130,7 +130,7 @@ class NgramMLPNet(nn.Module):
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Map features [..., hidden] to float32 logits [..., V]."""
         flat = hidden.reshape(-1, hidden.shape[-1])
-        out = jnp.einsum("nd,vd->nv", flat, self.head_kernel, preferred_element_type=jnp.float32)
+        out = multiply("nd,vd->nv", flat, self.head_kernel)
         return (out + self.head_bias.astype(jnp.float32)[None]).reshape(*hidden.shape[:-1], -1)
 
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax.errors import UserError
+from genjax.losses import multiply
 from genjax.machine.target import COUNTED, note_form, target_platform
 from genjax.nets.transformer.blocked_attention import (
     HIDDEN,
@@ -110,7 +111,7 @@ def attend_xla(
     kv, s = key.shape[1:3]
     # Heads of a group are rows of one product. Scaling queries costs less than scaling scores.
     grouped = (query * rule.scale).reshape(b, kv, (h // kv) * t, d)
-    scores = jnp.einsum("bktd,bksd->bkts", grouped, key, preferred_element_type=jnp.float32)
+    scores = multiply("bktd,bksd->bkts", grouped, key)
     if rule.softcap is not None:
         scores = rule.softcap * jnp.tanh(scores / rule.softcap)
     if mask is not None:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genjax.errors import UserError
+from genjax.losses import multiply
 from genjax.nets.transformer.blocked_attention import make_mask
 from genjax.nets.transformer.cache import Cache, LayerCache, Memory
 from genjax.nets.transformer.feed_forward import FeedForward, activate
@@ -214,7 +215,7 @@ class TokenNet(nn.Module):
         """Map features [..., C] to float32 logits [..., V]."""
         rows, kernel, bias = self.head(hidden)
         flat = rows.reshape(-1, rows.shape[-1])
-        out = jnp.einsum("nd,vd->nv", flat, kernel, preferred_element_type=jnp.float32)
+        out = multiply("nd,vd->nv", flat, kernel)
         if bias is not None:
             out = out + bias.astype(jnp.float32)[None]
         if self.net.logit_softcap is not None:
