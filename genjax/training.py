@@ -24,6 +24,7 @@ from genjax.evaluation.judge import SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
 from genjax.family import State
 from genjax.machine import disk
+from genjax.machine.target import list_forms
 from genjax.runs import directory, lineage, writers
 from genjax.runs.capacity import check_batch, check_step, check_training
 from genjax.runs.checkpoint import Checkpoints
@@ -256,10 +257,13 @@ class Loop:
             batch = setup.layout.place(collect(self.state, batch, self.state.step_key))
             if self._watch is not None:
                 self._watch.take(self.step, batch)
-        with self._clock.skip_compilation() if self._is_first else contextlib.nullcontext():
+        skipped = self._clock.skip_compilation() if self._is_first else contextlib.nullcontext()
+        with list_forms() as forms, skipped:
             if self._is_first:
                 check_step(setup, self.state, batch)
             self.state, metrics = setup.run_step(self.state, batch)
+        if self._is_first and setup.platform != "cpu":
+            self._out.say_all(forms)
         self._is_first = False
         several = setup.experiment.steps_per_dispatch > 1
         self.step += len(batch["mask"]) if several else 1

@@ -59,7 +59,7 @@ def no_reward(prompts, responses):
 FAMILIES = {
     "vae": (VAE(4, MLPCoder((32,))), PICTURES),
     "gan": (GAN(), PICTURES),
-    "diffusion": (Diffusion(UNet((8, 16), 1, (4,), 8)), PICTURES),
+    "diffusion": (Diffusion(UNet((8,), 1, (8,))), PICTURES),
     "gpt": (GPT, TEXT),
     "masked_lm": (MaskedLM(dataclasses.replace(NET, causal=False)), MASKED),
     "classifier": (Classifier(MLPBackbone((32,))), PICTURES),
@@ -193,7 +193,7 @@ def test_what_a_round_trip_is():
 
 
 def test_products_in_bfloat16_have_float32_sums_and_gradients_in_bfloat16():
-    a, b = (jax.random.normal(jax.random.key(i), (2, 8, 16), jnp.bfloat16) for i in range(2))
+    a, b = (jax.random.normal(jax.random.key(i), (2, 32, 64), jnp.bfloat16) for i in range(2))
 
     def plain(a, b):
         return jnp.einsum("btd,bsd->bts", a, b, preferred_element_type=jnp.float32)
@@ -213,7 +213,7 @@ def test_products_in_bfloat16_have_float32_sums_and_gradients_in_bfloat16():
     for found, slope in zip(slopes, wanted, strict=True):
         assert found.dtype == jnp.bfloat16
         np.testing.assert_allclose(
-            found.astype(jnp.float32), slope.astype(jnp.float32), rtol=0.02, atol=0.05
+            found.astype(jnp.float32), slope.astype(jnp.float32), rtol=0.02, atol=0.1
         )
 
 

@@ -11,10 +11,10 @@ A step has 480 rows, half a million tokens, in microbatches of 12. AdamW goes fr
 cosine, with betas 0.9 and 0.95, weight decay 0.1 on matrices and clip 1. 20,000 steps are 10
 billion tokens; with less text, use fewer (`--steps`).
 
-Networks compute in bfloat16. cuDNN's attention does not support packed rows, so "blocked" attention
-is used, whose memory is not quadratic in the length. Layers are scanned, so that one compilation
-serves all twelve. For a GPU with little memory there are `--family.net.remat products` and a higher
-`--optimizer.accumulate`.
+Networks compute in bfloat16. Attention takes the kernel of the GPU or TPU that knows packed rows,
+or else goes block by block; in either, memory is not quadratic in the length. Layers are scanned,
+so that one compilation serves all twelve. For a GPU with little memory there are
+`--family.net.remat products` and a higher `--optimizer.accumulate`.
 
 The config has not yet been run. Only its tiny form has, on a CPU.
 
@@ -30,9 +30,7 @@ from genjax import gx
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     length = 1024
-    net = gx.Transformer(
-        layers=12, heads=12, width=768, context=length, attention="blocked", scan_layers=True
-    )
+    net = gx.Transformer(layers=12, heads=12, width=768, context=length, scan_layers=True)
     experiment = gx.Experiment(
         family=gx.Autoregressive(net, chunk=4096, sampler=gx.Decoding(steps=length, top_k=50)),
         data=gx.TextFiles(

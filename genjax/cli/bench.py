@@ -27,7 +27,7 @@ from genjax.config_files import load_config
 from genjax.data.dataset import Batch
 from genjax.experiment import Every, Experiment
 from genjax.family import State
-from genjax.machine.target import COUNTED, trace_for
+from genjax.machine.target import trace_for
 from genjax.runs.capacity import check_training
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.first_state import examples, first_state
@@ -38,9 +38,14 @@ from genjax.serial.json_text import Json
 from genjax.start_from import StartFrom
 from genjax.training import run_loop
 
-# Dense bf16 peaks of one chip in FLOP/s, from data sheets, by a part of JAX's device kind.
+# Dense bf16 peaks of one device in FLOP/s, from data sheets (without sparsity; fp16 for the T4 and
+# the V100, which have no bf16), by a part of JAX's device kind. A TPU v5p calls itself TPU v5.
 PEAK_FLOPS = {
+    "GH200": 989e12,
+    "H200 NVL": 835e12,
     "H200": 989e12,
+    "H100 PCIe": 756e12,
+    "H100 NVL": 835e12,
     "H100": 989e12,
     "A100": 312e12,
     "L4": 121e12,
@@ -174,7 +179,7 @@ def step_flops(setup: Setup, batch: Any = None) -> int:
     if setup.family.precompute is not None:
         batch = {**batch, "mask": jax.ShapeDtypeStruct((experiment.batch_size,), "float32")}
         batch |= jax.eval_shape(setup.family.precompute, state, batch)
-    step = trace_for(COUNTED, make_step(experiment))
+    step = trace_for(setup.platform, make_step(experiment), counted=True)
     return count_flops(lambda state, batch: step(state, batch, None), state, batch)
 
 

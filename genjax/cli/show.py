@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from genjax.cli.options import ConfigOptions, ShowRunOptions, ShowSamplesOptions
 from genjax.cli.parsing import parse
 from genjax.config_files import load_config
 from genjax.experiment import Experiment
+from genjax.machine.target import list_forms
 from genjax.runs import directory, lineage, writers
 from genjax.runs.setup import Setup, set_up, set_up_stored
 from genjax.trees import named_leaves
@@ -39,10 +40,12 @@ def describe(experiment: Experiment, setup: Setup) -> str:
     rows.append(("total", "", f"{total:,}"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     table = "\n".join(f"  {a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+    forms: Iterable[str] = ()
     if setup.family.collect is not None:
         cost = "depends on what the family collects: `genjax bench` counts its FLOPs"
     else:
-        flops = step_flops(setup)
+        with list_forms() as forms:
+            flops = step_flops(setup)
         cost = f"{flops:,.0f} FLOPs, {flops / experiment.batch_size:,.0f} an example"
     return (
         "\n".join(_fields(experiment))
@@ -50,6 +53,7 @@ def describe(experiment: Experiment, setup: Setup) -> str:
         + (f", {spec.classes} classes" if spec.classes is not None else "")
         + f"\n\nparameters\n{table}\n\n"
         + f"one step: {cost}"
+        + "".join(f"\n{form} on a {setup.platform}" for form in forms)
     )
 
 

@@ -16,7 +16,7 @@ import jax
 P = ParamSpec("P")
 T = TypeVar("T")
 Mapped = Callable[..., jax.Array]
-COUNTED = "counted"  # the platform of a program whose FLOPs are counted, not run
+COUNTED = "counted"
 
 
 @dataclass(frozen=True)
@@ -24,13 +24,15 @@ class Target:
     """What the traced function is compiled for.
 
     Attributes:
-      platform: "cpu", "gpu", "tpu" or ``COUNTED``.
+      platform: "cpu", "gpu" or "tpu".
       split: maps a function of arrays [B, ...] over the devices that rows are split over; None if
         each device sees only its own rows.
+      counted: whether its FLOPs are counted and it is not run.
     """
 
     platform: str
     split: Callable[[Mapped], Mapped] | None = None
+    counted: bool = False
 
 
 _TARGET: contextvars.ContextVar[Target | None] = contextvars.ContextVar("target", default=None)
@@ -46,6 +48,12 @@ def target_platform() -> str:
     A layout sets it for what it compiles; otherwise it is the platform of this process.
     """
     target = _TARGET.get()
+    return COUNTED if target is not None and target.counted else run_platform()
+
+
+def run_platform() -> str:
+    """Return "cpu", "gpu" or "tpu" also where the FLOPs of a program are counted."""
+    target = _TARGET.get()
     return jax.default_backend() if target is None else target.platform
 
 
@@ -53,14 +61,13 @@ def trace_for(
     platform: str,
     function: Callable[P, T],
     split: Callable[[Mapped], Mapped] | None = None,
+    counted: bool = False,
 ) -> Callable[P, T]:
-    """Wrap a function so that it sees ``platform`` and ``split`` as its target whenever it is
-    traced.
-    """
+    """Wrap a function so that it sees such a ``Target`` whenever it is traced."""
 
     @functools.wraps(function)
     def traced(*args: P.args, **kwargs: P.kwargs) -> T:
-        token = _TARGET.set(Target(platform, split))
+        token = _TARGET.set(Target(platform, split, counted))
         try:
             return function(*args, **kwargs)
         finally:

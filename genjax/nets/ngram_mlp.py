@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.losses import multiply
 
 NOTHING = -1  # an empty slot of the cache
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from genjax.errors import UserError
 from genjax.losses import multiply
-from genjax.machine.target import COUNTED, note_form, target_platform
+from genjax.machine.target import COUNTED, note_form, run_platform, target_platform
 from genjax.nets.transformer.blocked_attention import (
     HIDDEN,
     Prefix,
@@ -131,27 +131,28 @@ def choose_form(
     segments: Segments = None,
     prefix: Prefix = None,
 ) -> Form:
-    """Return the form that ``attend`` takes on the target platform.
+    """Return the form that ``attend`` takes on the target platform; FLOPs are counted in the plain
+    one, as kernels and blocks hide their products.
 
     Raises:
       UserError: "kernel" is chosen, and no kernel fits.
     """
+    form: Form = "blocked" if key.shape[2] >= LONG else "xla"
+    counted = target_platform() == COUNTED
     if implementation in ("xla", "blocked"):
-        form: Form = "xla" if target_platform() == COUNTED else implementation
+        form = implementation
     else:
-        found = choose_kernel(target_platform(), rule, query, key, segments, prefix)
+        found = choose_kernel(run_platform(), rule, query, key, segments, prefix)
         if not isinstance(found, Misfit):
             form = found
-        elif implementation == "kernel" and target_platform() != COUNTED:
+        elif implementation == "kernel" and not counted:
             raise UserError(
                 f'attention must be "auto", "xla" or "blocked" {found.reason}: no kernel fits, '
                 'got "kernel"',
                 "attention",
             )
-        else:
-            form = "blocked" if key.shape[2] >= LONG and target_platform() != COUNTED else "xla"
     note_form(f"attention: {WORDS[form]}")
-    return form
+    return "xla" if counted else form
 
 
 class TokenAttention(nn.Module):
