@@ -5,6 +5,7 @@ and which form a platform takes.
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +13,17 @@ import numpy as np
 import pytest
 
 from genjax import parallel
+from genjax.cli.show import describe
+from genjax.data.dataset import Dataset, Spec
 from genjax.errors import UserError
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.machine.target import COUNTED, list_forms, trace_for
 from genjax.nets.transformer.blocked_attention import Rule
 from genjax.nets.transformer.segment_attention import LANES, Misfit, attend_kernel, choose_kernel
 from genjax.nets.transformer.token_attention import attend
 from genjax.nets.transformer.transformer import Transformer
+from genjax.runs.setup import set_up
+from tests import toy
 
 LENGTH = 150  # padded to two blocks
 
@@ -179,19 +185,37 @@ def test_a_chosen_kernel_that_does_not_fit_is_refused_with_the_reason():
     jax.eval_shape(trace_for(COUNTED, run), query, key, key)
 
 
+def test_flops_are_those_of_the_plain_form_and_show_names_the_form_that_runs():
+    layout = dataclasses.replace(parallel.start(parallel.Devices(count=1)), platform="tpu")
+    spec = Spec("tokens", (LANES + 1,), np.zeros(LANES + 1, np.float32), vocabulary=11, packed=True)
+
+    def show(attention, platform="tpu"):
+        net = Transformer(layers=1, heads=2, width=32, context=LANES, attention=attention)
+        family = Autoregressive(net)
+        experiment = toy.experiment(family=family, batch_size=2, precision="bfloat16")
+        there = dataclasses.replace(layout, platform=platform)
+        data = Dataset({}, spec, None, "")
+        page = describe(experiment, set_up(experiment, data=data, layout=there))
+        return re.search(r"one step: ([\d,]+) FLOPs", page)[1], page.splitlines()[-1]
+
+    flops, line = show("auto")
+    assert line == "attention: Pallas' splash attention (kernel) on a tpu"
+    assert show("blocked", "cpu") == (flops, "attention: block by block (blocked) on a cpu")
+    assert show("xla") == (flops, "attention: all scores at once (xla) on a tpu")
+    # A kernel of another platform than this one can be shown, too.
+    assert show("kernel", "cpu")[0] == flops
+
+
 NET = Transformer(
     layers=2, heads=2, kv_heads=1, width=32, context=LANES, scan_layers=True, remat="products"
 )
 MARKS = {"tpu": "tpu_custom_call", "gpu": "__gpu$xla.gpu.triton"}
 
 
-@pytest.mark.parametrize("attention", ["auto", "kernel"])
 @pytest.mark.parametrize("platform", ["tpu", "gpu", "cpu"])
-def test_kernels_are_in_the_programs_of_their_platforms_alone(platform, attention):
-    if platform == "cpu" and attention == "kernel":
-        pytest.skip("it is refused")
-    net = dataclasses.replace(NET, attention=attention)
-    module = net.module(11)
+def test_kernels_are_in_the_programs_of_their_platforms_alone(platform):
+    attention = "auto" if platform == "cpu" else "kernel"
+    module = dataclasses.replace(NET, attention=attention).module(11)
     tokens = jax.ShapeDtypeStruct((2, LANES), jnp.int32)
     made = jax.eval_shape(trace_for(platform, module.init), jax.random.key(0), tokens)
     params = jax.tree.map(lambda p: jax.ShapeDtypeStruct(p.shape, jnp.bfloat16), made)
