@@ -7,8 +7,7 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +19,7 @@ Kernel = Literal["splash", "triton", "cudnn"]
 LANES = 128  # rows are padded to a multiple of this many tokens
 
 
-@dataclasses.dataclass(frozen=True)
-class Misfit:
+class Misfit(NamedTuple):
     """Why no kernel of a platform computes an attention, in words that end a sentence."""
 
     reason: str
