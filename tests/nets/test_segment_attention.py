@@ -17,7 +17,7 @@ from genjax.cli.show import describe
 from genjax.data.dataset import Dataset, Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.machine.target import COUNTED, list_forms, trace_for
+from genjax.machine.target import list_forms, trace_for
 from genjax.nets.transformer.blocked_attention import Rule
 from genjax.nets.transformer.segment_attention import LANES, Misfit, attend_kernel, choose_kernel
 from genjax.nets.transformer.token_attention import attend
@@ -137,7 +137,6 @@ def test_each_platform_takes_the_kernel_that_fits():
     assert choose("gpu", window, None) == "cudnn"
     for platform, words, changes in (
         ("cpu", "on a cpu", {}),
-        (COUNTED, "on a counted", {}),
         ("gpu", "soft-cap", {"rule": capped}),
         ("gpu", "window", {"rule": window}),
         ("gpu", "window", {"rule": Rule(1.0, False, 9), "segments": None}),
@@ -160,7 +159,6 @@ def test_each_platform_takes_the_kernel_that_fits():
         ("cpu", 1024, "blocked"),
         ("tpu", 256, "splash"),
         ("tpu", 64, "xla"),
-        (COUNTED, 1024, "all scores"),
     ],
 )
 def test_auto_takes_a_kernel_or_else_the_form_for_the_length(platform, length, form):
@@ -182,7 +180,7 @@ def test_a_chosen_kernel_that_does_not_fit_is_refused_with_the_reason():
     with pytest.raises(UserError, match="fewer than 128 tokens, got 64") as error:
         jax.eval_shape(trace_for("tpu", run), query, key, key)
     assert error.value.field == "attention"
-    jax.eval_shape(trace_for(COUNTED, run), query, key, key)
+    jax.eval_shape(trace_for("tpu", run, counted=True), query, key, key)
 
 
 def test_flops_are_those_of_the_plain_form_and_show_names_the_form_that_runs():
