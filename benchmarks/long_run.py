@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -38,7 +37,7 @@ NOISE = 0.01  # growth of memory over a whole run that is within noise
 
 
 class Reading(NamedTuple):
-    """What a process held at a step: resident bytes, open files, threads."""
+    """What a process held at a step: resident bytes of its own, open files, threads."""
 
     step: int
     memory: int
@@ -128,11 +127,14 @@ def watch(process: subprocess.Popen[bytes], run_dir: Path, seconds: float) -> li
 
 
 def read_process(pid: int) -> tuple[int, int, int]:
-    """Return the resident bytes, open files and threads of a process."""
+    """Return the resident bytes of its own, the open files and the threads of a process. Pages of
+    files, such as libraries, come and go with the memory that others use, and are left out.
+    """
     home = Path(f"/proc/{pid}")
-    pages = int((home / "statm").read_text(encoding="ascii").split()[1])
+    lines = (home / "status").read_text(encoding="utf-8").splitlines()
+    (anonymous,) = (int(line.split()[1]) for line in lines if line.startswith("RssAnon:"))
     counts = [sum(1 for _ in (home / name).iterdir()) for name in ("fd", "task")]
-    return pages * os.sysconf("SC_PAGE_SIZE"), counts[0], counts[1]
+    return anonymous * 1024, counts[0], counts[1]
 
 
 def read_step(path: Path) -> int:

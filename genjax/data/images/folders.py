@@ -181,6 +181,8 @@ def pair_masks(names: Sequence[str]) -> dict[str, str]:
     """Return the image of each mask: "masks/a.png" is the mask of "images/a.jpg" or "a.jpg", and
     "a_mask.png" that of "a.jpg".
     """
+    if not any(word in name.lower() for name in names for word in ("mask", "segmentation")):
+        return {}  # of many images at once
     by_stem = {spelt_alike(str(PurePosixPath(name).with_suffix(""))): name for name in names}
     found: dict[str, str] = {}
     for stem, name in by_stem.items():
