@@ -16,7 +16,8 @@ from typing import IO, Any, TypeVar
 
 from genjax.errors import UserError
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 AHEAD = 2  # items of each child that are on their way
 SERVE = "from genjax.machine.children import serve; serve()"
@@ -167,6 +168,7 @@ def serve() -> None:
         return
     _write(answers, pickle.dumps((None, None)))
     while (content := _read(sys.stdin.buffer)) is not None:
+        answer: tuple[Any, Exception | None]
         try:
             answer = function(pickle.loads(content)), None
         except Exception as error:
