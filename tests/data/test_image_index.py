@@ -56,9 +56,12 @@ def read(monkeypatch) -> list[str]:
     """Names of the files that are read from now on."""
     names: list[str] = []
     true = reading._read
-    monkeypatch.setattr(
-        reading, "_read", lambda file, *rest: (names.append(file.place.name), true(file, *rest))[1]
-    )
+
+    def note_and_read(place, *rest):
+        names.append(Path(place).name)
+        return true(place, *rest)
+
+    monkeypatch.setattr(reading, "_read", note_and_read)
     return names
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -155,10 +156,10 @@ def _beside(root: Path, names: Sequence[str], left: Counter[str]) -> dict[str, s
     """Return the captions in text files that have the name of an image."""
     found = {}
     there = {
-        str(path)
+        entry.path
         for folder in {n.rpartition("/")[0] for n in names}
-        for path in (root / folder).iterdir()
-        if path.suffix == ".txt"
+        for entry in os.scandir(root / folder)
+        if entry.name.endswith(".txt")
     }  # few system calls for many images
     for name in names if there else ():
         path = (root / name).with_suffix(".txt")

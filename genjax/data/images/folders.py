@@ -319,9 +319,11 @@ def label_files(
     split = zip(tops, parts, strict=True)
     known = sorted({spelt_alike(top) for top, part in split if top and part == "train"})
     names = ClassNames(tuple(known), tuple(known)) if given is None else given
-    named = zip(found.names, tops, strict=True)
-    label = np.array([_label(names, top or "", name) for name, top in named], np.int32)
-    return label, names.names
+    number: dict[str | None, int] = {}
+    for name, top in zip(found.names, tops, strict=True):
+        if top not in number:
+            number[top] = _label(names, top or "", name)
+    return np.array([number[top] for top in tops], np.int32), names.names
 
 
 def _label(names: ClassNames, top: str, file: str) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -160,6 +160,7 @@ class ImageFolder:
         masks = pictures.masks if self.masks == APPLY else {}
         files = [File(n, pictures.places[n], masks.get(n)) for n in pictures.found.names]
         notes: list[str] = []
+        rows: Mapping[str, np.ndarray] | None
         if part is None:
             scanned = in_threads(scan, files)
             shape = common_shape(scanned, self.size, self.channels)
@@ -178,22 +179,26 @@ class ImageFolder:
                 "animation or of several pages"
             )
             note(notes[-1])
-        opened = self._describe(root, files, images, shape, pictures)
+        if part is None or len(files) < len(scanned):
+            rows = None
+        opened = self._describe(files, images, shape, pictures, rows)
         opened = replace(opened, notes=tuple(notes))
         return opened if part is None else part.sort(opened)
 
     def _describe(
         self,
-        root: Path,
         files: Sequence[File],
         images: np.ndarray | None,
         shape: tuple[int, int, int],
         pictures: Pictures,
+        rows: Mapping[str, np.ndarray] | None,
     ) -> Opened:
-        """Find the splits, labels and conditions of usable files, and their fingerprint."""
+        """Find the splits (unless given), labels and conditions of usable files, and their
+        fingerprint.
+        """
         names = tuple(f.name for f in files)
         found = pictures.found.without(set(pictures.found.names) - set(names))
-        label, class_names = self._labels(pictures, found, root)
+        label, class_names = self._labels(pictures, found, Path(self.root).expanduser())
         size, channels = shape[:2], shape[2]
         parts = [f"{f.name} {f.hash} {size} {channels}\n".encode() for f in files]
         if found.parts is not None or self.classes is not None or pictures.labels:
@@ -204,7 +209,7 @@ class ImageFolder:
         if self.text is not None:
             condition = embed_captions(names, pictures.captions, self.text, self.root)
             fingerprint = digest([fingerprint.encode(), condition.data])
-        rows = choose_rows(found, self.root, self.test_fraction, "image")
+        rows = rows or choose_rows(found, self.root, self.test_fraction, "image")
         return Opened(
             files,
             shape,
