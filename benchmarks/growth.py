@@ -16,6 +16,7 @@ host's, which share its cores and a batch of the same size. It writes ``growth_o
 from __future__ import annotations
 
 import argparse
+import ctypes
 import dataclasses
 import gc
 import json
@@ -156,6 +157,7 @@ def reset_peak() -> None:
 
     jax.clear_caches()
     gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)  # returns freed memory to the system
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
