@@ -25,32 +25,38 @@ HEADER = """# How cost grows
 the check for what is not finite, metrics); one size doubles at a time, the others are width 64,
 depth 2, batch 16, context 64, 1,024 tokens and 16 x 16 pixels. `ms` is the fastest of at least five
 steps; `program` what the compiled step needs besides state and batch, by XLA's own analysis; `peak`
-the peak of the process, of which the libraries alone take about 300 MB. The slope, in brackets, is
+the peak of the process, of which the libraries alone take about 250 MB. The slope, in brackets, is
 the logarithm to base 2 of the ratio to the row above: 1 is linear, 2 quadratic, 0 unchanged.
 
 ![Time and memory over the sizes](growth_of_cost.png)
 """
 WHY = """## Why the curves bend
 
-- **Small sizes are flat.** A step has a fixed cost of a tenth of a millisecond to a few: the call,
-  one pass over the state for each of its arrays, and the metrics. Until products outweigh it,
-  doubling costs less than double. `steps_per_dispatch` spreads the cost of the call.
+- **Small sizes are flat.** A step has a fixed cost: the call, a pass over each array of the state,
+  and the metrics. Until products outweigh it, doubling costs less than double.
+  `steps_per_dispatch` spreads the cost of the call.
 - **Width.** Parameters and the work of products grow with the square of the width, activations
-  linearly: time starts with a slope near 1 and approaches 2; the program's memory stays nearer to 1
-  until gradients, which have the size of the parameters, outweigh activations.
-- **Depth and batch** are linear in work. Time has a slope below 1 while the embedding, the head and
-  the fixed cost are a large part, and while larger products use both cores better.
+  linearly: the slope of time starts below 1 and approaches 2. The program's memory stays nearer to
+  1 until gradients, which have the size of the parameters, outweigh activations.
+- **Depth and batch** are linear in work. The slope is below 1 while the embedding, the head and the
+  fixed cost are a large part, and while larger products use both cores better. It can exceed 1
+  where the arrays of the program outgrow the processor's last cache, so that every pass reads from
+  memory.
 - **Context** costs a slope of 1 in everything per token; only the scores of attention grow with its
   square, in time and in memory. With heads of 32 they matter from about 128 tokens on.
 - **Side** doubles height and width, so 2 is linear in pixels; attention at the bottom is quadratic
   in places there, that is 4, and small until the bottom has hundreds of places.
 - **Vocabulary** enters by the embedding, its gradient and moments, and by the logits: flat as long
   as the blocks cost more, then linear.
-- **Examples in memory** change the memory alone. A batch costs the same, since its indices are a
-  slice of an order that is drawn once an epoch; that costs about 0.1 s for a million examples.
-- **Devices** of one host share its cores: no speed can be gained, and what rises is the price of
-  dividing a batch: a program for each device, and means of gradients between them. Memory holds one
-  copy of the state for each device.
+- **Examples in memory** change the memory alone (`program` is the size of the set here). A batch
+  costs the same, since its indices are a slice of an order that is drawn once an epoch.
+- **Devices** of one host share its cores, so no speed can be gained; what rises is the price of
+  dividing a batch. Each device runs a program of its own and all wait for each other at the means
+  of the gradients: for a small step, which consists of fixed costs, time is in proportion to the
+  devices. `program` is the sum over the devices. It halves with the batch on each device for
+  activations, but not for gradients, which every device has whole.
+- **Peaks** of the process are rough: compilation is part of them, and the allocator keeps some of
+  what the point before has freed.
 """
 
 
