@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,9 @@ def draw(found: Mapping[str, Any], path: Path) -> None:
                 axes.plot(steps, [p[name] for p in row], marker="o", markersize=3, label=axis)
             axes.set_xscale("log", base=2)
             axes.set_yscale("log", base=2)
+            middle = math.sqrt(math.prod(axes.get_ylim()))
+            low, high = axes.get_ylim()  # what is flat is to look flat
+            axes.set_ylim(min(low, middle / 4), max(high, middle * 4))
             axes.set(title=family if line == 0 else "", xlabel="times the first", ylabel=label)
             axes.grid(alpha=0.3)
         grid[0][column].legend(fontsize=7)
