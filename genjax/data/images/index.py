@@ -226,6 +226,7 @@ class Part:
             if source is None:
                 left, reused = np.arange(len(files)), []
             for at in range(0, len(reused), COPIED):
+                assert source is not None
                 mine, theirs = zip(*reused[at : at + COPIED], strict=True)
                 images[row[list(mine)]] = source[list(theirs)]
         read = read_many([files[i] for i in left], row[left], images, resizes)
@@ -261,6 +262,7 @@ class Part:
             whole, path = images, self.place / "images"
             path.unlink()  # remains mapped
             images = self._allocate(len(files), opened.shape, math.inf)
+            assert images is not None, "some images are left"
             for at in range(0, len(files), COPIED):
                 part = slice(at, at + COPIED)
                 images[part] = whole[places[part]]
@@ -274,8 +276,8 @@ class Part:
     def keep(self, opened: Opened, mean: np.ndarray) -> None:
         """Write what was found, and take the place of older states."""
         listing, place = self.index.listing, self.index.home / self.index.listing.digest
-        arrays = {"label": opened.label, "condition": opened.condition, "mean": mean}
-        arrays = {name: array for name, array in arrays.items() if array is not None}
+        found = {"label": opened.label, "condition": opened.condition, "mean": mean}
+        arrays = {name: array for name, array in found.items() if array is not None}
         header = {
             "format": FORMAT,
             "shape": opened.shape,

@@ -51,8 +51,8 @@ class TokenFolder:
     """
 
     def __init__(self, folder: Path, token: type[np.generic]) -> None:
-        kinds = token, np.int64, np.int32
-        self._folder, self._token = folder, np.dtype(token)
+        kinds: tuple[type[np.generic], ...] = token, np.int64, np.int32
+        self._folder = folder
         self.counts, lengths = _read_progress(folder)
         self._arrays = {
             name: GrowingArray(folder / f"{name}.npy", np.dtype(kind), length)
