@@ -91,7 +91,10 @@ def build(family: str, sizes: Mapping[str, int], devices: int = 1) -> tuple[Any,
         )
         rule = gx.Players(adam, adam)
     else:
-        model, rule = gx.Diffusion(gx.UNet((width, 2 * width), attention=(1,), head_dim=8)), adam
+        model, rule = (
+            gx.Diffusion(gx.UNet((width, 2 * width), attention=(side // 2,), head_dim=8)),
+            adam,
+        )
     return gx.Experiment(model, optimizer=rule, **common), spec, {"image": images}
 
 

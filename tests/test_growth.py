@@ -7,12 +7,14 @@ import os
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 
 from benchmarks import folder, growth, growth_page, tokens
 from benchmarks.long_run import Reading, fit_slope, judge
 from genjax.data.images.decode import decode
+from genjax.runs.setup import initial_state
 
 MB = 1_000_000
 
@@ -113,7 +115,7 @@ def test_a_step_of_each_family_is_measured_and_grows(tmp_path):
         assert {name: x.shape[1:] for name, x in batch.items()} == {
             name: spec.entries[name][0] for name in batch
         }
-        assert experiment.batch_size == 2
+        assert jax.eval_shape(initial_state(experiment, spec)).params  # the sizes fit together
     points = [
         numbers | {"family": "vae", "axis": "batch", "value": n, "peak_mb": 300.0}
         for n, numbers in ((2, one), (256, two))
