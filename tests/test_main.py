@@ -291,6 +291,12 @@ def test_bench_prints_one_line_of_json(here, monkeypatch):
     assert found["name"] == "vae_digits" and all(found[name] > 0 for name in positive)
     assert found["peak_memory_bytes"] > 10**6 and found["mfu"] is None  # of no known device
     assert (found["devices"], found["mode"]) == (1, "single")
+    need = 16 / (found["step_ms"] / 1e3)
+    assert found["input_ratio"] == pytest.approx(
+        found["input_examples_per_second"] / need, rel=0.05, abs=0.01
+    )
+    assert ("the input gives" in result.err) == (found["input_ratio"] < 10)
+    assert "tokens_per_second" not in found
     assert found["examples_per_second"] == pytest.approx(16 * found["steps_per_second"], rel=0.01)
     assert not files(here)
 

@@ -25,6 +25,7 @@ from genjax.cli.options import ConfigOptions
 from genjax.cli.parsing import parse
 from genjax.config_files import load_config
 from genjax.data.dataset import Batch
+from genjax.data.images.decode import note
 from genjax.experiment import Every, Experiment
 from genjax.family import State
 from genjax.machine.target import trace_for
@@ -38,6 +39,7 @@ from genjax.serial.json_text import Json
 from genjax.start_from import StartFrom
 from genjax.training import run_loop
 
+ENOUGH = 10  # times what the step uses, at which input never waits
 # Dense bf16 peaks of one device in FLOP/s, from data sheets (without sparsity; fp16 for the T4 and
 # the V100, which have no bf16), by a part of JAX's device kind. A TPU v5p calls itself TPU v5.
 PEAK_FLOPS = {
@@ -61,7 +63,7 @@ PEAK_FLOPS = {
 }
 
 
-def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dict[str, Json]:
+def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dict[str, Any]:
     """Measure a config on the available devices.
 
     The bare step runs repeatedly on prepared batches. The loop is ``train`` itself, with input,
@@ -72,8 +74,9 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     Returns:
       compile_s; step_ms and loop_ms, milliseconds a step; loop_overhead, loop over step less one;
       steps_per_second and examples_per_second of the loop; input_examples_per_second, the input
-      alone, onto the device; flops of one step in matrix products and convolutions; mfu against the
-      bf16 peak, None if it is not known; peak_memory_bytes.
+      alone, onto the device, and input_ratio, that over what the bare step uses up; for text
+      tokens_per_second and input_tokens_per_second, too; flops of one step in matrix products and
+      convolutions; mfu against the bf16 peak, None if it is not known; peak_memory_bytes.
     """
     setup = set_up(experiment)
     check_training(setup)
@@ -81,7 +84,7 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     setup = with_experiment(setup, dataclasses.replace(setup.experiment, start_from=StartFrom()))
     layout, collect, several = setup.layout, setup.family.collect, experiment.steps_per_dispatch
     state = first_state(setup).state
-    ready, input_speed = _read_batches(setup, state)
+    ready, input_speed = _read_batches(setup, state, seconds / 10)
     if collect is not None:
         ready = [layout.place(collect(state, batch, state.step_key)) for batch in ready]
     begin = time.perf_counter()
@@ -107,6 +110,8 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
         "steps_per_second": round(1 / loop, 2),
         "examples_per_second": round(experiment.batch_size / loop, 1),
         "input_examples_per_second": round(input_speed, 1),
+        "input_ratio": round(input_speed * step / experiment.batch_size, 2),
+        **_count_tokens(setup, experiment.batch_size / loop, input_speed),
         "flops": flops,
         "mfu": None if peak is None else round(flops / loop / (peak * layout.mesh.size), 4),
         "peak_memory_bytes": parallel.peak_memory()
@@ -117,15 +122,33 @@ def bench(experiment: Experiment, seconds: float = 3.0, repeats: int = 3) -> dic
     }
 
 
-def _read_batches(setup: Setup, state: State) -> tuple[list[Batch], float]:
-    """Return a few batches on the devices, and the input's examples per second."""
+def _read_batches(setup: Setup, state: State, seconds: float) -> tuple[list[Batch], float]:
+    """Return a few batches on the devices, and the input's examples per second over at least so
+    many seconds and 20 steps.
+    """
     several = setup.experiment.steps_per_dispatch
     with examples(setup, state) as (source, _):
         ready = list(itertools.islice(source, 4))
-        begin, few = time.perf_counter(), max(1, 20 // several)
-        jax.block_until_ready(list(itertools.islice(source, few)))
-        seconds = time.perf_counter() - begin
-    return ready, few * several * setup.experiment.batch_size / seconds
+        begin, steps = time.perf_counter(), 0
+        while steps < 20 or time.perf_counter() - begin < seconds:
+            jax.block_until_ready(next(source))
+            steps += several
+        spent = time.perf_counter() - begin
+    return ready, steps * setup.experiment.batch_size / spent
+
+
+def _count_tokens(setup: Setup, used: float, read: float) -> dict[str, Json]:
+    """Return the tokens per second of the loop and of the input, from their examples per second;
+    empty for data that are not text.
+    """
+    spec = setup.data.spec
+    if spec.vocabulary is None:
+        return {}
+    length = spec.shape[0] - 1  # a row has one more, the target of the last
+    return {
+        "tokens_per_second": round(used * length, 1),
+        "input_tokens_per_second": round(read * length, 1),
+    }
 
 
 @dataclasses.dataclass
@@ -212,4 +235,11 @@ def bench_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax bench CONFIG``."""
     experiment, path = load_config(target, "--tiny" in arguments)
     options = parse(ConfigOptions(experiment), f"bench {target}", arguments)
-    print(json.dumps({"name": path.stem} | bench(options.experiment)))
+    found = bench(options.experiment)
+    print(json.dumps({"name": path.stem} | found))
+    if found["input_ratio"] < ENOUGH:
+        note(
+            f"the input gives {found['input_ratio']} times the examples that the step uses: below "
+            f"{ENOUGH} it may wait, above all while other processes use the cores; more workers, "
+            "prepared data or fewer changes of the examples make it faster"
+        )

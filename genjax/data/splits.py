@@ -67,8 +67,9 @@ class Arrays:
 
     def take(self, indices: np.ndarray) -> Arrays:
         """Return a split of only the examples at ``indices`` [M]."""
-        label = None if self.label is None else self.label[indices]
-        return Arrays(self.entry, self.raw[indices], label, self.codec)
+        chosen = _contiguous(indices)  # a slice copies nothing
+        label = None if self.label is None else self.label[chosen]
+        return Arrays(self.entry, self.raw[chosen], label, self.codec)
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,13 @@ class Lazy:
     def take(self, indices: np.ndarray) -> Lazy:
         """Return a split of only the examples at ``indices`` [M]."""
         return dataclasses.replace(self, rows=self.rows[indices])
+
+
+def _contiguous(indices: np.ndarray) -> np.ndarray | slice:
+    """Return a slice of the same indices [N] if they follow each other, else the indices."""
+    if len(indices) and np.array_equal(indices, np.arange(indices[0], indices[0] + len(indices))):
+        return slice(int(indices[0]), int(indices[0]) + len(indices))
+    return indices
 
 
 Stored = Arrays | Lazy
@@ -147,6 +155,7 @@ def dataset(
     classes: int | None,
     fingerprint: str,
     class_names: tuple[str, ...] | None = None,
+    mean: np.ndarray | None = None,
 ) -> Dataset:
     """Return the ``Dataset`` of ``splits``, whose spec and codec come from "train".
 
@@ -154,6 +163,7 @@ def dataset(
       classes: number of labels; None without labels.
       fingerprint: hash of the contents.
       class_names: names of the labels in their order; None if unknown.
+      mean: mean training example; None to compute it.
 
     Raises:
       UserError: a label is not in 0 .. ``classes`` - 1; a lazy split raises this once it is read.
@@ -165,7 +175,7 @@ def dataset(
         else:
             checked[name] = dataclasses.replace(split, label=_check_labels(split.label, classes))
     train = checked["train"]
-    mean = mean_example(train)
+    mean = mean_example(train) if mean is None else mean
     spec = Spec(
         entry=train.entry,
         shape=mean.shape,

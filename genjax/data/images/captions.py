@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -60,13 +61,14 @@ def read_said(root: Path, names: Sequence[str], column: str | None) -> Said:
       UserError: a folder has two such files, or a record names no file or a missing one; the
         message names it.
     """
-    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    known = {spelt_alike(name): name for name in names}
+    inner = {name.rpartition("/")[0] for name in names}
+    folders = {str(folder) for name in inner for folder in PurePosixPath(name, "_").parents}
     captions: dict[str, str] = {}
     labels: dict[str, str] = {}
     others: dict[str, tuple[str, str]] = {}
     left: Counter[str] = Counter()
     files = [file for folder in sorted(folders) for file in _record_files(root, folder)]
+    known = {spelt_alike(name): name for name in names} if files else {}
     for folder, path in files:
         for where, record in read_records(path, left):
             name, of = _image(record, where, folder, known, root)
@@ -153,9 +155,15 @@ def _caption(
 def _beside(root: Path, names: Sequence[str], left: Counter[str]) -> dict[str, str]:
     """Return the captions in text files that have the name of an image."""
     found = {}
-    for name in names:
+    there = {
+        entry.path
+        for folder in {n.rpartition("/")[0] for n in names}
+        for entry in os.scandir(root / folder)
+        if entry.name.endswith(".txt")
+    }  # few system calls for many images
+    for name in names if there else ():
         path = (root / name).with_suffix(".txt")
-        if path.is_file():
+        if str(path) in there and path.is_file():
             text = " ".join("".join(decode_file(path, "utf-8", left)).split())
             if text:
                 found[name] = text

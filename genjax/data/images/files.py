@@ -178,7 +178,7 @@ def list_files(
     passed: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for entry in entries(root, closed=closed):
         loops |= {entry.name} if entry.fault == LOOP else set()
-        if not entry.fault and PurePosixPath(entry.name).suffix.lower() in suffixes:
+        if not entry.fault and os.path.splitext(entry.name)[1].lower() in suffixes:
             names.append(entry.name)
             linked |= entry.linked
         elif entry.fault or not {PurePosixPath(entry.name).name, entry.kind} & set(besides):

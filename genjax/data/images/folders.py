@@ -181,6 +181,8 @@ def pair_masks(names: Sequence[str]) -> dict[str, str]:
     """Return the image of each mask: "masks/a.png" is the mask of "images/a.jpg" or "a.jpg", and
     "a_mask.png" that of "a.jpg".
     """
+    if not any(word in name.lower() for name in names for word in ("mask", "segmentation")):
+        return {}  # of many images at once
     by_stem = {spelt_alike(str(PurePosixPath(name).with_suffix(""))): name for name in names}
     found: dict[str, str] = {}
     for stem, name in by_stem.items():
@@ -317,9 +319,11 @@ def label_files(
     split = zip(tops, parts, strict=True)
     known = sorted({spelt_alike(top) for top, part in split if top and part == "train"})
     names = ClassNames(tuple(known), tuple(known)) if given is None else given
-    named = zip(found.names, tops, strict=True)
-    label = np.array([_label(names, top or "", name) for name, top in named], np.int32)
-    return label, names.names
+    number: dict[str | None, int] = {}
+    for name, top in zip(found.names, tops, strict=True):
+        if top not in number:
+            number[top] = _label(names, top or "", name)
+    return np.array([number[top] for top in tops], np.int32), names.names
 
 
 def _label(names: ClassNames, top: str, file: str) -> int:

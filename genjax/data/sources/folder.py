@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -25,16 +22,15 @@ from genjax.data.images.collect import (
     collect,
     embed_captions,
 )
-from genjax.data.images.decode import check_size, decode, header, note
+from genjax.data.images.decode import check_size, note
 from genjax.data.images.files import folder_labels
 from genjax.data.images.folders import Found, choose_rows, label_files, read_class_names
-from genjax.data.splits import Arrays, Lazy, Raw, Stored, dataset, digest
+from genjax.data.images.index import Opened, Part, find_index
+from genjax.data.images.reading import File, FileReader, common_shape, fill, in_threads, scan
+from genjax.data.splits import Arrays, Lazy, Stored, dataset, digest
 from genjax.errors import UserError, unknown_name
 
 NAMED = 3  # bad files that a message names; the rest are counted
-NOTED = 20_000  # number of images from which decoding is announced
-
-T = TypeVar("T")
 
 
 @checks.frozen
@@ -49,7 +45,9 @@ class ImageFolder:
     the folders of labels. Captions come from ``metadata.jsonl``, ``.csv`` or ``.parquet``, or from
     ``captions.jsonl``, beside the images, with a ``file_name`` and a ``text`` each and perhaps a
     ``label``; or from a text file with the name of each image. Every file is read once when the
-    source is opened, so that bad ones are found before training starts.
+    source is opened, so that bad ones are found before training starts. Of a folder of 5,000 files
+    or more an index is kept in the cache: afterwards only files whose size or time has changed are
+    read again.
 
     Attributes:
       root: folder of the images.
@@ -60,8 +58,8 @@ class ImageFolder:
         on each image's path below the root, so adding images moves no other image. It is unused if
         the root has a test split.
       on_error: what to do with unreadable or wrongly sized images: "refuse" or "skip" them.
-      memory_gb: up to this size the decoded images are held in memory; larger sets are decoded as
-        needed.
+      memory_gb: up to this size the decoded images are held in memory, or in the index, which is
+        mapped into memory; larger sets are decoded as needed.
       closed: whether links that lead out of the root are skipped, for folders from strangers.
       splits: whether folders called train, val and test are splits; otherwise they are labels.
       test_root: another folder, whose images are the test split.
@@ -72,6 +70,7 @@ class ImageFolder:
       masks: what to do with masks in a folder masks beside images, in files such as "a_mask.png",
         or named by a record: "skip" them, "apply" them by painting the outside white, or "keep"
         them as images.
+      cache: folder of the index; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
     """
 
     root: str
@@ -87,6 +86,7 @@ class ImageFolder:
     text: Component = None
     caption: str | None = None
     masks: str = "skip"
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         if self.masks not in MASKS:
@@ -113,44 +113,113 @@ class ImageFolder:
             train on, splits have different classes, or a record names no image.
         """
         root = Path(self.root).expanduser()
-        pictures = self._collect(root)
-        files, size = self._scan(pictures)
-        animated = sum(f.animated for f in files)
-        if animated:
-            note(
-                f"{root}: {animated:,} of {len(files):,} images are the first frame of an "
-                "animation or of several pages"
-            )
-        channels = self.channels or (3 if any(f.colour for f in files) else 1)
-        codec = ImageCodec(*size, channels)
+        roots = [root, *([] if self.test_root is None else [Path(self.test_root).expanduser()])]
+        besides = [] if self.classes is None else [Path(self.classes).expanduser()]
+        index = find_index(repr(self), roots, besides, self.closed, self.cache)
+        if index is None:
+            return self._dataset(self._read(root, None))
+        if (stored := index.load()) is not None:
+            return self._dataset(stored)
+        with index.writing() as part:
+            opened = self._read(root, part)
+            data = self._dataset(opened)
+            if part is not None:
+                part.keep(opened, data.spec.mean)
+        return data
 
-        files, images = self._decode(files, pictures, (*size, channels))
-        names = tuple(f.name for f in files)
-        found = pictures.found.without(set(pictures.found.names) - set(names))
-        label, class_names = self._labels(pictures, found, root)
+    def _dataset(self, opened: Opened) -> Dataset:
+        """Return the data set of what opening has found."""
+        label, images = opened.label, opened.images
+        codec = ImageCodec(*opened.shape)
+        reader = FileReader(opened.files, opened.shape[:2], opened.shape[2], label)
         stored: Stored = (
-            Lazy("image", FileReader(files, size, channels, label), np.arange(len(files)), codec)
+            Lazy("image", reader, np.arange(len(opened.files)), codec)
             if images is None
             else Arrays("image", images, label, codec)
         )
-        rows = choose_rows(found, self.root, self.test_fraction, "image")
-        splits = {name: stored.take(chosen) for name, chosen in rows.items()}
-        classes = None if class_names is None else len(class_names)
+        names, condition, rows = opened.class_names, opened.condition, opened.rows
+        data = dataset(
+            {name: stored.take(chosen) for name, chosen in rows.items()},
+            classes=None if names is None else len(names),
+            fingerprint=opened.fingerprint,
+            class_names=names,
+            mean=opened.mean,
+        )
+        data = replace(data, remarks=opened.remarks)
+        if condition is None:
+            return data
+        return replace(
+            data,
+            splits={n: WithCondition(data.splits[n], condition[rows[n]]) for n in rows},
+            spec=replace(data.spec, condition=self.text.width),
+        )
+
+    def _read(self, root: Path, part: Part | None) -> Opened:
+        """Read all files; with ``part``, only those that changed since the last time."""
+        pictures = self._collect(root)
+        masks = pictures.masks if self.masks == APPLY else {}
+        files = [File(n, pictures.places[n], masks.get(n)) for n in pictures.found.names]
+        notes: list[str] = []
+        rows: Mapping[str, np.ndarray] | None
+        if part is None:
+            scanned = in_threads(scan, files)
+            shape = common_shape(scanned, self.size, self.channels)
+            files = self._select_sound(self._check_sizes(scanned, shape), pictures, notes)
+            files, images = self._decode(files, pictures, shape, notes)
+        else:
+            note(f"reading {len(files):,} images of {root}, and keeping an index of them")
+            rows = choose_rows(pictures.found, self.root, self.test_fraction, "image")
+            limit = self.memory_gb * 2**30
+            scanned, shape, images = part.read(files, rows, self.size, self.channels, limit)
+            files = self._select_sound(self._check_sizes(scanned, shape), pictures, notes)
+        animated = sum(f.animated for f in files)
+        if animated:
+            notes.append(
+                f"{root}: {animated:,} of {len(files):,} images are the first frame of an "
+                "animation or of several pages"
+            )
+            note(notes[-1])
+        if part is None or len(files) < len(scanned):
+            rows = None
+        opened = self._describe(files, images, shape, pictures, rows)
+        opened = replace(opened, notes=tuple(notes))
+        return opened if part is None else part.sort(opened)
+
+    def _describe(
+        self,
+        files: Sequence[File],
+        images: np.ndarray | None,
+        shape: tuple[int, int, int],
+        pictures: Pictures,
+        rows: Mapping[str, np.ndarray] | None,
+    ) -> Opened:
+        """Find the splits (unless given), labels and conditions of usable files, and their
+        fingerprint.
+        """
+        names = tuple(f.name for f in files)
+        found = pictures.found.without(set(pictures.found.names) - set(names))
+        label, class_names = self._labels(pictures, found, Path(self.root).expanduser())
+        size, channels = shape[:2], shape[2]
         parts = [f"{f.name} {f.hash} {size} {channels}\n".encode() for f in files]
         if found.parts is not None or self.classes is not None or pictures.labels:
             parts.append(
                 repr((found.parts, class_names, None if label is None else label.tolist())).encode()
             )
-        data = dataset(splits, classes=classes, fingerprint=digest(parts), class_names=class_names)
-        data = replace(data, remarks=pictures.remarks)
-        if self.text is None:
-            return data
-        condition = embed_captions(names, pictures.captions, self.text, self.root)
-        return replace(
-            data,
-            splits={n: WithCondition(data.splits[n], condition[rows[n]]) for n in rows},
-            spec=replace(data.spec, condition=self.text.width),
-            fingerprint=digest([data.fingerprint.encode(), condition.data]),
+        fingerprint, condition = digest(parts), None
+        if self.text is not None:
+            condition = embed_captions(names, pictures.captions, self.text, self.root)
+            fingerprint = digest([fingerprint.encode(), condition.data])
+        rows = rows or choose_rows(found, self.root, self.test_fraction, "image")
+        return Opened(
+            files,
+            shape,
+            images,
+            rows,
+            label,
+            class_names,
+            condition,
+            fingerprint,
+            remarks=pictures.remarks,
         )
 
     def open_as(self, spec: Spec, codec: Codec) -> Dataset:
@@ -161,7 +230,11 @@ class ImageFolder:
         return replace(self, size=size, channels=self.channels or codec.channels).open()
 
     def _decode(
-        self, files: list[File], pictures: Pictures, shape: tuple[int, int, int]
+        self,
+        files: list[File],
+        pictures: Pictures,
+        shape: tuple[int, int, int],
+        notes: list[str],
     ) -> tuple[list[File], np.ndarray | None]:
         """Return the files that can be decoded, and their images uint8 [N, H, W, C] if they fit in
         memory.
@@ -169,12 +242,10 @@ class ImageFolder:
         if len(files) * math.prod(shape) > self.memory_gb * 2**30:
             return files, None
         images = np.empty((len(files), *shape), np.uint8)
-        if len(files) > NOTED:
-            note(f"decoding {len(files):,} images of {self.root}")
-        decoded = _threads(lambda i: _fill(images, i, files[i]), range(len(files)))
+        decoded = in_threads(lambda i: fill(images, i, files[i]), range(len(files)))
         if any(f.error for f in decoded):
             images = images[[not f.error for f in decoded]]
-        return self._select_sound(decoded, pictures), images
+        return self._select_sound(decoded, pictures, notes), images
 
     def _collect(self, root: Path) -> Pictures:
         """Collect the images of the root and of ``test_root``."""
@@ -206,19 +277,15 @@ class ImageFolder:
                 )
         return pictures
 
-    def _scan(self, pictures: Pictures) -> tuple[list[File], tuple[int, int]]:
-        """Return the usable files and the size of their images."""
-        masks = pictures.masks if self.masks == APPLY else {}
-        files = [File(n, pictures.places[n], masks.get(n)) for n in pictures.found.names]
-        scanned = _threads(_scan, files)
-        sizes = Counter(f.size for f in scanned if not f.error)
-        size = self.size or (sizes.most_common(1)[0][0] if sizes else (1, 1))
-        if self.size is None:
-            scanned = [
-                f if f.error or f.size == size else f.with_error(_other_size(f.size, size))
-                for f in scanned
-            ]
-        return self._select_sound(scanned, pictures), size
+    def _check_sizes(self, files: Sequence[File], shape: tuple[int, int, int]) -> Sequence[File]:
+        """Return the files, with an error if their images have another size and are not resized."""
+        size = shape[:2]
+        if self.size is not None:
+            return files
+        return [
+            f if f.error or f.size == size else f.with_error(_other_size(f.size, size))
+            for f in files
+        ]
 
     def _labels(
         self, pictures: Pictures, found: Found, root: Path
@@ -230,8 +297,10 @@ class ImageFolder:
             note(f"{root}: not every image has a label in the records, so labels are ignored")
         return label_files(found, given, words)
 
-    def _select_sound(self, files: Sequence[File], pictures: Pictures) -> list[File]:
-        """Return the files without errors; refuse or report the others."""
+    def _select_sound(
+        self, files: Sequence[File], pictures: Pictures, notes: list[str]
+    ) -> list[File]:
+        """Return the files without errors; refuse the others, or report them, also in ``notes``."""
         bad = [f"{f.name} ({f.error})" for f in files if f.error]
         if bad:
             more = f" and {len(bad) - NAMED:,} more" if len(bad) > NAMED else ""
@@ -242,81 +311,9 @@ class ImageFolder:
             if len(bad) == len(files):
                 raise UserError(found)
             _check_classes(self.root, files, pictures)
-            note(f"{found}; left out")
+            notes.append(f"{found}; left out")
+            note(notes[-1])
         return [f for f in files if not f.error]
-
-
-@dataclass(frozen=True)
-class File:
-    """What is known of an image file before decoding: its path below the root, where it and its
-    mask are, its hash, its error.
-    """
-
-    name: str
-    place: Path
-    mask: Path | None = None
-    size: tuple[int, int] = (0, 0)
-    colour: bool = False
-    animated: bool = False
-    hash: str = ""
-    error: str = ""
-
-    def with_error(self, error: str) -> File:
-        return replace(self, error=error)
-
-
-@dataclass(frozen=True)
-class FileReader:
-    """Reads rows [B] from files as images uint8 [B, H, W, C] and labels [B]."""
-
-    files: Sequence[File]
-    size: tuple[int, int]
-    channels: int
-    label: np.ndarray | None
-
-    def __call__(self, rows: np.ndarray) -> Raw:
-        images = np.empty((len(rows), *self.size, self.channels), np.uint8)
-        for i, row in enumerate(rows):
-            loaded = _fill(images, i, self.files[row])
-            if loaded.error:
-                raise UserError(f"{loaded.place}: {loaded.error}")
-        return images, None if self.label is None else self.label[rows]
-
-
-def _scan(file: File) -> File:
-    try:
-        content = file.place.read_bytes()
-        if not content:
-            return file.with_error("the file is empty")
-        found = header(content)
-        mask = [] if file.mask is None else [file.mask.read_bytes()]
-        for part in mask:
-            header(part)
-    except Exception as error:  # PIL's readers raise almost anything on a damaged file
-        return file.with_error(_why(error))
-    return replace(
-        file,
-        size=found.size,
-        colour=found.colour,
-        animated=found.animated,
-        hash=digest([content, *mask]),
-    )
-
-
-def _fill(images: np.ndarray, row: int, file: File) -> File:
-    """Decode ``file`` into row ``row`` of images [N, H, W, C]; return it, with an error if that
-    failed.
-    """
-    height, width, channels = images.shape[1:]
-    try:
-        images[row] = decode(file.place.read_bytes(), (height, width), channels)
-        if file.mask is not None:
-            mask = decode(file.mask.read_bytes(), (height, width), 1).astype(np.float32)
-            share = mask / (255 if mask.max() > 1 else 1)  # some masks use 1 instead of 255
-            images[row] = np.rint(images[row] * share + 255 * (1 - share))
-    except Exception as error:  # as above
-        return file.with_error(_why(error))
-    return file
 
 
 def _check_classes(root: str, files: Sequence[File], pictures: Pictures) -> None:
@@ -335,19 +332,7 @@ def _check_classes(root: str, files: Sequence[File], pictures: Pictures) -> None
         )
 
 
-def _why(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
-
-
 def _other_size(size: tuple[int, int], most: tuple[int, int]) -> str:
     return (
         f"{size[0]}x{size[1]}, where most are {most[0]}x{most[1]}; size=(height, width) resizes all"
     )
-
-
-def _threads(function: Callable[[T], File], items: Iterable[T]) -> list[File]:
-    """Apply ``function`` to every item in threads, in order: reading, hashing and decoding release
-    the GIL.
-    """
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(function, items))

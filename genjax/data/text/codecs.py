@@ -101,7 +101,7 @@ class Unencodable(UserError):
         self, what: str, at: int, vocabulary: int, remedy: str, where: str = "the text"
     ) -> None:
         self._parts = what, vocabulary, remedy
-        self.at = at
+        self.at, self._where = at, where
         super().__init__(
             f"{what} at character {at:,} of {where} is not in the vocabulary of {vocabulary:,}; "
             f"{remedy}"
@@ -111,6 +111,10 @@ class Unencodable(UserError):
         """Return the same error for a longer text in which this one starts at ``offset``."""
         what, vocabulary, remedy = self._parts
         return Unencodable(what, self.at + offset, vocabulary, remedy, where)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        what, vocabulary, remedy = self._parts
+        return Unencodable, (what, self.at, vocabulary, remedy, self._where)
 
 
 class WritesText:

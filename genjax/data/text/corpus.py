@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import secrets
 import shutil
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,8 @@ from genjax.data.images.decode import note
 from genjax.data.splits import digest
 from genjax.data.text.codecs import TextCodec, Unencodable
 from genjax.data.text.documents import Piece, TextRows
+from genjax.data.text.encoding import encode_pieces
+from genjax.data.text.writing import TokenFolder, hold_part
 from genjax.errors import UserError
 from genjax.machine import disk
 
@@ -115,7 +117,8 @@ def _load_codec(path: Path, codec: Component) -> Any:
 
 
 def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
-    """Return the tokens of ``texts``, from the cache if possible; the text is streamed.
+    """Return the tokens of ``texts``, from the cache if possible; the text is streamed, and
+    encoded on all cores. If the process is killed, the next one continues.
 
     Raises:
       UserError: there is no text, text outside the vocabulary (the message names the character and
@@ -127,19 +130,15 @@ def tokenise(texts: TextRows, codec: TextCodec, cache: Path) -> Corpus:
         if found is not None:
             return found
         note(f"the token cache {folder} is damaged or of another version: writing it again")
-    part = _part(folder)
-    with _Writing(cache):
-        part.mkdir()
+    with _Writing(cache), hold_part(folder) as part:
+        _write(part, texts, codec)
+        if folder.exists() and _load_corpus(folder) is None:
+            shutil.rmtree(folder)
         try:
-            _write(part, texts, codec)
-            if folder.exists() and _load_corpus(folder) is None:
-                shutil.rmtree(folder)
-            try:
-                part.rename(folder)  # so that the cache is never incomplete
-            except OSError:
-                if _load_corpus(folder) is None:  # no other process has written it meanwhile
-                    raise
-        finally:
+            part.rename(folder)  # so that the cache is never incomplete
+        except OSError:
+            if _load_corpus(folder) is None:  # no other process has written it meanwhile
+                raise
             shutil.rmtree(part, ignore_errors=True)
     found = _load_corpus(folder)
     if found is None:
@@ -195,40 +194,61 @@ def _log_progress(texts: TextRows, doing: str) -> Iterator[Piece]:
 
 
 def _write(folder: Path, texts: TextRows, codec: TextCodec) -> None:
-    starts, domain = array("q"), array("i")
-    domains: dict[str, int] = {}
-    characters = text_bytes = unknown = 0
-    end = [] if codec.end is None else [codec.end]
-    with _GrowingArray(folder / "tokens.npy", np.dtype(token_dtype(codec.vocabulary))) as tokens:
-        within = 0  # characters of this document encoded so far
-        for text, document, ends, name in _log_progress(texts, "tokenising (once)"):
-            if text:
-                if not within:
-                    starts.append(len(tokens))
-                    domain.append(domains.setdefault(name, len(domains)))
-                try:
-                    ids = codec.encode(text)
-                except Unencodable as error:
-                    raise error.shift(within, document) from None
-                tokens.append(ids)
-                unknown += (
-                    0 if codec.unknown_token is None else int((ids == codec.unknown_token).sum())
-                )
-                within += len(text)
-                characters += len(text)
-                text_bytes += len(text.encode("utf-8", "surrogatepass"))
-            if ends:
-                if within:
-                    tokens.append(np.array(end, np.int32))
-                within = 0
-        count = len(tokens)
-    if not count:
-        raise UserError(f"{texts.title} holds no text")
-    np.save(folder / "starts.npy", np.array([*starts, count], np.int64))
-    np.save(folder / "domain.npy", np.array(domain, np.int32))
-    header = {"format": FORMAT, "tokens": count, "documents": len(starts), "characters": characters}
-    more = {"bytes": text_bytes, "unknown": unknown, "title": texts.title, "domains": list(domains)}
-    (folder / "header.json").write_text(json.dumps(header | more), encoding="utf-8")
+    written = TokenFolder(folder, token_dtype(codec.vocabulary))
+    try:
+        counts = written.counts
+        if counts.pieces:
+            note(f"tokenising {texts.title} from character {counts.characters:,} on")
+        pieces = itertools.islice(_log_progress(texts, "tokenising (once)"), counts.pieces, None)
+        with contextlib.closing(encode_pieces(pieces, codec)) as encoded:
+            for piece, ids in encoded:
+                _write_piece(written, piece, ids, codec)
+                written.save()
+        if not len(written):
+            raise UserError(f"{texts.title} holds no text")
+        written.close()
+    finally:
+        written.abandon()
+    header = {
+        "format": FORMAT,
+        "tokens": len(written),
+        "documents": written.documents,
+        "characters": counts.characters,
+        "bytes": counts.bytes,
+        "unknown": counts.unknown,
+        "title": texts.title,
+        "domains": counts.domains,
+    }
+    (folder / "header.json").write_text(json.dumps(header), encoding="utf-8")
+
+
+def _write_piece(
+    written: TokenFolder, piece: Piece, ids: np.ndarray | None, codec: TextCodec
+) -> None:
+    """Write the tokens of a piece; without them encode it here.
+
+    Raises:
+      UserError: the text is outside the vocabulary; the message names its document.
+    """
+    counts, text = written.counts, piece.text
+    if text:
+        if not counts.within:
+            written.begin_document(piece.domain)
+        try:
+            ids = codec.encode(text) if ids is None else ids
+        except Unencodable as error:
+            raise error.shift(counts.within, piece.document) from None
+        written.append(ids)
+        if codec.unknown_token is not None:
+            counts.unknown += int((ids == codec.unknown_token).sum())
+        counts.within += len(text)
+        counts.characters += len(text)
+        counts.bytes += len(text.encode("utf-8", "surrogatepass"))
+    if piece.ends:
+        if counts.within and codec.end is not None:
+            written.append(np.array([codec.end], np.int32))
+        counts.within = 0
+    counts.pieces += 1
 
 
 def _load_corpus(folder: Path) -> Corpus | None:
@@ -251,41 +271,3 @@ def _load_corpus(folder: Path) -> Corpus | None:
         )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-
-
-class _GrowingArray:
-    """An .npy file [N] that is written sequentially; numpy's header leaves room for the final N."""
-
-    def __init__(self, path: Path, dtype: np.dtype) -> None:
-        self._path, self._dtype, self._count = path, dtype, 0
-
-    def __len__(self) -> int:
-        return self._count
-
-    def __enter__(self) -> _GrowingArray:
-        self._file = self._path.open("wb")
-        self._body = self._write_header()
-        return self
-
-    def append(self, values: np.ndarray) -> None:
-        self._file.write(values.astype(self._dtype).tobytes())
-        self._count += len(values)
-
-    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        if kind is None:
-            self._file.seek(0)
-            assert self._write_header() == self._body, "the header has grown into the array"
-            self._file.close()
-        else:  # flushing the buffer might fail, and the file is discarded anyway
-            with contextlib.suppress(OSError):
-                self._file.close()
-
-    def _write_header(self) -> int:
-        """Write the header and return its length."""
-        shape = {
-            "descr": np.lib.format.dtype_to_descr(self._dtype),
-            "fortran_order": False,
-            "shape": (self._count,),
-        }
-        np.lib.format.write_array_header_1_0(self._file, shape)
-        return self._file.tell()
