@@ -30,7 +30,7 @@ def write_plan(
         return "\n".join(lines)
     parts = plan.parts
     lines += ["", "a step", *_step_lines(plan)]
-    bound = max(("products", "memory"), key=lambda part: parts[part])
+    bound = max(parts, key=lambda part: parts[part])
     lines.append(f"  bound by            {bound}")
     lines += ["", f"the run of {plan.experiment.steps:,} steps"]
     lines.append(f"  at the roofline     {_time(plan.hours() * 3600)}, a lower bound")

@@ -151,7 +151,7 @@ def make_plan(
     setup = set_up(experiment, layout=layout)
     check_batch(experiment, layout)
     setup.layout.check_rules(setup.target.params)
-    batch = batch_of(setup)
+    batch = shape_batch(setup)
     begin = time.perf_counter()
     lowered = setup.run_step.lower(setup.target, batch)
     try:
@@ -184,28 +184,22 @@ def make_plan(
     )
 
 
-def batch_of(setup: Setup) -> Any:
-    """Return the shapes of what a step is given.
-
-    Raises:
-      UserError: the family makes it on the host.
+def shape_batch(setup: Setup) -> Any:
+    """Return the shapes of what a step is given: examples, with what the family adds or makes of
+    them.
     """
-    if setup.family.collect is not None:
-        name = type(setup.experiment.family).__name__
-        raise UserError(
-            f"family: {name} draws and scores responses on the host before each step, which is "
-            "not compiled ahead: plan the run that it continues",
-            "family",
-        )
+    several = setup.experiment.steps_per_dispatch > 1
     batch: dict[str, Any] = dict(batch_shapes(setup))
-    lead = next(iter(batch.values())).shape[: 1 + (setup.experiment.steps_per_dispatch > 1)]
+    lead = next(iter(batch.values())).shape[: 1 + several]
     batch["mask"] = jax.ShapeDtypeStruct(lead, "float32")
-    if setup.family.precompute is not None:
-        rows = {name: jax.ShapeDtypeStruct(x.shape[-len(x.shape) + len(lead) - 1 :], x.dtype)
-                for name, x in batch.items()}  # fmt: skip
-        added = jax.eval_shape(setup.family.precompute, setup.target, rows)
+    family = setup.family
+    if family.shape_collected is not None:
+        return family.shape_collected(setup.target, batch)
+    if family.precompute is not None:
+        one = {n: jax.ShapeDtypeStruct(x.shape[several:], x.dtype) for n, x in batch.items()}
+        added = jax.eval_shape(family.precompute, setup.target, one)
         batch |= {
-            name: jax.ShapeDtypeStruct((*lead[:-1], *x.shape), x.dtype) for name, x in added.items()
+            n: jax.ShapeDtypeStruct((*lead[:-1], *x.shape), x.dtype) for n, x in added.items()
         }
     return batch
 

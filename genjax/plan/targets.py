@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -43,7 +45,7 @@ class Chip:
       flops32: FLOP/s of float32 matrix products at JAX's default precision.
       bandwidth: bytes/s of its memory.
       link: bytes/s that it sends to the others of its machine or slice.
-      gpu: its multiprocessors; None for a TPU.
+      gpu: its multiprocessors; None for a TPU or CPU.
     """
 
     kind: str
@@ -57,7 +59,9 @@ class Chip:
     @property
     def platform(self) -> str:
         """The platform that programs for it are compiled for."""
-        return "tpu" if self.gpu is None else "gpu"
+        if self.gpu is not None:
+            return "gpu"
+        return "tpu" if self.kind.startswith("TPU") else "cpu"
 
 
 HOPPER = Multiprocessors((9, 0), 132, 1.83, 50 * 2**20, 228 * 1024)
@@ -87,7 +91,8 @@ CHIPS: Mapping[str, Chip] = {
 MOST = 4096  # devices of a plan
 # The share of a device's memory that JAX gives to programs: on a GPU by default three quarters, see
 # XLA_PYTHON_CLIENT_MEM_FRACTION; a TPU's runtime keeps about 2 %.
-USABLE = {"gpu": 0.75, "tpu": 0.98}
+USABLE = {"gpu": 0.75, "tpu": 0.98, "cpu": 1.0}
+HOST = "cpu"  # this machine
 
 
 @dataclass(frozen=True)
@@ -122,14 +127,14 @@ def find_target(name: str) -> Target:
       UserError: there is no such chip, or its numbers do not fit; the field is "on".
     """
     word, colon, sizes = name.strip().lower().partition(":")
-    if word not in CHIPS:
-        raise unknown_name("on", name, CHIPS)
-    chip = CHIPS[word]
+    if word not in CHIPS and word != HOST:
+        raise unknown_name("on", name, (*CHIPS, HOST))
+    chip = measure_host() if word == HOST else CHIPS[word]
     if colon and not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3})*", sizes):
         raise UserError(f"on must be like {_example(word)}, got {name!r}", "on")
     shape = tuple(map(int, sizes.split("x"))) if colon else (1,)
-    if chip.platform == "gpu" and len(shape) > 1:
-        raise UserError(f"on must be like {word}:8 for GPUs, got {name!r}", "on")
+    if chip.platform != "tpu" and len(shape) > 1:
+        raise UserError(f"on must be like {word}:8, got {name!r}", "on")
     if chip.platform == "tpu":
         axes = 3 if word == "v5p" else 2
         if colon and len(shape) != axes:
@@ -140,7 +145,25 @@ def find_target(name: str) -> Target:
     return Target(name.strip().lower(), chip, shape)
 
 
+def measure_host(size: int = 1024, rounds: int = 5) -> Chip:
+    """Measure this machine's CPU by the fastest product of two matrices.
+
+    What its memory takes is left out, as the caches hold most of a small step.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    matrix, product, fastest = jnp.ones((size, size)), jax.jit(jnp.dot), math.inf
+    for _ in range(rounds + 1):  # the first one compiles
+        begin = time.perf_counter()
+        jax.block_until_ready(product(matrix, matrix))
+        fastest = min(fastest, time.perf_counter() - begin)
+    rate = 2 * size**3 / fastest
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Chip(HOST, memory, rate, rate, math.inf, math.inf)
+
+
 def _example(word: str) -> str:
-    if CHIPS[word].platform == "gpu":
+    if word == HOST or CHIPS[word].platform == "gpu":
         return f"{word} or {word}:8"
     return f"{word}:2x2x1" if word == "v5p" else f"{word}:2x2"

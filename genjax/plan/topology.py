@@ -41,6 +41,12 @@ def open_devices(target: Target) -> list[Any]:
       UserError: the plugin of its platform is not installed, or there is no such slice; the field
         is "on".
     """
+    if target.platform == "cpu":
+        here = jax.devices("cpu")
+        if len(here) < target.shape[0]:
+            cure = f"XLA_FLAGS=--xla_force_host_platform_device_count={target.shape[0]}"
+            raise UserError(f"on {target.name} needs {target.shape[0]} devices: set {cure}", "on")
+        return here[: target.shape[0]]
     package, module = PACKAGES[target.platform]
     try:
         found = find_spec(module) is not None
