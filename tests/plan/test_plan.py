@@ -26,7 +26,7 @@ PLUGINS = os.environ.get("GENJAX_PLAN_PLUGINS")
 elsewhere = pytest.mark.skipif(
     PLUGINS is None, reason="GENJAX_PLAN_PLUGINS names no folder with libtpu and jax-cuda12-plugin"
 )
-KINDS = ("vae_digits", "gan_digits", "ddpm_mnist", "gpt_docs", "mlm_docs", "ppo_random_walks")
+KINDS = ("vae_digits", "mlm_docs", "gpt_docs")
 WIDTH, LAYERS, CONTEXT, VOCABULARY, BATCH = 64, 3, 32, 100, 16
 
 
