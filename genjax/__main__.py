@@ -1,5 +1,5 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-show | store | serve | ask``.
+plan | show | store | serve | ask``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ with epy.lazy_imports():
         evaluate,
         explain,
         export,
+        plan,
         sample,
         serve,
         show,
@@ -50,6 +51,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--no-cache] [--trust | --trust=M
   compare  RUN_A RUN_B  compare samples of both: win rate under a reward, KL, diversity
   export   RUN_DIR  write weights, config and sampling function for other programs
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
+  plan     CONFIG --on MACHINE  memory, time and money on a TPU or GPU that is not here
   data prepare CONFIG  make a training set with a data card from raw files
   store    ACTION   records of prompts, answers and documents: init, import, search, export, ...
   ask      STORE QUESTION  answer from the documents of a store, with checked citations
@@ -64,6 +66,7 @@ Compiled programs are kept in ~/.cache/genjax/programs, up to 2 GB; not with --n
 NEEDED = {  # words before the options; a RUN_DIR for all others
     "train": ("CONFIG",),
     "bench": ("CONFIG",),
+    "plan": ("CONFIG",),
     "show": ("CONFIG",),
     "compare": ("RUN_A", "RUN_B"),
     "data": ("prepare", "CONFIG"),
@@ -77,6 +80,7 @@ COMMANDS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
     "compare": lambda target, more: compare.compare_command(target, more),
     "export": lambda target, more: export.export_command(target, more),
     "bench": lambda target, more: bench.bench_command(target, more),
+    "plan": lambda target, more: plan.plan_command(target, more),
     "data": lambda target, more: data.data_command(target, more),
     "serve": lambda target, more: serve.serve_command(target, more),
     "show": lambda target, more: show.show_command(target, more),

@@ -28,10 +28,12 @@ class Continued(Family):
     ``collect(state, batch, key) -> batch`` runs on the host before a step: rollouts, rewards,
     pairings. ``precompute(state, batch) -> entries`` computes additional entries [B, ...] of
     training examples that depend only on ``frozen``; it runs once, before the first step. Most
-    families have neither.
+    families have neither. ``shape_collected(state, batch)`` returns the shapes of what ``collect``
+    returns, for a plan.
     """
 
     collect: ClassVar[Callable[..., Batch] | None] = None
+    shape_collected: ClassVar[Callable[..., Batch] | None] = None
     precompute: ClassVar[Callable[..., Batch] | None] = None
 
     @property

@@ -20,7 +20,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -317,7 +317,24 @@ def start(devices: Devices) -> Layout:
     """Join the other processes if there are any, and arrange the devices."""
     if devices.distributed or devices.coordinator is not None:
         _join(devices)
-    found = sorted(jax.devices(), key=lambda d: (d.process_index, d.id))
+    layout = arrange(devices, jax.devices(), jax.process_count())
+    if layout.platform == "cpu":
+        _keep_freed_memory()
+    return layout
+
+
+def arrange(devices: Devices, found: Sequence[Any], processes: int = 1) -> Layout:
+    """Arrange the devices that were found, which may be descriptions of a machine elsewhere.
+
+    Args:
+      devices: what the run uses of them.
+      found: devices.
+      processes: number of processes that share them.
+
+    Raises:
+      UserError: the devices do not suffice, or do not divide as asked.
+    """
+    found = sorted(found, key=lambda d: (d.process_index, d.id))
     single = devices.mode == "single" or (
         devices.mode == "auto" and devices.count is None and len(found) == 1
     )
@@ -326,23 +343,18 @@ def start(devices: Devices) -> Layout:
         raise UserError(f"devices.count is {count}, but there are {len(found)} device(s) here")
     if single and count > 1:
         raise UserError(f"devices.mode single uses one device, not {count}")
-    if count % jax.process_count():
-        raise UserError(
-            f"devices.count is {count}, but {jax.process_count()} processes share it evenly"
-        )
+    if count % processes:
+        raise UserError(f"devices.count is {count}, but {processes} processes share it evenly")
     if count % (devices.fsdp * devices.tensor):
         raise UserError(
             f"{count} device(s) do not divide into fsdp {devices.fsdp} x tensor {devices.tensor}"
         )
     mode = devices.mode if devices.mode != "auto" else ("single" if count == 1 else "pmapped")
-    share = count // jax.process_count()
-    if found[0].platform == "cpu":
-        _keep_freed_memory()
-    used = [
-        d
-        for i in range(jax.process_count())
-        for d in [d for d in found if d.process_index == i][:share]
-    ]
+    if processes == 1:
+        used = found[:count]
+    else:
+        shares = [[d for d in found if d.process_index == i] for i in range(processes)]
+        used = [d for share in shares for d in share[: count // processes]]
     grid = np.array(used).reshape(-1, devices.fsdp, devices.tensor)
     mesh = Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
     return Layout(mesh, mode, used[0].platform, devices.rules)

@@ -13,9 +13,11 @@ import genjax
 from genjax import __main__ as command_line
 from genjax.cli.options import CompareOptions, TrainOptions
 from genjax.cli.parsing import parse
+from genjax.cli.plan import PlanOptions
 from genjax.config_files import build_config, load_config
 from genjax.data.sources import ImageFolder
 from genjax.parallel import Devices
+from genjax.plan.targets import find_target
 from genjax.runs.export import export
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +82,10 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
     if name == "compare":
         parsed = parse(CompareOptions(), name, options[1:])
         assert not options[0].startswith("-") and parsed != CompareOptions()
+        return
+    if name == "plan":
+        parsed = parse(PlanOptions(load_config(target)[0]), name, options)
+        assert all(find_target(machine) for machine in parsed.on)
         return
     if name == "data":
         assert (name, target) == ("data", "prepare") and build_config(

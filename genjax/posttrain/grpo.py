@@ -35,6 +35,7 @@ from genjax.posttrain.rollouts import (
     measure_agreement,
     score_rollout,
     score_tokens,
+    shape_rollout,
 )
 
 LEAST_STD = 1e-6  # added to standard deviations, so that nearly equal rewards are not blown up
@@ -158,6 +159,17 @@ class GRPO(FromBase):
         rewards = score_rollout(self.reward, self.codec, drawn, longest)
         weight = jnp.repeat(batch["mask"][:: self.group], self.group)
         return make_experience(self, policy, state.frozen[BASE]["params"], drawn, rewards, weight)
+
+    def shape_collected(self, state: State, batch: Batch) -> Batch:
+        """Return the shapes of what ``collect`` returns for a batch, without drawing anything."""
+        rows, prompt = batch["tokens"].shape
+        drawn = shape_rollout(rows, self.longest_prompt or prompt, self.new_tokens)
+
+        def make(state: State, drawn: Rollout, rewards: jax.Array) -> Batch:
+            policy, reference = self.merge_params(state.frozen, state.params), state.frozen[BASE]
+            return make_experience(self, policy, reference["params"], drawn, rewards, rewards)
+
+        return jax.eval_shape(make, state, drawn, jax.ShapeDtypeStruct((rows,), "float32"))
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None

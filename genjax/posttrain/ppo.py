@@ -45,6 +45,7 @@ from genjax.posttrain.rollouts import (
     measure_agreement,
     score_rollout,
     score_tokens,
+    shape_rollout,
     strip_padding,
 )
 
@@ -242,6 +243,19 @@ class PPO(FromBase):
             rewards = score(self.reward_run, judge, *strip_padding(drawn.tokens, drawn.real))
         reference, coefficient = state.frozen[BASE]["params"], state.variables["kl_coefficient"]
         return make_experience(self, params, reference, drawn, rewards, coefficient, batch["mask"])
+
+    def shape_collected(self, state: State, batch: Batch) -> Batch:
+        """Return the shapes of what ``collect`` returns for a batch, without drawing anything."""
+        rows, prompt = batch["tokens"].shape
+        drawn = shape_rollout(rows, self.longest_prompt or prompt, self.new_tokens)
+
+        def make(state: State, drawn: Rollout, rewards: jax.Array) -> Batch:
+            params = self.merge_params(state.frozen, state.params)
+            reference = state.frozen[BASE]["params"]
+            coefficient = state.variables["kl_coefficient"]
+            return make_experience(self, params, reference, drawn, rewards, coefficient, rewards)
+
+        return jax.eval_shape(make, state, drawn, jax.ShapeDtypeStruct((rows,), "float32"))
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None

@@ -40,6 +40,17 @@ class Rollout(NamedTuple):
     ended: jax.Array
 
 
+def shape_rollout(rows: int, prompt: int, new_tokens: int) -> Rollout:
+    """Return the shapes of ``rows`` rollouts with prompts padded to ``prompt`` tokens."""
+    whole = (rows, prompt + new_tokens)
+    return Rollout(
+        jax.ShapeDtypeStruct(whole, "int32"),
+        jax.ShapeDtypeStruct(whole, "bool"),
+        jax.ShapeDtypeStruct((rows, new_tokens), "float32"),
+        jax.ShapeDtypeStruct((rows,), "bool"),
+    )
+
+
 class TokenScores(NamedTuple):
     """Scores of drawn tokens under a model, float32.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from typing import Any
 
@@ -80,18 +79,24 @@ def check_memory(setup: Setup) -> None:
     )
     what = f"parameters and optimizer, the largest of them {name} {list(largest.shape)},"
     checks.check_size(held, what, "family", room, "lower its sizes")
-    several, size = setup.experiment.steps_per_dispatch, setup.experiment.batch_size
-    lead = (several, size) if several > 1 else (size,)
-    batch = {
-        n: jax.ShapeDtypeStruct((*lead, *shape), dtype)
-        for n, (shape, dtype) in setup.data.spec.entries.items()
-    }
+    batch = batch_shapes(setup)
     bytes_ = sum(x.size * x.dtype.itemsize for x in batch.values())
-    what = f"{BATCHES} batches of {math.prod(lead):,} examples"
+    rows = setup.experiment.steps_per_dispatch * setup.experiment.batch_size
+    what = f"{BATCHES} batches of {rows:,} examples"
     checks.check_size(float(BATCHES * bytes_), what, "batch_size", room)
     collects = setup.family.collect is not None or setup.family.precompute is not None
     if bytes_ * PART > checks.room(room) and not collects:
         check_step(setup, state, batch)
+
+
+def batch_shapes(setup: Setup) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the shapes and types of a batch of examples, for all steps of a dispatch."""
+    several, size = setup.experiment.steps_per_dispatch, setup.experiment.batch_size
+    lead = (several, size) if several > 1 else (size,)
+    return {
+        name: jax.ShapeDtypeStruct((*lead, *shape), dtype)
+        for name, (shape, dtype) in setup.data.spec.entries.items()
+    }
 
 
 def check_step(setup: Setup, state: State, batch: Any) -> None:

@@ -106,6 +106,13 @@ def updated(family, state, batch, optimizer=SGD(Constant(0.1))):
     return update(family, state, batch, optimizer=optimizer.build(4))
 
 
+def test_what_is_collected_has_the_shapes_that_a_plan_compiles_for():
+    shapes = FAMILY.shape_collected(state_of(), prompts_batch())
+    assert {name: (x.shape, x.dtype) for name, x in shapes.items()} == {
+        name: (np.shape(x), np.asarray(x).dtype) for name, x in collected().items()
+    }
+
+
 def test_advantages_by_hand():
     rewards = jnp.array([1.0, 0, 0, 1, 3, 3, 3, 3, 0, 1, 2, 5])
     found, tied = compute_group_advantages(rewards, 4, scale_by_std=False)

@@ -94,6 +94,13 @@ def collected():
     return FAMILY.collect(state_of(), prompts_batch(), KEY)
 
 
+def test_what_is_collected_has_the_shapes_that_a_plan_compiles_for():
+    shapes = FAMILY.shape_collected(state_of(), prompts_batch())
+    assert {name: (x.shape, x.dtype) for name, x in shapes.items()} == {
+        name: (np.shape(x), np.asarray(x).dtype) for name, x in collected().items()
+    }
+
+
 def test_the_log_probabilities_of_the_sampler_are_those_of_the_trainer():
     state, batch = state_of(), prompts_batch()
     params = moved(state.params)

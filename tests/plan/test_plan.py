@@ -1,0 +1,235 @@
+"""Plans of runs: of this machine beside what XLA says, of others where the plugins are."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import pytest
+
+from genjax import gx
+from genjax.__main__ import main
+from genjax.cli.bench import step_flops
+from genjax.data.dataset import Dataset, Spec
+from genjax.errors import UserError
+from genjax.experiment import Experiment
+from genjax.parallel import Devices
+from genjax.plan.plan import Memory, as_json, find_cures, make_plan, shape_batch
+from genjax.plan.targets import CHIPS, Target, find_target
+from genjax.runs.first_state import examples, first_state
+from genjax.runs.setup import set_up
+from tests import toy
+
+PLUGINS = os.environ.get("GENJAX_PLAN_PLUGINS")
+elsewhere = pytest.mark.skipif(
+    PLUGINS is None, reason="GENJAX_PLAN_PLUGINS names no folder with libtpu and jax-cuda12-plugin"
+)
+KINDS = ("vae_digits", "mlm_docs", "gpt_docs")
+WIDTH, LAYERS, CONTEXT, VOCABULARY, BATCH = 64, 3, 32, 100, 16
+
+
+def plan_here(experiment, count=1, **changes):
+    target = dataclasses.replace(find_target("cpu"), **changes)
+    return make_plan(experiment, target, jax.devices()[:count], step_flops)
+
+
+def vae(batch_size=64, **options):
+    return Experiment(
+        gx.VAE(latent_dim=4, coder=gx.MLPCoder(hidden=(32,))),
+        toy.Pictures(),
+        gx.Adam(),
+        batch_size=batch_size,
+        ema=0.99,
+        **options,
+    )
+
+
+def test_the_memory_of_a_state_is_counted_by_its_arrays():
+    plan = plan_here(vae())
+    state = set_up(vae()).target
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    variables = sum(x.size for x in jax.tree.leaves(state.variables))
+    assert plan.memory.parameters == 4 * (count + variables)
+    assert plan.memory.average == 4 * count <= plan.memory.optimizer / 2
+    assert plan.memory.fits and plan.memory.temporaries > 0
+    parts = dataclasses.asdict(plan.memory)
+    names = ("parameters", "optimizer", "average", "frozen", "batch", "temporaries")
+    assert sum(parts[name] for name in names) == parts["needed"]
+
+
+def test_a_split_state_takes_its_share_and_is_gathered():
+    whole = plan_here(vae(devices=Devices(mode="sharded")), 8)
+    split = plan_here(vae(devices=Devices(mode="sharded", fsdp=8)), 8)
+    assert split.memory.parameters < 0.3 * whole.memory.parameters
+    assert {one.kind for one in whole.collectives} == {"all-reduce"}
+    assert "all-gather" in {one.kind for one in split.collectives}
+    gradients = 4 * sum(x.size for x in jax.tree.leaves(set_up(vae()).target.params))
+    (summed,) = whole.collectives
+    assert gradients <= summed.bytes <= 1.05 * gradients
+
+
+@pytest.mark.parametrize("several", [1, 5])
+def test_steps_of_one_dispatch_are_told_apart(several):
+    plan = plan_here(vae(steps_per_dispatch=several, steps=100), 2)
+    (summed,) = plan.collectives
+    gradients = 4 * sum(x.size for x in jax.tree.leaves(set_up(vae()).target.params))
+    assert gradients <= summed.bytes <= 1.1 * gradients
+    assert plan.flops == step_flops(set_up(vae()))
+
+
+def test_flops_of_a_transformer_are_those_of_its_closed_form():
+    """Six for each parameter of a product and token, and the attention's, also under a scan."""
+    spec = Spec("tokens", (CONTEXT,), None, vocabulary=VOCABULARY)
+    for scanned in (False, True):
+        net = gx.Transformer(
+            layers=LAYERS, heads=2, width=WIDTH, context=CONTEXT, scan_layers=scanned
+        )
+        experiment = Experiment(gx.Autoregressive(net), toy.ToyData(), gx.Adam(), batch_size=BATCH)
+        flops = step_flops(set_up(experiment, data=Dataset({}, spec, None, "")))
+        products = LAYERS * 12 * WIDTH**2 + VOCABULARY * WIDTH
+        attention = LAYERS * 2 * WIDTH * CONTEXT
+        expected = 6 * BATCH * CONTEXT * (products + attention)
+        assert abs(flops - expected) < 0.05 * expected
+
+
+def test_the_roofline_adds_up():
+    chip = CHIPS["v5e"]
+    plan = dataclasses.replace(plan_here(vae()), target=Target("v5e", chip, (1, 1)))
+    parts = plan.parts
+    assert parts["products"] == plan.flops / chip.flops32
+    assert parts["memory"] == plan.moved / chip.bandwidth
+    assert plan.step_s == max(parts["products"], parts["memory"])
+    assert plan.hours(0.5) == 2 * plan.hours()
+    assert plan.hours() == pytest.approx(plan.experiment.steps * plan.step_s / 3600)
+    said = json.loads(json.dumps(as_json(plan, 0.5, price=3.0)))
+    assert said["price"] == pytest.approx(3.0 * said["hours"])
+
+
+def test_what_does_not_fit_is_cured_by_what_was_compiled():
+    experiment = vae(batch_size=512)
+    plan = plan_here(experiment)
+    small = dataclasses.replace(find_target("cpu").chip, memory=int(0.6 * plan.memory.needed))
+    target = Target("cpu", small, (1,))
+
+    def compile_again(changed):
+        return make_plan(changed, target, jax.devices()[:1], step_flops)
+
+    def change(options):
+        name, value = options.split()
+        if name == "--batch-size":
+            return dataclasses.replace(experiment, batch_size=int(value))
+        if name == "--optimizer.accumulate":
+            return dataclasses.replace(experiment, optimizer=gx.Adam(accumulate=int(value)))
+        raise UserError("no such option", "options")
+
+    tight = compile_again(experiment)
+    assert not tight.memory.fits
+    cures = find_cures(tight, change, compile_again)
+    assert cures and all(cure.plan.memory.fits for cure in cures)
+    assert [cure.options for cure in cures][-1].startswith("--batch-size")
+
+
+def test_a_program_that_the_compiler_refuses_does_not_fit():
+    assert not Memory(1, 1, 0, 0, 1, None, None, 10**9).fits
+
+
+def test_what_a_step_is_given_is_what_it_trains_on():
+    for several in (1, 5):
+        setup = set_up(vae(batch_size=8, steps_per_dispatch=several, steps=50))
+        with examples(setup, first_state(setup).state) as (batches, _):
+            real = next(iter(batches))
+        shaped = shape_batch(setup)
+        assert {k: (v.shape, str(v.dtype)) for k, v in shaped.items()} == {
+            k: (v.shape, str(v.dtype)) for k, v in real.items()
+        }
+
+
+def run(capfd, *arguments):
+    code = main(["plan", *arguments])
+    said = capfd.readouterr()
+    return code, said.out, said.err
+
+
+def test_the_command_prints_a_page_and_json(capfd):
+    code, out, _ = run(capfd, "vae_digits", "--on", "cpu", "--tiny", "--price", "2")
+    assert code == 0 and "vae_digits on cpu: fits" in out and "temporaries" in out
+    code, out, _ = run(capfd, "vae_digits", "--on", "cpu", "--tiny", "--json")
+    said = json.loads(out)
+    assert code == 0 and said["fits"] and said["memory"]["left"] > 0 and said["flops"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--on", "v5x"), "v5"),
+        (("--on", "h200:2x2"), "h200:8"),
+        (("--on", "cpu:4096"), "cpu:4096"),
+        (("--on", "cpu", "--reached", "0"), "reached"),
+        (("--on", "cpu", "--reached", "1.5"), "reached"),
+        (("--on", "cpu", "--price", "-1"), "price"),
+        (("--on", "cpu", "--batch-size", "7", "--optimizer.accumulate", "2"), "batch_size"),
+        (("--on", "cpu:8", "--batch-size", "9"), "batch_size"),
+        (("--on", "cpu:2", "--devices.mode", "sharded", "--devices.fsdp", "3"), "fsdp"),
+        (("--on", "cpu", "--nothing"), "--nothing"),
+    ],
+)
+def test_mistakes_are_one_line(capfd, options, named):
+    try:
+        code, out, err = run(capfd, "vae_digits", "--tiny", *options)
+    except SystemExit as end:
+        code, said = end.code, capfd.readouterr()
+        out, err = said.out, said.err
+    assert code == 2 and out == ""
+    assert len(err.splitlines()) == 1 and named in err
+
+
+@pytest.mark.skipif(PLUGINS is not None, reason="the plugins are here")
+def test_a_missing_plugin_is_named_with_its_cure(capfd):
+    for name, package in (("v5e:2x2", "libtpu"), ("h200", "jax-cuda12-pjrt")):
+        code, _, err = run(capfd, "vae_digits", "--on", name)
+        assert code == 2 and package in err and "pip install" in err
+
+
+def plan_elsewhere(*arguments):
+    """A plan with the plugins, in a process of its own: they stay out of the other tests."""
+    environment = {**os.environ, "PYTHONPATH": PLUGINS or "", "XLA_FLAGS": ""}
+    found = subprocess.run(
+        [sys.executable, "-m", "genjax", "plan", *arguments, "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert found.returncode == 0, found.stderr
+    return [json.loads(line) for line in found.stdout.splitlines()]
+
+
+@elsewhere
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vae_digits",
+        "gan_digits",
+        "ddpm_mnist",
+        "gpt_docs",
+        "mlm_docs",
+        "ppo_random_walks",
+        "lora_gpt",
+    ],
+)
+def test_one_of_each_family_compiles_for_a_tpu_and_a_gpu(name):
+    for plan in plan_elsewhere(name, "--tiny", "--on", "v5e:1x1", "h200"):
+        assert plan["fits"] and plan["memory"]["temporaries"] > 0
+        assert plan["flops"] > 0 and plan["moved_bytes"] > 0 and plan["step_s"] > 0
+
+
+@elsewhere
+@pytest.mark.long
+def test_a_slice_sums_its_gradients_once_a_step():
+    for plan in plan_elsewhere("vae_digits", "--on", "v5e:2x2", "h200:4"):
+        summed = {one["kind"]: one for one in plan["collectives"]}["all-reduce"]
+        assert plan["memory"]["parameters"] <= summed["bytes"] <= 1.1 * plan["memory"]["parameters"]
