@@ -154,10 +154,15 @@ def start(folder, name):
 
 
 def wait_for_step(run_dir, step, process):
-    """However busy the machine is: only an end of the process ends it without the step."""
+    """However busy the machine is: only an end of the process ends it without the step, and
+    without a checkpoint, which is written beside the steps.
+    """
     while process.poll() is None:
-        if (run_dir / "metrics.jsonl").exists() and any(
-            row["step"] >= step for row in rows(run_dir)
+        saved = any(path.name.isdigit() for path in (run_dir / "checkpoints").glob("*"))
+        if (
+            saved
+            and (run_dir / "metrics.jsonl").exists()
+            and any(row["step"] >= step for row in rows(run_dir))
         ):
             return
         time.sleep(0.05)
