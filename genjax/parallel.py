@@ -20,7 +20,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -173,6 +173,20 @@ class Layout:
             return jax.device_put(batch, sharding)
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
+    def shape_batch(self, entries: Mapping[str, Any], batch_size: int) -> Tree:
+        """Return the shapes, dtypes and shardings of a placed batch and its mask.
+
+        Args:
+          entries: shape of an example and dtype, by name.
+        """
+        whole = {**entries, "mask": ((), np.float32)}
+        return {
+            name: jax.ShapeDtypeStruct(
+                (batch_size, *shape), dtype, sharding=self._batch_sharding(False)
+            )
+            for name, (shape, dtype) in whole.items()
+        }
+
     def make_shardings(self, state: Tree) -> Tree:
         """Return the sharding of every leaf of a (possibly abstract) state."""
         if self.mode != "sharded":
@@ -195,11 +209,11 @@ class Layout:
             make, out_shardings=self.make_shardings(jax.eval_shape(make)), compiler_options=options
         )()
 
-    def eval_shapes(self, make: Callable[[], T]) -> T:
-        """Return the shapes, dtypes and shardings of the result of ``init``, as the target of a
-        restore.
+    def eval_shapes(self, make: Callable[..., T], *arguments: Tree) -> T:
+        """Return the shapes, dtypes and shardings of the state that ``make`` returns, such as that
+        of ``init``, which is the target of a restore.
         """
-        shapes = jax.eval_shape(trace_for(self.platform, make))
+        shapes = jax.eval_shape(trace_for(self.platform, make), *arguments)
         return jax.tree.map(
             lambda s, place: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place),
             shapes,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import math
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -19,8 +20,9 @@ from genjax import config_files, parallel
 from genjax.checks import Component
 from genjax.data.dataset import Batch
 from genjax.errors import Diverged
-from genjax.evaluation.drawing import draw_samples
-from genjax.evaluation.judge import SAMPLES, Judge, default_split
+from genjax.evaluation.ahead import Ahead
+from genjax.evaluation.drawing import draw_samples, lower_draw
+from genjax.evaluation.judge import EVALUATION, SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
 from genjax.family import State
 from genjax.machine import disk
@@ -31,7 +33,7 @@ from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.first_state import Start, examples, first_state
 from genjax.runs.lease import Lease
-from genjax.runs.meter import PackedMetrics
+from genjax.runs.meter import Clock, PackedMetrics, describe_pauses
 from genjax.runs.run import Run, load_models
 from genjax.runs.screen import Status
 from genjax.runs.setup import Setup, set_up
@@ -42,7 +44,6 @@ from genjax.samplers.options import decode_samples, encode_options
 from genjax.serial.json_text import Json
 
 NON_FINITE_LIMIT = 3
-LATELY = 1.0  # minimum seconds over which a rate is measured
 KEPT = "what was saved before is whole, and the same command resumes once there is room"
 
 
@@ -180,14 +181,17 @@ def run_loop(
             out.say_all(remarks)
             if watch is not None:
                 watch.begin(setup)
-            loop = Loop(setup, start, judge, checkpoints, out, summary, watch)
-            while loop.step < steps:
-                loop.advance(next(source))
-                stopping = loop.is_stopping(stop, deadline)
-                loop.observe_and_save(stopping, stop)
-                if stopping and loop.is_saved:
-                    out.say(f"stopped at step {loop.step} of {steps}; the same command continues")
-                    break
+            with Ahead() as ahead:
+                loop = Loop(setup, start, judge, checkpoints, out, summary, ahead, watch)
+                while loop.step < steps:
+                    loop.advance(next(source))
+                    stopping = loop.is_stopping(stop, deadline)
+                    loop.observe_and_save(stopping, stop)
+                    if stopping and loop.is_saved:
+                        out.say(
+                            f"stopped at step {loop.step} of {steps}; the same command continues"
+                        )
+                        break
             loop.close()
         checkpoints.wait()
     return loop.state
@@ -225,6 +229,15 @@ def _greeting(step: int, steps: int, run_dir: epath.Path, has_rows: bool) -> tup
     return ("there is no checkpoint yet: starting again",) if has_rows else ()
 
 
+def _lower_sampling(setup: Setup, key: jax.Array) -> Any:
+    """Trace the drawing of the samples of a run, with the key of their first chunk."""
+    family: Component = setup.family.wrapped
+    shapes = setup.layout.eval_shapes(setup.family.eval_state, setup.target)
+    codec = setup.data.codec
+    options = encode_options(family.sampler, codec)
+    return lower_draw(setup.layout, family, shapes, key, codec.shown, options)
+
+
 class Loop:
     """The state of the training loop, with its pending metrics, and the actions due at each
     step.
@@ -238,11 +251,12 @@ class Loop:
         checkpoints: Checkpoints,
         out: writers.Writers,
         summary: Summary,
+        ahead: Ahead,
         watch: Watch | None = None,
     ) -> None:
         self.state, self.step, self.meter = start.state, start.step, start.meter
         self._setup, self._judge, self._checkpoints, self._out = setup, judge, checkpoints, out
-        self._watch = watch
+        self._ahead, self._watch = ahead, watch
         self._summary, self._alarms = summary, Alarms(setup.experiment.steps)
         self._is_first = True
         self._split = default_split(setup.data.splits) if setup.experiment.every.evaluate else ""
@@ -260,6 +274,8 @@ class Loop:
         skipped = self._clock.skip_compilation() if self._is_first else contextlib.nullcontext()
         with list_forms() as forms, skipped:
             if self._is_first:
+                setup.run_step.lower(self.state, batch)  # traced before the others take the time
+                self._start_ahead()
                 check_step(setup, self.state, batch)
             self.state, metrics = setup.run_step(self.state, batch)
         if self._is_first and setup.platform != "cpu":
@@ -269,6 +285,17 @@ class Loop:
         self.step += len(batch["mask"]) if several else 1
         self._read()
         self._pending = self.step, metrics
+
+    def _start_ahead(self) -> None:
+        """Compile evaluation and sampling in threads, while the step is compiled and taken."""
+        setup, every = self._setup, self._setup.experiment.every
+        first = functools.partial(jax.random.fold_in, self.state.key)
+        if every.evaluate:
+            key = jax.random.fold_in(first(EVALUATION), 0)
+            self._ahead.start("evaluate", functools.partial(self._judge.lower, setup.target, key))
+        if every.sample and setup.family.wrapped.no_samples is None:
+            key = jax.random.fold_in(first(SAMPLES), 0)
+            self._ahead.start("sample", functools.partial(_lower_sampling, setup, key))
 
     def is_stopping(self, stop: Stop, deadline: float) -> bool:
         """Return whether all processes stop here. They must agree on the step, which costs a round
@@ -292,11 +319,15 @@ class Loop:
         if not (evaluating or sampling or saving):
             return
         self._read()
-        with self._clock.pause():
-            scores = self._evaluate() if evaluating else None
-            if sampling:
+        scores = None
+        if evaluating:
+            with self._clock.pause("evaluate"):
+                scores = self._evaluate()
+        if sampling:
+            with self._clock.pause("sample"):
                 self._sample()
-            if saving:
+        if saving:
+            with self._clock.pause("checkpoint"):
                 self._save(scores, stop)
 
     @property
@@ -336,7 +367,10 @@ class Loop:
         """Report the results of the run."""
         self._read()
         self._out.end_progress()
-        self._out.report(*self._summary.conclude(*self._clock.measure_total(self.step)))
+        taken, seconds = self._clock.measure_total(self.step)
+        self._out.report(*self._summary.conclude(taken, seconds))
+        every = dataclasses.asdict(self._setup.experiment.every)
+        self._out.report(*describe_pauses(self._clock.paused, every, seconds, self.step))
         self._out.report(*(f"at the end, too: {line}" for line in self._alarms.standing.values()))
 
     def _check_finite(self, last: int, streaks: list[int]) -> None:
@@ -352,6 +386,7 @@ class Loop:
         raise Diverged(f"steps {first} to {third} were not finite; {good} of {run_dir}")
 
     def _evaluate(self) -> Mapping[str, float]:
+        self._ahead.wait("evaluate")
         found = self._judge(self.state, self._split)
         scores, best = dict(found.numbers), self._setup.experiment.keep.best
         self._out.write_row(self.step, "eval", scores)
@@ -371,6 +406,7 @@ class Loop:
         family: Component = setup.family.wrapped
         options = encode_options(family.sampler, codec)
         key = jax.random.fold_in(self.state.key, SAMPLES)
+        self._ahead.wait("sample")
         samples = draw_samples(
             setup.layout, family, setup.family.eval_state(self.state), key, codec.shown, options
         )
@@ -401,50 +437,6 @@ class Loop:
     def _is_due(self, interval: int, step: int | None = None) -> bool:
         step = self.step if step is None else step
         return interval > 0 and (step % interval == 0 or step == self._setup.experiment.steps)
-
-
-class Clock:
-    """Measures steps per second between rows, without evaluation, samples and checkpoints, and the
-    total time.
-    """
-
-    def __init__(self, step: int) -> None:
-        self._first, self._begin = step, time.monotonic()
-        self._marks = [(step, self._begin)]  # recent rows: step and time
-
-    @contextlib.contextmanager
-    def skip_compilation(self) -> Iterator[None]:
-        """Exclude the first steps, whose time is mostly compilation."""
-        yield
-        self._begin = time.monotonic()
-        self._marks = [(self._first, self._begin)]
-
-    def estimate_seconds_left(self, step: int, steps: int) -> float:
-        """Estimate the seconds left, with evaluations, samples and checkpoints."""
-        done = step - self._first
-        return (time.monotonic() - self._begin) / done * (steps - step) if done else math.inf
-
-    def measure_total(self, step: int) -> tuple[int, float]:
-        """Return the number of steps taken, and their seconds."""
-        return step - self._first, time.monotonic() - self._begin
-
-    def measure_speed(self, step: int) -> float:
-        """Return steps per second since the last row, or over ``LATELY`` if rows come faster."""
-        now = time.monotonic()
-        while len(self._marks) > 1 and now - self._marks[1][1] >= LATELY:
-            del self._marks[0]
-        since, start = self._marks[0]
-        speed = (step - since) / max(now - start, 1e-9)
-        self._marks.append((step, now))
-        return speed
-
-    @contextlib.contextmanager
-    def pause(self) -> Iterator[None]:
-        """Exclude the time within from the rates."""
-        begin = time.monotonic()
-        yield
-        paused = time.monotonic() - begin
-        self._marks = [(step, seen + paused) for step, seen in self._marks]
 
 
 @contextlib.contextmanager

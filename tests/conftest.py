@@ -8,6 +8,7 @@ read from there the next time, by other processes, too.
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +33,11 @@ MEMORY, ROOM = (
 if "PYTEST_XDIST_WORKER" not in os.environ:
     STATE = tempfile.TemporaryDirectory(prefix="genjax_state_")
     os.environ["XDG_STATE_HOME"] = STATE.name
-# In the environment, so that processes that tests start have them, too.
+# In the environment, so that processes that tests start have them, too: each would otherwise read
+# all the source again, and optimise programs that run for less time than that takes.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

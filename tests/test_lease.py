@@ -207,7 +207,7 @@ def test_a_holder_notices_that_another_has_taken_over_or_that_someone_tidied_up(
         (run_dir / NAME).unlink()
         assert not mine.lost and (run_dir / NAME).exists()
         os.utime(run_dir / NAME, (1, 1))
-        for _ in range(100):
+        for _ in range(1200):
             if (run_dir / NAME).stat().st_mtime > 1:
                 break
             time.sleep(0.05)

@@ -46,7 +46,7 @@ def started(*command):
 
 
 def ended(process, code):
-    said = process.communicate(timeout=100)[1]
+    said = process.communicate(timeout=300)[1]
     assert process.returncode == code, said
     return said.splitlines()
 
@@ -83,7 +83,7 @@ def test_the_death_of_a_process_ends_the_other_in_one_line(tmp_path, victim):
     command += ["--run-dir", str(tmp_path / "run"), "--devices.processes", "2"]
     command += ["--devices.coordinator", f"127.0.0.1:{free_port()}", "--devices.process-id"]
     processes = [started(*command, str(number)) for number in range(2)]
-    rows, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 100
+    rows, deadline = tmp_path / "run" / "metrics.jsonl", time.monotonic() + 300
     while not (rows.exists() and rows.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.1)
     processes[victim].kill()

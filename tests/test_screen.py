@@ -7,6 +7,7 @@ import pty
 import re
 import struct
 import termios
+from functools import partial
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ import genjax
 from genjax.evaluation.outliers import describe_outliers
 from genjax.experiment import Every, Keep
 from genjax.family import Mean
-from genjax.runs import screen, writers
+from genjax.runs import meter, screen, writers
+from genjax.runs.meter import describe_pauses
 from genjax.runs.screen import (
     Lines,
     Notebook,
@@ -360,7 +362,33 @@ def test_time_left_counts_evaluations_and_not_the_compilation(monkeypatch):
         now[0] += 60
     assert clock.estimate_seconds_left(100, 200) == float("inf")
     now[0] += 2
-    with clock.pause():
+    with clock.pause("evaluate"):
         now[0] += 3  # an evaluation
     assert clock.measure_speed(110) == 5.0
     assert clock.estimate_seconds_left(110, 200) == 45.0 and clock.measure_total(110) == (10, 5.0)
+    assert clock.paused == {"evaluate": 3.0}
+
+
+def test_a_run_says_when_much_of_its_time_was_not_training_and_what_to_change():
+    every = {"log": 50, "evaluate": 100, "sample": 500, "checkpoint": 1000}
+    say = partial(describe_pauses, every=every, steps=1000)
+    assert say({"evaluate": 9.0, "checkpoint": 1.0}, seconds=100.0) == ()
+    assert say({"evaluate": 50.0}, seconds=59.0) == (), "a short run is not worth it"
+    (line,) = say({"evaluate": 20.0, "sample": 8.0, "checkpoint": 2.0}, seconds=100.0)
+    assert line == (
+        "30% of the time was not training (evaluate 20%, sample 8%): "
+        "try --every.evaluate 386 --every.sample 1000"
+    )
+    # With that the 70 seconds of steps get 30 / 3.86 beside them: a tenth of the whole.
+    assert say({"sample": 40.0, "checkpoint": 0.0}, seconds=100.0, steps=500) == (), "once"
+
+
+def test_the_time_of_evaluations_is_measured_in_a_run(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(meter, "WORTH", 0.0)
+    every = Every(log=5, evaluate=1, sample=2, checkpoint=0)
+    genjax.train(experiment(steps=10, every=every), tmp_path / "run")
+    said = capfd.readouterr().err
+    assert "of the time was not training" in said and "try --every.evaluate" in said
+    monkeypatch.setattr(meter, "SHARE", 1.0)
+    genjax.train(experiment(steps=10, every=every), tmp_path / "other")
+    assert "not training" not in capfd.readouterr().err

@@ -75,12 +75,12 @@ def test_a_preparation_ends_by_a_signal_at_any_time_and_goes_on(tmp_path, number
     for stage in ("00", "03", "06"):
         process = subprocess.Popen(command, **options, **pipes)
         process.stdout.readline()  # it has started: from now on it heeds signals in its own way
-        deadline = time.monotonic() + 100
+        deadline = time.monotonic() + 300
         while not list(stages.glob(f"{stage}*")) and time.monotonic() < deadline:
             time.sleep(0.01)
         for number in numbers:
             process.send_signal(number)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=300)
         assert process.returncode == CODES[numbers[0]], said
         lines = [line for line in said.splitlines() if "files skipped" not in line]
         assert lines == [f"genjax: ended by {numbers[0].name}; what is done is kept"]

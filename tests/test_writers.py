@@ -3,13 +3,14 @@
 import json
 import math
 import shutil
+import subprocess
+import sys
 
 import matplotlib.figure
 import numpy as np
 import pytest
 from etils import epath
 from PIL import Image
-from tensorboardX.proto import event_pb2
 
 from genjax.runs.events import records
 from genjax.runs.screen import Status
@@ -90,12 +91,20 @@ def test_what_is_not_finite_becomes_null_without_noise(folder, capfd, value):
 
 def scalars(folder):
     """Tag, step and value of every scalar of the event files, as they lie there."""
+    from tensorboardX.proto import event_pb2  # by now without PyTorch
+
     found = []
     for path in sorted((folder / "tensorboard").glob("*")):
         for data in records(path.read_bytes()):
             event = event_pb2.Event.FromString(data)
             found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
     return found
+
+
+def test_tensorboard_s_files_are_written_without_pytorch_which_can_still_be_imported():
+    code = "import sys, genjax.runs.events; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def test_tensorboard_holds_every_row_once_whatever_was_lost_with_a_process(folder):

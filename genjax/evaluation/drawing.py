@@ -32,6 +32,14 @@ def draw_samples(
     return map_chunks(lambda key, size: draw(family, state, key, size, options), key, n, chunk)
 
 
+def lower_draw(
+    layout: Layout, family: Family, state: State, key: jax.Array, n: int, options: Component
+) -> Any:
+    """Trace the drawing of a chunk, for ``Ahead``; of ``state`` only shapes and places matter."""
+    draw = layout.compile_evaluation(type(family).sample, static_argnums=(0, 3, 4))
+    return draw.lower(family, state, key, min(n, CHUNK), options)
+
+
 def map_chunks(
     draw: Callable[[jax.Array, int], Any], key: jax.Array, n: int, chunk: int = CHUNK
 ) -> np.ndarray:

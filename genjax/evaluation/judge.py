@@ -351,6 +351,17 @@ class Judge:
         compiled = layout.compile_evaluation(evaluate_each(family.evaluate))
         return cls(experiment, layout, data, evaluators, others, compiled)
 
+    def lower(self, state: State, key: jax.Array) -> Any:
+        """Trace the family's own metrics for a batch, for ``Ahead``.
+
+        Args:
+          state: shapes, types and places of the arrays of a state in training.
+          key: random key of a batch.
+        """
+        state = self.layout.eval_shapes(wrap_family(self.experiment.family).eval_state, state)
+        batch = self.layout.shape_batch(self.data.spec.entries, self.experiment.batch_size)
+        return self.compiled.lower(state, batch, key)
+
     def __call__(self, state: State, split: str) -> Report:
         spec, codec = self.data.spec, self.data.codec
         judged = make_model(self.experiment, state, spec, codec, self.title and f"{self.title}; ")

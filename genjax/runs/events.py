@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import struct
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from etils import epath
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto import event_pb2
-from tensorboardX.record_writer import directory_check, masked_crc32c
 
 from genjax.machine import disk
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """Let imports within do without PyTorch, which tensorboardX takes seconds to import where it is
+    installed, for tensors that no run has.
+    """
+    hidden = "torch" not in sys.modules
+    if hidden:
+        sys.modules["torch"] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules["torch"]
+
+
+with _without_torch():
+    from tensorboardX import summary
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto import event_pb2
+    from tensorboardX.record_writer import directory_check, masked_crc32c
 
 LENGTH, CHECK = 8, 4  # bytes of the length and of the checksum after it and after the contents
 PATTERN = "events.out.tfevents.*"

@@ -59,8 +59,7 @@ class Writers:
     def _events(self) -> Events:
         """TensorBoard's files, with all rows so far.
 
-        They are opened after the first step: the import takes seconds if PyTorch is installed,
-        which tensorboardX imports.
+        They are opened after the first step, which need not wait for the import.
         """
         from genjax.runs.events import Events
 

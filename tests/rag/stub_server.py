@@ -48,12 +48,12 @@ def serve_mock(mock: Mock) -> Iterator[str]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
     thread.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.01)
     try:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(60)
         listening.close()

@@ -122,7 +122,7 @@ def start(chat_run, *options):
         [*command, *map(str, options)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     line = process.stdout.readline()
-    assert "serving chat" in line, process.communicate(timeout=60)
+    assert "serving chat" in line, process.communicate(timeout=300)
     return process, int(re.search(r":(\d+)/v1", line)[1])
 
 
@@ -142,7 +142,7 @@ def test_a_signal_ends_the_server_after_what_it_is_doing(chat_run, tmp_path):
             return await long, refused
 
         (status, body), (refused, said) = asyncio.run(end_during_an_answer())
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
     finally:
         process.kill()
     answer = json.loads(body.partition(b"\r\n\r\n")[2])
@@ -207,7 +207,7 @@ def be_chaotic(chat_run, folder, requests):
             asyncio.run(ask(port, numbers, process, requests // 4 if kill else None))
             if not kill:
                 process.send_signal(signal.SIGTERM)
-                assert process.wait(60) == 0
+                assert process.wait(300) == 0
         finally:
             process.kill()
             process.wait()
@@ -260,7 +260,7 @@ def leak_nothing(chat_run, requests, growth):
         asyncio.run(ask(range(requests // 4, requests)))
         after, threads_after, files_after = measure()
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 0
+        assert process.wait(300) == 0
     finally:
         process.kill()
     said = {"MiB": (memory, after), "threads": (threads, threads_after)}

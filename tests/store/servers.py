@@ -81,7 +81,7 @@ def run_postgres() -> Iterator[str]:
     finally:
         if server is not None:
             server.send_signal(signal.SIGINT)  # it does not wait for its clients
-            server.wait(30)
+            server.wait(120)
         log.close()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -138,7 +138,7 @@ class Server:
         """Let it crash: it ends at once, and what it did not write to its log is lost."""
         if self.process is not None:
             self.process.send_signal(signal.SIGQUIT)
-            self.process.wait(30)
+            self.process.wait(120)
             self.process = None
 
 

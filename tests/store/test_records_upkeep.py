@@ -252,7 +252,7 @@ def test_no_change_is_skipped_by_a_follower_of_two_writers(store, url):  # noqa:
 
     def write_second():
         with open_store(url, user="second") as own:
-            first.wait(10)
+            first.wait(60)
             own.add(Entity(id="second", origin="real", name="x"))
             written.append("second")
 
@@ -265,7 +265,7 @@ def test_no_change_is_skipped_by_a_follower_of_two_writers(store, url):  # noqa:
         assert written == []  # it waits for its turn
         seen = store.read_outbox() if store.is_postgres else []
         assert seen == []
-    thread.join(10)
+    thread.join(60)
     assert [change.record for change in store.read_outbox()] == ["early", "second"]
 
 
@@ -275,14 +275,14 @@ def test_a_follower_that_reads_while_two_write_sees_every_change(store, url):  #
 
     def write(name):
         with open_store(url, user=name) as own:
-            done.wait(10)
+            done.wait(60)
             for number in range(25):
                 own.add(Entity(id=f"{name}{number:02d}", origin="real", name="x"))
 
     writers = [threading.Thread(target=write, args=(name,)) for name in "ab"]
     for writer in writers:
         writer.start()
-    done.wait(10)
+    done.wait(60)
     outbox = Outbox(store)
     while any(writer.is_alive() for writer in writers) or outbox.changes(max(seen, default=0), 9):
         seen += [change.seq for change in outbox.changes(max(seen, default=0), 9)]

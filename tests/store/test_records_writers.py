@@ -39,7 +39,7 @@ print("ready", flush=True)
 with open_store(sys.argv[1], user="importer") as store:
     import_file(store, sys.argv[2])
 """
-KILLS = 20
+KILLS = 12
 
 
 def start(code, *words):
@@ -65,7 +65,7 @@ def test_two_processes_that_write_at_once_lose_nothing(tmp_path):
 @pytest.mark.long
 def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path):
     rows = tmp_path / "rows.jsonl"
-    write_rows(rows, 8_000)
+    write_rows(rows, 4_000)
     with open_store(str(tmp_path / "whole.db"), create=True, user="importer") as whole:
         began = time.perf_counter()
         import_file(whole, rows)
@@ -77,7 +77,7 @@ def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path):
     for _ in range(KILLS):
         importer = start(IMPORT, place, rows)
         importer.stdout.readline()
-        time.sleep(rng.random() * took)
+        time.sleep(rng.random() * took / 3)  # rarely enough to finish what is left
         importer.send_signal(signal.SIGKILL)
         importer.wait()
         importer.stdout.close()
@@ -86,7 +86,9 @@ def test_an_import_that_is_killed_goes_on_where_it_was(tmp_path):
             assert found >= seen and found % 2 == 0 and check(store) == []
             assert store.count_outbox() == found  # each once
             seen, early = found, early + (found < len(wanted))
-    assert early > 0
+        if found == len(wanted):
+            break
+    assert early > 1
     with open_store(str(place), user="importer") as store:
         import_file(store, rows)
         assert {record.id for record in store.select()} == wanted
