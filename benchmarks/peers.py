@@ -230,14 +230,19 @@ def name_processor() -> str:
     return f"{name} ({', '.join(sets)})" if sets else name
 
 
-def load_file(path: Path | None, again: bool) -> dict[str, Any]:
-    """Return the record that a file has of this machine and day, or a new one."""
+def load_file(path: Path | None, again: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the record that a file has of this machine and day, or a new one, without the cases
+    to measure ``again``.
+    """
     record = describe_machine() | {"results": []}
-    if path is None or again or not path.exists():
+    if path is None or not path.exists():
         return record
     old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     same = all(old.get(key) == record[key] for key in ("processor", "cores", "date"))
-    return old | {"versions": record["versions"]} if same else record
+    if not same:
+        return record
+    kept = [row for row in old["results"] if row["name"] not in again]
+    return record | {"results": kept}
 
 
 def save_file(path: Path, record: Mapping[str, Any]) -> None:
@@ -255,7 +260,7 @@ def find_missing(case: str) -> list[str]:
 
 def measure_all(options: argparse.Namespace, names: Sequence[str]) -> dict[str, Any]:
     """Measure the cases that the file lacks, and save after each; return the record."""
-    record = load_file(options.json, options.again)
+    record = load_file(options.json, names if options.again else ())
     results: list[Result] = record["results"]
     places: list[int | None] = [None]
     if options.pin and count_cores() > 1:
