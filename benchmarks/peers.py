@@ -237,7 +237,11 @@ def load_file(path: Path | None, again: Sequence[str] = ()) -> dict[str, Any]:
     record = describe_machine() | {"results": []}
     if path is None or not path.exists():
         return record
-    old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        old: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        assert isinstance(old["results"], list)
+    except (ValueError, KeyError, TypeError, AssertionError):
+        raise SystemExit(f"--json must be a new file or one of results, got {path}") from None
     same = all(old.get(key) == record[key] for key in ("processor", "cores", "date"))
     if not same:
         return record
@@ -270,12 +274,14 @@ def measure_all(options: argparse.Namespace, names: Sequence[str]) -> dict[str, 
             cores = count_cores() if core is None else 1
             if any(row["name"] == name and row["cores"] == cores for row in results):
                 continue
+            begin = time.perf_counter()
             row = compare(name, options.rounds, options.seconds, core)
+            took = time.perf_counter() - begin
             results.append(row)
             if options.json is not None:
                 save_file(options.json, record)
             said = f"{name} on {_cores(cores)}: {row['ratio']:.3f} (goal {CASES[name].goal:g})"
-            print(said, file=sys.stderr, flush=True)
+            print(f"{said}, {took:.0f} s", file=sys.stderr, flush=True)
     return record
 
 
