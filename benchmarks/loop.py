@@ -49,6 +49,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     """``run(epochs)`` of genjax."""
     from etils import epath
 
+    from genjax.evaluation.judge import Judge
     from genjax.experiment import Every, Experiment
     from genjax.families.vae import VAE
     from genjax.nets.mlp import MLPCoder
@@ -59,7 +60,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     from genjax.runs.setup import set_up
     from genjax.runs.stop import Stop
     from genjax.runs.summary import Summary
-    from genjax.training import Loop, make_judge
+    from genjax.training import Loop
 
     experiment = Experiment(
         VAE(LATENT, MLPCoder((400,))),
@@ -80,7 +81,8 @@ def genjax_step(case: str) -> Callable[[int], None]:
     out = opened.enter_context(writers.Writers(folder, 0, experiment.steps, True, True))
     source, _ = opened.enter_context(examples(setup, start.state, 0, experiment.steps))
     summary = Summary(experiment.keep, (), "", [])
-    loop = Loop(setup, start, make_judge(setup), checkpoints, out, summary)
+    judge = Judge.of(experiment, setup.layout, setup.data, (), {})
+    loop = Loop(setup, start, judge, checkpoints, out, summary)
 
     def run(epochs: int) -> None:
         assert opened is not None

@@ -101,7 +101,7 @@ def stepping(experiment: Any, spec: Any, batch: Mapping[str, Any]) -> Callable[[
 
 
 def serve(side: str, case: str, seconds: float) -> None:
-    """Answer every line on standard input with milliseconds a step; the first sets the steps of a
+    """Answer every line on standard input with milliseconds a step, the first with the steps of a
     turn.
     """
     module = importlib.import_module(f"benchmarks.{CASES[case].module}")
@@ -112,7 +112,9 @@ def serve(side: str, case: str, seconds: float) -> None:
     for _ in sys.stdin:
         if steps == 0:
             steps = choose_steps(run, seconds)
-        print(1e3 * timed(run, steps) / steps, flush=True)
+            print(steps, flush=True)
+        else:
+            print(1e3 * timed(run, steps) / steps, flush=True)
 
 
 def choose_steps(run: Callable[[int], None], seconds: float) -> int:
@@ -159,7 +161,7 @@ def compare(case: str, rounds: int, seconds: float, core: int | None = None) -> 
         for number in range(rounds + 1):
             for side, server in servers.items():
                 took = _ask(server)
-                if number:  # the first turn warms up
+                if number:  # the first answer is no time
                     times[side].append(took)
     finally:
         for server in servers.values():
@@ -344,7 +346,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results here")
     parser.add_argument("--again", action="store_true", help="measure what the file has, too")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=0.5, help="of each turn")
+    parser.add_argument("--seconds", type=float, default=0.3, help="of each turn")
     parser.add_argument("--side", choices=("genjax", "peer"), help=argparse.SUPPRESS)
     parser.add_argument("--core", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)

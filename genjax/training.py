@@ -167,7 +167,7 @@ def run_loop(
     start = first_state(setup, checkpoints)
     steps, run_dir = setup.experiment.steps, setup.run_dir
     assert run_dir is not None, "a run is kept somewhere"
-    judge = make_judge(setup) if start.step < steps else None
+    judge = _make_judge(setup) if start.step < steps else None
     rows = writers.read_rows(run_dir / "metrics.jsonl")
     summary = _make_summary(setup, [row for row in rows if row["step"] <= start.step])
     with writers.Writers(run_dir, start.step, steps, setup.layout.is_main, quiet) as out:
@@ -203,7 +203,7 @@ def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
     return Summary(setup.experiment.keep, shown, held_out, rows)
 
 
-def make_judge(setup: Setup) -> Judge:
+def _make_judge(setup: Setup) -> Judge:
     """Build the judge of a run in training, with the runs that its evaluators need.
 
     Raises:
