@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import cases, peers, speed
+from benchmarks import cases, extras, peers, speed
 from genjax.errors import UserError
 
 RUN = {
@@ -198,3 +198,19 @@ def test_each_number_of_cores_has_its_own_programs(monkeypatch):
 def test_all_leaves_out_only_what_takes_minutes():
     assert set(cases.CASES) - set(cases.ALL) == {"dedup"}
     assert all(case.goal > 0 and case.packages for case in cases.CASES.values())
+
+
+def test_the_cost_of_extras_is_in_percent_of_a_step_without_them():
+    took = {
+        "whole": [12.0, 24.0, 12.0],
+        "average": [11.0, 22.0, 11.0],
+        "check": [12.0, 24.0, 12.0],
+        "metrics": [11.5, 23.0, 11.5],
+        "bare": [10.0, 20.0, 10.0],
+    }
+    assert extras.summarise(took) == {
+        "average_percent": 10.0,
+        "check_percent": 0.0,
+        "metrics_percent": 5.0,
+        "all_percent": 20.0,
+    }
