@@ -90,7 +90,7 @@ CASES = {
     "train_loop": Case(
         "loop",
         0.5,
-        "epochs of `genjax.train` with its input, log and checkpoints: the first case, on digits",
+        "epochs of `vae` on MNIST by the loop of `genjax.train`, with input, log and checkpoints",
         "a plain loop around `DataLoader`",
     ),
     "dedup": Case(
@@ -100,7 +100,13 @@ CASES = {
         "datasketch",
         ("datasketch",),
     ),
-    "dedup_small": Case("dedup", 0.03, "the same among 2,000 texts", "datasketch", ("datasketch",)),
+    "dedup_small": Case(
+        "dedup",
+        0.03,
+        "near-duplicates among 2,000 texts; the goal is that of 100,000, `dedup`",
+        "datasketch",
+        ("datasketch",),
+    ),
 }
 # A step of it takes the peer minutes.
 ONLY_BY_NAME = ("dedup",)
