@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 BATCH, SIDE, LATENT = 64, 28, 100
@@ -34,8 +33,9 @@ def peer_step(case: str) -> Callable[[int], None]:
     from torch import nn
     from torch.nn.functional import binary_cross_entropy_with_logits
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.manual_seed(0)
+    from benchmarks.peers import use_torch
+
+    use_torch()
     corner = SIDE // 4
     a, b = MAKER
     generator = nn.Sequential(

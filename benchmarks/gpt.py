@@ -9,7 +9,6 @@ text by GPT-2's smallest.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -84,8 +83,9 @@ def peer_step(case: str) -> Callable[[int], None]:
     import torch
     from torch.nn.functional import cross_entropy
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.manual_seed(0)
+    from benchmarks.peers import use_torch
+
+    use_torch()
     if case in ROWS:
         return _torch_drawing(case)
     net: Any = torch_net()

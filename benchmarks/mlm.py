@@ -6,7 +6,6 @@ requested; AdamW, clip 1, no dropout. Both mask each batch again, 80/10/10.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -64,8 +63,9 @@ def peer_step(case: str) -> Callable[[int], None]:
     import torch
     from transformers import BertConfig, BertForMaskedLM
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.manual_seed(0)
+    from benchmarks.peers import use_torch
+
+    use_torch()
     config = BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=WIDTH,

@@ -14,7 +14,6 @@ KL.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -138,8 +137,9 @@ def peer_step(case: str) -> Callable[[int], None]:
     """``run(iterations)`` of the PyTorch twin."""
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.manual_seed(0)
+    from benchmarks.peers import use_torch
+
+    use_torch()
     peer = Peer(SIZES[case])
 
     def run(iterations: int) -> None:

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -94,8 +93,9 @@ def peer_step(case: str) -> Callable[[int], None]:
     import torch
     from torch.nn.functional import mse_loss
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.manual_seed(0)
+    from benchmarks.peers import use_torch
+
+    use_torch()
     net = torch_net()
     if case == "diffusion_sample":
         return _torch_sampling(net)

@@ -4,7 +4,6 @@ compared with PyTorch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 BATCH, SIDE, LATENT = 128, 28, {"vae": 20, "vae_conv": 32}
@@ -35,8 +34,9 @@ def peer_step(case: str) -> Callable[[int], None]:
     from torch import nn
     from torch.nn import functional
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    torch.manual_seed(0)
+    from benchmarks.peers import use_torch
+
+    use_torch()
     pixels, latent, corner = SIDE * SIDE, LATENT[case], SIDE // 4
     if case == "vae":
         encoder = nn.Sequential(

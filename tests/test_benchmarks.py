@@ -38,7 +38,9 @@ def test_peers_print_one_json_line(case):
     assert done.returncode == 0, done.stderr
     (line,) = done.stdout.splitlines()
     result = json.loads(line)
-    assert set(result) == {"name", "genjax", "peer", "unit", "ratio"} and result["name"] == case
+    keys = {"name", "cores", "genjax", "peer", "unit", "ratio", "low", "high"}
+    assert set(result) == keys and result["name"] == case
+    assert result["low"] <= result["ratio"] <= result["high"]
     assert result["genjax"] > 0 and result["peer"] > 0
     assert 0.2 < result["ratio"] / (result["genjax"] / result["peer"]) < 5
 

@@ -6,10 +6,12 @@ LoRA: Hu et al., arXiv 2106.09685.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -19,6 +21,7 @@ from genjax.errors import UserError
 from genjax.family import Params
 
 DOWN, UP = "lora_a", "lora_b"  # the names of A and B
+LEARNED = "lora_learned"  # and of W, beside which they stand
 
 
 @checks.frozen
@@ -123,6 +126,52 @@ class Adapters:
             name: self.merge(learned[name], mine[name]) if name in mine else learned[name]
             for name in learned
         }
+
+    def merge_apart(self, learned: Params, mine: Params) -> Params:
+        """Merge as ``merge`` does, but put W, A and (alpha / rank) B beside each ``kernel``, for
+        ``apply_apart``. What is not used of them costs nothing in a compiled step.
+        """
+        if not isinstance(mine, Mapping) or DOWN in mine:
+            return self.merge(learned, mine)
+        merged = {
+            name: self.merge_apart(learned[name], mine[name]) if name in mine else learned[name]
+            for name in learned
+        }
+        kernel = mine.get("kernel")
+        if isinstance(kernel, Mapping) and DOWN in kernel:
+            up = (self.alpha / self.rank) * kernel[UP]
+            merged |= {LEARNED: learned["kernel"], DOWN: kernel[DOWN], UP: up}
+        return merged
+
+
+def apply_apart() -> contextlib.AbstractContextManager[None]:
+    """Return a context in which dense layers with parameters of ``merge_apart`` compute x W + (x A)
+    B instead of x (W + A B).
+
+    Its gradient needs no product of the size of W, which is a third of the products of a step.
+    """
+    return nn.intercept_methods(_apply_dense)
+
+
+def _apply_dense(
+    call: Callable[..., Any], args: Any, kwargs: Any, context: nn.module.InterceptorContext
+) -> Any:
+    layer = context.module
+    if (
+        not isinstance(layer, nn.Dense)
+        or context.method_name != "__call__"
+        or not layer.has_variable("params", LEARNED)
+    ):
+        return call(*args, **kwargs)
+    params = layer.variables["params"]
+    bias = params["bias"] if layer.use_bias else None
+    (x,) = args
+    x, learned, down, up, bias = nn.dtypes.promote_dtype(
+        x, params[LEARNED], params[DOWN], params[UP], bias, dtype=layer.dtype
+    )
+    flat = x.reshape(-1, x.shape[-1])
+    y = flat @ learned + (flat @ down) @ up
+    return (y if bias is None else y + bias[None]).reshape(*x.shape[:-1], -1)
 
 
 def _matrix(shape: tuple[int, ...], stacked: bool) -> tuple[int, int, int]:

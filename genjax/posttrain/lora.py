@@ -15,7 +15,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.family import Batch, Metrics, Params, State, Trained, Variables, make_example
 from genjax.optim import Rules
-from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.adapters import Adapters, apply_apart
 from genjax.posttrain.continued import BASE, FromBase
 
 
@@ -76,7 +76,7 @@ class LoRA(FromBase):
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        base, merged = state.frozen[BASE]["params"], self.adapters.merge
+        base, merged = state.frozen[BASE]["params"], self.adapters.merge_apart
         rules: Any
         if isinstance(optimizer, Mapping):  # a rule for each part of the family
             rules = {
@@ -87,7 +87,8 @@ class LoRA(FromBase):
             }
         else:
             rules = dataclasses.replace(optimizer, through=lambda params: merged(base, params))
-        return self.base.train_step(state, batch, optimizer=rules, axis=axis)
+        with apply_apart():
+            return self.base.train_step(state, batch, optimizer=rules, axis=axis)
 
     @property
     def key_numbers(self) -> tuple[str, ...]:  # type: ignore[override]

@@ -27,7 +27,7 @@ from genjax.nets.mlp import MLPCoder
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam, Players
 from genjax.parallel import Devices
-from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.adapters import Adapters, apply_apart
 from genjax.posttrain.lora import BASE, LoRA
 from genjax.runs.setup import resolve
 from genjax.schedules import Constant
@@ -347,3 +347,41 @@ def test_a_run_may_start_from_a_run_of_adapters_and_stand_on_it(lora, tmp_path):
     np.testing.assert_array_equal(
         flat(second.state.frozen[BASE]["params"])["embedding"], merged["embedding"]
     )
+
+
+class Mixed(nn.Module):
+    """Dense layers, with a bias and repeated, and a convolution."""
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.Conv(4, (3, 3))(x)
+        y = jnp.tanh(nn.Dense(6)(y))
+        again = nn.scan(Again, variable_axes={"params": 0}, split_rngs={"params": True}, length=2)
+        return nn.Dense(3, use_bias=False)(again(name="layers")(y, None)[0]).sum((1, 2))
+
+
+class Again(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return x + jnp.tanh(nn.Dense(x.shape[-1])(x)), None
+
+
+def test_products_apart_have_the_gradients_of_the_merged_matrices():
+    x = jax.random.normal(jax.random.key(0), (5, 4, 4, 2))
+    learned = Mixed().init(jax.random.key(1), x)["params"]
+    adapters = Adapters(2, targets=("kernel",), whole=("Dense_0/bias",))
+    mine = adapters.start_from(adapters.init(jax.random.key(2), learned), learned)
+    mine = jax.tree.map(lambda p: p + 0.1 * jax.random.normal(jax.random.key(3), p.shape), mine)
+
+    def loss(mine, merge):
+        net = lambda x: Mixed().apply({"params": merge(learned, mine)}, x)  # noqa: E731
+        slope = jax.grad(lambda x: net(x).sum())(x)  # as a gradient penalty has it
+        return jnp.square(net(x)).mean() + jnp.square(slope).mean()
+
+    expected = jax.grad(loss)(mine, adapters.merge)
+    with apply_apart():
+        found = jax.grad(loss)(mine, adapters.merge_apart)
+    scale = max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(expected))
+    for name, leaf in flat(expected).items():
+        np.testing.assert_allclose(flat(found)[name], leaf, rtol=2e-6, atol=2e-6 * scale)
+        assert np.abs(leaf).max() > 1e-4
