@@ -329,6 +329,9 @@ class Layout:
 
 def start(devices: Devices) -> Layout:
     """Join the other processes if there are any, and arrange the devices."""
+    # On a CPU, a step runs in the thread that calls it: queued steps would run in others, whose
+    # freed memory glibc always unmaps (see ``_keep_freed_memory``).
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     if devices.distributed or devices.coordinator is not None:
         _join(devices)
     layout = arrange(devices, jax.devices(), jax.process_count())

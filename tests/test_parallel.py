@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import textwrap
 
 import jax
 import jax.numpy as jnp
@@ -250,3 +251,30 @@ def test_two_processes_equal_one_and_their_checkpoint_goes_on_on_one(tmp_path, m
     ]
     np.testing.assert_allclose([[r["loss"], r["grad_norm"]] for r in rows], whole[:10], rtol=1e-4)
     np.testing.assert_allclose(curve(tmp_path / "two", toy.experiment()), whole, rtol=1e-4)
+
+
+def test_queued_steps_use_memory_that_is_mapped_already() -> None:
+    script = """
+        import resource, jax, jax.numpy as jnp
+        from genjax import parallel
+        layout = parallel.start(parallel.Devices(count=1))
+        def step(state, batch, axis):
+            rows = state[:, None] + batch  # 32 MB; a loop is no program that always runs inline
+            rows = jax.lax.fori_loop(0, 2, lambda _, rows: rows + 1, rows)
+            return rows.mean(1), {}
+        state = jnp.zeros(8000)
+        run = layout.compile_step(step, jax.eval_shape(lambda: state))
+        batch = layout.place(jnp.ones((1, 1000)))
+        def faults():
+            global state
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            for _ in range(4):
+                state, _ = run(state, batch)
+            jax.block_until_ready(state)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        faults(), print(faults())
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout.split()[-1]) < 2000  # 23,000 in steps that are queued

@@ -22,6 +22,7 @@ from genjax.nets.transformer.blocked_attention import (
 )
 from genjax.nets.transformer.cache import LayerCache, write
 from genjax.nets.transformer.positions import rotate
+from genjax.nets.transformer.product import multiply_rows
 from genjax.nets.transformer.segment_attention import Kernel, Misfit, attend_kernel, choose_kernel
 
 Implementation = Literal["auto", "xla", "blocked", "kernel"]
@@ -203,9 +204,15 @@ class TokenAttention(nn.Module):
         else:
             mixed, cache = self._attend_self(x, query, cache, shared, train)
         flat = mixed.swapaxes(1, 2).reshape(b * t, -1)
-        out = nn.Dense(c, self.last_bias, dtype=x.dtype, kernel_init=self.last_init, name="mix")(
-            flat
+        mix = nn.Dense(
+            c,
+            self.last_bias,
+            dtype=x.dtype,
+            kernel_init=self.last_init,
+            dot_general=multiply_rows,
+            name="mix",
         )
+        out = mix(flat)
         return out.reshape(b, t, c), cache
 
     def _project_heads(self, x: jax.Array, heads: int, name: str) -> jax.Array:
@@ -216,6 +223,7 @@ class TokenAttention(nn.Module):
             self.bias,
             dtype=x.dtype,
             kernel_init=self.kernel_init,
+            dot_general=multiply_rows,
             name=name,
         )
         y = dense(x.reshape(b * t, c)).reshape(b, t, heads, self.head_width)
