@@ -33,6 +33,7 @@ from genjax import checks, trees
 from genjax.checks import Component
 from genjax.errors import UserError, unknown_name
 from genjax.machine import peers
+from genjax.machine.compiling import Options, Use, choose_options
 from genjax.machine.target import trace_for
 
 T = TypeVar("T")
@@ -186,13 +187,11 @@ class Layout:
 
     def init(self, make: Callable[[], T]) -> T:
         """Run ``make()``, compiled so that every leaf is created on its devices."""
-        # It runs once, and on CPUs, optimising the random draws of many parameters can take as long
-        # as compiling a step.
-        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        options = {"xla_backend_optimization_level": 1} if on_cpu else None
         make = trace_for(self.platform, make)
         return jax.jit(
-            make, out_shardings=self.make_shardings(jax.eval_shape(make)), compiler_options=options
+            make,
+            out_shardings=self.make_shardings(jax.eval_shape(make)),
+            compiler_options=self._choose_options("once"),
         )()
 
     def eval_shapes(self, make: Callable[[], T]) -> T:
@@ -237,12 +236,22 @@ class Layout:
             donate_argnums=0,
             in_shardings=(places, rows),
             out_shardings=(places, self.replicated),
+            compiler_options=self._choose_options("often"),
         )
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """Compile a function that only reads a state; its results are on every process."""
         evaluate = _trace_again(self.platform, evaluate)
-        return jax.jit(evaluate, out_shardings=self.replicated, **options)
+        return jax.jit(
+            evaluate,
+            out_shardings=self.replicated,
+            compiler_options=self._choose_options("often"),
+            **options,
+        )
+
+    def _choose_options(self, use: Use) -> Options | None:
+        # Those of the devices: ``platform`` may name another one to lower for.
+        return choose_options(self.mesh.devices.flat[0].platform, use)
 
     def _gather_params(self, state: T) -> T:
         """Gather the parameters over fsdp for a step; between steps they, the moments and the
