@@ -26,7 +26,7 @@ SCOPES = {
     "update": r"/update_parameters/",
     "average": r"/update_average/",
     "norm and checks": r"/check_gradients/",
-    "random numbers": r"threefry|random_bits|_uniform|_normal|erf_inv",
+    "random numbers": r"threefry|random_bits|jit\(_(uniform|normal)|erf_inv",
 }
 COMPUTED = {
     "convolutions": r" convolution\(",
@@ -54,7 +54,8 @@ def read_kinds(program: str) -> dict[str, tuple[str, str]]:
     for name, text in lines.items():
         called = re.search(r"calls=%([\w.\-]+)", text) if " fusion(" in text else None
         whole = [text, *(bodies.get(called[1], []) if called else [])]
-        scopes = [scope for part in whole for scope in SCOPE.findall(part)]
+        # Its own scope says most; a few operations have one inside only.
+        scopes = SCOPE.findall(text) or [s for part in whole for s in SCOPE.findall(part)]
         kinds[name] = choose_kind(scopes, whole), scopes[0] if scopes else ""
     return kinds
 
