@@ -92,8 +92,13 @@ def _heal(folder: Path, show: Show) -> Show:
 
 
 def _name_processor() -> str:
-    """Return a name that processors with other instructions do not have."""
-    about = "\n".join(os.uname()[::4])  # the system and the machine
+    """Return a name that processors with other instructions, or another number of cores, do not
+    have.
+
+    Loops are divided among the cores when they are compiled, which JAX's own key leaves out.
+    """
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    about = "\n".join((*os.uname()[::4], str(cores)))  # the system and the machine
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
         known = ("flags", "Features", "model name")
         about += "".join(sorted({line for line in file if line.startswith(known)}))

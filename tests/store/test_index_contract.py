@@ -382,6 +382,20 @@ def test_a_lost_folder_is_built_again(opener, tmp_path):
     assert opener().stats().rows == 20
 
 
+@each("lance")
+def test_a_table_that_another_process_is_making_is_not_there_yet(opener, tmp_path):
+    writer = opener()
+    writer.upsert(ENTRIES[:1])
+    made = tmp_path / "lance" / "state.lance"
+    made.rename(tmp_path / "aside")
+    (made / "data").mkdir(parents=True)  # as while its writer has not written its first version
+    reader = opener()
+    assert reader.search(Query("cat")) == () and reader.read_state().seq == 0
+    shutil.rmtree(made)
+    (tmp_path / "aside").rename(made)
+    assert reader.search(Query(ENTRIES[0].text, mode="keyword")) != ()
+
+
 @each("lance", "milvus", "faiss")
 def test_a_place_that_cannot_be_an_index_is_refused(opener, tmp_path):
     for name in ("lance", "m.db", "f.npz"):

@@ -194,9 +194,17 @@ class Lance:
 
     def _open_tables(self) -> None:
         there = self._db.list_tables().tables
-        self._tables = {
-            name: self._db.open_table(name) for name in (ENTRIES, STATE) if name in there
-        }
+        opened = {name: self._open_table(name) for name in (ENTRIES, STATE) if name in there}
+        self._tables = {name: table for name, table in opened.items() if table is not None}
+
+    def _open_table(self, name: str) -> Any:
+        """Open a table; None while its writer has made its folder but no version of it."""
+        try:
+            return self._db.open_table(name)
+        except ValueError as error:
+            if "not found" not in str(error):
+                raise
+            return None
 
     def _make_table(self, name: str, table: pa.Table) -> Any:
         there = name in self._db.list_tables().tables
