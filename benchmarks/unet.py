@@ -65,21 +65,24 @@ def _sampling(family: Any) -> Callable[[int], None]:
     import jax.numpy as jnp
     import numpy as np
 
+    from genjax import parallel
     from genjax.data.dataset import Spec
     from genjax.family import init_state
     from genjax.optim import Adam
 
+    layout = parallel.start(parallel.Devices(count=1))
     spec = Spec("image", SHAPE, np.zeros(SHAPE, np.float32))
     example = {"image": jnp.zeros((1, *SHAPE)), "mask": jnp.ones(1)}
     key = jax.random.key(0)
 
-    @jax.jit
     def begin() -> Any:
         params, variables = family.init(key, example, spec)
         return init_state(params, variables, Adam().build(1), key)
 
-    state = begin()
-    draw = jax.jit(lambda state, key: family.sample(state, key, BATCH, family.sampler))
+    state = layout.init(begin)
+    draw = layout.compile_evaluation(
+        lambda state, key: family.sample(state, key, BATCH, family.sampler)
+    )
 
     def run(steps: int) -> None:
         for i in range(steps):

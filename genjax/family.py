@@ -357,14 +357,18 @@ def gradient_step(
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
     grads, metrics, variables = _mean_gradients(loss, rule, params, state, batch, key, axis)
-    norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
-    finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
+    # The scopes are for profiles, see docs/where_time_goes.md.
+    with jax.named_scope("check_gradients"):
+        norm = rule.measure_norm(rule.mask_frozen(grads, opt_state.updates))
+        finite = jnp.isfinite(metrics["loss"].sum) & jnp.isfinite(norm)
 
     def updated() -> tuple[Params, Any, Any, Any]:
-        new_params, new_opt_state = rule.update(grads, norm, opt_state, params)
-        new_ema = (
-            ema if rule.ema is None else _update_ema(ema, new_params, rule.ema, opt_state.updates)
-        )
+        with jax.named_scope("update_parameters"):
+            new_params, new_opt_state = rule.update(grads, norm, opt_state, params)
+        if rule.ema is None:
+            return new_params, new_opt_state, ema, variables
+        with jax.named_scope("update_average"):
+            new_ema = _update_ema(ema, new_params, rule.ema, opt_state.updates)
         return new_params, new_opt_state, new_ema, variables
 
     rate = rule.learning_rate(opt_state.updates)

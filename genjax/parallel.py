@@ -19,7 +19,6 @@ import itertools
 import os
 import re
 import sys
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -32,7 +31,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from genjax import checks, trees
 from genjax.checks import Component
 from genjax.errors import UserError, unknown_name
-from genjax.machine import peers
+from genjax.machine import joining
+from genjax.machine.compiling import Options, Use, choose_options
 from genjax.machine.target import Mapped, trace_for
 
 T = TypeVar("T")
@@ -41,7 +41,6 @@ LEFT = (
     r"gloo|connection (closed|reset|refused)|coordination "
     r"service|heartbeat|unavailable|nccl|socket closed"
 )
-PATIENCE = 15.0  # seconds of silence while other processes are missing
 Tree = Any
 Mode = Literal["auto", "single", "pmapped", "sharded"]
 # jax.jit caches by function object, so the same one must be returned.
@@ -200,13 +199,11 @@ class Layout:
 
     def init(self, make: Callable[[], T]) -> T:
         """Run ``make()``, compiled so that every leaf is created on its devices."""
-        # It runs once, and on CPUs, optimising the random draws of many parameters can take as long
-        # as compiling a step.
-        on_cpu = self.mesh.devices.flat[0].platform == "cpu"
-        options = {"xla_backend_optimization_level": 1} if on_cpu else None
         make = trace_for(self.platform, make)
         return jax.jit(
-            make, out_shardings=self.make_shardings(jax.eval_shape(make)), compiler_options=options
+            make,
+            out_shardings=self.make_shardings(jax.eval_shape(make)),
+            compiler_options=self._choose_options("once"),
         )()
 
     def eval_shapes(self, make: Callable[..., T], *arguments: Tree) -> T:
@@ -252,12 +249,23 @@ class Layout:
             donate_argnums=0,
             in_shardings=(places, rows),
             out_shardings=(places, self.replicated),
+            compiler_options=self._choose_options("often"),
         )
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """Compile a function that only reads a state; its results are on every process."""
         evaluate = _trace_again(self.platform, evaluate, self._split)
-        return jax.jit(evaluate, out_shardings=self.replicated, **options)
+        return jax.jit(
+            evaluate,
+            out_shardings=self.replicated,
+            compiler_options=self._choose_options("often"),
+            **options,
+        )
+
+    def _choose_options(self, use: Use) -> Options | None:
+        use = "split" if use == "often" and self.mesh.size > 1 else use
+        # Those of the devices: ``platform`` may name another one to lower for.
+        return choose_options(self.mesh.devices.flat[0].platform, use)
 
     def _gather_params(self, state: T) -> T:
         """Gather the parameters over fsdp for a step; between steps they, the moments and the
@@ -333,7 +341,7 @@ def start(devices: Devices) -> Layout:
     # freed memory glibc always unmaps (see ``_keep_freed_memory``).
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if devices.distributed or devices.coordinator is not None:
-        _join(devices)
+        joining.join(devices.coordinator, devices.processes, devices.process_id)
     layout = arrange(devices, jax.devices(), jax.process_count())
     if layout.platform == "cpu":
         _keep_freed_memory()
@@ -388,41 +396,6 @@ def _keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3  # from glibc's malloc.h
         set_option(mmap_threshold, 2**30)
         set_option(trim_threshold, 2**31 - 1)
-
-
-def _join(devices: Devices) -> None:
-    if jax.distributed.is_initialized():
-        return
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    peers.Watch()
-    waiting = threading.Timer(PATIENCE, _log_waiting, (devices,))
-    waiting.daemon = True
-    waiting.start()
-    try:
-        jax.distributed.initialize(devices.coordinator, devices.processes, devices.process_id)
-    except (RuntimeError, ValueError) as error:
-        raise UserError(f"the processes did not find each other: {error}") from error
-    finally:
-        waiting.cancel()
-
-
-def _log_waiting(devices: Devices) -> None:
-    address = devices.coordinator or os.environ.get(
-        "JAX_COORDINATOR_ADDRESS", "the address that the cluster gives"
-    )
-    if devices.processes is None or devices.process_id is None:
-        whom = "for the other processes of the cluster"
-    elif devices.process_id == 0:
-        whom = f"as process 0 of {devices.processes} for the other {devices.processes - 1}"
-    else:
-        whom = (
-            f"as process {devices.process_id} of {devices.processes} for process 0 and all others"
-        )
-    print(
-        f"waiting at {address} {whom}: each starts with the same command",
-        file=sys.stderr,
-        flush=True,
-    )
 
 
 def is_alone(error: BaseException) -> bool:

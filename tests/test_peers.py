@@ -27,7 +27,8 @@ FATAL = (
 )
 WAITS = """
 from genjax import parallel
-parallel.PATIENCE = 0.1
+from genjax.machine import joining
+joining.PATIENCE = 0.1
 parallel.start(parallel.Devices(coordinator="127.0.0.1:{port}", processes=3, process_id={number}))
 """
 
