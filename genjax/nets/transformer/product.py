@@ -36,8 +36,7 @@ def multiply_on_cpu(rows: jax.Array, kernel: jax.Array) -> jax.Array:
     """Compute rows [N, D] times kernel [D, E]; reverse mode only.
 
     The gradient of the kernel sums over rows, the first axis of both factors, which XLA leaves to
-    its slower library of products. Transposing the narrower factor first costs less than that: 768
-    rows of 512 and of 128 took 0.7 ms, and 0.45 ms this way.
+    its slower library of products. Transposing the narrower factor first keeps it in the other.
     """
     return rows @ kernel
 
