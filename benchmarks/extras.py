@@ -68,7 +68,7 @@ def main() -> None:
         print(json.dumps(measure(case, options.rounds, options.seconds)), flush=True)
 
 
-def measure(case: str, rounds: int, seconds: float) -> dict[str, str | float]:
+def measure(case: str, rounds: int, seconds: float) -> dict[str, Any]:
     """Measure a case: all forms in turn, ``rounds`` times."""
     runs = {name: make_run(case, form) for name, form in FORMS.items()}
     for run in runs.values():

@@ -40,7 +40,7 @@ class Part:
         from genjax.data.sources import TFDS
 
         found = TFDS("mnist").open()
-        train = found.splits["train"]
+        train: Any = found.splits["train"]
         chosen = np.arange(IMAGES) % len(train)
         return dataclasses.replace(found, splits={**found.splits, "train": train.take(chosen)})
 

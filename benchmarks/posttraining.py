@@ -89,7 +89,7 @@ def _genjax_dpo() -> Callable[[int], None]:
     for seed in range(EXAMPLES // PAIRS):
         chosen, rejected = _tokens(seed, 2, PAIRS, LENGTH)
         rejected[:, :PROMPT] = chosen[:, :PROMPT]
-        batch = {"mask": np.ones(PAIRS, np.float32)}
+        batch: dict[str, Any] = {"mask": np.ones(PAIRS, np.float32)}
         for side, tokens in (("chosen", chosen), ("rejected", rejected)):
             batch |= {
                 f"{side}_tokens": tokens,
