@@ -67,10 +67,11 @@ def start(root: str, cache: str, side: int) -> dict[str, Any]:
     """Set up a run on the folder and take its first batch; return what that cost."""
     import jax
 
-    from genjax import gx
+    import genjax.gx
     from genjax.runs.first_state import examples, first_state
     from genjax.runs.setup import set_up
 
+    gx: Any = genjax.gx
     experiment = gx.Experiment(
         family=gx.VAE(latent_dim=4, coder=gx.MLPCoder(hidden=(16,))),
         data=gx.ImageFolder(root, cache=cache, on_error="skip"),
@@ -117,7 +118,7 @@ def main() -> None:
     parser.add_argument("--start", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.start:
-        print(json.dumps(start(*options.start, options.side)))
+        print(json.dumps(start(options.start[0], options.start[1], options.side)))
         return
     home = Path(tempfile.mkdtemp(dir=options.folder))
     try:

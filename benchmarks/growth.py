@@ -53,16 +53,17 @@ HEAD = 32  # width of an attention head
 
 def build(family: str, sizes: Mapping[str, int], devices: int = 1) -> tuple[Any, Any, Any]:
     """Return an experiment of a size, the spec of its data, and a batch."""
-    from genjax import gx
+    import genjax.gx
     from genjax.data.dataset import SPECIAL, Spec
 
+    gx: Any = genjax.gx
     width, batch, draw_ = sizes["width"], sizes["batch"], np.random.default_rng(0)
     adam, common = gx.Adam(gx.Constant(1e-3), clip=1.0), {"data": gx.Digits(), "ema": 0.999}
     common |= {"batch_size": batch, "devices": gx.Devices(count=devices)}
     if family in ("gpt", "mlm"):
         length = sizes["context"] + (family == "gpt")
         known = sizes["vocabulary"]
-        net = gx.Transformer(
+        net: Any = gx.Transformer(
             sizes["depth"], max(1, width // HEAD), width, sizes["context"], causal=family == "gpt"
         )
         rows = {

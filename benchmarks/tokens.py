@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -59,8 +60,9 @@ def train_tokenizer(folder: Path, path: Path) -> None:
 
 def tokenise_genjax(folder: Path, tokenizer: Path, cache: Path) -> int:
     """Tokenise every line; return the number of tokens without those that end documents."""
-    from genjax import gx
+    import genjax.gx
 
+    gx: Any = genjax.gx
     source = gx.TextFiles(
         str(folder),
         unit="lines",
@@ -69,7 +71,7 @@ def tokenise_genjax(folder: Path, tokenizer: Path, cache: Path) -> int:
         split=gx.ByCharacters(test=0.0),
         cache=str(cache),
     )
-    corpus = source.open().splits["train"].corpus  # type: ignore[attr-defined]
+    corpus = source.open().splits["train"].corpus
     return len(corpus.tokens) - len(corpus)
 
 

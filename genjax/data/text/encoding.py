@@ -61,7 +61,8 @@ def encode_pieces(
         first = map(each, ([piece] for piece in _take(pieces, ALONE)))
         encoded = itertools.chain(first, _spread_later(each, _batch(pieces, BATCH)))
     for batch, tokens in encoded:
-        yield from zip(batch, tokens or [None] * len(batch), strict=True)
+        for number, piece in enumerate(batch):
+            yield piece, None if tokens is None else tokens[number]
 
 
 def _take(pieces: Iterator[Piece], characters: int) -> Iterator[Piece]:
