@@ -279,7 +279,7 @@ class Loop:
                 check_step(setup, self.state, batch)
             self.state, metrics = setup.run_step(self.state, batch)
         if self._is_first and setup.platform != "cpu":
-            self._out.say_all(forms)
+            self._out.say_all(tuple(forms))
         self._is_first = False
         several = setup.experiment.steps_per_dispatch > 1
         self.step += len(batch["mask"]) if several else 1

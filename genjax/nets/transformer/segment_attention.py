@@ -116,10 +116,17 @@ def _attend_splash(
     else:
         mask = splash_attention_mask.FullMask(shape)
     block = next(size for size in (512, 256, LANES) if length % size == 0)
-    sizes = ("block_q", "block_kv", "block_q_dkv", "block_kv_dkv", "block_q_dq", "block_kv_dq")
+    sizes = splash_attention_kernel.BlockSizes(
+        block_q=block,
+        block_kv=block,
+        block_q_dkv=block,
+        block_kv_dkv=block,
+        block_q_dq=block,
+        block_kv_dq=block,
+    )
     kernel = splash_attention_kernel.make_splash_mha_single_device(
         splash_attention_mask.MultiHeadMask([mask] * heads),
-        block_sizes=splash_attention_kernel.BlockSizes(**dict.fromkeys(sizes, block)),
+        block_sizes=sizes,
         attn_logits_soft_cap=rule.softcap,
         interpret=interpret,
     )
