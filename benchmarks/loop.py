@@ -49,6 +49,7 @@ def genjax_step(case: str) -> Callable[[int], None]:
     """``run(epochs)`` of genjax."""
     from etils import epath
 
+    from genjax.evaluation.ahead import Ahead
     from genjax.evaluation.judge import Judge
     from genjax.experiment import Every, Experiment
     from genjax.families.vae import VAE
@@ -82,7 +83,8 @@ def genjax_step(case: str) -> Callable[[int], None]:
     source, _ = opened.enter_context(examples(setup, start.state, 0, experiment.steps))
     summary = Summary(experiment.keep, (), "", [])
     judge = Judge.of(experiment, setup.layout, setup.data, (), {})
-    loop = Loop(setup, start, judge, checkpoints, out, summary)
+    ahead = opened.enter_context(Ahead())
+    loop = Loop(setup, start, judge, checkpoints, out, summary, ahead)
 
     def run(epochs: int) -> None:
         assert opened is not None

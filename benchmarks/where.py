@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 
 import jax
 
-from benchmarks.peers import CASES
+from benchmarks.cases import CASES
 
 # The first that fits an operation's scope, else the first that fits what it computes.
 SCOPES = {

@@ -42,13 +42,14 @@ class Rollout(NamedTuple):
 
 def shape_rollout(rows: int, prompt: int, new_tokens: int) -> Rollout:
     """Return the shapes of ``rows`` rollouts with prompts padded to ``prompt`` tokens."""
-    whole = (rows, prompt + new_tokens)
-    return Rollout(
-        jax.ShapeDtypeStruct(whole, "int32"),
-        jax.ShapeDtypeStruct(whole, "bool"),
-        jax.ShapeDtypeStruct((rows, new_tokens), "float32"),
-        jax.ShapeDtypeStruct((rows,), "bool"),
-    )
+
+    def make() -> Rollout:
+        whole = (rows, prompt + new_tokens)
+        scores, ended = jnp.zeros((rows, new_tokens)), jnp.zeros(rows, bool)
+        return Rollout(jnp.zeros(whole, jnp.int32), jnp.zeros(whole, bool), scores, ended)
+
+    shapes: Rollout = jax.eval_shape(make)
+    return shapes
 
 
 class TokenScores(NamedTuple):

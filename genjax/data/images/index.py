@@ -15,7 +15,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,6 @@ class Index:
         return None
 
 
-@dataclass
 class Part:
     """A state of an index that is being written.
 
@@ -160,13 +159,10 @@ class Part:
       older: an older state, whose unchanged files are not read again.
     """
 
-    place: Path
-    index: Index
-    older: _Stored | None = field(init=False)
-    _row: dict[str, int] = field(init=False)  # of each file's image
-
-    def __post_init__(self) -> None:
+    def __init__(self, place: Path, index: Index) -> None:
+        self.place, self.index = place, index
         self.older = self.index.find_older()
+        self._row: dict[str, int] = {}  # of each file's image
         self._known = {} if self.older is None else self.older.unchanged(self.index.listing)
         if self.older is not None:
             self.older.note_changes(self.index.listing, self.index.title)

@@ -58,7 +58,7 @@ def encode_pieces(
         encoded = _encode_ahead(_batch(pieces, BATCH * count_cores()), codec)
     else:
         pieces = iter(pieces)
-        first = map(each, ([piece] for piece in _take(pieces, ALONE)))
+        first: Iterator[Encoded] = map(each, ([piece] for piece in _take(pieces, ALONE)))
         encoded = itertools.chain(first, _spread_later(each, _batch(pieces, BATCH)))
     for batch, tokens in encoded:
         for number, piece in enumerate(batch):
