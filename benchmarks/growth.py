@@ -70,14 +70,10 @@ def build(family: str, sizes: Mapping[str, int], devices: int = 1) -> tuple[Any,
             "tokens": draw_.integers(4, known, (batch, length), np.int32),
             "loss_mask": np.ones((batch, length), np.float32),
         }
-        kinds = (*[SPECIAL] * 4, *[0] * (known - 4))
-        spec = Spec(
-            "tokens",
-            (length,),
-            np.zeros(length, np.float32),
-            vocabulary=known,
-            **({} if family == "gpt" else {"token_kinds": kinds, "mask_token": 3}),
-        )
+        spec = Spec("tokens", (length,), np.zeros(length, np.float32), vocabulary=known)
+        if family == "mlm":
+            kinds = (*[SPECIAL] * 4, *[0] * (known - 4))
+            spec = dataclasses.replace(spec, token_kinds=kinds, mask_token=3)
         model = gx.Autoregressive(net) if family == "gpt" else gx.MaskedLM(net)
         return gx.Experiment(model, optimizer=adam, **common), spec, rows
     side = sizes["side"]

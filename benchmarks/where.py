@@ -86,7 +86,7 @@ def read_times(folder: str) -> Iterator[tuple[str, float]]:
 
 def trace(case: str, seconds: float) -> tuple[float, dict[str, float], str]:
     """Return milliseconds a step untraced, those of each operation, and the program's text."""
-    run = importlib.import_module(f"benchmarks.{CASES[case]}").genjax_step(case)
+    run = importlib.import_module(f"benchmarks.{CASES[case].module}").genjax_step(case)
     run(2)  # compiles
     loaded = jax.devices()[0].client.live_executables()
     program = max((m.to_string() for e in loaded for m in e.hlo_modules()), key=len)
