@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -61,7 +62,10 @@ def test_what_a_function_prints_is_no_answer(capfd):
 def test_children_end_with_their_parent(tmp_path: Path, how):
     script = tmp_path / "script.py"
     script.write_text(
+        "import signal\n"
         "from genjax.machine.children import spread\n"
+        # A shell's background job starts with SIGINT ignored, and so do its children.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "items = (\"__import__('os').getpid()\" for _ in range(10**9))\n"
         "for pid in spread(eval, items, 2):\n"
         "    print(pid, flush=True)\n",
@@ -72,8 +76,11 @@ def test_children_end_with_their_parent(tmp_path: Path, how):
     ) as parent:
         pids = [int(parent.stdout.readline()) for _ in range(2)]
         parent.send_signal(how)
+        late = threading.Timer(60, parent.kill)
+        late.start()
         parent.stdout.read()
-    until = time.monotonic() + 10
+        late.cancel()
+    until = time.monotonic() + 30
     while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < until:
         time.sleep(0.05)
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
