@@ -9,6 +9,7 @@ import faulthandler
 import itertools
 import json
 import socket
+import tempfile
 import threading
 import time
 import urllib.error
@@ -82,10 +83,13 @@ class Served:
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self._server = Server(make_config(make_app(self.service)))
-        run = self._server.serve(sockets=[self._socket])
-        self._thread = threading.Thread(target=lambda: asyncio.run(run), daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
         wait_for(lambda: self._server.started)
+
+    async def _serve(self):
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve(sockets=[self._socket])
 
     def restart_seeds(self):
         """Number the requests without a seed from 0 again, so that chance repeats in each test."""
@@ -98,8 +102,16 @@ class Served:
         self._server.should_exit = True
         self._thread.join(60)
         if self._thread.is_alive():
-            faulthandler.dump_traceback(all_threads=True)
-            raise AssertionError(f"the server does not end: {self._server.server_state}")
+            raise AssertionError(f"the server does not end: {self._describe()}")
+
+    def _describe(self):
+        """What all threads and the server's tasks are doing."""
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+            for task in asyncio.all_tasks(self._loop):
+                task.print_stack(file=file)
+            file.seek(0)
+            return file.read()
 
     def __enter__(self):
         return self
