@@ -27,6 +27,7 @@ from genjax.serve.service import Service
 from tests.toy import Pictures
 
 CONTEXT = 224
+FIRST_SEED = 1000
 
 
 def train_tiny(experiment, run_dir):
@@ -92,8 +93,8 @@ class Served:
         await self._server.serve(sockets=[self._socket])
 
     def restart_seeds(self):
-        """Number the requests without a seed from 0 again, so that chance repeats in each test."""
-        self._seeds = itertools.count()
+        """Number the requests without a seed from the start, so that chance repeats in each test."""
+        self._seeds = itertools.count(FIRST_SEED)
 
     def _choose_seed(self, seed):
         return next(self._seeds) if seed is None else seed
