@@ -93,7 +93,7 @@ class Served:
         await self._server.serve(sockets=[self._socket])
 
     def restart_seeds(self):
-        """Number the requests without a seed from the start, so that chance repeats in each test."""
+        """Number requests without a seed from the start, so that chance repeats in each test."""
         self._seeds = itertools.count(FIRST_SEED)
 
     def _choose_seed(self, seed):
