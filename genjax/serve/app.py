@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import traceback
@@ -24,6 +25,7 @@ from genjax.serve.service import Service
 from genjax.serve.threads import apart
 
 SHOWN = 200  # characters of a wrong value in an error
+LOOK = 0.2  # seconds between looks at whether everything is closed
 REFUSALS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody} for status in (400, 401, 403, 404, 413, 429, 500, 503)
 }
@@ -40,7 +42,10 @@ def make_app(service: Service, pages: Sequence[BaseRoute] = ()) -> FastAPI:
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
-        await apart(service.close)
+        closing = asyncio.ensure_future(apart(service.close))
+        while not closing.done():  # looks again by itself: the thread's call to wake up may be lost
+            await asyncio.wait({closing}, timeout=LOOK)
+        closing.result()
 
     app = FastAPI(title="genjax", lifespan=lifespan, responses=REFUSALS)
     app.add_middleware(Guard, service=service)

@@ -105,6 +105,13 @@ def ask(served, body):
         served.ask("/v1/completions", body)
 
 
+def test_the_server_ends_when_a_thread_cannot_wake_its_loop(chat_run, monkeypatch):
+    """As when other code of the process has closed the loop's own descriptor."""
+    served = serving.Served([f"chat={chat_run}"], Limits(batch=1))
+    monkeypatch.setattr(served._loop, "_write_to_self", lambda: None)
+    assert end(served) < WITHIN
+
+
 def test_the_server_ends_while_the_device_is_at_work(chat_run, impatient, capfd):
     served = serving.Served([f"chat={chat_run}"], Limits(batch=1))
     release = threading.Event()
