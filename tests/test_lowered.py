@@ -265,8 +265,8 @@ def test_mapped_devices_only_add_up_gradients_once(monkeypatch, name):
 
 # What the partitioner adds, known and bounded: kinds beside sums, gathers and scatters; arrays
 # larger than a parameter (the hidden states of all rows, of which masked tokens are chosen); and
-# gathers of each parameter (of the players for both losses, of PPO and GRPO also for what the update
-# is compared with).
+# gathers of each parameter (of the players for both losses, of PPO and GRPO also for what the
+# update is compared with).
 ALSO = {"gan": {"all-to-all"}}
 LARGER = {"masked_lm": 4}
 GATHERS = {"gan": 3, "ppo": 3, "grpo": 3}
