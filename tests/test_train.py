@@ -150,7 +150,20 @@ def start(folder, name):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in ["", *sys.path])
     }
-    return subprocess.Popen(command, cwd=folder, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_signals,
+    )
+
+
+def heed_signals():
+    """Undo what the shell that runs the tests ignores, as nohup and background jobs do."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def wait_for_step(run_dir, step, process):
