@@ -19,8 +19,9 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
         "vae",
         "vae_conv",
         "dcgan",
-        "unet",
-        "diffusion_sample",
+        # Their net takes minutes to compile.
+        pytest.param("unet", marks=pytest.mark.slow),
+        pytest.param("diffusion_sample", marks=pytest.mark.slow),
         "gpt",
         "generate_small",
         "mlm",
