@@ -72,6 +72,7 @@ def folder(tmp_path_factory, trained):
     (folder / "texts").symlink_to(trained.once("options_texts", train_texts))
     (folder / "mine.py").write_text(CONFIG.format(tests=str(Path(__file__).parent)), "utf-8")
     (folder / "people.py").write_text(PREPARATION, encoding="utf-8")
+    (folder / "people.csv").write_text("name,town\nAnn,Bath\nBob,York\n", encoding="utf-8")
     return folder
 
 
