@@ -64,7 +64,7 @@ def main() -> None:
     options = parser.parse_args()
     for case in options.cases or MODULES:
         if case not in MODULES:
-            parser.error(f"there is no case {case!r}; the cases: {', '.join(MODULES)}")
+            parser.error(f"unknown case {case!r}; known: {', '.join(MODULES)}")
         print(json.dumps(measure(case, options.rounds, options.seconds)), flush=True)
 
 

@@ -161,7 +161,7 @@ def compare(case: str, rounds: int, seconds: float, core: int | None = None) -> 
         for number in range(rounds + 1):
             for side, server in servers.items():
                 took = _ask(server)
-                if number:  # the first answer is no time
+                if number:  # the first answer counts steps, not time
                     times[side].append(took)
     finally:
         for server in servers.values():
@@ -354,7 +354,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     options.cases = list(dict.fromkeys([*options.cases, *(ALL if options.all else ())]))
     for name in options.cases:
         if name not in CASES:
-            parser.error(f"there is no case {name!r}; the cases: {', '.join(CASES)}")
+            parser.error(f"unknown case {name!r}; known: {', '.join(CASES)}")
     if not options.cases:
         parser.error("name cases, or --all")
     if options.rounds < 1 or not options.seconds > 0:

@@ -157,7 +157,7 @@ def serve() -> None:
     """Answer a parent process: the function first, then an item at a time."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's matter
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what the function prints is no answer
+    os.dup2(2, 1)  # what the function prints must not mix with answers
     content = _read(sys.stdin.buffer)
     if content is None:
         return

@@ -234,7 +234,7 @@ class Part:
         """Return an array on disk [count, H, W, C]; None if it would be larger than the limit.
 
         Raises:
-          OSError: there is no room for it.
+          OSError: the disk is too full for it.
         """
         size = count * math.prod(shape)
         if not 0 < size <= limit:
