@@ -29,7 +29,6 @@ with epy.lazy_imports():
     from genjax.cli import (
         ask,
         bench,
-        compare,
         data,
         evaluate,
         explain,
@@ -40,6 +39,7 @@ with epy.lazy_imports():
         show,
         train,
     )
+    from genjax.cli.runs import compare
     from genjax.cli.store import command as store
     from genjax.data import storage
 

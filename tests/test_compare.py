@@ -9,7 +9,7 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
-from genjax.cli.compared import compare, win_rates
+from genjax.cli.runs.compared import compare, win_rates
 from genjax.config_files import load_config
 from genjax.data.sources import TextFiles
 from genjax.data.text.codecs import Characters

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genjax.checks import MAX_SEED, Component
-from genjax.cli.compared import is_unprompted, split_answers
+from genjax.cli.runs.compared import is_unprompted, split_answers
 from genjax.data.codecs import ImageCodec
 from genjax.data.text.codecs import NOTHING
 from genjax.errors import UserError

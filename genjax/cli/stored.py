@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from genjax.checks import Component
-from genjax.cli.compared import is_unprompted, split_answers
+from genjax.cli.runs.compared import is_unprompted, split_answers
 from genjax.config_files import to_json
 from genjax.data.chat.template import before_end
 from genjax.data.codecs import ImageCodec, PointsCodec

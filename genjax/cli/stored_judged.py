@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genjax.cli.compared import Sides
 from genjax.cli.options import CompareOptions
+from genjax.cli.runs.compared import Sides
 from genjax.cli.stored import (
     Score,
     find_kind,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from genjax.cli.compared import compare
 from genjax.cli.options import CompareOptions
 from genjax.cli.parsing import explain_store, parse
+from genjax.cli.runs.compared import compare
 from genjax.machine import streams
 from genjax.runs.rewards import load_reward
 from genjax.runs.run import load
