@@ -237,7 +237,8 @@ def test_the_commands_import_nothing_slow():
         "tensorflow",
         "torch",
     }
-    code = "import sys; from genjax.cli.runs import compare; from genjax.cli import evaluate, export, sample, show, train; "
+    code = "import sys; from genjax.cli.runs import compare; "
+    code += "from genjax.cli import evaluate, export, sample, show, train; "
     code += f"print(sorted({slow} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"
