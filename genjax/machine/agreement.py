@@ -10,7 +10,6 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from genjax.errors import UserError
 from genjax.machine.meeting import Guest, find_difference
 
 

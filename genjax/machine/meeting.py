@@ -158,8 +158,8 @@ class _Host:
         first = self._guests.get(guest.number)
         if first is not None:
             return UserError(
-                f"devices.process_id {guest.number} must be that of one process, but there are two: "
-                f"on {first.host} and on {guest.host}",
+                f"devices.process_id {guest.number} must be that of one process, but there are "
+                f"two: on {first.host} and on {guest.host}",
                 "devices.process_id",
             )
         self._guests[guest.number], self._sockets[guest.number] = guest, source

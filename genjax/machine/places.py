@@ -50,8 +50,8 @@ class Place:
         """
         if self.address is None or self.processes is None or self.number is None:
             raise UserError(
-                "devices.distributed must be used under SLURM (srun), Open MPI (mpirun), a Kubernetes "
-                "Job or on TPU hosts; elsewhere give devices.coordinator, devices.processes and "
+                "devices.distributed needs SLURM (srun), Open MPI (mpirun), a Kubernetes Job or TPU "
+                "hosts; elsewhere give devices.coordinator, devices.processes and "
                 f"devices.process_id (unknown here: {', '.join(self._unknown())})",
                 "devices.distributed",
             )
@@ -131,7 +131,7 @@ def _read_open_mpi(environment: Mapping[str, str], given: Place) -> Place:
     if "OMPI_MCA_orte_hnp_uri" not in environment and given.address is None:
         if here is None or here != processes:
             raise UserError(
-                "devices.coordinator must be given: this Open MPI does not say where process 0 runs "
+                "devices.coordinator must be given: Open MPI does not say where process 0 runs "
                 "(--devices.coordinator HOST:PORT)",
                 "devices.coordinator",
             )
@@ -143,8 +143,8 @@ def _read_open_mpi(environment: Mapping[str, str], given: Place) -> Place:
 
 
 def _read_slurm(environment: Mapping[str, str], given: Place) -> Place:
-    """Read which machines SLURM gives, and the GPUs of a process that is alone on its machine, which
-    would else be the first one.
+    """Read which machines SLURM gives, and all GPUs of a process that is alone on its machine: JAX
+    would take one.
     """
     nodes = environment.get("SLURM_STEP_NODELIST")
     counts = _expand_counts(environment.get("SLURM_STEP_TASKS_PER_NODE", ""))
