@@ -35,7 +35,7 @@ def write_config(folder, steps=20, every=0):
 
 
 def environment(**more):
-    """The environment of a child: one CPU device, and nothing of a scheduler that runs the tests."""
+    """The environment of a child: one CPU device, and nothing of a scheduler."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("SLURM_", "OMPI_", "TPU_"))}
     paths = os.pathsep.join([os.getcwd(), *sys.path])
     return kept | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"} | more

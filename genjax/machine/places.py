@@ -50,8 +50,8 @@ class Place:
         """
         if self.address is None or self.processes is None or self.number is None:
             raise UserError(
-                "devices.distributed needs SLURM (srun), Open MPI (mpirun), a Kubernetes Job or TPU "
-                "hosts; elsewhere give devices.coordinator, devices.processes and "
+                "devices.distributed needs SLURM (srun), Open MPI (mpirun), a Kubernetes Job or "
+                "TPU hosts; elsewhere give devices.coordinator, devices.processes and "
                 f"devices.process_id (unknown here: {', '.join(self._unknown())})",
                 "devices.distributed",
             )

@@ -117,7 +117,7 @@ def test_other_programs_do_not_disturb(address):
 def test_a_port_with_another_program_is_named_on_both_sides(address, monkeypatch):
     monkeypatch.setattr(meeting, "TAKEN", 0.1)
     monkeypatch.setattr(meeting, "SLACK", 0.5)
-    host, port = address.split(":")
+    port = address.partition(":")[2]
     with socket.create_server(("", int(port))) as taken:
         threading.Thread(target=lambda: taken.accept()[0].close(), daemon=True).start()
         first, other = meet([Place(address, 2, 0), Place(address, 2, 1)], seconds=0.5)
