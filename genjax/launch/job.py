@@ -87,7 +87,10 @@ class Job:
 
 def with_options(job: Job, more: Sequence[str], run_dir: str) -> Job:
     """Return a job with more options and a run directory of its own."""
-    options = [*_without(job.options, "--run-dir"), *more, "--run-dir", run_dir]
+    options = _without(job.options, "--run-dir")
+    if "--seed" in more:
+        options = _without(options, "--seed")
+    options += [*more, "--run-dir", run_dir]
     return dataclasses.replace(job, options=tuple(options), run_dir=run_dir)
 
 

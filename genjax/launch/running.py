@@ -33,7 +33,7 @@ def run_together(commands: Sequence[Command]) -> int:
                 for stream in (processes[-1].stdout, processes[-1].stderr):
                     if stream is not None:
                         readers.append(_copy(stream, command.label))
-            code = _wait(processes, stop)
+            code = _wait(processes, [command.label for command in commands], stop)
         finally:
             for process in processes:
                 if process.poll() is None:
@@ -74,13 +74,13 @@ def _copy(stream: IO[str], label: str) -> threading.Thread:
     return thread
 
 
-def _wait(processes: Sequence[subprocess.Popen[str]], stop: Stop) -> int:
+def _wait(processes: Sequence[subprocess.Popen[str]], labels: Sequence[str], stop: Stop) -> int:
     """Wait for all; end the others if one fails, or all after a signal."""
     code, limit, asked = 0, float("inf"), False
     while any(process.poll() is None for process in processes):
-        codes = [process.returncode for process in processes if process.returncode]
-        if codes and not code:
-            code, limit = codes[0], time.monotonic() + OWN
+        if not (code or stop.wanted):
+            code = _find_failure(processes, labels)
+            limit = time.monotonic() + OWN if code else limit
         if not asked and (stop.wanted or time.monotonic() > limit):
             asked = True
             limit = time.monotonic() + SAVING if code else float("inf")
@@ -90,5 +90,18 @@ def _wait(processes: Sequence[subprocess.Popen[str]], stop: Stop) -> int:
         elif asked and time.monotonic() > limit:
             break  # the caller kills them
         time.sleep(PAUSE)
-    code = code or next((p.returncode for p in processes if p.returncode), 0)
+    return code or _find_failure(processes, labels if not stop.wanted else ())
+
+
+def _find_failure(processes: Sequence[subprocess.Popen[str]], labels: Sequence[str]) -> int:
+    """Return the exit code of a process that failed, or 0; print which one if labels are given."""
+    failed = {i: p.returncode for i, p in enumerate(processes) if p.returncode}
+    if not failed:
+        return 0
+    # One that was killed is the reason why the others failed, and 2 is what these end with.
+    first = min(failed, key=lambda i: (failed[i] > 0, failed[i] == 2))
+    code = failed[first]
+    if labels and code != 2:  # else it has explained itself
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        print(f"genjax: process {labels[first]} {how}", file=sys.stderr, flush=True)
     return 128 - code if code < 0 else code

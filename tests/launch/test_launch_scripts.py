@@ -66,15 +66,15 @@ def test_one_process_needs_no_others(capsys):
 
 
 def test_an_array_has_a_seed_and_a_directory_for_each_run(capsys):
-    options = ["--seeds", "2", "--each=--steps 8", "--each=--steps 9 --run-dir runs/mine"]
+    options = ["--seeds", "2", "--each=--steps 8", "--each=--steps 9"]
     script = write("slurm", *options, "--tiny", "--seed=7", capsys=capsys)
     assert header(script)["array"] == "0-3"
     runs = [(words[words.index("--seed") + 1], words[-1]) for words in trained(script)]
     assert runs == [
         ("0", "runs/vae_digits_tiny_0_seed0"),
         ("1", "runs/vae_digits_tiny_0_seed1"),
-        ("0", "runs/mine_seed0"),
-        ("1", "runs/mine_seed1"),
+        ("0", "runs/vae_digits_tiny_1_seed0"),
+        ("1", "runs/vae_digits_tiny_1_seed1"),
     ]
     assert all(words.count("--run-dir") == 1 for words in trained(script))
     assert "--seed=7" not in script
@@ -202,6 +202,7 @@ def test_a_jobset_keeps_to_its_schema(options, capsys):
         (["slurm", "vae_digits", "--seeds", "1002"], "seeds"),
         (["slurm", "vae_digits", "--each=--no-such-option 1"], "options"),
         (["slurm", "vae_digits", "--each=--steps 'x"], "each"),
+        (["slurm", "vae_digits", "--each=--run-dir runs/a"], "each"),
         (["slurm", "vae_digits", "--no-such-option", "1"], "options"),
         (["slurm", "vae_digits", "--steps", "-3"], "steps"),
         (["slurm", "vae_digits", "--hosts", "a"], "options"),

@@ -119,9 +119,12 @@ def list_runs(options: SlurmOptions, job: Job) -> list[Job]:
 
 def _split(options: str) -> list[str]:
     try:
-        return shlex.split(options)
+        words = shlex.split(options)
     except ValueError as error:
         raise UserError(f"each must be options, got {options!r}: {error}", "each") from error
+    if any(word.partition("=")[0] == "--run-dir" for word in words):
+        raise UserError("each must not have --run-dir: each run gets one of its own", "each")
+    return words
 
 
 def _check_shared(job: Job, mount: str | None = None) -> None:
