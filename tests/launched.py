@@ -54,7 +54,11 @@ def start(*arguments, **more):
 
 def finish(processes, *codes):
     """Wait for the processes; return what each wrote to standard error."""
-    said = [process.communicate(timeout=300)[1] for process in processes]
+    try:
+        said = [process.communicate(timeout=200)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     found = [process.returncode for process in processes]
     assert found == list(codes or [0] * len(processes)), said
     return said

@@ -14,7 +14,7 @@ from genjax.errors import UserError
 from genjax.launch.hosts import Command
 from genjax.runs.stop import Stop
 
-OWN, SAVING = 20.0, 60.0  # seconds to end by oneself, and after SIGTERM
+OWN, SAVING = 10.0, 60.0  # seconds to end by oneself, and after SIGTERM
 PAUSE = 0.05
 
 
@@ -77,16 +77,15 @@ def _copy(stream: IO[str], label: str) -> threading.Thread:
 def _wait(processes: Sequence[subprocess.Popen[str]], labels: Sequence[str], stop: Stop) -> int:
     """Wait for all; end the others if one fails, or all after a signal."""
     code, limit, asked = 0, float("inf"), False
-    while any(process.poll() is None for process in processes):
+    while running := [process for process in processes if process.poll() is None]:
         if not (code or stop.wanted):
             code = _find_failure(processes, labels)
             limit = time.monotonic() + OWN if code else limit
         if not asked and (stop.wanted or time.monotonic() > limit):
             asked = True
             limit = time.monotonic() + SAVING if code else float("inf")
-            for process in processes:
-                if process.poll() is None:
-                    process.terminate()
+            for process in running:
+                process.terminate()
         elif asked and time.monotonic() > limit:
             break  # the caller kills them
         time.sleep(PAUSE)
