@@ -1,5 +1,5 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-plan | show | store | serve | ask``.
+plan | launch | show | store | serve | ask``.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from genjax import __main__ as command_line
 from genjax.cli.options import CompareOptions, TrainOptions
 from genjax.cli.parsing import parse
 from genjax.cli.plan import PlanOptions
+from genjax.cli.runs.launch import read_job
 from genjax.config_files import build_config, load_config
 from genjax.data.sources import ImageFolder
 from genjax.parallel import Devices
@@ -86,6 +87,13 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
     if name == "plan":
         parsed = parse(PlanOptions(load_config(target)[0]), name, options)
         assert all(find_target(machine) for machine in parsed.on)
+        return
+    if name == "launch":
+        if target in ("local", "ssh"):
+            assert read_job(target, options[0], options[1:])[1].config == options[0]
+        else:
+            assert command_line.main([name, target, *options]) == 0
+            assert "train" in capsys.readouterr().out
         return
     if name == "data":
         assert (name, target) == ("data", "prepare") and build_config(
