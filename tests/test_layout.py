@@ -25,7 +25,7 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"interop", "posttrain"},
     {"evaluation"},
     {"gx", "runs"},
-    {"plan", "store", "training"},
+    {"launch", "plan", "store", "training"},
     {"rag"},
     {"serve"},
     {"cli", "__init__"},
