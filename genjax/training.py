@@ -41,7 +41,6 @@ from genjax.runs.stop import Stop
 from genjax.runs.summary import Alarms, Summary, make_summary
 from genjax.runs.tracking import Tracking, track_run
 from genjax.samplers.options import decode_samples, encode_options
-from genjax.serial.json_text import Json
 
 NON_FINITE_LIMIT = 3
 KEPT = "what was saved before is whole, and the same command resumes once there is room"
