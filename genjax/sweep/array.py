@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from genjax.machine import disk
@@ -24,7 +25,7 @@ exec {python} -m genjax sweep {folder} --task "$SLURM_ARRAY_TASK_ID"
 """
 
 
-def write_array(sweep: Sweep, numbers: list[int]) -> Path:
+def write_array(sweep: Sweep, numbers: Sequence[int]) -> Path:
     """Write the script of the runs with these numbers; return its path."""
     folder = sweep.folder.resolve()
     name = "".join(c if c.isalnum() else "_" for c in sweep.folder.name)
@@ -43,7 +44,7 @@ def write_array(sweep: Sweep, numbers: list[int]) -> Path:
     return path
 
 
-def _write_ranges(numbers: list[int]) -> str:
+def _write_ranges(numbers: Sequence[int]) -> str:
     """Write numbers as SLURM reads them: ``0-2,5``."""
     parts: list[list[int]] = []
     for number in sorted(numbers):

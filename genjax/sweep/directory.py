@@ -24,7 +24,7 @@ from genjax.sweep.grid import SEED, Point, digest, name_run
 NAME, FAILED, LOGS = "sweep.json", "failed.json", "logs"
 FORMAT = 1
 STOPPED = (129, 130, 143)  # exit codes of runs that saved after a signal
-State = Literal["finished", "failed", "started", "waiting"]
+State = Literal["finished", "failed", "pruned", "started", "waiting"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Sweep:
         if step is not None and step >= self._count_steps(run_dir):
             return "finished"
         if (run_dir / FAILED).exists():
-            return "failed"
+            failure = read_json(run_dir / FAILED, dict, "remove it")
+            return "pruned" if failure.get("pruned") else "failed"
         return "waiting" if step is None else "started"
 
     @staticmethod
@@ -181,9 +182,16 @@ def open_sweep(folder: Path, config: str, base: Experiment) -> Sweep:
     return Sweep(folder, config, wanted)
 
 
-def add_points(sweep: Sweep, points: Sequence[Point]) -> tuple[Sweep, dict[str, Experiment]]:
+def add_points(
+    sweep: Sweep, points: Sequence[Point], named: Sequence[str] = ()
+) -> tuple[Sweep, dict[str, Experiment]]:
     """Return the sweep with the runs that it lacks, and the experiments of runs without a
     directory, by name. Nothing is written.
+
+    Args:
+      sweep: the sweep.
+      points: wanted runs.
+      named: fields in the names of new runs, besides those that differ.
     """
     whole: list[Mapping[str, Any]] = [*(e.values for e in sweep.runs), *(p.values for p in points)]
     names = dict.fromkeys(name for values in whole for name in values)
@@ -191,7 +199,8 @@ def add_points(sweep: Sweep, points: Sequence[Point]) -> tuple[Sweep, dict[str, 
         e.digest: dataclasses.replace(e, values=_complete(e.values, sweep, names))
         for e in sweep.runs
     }
-    shown = list_varied([_complete(values, sweep, names) for values in whole])
+    varied = list_varied([_complete(values, sweep, names) for values in whole])
+    shown = [name for name in names if name in varied or name in named]
     taken, missing = {entry.name for entry in sweep.runs}, dict[str, Experiment]()
     for point in points:
         mark = digest(point.experiment)
@@ -250,9 +259,10 @@ def find_pending(sweep: Sweep, retry: bool) -> list[tuple[int, Entry]]:
     return [(i, e) for i, e in enumerate(sweep.runs) if states[i] in left]
 
 
-def write_failure(run_dir: Path, code: int, reason: str) -> None:
-    """Record why a run failed."""
-    disk.write(run_dir / FAILED, json.dumps({"code": code, "reason": reason}) + "\n")
+def write_failure(run_dir: Path, code: int, reason: str, pruned: bool = False) -> None:
+    """Record why a run failed, or that a search ended it early."""
+    record = {"code": code, "reason": reason, "pruned": pruned}
+    disk.write(run_dir / FAILED, json.dumps(record) + "\n")
 
 
 def clear_failure(run_dir: Path) -> None:

@@ -17,7 +17,8 @@ from genjax.config_files import to_json
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.serial.fields import replace_fields
-from genjax.sweep.values import list_fields, read_value
+from genjax.sweep.ranges import Range, is_range, read_range
+from genjax.sweep.values import Words, list_fields, list_kinds, read_value
 
 SEED = "seed"
 LONGEST = 120  # characters of a name
@@ -36,7 +37,24 @@ class Point:
     experiment: Experiment
 
 
-def read_values(experiment: Experiment, lists: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+def read_space(
+    experiment: Experiment, lists: Mapping[str, Sequence[Words]]
+) -> dict[str, Range | list[Any]]:
+    """Return the range or the values of each field, for a search; see ``read_values``."""
+    fields = list_fields(experiment)
+    ranges: dict[str, Range | list[Any]] = {
+        name: read_range(several[0][0], set(list_kinds(fields[name])), name)
+        for name, several in lists.items()
+        if len(several) == 1 and is_range(several[0])
+    }
+    rest = {name: several for name, several in lists.items() if name not in ranges}
+    found = read_values(experiment, rest)
+    return {name: ranges[name] if name in ranges else found[name] for name in lists}
+
+
+def read_values(
+    experiment: Experiment, lists: Mapping[str, Sequence[Words]]
+) -> dict[str, list[Any]]:
     """Return the values of each field, of its type.
 
     Args:
@@ -49,12 +67,15 @@ def read_values(experiment: Experiment, lists: Mapping[str, Sequence[Any]]) -> d
     fields = list_fields(experiment)
     found: dict[str, list[Any]] = {}
     for name, several in lists.items():
-        found[name] = []
+        if any(map(is_range, several)) and str not in set(list_kinds(fields[name])):
+            raise UserError(f"{name} has a range, which needs --search, alone", name)
+        known: dict[Any, None] = {}
         for words in several:
             value = read_value(words, fields[name], name)
-            if any(value == other and type(value) is type(other) for other in found[name]):
+            if (type(value), value) in known:
                 raise UserError(f"{name} has the value {' '.join(words)} twice", name)
-            found[name].append(value)
+            known[type(value), value] = None
+        found[name] = [value for _, value in known]
     return found
 
 
@@ -119,7 +140,9 @@ def make_point(experiment: Experiment, values: Mapping[str, Any], named: bool = 
         return Point(values, replace_fields(experiment, values))
     except UserError as error:
         which = ", ".join(f"{name}={write_value(value)}" for name, value in values.items())
-        raise UserError(f"{error} ({which})" if named else str(error), error.field) from None
+        # A component names its own field: find the option that has set it.
+        field = next((name for name in values if error.field in name.split(".")), error.field)
+        raise UserError(f"{error} ({which})" if named else str(error), field) from None
 
 
 def shorten_names(names: Sequence[str]) -> dict[str, str]:

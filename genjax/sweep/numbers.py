@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -56,7 +56,9 @@ def put_number(component: T, name: str, value: Any) -> T:
         items = list(component)
         items[int(first)] = put_number(items[int(first)], rest, value) if rest else value
         return tuple(items)  # type: ignore[return-value]
-    made = copy.copy(component)
+    made = object.__new__(type(component))  # without what the component keeps of its old number
+    for field in dataclasses.fields(component):  # type: ignore[arg-type]
+        object.__setattr__(made, field.name, getattr(component, field.name))
     inner = put_number(getattr(component, first), rest, value) if rest else value
     object.__setattr__(made, first, inner)
     return made

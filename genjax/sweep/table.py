@@ -19,7 +19,7 @@ from genjax.experiment import Keep
 from genjax.machine import disk
 from genjax.runs.writers import read_rows
 from genjax.serial.json_text import Json
-from genjax.sweep.directory import Sweep, write_sweep
+from genjax.sweep.directory import Entry, Sweep, write_sweep
 from genjax.sweep.grid import shorten_names, write_value
 
 CSV = "table.csv"
@@ -73,7 +73,13 @@ def choose_metric(keep: Keep, evaluates: bool, name: str | None, larger: bool | 
 
 
 def read_keep(sweep: Sweep) -> tuple[Keep, bool]:
-    """Return which checkpoints the config keeps, and whether its runs are evaluated."""
+    """Return which checkpoints the config keeps, and whether its runs are evaluated.
+
+    Raises:
+      UserError: the sweep has no runs.
+    """
+    if not sweep.runs:
+        raise UserError(f"{sweep.folder} has no runs yet", str(sweep.folder))
     keep = {name: value for name, value in sweep.base["keep"].items() if name != "class"}
     every = sweep.runs[0].values.get("every.evaluate", sweep.base["every"]["evaluate"])
     given = {f"keep.{n}": sweep.runs[0].values.get(f"keep.{n}", keep[n]) for n in keep}
@@ -89,12 +95,14 @@ class Row:
       figures: the metric of its finished runs.
       failed: number of runs that failed, or whose figure is not finite.
       missing: number of runs that are not finished.
+      pruned: number of runs that a search has ended early.
     """
 
     values: Mapping[str, Json]
     figures: tuple[float, ...]
     failed: int = 0
     missing: int = 0
+    pruned: int = 0
 
     @property
     def mean(self) -> float:
@@ -143,40 +151,34 @@ def make_table(sweep: Sweep, metric: Metric) -> Table:
       UserError: some runs are finished, but none has the metric.
     """
     fields = tuple(sweep.list_varied())
-    figures: dict[str, list[float]] = {}
-    failed: dict[str, int] = {}
-    missing: dict[str, int] = {}
-    values: dict[str, Mapping[str, Json]] = {}
-    failures: dict[str, str] = {}
-    known: dict[str, None] = {}
-    finished = 0
+    groups: dict[str, list[Entry]] = {}
     for entry in sweep.runs:
-        chosen = {name: entry.values[name] for name in fields}
-        key = json.dumps(chosen)
-        values.setdefault(key, chosen)
-        for counts in (failed, missing):
-            counts.setdefault(key, 0)
-        of_row = figures.setdefault(key, [])
-        state = sweep.read_state(entry)
-        if state == "failed":
-            failed[key] += 1
-            failures[entry.name] = sweep.read_failure(entry)
-        elif state != "finished":
-            missing[key] += 1
-        else:
-            finished += 1
-            rows = read_rows(epath.Path(sweep.find_run(entry)) / "metrics.jsonl")
-            known |= dict.fromkeys(_list_names(rows))
-            value = metric.find(rows)
-            if value is not None and math.isfinite(value):
-                of_row.append(value)
-            elif value is not None:
-                failed[key] += 1
-                failures[entry.name] = f"{metric.name} is not finite"
-    if finished and metric.name not in known:
+        groups.setdefault(json.dumps([entry.values[name] for name in fields]), []).append(entry)
+    known: dict[str, None] = {}
+    failures: dict[str, str] = {}
+    rows = []
+    for entries in groups.values():
+        states = [sweep.read_state(entry) for entry in entries]
+        figures = []
+        for entry, state in zip(entries, states, strict=True):
+            if state == "failed":
+                failures[entry.name] = sweep.read_failure(entry)
+            if state != "finished":
+                continue
+            found = read_rows(epath.Path(sweep.find_run(entry)) / "metrics.jsonl")
+            known |= dict.fromkeys(_list_names(found))
+            if (value := metric.find(found)) is None or not math.isfinite(value):
+                failures[entry.name] = f"{metric.name} is {'missing' if value is None else value}"
+            else:
+                figures.append(value)
+        pruned = states.count("pruned")
+        failed = sum(entry.name in failures for entry in entries)
+        missing = states.count("waiting") + states.count("started")
+        values = {name: entries[0].values[name] for name in fields}
+        rows.append(Row(values, tuple(figures), failed, missing, pruned))
+    if known and metric.name not in known:
         raise UserError(f"no run has it: {unknown_name('metric', metric.name, known)}", "metric")
-    made = [Row(values[k], tuple(figures[k]), failed[k], missing[k]) for k in values]
-    return Table(metric, fields, tuple(made), failures)
+    return Table(metric, fields, tuple(rows), failures)
 
 
 def _list_names(rows: Sequence[Mapping[str, Json]]) -> list[str]:
@@ -195,12 +197,12 @@ def write_table(sweep: Sweep, table: Table) -> None:
     """Write ``table.csv``, and the results into ``sweep.json``."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    head = ["mean", "low", "high", "finished", "failed", "missing", "best"]
+    head = ["mean", "low", "high", "finished", "failed", "pruned", "missing", "best"]
     writer.writerow([*table.fields, f"{table.metric.name} {head[0]}", *head[1:]])
     for row in table.rows:
         ends = (row.mean - row.half, row.mean + row.half)
         numbers = ["" if math.isnan(x) else repr(x) for x in (row.mean, *ends)]
-        counts = [len(row.figures), row.failed, row.missing, int(row is table.best)]
+        counts = [len(row.figures), row.failed, row.pruned, row.missing, int(row is table.best)]
         writer.writerow([*(write_value(v) for v in row.values.values()), *numbers, *counts])
     disk.write(sweep.folder / CSV, file.getvalue())
     best = table.best
@@ -223,6 +225,7 @@ def _row_to_json(row: Row) -> dict[str, Any]:
         "figures": list(row.figures),
         **{name: None if math.isnan(x) else x for name, x in finite.items()},
         "failed": row.failed,
+        "pruned": row.pruned,
         "missing": row.missing,
     }
 
@@ -231,14 +234,18 @@ def print_table(table: Table) -> str:
     """Return the table as text, with a mark at the best."""
     short = shorten_names(table.fields)
     direction = "larger" if table.metric.larger_is_better else "smaller"
-    head = [*short.values(), table.metric.name, "95 %", "runs", "failed", "missing", ""]
+    head = [*short.values(), table.metric.name, "95 %", "runs", "failed", "pruned", "missing", ""]
     lines = [head]
     for row in table.rows:
         interval = "" if math.isnan(row.half) else f"± {row.half:.2g}"
         mean = "-" if math.isnan(row.mean) else f"{row.mean:.6g}"
-        counts = [str(n) if n else "" for n in (len(row.figures), row.failed, row.missing)]
+        numbers = (len(row.figures), row.failed, row.pruned, row.missing)
+        counts = [str(number) if number else "" for number in numbers]
         mark = "best" if row is table.best else ""
         lines.append([*map(write_value, row.values.values()), mean, interval, *counts, mark])
+    # Columns of counts that are empty are left out.
+    kept = [i for i, column in enumerate(zip(*lines[1:], strict=True)) if any(column)]
+    lines = [[line[i] for i in kept] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     text = [
         "  ".join(w.rjust(n) for w, n in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -134,7 +134,7 @@ def _split_list(words: Words, hint: Any, name: str) -> list[Words]:
     flag = name.replace("_", "-")
     if not words or not any(word.strip() for word in words):
         raise UserError(f"{name} must have a value, got an empty list", name)
-    kinds = set(_list_kinds(hint))
+    kinds = set(list_kinds(hint))
     if not kinds:
         raise UserError(f"{name} must be set in a config file: no word can name its value", name)
     if tuple in kinds or str in kinds:
@@ -156,18 +156,18 @@ def _split_list(words: Words, hint: Any, name: str) -> list[Words]:
     return [[piece] for piece in pieces]
 
 
-def _list_kinds(hint: Any) -> Iterator[Any]:
+def list_kinds(hint: Any) -> Iterator[Any]:
     """Yield what the words of a field may be: plain types, Literal or tuple."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         for one in inner:
-            yield from _list_kinds(one)
+            yield from list_kinds(one)
     elif origin is typing.Annotated:
-        yield from _list_kinds(inner[0])
+        yield from list_kinds(inner[0])
     elif origin is Literal:
         yield Literal
     elif origin is tuple:
-        if any(True for one in inner if one is not Ellipsis for _ in _list_kinds(one)):
+        if any(True for one in inner if one is not Ellipsis for _ in list_kinds(one)):
             yield tuple
     elif hint in PLAIN:
         yield hint
@@ -202,7 +202,7 @@ def _read_union(words: Words, inner: Sequence[Any], name: str) -> Any:
     if type(None) in inner and [word.lower() for word in words] == ["none"]:
         return None
     # Text takes any word, and a float takes a whole number: they come last.
-    hints = [one for one in inner if set(_list_kinds(one))]
+    hints = [one for one in inner if set(list_kinds(one))]
     hints.sort(key=lambda one: (one is str, one is float))
     for one in hints:
         try:

@@ -110,32 +110,40 @@ class Program:
         }
 
 
-def train_vmapped(sweep: Sweep, entries: Sequence[Entry], at_once: int | None) -> None:
-    """Train runs together, as many at once as the memory holds.
+def plan_vmapped(
+    entries: Sequence[Entry], experiment: Experiment, at_once: int | None
+) -> Callable[[Sweep], None]:
+    """Return a function that trains runs together, as many at once as the memory holds.
+
+    Nothing is written before it is called. It raises KeyboardInterrupt or SystemExit after a
+    signal, once all runs are saved.
 
     Args:
-      sweep: the sweep.
       entries: runs that differ in the seed and in numbers of the step.
+      experiment: experiment of the first.
       at_once: most runs together; None for no bound but the memory.
 
     Raises:
-      UserError: they differ in something else, or the family cannot train so; nothing is trained.
-      KeyboardInterrupt, SystemExit: after a signal, once all are saved.
+      UserError: they differ in something else, or the family cannot train so.
     """
     varied = tuple(list_varied([entry.values for entry in entries]))
     check_together([entry.values for entry in entries], varied)
-    first = sweep.load_experiment(entries[0])
-    data = _share_data(first)
-    program = Program(set_up(first, data=data()), varied)
+    data = _share_data(experiment)
+    program = Program(set_up(experiment, data=data()), varied)
     _check_setup(program.setup)
     program.check()
-    with Stop() as stop:
-        for group in _group(sweep, entries, _choose_count(program, len(entries), at_once)):
-            say(f"together: {', '.join(entry.name for entry in group)}")
-            _train_group(sweep, group, program, data, stop)
-            if stop.wanted:
-                break
-    stop.raise_pending()
+    count = _choose_count(program, len(entries), at_once)
+
+    def train(sweep: Sweep) -> None:
+        with Stop() as stop:
+            for group in _group(sweep, entries, count):
+                say(f"together: {', '.join(entry.name for entry in group)}")
+                _train_group(sweep, group, program, data, stop)
+                if stop.wanted:
+                    break
+        stop.raise_pending()
+
+    return train
 
 
 def _share_data(experiment: Experiment) -> Callable[[], Dataset | None]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 import tyro
 
@@ -25,11 +26,13 @@ from genjax.sweep.directory import (
     open_sweep,
     read_sweep,
 )
-from genjax.sweep.grid import make_points, read_values
+from genjax.sweep.grid import SEED, choose_seeds, make_points, read_space, read_values
+from genjax.sweep.ranges import Range
+from genjax.sweep.search import Search, check_search, run_search
 from genjax.sweep.sequence import leave_devices, train_all, train_task
 from genjax.sweep.table import CSV, choose_metric, make_table, print_table, read_keep, write_table
 from genjax.sweep.values import read_lists, split_options
-from genjax.sweep.vmapped import train_vmapped
+from genjax.sweep.vmapped import plan_vmapped
 
 
 @checks.frozen
@@ -61,8 +64,6 @@ class StoredOptions:
     def __post_init__(self) -> None:
         checks.at_least(self, 0, "task")
         checks.at_least(self, 1, "at_once")
-        if self.metric is not None:
-            checks.some(self, "metric")
         chosen = [n for n in ("list", "table", "array", "vmapped") if getattr(self, n)]
         chosen += ["task"] if self.task is not None else []
         if len(chosen) > 1:
@@ -81,6 +82,8 @@ class SweepOptions:
       seeds: number of seeds for each combination, from the config's on.
       out: directory of the sweep; sweeps/NAME by default.
       max_runs: most runs that the grid may have.
+      search: number of combinations to try with Optuna, from lists and from ranges such as
+        1e-5..1e-2:log; 0 trains the whole grid of lists.
       tiny: use the small form of the config, for a first look.
     """
 
@@ -89,16 +92,24 @@ class SweepOptions:
     seeds: int = 1
     out: str | None = None
     max_runs: int = 100
+    search: int = 0
     tiny: bool = False
 
     def __post_init__(self) -> None:
         checks.between(self, 1, MAX_SEED, "seeds")
         checks.at_least(self, 1, "max_runs")
+        checks.at_least(self, 0, "search")
+        both = [n for n in ("vmapped", "array") if getattr(self.stored, n)]
+        if self.search and both:
+            raise UserError(f"search and {both[0]} do not go together", "search")
         if self.out is not None:
             checks.some(self, "out")
 
 
-OWN = [field.name for kind in (StoredOptions, SweepOptions) for field in dataclasses.fields(kind)]
+OWN = sorted(
+    {field.name for kind in (StoredOptions, SweepOptions) for field in dataclasses.fields(kind)}
+    - {"experiment", "stored"}
+)
 
 
 def sweep_command(target: str, arguments: Sequence[str]) -> None:
@@ -106,7 +117,7 @@ def sweep_command(target: str, arguments: Sequence[str]) -> None:
     if is_sweep(target):
         sweep = read_sweep(Path(target))
         options = parse(StoredOptions(), f"sweep {target}", arguments)
-        return _run(sweep, options)
+        return _run_stored(sweep, options)
     experiment, source = load_config(target, "--tiny" in arguments)
     mine, others = split_options(arguments, OWN)
     if {"-h", "--help"} & set(arguments):
@@ -115,43 +126,105 @@ def sweep_command(target: str, arguments: Sequence[str]) -> None:
     options = chosen.stored
     if options.task is not None:
         raise UserError("task needs the directory of a sweep: genjax sweep DIRECTORY", "task")
-    values = read_values(experiment, read_lists(experiment, others, OWN))
-    points = make_points(experiment, values, chosen.seeds, chosen.max_runs)
+    lists = read_lists(experiment, others, OWN)
     name = f"{source.stem}_tiny" if chosen.tiny else source.stem
     folder = Path(chosen.out or f"sweeps/{name}").expanduser()
+    if chosen.search and not (options.list or options.table):
+        return _search(folder, name, source, chosen, lists)
+    points = make_points(experiment, read_values(experiment, lists), chosen.seeds, chosen.max_runs)
     sweep, new = add_points(open_sweep(folder, name, experiment), points)
-    if not (options.list or options.table):
-        if not options.vmapped:
-            leave_devices()
+    if options.list or options.table:
+        return _show(sweep, options)
+    _train(sweep, options, dict(new), source)
+
+
+def _search(
+    folder: Path, name: str, source: Path, chosen: SweepOptions, lists: Mapping[str, Any]
+) -> None:
+    """Search with Optuna, and show the table of all trials."""
+    experiment, options = chosen.experiment, chosen.stored
+    if chosen.search * chosen.seeds > chosen.max_runs:
+        raise UserError(
+            f"max_runs must be at least the number of runs, {chosen.search * chosen.seeds:,}, got "
+            f"{chosen.max_runs:,}: try fewer combinations, or raise --max-runs",
+            "max_runs",
+        )
+    space = read_space(experiment, lists)
+    given = space.pop(SEED, None)
+    if isinstance(given, Range):
+        raise UserError("seed must be a number or a list in a search, not a range", SEED)
+    seeds = choose_seeds(experiment, given, chosen.seeds)
+    fixed = {name: one for name, one in space.items() if not isinstance(one, Range)}
+    evaluates = any(fixed.get("every.evaluate", [experiment.every.evaluate]))
+    metric = choose_metric(experiment.keep, evaluates, options.metric, options.larger_is_better)
+    search = Search(experiment, source, space, seeds, metric)
+    check_search(search)
+    leave_devices()
+    sweep = run_search(open_sweep(folder, name, experiment), search, chosen.search)
+    _show(sweep, options)
+
+
+def _run_stored(sweep: Sweep, options: StoredOptions) -> None:
+    """Continue a sweep, or show it."""
+    if options.list or options.table:
+        return _show(sweep, options)
+    if options.task is not None:
+        return train_task(sweep, options.task)
+    _train(sweep, options)
+
+
+def _train(
+    sweep: Sweep,
+    options: StoredOptions,
+    new: Mapping[str, Experiment] = MappingProxyType({}),
+    source: Path | None = None,
+) -> None:
+    """Train what is missing, or write the job script that does.
+
+    Args:
+      sweep: the sweep.
+      options: its options.
+      new: experiments of runs without a directory, by name.
+      source: file of their config.
+    """
+    if not options.vmapped:
+        leave_devices()
+    pending = find_pending(sweep, options.retry)
+    entries = [entry for _, entry in pending]
+    together = None
+    if options.vmapped and entries:
+        name = entries[0].name
+        first = new[name] if name in new else sweep.load_experiment(entries[0])
+        together = plan_vmapped(entries, first, options.at_once)
+    if source is not None:
         claim_runs(sweep, new, source)
-    _run(sweep, options)
+    if options.array:
+        return _write_array(sweep, [number for number, _ in pending])
+    if together is not None:
+        together(sweep)
+    else:
+        train_all(sweep, entries)
+    _show(sweep, options)
 
 
-def _run(sweep: Sweep, options: StoredOptions) -> None:
-    """Train what is missing, or show what there is."""
+def _write_array(sweep: Sweep, numbers: Sequence[int]) -> None:
+    if not numbers:
+        raise UserError("array: all runs are finished or failed (--retry)", "array")
+    path = write_array(sweep, numbers)
+    print(f"{path}: {len(numbers)} tasks; submit it with: sbatch {path}")
+
+
+def _show(sweep: Sweep, options: StoredOptions) -> None:
+    """Print the runs, or the table of what is finished, which is written, too."""
     if options.list:
         for number, entry in enumerate(sweep.runs):
             print(f"{number:>4}  {sweep.read_state(entry):<8}  {entry.name}")
         return
-    if options.task is not None:
-        return train_task(sweep, options.task)
-    pending = find_pending(sweep, options.retry)
-    if options.array:
-        if not pending:
-            raise UserError("array: all runs are finished or failed (--retry)", "array")
-        path = write_array(sweep, [number for number, _ in pending])
-        print(f"{path}: {len(pending)} tasks; submit it with: sbatch {path}")
-        return
-    entries = [entry for _, entry in pending]
-    if not options.table and entries:
-        if options.vmapped:
-            train_vmapped(sweep, entries, options.at_once)
-        else:
-            leave_devices()
-            train_all(sweep, entries)
     keep, evaluates = read_keep(sweep)
     metric = choose_metric(keep, evaluates, options.metric, options.larger_is_better)
     table = make_table(sweep, metric)
-    write_table(sweep, table)
+    if is_sweep(str(sweep.folder)):
+        write_table(sweep, table)
     print(print_table(table))
-    print(f"table     {sweep.folder / CSV}")
+    if is_sweep(str(sweep.folder)):
+        print(f"table     {sweep.folder / CSV}")
