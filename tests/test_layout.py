@@ -26,7 +26,7 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"evaluation"},
     {"gx", "runs"},
     {"launch", "plan", "store", "training"},
-    {"rag"},
+    {"rag", "sweep"},
     {"serve"},
     {"cli", "__init__"},
     {"__main__"},
