@@ -28,6 +28,7 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"plan", "store", "training"},
     {"rag"},
     {"serve"},
+    {"report"},
     {"cli", "__init__"},
     {"__main__"},
 ]
