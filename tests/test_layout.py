@@ -26,7 +26,7 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"evaluation"},
     {"gx", "runs"},
     {"plan", "store", "training"},
-    {"rag"},
+    {"profile", "rag"},
     {"serve"},
     {"report"},
     {"cli", "__init__"},
