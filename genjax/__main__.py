@@ -39,7 +39,7 @@ with epy.lazy_imports():
         show,
         train,
     )
-    from genjax.cli.runs import compare, report
+    from genjax.cli.runs import compare, report, watch
     from genjax.cli.store import command as store
     from genjax.data import storage
 
@@ -49,6 +49,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--no-cache] [--trust | --trust=M
   sample   RUN_DIR  draw samples and print the path of what was written
   evaluate RUN_DIR  judge on a held-out split: a table, and eval.json
   report   RUN...   one HTML page: curves, samples, evaluations, origin, how to repeat it
+  watch    RUNS     the same live in a browser, of a folder of runs
   compare  RUN_A RUN_B  compare samples of both: win rate under a reward, KL, diversity
   export   RUN_DIR  write weights, config and sampling function for other programs
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
@@ -79,6 +80,7 @@ COMMANDS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
     "sample": lambda target, more: sample.sample_command(target, more),
     "evaluate": lambda target, more: evaluate.evaluate_command(target, more),
     "report": lambda target, more: report.report_command(target, more),
+    "watch": lambda target, more: watch.watch_command(target, more),
     "compare": lambda target, more: compare.compare_command(target, more),
     "export": lambda target, more: export.export_command(target, more),
     "bench": lambda target, more: bench.bench_command(target, more),

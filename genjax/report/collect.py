@@ -139,11 +139,23 @@ def _check_run(path: str) -> epath.Path:
     raise directory.not_a_run(path)
 
 
-def find_runs(folder: epath.Path) -> list[epath.Path]:
-    """Return the run directories directly in a folder, by name."""
+def find_runs(folder: epath.Path, depth: int = 1) -> list[epath.Path]:
+    """Return the run directories in a folder, by name.
+
+    Args:
+      folder: the folder.
+      depth: levels of folders to look into; runs are not looked into.
+    """
+    found: list[epath.Path] = []
     with contextlib.suppress(OSError):
-        return sorted(one for one in folder.iterdir() if one.is_dir() and is_run(one))
-    return []
+        for one in sorted(folder.iterdir()):
+            if one.name.startswith(".") or not one.is_dir():
+                continue
+            if is_run(one):
+                found.append(one)
+            elif depth > 1:
+                found += find_runs(one, depth - 1)
+    return found
 
 
 def name_runs(paths: Sequence[str]) -> list[str]:
@@ -168,7 +180,7 @@ def collect(run_dir: epath.Path, name: str) -> Collected:
     return Collected(
         name=name,
         run_dir=run_dir,
-        holder=_find_holder(run_dir / lease.NAME),
+        holder=find_holder(run_dir),
         step=max([0, *(row["step"] for row in rows), *_find_steps(run_dir)]),
         experiment=experiment,
         source=source,
@@ -239,8 +251,9 @@ def _find_steps(run_dir: epath.Path) -> list[int]:
     return []
 
 
-def _find_holder(path: epath.Path) -> str | None:
+def find_holder(run_dir: epath.Path) -> str | None:
     """Return the process that trains a run now, by its lease; None if none does."""
+    path = run_dir / lease.NAME
     try:
         holder, renewed = lease.Holder.read(path), path.stat().mtime
     except (OSError, AttributeError):
