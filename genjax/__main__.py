@@ -39,7 +39,7 @@ with epy.lazy_imports():
         show,
         train,
     )
-    from genjax.cli.runs import compare, launch, sweep
+    from genjax.cli.runs import compare, launch, report, sweep, watch
     from genjax.cli.store import command as store
     from genjax.data import storage
 
@@ -48,6 +48,8 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--no-cache] [--trust | --trust=M
   train    CONFIG   train, or resume from the newest checkpoint
   sample   RUN_DIR  draw samples and print the path of what was written
   evaluate RUN_DIR  judge on a held-out split: a table, and eval.json
+  report   RUN...   one HTML page: curves, samples, evaluations, origin, how to repeat it
+  watch    RUNS     the same live in a browser, of a folder of runs
   compare  RUN_A RUN_B  compare samples of both: win rate under a reward, KL, diversity
   export   RUN_DIR  write weights, config and sampling function for other programs
   sweep    CONFIG   train each combination of lists of values and seeds, and compare them
@@ -81,6 +83,8 @@ COMMANDS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
     "train": lambda target, more: train.train_command(target, more),
     "sample": lambda target, more: sample.sample_command(target, more),
     "evaluate": lambda target, more: evaluate.evaluate_command(target, more),
+    "report": lambda target, more: report.report_command(target, more),
+    "watch": lambda target, more: watch.watch_command(target, more),
     "compare": lambda target, more: compare.compare_command(target, more),
     "sweep": lambda target, more: sweep.sweep_command(target, more),
     "export": lambda target, more: export.export_command(target, more),
