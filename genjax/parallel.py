@@ -259,7 +259,8 @@ class Layout:
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """Compile a function that only reads a state; its results are on every process."""
-        evaluate = _trace_again(self.platform, evaluate, self._split)
+        split = self._split if self.mesh.size > 1 else None
+        evaluate = _trace_again(self.platform, evaluate, split)
         return jax.jit(
             evaluate,
             out_shardings=self.replicated,

@@ -26,8 +26,9 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"evaluation"},
     {"gx", "runs"},
     {"launch", "plan", "store", "training"},
-    {"rag"},
+    {"profile", "rag", "sweep"},
     {"serve"},
+    {"report"},
     {"cli", "__init__"},
     {"__main__"},
 ]
