@@ -187,6 +187,23 @@ def test_processes_with_other_options_are_refused(tmp_path, more, field):
 
 
 @pytest.mark.long
+def test_processes_that_do_not_share_the_run_directory_are_refused(tmp_path):
+    """A directory of the same name on each machine."""
+    config, port = launched.write_config(tmp_path), launched.free_port()
+    run = ["train", config, "--run-dir", "run", "--devices.coordinator"]
+    run += [f"127.0.0.1:{port}", "--devices.processes", "2", "--devices.process-id"]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    both = [launched.start(*run, i, folder=folder) for i, folder in enumerate(folders)]
+    for said in launched.finish(both, 2, 2):
+        (line,) = said.splitlines()
+        assert line.startswith("genjax: run_dir must be the same on all processes, got run with ")
+        assert "and run without a lease on process 1" in line
+    assert not list(tmp_path.glob("*/run"))
+
+
+@pytest.mark.long
 def test_processes_with_other_data_are_refused(tmp_path):
     """The same config whose data lie at two places, where they differ."""
     config, port = launched.write_config(tmp_path), launched.free_port()
