@@ -187,6 +187,16 @@ def test_processes_with_other_options_are_refused(tmp_path, more, field):
 
 
 @pytest.mark.long
+def test_a_process_that_stays_alone_ends_in_time(tmp_path):
+    config, port = launched.write_config(tmp_path), launched.free_port()
+    run = ["train", config, "--run-dir", tmp_path / "run", "--devices.join-timeout", "1"]
+    run += ["--devices.coordinator", f"127.0.0.1:{port}", "--devices.processes", "2"]
+    (said,) = launched.finish([launched.start(*run, "--devices.process-id", 0)], 2)
+    assert said.startswith(f"genjax: process 1 of 2 did not join at 127.0.0.1:{port} within 1 s")
+    assert said.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
 def test_processes_that_do_not_share_the_run_directory_are_refused(tmp_path):
     """A directory of the same name on each machine."""
     config, port = launched.write_config(tmp_path), launched.free_port()
