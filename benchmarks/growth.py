@@ -4,11 +4,12 @@
 
 measures all families, or those that are named, of which it replaces the points: a family at a time
 in a process of its own. Between two points all programs and arrays of the one before are dropped,
-and the system's mark of the peak memory is reset. A point is a whole training step: forward, backward, Adam, moving average, the check for what is not finite, metrics.
-Its time is that of the fastest of at least five steps, its memory what the compiled program needs
-besides the state (``memory_analysis``), and the peak of the process. The slope is the logarithm to
-base 2 of the ratio for each doubling: 1 is linear, 2 quadratic. Devices are up to eight of the
-host's, which share its cores and a batch of the same size. It writes ``growth_of_cost.json`` and
+and the system's mark of the peak memory is reset. A point is a whole training step: forward,
+backward, Adam, moving average, the check for what is not finite, metrics. Its time is that of the
+fastest of at least five steps, its memory what the compiled program needs besides the state
+(``memory_analysis``), and the peak of the process. The slope is the logarithm to base 2 of the
+ratio for each doubling: 1 is linear, 2 quadratic. Devices are up to eight of the host's, which
+share its cores and a batch of the same size. It writes ``growth_of_cost.json`` and
 ``growth_of_cost.png``, and the page ``growth_of_cost.md`` with one table for each family. With
 ``--page`` it writes only the page, from the JSON.
 """
