@@ -23,7 +23,7 @@ from typing import Any
 SEEDS = 3
 QUIET = ["--every.evaluate", "0", "--every.sample", "0", "--every.checkpoint", "0"]
 CASES = {
-    "vae_digits": ["--steps", "2000", "--every.log", "500"],
+    "vae_digits": ["--steps", "400", "--every.log", "200"],
     "gpt_docs": [
         *("--steps", "60", "--every.log", "30", "--family.net.width", "64"),
         *("--family.net.layers", "2", "--batch-size", "4"),
