@@ -26,6 +26,7 @@ from genjax.evaluation.judge import EVALUATION, SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
 from genjax.family import State
 from genjax.machine import disk
+from genjax.machine.agreement import agree
 from genjax.machine.target import list_forms
 from genjax.runs import directory, lineage, writers
 from genjax.runs.capacity import check_batch, check_step, check_training
@@ -119,14 +120,16 @@ def prepare(
       UserError: see ``train``.
     """
     layout = parallel.start(experiment.devices)
-    check_batch(experiment, layout)
     folder = epath.Path(run_dir).expanduser()
+    agree({**config_files.list_shared(experiment), "run_dir": str(folder)})
+    check_batch(experiment, layout)
     needed = find_runs(experiment)
     with disk.explain_full_disk(KEPT, folder), _hold_lease(folder, layout) as lease:
         if newest_step(folder) is None:
             _train_prerequisites(needed, experiment.devices, deadline, quiet, tracking)
         claim = directory.check_claim(folder, experiment, source)
         setup = set_up(experiment, folder, data=data, layout=layout)
+        agree({"data": setup.data.fingerprint})
         check_training(setup)
         claim.write()
         for part in setup.frozen if layout.is_main else ():
