@@ -3,10 +3,10 @@
     python -m benchmarks.sweep --rounds 3
 
 Each round runs ``genjax sweep CONFIG --seeds 3`` without and with ``--vmapped``, as commands of
-their own with compiled programs in the cache, and compares the figures of the runs. Prints one JSON
-line a case: seconds of both; the ratios of whole times, of the processors' time, which other work
-on the machine disturbs less, and of the time of their steps (medians over rounds; above 1 means that
-together is faster); and the largest relative difference of losses.
+their own with compiled programs in the cache. Prints one JSON line a case: seconds of both; the
+ratios of whole times, of the processors' time, which other work disturbs less, and of the time of
+their steps (medians over rounds; above 1 means that together is faster); and the largest relative
+difference of losses.
 """
 
 from __future__ import annotations
