@@ -83,7 +83,7 @@ def plan_command(target: str, arguments: Sequence[str]) -> None:
         if options.json:
             about = {"name": path.stem, **as_json(plan, options.reached, options.price)}
             cured = {cure.options: as_json(cure.plan) for cure in cures}
-            print(json.dumps(about | {"cures": cured}))
+            print(json.dumps(about | {"cures": cured}), flush=True)
         else:
             print(write_plan(path.stem, plan, cures, options.reached, options.price), flush=True)
 

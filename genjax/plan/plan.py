@@ -16,6 +16,7 @@ from genjax import parallel
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.family import State
+from genjax.plan.missing import describe_missing_runs
 from genjax.plan.program import Collective, Program, read_program
 from genjax.plan.targets import Target
 from genjax.runs.capacity import batch_shapes, check_batch
@@ -71,7 +72,7 @@ class Plan:
       flops: FLOPs of matrix products and convolutions in a step, on all devices.
       moved: bytes that a step moves to and from each device's memory; 0 if it was not compiled.
       collectives: what a step sends between devices.
-      compile_s: seconds that this machine took to compile it.
+      compile_s: seconds of this machine's processors that compiling took.
     """
 
     target: Target
@@ -148,11 +149,12 @@ def make_plan(
       UserError: the run cannot be arranged on the devices, or its data or other runs are missing.
     """
     layout = parallel.arrange(experiment.devices, devices)
-    setup = set_up(experiment, layout=layout)
     check_batch(experiment, layout)
+    with describe_missing_runs(experiment) as described:
+        setup = set_up(described, layout=layout)
     setup.layout.check_rules(setup.target.params)
     batch = shape_batch(setup)
-    begin = time.perf_counter()
+    begin = time.process_time()
     lowered = setup.run_step.lower(setup.target, batch)
     try:
         compiled = lowered.compile()
@@ -180,7 +182,7 @@ def make_plan(
         count_flops(setup),
         0 if program is None else program.count_bytes() // several,
         () if program is None else _per_step(program, several),
-        time.perf_counter() - begin,
+        time.process_time() - begin,
     )
 
 

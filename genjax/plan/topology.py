@@ -19,6 +19,7 @@ from genjax.plan.targets import Chip, Multiprocessors, Target
 # The package that compiles for a platform, and the module by which it is found.
 PACKAGES = {"tpu": ("libtpu", "libtpu"), "gpu": ("jax-cuda12-pjrt", "jax_plugins.xla_cuda12")}
 EXTRA = "pip install 'genjax-train[plan]'"
+PLUGINS = "GENJAX_PLAN_PLUGINS"  # of tests and benchmarks: a folder with both packages
 
 
 def prepare_compilers() -> None:

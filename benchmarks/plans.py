@@ -1,0 +1,257 @@
+"""Plan every config for machines that are not there, and write docs/plans.md.
+
+    GENJAX_PLAN_PLUGINS=FOLDER python -m benchmarks.plans            # what docs/plans.json lacks
+    GENJAX_PLAN_PLUGINS=FOLDER python -m benchmarks.plans vae_digits --again
+    python -m benchmarks.plans --check      # exit with 1 if the page is not current
+
+FOLDER is where the compilers are: ``pip install --target FOLDER libtpu jax-cuda12-plugin``. Each
+config is compiled in a process of its own. Where its whole form takes longer than ``--minutes``, a
+shallower or the tiny one is compiled instead, and the row says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.plans_page import write_page
+from genjax.plan.topology import PLUGINS
+from genjax.serial.config_places import list_configs
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+STORED, PAGE = "plans.json", "plans.md"
+MACHINES = ("v5e:1x1", "v5e:2x2", "h200")
+NOT_TRAINED = "prepare"  # the folder of configs that make data
+
+
+KEPT = (
+    *("fits", "devices", "mode", "memory", "flops", "moved_bytes", "collectives"),
+    *("roofline_s", "step_s", "steps", "hours", "compile_s"),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A config to compile for a machine.
+
+    Attributes:
+      config: its name.
+      on: the machine.
+      options: more options of the config.
+      forms: options of the forms that are compiled, until one does not take too long.
+      minutes: for its whole form; None for those of the command.
+    """
+
+    config: str
+    on: str
+    options: str = ""
+    forms: tuple[str, ...] = ("", "--tiny")
+    minutes: float | None = None
+
+
+SHARDED = "--devices.mode sharded --devices.fsdp"
+HOUR = 60.0
+# Too large for one TPU: planned for what it is made for, with the reason that the page gives.
+TOO_LARGE = {"llama_1b_gpu": "made for many devices: the machines are below"}
+# Text that is at hand gives fewer tokens than the config has.
+VOCABULARY = {"gpt2_124m": "--data.codec.rows 50257"}
+# In full, whatever it takes.
+LARGE = (
+    Job("gpt2_124m", "v5e:2x4", f"{VOCABULARY['gpt2_124m']} {SHARDED} 8", ("",), HOUR),
+    Job("gpt2_124m", "h200:8", f"{VOCABULARY['gpt2_124m']} {SHARDED} 8", ("",), HOUR),
+    Job(
+        "llama_1b_gpu",
+        "v5e:16x16",
+        f"{SHARDED} 64 --devices.tensor 4 --optimizer.accumulate 1",
+        ("",),
+        HOUR,
+    ),
+    Job("llama_1b_gpu", "h200:8", f"{SHARDED} 8 --optimizer.accumulate 16", ("",), HOUR),
+    Job("edm_cifar10", "h200:8", "", ("",), HOUR),
+    Job("edm_cifar10", "v5e:2x4", "", ("",), HOUR),
+)
+# The compiler for TPUs takes a second or two of a processor for each convolution and each of its
+# gradients. Fewer blocks have the same kinds of them.
+ONE_BLOCK = "--family.net.blocks 1"
+SHALLOW = {
+    "ddpm_mnist": ONE_BLOCK,
+    "latent_diffusion_mnist": ONE_BLOCK,
+    "vdm_mnist": ONE_BLOCK,
+    "edm_cifar10": f"{ONE_BLOCK} --family.net.channels 128 256",
+}
+
+
+def list_jobs() -> list[Job]:
+    """Return all that the page has: every config on each machine, and the large ones."""
+    names = [
+        name
+        for name, path in list_configs().items()
+        if path.parent.name != NOT_TRAINED and name not in TOO_LARGE
+    ]
+    common = [
+        Job(name, on, VOCABULARY.get(name, ""), _forms(name, on))
+        for name in names
+        for on in MACHINES
+    ]
+    return [*common, *LARGE]
+
+
+def _forms(name: str, on: str) -> tuple[str, ...]:
+    is_deep = name in SHALLOW and on.startswith("v5e")
+    return (SHALLOW[name], "--tiny") if is_deep else ("", "--tiny")
+
+
+def main(arguments: Sequence[str] | None = None, docs: Path = DOCS) -> int:
+    """Write or check the page; return the exit code: 1 for a fault or a page not current."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("configs", nargs="*", metavar="CONFIG")
+    parser.add_argument("--on", nargs="*", help="these machines only")
+    parser.add_argument("--again", action="store_true", help="also rows that are there")
+    parser.add_argument("--minutes", type=float, default=3.0, help="for the whole form of a config")
+    parser.add_argument("--check", action="store_true", help="compile nothing, compare the page")
+    options = parser.parse_args(arguments)
+    stored, page = docs / STORED, docs / PAGE
+    found = read(stored)
+    if options.check:
+        current = page.exists() and page.read_text(encoding="utf-8") == write_page(found)
+        if not current:
+            print(f"{page} is not current: python -m benchmarks.plans", file=sys.stderr)
+        return int(not current)
+    wanted = [
+        job
+        for job in list_jobs()
+        if (not options.configs or job.config in options.configs)
+        and (not options.on or job.on in options.on)
+    ]
+    missing = [job for job in wanted if options.again or find_row(found["rows"], job) is None]
+    for jobs in group(missing):
+        for row in plan(jobs, 60 * options.minutes):
+            found = read(stored) | describe_machine()  # another process may have added rows
+            found["rows"] = put(found["rows"], row)
+            write(stored, found)
+    found = read(stored)
+    page.write_text(write_page(found), encoding="utf-8")
+    rows = [find_row(found["rows"], job) or {} for job in wanted]
+    return int(not all(row.get("fits") for row in rows))
+
+
+def group(jobs: Sequence[Job]) -> list[list[Job]]:
+    """Return jobs that differ in the machine alone together: one process compiles for all."""
+    found: dict[tuple[str, str, tuple[str, ...]], list[Job]] = {}
+    for job in jobs:
+        found.setdefault((job.config, job.options, job.forms), []).append(job)
+    return list(found.values())
+
+
+def plan(jobs: Sequence[Job], seconds: float) -> Iterator[dict[str, Any]]:
+    """Yield the rows of jobs of one config: each its plan, or its fault."""
+    left = list(jobs)
+    seconds = seconds if jobs[0].minutes is None else 60 * jobs[0].minutes
+    for more in jobs[0].forms:
+        lines, fault = compile_for(left, more, seconds * len(left))
+        for job, line in zip(left, lines, strict=False):
+            print(f"{job.config} {more} on {job.on}: {line['compile_s']} s", flush=True)
+            yield _head(job) | {"instead": more} | line
+        left = left[len(lines) :]
+        if fault and left:  # the rest may be well
+            yield _head(left[0]) | {"instead": more, "fault": fault}
+            print(f"{left[0].config} {more} on {left[0].on}: {fault}", flush=True)
+            if left[1:]:
+                yield from plan(left[1:], seconds)
+            return
+        if not left:
+            return
+        print(f"{left[0].config} {more} on {left[0].on}: takes too long", flush=True)
+    for job in left:
+        yield _head(job) | {"fault": "takes too long to compile"}
+
+
+def _head(job: Job) -> dict[str, Any]:
+    return {"config": job.config, "on": job.on, "options": job.options}
+
+
+def compile_for(jobs: Sequence[Job], more: str, seconds: float) -> tuple[list[Any], str | None]:
+    """Return what ``genjax plan`` says of each machine until the time is over or a fault, and the
+    fault.
+    """
+    command = [sys.executable, "-m", "genjax", "plan", jobs[0].config, "--json", "--on"]
+    command += [*(job.on for job in jobs), *jobs[0].options.split(), *more.split()]
+    places = [os.environ.get(PLUGINS), os.environ.get("PYTHONPATH")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+    fault = None
+    try:
+        done = subprocess.run(
+            command, capture_output=True, timeout=seconds, check=False, env=environment
+        )
+    except subprocess.TimeoutExpired as late:
+        out = late.stdout or b""
+    else:
+        out = done.stdout
+        if done.returncode != 0:
+            said = done.stderr.decode(errors="replace").strip().splitlines()
+            fault = said[-1][:300] if said else f"exit code {done.returncode}"
+    lines = [json.loads(line) for line in out.decode().splitlines()]
+    return [{name: line[name] for name in KEPT} for line in lines], fault
+
+
+def describe_machine() -> dict[str, str]:
+    """Return the versions and the date of the rows."""
+    versions = [f"jax {version('jax')}", *_plugin_versions()]
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    return {"date": today, "versions": ", ".join(versions)}
+
+
+def _plugin_versions() -> Iterator[str]:
+    for path in sorted(Path(os.environ.get(PLUGINS, ".")).glob("*.dist-info")):
+        name, _, number = path.stem.partition("-")
+        if name in ("libtpu", "jax_cuda12_pjrt"):
+            yield f"{name.replace('_', '-')} {number}"
+
+
+def find_row(rows: Sequence[dict[str, Any]], job: Job) -> dict[str, Any] | None:
+    """Return the row of a job; None if it is not there."""
+    key = (job.config, job.on, job.options)
+    return next((row for row in rows if _key(row) == key), None)
+
+
+def _key(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["config"], row["on"], row["options"]
+
+
+def put(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows with a new one, in the order of the jobs, without those of none."""
+    found = {_key(one): one for one in rows} | {_key(row): row}
+    keys = [(job.config, job.on, job.options) for job in list_jobs()]
+    return [found[key] for key in keys if key in found]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Read docs/plans.json; without rows if it is not there."""
+    if not path.exists():
+        return {"date": "", "versions": "", "rows": []}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def write(path: Path, found: dict[str, Any]) -> None:
+    """Write docs/plans.json, a line for each row."""
+    head = json.dumps({name: value for name, value in found.items() if name != "rows"})[:-1]
+    rows = ",\n".join(f"  {json.dumps(row)}" for row in found["rows"])
+    part = path.with_suffix(".part")
+    part.write_text(f'{head},\n "rows": [\n{rows}\n ]}}\n', encoding="utf-8")
+    part.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
