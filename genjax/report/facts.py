@@ -122,15 +122,15 @@ def list_evaluations(runs: Sequence[Collected]) -> list[Table]:
 
 def _tabulate(title: str, found: Sequence[Row]) -> Table:
     """Return a table of the numbers of one evaluation of each run."""
-    names = dict.fromkeys(
-        name
-        for one in found
-        for name, value in one.items()
-        if name not in ("step", "split")
-        and len(name) <= LONGEST
-        and (value is None or not math.isnan(to_number(value)))
+    names = list(
+        dict.fromkeys(
+            name
+            for one in found
+            for name, value in one.items()
+            if name not in ("step", "split", "data", "fingerprint") and len(name) <= LONGEST
+            if value is None or not math.isnan(to_number(value))
+        )
     )
-    names = [name for name in names if name not in ("data", "fingerprint")]
     rows = [("step", tuple(_text(one.get("step")) if one else UNKNOWN for one in found))]
     rows += [(name, tuple(_show(one, name) for one in found)) for name in names[:MOST]]
     notes = dict.fromkeys(note for one in found for note in _protocols(one))

@@ -206,7 +206,8 @@ def _encode(image: Image.Image, kind: str) -> str:
 
 
 def _read_table(step: int | None, name: str, text: str) -> Sample:
-    rows, cut = [], False
+    rows: list[tuple[str, ...]] = []
+    cut = False
     try:
         for row in csv.reader(io.StringIO(text)):
             cut |= len(rows) > ROWS or len(row) > COLUMNS
