@@ -11,10 +11,12 @@ import pytest
 
 import genjax
 from genjax import __main__ as command_line
+from genjax.cli.bench import BenchOptions
 from genjax.cli.options import CompareOptions, TrainOptions
 from genjax.cli.parsing import parse
 from genjax.cli.plan import PlanOptions
 from genjax.cli.runs.launch import read_job
+from genjax.cli.runs.watch import WatchOptions
 from genjax.config_files import build_config, load_config
 from genjax.data.sources import ImageFolder
 from genjax.parallel import Devices
@@ -76,7 +78,14 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
     """
     monkeypatch.chdir(folder)
     name, target, *options = shlex.split(command)
-    if name in ("sample", "evaluate", "export", "show"):
+    if name == "watch":
+        assert (target, parse(WatchOptions(), name, options)) == ("runs", WatchOptions())
+        return
+    if name == "bench":
+        parsed = parse(BenchOptions(load_config(target)[0]), name, options)
+        assert parsed.profile == ("--profile" in options)
+        return
+    if name in ("sample", "evaluate", "export", "show", "report"):
         assert command_line.main([name, target, *options]) == 0
         assert capsys.readouterr().out
         return

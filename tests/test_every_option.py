@@ -41,10 +41,12 @@ COMMANDS = {
     "sample texts": ["sample", "texts"],
     "compare": ["compare", "texts", "texts"],
     "show": ["show", "run"],
+    "report": ["report", "run"],
+    "watch": ["watch", "."],
     "bench": ["bench", "mine.py"],
     "data": ["data", "prepare", "people.py"],
 }
-LONG = {"bench", "data"}  # are left to their own tests with values that are right
+LONG = {"bench", "data", "watch"}  # are left to their own tests with values that are right
 WRONG = {  # where any text is a value, by the last part of its name: one that it does not mean
     "split": "nowhere",
     "prompts": "nowhere.txt",

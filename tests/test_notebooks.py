@@ -106,10 +106,10 @@ def test_the_chain_from_pre_training_to_ppo_runs_in_its_tiny_forms(tmp_path, mon
 
 SHORT = {  # what is replaced, and the pictures and words that the cells then show
     "autoregressive": ({r"STEPS = \d+": "STEPS = 40"}, 3, ("temperature 1.5", "loss_last_tenth")),
-    "diffusion": ({r"STEPS = \d+": "STEPS = 40"}, 10, ("sevens at guidance 4.0", "recall")),
+    "diffusion": ({r"STEPS = \d+": "STEPS = 40"}, 9, ("sevens at guidance 4.0", "recall")),
     "flow": ({r"STEPS = \d+": "STEPS = 40"}, 6, ("optimal: 1 steps", "independent {")),
     "gan": ({r"STEPS = \d+": "STEPS = 40"}, 5, ("packed {'modes'", "plain  {'modes'")),
-    "masked_lm": ({r"STEPS = \d+": "STEPS = 40"}, 1, ("statement", "tokens ")),
+    "masked_lm": ({r"STEPS = \d+": "STEPS = 40"}, 1, ("heron", "40 % {'loss'")),
     "plan": ({r"CONFIG, TINY = .*": 'CONFIG, TINY = "vae_digits", ["--tiny"]'}, 1, ("at least",)),
     "prepare": ({r"COUNT = \d+": "COUNT = 150"}, 3, ("with copies:", "without copies:")),
     "table": ({r"STEPS = \d+": "STEPS = 40"}, 4, ("rising   {'loss'", "constant {'loss'")),

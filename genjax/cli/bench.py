@@ -256,11 +256,9 @@ def bench_command(target: str, arguments: Sequence[str]) -> None:
     experiment, path = load_config(target, "--tiny" in arguments)
     options = parse(BenchOptions(experiment), f"bench {target}", arguments)
     if options.profile:
-        found = profile(options.experiment)
-        about = {"name": path.stem}
-        print(
-            json.dumps(about | as_json(found)) if options.json else write_profile(path.stem, found)
-        )
+        seen = profile(options.experiment)
+        whole = {"name": path.stem} | as_json(seen)
+        print(json.dumps(whole) if options.json else write_profile(path.stem, seen))
         return
     found = bench(options.experiment)
     print(json.dumps({"name": path.stem} | found))

@@ -26,8 +26,11 @@ from genjax.serial import stored
 from genjax.serial.json_text import Json
 
 MOST = 12  # runs in one report
+LONGEST = 400  # characters of a line that a file says
+MOST_RESULTS = 30  # of a config
 LARGEST = 1e100  # a value beyond is drawn as one that is not finite
 PARTS = ("metrics.jsonl", "config.json", directory.ENVIRONMENT)  # a folder with one is a run
+FILES = (*PARTS, "eval.json", "config.py", lease.NAME)  # all that are read besides samples
 
 Row = Mapping[str, Json]
 
@@ -121,6 +124,11 @@ def is_run(folder: epath.Path) -> bool:
     return any((folder / name).exists() for name in PARTS)
 
 
+def is_regular(path: epath.Path) -> bool:
+    """Return whether a path is a file with an end: neither a folder, nor a pipe or a device."""
+    return path.is_file() and ("://" in os.fspath(path) or os.path.isfile(path))
+
+
 def _check_run(path: str) -> epath.Path:
     """Refuse a path that is not a run directory."""
     folder = epath.Path(path).expanduser()
@@ -169,7 +177,15 @@ def name_runs(paths: Sequence[str]) -> list[str]:
 
 
 def collect(run_dir: epath.Path, name: str) -> Collected:
-    """Read a run directory; whatever cannot be read becomes one of the faults."""
+    """Read a run directory; whatever cannot be read becomes one of the faults.
+
+    Raises:
+      UserError: a file is a pipe or a device, which might never end.
+    """
+    for file in FILES:
+        path = run_dir / file
+        if path.exists() and not path.is_dir() and not is_regular(path):
+            raise UserError(f"{path} must be a file, and is a pipe or a device", str(path))
     faults: list[str] = []
     rows = _read_rows(run_dir / "metrics.jsonl", faults)
     source = _read_text(run_dir / "config.py")
@@ -189,7 +205,7 @@ def collect(run_dir: epath.Path, name: str) -> Collected:
         evaluations=_read_evaluations(run_dir / "eval.json"),
         lineage=_read_lineage(run_dir, faults) if experiment else None,
         results=_read_results(source),
-        faults=tuple(faults),
+        faults=tuple(fault[:LONGEST] for fault in faults),
     )
 
 
@@ -261,7 +277,7 @@ def find_holder(run_dir: epath.Path) -> str | None:
     recent = renewed is not None and time.time() - renewed < lease.STALE
     if holder is None or holder.dead or (holder.dead is None and not recent):
         return None
-    return str(holder)
+    return str(holder)[:LONGEST]
 
 
 def _read_lineage(run_dir: epath.Path, faults: list[str]) -> str | None:
@@ -277,7 +293,7 @@ def _read_results(source: str | None) -> tuple[Result, ...]:
     form.
     """
     with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError, UserError):
-        return parse(read_note(source or ""), "config.py")
+        return parse(read_note(source or ""), "config.py")[:MOST_RESULTS]
     return ()
 
 

@@ -11,6 +11,7 @@ from genjax.report.collect import Collected, Row, to_number
 POINTS = 60_000  # in a report, over all curves
 FEWEST, ENOUGH = 40, 400  # points of a series
 MOST = 80  # curves in a report
+LONGEST = 200  # characters of a name
 SPLITS = ("train", "eval")
 
 
@@ -54,7 +55,8 @@ def find_curves(runs: Sequence[Collected]) -> tuple[list[Curve], int]:
         for row in run.rows:
             if row["split"] in SPLITS:
                 for name, value in row.items():
-                    if name not in ("step", "split") and _is_number(value):
+                    named = name not in ("step", "split") and len(name) <= LONGEST
+                    if named and _is_number(value):
                         names.setdefault(name, set()).add(row["split"])
     order = sorted(names, key=lambda name: _rank(name, names[name]))
     chosen = order[:MOST]

@@ -164,4 +164,4 @@ def _log_ticks(low: float, high: float) -> list[float]:
     every = max(1, math.ceil(len(powers) / (TICKS + 2)))
     factors = (1, 2, 5) if high - low < 2 else (1,)
     ticks = [factor * 10.0**power for power in powers[::every] for factor in factors]
-    return [tick for tick in ticks if low <= math.log10(tick) <= high]
+    return [tick for tick in ticks if tick > 0 and low <= math.log10(tick) <= high]

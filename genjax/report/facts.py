@@ -15,6 +15,9 @@ from genjax.serial.json_text import Json
 
 UNKNOWN = "–"
 MOST = 60  # fields that differ, and numbers of a table, at most
+MOST_SETS = 12  # evaluated sets, the newest
+LONGEST = 200  # characters of a name or a value
+NOTES = 20  # lines below a table
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def list_differences(runs: Sequence[Collected]) -> Table | None:
         return None
     names = dict.fromkeys(name for one in fields for name in one)
     rows = [
-        (name, tuple(_shorten(one.get(name, UNKNOWN)) for one in fields))
+        (name[:LONGEST], tuple(_shorten(one.get(name, UNKNOWN)) for one in fields))
         for name in names
         if len({one.get(name) for one in fields}) > 1
     ]
@@ -98,7 +101,7 @@ def list_differences(runs: Sequence[Collected]) -> Table | None:
 def _shorten(text: str) -> str:
     """Return a value as text, of a class only its name."""
     name = re.fullmatch(r"[\w.]+:(\w+)", text)
-    return name[1] if name else text[:200]
+    return name[1] if name else text[:LONGEST]
 
 
 def list_evaluations(runs: Sequence[Collected]) -> list[Table]:
@@ -109,7 +112,8 @@ def list_evaluations(runs: Sequence[Collected]) -> list[Table]:
             of = f"{_text(one['data'])}, " if one.get("data") else ""
             title = f"{of}{_text(one.get('split'))} split"
             sets.setdefault(title, [{} for _ in runs])[number] = one
-    tables = [_tabulate(f"genjax evaluate: {title}", found) for title, found in sets.items()]
+    newest = list(sets.items())[-MOST_SETS:]
+    tables = [_tabulate(f"genjax evaluate: {title}", found) for title, found in newest]
     last = [_find_last(run, "eval") for run in runs]
     if any(last):
         tables.append(_tabulate("Held out, at the last evaluation while training", last))
@@ -118,17 +122,19 @@ def list_evaluations(runs: Sequence[Collected]) -> list[Table]:
 
 def _tabulate(title: str, found: Sequence[Row]) -> Table:
     """Return a table of the numbers of one evaluation of each run."""
-    names = dict.fromkeys(
-        name
-        for one in found
-        for name, value in one.items()
-        if name not in ("step", "split") and (value is None or not math.isnan(to_number(value)))
+    names = list(
+        dict.fromkeys(
+            name
+            for one in found
+            for name, value in one.items()
+            if name not in ("step", "split", "data", "fingerprint") and len(name) <= LONGEST
+            if value is None or not math.isnan(to_number(value))
+        )
     )
-    names = [name for name in names if name not in ("data", "fingerprint")]
     rows = [("step", tuple(_text(one.get("step")) if one else UNKNOWN for one in found))]
     rows += [(name, tuple(_show(one, name) for one in found)) for name in names[:MOST]]
     notes = dict.fromkeys(note for one in found for note in _protocols(one))
-    return Table(title, tuple(rows), max(0, len(names) - MOST), tuple(notes))
+    return Table(title, tuple(rows), max(0, len(names) - MOST), tuple(notes)[:NOTES])
 
 
 def _protocols(one: Row) -> list[str]:
@@ -137,7 +143,7 @@ def _protocols(one: Row) -> list[str]:
     protocols = list(found.values()) if isinstance(found, Mapping) else []
     cautions = one.get("cautions")
     more = [f"Caution: {one}" for one in cautions] if isinstance(cautions, list) else []
-    return [*dict.fromkeys(map(str, protocols)), *more]
+    return [note[: 2 * LONGEST] for note in [*dict.fromkeys(map(str, protocols)), *more]]
 
 
 def find_command(run: Collected) -> str | None:
@@ -147,7 +153,7 @@ def find_command(run: Collected) -> str | None:
         return None
     program = PurePath(words[0])
     if program.name in ("genjax", "genjax.exe") or program.parts[-2:] == ("genjax", "__main__.py"):
-        return shlex.join(["genjax", *words[1:]])
+        return shlex.join(["genjax", *words[1:]])[: 10 * LONGEST]
     return None
 
 
@@ -156,7 +162,9 @@ def list_versions(run: Collected) -> str:
     versions = run.starts[-1].get("versions") if run.starts else None
     if not isinstance(versions, Mapping):
         return ""
-    return " ".join(f"{name}=={version}" for name, version in versions.items() if version)
+    return " ".join(f"{name}=={version}" for name, version in versions.items() if version)[
+        : 5 * LONGEST
+    ]
 
 
 def list_starts(run: Collected) -> list[str]:
@@ -213,4 +221,4 @@ def _show(row: Row, name: str) -> str:
 
 def _text(value: Json) -> str:
     """Format a recorded value, which may be of any kind in a damaged file."""
-    return UNKNOWN if value is None else str(value)[:200]
+    return UNKNOWN if value is None else str(value)[:LONGEST]

@@ -23,8 +23,8 @@ from genjax.report.samples import Kind, take_samples
 from genjax.serve.pages.rendering import show_amount
 
 OPEN = 12  # charts that are shown at once; the others are behind a click
-BUDGET = 3_200_000  # bytes of samples in a page
-LONGEST = 400_000  # characters of the configs and lineages in a page
+BUDGET = 2_800_000  # bytes of samples in a page
+LONGEST = 200_000  # characters of the configs and lineages in a page
 
 
 @dataclass(frozen=True)

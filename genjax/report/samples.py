@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from etils import epath
+from markupsafe import escape
 from PIL import Image
 
+from genjax.report.collect import is_regular
 from genjax.runs import lineage
 
 NAME = re.compile(r"(\d{8,12})(?:_(.+))?")
@@ -62,6 +64,14 @@ class Sample:
     cut: bool = False
 
     @property
+    def size(self) -> int:
+        """The bytes that it takes on the page, where its text is escaped."""
+        if self.content.startswith("data:"):
+            return len(self.content)
+        texts = [self.content, *(cell for row in self.rows for cell in row)]
+        return sum(len(escape(text).encode("utf-8", "backslashreplace")) for text in texts)
+
+    @property
     def is_small(self) -> bool:
         """Whether its pixels may be shown enlarged."""
         return self.width < SMALL
@@ -99,7 +109,7 @@ def take_samples(run_dir: epath.Path, budget: int) -> tuple[list[Kind], int]:
         for place in reversed(range(len(chosen))):  # the newest first
             step, path = chosen[place]
             sample = _read(step, path, form, share // (place + 1))
-            size = len(sample.content) + sum(len(cell) for row in sample.rows for cell in row)
+            size = sample.size
             if size > share:
                 left += 1
                 continue
@@ -119,7 +129,8 @@ def _group(folder: epath.Path) -> dict[tuple[str, str], list[tuple[int | None, e
         return {}
     for path in paths:
         form = FORMS.get(path.suffix.lower())
-        if form is None or path.name == lineage.SAMPLES or path.name.startswith("."):
+        hidden = path.name == lineage.SAMPLES or path.name.startswith(".")
+        if form is None or hidden or not is_regular(path):
             continue
         match = NAME.fullmatch(path.stem)
         step = int(match[1]) if match else None
@@ -195,7 +206,8 @@ def _encode(image: Image.Image, kind: str) -> str:
 
 
 def _read_table(step: int | None, name: str, text: str) -> Sample:
-    rows, cut = [], False
+    rows: list[tuple[str, ...]] = []
+    cut = False
     try:
         for row in csv.reader(io.StringIO(text)):
             cut |= len(rows) > ROWS or len(row) > COLUMNS

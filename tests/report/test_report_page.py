@@ -308,3 +308,30 @@ def test_time_is_that_of_the_steps(run):
     assert ("cost of the steps", ("0.01667 for 0.00556 device hours",)) in facts.compare_runs(
         [found], 3.0
     ).rows
+
+
+def test_a_page_stays_small_whatever_the_files_hold(run):
+    much = '<&"\u2603' * 100_000
+    (run / "config.py").write_text(f'"""x\n\nResult:\n    command: {much}\n    data: {much}\n'
+                                   f'    value: not yet run\n"""\n')  # fmt: skip
+    (run / "eval.json").write_text(
+        json.dumps(
+            {"judged": [{"split": f"{i}{much[:9999]}", much[:9999]: 1, "x": 2,
+                         "protocols": {"x": much}} for i in range(99)]}
+        )
+    )  # fmt: skip
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(row(8, **{much: 1.0}))
+    for i in range(200):
+        (run / "samples" / f"{i:08d}_{i}.txt").write_text(much[:9999])
+    assert len(page_of(run).encode()) < 5e6
+
+
+def test_a_pipe_or_a_device_in_the_place_of_a_file_is_not_waited_for(run, capsys):
+    (run / "samples" / "00000009.png").symlink_to("/dev/zero")
+    os.mkfifo(run / "samples" / "00000009.txt")
+    assert "00000009" not in page_of(run)
+    (run / "metrics.jsonl").unlink()
+    os.mkfifo(run / "metrics.jsonl")
+    assert command_line.main(["report", str(run)]) == 2
+    assert "metrics.jsonl must be a file" in capsys.readouterr().err
