@@ -1,14 +1,15 @@
 """How time and memory of a training step grow as one thing after the other doubles.
 
-    python -m benchmarks.growth [--tiny] [--out docs]
+    python -m benchmarks.growth [FAMILY ...] [--tiny] [--out docs]
 
-measures a family at a time in a process of its own; between two points all programs and arrays of
-the one before are dropped, and the system's mark of the peak memory is reset. A point is a whole
-training step: forward, backward, Adam, moving average, the check for what is not finite, metrics.
-Its time is that of the fastest of at least five steps, its memory what the compiled program needs
-besides the state (``memory_analysis``), and the peak of the process. The slope is the logarithm to
-base 2 of the ratio for each doubling: 1 is linear, 2 quadratic. Devices are up to eight of the
-host's, which share its cores and a batch of the same size. It writes ``growth_of_cost.json`` and
+measures all families, or those that are named, of which it replaces the points: a family at a time
+in a process of its own. Between two points all programs and arrays of the one before are dropped,
+and the system's mark of the peak memory is reset. A point is a whole training step: forward,
+backward, Adam, moving average, the check for what is not finite, metrics. Its time is that of the
+fastest of at least five steps, its memory what the compiled program needs besides the state
+(``memory_analysis``), and the peak of the process. The slope is the logarithm to base 2 of the
+ratio for each doubling: 1 is linear, 2 quadratic. Devices are up to eight of the host's, which
+share its cores and a batch of the same size. It writes ``growth_of_cost.json`` and
 ``growth_of_cost.png``, and the page ``growth_of_cost.md`` with one table for each family. With
 ``--page`` it writes only the page, from the JSON.
 """
@@ -207,6 +208,15 @@ def measure_all(families: Sequence[str], doublings: int, seconds: float) -> dict
     }
 
 
+def sort_points(
+    kept: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return points in the order of the families, those of a family that was measured again new."""
+    again = {point["family"] for point in new}
+    points = [*(point for point in kept if point["family"] not in again), *new]
+    return sorted(points, key=lambda point: list(AXES).index(point["family"]))
+
+
 def add_slopes(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Add to each point the slopes of time and memory since the one before."""
     found = []
@@ -241,6 +251,7 @@ class Effort:
 def main() -> None:
     """Measure all, or one family for the process that does."""
     parser = argparse.ArgumentParser()
+    parser.add_argument("families", nargs="*", metavar="FAMILY", help=f"of {', '.join(AXES)}")
     parser.add_argument("--tiny", action="store_true", help="one family, one doubling")
     parser.add_argument("--out", type=Path, default=Path("docs"))
     parser.add_argument("--page", action="store_true", help="write only the page, from the JSON")
@@ -252,11 +263,17 @@ def main() -> None:
         points = measure_family(options.family, options.doublings, options.seconds)
         print(json.dumps(points))
         return
+    if unknown := set(options.families) - set(AXES):
+        parser.error(f"FAMILY must be of {', '.join(AXES)}, got {', '.join(sorted(unknown))}")
     path = options.out / f"{NAME}.json"
     if not options.page:
         effort = Effort(("vae",), 1, 0.01) if options.tiny else Effort()
         options.out.mkdir(parents=True, exist_ok=True)
-        found = measure_all(effort.families, effort.doublings, effort.seconds)
+        families = options.families or effort.families
+        found = measure_all(families, effort.doublings, effort.seconds)
+        if options.families and path.exists():
+            kept = json.loads(path.read_text(encoding="utf-8"))["points"]
+            found["points"] = sort_points(kept, found["points"])
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     found = json.loads(path.read_text(encoding="utf-8"))
     draw(found, path.with_suffix(".png"))

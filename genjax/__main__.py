@@ -1,5 +1,5 @@
-"""The command line: ``python -m genjax train | sample | evaluate | compare | export | bench |
-plan | show | store | serve | ask``.
+"""The command line: ``python -m genjax train | sample | evaluate | compare | sweep | export |
+bench | plan | show | store | serve | ask``.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ with epy.lazy_imports():
         show,
         train,
     )
-    from genjax.cli.runs import compare
+    from genjax.cli.runs import compare, launch, report, sweep, watch
     from genjax.cli.store import command as store
     from genjax.data import storage
 
@@ -48,9 +48,13 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--no-cache] [--trust | --trust=M
   train    CONFIG   train, or resume from the newest checkpoint
   sample   RUN_DIR  draw samples and print the path of what was written
   evaluate RUN_DIR  judge on a held-out split: a table, and eval.json
+  report   RUN...   one HTML page: curves, samples, evaluations, origin, how to repeat it
+  watch    RUNS     the same live in a browser, of a folder of runs
   compare  RUN_A RUN_B  compare samples of both: win rate under a reward, KL, diversity
   export   RUN_DIR  write weights, config and sampling function for other programs
+  sweep    CONFIG   train each combination of lists of values and seeds, and compare them
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
+  launch   KIND CONFIG  train on several machines, or write a script: slurm, tpu, ssh, ...
   plan     CONFIG --on MACHINE  memory, time and money on a TPU or GPU that is not here
   data prepare CONFIG  make a training set with a data card from raw files
   store    ACTION   records of prompts, answers and documents: init, import, search, export, ...
@@ -65,10 +69,12 @@ Compiled programs are kept in ~/.cache/genjax/programs, up to 2 GB; not with --n
 
 NEEDED = {  # words before the options; a RUN_DIR for all others
     "train": ("CONFIG",),
+    "sweep": ("CONFIG",),
     "bench": ("CONFIG",),
     "plan": ("CONFIG",),
     "show": ("CONFIG",),
     "compare": ("RUN_A", "RUN_B"),
+    "launch": ("KIND", "CONFIG"),
     "data": ("prepare", "CONFIG"),
     "store": ("ACTION",),
     "ask": ("STORE", "QUESTION"),
@@ -77,9 +83,13 @@ COMMANDS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
     "train": lambda target, more: train.train_command(target, more),
     "sample": lambda target, more: sample.sample_command(target, more),
     "evaluate": lambda target, more: evaluate.evaluate_command(target, more),
+    "report": lambda target, more: report.report_command(target, more),
+    "watch": lambda target, more: watch.watch_command(target, more),
     "compare": lambda target, more: compare.compare_command(target, more),
+    "sweep": lambda target, more: sweep.sweep_command(target, more),
     "export": lambda target, more: export.export_command(target, more),
     "bench": lambda target, more: bench.bench_command(target, more),
+    "launch": lambda target, more: launch.launch_command(target, more),
     "plan": lambda target, more: plan.plan_command(target, more),
     "data": lambda target, more: data.data_command(target, more),
     "serve": lambda target, more: serve.serve_command(target, more),
@@ -195,6 +205,8 @@ def _check_places(given: Sequence[str]) -> None:
         name, equals, beside = option.partition("=")
         if name in PLACES or (name.startswith("--") and name.endswith((".root", ".run", ".path"))):
             place = beside if equals else value
+            if given[0] == "launch" and "://" in place:
+                continue  # opened by other machines alone
             checks.check_path(place, name[2:])
             if name in ("--run-dir", "--out") and "://" not in place:
                 checks.beneath(place, name[2:], folder=name == "--run-dir")

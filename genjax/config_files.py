@@ -29,6 +29,16 @@ FREE_ON_RESUME = (
     "data.cache",
     "data.source*.root",
 )
+FREE_PER_PROCESS = (
+    "data.root",
+    "data.cache",
+    "data.source*.root",
+    "devices.coordinator",
+    "devices.distributed",
+    "devices.join_timeout",
+    "devices.process_id",
+    "workers",
+)
 COMPONENTS = ("family", "data", "optimizer", "every", "keep", "devices", "start_from")
 LARGEST_CONFIG = 10_000_000  # bytes, far more than a person writes
 
@@ -151,6 +161,22 @@ def differences(old: Any, new: Any, path: str = "") -> Iterator[str]:
         yield f"{path}: {_shorten(old)} -> {_shorten(new)}"
 
 
+def list_shared(experiment: Experiment) -> dict[str, str]:
+    """Return the fields that must be the same on all processes of a run, as text by dotted name."""
+    lines = _list_fields(to_json(experiment))
+    return {name: text for name, text in lines if not _matches(name, FREE_PER_PROCESS)}
+
+
+def _list_fields(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    nested = value if isinstance(value, dict) else {}
+    if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+        nested = {str(i): item for i, item in enumerate(value)}
+    for name, item in nested.items():
+        yield from _list_fields(item, f"{path}.{name}" if path else name)
+    if not nested:
+        yield path, json.dumps(value)
+
+
 def check_resumable(stored: Experiment, wanted: Experiment) -> None:
     """Refuse to resume with another config; steps, intervals, evaluators, devices and the data's
     root may differ.
@@ -165,8 +191,12 @@ def check_resumable(stored: Experiment, wanted: Experiment) -> None:
 
 def is_free(difference: str) -> bool:
     """Return whether a line of ``differences`` is about a field that may change on resuming."""
-    name = f"{difference.split(':')[0]}."
-    return any(fnmatch.fnmatchcase(name, f"{free}.*") for free in FREE_ON_RESUME)
+    return _matches(difference.split(":")[0], FREE_ON_RESUME)
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether a field, or one that holds it, has one of the names."""
+    return any(fnmatch.fnmatchcase(f"{name}.", f"{pattern}.*") for pattern in patterns)
 
 
 def _shorten(value: Any) -> str:

@@ -33,6 +33,7 @@ from genjax.checks import Component
 from genjax.errors import UserError, unknown_name
 from genjax.machine import joining
 from genjax.machine.compiling import Options, Use, choose_options
+from genjax.machine.places import Place
 from genjax.machine.target import Mapped, trace_for
 
 T = TypeVar("T")
@@ -79,11 +80,12 @@ class Devices:
       tensor: number of devices that a matrix product is split over; sharded only.
       rules: placements that override the default (largest divisible axis over fsdp, last over
         tensor, for all parameters with two or more axes); sharded only.
-      distributed: whether to join other processes, which find each other on a TPU pod and under
-        SLURM.
-      coordinator: address:port of process 0, if they do not find each other.
-      processes: number of processes, with ``coordinator``.
-      process_id: number of this process, with ``coordinator``.
+      distributed: whether to join other processes, whose places are known under SLURM and Open MPI,
+        on a TPU pod and in a Kubernetes Job.
+      coordinator: address:port of process 0, if it is not known otherwise.
+      processes: number of processes, if it is not known otherwise.
+      process_id: number of this process, if it is not known otherwise.
+      join_timeout: seconds to wait for the other processes.
     """
 
     count: int | None = None
@@ -95,13 +97,16 @@ class Devices:
     coordinator: str | None = None
     processes: int | None = None
     process_id: int | None = None
+    join_timeout: float = 300.0
 
     def __post_init__(self) -> None:
         if (self.fsdp, self.tensor) != (1, 1) and self.mode != "sharded":
             raise UserError("devices.fsdp and devices.tensor need --devices.mode sharded")
         checks.at_least(self, 1, "count", "fsdp", "tensor", "processes")
         checks.at_least(self, 0, "process_id")
-        if self.coordinator is not None and (self.processes is None or self.process_id is None):
+        checks.numbers(self, ("join_timeout",), "> 0 and <= 86400", lambda x: 0 < x <= 86400)
+        known = None not in (self.processes, self.process_id) or self.distributed
+        if self.coordinator is not None and not known:
             raise UserError("devices.coordinator needs devices.processes and devices.process_id")
 
 
@@ -254,7 +259,8 @@ class Layout:
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """Compile a function that only reads a state; its results are on every process."""
-        evaluate = _trace_again(self.platform, evaluate, self._split)
+        split = self._split if self.mesh.size > 1 else None
+        evaluate = _trace_again(self.platform, evaluate, split)
         return jax.jit(
             evaluate,
             out_shardings=self.replicated,
@@ -341,7 +347,8 @@ def start(devices: Devices) -> Layout:
     # freed memory glibc always unmaps (see ``_keep_freed_memory``).
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if devices.distributed or devices.coordinator is not None:
-        joining.join(devices.coordinator, devices.processes, devices.process_id)
+        given = Place(devices.coordinator, devices.processes, devices.process_id)
+        joining.join(given, devices.join_timeout)
     layout = arrange(devices, jax.devices(), jax.process_count())
     if layout.platform == "cpu":
         _keep_freed_memory()
@@ -379,6 +386,13 @@ def arrange(devices: Devices, found: Sequence[Any], processes: int = 1) -> Layou
         used = found[:count]
     else:
         shares = [[d for d in found if d.process_index == i] for i in range(processes)]
+        for i, share in enumerate(shares):
+            if len(share) < count // processes:
+                raise UserError(
+                    f"devices.count is {count}, {count // processes} for each process, but process "
+                    f"{i} has {len(share)} device(s)",
+                    "devices.count",
+                )
         used = [d for share in shares for d in share[: count // processes]]
     grid = np.array(used).reshape(-1, devices.fsdp, devices.tensor)
     mesh = Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)

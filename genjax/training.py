@@ -18,7 +18,7 @@ from etils import epath
 
 from genjax import config_files, parallel
 from genjax.checks import Component
-from genjax.data.dataset import Batch
+from genjax.data.dataset import Batch, Dataset
 from genjax.errors import Diverged
 from genjax.evaluation.ahead import Ahead
 from genjax.evaluation.drawing import draw_samples, lower_draw
@@ -26,6 +26,7 @@ from genjax.evaluation.judge import EVALUATION, SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
 from genjax.family import State
 from genjax.machine import disk
+from genjax.machine.agreement import agree
 from genjax.machine.target import list_forms
 from genjax.runs import directory, lineage, writers
 from genjax.runs.capacity import check_batch, check_step, check_training
@@ -34,14 +35,13 @@ from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.first_state import Start, examples, first_state
 from genjax.runs.lease import Lease
 from genjax.runs.meter import Clock, PackedMetrics, describe_pauses
-from genjax.runs.run import Run, load_models
+from genjax.runs.run import Run, make_judge
 from genjax.runs.screen import Status
 from genjax.runs.setup import Setup, set_up
 from genjax.runs.stop import Stop
-from genjax.runs.summary import Alarms, Summary
+from genjax.runs.summary import Alarms, Summary, make_summary
 from genjax.runs.tracking import Tracking, track_run
 from genjax.samplers.options import decode_samples, encode_options
-from genjax.serial.json_text import Json
 
 NON_FINITE_LIMIT = 3
 KEPT = "what was saved before is whole, and the same command resumes once there is room"
@@ -89,15 +89,47 @@ def train(
       KeyboardInterrupt, SystemExit: after SIGINT, and after SIGTERM and SIGHUP, once all is saved.
     """
     deadline = math.inf if max_minutes is None else time.monotonic() + 60 * max_minutes
+    with prepare(experiment, run_dir, deadline, source, quiet, tracking) as (setup, lease):
+        folder = setup.run_dir
+        assert folder is not None, "a run is kept somewhere"
+        with Stop(lease) as stop, Checkpoints(folder, experiment.keep) as checkpoints:
+            state = run_loop(setup, checkpoints, stop, deadline, quiet, watch)
+        finish(setup, int(state.step))
+    stop.raise_pending()
+    data, layout = setup.data, setup.layout
+    return Run(setup.experiment, folder, int(state.step), state, data.spec, data.codec, layout)
+
+
+@contextlib.contextmanager
+def prepare(
+    experiment: Experiment,
+    run_dir: str | Path,
+    deadline: float = math.inf,
+    source: Path | None = None,
+    quiet: bool = False,
+    tracking: Tracking = Tracking(),
+    data: Dataset | None = None,
+) -> Iterator[tuple[Setup, Lease | None]]:
+    """Hold a run directory, write what describes the run, and provide its setup for the loop.
+
+    Args: those of ``train``, and
+      deadline: time of ``time.monotonic`` at which to stop.
+      data: opened data; None for the experiment's own.
+
+    Raises:
+      UserError: see ``train``.
+    """
     layout = parallel.start(experiment.devices)
-    check_batch(experiment, layout)
     folder = epath.Path(run_dir).expanduser()
+    agree({**config_files.list_shared(experiment), "run_dir": str(folder)})
+    check_batch(experiment, layout)
     needed = find_runs(experiment)
     with disk.explain_full_disk(KEPT, folder), _hold_lease(folder, layout) as lease:
         if newest_step(folder) is None:
             _train_prerequisites(needed, experiment.devices, deadline, quiet, tracking)
         claim = directory.check_claim(folder, experiment, source)
-        setup = set_up(experiment, folder, layout=layout)
+        setup = set_up(experiment, folder, data=data, layout=layout)
+        agree({"data": setup.data.fingerprint})
         check_training(setup)
         claim.write()
         for part in setup.frozen if layout.is_main else ():
@@ -107,16 +139,16 @@ def train(
         if directory.load_others(folder) is None:
             directory.keep_others(folder, setup.others)
         with track_run(tracking, folder, experiment.steps, experiment.keep, layout.is_main):
-            with Stop(lease) as stop, Checkpoints(folder, experiment.keep) as checkpoints:
-                state = run_loop(setup, checkpoints, stop, deadline, quiet, watch)
-            if layout.is_main:
-                writers.plot_losses(folder)
-                for part in setup.frozen:
-                    part.finish(folder, int(state.step))
-        stop.raise_pending()
-    return Run(
-        setup.experiment, folder, int(state.step), state, setup.data.spec, setup.data.codec, layout
-    )
+            yield setup, lease
+
+
+def finish(setup: Setup, step: int) -> None:
+    """Draw the losses of a run that stopped or ended at ``step``, and note what it has read."""
+    assert setup.run_dir is not None, "a run is kept somewhere"
+    if setup.layout.is_main:
+        writers.plot_losses(setup.run_dir)
+        for part in setup.frozen:
+            part.finish(setup.run_dir, step)
 
 
 def _train_prerequisites(
@@ -169,9 +201,9 @@ def run_loop(
     start = first_state(setup, checkpoints)
     steps, run_dir = setup.experiment.steps, setup.run_dir
     assert run_dir is not None, "a run is kept somewhere"
-    judge = _make_judge(setup) if start.step < steps else None
+    judge = make_judge(setup) if start.step < steps else None
     rows = writers.read_rows(run_dir / "metrics.jsonl")
-    summary = _make_summary(setup, [row for row in rows if row["step"] <= start.step])
+    summary = make_summary(setup, [row for row in rows if row["step"] <= start.step])
     with writers.Writers(run_dir, start.step, steps, setup.layout.is_main, quiet) as out:
         out.say_all(_greeting(start.step, steps, run_dir, bool(rows)), start.remarks)
         if judge is None:
@@ -195,30 +227,6 @@ def run_loop(
             loop.close()
         checkpoints.wait()
     return loop.state
-
-
-def _make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
-    """Build the summary of a run with the rows so far."""
-    family, splits = setup.family, setup.data.splits
-    shown = tuple(dict.fromkeys((*family.key_numbers, *family.evaluated_as.key_numbers)))
-    held_out = ""
-    if setup.experiment.every.evaluate:
-        split = default_split(splits)
-        held_out = f"{split}, {len(splits[split]):,} examples"
-    return Summary(setup.experiment.keep, shown, held_out, rows)
-
-
-def _make_judge(setup: Setup) -> Judge:
-    """Build the judge of a run in training, with the runs that its evaluators need.
-
-    Raises:
-      UserError: a run is missing, or an evaluator does not fit the family or the data.
-    """
-    experiment, layout = setup.experiment, setup.layout
-    chosen = tuple(
-        e for e in experiment.evaluators if e.while_training and experiment.every.evaluate
-    )
-    return Judge.of(experiment, layout, setup.data, chosen, load_models(chosen, layout))
 
 
 def _greeting(step: int, steps: int, run_dir: epath.Path, has_rows: bool) -> tuple[str, ...]:

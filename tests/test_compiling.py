@@ -8,6 +8,7 @@ import pytest
 from benchmarks import where
 from genjax import trees
 from genjax.machine import compiling
+from genjax.profile.kinds import read_kinds
 
 
 def test_an_option_that_this_compiler_does_not_know_is_left_out(monkeypatch):
@@ -45,7 +46,7 @@ def test_operations_of_a_program_have_a_kind():
             return jnp.tanh(y), w + 0.1 * (w * w - w)
 
     x, w = jnp.ones((64, 96)), jnp.ones((96, 96))
-    kinds = where.read_kinds(jax.jit(step).lower(x, w).compile().as_text())
+    kinds = read_kinds(jax.jit(step).lower(x, w).compile().as_text())
     found = {kind for kind, _ in kinds.values()}
     assert {"matrix products", "average", "elementwise"} <= found
 

@@ -106,6 +106,16 @@ def test_slopes_are_logarithms_of_the_ratio_within_an_axis():
     assert [point["ms_slope"] for point in growth.add_slopes(points)] == [None, 2.0, None]
 
 
+def test_points_measured_again_take_the_place_of_the_old_ones():
+    old = [{"family": "vae", "ms": 1.0}, {"family": "gpt", "ms": 2.0}]
+    found = growth.sort_points(old, [{"family": "unet", "ms": 3.0}, {"family": "vae", "ms": 4.0}])
+    assert [(point["family"], point["ms"]) for point in found] == [
+        ("vae", 4.0),
+        ("unet", 3.0),
+        ("gpt", 2.0),
+    ]
+
+
 def test_a_step_of_each_family_is_measured_and_grows(tmp_path):
     small = growth.SIZES | {"width": 8, "depth": 1, "batch": 2, "context": 8, "side": 8}
     one, two = (growth.measure_step("vae", small | {"batch": n}, 0.0) for n in (2, 256))

@@ -25,9 +25,10 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"interop", "posttrain"},
     {"evaluation"},
     {"gx", "runs"},
-    {"plan", "store", "training"},
-    {"rag"},
+    {"launch", "plan", "store", "training"},
+    {"profile", "rag", "sweep"},
     {"serve"},
+    {"report"},
     {"cli", "__init__"},
     {"__main__"},
 ]

@@ -3,6 +3,7 @@ outputs.
 """
 
 import base64
+import configparser
 import io
 import os
 import re
@@ -28,8 +29,26 @@ def read(path):
 def test_a_notebook_is_stored_without_outputs(path):
     cells = [cell for cell in read(path).cells if cell.cell_type == "code"]
     assert cells and not any(cell.outputs or cell.execution_count for cell in cells)
-    installs = [cell.source for cell in cells if "pip install" in cell.source]
-    assert installs and all(source.startswith("#") for source in installs)  # wanted in Colab only
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_opens_in_colab_and_installs_there_alone(path):
+    """The badge leads to the notebook once setup.cfg says where the repository is."""
+    settings = configparser.ConfigParser()
+    settings.read(ROOT / "setup.cfg")
+    address = "https://colab.research.google.com/"
+    if (url := settings["metadata"].get("url")) is not None:
+        place = url.removeprefix("https://github.com/").strip("/")
+        address += f"github/{place}/blob/main/notebooks/{path.name}"
+    first, install, *rest = read(path).cells
+    assert f"colab-badge.svg)]({address})" in first.source and first.source.startswith("# ")
+    assert "pip install" not in "".join(cell.source for cell in rest if cell.cell_type == "code")
+    guard, _, inside = install.source.partition('if importlib.util.find_spec("genjax") is None:')
+    assert "%" not in guard and all(line.startswith("    ") for line in inside.splitlines()[1:])
+    assert '%pip install --quiet "genjax-train{extra}"' in inside
+    for accelerator in ("cuda", "tpu"):
+        assert f"[{accelerator}]" in inside, "the extras that setup.cfg has"
+    assert install.source == read(NOTEBOOKS[0]).cells[1].source
 
 
 def executed(name, changes, folder, monkeypatch):
@@ -83,3 +102,29 @@ def test_the_chain_from_pre_training_to_ppo_runs_in_its_tiny_forms(tmp_path, mon
     said = said_by(outputs)
     assert said.count("step 4/4") == 4, "each link was trained once"
     assert "ppo_reward_model_tiny: positivity" in said and "best of 8" in said and "prompt:" in said
+
+
+SHORT = {  # what is replaced, and the pictures and words that the cells then show
+    "autoregressive": ({r"STEPS = \d+": "STEPS = 40"}, 3, ("temperature 1.5", "loss_last_tenth")),
+    "diffusion": ({r"STEPS = \d+": "STEPS = 40"}, 10, ("sevens at guidance 4.0", "recall")),
+    "flow": ({r"STEPS = \d+": "STEPS = 40"}, 6, ("optimal: 1 steps", "independent {")),
+    "gan": ({r"STEPS = \d+": "STEPS = 40"}, 5, ("packed {'modes'", "plain  {'modes'")),
+    "masked_lm": ({r"STEPS = \d+": "STEPS = 40"}, 1, ("statement", "tokens ")),
+    "plan": ({r"CONFIG, TINY = .*": 'CONFIG, TINY = "vae_digits", ["--tiny"]'}, 1, ("at least",)),
+    "prepare": ({r"COUNT = \d+": "COUNT = 150"}, 3, ("with copies:", "without copies:")),
+    "table": ({r"STEPS = \d+": "STEPS = 40"}, 4, ("rising   {'loss'", "constant {'loss'")),
+}
+
+
+def test_every_notebook_is_executed():
+    assert {path.stem for path in NOTEBOOKS} == {"vae", "rlhf", *SHORT}
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(SHORT))
+def test_a_shortened_notebook_runs_and_shows_pictures(name, tmp_path, monkeypatch):
+    changes, count, words = SHORT[name]
+    outputs = executed(name, changes, tmp_path, monkeypatch)
+    pictures, said = pictures_of(outputs), said_by(outputs)
+    assert len(pictures) >= count and all(picture.std() > 1 for picture in pictures)
+    assert all(word in said for word in words) and "\x1b" not in said

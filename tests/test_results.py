@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results
-from benchmarks.results import Result, parse
 from genjax.errors import UserError
+from genjax.report.published import Result, parse
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 GOOD = """Digits.

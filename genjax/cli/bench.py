@@ -19,16 +19,19 @@ from typing import Any
 import jax
 from etils import epath
 
-from genjax import parallel
+from genjax import checks, parallel
 from genjax.cli.flops import count_flops
 from genjax.cli.options import ConfigOptions
 from genjax.cli.parsing import parse
 from genjax.config_files import load_config
 from genjax.data.dataset import Batch
 from genjax.data.images.decode import note
+from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
 from genjax.family import State
 from genjax.machine.target import trace_for
+from genjax.profile.page import as_json, write_profile
+from genjax.profile.profile import profile
 from genjax.runs.capacity import check_training
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.first_state import examples, first_state
@@ -231,10 +234,34 @@ def _loop_seconds(setup: Setup, steps: int) -> float:
     return sum(spent) / sum(spans)
 
 
+@checks.frozen
+class BenchOptions(ConfigOptions):
+    """Measure a config.
+
+    Attributes:
+      profile: trace some steps instead, and print where their time and memory go.
+      json: print the profile as JSON.
+    """
+
+    profile: bool = False
+    json: bool = False
+
+    def __post_init__(self) -> None:
+        if self.json and not self.profile:
+            raise UserError("json belongs to --profile; what bench prints without is JSON", "json")
+
+
 def bench_command(target: str, arguments: Sequence[str]) -> None:
     """``genjax bench CONFIG``."""
     experiment, path = load_config(target, "--tiny" in arguments)
-    options = parse(ConfigOptions(experiment), f"bench {target}", arguments)
+    options = parse(BenchOptions(experiment), f"bench {target}", arguments)
+    if options.profile:
+        found = profile(options.experiment)
+        about = {"name": path.stem}
+        print(
+            json.dumps(about | as_json(found)) if options.json else write_profile(path.stem, found)
+        )
+        return
     found = bench(options.experiment)
     print(json.dumps({"name": path.stem} | found))
     if found["input_ratio"] < ENOUGH:

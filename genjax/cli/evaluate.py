@@ -6,21 +6,17 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from etils import epath
 
 from genjax.cli.options import EvaluateOptions
 from genjax.cli.parsing import explain_store, parse
 from genjax.data.pictures import png_bytes
-from genjax.errors import UserError
 from genjax.evaluation.judge import Report
 from genjax.machine import disk
+from genjax.report.evaluations import JUDGED, read_judged
 from genjax.runs import directory, writers
 from genjax.runs.run import load
-from genjax.serial import stored as files
-
-JUDGED = "judged"  # in eval.json: all evaluations, the newest last
 
 
 def evaluate_command(target: str, arguments: Sequence[str]) -> None:
@@ -82,20 +78,6 @@ def _keep(run_dir: epath.Path, step: int, split: str, found: Report) -> Iterator
         path.parent.mkdir(parents=True, exist_ok=True)
         disk.write(path, png_bytes(picture))
         yield f"  {name:<{width}}  {path}"
-
-
-def read_judged(path: epath.Path) -> list[dict[str, Any]]:
-    """Read the evaluations in an eval.json, the newest last; [] if it is missing or damaged, as it
-    is written again.
-    """
-    if not path.exists():
-        return []
-    try:
-        found = files.read_json(path, dict, "evaluate again")
-    except UserError:
-        return []
-    judged = found.get(JUDGED, [found])
-    return [one for one in judged if isinstance(one, dict)] if isinstance(judged, list) else []
 
 
 def _file_name(title: str) -> str:

@@ -1,52 +1,73 @@
-"""Join the other processes of a run, and say whom this one waits for."""
+"""Join the other processes of a run."""
 
 from __future__ import annotations
 
-import os
-import sys
-import threading
+import hashlib
+import platform
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import jax
 
 from genjax.errors import UserError
-from genjax.machine import peers
+from genjax.machine import meeting, peers, places
 
-PATIENCE = 15.0  # seconds of silence while other processes are missing
+# Packages that must be the same on all processes, as they compile and run one program together.
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+# Seconds after which a silent process counts as lost, so that the others end within a minute; JAX
+# notices at once if its connections break.
+SILENT = 40
 
 
-def join(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
-    """Join the other processes, unless this one has; the arguments are those of ``Devices``.
+def join(given: places.Place, seconds: float) -> None:
+    """Join the other processes, unless this one has.
+
+    Args:
+      given: what is known of the place of this process.
+      seconds: time to wait for the others.
 
     Raises:
-      UserError: they did not find each other.
+      UserError: a process is missing, or runs other versions.
     """
     if jax.distributed.is_initialized():
         return
+    place = places.find_place(given, seconds)
+    meeting.meet(place, list_versions(), seconds)
+    address, processes, number = place.whole
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     peers.Watch()
-    waiting = threading.Timer(PATIENCE, _log_waiting, (coordinator, processes, process_id))
-    waiting.daemon = True
-    waiting.start()
     try:
-        jax.distributed.initialize(coordinator, processes, process_id)
+        jax.distributed.initialize(
+            address,
+            processes,
+            number,
+            local_device_ids=place.devices,
+            cluster_detection_method="deactivate",
+            heartbeat_timeout_seconds=SILENT,
+        )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the processes did not find each other: {error}") from error
-    finally:
-        waiting.cancel()
 
 
-def _log_waiting(coordinator: str | None, processes: int | None, process_id: int | None) -> None:
-    address = coordinator or os.environ.get(
-        "JAX_COORDINATOR_ADDRESS", "the address that the cluster gives"
-    )
-    if processes is None or process_id is None:
-        whom = "for the other processes of the cluster"
-    elif process_id == 0:
-        whom = f"as process 0 of {processes} for the other {processes - 1}"
-    else:
-        whom = f"as process {process_id} of {processes} for process 0 and all others"
-    print(
-        f"waiting at {address} {whom}: each starts with the same command",
-        file=sys.stderr,
-        flush=True,
-    )
+def list_versions() -> Mapping[str, str]:
+    """Return the versions of Python, genjax and the packages that all processes must share."""
+    found = {"python": ".".join(platform.python_version_tuple()[:2])}
+    found["genjax"] = f"{find_version('genjax-train')} with sources {digest_sources()}"
+    return found | {name: find_version(name) for name in PACKAGES}
+
+
+def find_version(package: str) -> str:
+    """Return the version of a package, or that it is missing."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "missing"
+
+
+def digest_sources() -> str:
+    """Return a short hash of the source of genjax, which differs between two checkouts."""
+    folder, digest = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:12]

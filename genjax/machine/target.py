@@ -86,6 +86,12 @@ def map_rows(function: Mapped, *arrays: jax.Array) -> jax.Array:
     return target.split(function)(*arrays)
 
 
+def is_split() -> bool:
+    """Return whether the compiler splits rows over devices in the function that is being traced."""
+    target = _TARGET.get()
+    return target is not None and target.split is not None
+
+
 @contextlib.contextmanager
 def list_forms() -> Iterator[dict[str, None]]:
     """Collect what ``note_form`` says of the functions traced meanwhile, each once, in order."""

@@ -60,6 +60,11 @@ class Instruction:
     rest: str
     is_root: bool
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of its result in the device's main memory."""
+        return _size(self.shape)
+
 
 @dataclass(frozen=True)
 class Program:

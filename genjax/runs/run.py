@@ -27,7 +27,7 @@ from genjax.family import State, Trained, require_samples
 from genjax.runs import lineage
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.judged_set import open_judged
-from genjax.runs.setup import require_run, set_up_stored
+from genjax.runs.setup import Setup, require_run, set_up_stored
 from genjax.samplers.options import decode_samples, encode_options, needed_runs, number_labels
 from genjax.serial.json_text import Json
 from genjax.serial.trust import Trust, allow
@@ -234,6 +234,19 @@ def load_models(evaluators: Sequence[Evaluator], layout: parallel.Layout) -> dic
             require_run(run_dir, type(evaluator).__name__)
             found[run_dir] = load(run_dir, layout=layout).model()
     return found
+
+
+def make_judge(setup: Setup) -> Judge:
+    """Build the judge of a run in training, with the runs that its evaluators need.
+
+    Raises:
+      UserError: a run is missing, or an evaluator does not fit the family or the data.
+    """
+    experiment, layout = setup.experiment, setup.layout
+    chosen = tuple(
+        e for e in experiment.evaluators if e.while_training and experiment.every.evaluate
+    )
+    return Judge.of(experiment, layout, setup.data, chosen, load_models(chosen, layout))
 
 
 def load(

@@ -22,6 +22,7 @@ from genjax.data.text.dataset import get_tokenizer, note_template, open_as
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, init_state, make_example
+from genjax.optim import Rules
 from genjax.parallel import Layout
 from genjax.runs import directory
 from genjax.runs.checkpoint_files import newest_step
@@ -308,11 +309,15 @@ def update_rule(experiment: Experiment) -> Any:
     )
 
 
-def make_step(experiment: Experiment) -> Any:
+def make_step(experiment: Experiment, rules: Rules = None) -> Any:
     """Return ``step(state, batch, axis) -> state, PackedMetrics``: augmentations, then the family's
     train step.
+
+    Args:
+      experiment: the experiment.
+      rules: built optimizer; None for the experiment's own.
     """
-    rule = update_rule(experiment)
+    rule = update_rule(experiment) if rules is None else rules
 
     def step(state: State, batch: Any, axis: str | None) -> tuple[State, PackedMetrics]:
         key = jax.random.fold_in(state.step_key, AUGMENT)

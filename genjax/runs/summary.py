@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from genjax.evaluation.judge import default_split
 from genjax.experiment import Keep
 from genjax.runs.screen import format_numbers, format_time
+from genjax.runs.setup import Setup
 from genjax.serial.json_text import Json
 
 MOST = 6  # most numbers in a line
@@ -89,6 +91,17 @@ class Summary:
         shown = format_numbers((name, numbers[name]) for name in list(order)[:MOST])
         more = len(order) - len(shown)
         return [*shown, f"and {more} more"] if more > 0 else shown
+
+
+def make_summary(setup: Setup, rows: list[dict[str, Json]]) -> Summary:
+    """Build the summary of a run with the rows so far."""
+    family, splits = setup.family, setup.data.splits
+    shown = tuple(dict.fromkeys((*family.key_numbers, *family.evaluated_as.key_numbers)))
+    held_out = ""
+    if setup.experiment.every.evaluate:
+        split = default_split(splits)
+        held_out = f"{split}, {len(splits[split]):,} examples"
+    return Summary(setup.experiment.keep, shown, held_out, rows)
 
 
 class Alarms:

@@ -40,6 +40,19 @@ def replace_fields(component: T, changes: Mapping[str, Any]) -> T:
     return dataclasses.replace(component, **changed)  # type: ignore[type-var]
 
 
+def get_field(component: Any, name: str) -> Any:
+    """Return the field of a dotted name.
+
+    Raises:
+      UserError: there is no such field.
+    """
+    first, _, rest = name.partition(".")
+    parts = _parts(component)
+    if first not in parts:
+        raise unknown_name("field", first, parts)
+    return get_field(parts[first], rest) if rest else parts[first]
+
+
 def _parts(component: Any) -> dict[str, Any]:
     if isinstance(component, tuple):
         return {str(number): value for number, value in enumerate(component)}

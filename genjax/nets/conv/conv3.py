@@ -14,6 +14,9 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from genjax.machine.children import count_cores
+from genjax.machine.target import is_split
+from genjax.nets.conv import winograd
 from genjax.nets.conv.conv import Form, resolve_form
 
 WINDOWS = 2**19  # numbers in the windows of a block: 2 MB in float32, which fit in the cache
@@ -39,11 +42,23 @@ def _conv_cpu(x: jax.Array, kernel: jax.Array, padding: int) -> jax.Array:
     XLA gives a 2-D convolution whose output is larger than its input to Eigen, which splits it over
     places, and others to YNNPACK, which splits over channels and so runs 64 of them on one core: 64
     to 64 channels at 32x32, 16 images, take 13 ms on two cores there and 7 with Eigen. With few
-    channels, or on small maps, YNNPACK is faster.
+    channels, or on small maps, YNNPACK is faster. Where Winograd's form is, it is taken instead.
     """
+    if _is_winograd(x, kernel, padding):
+        block = winograd.choose_output_block(x.shape, kernel.shape[-1], count_cores())
+        if block:
+            return winograd.convolve(x, kernel, block)
     extra = max(0, kernel.shape[0] - 2 * padding)
     few = min(kernel.shape[-2:]) < CHANNELS or x.shape[1] < 8 * extra
     return conv_lax(x, kernel, padding, 0 if x.ndim != 4 or few else extra)
+
+
+def _is_winograd(x: jax.Array, kernel: jax.Array, padding: int) -> bool:
+    """Whether Winograd's form applies: its sums would lose too much in bfloat16, and its loop over
+    images needs all of them on one device.
+    """
+    is_3x3 = kernel.ndim == 4 and kernel.shape[0] == 3 and padding == 1
+    return is_3x3 and x.dtype == jnp.float32 and not is_split()
 
 
 def _windows(x: jax.Array, taps: int, size: tuple[int, ...], *, mirrored: bool) -> jax.Array:
@@ -112,11 +127,17 @@ def _conv_bwd(
     padding: int, saved: tuple[jax.Array, jax.Array], g: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
+    block = 0
+    if _is_winograd(x, kernel, padding):
+        block = winograd.choose_kernel_block(x.shape, g.shape[-1], count_cores())
     # The input gradient is a convolution with the mirrored kernel, at which XLA is fast.
     mirrored = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-1, -2)
-    return _conv_cpu(g, mirrored, kernel.shape[0] - 1 - padding), _weight(
-        x, g, kernel.shape[0], padding
+    for_kernel = (
+        winograd.differentiate_kernel(x, g, block).astype(x.dtype)
+        if block
+        else _weight(x, g, kernel.shape[0], padding)
     )
+    return _conv_cpu(g, mirrored, kernel.shape[0] - 1 - padding), for_kernel
 
 
 conv_matmul.defvjp(_conv_fwd, _conv_bwd)

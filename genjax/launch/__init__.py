@@ -1,0 +1,1 @@
+"""Start a run on several machines, or write the script that does."""

@@ -1,0 +1,1 @@
+"""Profiles of training steps: where their time and memory go."""
