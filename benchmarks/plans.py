@@ -155,6 +155,7 @@ def main(arguments: Sequence[str] | None = None, docs: Path = DOCS) -> int:
             found = read(stored) | describe_machine()  # another process may have added rows
             found["rows"] = put(found["rows"], row)
             write(stored, found)
+            page.write_text(write_page(read(stored)), encoding="utf-8")
     found = read(stored)
     page.write_text(write_page(found), encoding="utf-8")
     rows = [find_row(found["rows"], job) or {} for job in wanted]
@@ -285,7 +286,9 @@ def read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"date": "", "versions": "", "measured": [], "rows": []}
     if path.exists():
         found |= json.loads(path.read_text(encoding="utf-8"))
-    return found | {"machines": MACHINES, "elsewhere": TOO_LARGE}
+    gone = [job for job in list_jobs() if not is_done(find_row(found["rows"], job), quick=True)]
+    missing = [f"{job.config} on {job.on}" for job in gone]
+    return found | {"machines": MACHINES, "elsewhere": TOO_LARGE, "missing": missing}
 
 
 def write(path: Path, found: dict[str, Any]) -> None:

@@ -11,21 +11,20 @@ Row = Mapping[str, Any]
 HEADER = """# Plans of every config
 
 `python -m benchmarks.plans` compiles a step of every config for machines that are not there and
-writes this page ({date}; {versions}). A cell has what a step needs of each device's memory, the
-time of a step at the roofline and what bounds it, and the time of the whole run at the roofline:
-a lower bound, see [plan.md](plan.md). Seconds are those of the processor that compiled it. Data
-come from `$GENJAX_DATA`; where a config depends on other runs, their shapes are used and nothing is
-trained.
+writes this page: {versions}, {date}. A cell has what a step needs of each device's memory, the time
+of a step at the roofline and what bounds it, and the time of the whole run at the roofline: a lower
+bound, see [plan.md](plan.md). Seconds are those of the processor that compiled it. Where a config
+depends on other runs, their shapes are used and nothing is trained.
 
 | config | GFLOP a step | {heads} | compiled in |
 |---|---|{lines}---|"""
 SMALLER = """
-**(1)** a smaller form than the config's, as the whole one takes this compiler more than three
-minutes of a processor; the options are in `plans.json`. The compiler for TPUs takes one to four
-seconds of a processor for each convolution with its gradients, in any precision, and a U-Net has
-up to a hundred of them; it compiles one after the other, and nothing else of a step takes long. So
-`dcgan_mnist` took four minutes on a machine that had other work, 31 seconds of its processor. The
-compiler for GPUs does not need that: it leaves convolutions to cuDNN."""
+**(1)** a form with fewer blocks, or the tiny one, of which memory and time mean nothing: the whole
+one would take this compiler minutes. Its options are in `plans.json`; `python -m benchmarks.plans`
+compiles whole forms that were left out. The compiler for TPUs takes seconds for each convolution
+and its gradients, and a U-Net has tens of them. A step of `dcgan_mnist` took it 38 seconds of a
+processor, but four minutes by the clock where other programs ran. The compiler for GPUs leaves
+convolutions to cuDNN: 11 seconds."""
 NOT_PLANNED = """
 Configs of `configs/prepare` make data and train nothing, so there is no plan of them. {reasons}"""
 LARGE = """
@@ -63,6 +62,8 @@ def write_page(found: Mapping[str, Any]) -> str:
     lines = [head, *(_line(name, rows, machines) for name, rows in by_config.items())]
     lines += [SMALLER, NOT_PLANNED.format(reasons=reasons).rstrip()]
     lines += [LARGE, *(_large(row) for row in found["rows"] if row["on"] not in machines)]
+    if found["missing"]:
+        lines += ["", f"Not compiled yet: {', '.join(found['missing'])}."]
     if found["measured"]:
         about = MEASURED.format(machine=found["measured_on"], steps=found["measured_steps"])
         lines += [about, *map(_measured, found["measured"])]
@@ -86,6 +87,8 @@ def _cell(row: Row | None) -> str:
     mark = " **(1)**" if row["instead"] else ""
     if not row["fits"]:
         return f"**does not fit**{mark}"
+    if row["instead"] == "--tiny":
+        return f"fits{mark}"
     bound = max(row["roofline_s"], key=row["roofline_s"].__getitem__)
     needed = quantity(row["memory"]["needed"])
     step = f"{duration(row['step_s'])} ({bound})"

@@ -14,6 +14,8 @@ from genjax.plan.program import Instruction, Program, size_of
 NAME = re.compile(r'op_name="([^"]*)"')
 # Operations whose result is that of an operand, or a part of it.
 PASSED_ON = ("tuple", "get-tuple-element", "bitcast", "opt-barrier", "copy-start", "copy-done")
+# Of these, the ones that have no array of their own.
+SHARED = ("bitcast", "opt-barrier", "parameter", "constant")
 CALLS = ("call", "conditional", "async-start", "while")
 
 
@@ -44,20 +46,24 @@ def _find_spans(lines: Sequence[Instruction]) -> Iterator[tuple[int, int, int]]:
             readers.setdefault(operand, []).append(place)
     places = {line.name: place for place, line in enumerate(lines)}
     for place, line in enumerate(lines):
-        if _is_part(line) and line.operands[0] in places:
-            maker = lines[places[line.operands[0]]]
-        elif line.operation in (*PASSED_ON, "parameter", "constant") or line.shape[:1] == "(":
+        if line.operation in SHARED or line.shape.startswith("("):
             continue
-        else:
-            maker = line
-        if _pass_of(maker) == "forward" and maker.operation not in PASSED_ON:
+        maker = _find_maker(line, lines, places)
+        if maker is not None and _pass_of(maker) == "forward":
             last = _last_reader(line.name, lines, readers)
             if last is not None:
                 yield place, last, size_of(line.shape)
 
 
-def _is_part(line: Instruction) -> bool:
-    return line.operation == "get-tuple-element" and bool(line.operands)
+def _find_maker(
+    line: Instruction, lines: Sequence[Instruction], places: dict[str, int]
+) -> Instruction | None:
+    """Return the line that computes a result, of which ``line`` may be a part or a copy."""
+    while line.operation in PASSED_ON:
+        if line.operation == "tuple" or not line.operands or line.operands[0] not in places:
+            return None
+        line = lines[places[line.operands[0]]]
+    return line
 
 
 def _last_reader(
