@@ -94,7 +94,7 @@ def draw(result: dict[str, Any], path: Path) -> None:
         axes.set(xscale="log", xlabel="learning rate", title=name)
         axes.grid(alpha=0.3)
     panels[0].set(ylabel=f"loss of the last {LAST} of {result['steps']} steps, nats")
-    panels[1].legend()
+    panels[0].legend()
     figure.savefig(path, dpi=100)
 
 

@@ -1,20 +1,26 @@
 """Plan every config for machines that are not there, and write docs/plans.md.
 
     GENJAX_PLAN_PLUGINS=FOLDER python -m benchmarks.plans            # what docs/plans.json lacks
+    GENJAX_PLAN_PLUGINS=FOLDER python -m benchmarks.plans --quick    # its tiny forms alone
     GENJAX_PLAN_PLUGINS=FOLDER python -m benchmarks.plans vae_digits --again
     python -m benchmarks.plans --check      # exit with 1 if the page is not current
 
 FOLDER is where the compilers are: ``pip install --target FOLDER libtpu jax-cuda12-plugin``. Each
-config is compiled in a process of its own. Where its whole form takes longer than ``--minutes``, a
-shallower or the tiny one is compiled instead, and the row says so.
+config is compiled in a process of its own. Where its whole form takes more minutes of a processor
+than ``--minutes``, a shallower or the tiny one is compiled instead, and the row says so.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import datetime
+import io
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -24,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plans_page import write_page
+from genjax.__main__ import main as run_command
 from genjax.plan.topology import PLUGINS
 from genjax.serial.config_places import list_configs
 
@@ -59,6 +66,7 @@ class Job:
 
 
 SHARDED = "--devices.mode sharded --devices.fsdp"
+GPT2_ON_8 = f"{SHARDED} 8 --optimizer.accumulate 5"  # microbatches of 12 rows on each device
 HOUR = 60.0
 # Too large for one TPU: planned for what it is made for, with the reason that the page gives.
 TOO_LARGE = {"llama_1b_gpu": "made for many devices: the machines are below"}
@@ -66,8 +74,8 @@ TOO_LARGE = {"llama_1b_gpu": "made for many devices: the machines are below"}
 VOCABULARY = {"gpt2_124m": "--data.codec.rows 50257"}
 # In full, whatever it takes.
 LARGE = (
-    Job("gpt2_124m", "v5e:2x4", f"{VOCABULARY['gpt2_124m']} {SHARDED} 8", ("",), HOUR),
-    Job("gpt2_124m", "h200:8", f"{VOCABULARY['gpt2_124m']} {SHARDED} 8", ("",), HOUR),
+    Job("gpt2_124m", "v5e:2x4", f"{VOCABULARY['gpt2_124m']} {GPT2_ON_8}", ("",), HOUR),
+    Job("gpt2_124m", "h200:8", f"{VOCABULARY['gpt2_124m']} {GPT2_ON_8}", ("",), HOUR),
     Job(
         "llama_1b_gpu",
         "v5e:16x16",
@@ -118,7 +126,9 @@ def main(arguments: Sequence[str] | None = None, docs: Path = DOCS) -> int:
     parser.add_argument("configs", nargs="*", metavar="CONFIG")
     parser.add_argument("--on", nargs="*", help="these machines only")
     parser.add_argument("--again", action="store_true", help="also rows that are there")
-    parser.add_argument("--minutes", type=float, default=3.0, help="for the whole form of a config")
+    parser.add_argument("--minutes", type=float, default=3.0, help="of a processor, for one form")
+    parser.add_argument("--quick", action="store_true", help="the tiny forms, in one process")
+    parser.add_argument("--page", action="store_true", help="compile nothing, write the page")
     parser.add_argument("--check", action="store_true", help="compile nothing, compare the page")
     options = parser.parse_args(arguments)
     stored, page = docs / STORED, docs / PAGE
@@ -130,16 +140,22 @@ def main(arguments: Sequence[str] | None = None, docs: Path = DOCS) -> int:
         return int(not current)
     wanted = [
         job
-        for job in list_jobs()
+        for job in ([] if options.page else list_jobs())
         if (not options.configs or job.config in options.configs)
         and (not options.on or job.on in options.on)
     ]
-    missing = [job for job in wanted if options.again or find_row(found["rows"], job) is None]
+    missing = [
+        job for job in wanted if options.again or "fits" not in (find_row(found["rows"], job) or {})
+    ]
+    if options.quick:
+        missing = [dataclasses.replace(job, forms=("--tiny",)) for job in missing]
     for jobs in group(missing):
-        for row in plan(jobs, 60 * options.minutes):
+        for row in plan(jobs, 0 if options.quick else 60 * options.minutes):
+            row["quick"] = options.quick
             found = read(stored) | describe_machine()  # another process may have added rows
             found["rows"] = put(found["rows"], row)
             write(stored, found)
+            page.write_text(write_page(read(stored)), encoding="utf-8")
     found = read(stored)
     page.write_text(write_page(found), encoding="utf-8")
     rows = [find_row(found["rows"], job) or {} for job in wanted]
@@ -183,26 +199,48 @@ def _head(job: Job) -> dict[str, Any]:
 
 def compile_for(jobs: Sequence[Job], more: str, seconds: float) -> tuple[list[Any], str | None]:
     """Return what ``genjax plan`` says of each machine until the time is over or a fault, and the
-    fault.
+    fault; with 0 seconds in this process.
     """
-    command = [sys.executable, "-m", "genjax", "plan", jobs[0].config, "--json", "--on"]
-    command += [*(job.on for job in jobs), *jobs[0].options.split(), *more.split()]
-    places = [os.environ.get(PLUGINS), os.environ.get("PYTHONPATH")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))}
+    words = ["plan", jobs[0].config, "--json", "--on", *(job.on for job in jobs)]
+    words += [*jobs[0].options.split(), *more.split()]
+    code, out, said = run_here(words) if seconds == 0 else run_there(words, seconds)
     fault = None
-    try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=seconds, check=False, env=environment
-        )
-    except subprocess.TimeoutExpired as late:
-        out = late.stdout or b""
-    else:
-        out = done.stdout
-        if done.returncode != 0:
-            said = done.stderr.decode(errors="replace").strip().splitlines()
-            fault = said[-1][:300] if said else f"exit code {done.returncode}"
-    lines = [json.loads(line) for line in out.decode().splitlines()]
+    if code not in (0, -signal.SIGXCPU, -signal.SIGKILL):
+        fault = said[-1][:300] if said else f"exit code {code}"
+    lines = [json.loads(line) for line in out]
     return [{name: line[name] for name in KEPT} for line in lines], fault
+
+
+def run_there(words: Sequence[str], seconds: float) -> tuple[int, list[str], list[str]]:
+    """Run a command in a process of its own that may take so many seconds of a processor; return
+    its code and the lines of its two outputs.
+    """
+    places = [os.environ.get(PLUGINS), os.environ.get("PYTHONPATH")]
+    # A limit by the clock would end other configs on a machine with other work.
+    limit = (round(seconds), round(seconds) + 5)
+    done = subprocess.run(
+        [sys.executable, "-m", "genjax", *words],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, places))},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, limit),
+    )
+    out, said = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+    return done.returncode, out.splitlines(), said.strip().splitlines()
+
+
+def run_here(words: Sequence[str]) -> tuple[int, list[str], list[str]]:
+    """Run a command in this process, which saves starting one for each."""
+    if os.environ.get(PLUGINS, ".") not in sys.path:
+        sys.path.insert(0, os.environ.get(PLUGINS, "."))
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        try:
+            code = run_command(list(words))
+        except Exception as error:
+            code = 1
+            said.write(f"{type(error).__name__}: {error}\n")
+    return code, out.getvalue().splitlines(), said.getvalue().strip().splitlines()
 
 
 def describe_machine() -> dict[str, str]:
@@ -217,6 +255,13 @@ def _plugin_versions() -> Iterator[str]:
         name, _, number = path.stem.partition("-")
         if name in ("libtpu", "jax_cuda12_pjrt"):
             yield f"{name.replace('_', '-')} {number}"
+
+
+def is_done(row: dict[str, Any] | None, quick: bool) -> bool:
+    """Return whether a row is there: a plan, and of the whole form unless that is not wanted or
+    took too long.
+    """
+    return row is not None and "fits" in row and (quick or not row["quick"])
 
 
 def find_row(rows: Sequence[dict[str, Any]], job: Job) -> dict[str, Any] | None:
@@ -238,10 +283,12 @@ def put(rows: Sequence[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, A
 
 def read(path: Path) -> dict[str, Any]:
     """Read docs/plans.json; without rows if it is not there."""
-    if not path.exists():
-        return {"date": "", "versions": "", "rows": []}
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    found: dict[str, Any] = {"date": "", "versions": "", "measured": [], "rows": []}
+    if path.exists():
+        found |= json.loads(path.read_text(encoding="utf-8"))
+    gone = [job for job in list_jobs() if not is_done(find_row(found["rows"], job), quick=True)]
+    missing = [f"{job.config} on {job.on}" for job in gone]
+    return found | {"machines": MACHINES, "elsewhere": TOO_LARGE, "missing": missing}
 
 
 def write(path: Path, found: dict[str, Any]) -> None:

@@ -3,15 +3,17 @@
     python -m benchmarks.sweep --rounds 3
 
 Each round runs ``genjax sweep CONFIG --seeds 3`` without and with ``--vmapped``, as commands of
-their own with compiled programs in the cache, and compares the figures of the runs. Prints one JSON
-line a case: seconds of both, the ratio of whole times, and that of the time of their steps (medians
-over rounds; above 1 means that together is faster), and the largest relative difference of losses.
+their own with compiled programs in the cache. Prints one JSON line a case: seconds of both; the
+ratios of whole times, of the processors' time, which other work disturbs less, and of the time of
+their steps (medians over rounds; above 1 means that together is faster); and the largest relative
+difference of losses.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,21 +25,28 @@ from typing import Any
 SEEDS = 3
 QUIET = ["--every.evaluate", "0", "--every.sample", "0", "--every.checkpoint", "0"]
 CASES = {
-    "vae_digits": ["--steps", "2000", "--every.log", "500"],
+    "vae_digits": ["vae_digits", "--steps", "400", "--every.log", "200"],
+    "short": [
+        *("vae_digits", "--steps", "100", "--every.log", "100"),
+        *("--family.coder.hidden", "32", "--batch-size", "16"),
+    ],
     "gpt_docs": [
+        "gpt_docs",
         *("--steps", "60", "--every.log", "30", "--family.net.width", "64"),
         *("--family.net.layers", "2", "--batch-size", "4"),
     ],
 }
 
 
-def run_sweep(case: str, out: Path, together: bool) -> float:
-    """Run a sweep into ``out``; return its seconds."""
-    words = ["sweep", case, "--seeds", str(SEEDS), "--devices.count", "1", *CASES[case], *QUIET]
+def run_sweep(case: str, out: Path, together: bool) -> tuple[float, float]:
+    """Run a sweep into ``out``; return its seconds, and those of processors, also of children."""
+    words = ["sweep", *CASES[case], "--seeds", str(SEEDS), "--devices.count", "1", *QUIET]
     words += ["--out", str(out), *(["--vmapped"] if together else [])]
-    begin = time.monotonic()
+    begin, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, "-m", "genjax", *words], check=True, capture_output=True)
-    return time.monotonic() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return time.monotonic() - begin, used
 
 
 def read_runs(out: Path) -> list[list[dict[str, Any]]]:
@@ -55,6 +64,7 @@ def measure_steps(runs: list[list[dict[str, Any]]]) -> float:
 def measure(case: str, rounds: int) -> dict[str, Any]:
     """Run one case in turn."""
     whole: dict[str, list[float]] = {"sequence": [], "together": []}
+    cores: dict[str, list[float]] = {"sequence": [], "together": []}
     steps: dict[str, list[float]] = {"sequence": [], "together": []}
     worst = 0.0
     with tempfile.TemporaryDirectory() as folder:
@@ -62,10 +72,11 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
             runs = {}
             for name in whole:
                 out = Path(folder) / f"{name}_{number}"
-                seconds = run_sweep(case, out, name == "together")
+                seconds, used = run_sweep(case, out, name == "together")
                 runs[name] = read_runs(out)
                 if number:
                     whole[name].append(seconds)
+                    cores[name].append(used)
                     # Together, one step is one of all runs.
                     share = SEEDS if name == "together" else 1
                     steps[name].append(measure_steps(runs[name]) / share)
@@ -82,6 +93,7 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
         "seeds": SEEDS,
         **{f"{name}_s": round(statistics.median(whole[name]), 1) for name in whole},
         "ratio": compare(whole),
+        "ratio_of_cpu": compare(cores),
         "ratio_of_steps": compare(steps),
         "difference": float(f"{worst:.1e}"),
     }

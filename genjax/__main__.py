@@ -1,5 +1,5 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | sweep | export |
-bench | plan | show | store | serve | ask``.
+bench | plan | launch | show | store | serve | ask``.
 """
 
 from __future__ import annotations

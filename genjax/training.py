@@ -26,14 +26,14 @@ from genjax.evaluation.judge import EVALUATION, SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
 from genjax.family import State
 from genjax.machine import disk
-from genjax.machine.agreement import agree
+from genjax.machine.agreement import agree, agree_soon
 from genjax.machine.target import list_forms
 from genjax.runs import directory, lineage, writers
 from genjax.runs.capacity import check_batch, check_step, check_training
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.first_state import Start, examples, first_state
-from genjax.runs.lease import Lease
+from genjax.runs.lease import Lease, describe_lease
 from genjax.runs.meter import Clock, PackedMetrics, describe_pauses
 from genjax.runs.run import Run, make_judge
 from genjax.runs.screen import Status
@@ -466,4 +466,6 @@ def _hold_lease(run_dir: epath.Path, layout: parallel.Layout) -> Iterator[Lease 
             raise refused
         if failed:
             raise SystemExit(2)
+        # All processes write to one directory, not to one of the same name on each machine.
+        agree_soon(lambda: {"run_dir": describe_lease(run_dir)})
         yield lease

@@ -41,10 +41,11 @@ def environment(**more):
     return kept | {"PYTHONPATH": paths, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"} | more
 
 
-def start(*arguments, **more):
+def start(*arguments, folder=None, **more):
     """Start ``genjax`` in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "genjax", *map(str, arguments)],
+        cwd=folder,
         env=environment(**more),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -15,6 +15,7 @@ from genjax.cli.bench import BenchOptions
 from genjax.cli.options import CompareOptions, TrainOptions
 from genjax.cli.parsing import parse
 from genjax.cli.plan import PlanOptions
+from genjax.cli.runs.launch import read_job
 from genjax.cli.runs.watch import WatchOptions
 from genjax.config_files import build_config, load_config
 from genjax.data.sources import ImageFolder
@@ -92,9 +93,20 @@ def test_a_command_works(command, folder, monkeypatch, capsys):
         parsed = parse(CompareOptions(), name, options[1:])
         assert not options[0].startswith("-") and parsed != CompareOptions()
         return
+    if name == "sweep":
+        assert command_line.main([name, target, *options, "--list"]) == 0
+        assert "waiting" in capsys.readouterr().out
+        return
     if name == "plan":
         parsed = parse(PlanOptions(load_config(target)[0]), name, options)
         assert all(find_target(machine) for machine in parsed.on)
+        return
+    if name == "launch":
+        if target in ("local", "ssh"):
+            assert read_job(target, options[0], options[1:])[1].config == options[0]
+        else:
+            assert command_line.main([name, target, *options]) == 0
+            assert "train" in capsys.readouterr().out
         return
     if name == "data":
         assert (name, target) == ("data", "prepare") and build_config(
@@ -244,6 +256,34 @@ def test_the_page_on_the_audit_trail_holds(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "erase     1 session" in said and "forgotten 2 records" in said
     assert command_line.main(["store", "audit", "verify", "talk.db"]) == 0
+
+
+def test_the_page_on_sweeps_holds(tmp_path, monkeypatch, capsys):
+    """Its tiny form trains together and as a task; processes are left to their own tests."""
+    from genjax.sweep import search, sequence
+
+    monkeypatch.chdir(tmp_path)
+    started = []
+    for module in (search, sequence):
+        train = lambda sweep, entry, *_: started.append(entry.name) or 0  # noqa: E731
+        monkeypatch.setattr(module, "train_in_child", train)
+    lines = [line for line in PAGES["sweep.md"].splitlines() if line.startswith("genjax ")]
+    assert len(lines) == 6
+    for line in lines:
+        words = shlex.split(line)[1:]
+        tiny = (
+            ["--tiny", "--every.sample", "0", "--every.evaluate", "0"]
+            if words[1] == "vae_digits"
+            else []
+        )
+        if "--search" in words:
+            pytest.importorskip("optuna", reason="the search is an extra: pip install '.[search]'")
+        assert command_line.main([words[0], words[1], *tiny, *words[2:]]) == 0, line
+    said = capsys.readouterr().out
+    assert said.count("best") >= 2 and "3 tasks; submit it with: sbatch" in said
+    assert started[:2] == ["learning_rate=3e-4,seed=0", "learning_rate=3e-4,seed=1"]
+    assert genjax.load("sweeps/together/learning_rate=1e-3,seed=2").step == 16
+    assert genjax.load("sweeps/array/seed=2").step == 16
 
 
 def test_the_page_on_the_server_holds(folder, tmp_path, monkeypatch, capsys):

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from genjax import checks
 from genjax.errors import UserError
@@ -76,19 +77,26 @@ class LocalOptions:
 
     Attributes:
       processes: number of processes.
-      gpus: number of GPUs to share out among several processes; 0 for CPUs.
+      gpus: number of GPUs that several processes share; all of an NVIDIA machine by default.
     """
 
     processes: int = 1
-    gpus: int = 0
+    gpus: int | None = None
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "processes")
         checks.at_least(self, 0, "gpus")
-        if self.gpus % self.processes:
+        if self.shared % self.processes:
             raise UserError(
-                f"gpus must be a multiple of processes {self.processes}, got {self.gpus}", "gpus"
+                f"gpus must be a multiple of processes {self.processes}, got {self.shared}", "gpus"
             )
+
+    @property
+    def shared(self) -> int:
+        """Number of GPUs that processes share; 0 if there is one process, which takes all."""
+        if self.processes == 1:
+            return 0
+        return len(list(Path("/dev").glob("nvidia[0-9]*"))) if self.gpus is None else self.gpus
 
 
 def list_ssh(options: SshOptions, job: Job) -> list[Command]:
@@ -107,7 +115,7 @@ def list_ssh(options: SshOptions, job: Job) -> list[Command]:
 def list_local(options: LocalOptions, job: Job) -> list[Command]:
     """Return the command of each process."""
     address = f"127.0.0.1:{_find_port()}"
-    share = options.gpus // options.processes
+    share = options.shared // options.processes
     found = []
     for number in range(options.processes):
         words = job.list_words(sys.executable, *_place(address, options.processes, number))

@@ -49,7 +49,7 @@ class KubernetesOptions:
     name: str | None = None
     namespace: str | None = None
     port: int = 8476
-    restarts: int = 100
+    restarts: int = 20
     grace: int = 120
     python: str = "python"
     out: str = "-"

@@ -14,7 +14,7 @@ from genjax.errors import UserError
 from genjax.launch.hosts import Command
 from genjax.runs.stop import Stop
 
-OWN, SAVING = 10.0, 60.0  # seconds to end by oneself, and after SIGTERM
+OWN, SAVING = 5.0, 10.0  # seconds to end after another has failed, and after SIGTERM
 PAUSE = 0.05
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -22,15 +23,28 @@ def agree(facts: Mapping[str, str]) -> None:
     Raises:
       UserError: a process differs; the same one on all processes.
     """
+    agree_soon(lambda: facts, 1)
+
+
+def agree_soon(look: Callable[[], Mapping[str, str]], times: int = 6) -> None:
+    """Compare facts, and look again every two seconds while they differ, such as files on a disk
+    of the network that other machines see later.
+
+    Raises:
+      UserError: a process still differs; the same one on all processes.
+    """
     if jax.process_count() == 1:
         return
-    first, *others = _gather(Guest(jax.process_index(), socket.gethostname(), facts))
-    for other in others:
-        difference = find_difference(first, other)
-        if difference is not None:
-            # All end now: none must take the end of another for the reason.
-            jax.distributed.shutdown()
-            raise difference
+    for attempt in range(times):
+        first, *others = _gather(Guest(jax.process_index(), socket.gethostname(), look()))
+        differences = [d for other in others if (d := find_difference(first, other)) is not None]
+        if not differences:
+            return
+        if attempt + 1 < times:
+            time.sleep(2.0)
+    # All end now: none must take the end of another for the reason.
+    jax.distributed.shutdown()
+    raise differences[0]
 
 
 def _gather(guest: Guest) -> list[Guest]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 from genjax.plan.plan import Cure, Memory, Plan
@@ -33,9 +34,9 @@ def write_plan(
     bound = max(parts, key=lambda part: parts[part])
     lines.append(f"  bound by            {bound}")
     lines += ["", f"the run of {plan.experiment.steps:,} steps"]
-    lines.append(f"  at the roofline     {_time(plan.hours() * 3600)}, a lower bound")
+    lines.append(f"  at the roofline     {duration(plan.hours() * 3600)}, a lower bound")
     if reached != 1.0:
-        lines.append(f"  at {reached:.0%} of it       {_time(plan.hours(reached) * 3600)}")
+        lines.append(f"  at {reached:.0%} of it       {duration(plan.hours(reached) * 3600)}")
     if price is not None:
         money = plan.hours(reached) * price * plan.devices
         lines.append(f"  price               {money:,.2f} at {price:g} an hour and device")
@@ -45,8 +46,9 @@ def write_plan(
 def _memory_lines(memory: Memory) -> Iterator[str]:
     yield ""
     yield "memory of each device"
-    for name in ("parameters", "optimizer", "average", "frozen", "batch", "temporaries"):
-        size = getattr(memory, name)
+    for name, size in dataclasses.asdict(memory).items():
+        if name in ("needed", "usable"):
+            continue
         if size:
             yield f"  {name:<19} {quantity(size)}B"
     needed = "more than there is" if memory.needed is None else f"{quantity(memory.needed)}B"
@@ -55,13 +57,14 @@ def _memory_lines(memory: Memory) -> Iterator[str]:
 
 def _step_lines(plan: Plan) -> Iterator[str]:
     parts = plan.parts
-    yield f"  {'products':<19} {quantity(plan.flops)}FLOP, {_time(parts['products'])} at the peak"
-    yield f"  {'memory':<19} {quantity(plan.moved)}B a device, {_time(parts['memory'])}"
+    products = duration(parts["products"])
+    yield f"  {'products':<19} {quantity(plan.flops)}FLOP, {products} at the peak"
+    yield f"  {'memory':<19} {quantity(plan.moved)}B a device, {duration(parts['memory'])}"
     for one in plan.collectives:
-        sent = _time(one.sent / plan.target.chip.link)
+        sent = duration(one.sent / plan.target.chip.link)
         yield f"  {one.kind:<19} {quantity(one.bytes)}B in {one.count:,}, {sent}"
     rate = plan.experiment.batch_size / plan.step_s if plan.step_s else float("inf")
-    yield f"  {'roofline':<19} {_time(plan.step_s)}, {quantity(rate).strip()} examples/s"
+    yield f"  {'roofline':<19} {duration(plan.step_s)}, {quantity(rate).strip()} examples/s"
 
 
 def _cure_lines(cures: Sequence[Cure]) -> Iterator[str]:
@@ -71,7 +74,7 @@ def _cure_lines(cures: Sequence[Cure]) -> Iterator[str]:
     yield "it fits with one of these, each compiled:"
     for cure in cures:
         needed, step = cure.plan.memory.needed or 0, cure.plan.step_s
-        yield f"  {cure.options}: {quantity(needed)}B, a step {_time(step)} at the roofline"
+        yield f"  {cure.options}: {quantity(needed)}B, a step {duration(step)} at the roofline"
 
 
 def quantity(number: float) -> str:
@@ -82,7 +85,8 @@ def quantity(number: float) -> str:
     return f"{number:.3g} "
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a time with three digits and a fitting unit, such as "1.23 ms"."""
     if seconds >= 2 * 86400:
         return f"{seconds / 86400:.1f} days"
     for size, unit in ((3600, "h"), (60, "min"), (1, "s"), (1e-3, "ms")):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import re
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from genjax.experiment import Experiment
 from genjax.family import State
 from genjax.plan.missing import describe_missing_runs
 from genjax.plan.program import Collective, Program, read_program
+from genjax.plan.saved import count_saved
 from genjax.plan.targets import Target
 from genjax.runs.capacity import batch_shapes, check_batch
 from genjax.runs.setup import Setup, set_up
@@ -39,7 +40,8 @@ class Memory:
       average: averaged parameters.
       frozen: parameters of other runs.
       batch: examples of a dispatch.
-      temporaries: activations and all other results of a step, and its code.
+      activations: results of the forward pass that the backward one reads, at their peak.
+      temporaries: all other results of a step, and its code.
       needed: all of these; None if the compiler refused without a number.
       usable: what a program may take.
     """
@@ -49,6 +51,7 @@ class Memory:
     average: int
     frozen: int
     batch: int
+    activations: int | None
     temporaries: int | None
     needed: int | None
     usable: int
@@ -72,7 +75,7 @@ class Plan:
       flops: FLOPs of matrix products and convolutions in a step, on all devices.
       moved: bytes that a step moves to and from each device's memory; 0 if it was not compiled.
       collectives: what a step sends between devices.
-      compile_s: seconds of this machine's processors that compiling took.
+      compile_s: seconds of a processor that compiling took.
     """
 
     target: Target
@@ -154,14 +157,15 @@ def make_plan(
         setup = set_up(described, layout=layout)
     setup.layout.check_rules(setup.target.params)
     batch = shape_batch(setup)
-    begin = time.process_time()
+    begin = sum(os.times()[:4])
     lowered = setup.run_step.lower(setup.target, batch)
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
-            raise
-        needed, program = _read_need(str(error)), None
+            reason = str(error).partition("\n")[0]
+            raise UserError(f"on {target.name}: the compiler failed: {reason}", "on") from error
+        needed, saved, program = _read_need(str(error)), 0, None
     else:
         found = compiled.memory_analysis()
         needed = (
@@ -172,17 +176,18 @@ def make_plan(
             + found.generated_code_size_in_bytes
         )
         program = read_program(compiled.as_text())
+        saved = count_saved(program)
     several = experiment.steps_per_dispatch
     return Plan(
         target,
         experiment,
         layout.mode,
         layout.mesh.size,
-        _measure(setup.target, batch, layout, needed, target.usable),
+        _measure(setup.target, batch, layout, needed, saved, target.usable),
         count_flops(setup),
         0 if program is None else program.count_bytes() // several,
         () if program is None else _per_step(program, several),
-        time.process_time() - begin,
+        sum(os.times()[:4]) - begin,  # with the assembler's processes
     )
 
 
@@ -214,7 +219,12 @@ def _per_step(program: Program, several: int) -> tuple[Collective, ...]:
 
 
 def _measure(
-    state: State, batch: Any, layout: parallel.Layout, needed: int | None, usable: int
+    state: State,
+    batch: Any,
+    layout: parallel.Layout,
+    needed: int | None,
+    saved: int,
+    usable: int,
 ) -> Memory:
     rows = layout.mesh.shape["data"] * layout.mesh.shape["fsdp"]
     given = sum(math.prod(x.shape) * x.dtype.itemsize for x in batch.values()) // rows
@@ -225,8 +235,11 @@ def _measure(
         "frozen": _on_device(state.frozen),
         "batch": given,
     }
-    temporaries = None if needed is None else max(0, needed - sum(parts.values()))
-    return Memory(**parts, temporaries=temporaries, needed=needed, usable=usable)
+    if needed is None:
+        return Memory(**parts, activations=None, temporaries=None, needed=None, usable=usable)
+    made = max(0, needed - sum(parts.values()))
+    kept = min(saved, made)  # results may also lie where the step's own will be
+    return Memory(**parts, activations=kept, temporaries=made - kept, needed=needed, usable=usable)
 
 
 def _on_device(tree: Any) -> int:

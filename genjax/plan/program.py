@@ -90,7 +90,7 @@ class Program:
         for times, instruction, _ in self._walk(self.entry):
             kind = instruction.operation.removesuffix("-start")
             if kind in COLLECTIVES:
-                size = _size(instruction.shape, scratch=True)
+                size = size_of(instruction.shape, scratch=True)
                 if instruction.operation.endswith("-start") and instruction.shape.startswith("(("):
                     size //= 2  # operands and results in one tuple
                 group = _group(instruction.rest, self.devices)
@@ -109,20 +109,21 @@ class Program:
         beside = {line.name: line for line in lines}
         for line in lines:
             if line.operation == "while":
-                body = re.search(r"body=%?([\w.\-]+)", line.rest)
-                if body is not None:
-                    yield from self._walk(body[1], times * self._trips(line))
+                for body in self.find_called(line):
+                    yield from self._walk(body, times * self._trips(line))
             elif line.operation in ("call", "conditional", "async-start"):
-                branches = [
-                    part.strip().lstrip("%")
-                    for names in CALLED.findall(line.rest)
-                    for part in names.split(",")
-                ]
-                branches += re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line.rest)
-                for branch in branches:
+                for branch in self.find_called(line):
                     yield from self._walk(branch, times)
             else:
                 yield times, line, beside
+
+    def find_called(self, line: Instruction) -> tuple[str, ...]:
+        """Return the names of the computations that a call, a branch or a loop runs."""
+        if line.operation == "while":
+            return tuple(re.findall(r"body=%?([\w.\-]+)", line.rest))
+        listed = [name for names in CALLED.findall(line.rest) for name in names.split(",")]
+        listed += re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", line.rest)
+        return tuple(name.strip().lstrip("%") for name in listed)
 
     def _trips(self, loop: Instruction) -> int:
         """Return how often a loop runs: known to the compiler, or the bound of its condition."""
@@ -146,8 +147,8 @@ class Program:
     def _moved(self, line: Instruction, beside: Mapping[str, Instruction]) -> int:
         if line.operation in FREE:
             return 0
-        operands = [_size(beside[name].shape) for name in line.operands if name in beside]
-        whole = _size(line.shape)
+        operands = [size_of(beside[name].shape) for name in line.operands if name in beside]
+        whole = size_of(line.shape)
         if line.operation in ("dynamic-slice", "gather", "slice"):
             return 2 * whole
         inner = line
@@ -198,7 +199,7 @@ def _split_parenthesis(text: str) -> tuple[str, str]:
     return text, ""
 
 
-def _size(shape: str, scratch: bool = False) -> int:
+def size_of(shape: str, scratch: bool = False) -> int:
     """Return the bytes of a type in the device's main memory, with ``scratch`` also those in S(1),
     the memory beside its units.
     """

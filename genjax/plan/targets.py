@@ -128,7 +128,7 @@ def find_target(name: str) -> Target:
     """
     word, colon, sizes = name.strip().lower().partition(":")
     if word not in CHIPS and word != HOST:
-        raise unknown_name("on", name, (*CHIPS, HOST))
+        raise UserError(f"on: {unknown_name('machine', name, (*CHIPS, HOST))}", "on")
     chip = measure_host() if word == HOST else CHIPS[word]
     if colon and not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3})*", sizes):
         raise UserError(f"on must be like {_example(word)}, got {name!r}", "on")

@@ -116,6 +116,15 @@ class Holder:
         return f"process {self.pid} on {self.host}"
 
 
+def describe_lease(run_dir: epath.Path) -> str:
+    """Return who holds a run directory, as this machine sees it."""
+    try:
+        holder = Holder.read(run_dir / NAME)
+    except OSError:
+        return f"{run_dir} without a lease"
+    return f"{run_dir} with the lease of {holder} ({holder.token if holder else 'damaged'})"
+
+
 class Lease:
     """The right to write to a run directory, held from ``with`` to its end.
 

@@ -40,6 +40,13 @@ def allow(trust: Trust) -> Iterator[None]:
         _GIVEN.reset(token)
 
 
+def write_given() -> list[str]:
+    """Return the words of a command line that allow as much as is allowed here."""
+    given = _GIVEN.get()
+    names = ",".join(_names(given))
+    return ["--trust"] if given is True else [f"--trust={names}"] if names else []
+
+
 def is_named_by_user(module: str) -> bool:
     """Return whether the user has allowed this module by name, or everything."""
     given = _GIVEN.get()

@@ -15,7 +15,7 @@ from genjax.config_files import differences, to_json
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.machine import disk
-from genjax.runs import directory
+from genjax.runs import directory, lease
 from genjax.runs.checkpoint_files import newest_step
 from genjax.serial.json_text import Json
 from genjax.serial.stored import read_json
@@ -263,6 +263,11 @@ def write_failure(run_dir: Path, code: int, reason: str, pruned: bool = False) -
     """Record why a run failed, or that a search ended it early."""
     record = {"code": code, "reason": reason, "pruned": pruned}
     disk.write(run_dir / FAILED, json.dumps(record) + "\n")
+
+
+def is_held(run_dir: Path, error: UserError) -> bool:
+    """Return whether an error says that another process trains the run, which is not a failure."""
+    return error.field == str(run_dir / lease.NAME)
 
 
 def clear_failure(run_dir: Path) -> None:

@@ -45,11 +45,16 @@ def read_space(
     ranges: dict[str, Range | list[Any]] = {
         name: read_range(several[0][0], set(list_kinds(fields[name])), name)
         for name, several in lists.items()
-        if len(several) == 1 and is_range(several[0])
+        if len(several) == 1 and _can_be_range(several[0], fields[name])
     }
     rest = {name: several for name, several in lists.items() if name not in ranges}
     found = read_values(experiment, rest)
     return {name: ranges[name] if name in ranges else found[name] for name in lists}
+
+
+def _can_be_range(words: Words, hint: Any) -> bool:
+    """Return whether words look like a range, where they cannot be a text, such as a path."""
+    return is_range(words) and str not in set(list_kinds(hint))
 
 
 def read_values(
@@ -67,7 +72,7 @@ def read_values(
     fields = list_fields(experiment)
     found: dict[str, list[Any]] = {}
     for name, several in lists.items():
-        if any(map(is_range, several)) and str not in set(list_kinds(fields[name])):
+        if any(_can_be_range(words, fields[name]) for words in several):
             raise UserError(f"{name} has a range, which needs --search, alone", name)
         known: dict[Any, None] = {}
         for words in several:

@@ -76,9 +76,7 @@ def check_search(search: Search) -> None:
       UserError: Optuna is missing, nothing is varied, or the ends of a range are refused.
     """
     _import_optuna()
-    ranges = {name: one for name, one in search.space.items() if isinstance(one, Range)}
-    varied = [name for name, one in search.space.items() if name in ranges or len(one) > 1]
-    if not varied:
+    if not any(isinstance(one, Range) or len(one) > 1 for one in search.space.values()):
         raise UserError("search needs a field to vary, such as 1e-4..1e-2:log, or a list", "search")
     first = {
         name: one.low if isinstance(one, Range) else one[0] for name, one in search.space.items()

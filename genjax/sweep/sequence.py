@@ -21,6 +21,7 @@ from genjax.sweep.directory import (
     Entry,
     Sweep,
     clear_failure,
+    is_held,
     write_failure,
 )
 from genjax.training import train
@@ -51,11 +52,11 @@ def train_task(sweep: Sweep, number: int) -> None:
         clear_failure(run_dir)
         train(sweep.load_experiment(sweep.runs[number]), run_dir)
     except Exception as error:
+        if not run_dir.is_dir() or (isinstance(error, UserError) and is_held(run_dir, error)):
+            raise
         code = 2 if isinstance(error, UserError) else 3 if isinstance(error, Diverged) else 1
-        if run_dir.is_dir():
-            write_failure(
-                run_dir, code, f"{type(error).__name__}: {error}" if code == 1 else f"{error}"
-            )
+        kind = f"{type(error).__name__}: " if code == 1 else ""
+        write_failure(run_dir, code, f"{kind}{error}")
         raise
 
 
@@ -119,7 +120,9 @@ def train_in_child(sweep: Sweep, entry: Entry, stop: Stop, is_enough: Watch = la
             raise
         reader.join()
     run_dir = sweep.find_run(entry)
-    if code != 0 and code not in STOPPED and not sweep.read_failure(entry) and run_dir.is_dir():
+    # A refused run (2) has recorded why, unless another process trains it.
+    recorded = code in (0, 2, *STOPPED) or sweep.read_failure(entry)
+    if not recorded and run_dir.is_dir():
         write_failure(run_dir, code, _explain(code, path))
     return code
 

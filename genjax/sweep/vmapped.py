@@ -27,7 +27,7 @@ from genjax.runs.screen import Status, choose_screen
 from genjax.runs.setup import Setup, find_base, set_up
 from genjax.runs.stop import Stop
 from genjax.serial.fields import get_field
-from genjax.sweep.directory import Entry, Sweep, clear_failure, list_varied, write_failure
+from genjax.sweep.directory import Entry, Sweep, clear_failure, is_held, list_varied, write_failure
 from genjax.sweep.members import Member, open_member
 from genjax.sweep.numbers import build_step, check_numbers, check_together
 from genjax.sweep.sequence import say
@@ -218,8 +218,9 @@ def _train_group(
                 opened = open_member(entry.name, experiment, run_dir, data)
                 members.append(stack.enter_context(opened))
             except UserError as error:
-                write_failure(run_dir, 2, str(error))
-                say(f"{entry.name} failed: {error}")
+                if not is_held(run_dir, error):
+                    write_failure(run_dir, 2, str(error))
+                say(f"{entry.name} cannot train: {error}")
         if members:
             if not any(name.startswith("family.") for name in program.varied):
                 for member in members[1:]:

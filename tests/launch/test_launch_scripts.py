@@ -9,7 +9,7 @@ import yaml
 from genjax.__main__ import main
 from genjax.cli.runs import launch
 from genjax.errors import UserError
-from genjax.launch import slurm
+from genjax.launch import hosts, slurm
 from genjax.machine.places import Place, find_place
 
 TPU = ["--zone", "us-central1-a", "--type", "v5litepod-16", "--run-dir", "gs://b/run"]
@@ -239,6 +239,22 @@ def test_what_cannot_work_is_refused_in_one_line(command, field, capsys, monkeyp
         launch.launch_command(command[0], command[1:])
     assert error.value.field == field and not capsys.readouterr().out
     assert field in str(error.value) or field == "options"
+
+
+def test_trust_and_no_cache_are_passed_on(capsys, monkeypatch):
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
+    assert main(["launch", "slurm", "vae_digits", "--trust=a,b"]) == 0
+    assert trained(capsys.readouterr().out) == [["vae_digits", "--trust=a,b", "--no-cache"]]
+    assert main(["launch", "slurm", "vae_digits", "--seeds", "2", "--trust"]) == 0
+    assert all("--trust" in words for words in trained(capsys.readouterr().out))
+
+
+def test_gpus_of_this_machine_are_shared_out():
+    job = launch.read_job("local", "vae_digits", ["--processes", "2", "--gpus", "4"])
+    commands = hosts.list_local(*job)
+    assert [c.variables["JAX_LOCAL_DEVICE_IDS"] for c in commands] == ["0,1", "2,3"]
+    (one,) = hosts.list_local(*launch.read_job("local", "vae_digits", ["--gpus", "4"]))
+    assert not one.variables and one.words[4:] == ("vae_digits",)
 
 
 def test_a_mistake_is_one_line(capsys):

@@ -4,6 +4,8 @@ ever.
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -184,6 +186,58 @@ def test_processes_with_other_options_are_refused(tmp_path, more, field):
         assert line.startswith(f"genjax: {field} must be the same on all processes, got ")
         assert "on process 1" in line
     assert not (tmp_path / "run").exists()
+
+
+OTHER = """
+import sys
+from genjax.__main__ import main
+from genjax.machine import joining
+real = joining.find_version
+joining.find_version = lambda name: "0.0.1" if name == "optax" else real(name)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.long
+def test_processes_with_other_versions_are_refused(tmp_path):
+    config, port = launched.write_config(tmp_path), launched.free_port()
+    run = ["train", config, "--run-dir", tmp_path / "run", "--devices.coordinator"]
+    run += [f"127.0.0.1:{port}", "--devices.processes", "2", "--devices.process-id"]
+    other = [sys.executable, "-c", OTHER, *map(str, run), "1"]
+    second = subprocess.Popen(
+        other, env=launched.environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    for said in launched.finish([launched.start(*run, 0), second], 2, 2):
+        (line,) = said.splitlines()
+        assert line.startswith("genjax: optax must be the same on all processes, got ")
+        assert "and 0.0.1 on process 1" in line
+
+
+@pytest.mark.long
+def test_a_process_that_stays_alone_ends_in_time(tmp_path):
+    config, port = launched.write_config(tmp_path), launched.free_port()
+    run = ["train", config, "--run-dir", tmp_path / "run", "--devices.join-timeout", "1"]
+    run += ["--devices.coordinator", f"127.0.0.1:{port}", "--devices.processes", "2"]
+    (said,) = launched.finish([launched.start(*run, "--devices.process-id", 0)], 2)
+    assert said.startswith(f"genjax: process 1 of 2 did not join at 127.0.0.1:{port} within 1 s")
+    assert said.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.long
+def test_processes_that_do_not_share_the_run_directory_are_refused(tmp_path):
+    """A directory of the same name on each machine."""
+    config, port = launched.write_config(tmp_path), launched.free_port()
+    run = ["train", config, "--run-dir", "run", "--devices.coordinator"]
+    run += [f"127.0.0.1:{port}", "--devices.processes", "2", "--devices.process-id"]
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    both = [launched.start(*run, i, folder=folder) for i, folder in enumerate(folders)]
+    for said in launched.finish(both, 2, 2):
+        (line,) = said.splitlines()
+        assert line.startswith("genjax: run_dir must be the same on all processes, got run with ")
+        assert "and run without a lease on process 1" in line
+    assert not list(tmp_path.glob("*/run"))
 
 
 @pytest.mark.long

@@ -12,21 +12,29 @@ import pytest
 from genjax import gx
 from genjax.__main__ import main
 from genjax.cli.bench import step_flops
+from genjax.config_files import load_config
 from genjax.data.dataset import Dataset, Spec
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.parallel import Devices
+from genjax.plan import topology
 from genjax.plan.plan import Memory, as_json, find_cures, make_plan, shape_batch
 from genjax.plan.targets import CHIPS, Target, find_target
 from genjax.runs.first_state import examples, first_state
 from genjax.runs.setup import set_up
+from genjax.serial.config_places import list_configs
 from tests import toy
 
-PLUGINS = os.environ.get("GENJAX_PLAN_PLUGINS")
+PLUGINS = os.environ.get(topology.PLUGINS)
 elsewhere = pytest.mark.skipif(
-    PLUGINS is None, reason="GENJAX_PLAN_PLUGINS names no folder with libtpu and jax-cuda12-plugin"
+    PLUGINS is None, reason=f"{topology.PLUGINS} names no folder with libtpu and jax-cuda12-plugin"
 )
-KINDS = ("vae_digits", "mlm_docs", "gpt_docs")
+FAMILIES = (
+    *("vae_digits", "vqvae_fashion_mnist", "gan_digits", "classifier_digits", "mlm_docs"),
+    *("diffusion_mnist", "latent_diffusion_mnist", "gpt_docs", "vqvae_prior_fashion_mnist"),
+    *("caption_shapes", "reward_rule", "lora_gpt", "dpo_preferences", "ppo_random_walks"),
+    *("grpo_arithmetic", "diffusion_reward_digits"),
+)
 WIDTH, LAYERS, CONTEXT, VOCABULARY, BATCH = 64, 3, 32, 100, 16
 
 
@@ -55,7 +63,7 @@ def test_the_memory_of_a_state_is_counted_by_its_arrays():
     assert plan.memory.average == 4 * count <= plan.memory.optimizer / 2
     assert plan.memory.fits and plan.memory.temporaries > 0
     parts = dataclasses.asdict(plan.memory)
-    names = ("parameters", "optimizer", "average", "frozen", "batch", "temporaries")
+    names = ("parameters", "optimizer", "average", "frozen", "batch", "activations", "temporaries")
     assert sum(parts[name] for name in names) == parts["needed"]
 
 
@@ -92,6 +100,18 @@ def test_flops_of_a_transformer_are_those_of_its_closed_form():
         attention = LAYERS * 2 * WIDTH * CONTEXT
         expected = 6 * BATCH * CONTEXT * (products + attention)
         assert abs(flops - expected) < 0.05 * expected
+
+
+def test_flops_of_convolutions_are_those_of_their_closed_form():
+    """Two for each tap, channel and place; the first layer has no gradient of its input."""
+    side, batch, first, second = 16, 16, 8, 32
+    net = gx.ConvBackbone((first, second))
+    experiment = Experiment(gx.Classifier(net=net), toy.Pictures(side), gx.Adam(), batch_size=batch)
+    taps, half, quarter = 4 * 4, (side // 2) ** 2, (side // 4) ** 2
+    begin = half * taps * 1 * first
+    rest = quarter * taps * first * second + quarter * second * 10
+    expected = 2 * batch * (2 * begin + 3 * rest)
+    assert abs(step_flops(set_up(experiment)) - expected) < 0.05 * expected
 
 
 def test_the_roofline_adds_up():
@@ -132,7 +152,7 @@ def test_what_does_not_fit_is_cured_by_what_was_compiled():
 
 
 def test_a_program_that_the_compiler_refuses_does_not_fit():
-    assert not Memory(1, 1, 0, 0, 1, None, None, 10**9).fits
+    assert not Memory(1, 1, 0, 0, 1, None, None, None, 10**9).fits
 
 
 def test_what_a_step_is_given_is_what_it_trains_on():
@@ -192,44 +212,58 @@ def test_a_missing_plugin_is_named_with_its_cure(capfd):
         assert code == 2 and package in err and "pip install" in err
 
 
-def plan_elsewhere(*arguments):
-    """A plan with the plugins, in a process of its own: they stay out of the other tests."""
-    environment = {**os.environ, "PYTHONPATH": PLUGINS or "", "XLA_FLAGS": ""}
+def run_elsewhere(*arguments):
+    """Run Python with the plugins, in a process of its own: they stay out of the other tests."""
     found = subprocess.run(
-        [sys.executable, "-m", "genjax", "plan", *arguments, "--json"],
-        env=environment,
+        [sys.executable, *arguments],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((PLUGINS or "", os.getcwd()))}
+        | {"XLA_FLAGS": ""},
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=800,
         check=False,
     )
-    assert found.returncode == 0, found.stderr
-    return [json.loads(line) for line in found.stdout.splitlines()]
+    assert found.returncode == 0, found.stdout + found.stderr
+    return found.stdout
+
+
+QUICK = """
+import sys
+from pathlib import Path
+from benchmarks import plans
+names = sys.argv[2:]
+sys.exit(plans.main(["--quick", *names, "--on", "v5e:1x1", "h200"], docs=Path(sys.argv[1])))
+"""
 
 
 @elsewhere
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "name",
-    [
-        "vae_digits",
-        "gan_digits",
-        "ddpm_mnist",
-        "gpt_docs",
-        "mlm_docs",
-        "ppo_random_walks",
-        "lora_gpt",
-    ],
-)
-def test_one_of_each_family_compiles_for_a_tpu_and_a_gpu(name):
-    for plan in plan_elsewhere(name, "--tiny", "--on", "v5e:1x1", "h200"):
-        assert plan["fits"] and plan["memory"]["temporaries"] > 0
-        assert plan["flops"] > 0 and plan["moved_bytes"] > 0 and plan["step_s"] > 0
+def test_one_of_each_family_compiles_for_a_tpu_and_a_gpu(tmp_path):
+    run_elsewhere("-c", QUICK, str(tmp_path), *FAMILIES)
+    rows = json.loads((tmp_path / "plans.json").read_text(encoding="utf-8"))["rows"]
+    assert {(row["config"], row["on"]) for row in rows} == {
+        (name, on) for name in FAMILIES for on in ("v5e:1x1", "h200")
+    }
+    for row in rows:
+        assert row["fits"] and row["memory"]["activations"] + row["memory"]["temporaries"] > 0
+        assert row["flops"] > 0 and row["moved_bytes"] > 0 and row["step_s"] > 0
+
+
+def test_the_configs_that_are_compiled_are_of_all_families():
+    of_each = {type(load_config(name)[0].family) for name in FAMILIES}
+    everywhere = {
+        type(load_config(name)[0].family)
+        for name, path in list_configs().items()
+        if path.parent.name != "prepare"
+    }
+    assert of_each == everywhere
 
 
 @elsewhere
 @pytest.mark.long
 def test_a_slice_sums_its_gradients_once_a_step():
-    for plan in plan_elsewhere("vae_digits", "--on", "v5e:2x2", "h200:4"):
+    words = ("-m", "genjax", "plan", "vae_digits", "--on", "v5e:2x2", "h200:4", "--json")
+    for line in run_elsewhere(*words).splitlines():
+        plan = json.loads(line)
         summed = {one["kind"]: one for one in plan["collectives"]}["all-reduce"]
         assert plan["memory"]["parameters"] <= summed["bytes"] <= 1.1 * plan["memory"]["parameters"]

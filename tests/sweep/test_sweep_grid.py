@@ -207,6 +207,8 @@ def test_ranges_are_read_for_a_search_alone(experiment):
     with pytest.raises(UserError) as error:
         grid.read_values(experiment, lists)
     assert error.value.field == RATE
+    _, options = split_options(["--keep.best", "a/../b"], ())
+    assert grid.read_space(experiment, read_lists(experiment, options)) == {"keep.best": ["a/../b"]}
     for word in ("1e-2..1e-5", "0..1:log", "1..x", "1..nan", "1..1", "float32..bfloat16"):
         name = "precision" if word.startswith("float32") else "optimizer.learning-rate.value"
         _, options = split_options([f"--{name}", word], ())

@@ -13,12 +13,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from etils import epath
 from scipy import stats
 
 import genjax
 from genjax import __main__ as command_line
 from genjax.errors import Diverged, UserError
 from genjax.experiment import Keep
+from genjax.runs.lease import Lease
 from genjax.sweep import search, sequence
 from genjax.sweep.directory import find_pending, read_sweep, write_failure
 from genjax.sweep.table import Metric, Row, choose_metric, make_table, print_table
@@ -176,6 +178,17 @@ def test_an_array_job_trains_each_run_by_its_number(config, tmp_path, in_process
     environment = {**os.environ, "SLURM_ARRAY_TASK_ID": "3"}
     subprocess.run(["bash", "s/array.sh"], check=True, env=environment, capture_output=True)
     assert [sweep.read_state(e) for e in sweep.runs] == ["waiting", "finished"] * 2
+
+
+def test_a_run_that_another_process_trains_has_not_failed(config, tmp_path, in_process, capsys):
+    assert run(config, "--out", "s", "--seeds", "2", "--array") == 0
+    sweep = read_sweep(tmp_path / "s")
+    with Lease(epath.Path(sweep.find_run(sweep.runs[0]))):
+        assert run("s", "--task", "0") == 2
+        assert sweep.read_state(sweep.runs[0]) == "waiting"
+        assert run("s", "--vmapped") == 0
+    assert "seed=0 cannot train" in capsys.readouterr().err
+    assert [sweep.read_state(entry) for entry in sweep.runs] == ["waiting", "finished"]
 
 
 def test_the_interval_is_students_and_the_best_has_the_fewest_failures():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import itertools
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from genjax.launch.running import run_together
 from genjax.launch.slurm import SlurmOptions, write_slurm
 from genjax.launch.tpu import TpuOptions, write_tpu
 from genjax.machine import disk
+from genjax.serial import trust
 
 KINDS = {
     "kubernetes": KubernetesOptions,
@@ -89,7 +91,14 @@ def read_job(kind: str, target: str, arguments: Sequence[str]) -> tuple[Any, Job
         _, rest = tyro.cli(own, args=list(arguments), prog=prog, return_unknown_args=True)
     train: TrainOptions = found.train
     name = f"{path.stem}_tiny" if train.tiny else path.stem
-    return found.launch, Job(target, tuple(rest), train.experiment, train.run_dir, name)
+    words = (*rest, *_list_global())
+    return found.launch, Job(target, words, train.experiment, train.run_dir, name)
+
+
+def _list_global() -> list[str]:
+    """Return the options of every command that were given to this one."""
+    keeps_none = os.environ.get("JAX_ENABLE_COMPILATION_CACHE") == "false"
+    return [*trust.write_given(), *(["--no-cache"] if keeps_none else [])]
 
 
 def list_runs(options: SlurmOptions, job: Job) -> list[Job]:
@@ -100,6 +109,7 @@ def list_runs(options: SlurmOptions, job: Job) -> list[Job]:
     """
     if options.seeds is None and not options.each:
         return [job]
+    passed = _list_global()
     base = job.run_dir or str(Path("runs") / job.name)
     jobs = []
     seeds: Sequence[int | None] = [None] if options.seeds is None else range(options.seeds)
@@ -110,7 +120,7 @@ def list_runs(options: SlurmOptions, job: Job) -> list[Job]:
         label = f"_{number}" * (len(options.each) > 0) + f"_seed{seed}" * (seed is not None)
         run = with_options(job, words, f"{base}{label}")
         default = TrainOptions(load_config(job.config, "--tiny" in run.options)[0])
-        parsed = parse(default, f"train {job.config}", run.options)
+        parsed = parse(default, f"train {job.config}", [w for w in run.options if w not in passed])
         run = dataclasses.replace(run, experiment=parsed.experiment)
         run.check(options.processes, options.nodes * max(1, options.gpus))
         jobs.append(run)

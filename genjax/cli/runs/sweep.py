@@ -104,6 +104,8 @@ class SweepOptions:
             raise UserError(f"search and {both[0]} do not go together", "search")
         if self.out is not None:
             checks.some(self, "out")
+            if "://" in self.out:
+                raise UserError(f"out must be a folder of this machine, got {self.out!r}", "out")
 
 
 OWN = sorted(
