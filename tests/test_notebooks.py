@@ -111,7 +111,7 @@ SHORT = {  # what is replaced, and the pictures and words that the cells then sh
     "gan": ({r"STEPS = \d+": "STEPS = 40"}, 5, ("packed {'modes'", "plain  {'modes'")),
     "masked_lm": ({r"STEPS = \d+": "STEPS = 40"}, 1, ("heron", "40 % {'loss'")),
     "plan": ({r"CONFIG, TINY = .*": 'CONFIG, TINY = "vae_digits", ["--tiny"]'}, 1, ("at least",)),
-    "prepare": ({r"COUNT = \d+": "COUNT = 150"}, 3, ("with copies:", "without copies:")),
+    "prepare": ({r"COUNT = \d+": "COUNT = 150"}, 2, ("with copies:", "without copies:")),
     "table": ({r"STEPS = \d+": "STEPS = 40"}, 4, ("rising   {'loss'", "constant {'loss'")),
 }
 
