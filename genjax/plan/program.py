@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 # Results that are another name for memory that is there already.
@@ -25,6 +25,8 @@ COLLECTIVES = (
     "collective-permute",
     "collective-broadcast",
 )
+PARTS = ("dynamic-slice", "gather", "slice")  # read a part of their first operand
+CHANGES = ("dynamic-update-slice", "scatter")  # write a part of it
 ARRAY = re.compile(r"\b(pred|bf16|f8\w*|[fsuc]\d+)\[([\d,]*)\](\{[^}]*\})?")
 HEAD = re.compile(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$")
 LINE = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
@@ -63,7 +65,7 @@ class Instruction:
     @property
     def bytes(self) -> int:
         """Bytes of its result in the device's main memory."""
-        return _size(self.shape)
+        return size_of(self.shape)
 
 
 @dataclass(frozen=True)
@@ -147,18 +149,55 @@ class Program:
     def _moved(self, line: Instruction, beside: Mapping[str, Instruction]) -> int:
         if line.operation in FREE:
             return 0
-        operands = [size_of(beside[name].shape) for name in line.operands if name in beside]
         whole = size_of(line.shape)
-        if line.operation in ("dynamic-slice", "gather", "slice"):
+        if line.operation in PARTS:
             return 2 * whole
-        inner = line
-        if line.operation == "fusion" and (called := re.search(r"calls=%?([\w.\-]+)", line.rest)):
-            roots = [i for i in self.computations.get(called[1], ()) if i.is_root]
-            inner = roots[0] if roots else line
-        if inner.operation in ("dynamic-update-slice", "scatter"):
+        called = re.search(r"calls=%?([\w.\-]+)", line.rest)
+        lines = (
+            self.computations.get(called[1], ()) if called and line.operation == "fusion" else ()
+        )
+        if lines:
+            return min(whole, _written(lines)) + sum(
+                _read(lines, number, size_of(beside[name].shape))
+                for number, name in enumerate(line.operands)
+                if name in beside
+            )
+        operands = [size_of(beside[name].shape) for name in line.operands if name in beside]
+        if line.operation in CHANGES:
             # The array is changed in place: only the other operands are read and written.
             return 2 * sum(size for size in operands if size < whole)
         return sum(operands) + whole
+
+
+def _read(lines: Sequence[Instruction], number: int, size: int) -> int:
+    """Return the bytes that a fusion reads of an operand: slices of it, if it takes no more."""
+    names = [i.name for i in lines if i.operation == "parameter" and i.rest == f"({number})"]
+    read, todo = 0, list(names)
+    while todo:
+        name = todo.pop()
+        for user in (line for line in lines if name in line.operands):
+            if user.operation == "bitcast":
+                todo.append(user.name)
+            elif user.operation in PARTS and user.operands[0] == name:
+                read += size_of(user.shape)
+            elif user.operation not in CHANGES or user.operands[0] != name:
+                return size
+    return min(size, read) if names else size
+
+
+def _written(lines: Sequence[Instruction]) -> int:
+    """Return the bytes that a fusion writes: of arrays that it changes in place, the change."""
+    beside = {line.name: line for line in lines}
+    todo, written = [line for line in lines if line.is_root], 0
+    while todo:
+        line = todo.pop()
+        if line.operation in ("tuple", "bitcast"):
+            todo += [beside[name] for name in line.operands if name in beside]
+        elif line.operation in CHANGES:
+            written += sum(size_of(beside[n].shape) for n in line.operands[1:] if n in beside)
+        else:
+            written += size_of(line.shape)
+    return written
 
 
 def read_program(text: str) -> Program:
@@ -186,6 +225,7 @@ def _read_line(found: re.Match[str], rest: str) -> Instruction:
     arguments, after = _split_parenthesis(rest.strip()[len(operation) :])
     operands = tuple(re.findall(r"%([\w.\-]+)", arguments))
     more = arguments + after if operation.strip() == "constant" else after
+    more = arguments if operation.strip() == "parameter" else more
     return Instruction(found[2], shape, operation.strip(), operands, more, found[1] is not None)
 
 

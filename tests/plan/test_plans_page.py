@@ -54,7 +54,7 @@ def test_large_ones_are_planned_in_full():
 def test_plans_of_this_machine_are_near_what_a_step_took():
     assert {one["config"] for one in FOUND["measured"]} <= set(plan_and_run.CONFIGS)
     for one in FOUND["measured"]:
-        assert abs(one["grown"] / one["planned"] - 1) <= 0.15, one
+        assert abs(one["grown"] - one["planned"]) <= max(0.15 * one["planned"], 20e6), one
         assert 0 < one["reached"] <= 1
 
 

@@ -95,3 +95,39 @@ def test_a_loop_whose_bound_only_its_condition_has():
     (summed,) = program.find_collectives()
     assert (summed.count, summed.bytes) == (7, 7 * (8 * 4 * 4 + 8 * 2))
     assert summed.sent == summed.bytes  # by two devices each
+
+
+STACK = """HloModule jit_step, num_partitions=1
+
+%read (p0: f32[12,1024], p1: s32[]) -> f32[1024] {
+  %p0 = f32[12,1024]{1,0:T(8,128)} parameter(0)
+  %p1 = s32[]{:T(128)} parameter(1)
+  %b = f32[12,1024]{1,0} bitcast(%p0)
+  %slice = f32[1,1024]{1,0} dynamic-slice(%b, %p1), dynamic_slice_sizes={1,1024}
+  ROOT %sin = f32[1024]{0} sine(%slice)
+}
+
+%write (p0: f32[12,1024], p1: f32[1024], p2: s32[]) -> (f32[12,1024], f32[1024]) {
+  %p0 = f32[12,1024]{1,0} parameter(0)
+  %p1 = f32[1024]{0} parameter(1)
+  %p2 = s32[] parameter(2)
+  %cos = f32[1024]{0} cosine(%p1)
+  %row = f32[1,1024]{1,0} bitcast(%cos)
+  %update = f32[12,1024]{1,0} dynamic-update-slice(%p0, %row, %p2)
+  ROOT %both = (f32[12,1024]{1,0}, f32[1024]{0}) tuple(%update, %cos)
+}
+
+ENTRY %main (a: f32[12,1024], i: s32[]) -> (f32[12,1024], f32[1024]) {
+  %a = f32[12,1024]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %r = f32[1024]{0} fusion(%a, %i), kind=kLoop, calls=%read
+  ROOT %w = (f32[12,1024]{1,0}, f32[1024]{0}) fusion(%a, %r, %i), kind=kLoop, calls=%write
+}
+"""
+
+
+def test_a_fusion_that_takes_a_slice_of_a_stack_moves_the_slice():
+    row, index = 4 * 1024, 4
+    read = row + index + row  # the slice and its sine
+    write = row + index + row + row  # its operand, the changed row, and the other result
+    assert abs(read_program(STACK).count_bytes() - read - write) <= 2 * index
