@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from pathlib import Path
@@ -77,7 +78,8 @@ def measure(steps: int) -> dict[str, Any]:
 
 def find_best(losses: list[float | None]) -> int:
     """Return the number of the lowest loss."""
-    return min(range(len(losses)), key=lambda i: losses[i] if losses[i] is not None else 1e9)
+    finite = [math.inf if loss is None else loss for loss in losses]
+    return finite.index(min(finite))
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
