@@ -63,7 +63,7 @@ class Instruction:
     @property
     def bytes(self) -> int:
         """Bytes of its result in the device's main memory."""
-        return _size(self.shape)
+        return size_of(self.shape)
 
 
 @dataclass(frozen=True)
