@@ -105,7 +105,7 @@ def test_the_chain_from_pre_training_to_ppo_runs_in_its_tiny_forms(tmp_path, mon
 
 
 SHORT = {  # what is replaced, and the pictures and words that the cells then show
-    "autoregressive": ({r"STEPS = \d+": "STEPS = 40"}, 3, ("temperature 1.5", "loss_last_tenth")),
+    "autoregressive": ({r"STEPS = \d+": "STEPS = 40"}, 2, ("temperature 1.5", "loss_last_tenth")),
     "diffusion": ({r"STEPS = \d+": "STEPS = 40"}, 9, ("sevens at guidance 4.0", "recall")),
     "flow": ({r"STEPS = \d+": "STEPS = 40"}, 6, ("optimal: 1 steps", "independent {")),
     "gan": ({r"STEPS = \d+": "STEPS = 40"}, 5, ("packed {'modes'", "plain  {'modes'")),
