@@ -194,7 +194,7 @@ def step_flops(setup: Setup, batch: Any = None) -> int:
 
     Args:
       setup: setup of the run.
-      batch: batch of the step, for a family that collects it on the host.
+      batch: batch of the step, for a family that collects it on the host; None for its shapes.
     """
     experiment, state = setup.experiment, setup.target
     if batch is None:
@@ -202,6 +202,9 @@ def step_flops(setup: Setup, batch: Any = None) -> int:
             name: jax.ShapeDtypeStruct((experiment.batch_size, *shape), dtype)
             for name, (shape, dtype) in setup.data.spec.entries.items()
         }
+        if setup.family.shape_collected is not None:
+            batch = {**batch, "mask": jax.ShapeDtypeStruct((experiment.batch_size,), "float32")}
+            batch = setup.family.shape_collected(state, batch)
     if setup.family.precompute is not None:
         batch = {**batch, "mask": jax.ShapeDtypeStruct((experiment.batch_size,), "float32")}
         batch |= jax.eval_shape(setup.family.precompute, state, batch)

@@ -187,6 +187,23 @@ class RewardedDiffusion(FromBase):
             "kl": kl.reshape(rows, self.samples).mean(1),
         }
 
+    def shape_collected(self, state: State, batch: Batch) -> Batch:
+        """Return the shapes of what ``collect`` returns for a batch, without drawing anything."""
+        image = batch["image"]
+        rows, kept = len(image), self.samples if self.method == "weighted" else 2
+        shapes = {
+            "mask": (rows,),
+            "drawn": (rows, kept, *image.shape[1:]),
+            "weight": (rows, kept),
+            "times": (rows, self.updates),
+            "reward": (rows,),
+            "kl": (rows,),
+        }
+        found = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes.items()}
+        condition = {"label": batch["label"]} if self.base.conditional else {}
+        row = jax.ShapeDtypeStruct((rows,), "int32")
+        return {**condition, "image": image, "row": row, **found}
+
     def _draw_times(self, key: jax.Array, rows: int) -> jax.Array:
         """Draw times [rows, updates], those of each update evenly spaced and shuffled over the
         rows.

@@ -107,6 +107,15 @@ def collected(method):
     return family.collect(state_of(family, 0.1), batch_of(), KEY)
 
 
+@pytest.mark.parametrize("method", ["weighted", "dpo"])
+def test_what_is_collected_has_the_shapes_that_a_plan_compiles_for(method):
+    family = family_of(method=method)
+    shapes = family.shape_collected(state_of(family), batch_of())
+    assert {name: (x.shape, x.dtype) for name, x in shapes.items()} == {
+        name: (np.shape(x), np.asarray(x).dtype) for name, x in collected(method).items()
+    }
+
+
 @pytest.mark.long
 def test_it_begins_as_the_base():
     family = family_of()
