@@ -160,7 +160,7 @@ def make_plan(
     begin = sum(os.times()[:4])
     lowered = setup.run_step.lower(setup.target, batch)
     try:
-        compiled = lowered.compile()
+        compiled = _compile(lowered)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             reason = str(error).partition("\n")[0]
@@ -189,6 +189,18 @@ def make_plan(
         () if program is None else _per_step(program, several),
         sum(os.times()[:4]) - begin,  # with the assembler's processes
     )
+
+
+def _compile(lowered: Any) -> Any:
+    """Compile a step; without Triton's products where the compiler cannot tile them, as it tunes
+    tiles on a device, and none is here.
+    """
+    try:
+        return lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if "tile sizes" not in str(error):
+            raise
+        return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False})
 
 
 def shape_batch(setup: Setup) -> Any:
