@@ -199,10 +199,10 @@ class RewardedDiffusion(FromBase):
             "reward": (rows,),
             "kl": (rows,),
         }
-        found = {name: jax.ShapeDtypeStruct(shape, "float32") for name, shape in shapes.items()}
+        floats = jax.eval_shape(lambda: {name: jnp.zeros(shape) for name, shape in shapes.items()})
+        row = jax.eval_shape(lambda: jnp.arange(rows))
         condition = {"label": batch["label"]} if self.base.conditional else {}
-        row = jax.ShapeDtypeStruct((rows,), "int32")
-        return {**condition, "image": image, "row": row, **found}
+        return {**condition, "image": image, "row": row, **floats}
 
     def _draw_times(self, key: jax.Array, rows: int) -> jax.Array:
         """Draw times [rows, updates], those of each update evenly spaced and shuffled over the
