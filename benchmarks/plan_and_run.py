@@ -4,7 +4,7 @@
     python -m benchmarks.plan_and_run vae_mnist    # one, printed as JSON
 
 Each config runs in a process of its own. The memory is the growth of the process's peak while the
-state, a batch and a step's results are made, by programs that have run once before. The roofline is
+state, a batch and a step's results are made by compiled programs, each for the first time. The roofline is
 that of ``genjax plan --on cpu``, whose peak is measured before and after the steps.
 """
 
@@ -61,11 +61,6 @@ def measure(name: str) -> dict[str, Any]:
         batch = next(iter(batches))
     copy = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree)).lower((state, batch)).compile()
     step = setup.run_step.lower(setup.target, shape_batch(setup)).compile()
-    if os.environ.get("WARM"):
-        got = jax.block_until_ready(step(*copy((state, batch))))
-        for x in jax.tree.leaves(got):
-            x.delete()
-        del got
     before = _forget_peak()
     made, given = jax.block_until_ready(copy((state, batch)))
     made, metrics = jax.block_until_ready(step(made, given))

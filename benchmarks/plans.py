@@ -69,7 +69,7 @@ SHARDED = "--devices.mode sharded --devices.fsdp"
 GPT2_ON_8 = f"{SHARDED} 8 --optimizer.accumulate 5"  # microbatches of 12 rows on each device
 HOUR = 60.0
 # Too large for one TPU: planned for what it is made for, with the reason that the page gives.
-TOO_LARGE = {"llama_1b_gpu": "made for many devices: the machines are below"}
+TOO_LARGE = {"llama_1b_gpu": "needs many devices: its plans are below"}
 # Of the shapes of the config's own: text that is at hand gives fewer tokens, and of CIFAR-10 there
 # is a lossy copy.
 SAME_SHAPES = {

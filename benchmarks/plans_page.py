@@ -11,10 +11,12 @@ Row = Mapping[str, Any]
 HEADER = """# Plans of every config
 
 `python -m benchmarks.plans` compiles a step of every config for machines that are not there and
-writes this page: {versions}, {date}. A cell has what a step needs of each device's memory, the time
-of a step at the roofline and what bounds it, and the time of the whole run at the roofline: a lower
-bound, see [plan.md](plan.md). Seconds are those of the processor that compiled it. Where a config
-depends on other runs, their shapes are used and nothing is trained.
+writes this page. A cell has what a step needs of each device's memory, the time of a step at the
+roofline and what bounds it, and the time of the whole run at the roofline: a lower bound, see
+[plan.md](plan.md). Seconds are those of the processor that compiled it. Where a config depends on
+other runs, their shapes are used and nothing is trained.
+
+{date}: {versions}.
 
 | config | GFLOP a step | {heads} | compiled in |
 |---|---|{lines}---|"""
@@ -23,10 +25,10 @@ SMALLER = """
 one would take this compiler minutes. Its options are in `plans.json`; `python -m benchmarks.plans`
 compiles whole forms that were left out. The compiler for TPUs takes seconds for each convolution
 and its gradients, and a U-Net has tens of them. A step of `dcgan_mnist` took it 38 seconds of a
-processor, but four minutes by the clock where other programs ran. The compiler for GPUs leaves
-convolutions to cuDNN: 11 seconds."""
+processor, 140 by the clock beside other programs. The compiler for GPUs leaves convolutions to
+cuDNN: 11 seconds."""
 NOT_PLANNED = """
-Configs of `configs/prepare` make data and train nothing, so there is no plan of them. {reasons}"""
+Configs in `configs/prepare` only make data, so they have no plan. {reasons}"""
 LARGE = """
 ## Large ones, in full
 
@@ -35,7 +37,7 @@ LARGE = """
 MEASURED = """
 ## Plan and run on a CPU
 
-`python -m benchmarks.plan_and_run` ({machine}): the plan's memory beside the growth of the
+{machine}, by `python -m benchmarks.plan_and_run`: the plan's memory beside the growth of the
 process's peak from just before the state is made to after a step, and the roofline of `--on cpu`
 beside the fastest of {steps} steps. What the runtime took before, such as threads and compiled
 code, is in neither. Steps take 3 to 19 MB more than planned, that of `ddpm_mnist` 93 MB: it is not
@@ -61,7 +63,7 @@ def write_page(found: Mapping[str, Any]) -> str:
     for row in found["rows"]:
         if row["on"] in machines:
             by_config.setdefault(row["config"], {})[row["on"]] = row
-    reasons = " ".join(f"`{name}` is {why}." for name, why in found["elsewhere"].items())
+    reasons = " ".join(f"`{name}` {why}." for name, why in found["elsewhere"].items())
     lines = [head, *(_line(name, rows, machines) for name, rows in by_config.items())]
     lines += [SMALLER, NOT_PLANNED.format(reasons=reasons).rstrip()]
     lines += [LARGE, *(_large(row) for row in found["rows"] if row["on"] not in machines)]

@@ -18,6 +18,7 @@ from genjax.data.sources import Digits
 from genjax.errors import UserError
 from genjax.experiment import Every
 from genjax.families.vae import VAE
+from genjax.machine.target import is_split
 from genjax.nets.mlp import MLPCoder
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices, ShardRule
@@ -278,3 +279,11 @@ def test_queued_steps_use_memory_that_is_mapped_already() -> None:
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True
     )
     assert int(done.stdout.split()[-1]) < 2000  # 23,000 in steps that are queued
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_rows_of_an_evaluation_are_split_over_several_devices_only(count):
+    layout = parallel.start(Devices(count=count))
+    seen = []
+    layout.compile_evaluation(lambda x: (seen.append(is_split()), x)[1])(jnp.ones(2))
+    assert seen == [count > 1]

@@ -14,9 +14,9 @@ are 22 billion tokens, 20 for each parameter (Hoffmann et al., arXiv 2203.15556)
 on 3 trillion. Layers are scanned and recompute all but products for their gradient. With the
 options above it is for a TPU v5e of 16 x 16 chips.
 
-By its plan a TPU v5e of 16 x 16 needs 12.6 of 16.8 GB with these options and at least 3.5 hours, at
-the roofline; a machine of eight H200 with `--devices.fsdp 8 --optimizer.accumulate 16` 26.6 GB and
-6.6 hours (docs/plans.md). The config has not yet been run. Only its tiny form has, on a CPU.
+By its plan each of these chips needs 12.6 of its 16.8 GB, and the run at least 3.5 hours (at the
+roofline); each of eight H200, with `--devices.fsdp 8 --optimizer.accumulate 16`, 26.6 GB and 6.6
+hours (docs/plans.md). Only the tiny form has been run, on a CPU.
 
 Result:
     command: python -m genjax train llama_1b_gpu --data.root texts

@@ -54,6 +54,14 @@ def test_blocks_divide_the_batch(cores, shape):
             assert features > 1 or block == 0
 
 
+def test_more_cores_take_it_for_wider_layers_and_larger_batches():
+    output, kernel = winograd.choose_output_block, winograd.choose_kernel_block
+    assert output((16, 16, 16, 128), 128, 2) == kernel((16, 16, 16, 128), 128, 2) == 16
+    assert output((16, 32, 32, 64), 64, 1) == 1 and output((16, 32, 32, 64), 64, 2) == 0
+    assert kernel((16, 32, 32, 64), 64, 1) == 0 and kernel((16, 32, 32, 64), 64, 2) == 8
+    assert output((1, 8, 8, 128), 128, 2) == 0 < output((1, 8, 8, 128), 128, 1)
+
+
 def test_a_layer_takes_it_where_it_is_faster(monkeypatch):
     """On one core it does, but not where the compiler splits rows, nor in bfloat16."""
     monkeypatch.setattr(conv3, "count_cores", lambda: 1)

@@ -150,9 +150,9 @@ def choose_output_block(shape: Sequence[int], features: int, cores: int) -> int:
     """Return how many images of a shape [B, H, W, C] ``convolve`` should take at a time; 0 where
     XLA's own convolution is faster.
 
-    On one core the transforms of a block should stay in its cache: 0.6 to 0.8 times as long. XLA
-    splits a product over places among several cores only from some 16 MB on, so that it takes
-    many images to win: 0.7 to 0.9 times as long from 128 channels on, and longer with fewer.
+    On one core, where a block's transforms should stay in the cache, it takes 0.6 to 0.8 times as
+    long. XLA splits a product over several cores only if it is large, so that it takes many images
+    to win: 0.7 to 0.9 times as long from 128 channels on, and longer with fewer.
     """
     widest, narrowest = max(shape[-1], features), min(shape[-1], features)
     if cores == 1:
