@@ -4,8 +4,8 @@
     python -m benchmarks.plan_and_run vae_mnist    # one, printed as JSON
 
 Each config runs in a process of its own. The memory is the growth of the process's peak while the
-state, a batch and a step's results are made by compiled programs, each for the first time. The roofline is
-that of ``genjax plan --on cpu``, whose peak is measured before and after the steps.
+state, a batch and a step's results are made by compiled programs, each for the first time. The
+roofline is that of ``genjax plan --on cpu``, whose peak is measured before and after the steps.
 """
 
 from __future__ import annotations
