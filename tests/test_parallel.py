@@ -273,7 +273,7 @@ def test_queued_steps_use_memory_that_is_mapped_already() -> None:
                 state, _ = run(state, batch)
             jax.block_until_ready(state)
             return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-        faults(), print(faults())
+        faults(), print(min(faults() for _ in range(5)))  # other threads have faults, too, at times
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True

@@ -90,6 +90,8 @@ def test_the_death_of_a_process_ends_the_other_in_one_line(tmp_path, victim):
     processes[victim].kill()
     begin = time.monotonic()
     *before, last = ended(processes[1 - victim], 2)
-    assert last == f"genjax: {peers.LINE}" and all(line.startswith("step ") for line in before)
+    assert last == f"genjax: {peers.LINE}"
+    usual = ("step ", "waiting at ")  # a busy machine starts the two more than 15 s apart
+    assert not [line for line in before if not line.startswith(usual)]
     assert time.monotonic() - begin < 20
     processes[victim].communicate()
