@@ -2,10 +2,12 @@
 
     python -m benchmarks.peers --all --json runs/speed1.json    # and likewise 2 and 3
     python -m benchmarks.speed runs/speed1.json runs/speed2.json runs/speed3.json
+    python -m benchmarks.speed --add runs/speed4.json   # one more, beside those that are stored
     python -m benchmarks.speed            # write the page again, from docs/speed.json
     python -m benchmarks.speed --check    # exit with 1 if the page is not current
 
-The runs, which must be of one processor, replace in docs/speed.json what it had of that processor.
+The runs, which must be of one processor, replace in docs/speed.json what it had of that processor,
+unless ``--add`` is given.
 The page has a table for each processor, between two marks.
 """
 
@@ -38,13 +40,17 @@ def main(arguments: Sequence[str] | None = None, docs: Path = DOCS) -> int:
     )
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN.json")
     parser.add_argument("--check", action="store_true", help="write nothing, compare the page")
+    parser.add_argument("--add", action="store_true", help="keep the runs that are stored")
     options = parser.parse_args(arguments)
     stored, page = docs / STORED, docs / PAGE
     try:
         machines = json.loads(stored.read_text(encoding="utf-8")) if stored.exists() else {}
         if options.runs:
             merged = merge([read_run(path) for path in options.runs])
-            machines[merged.pop("processor")] = merged
+            processor = merged.pop("processor")
+            if options.add and processor in machines:
+                merged = add(machines[processor], merged)
+            machines[processor] = merged
         old = page.read_text(encoding="utf-8")
         new = fill(old, machines)
     except UserError as error:
@@ -118,6 +124,31 @@ def merge(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "versions": dict(first["versions"]),
         "cases": cases,
     }
+
+
+def add(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the ratios of later runs to those of earlier ones; milliseconds are of the later.
+
+    Raises:
+      UserError: the runs have other versions or numbers of cores.
+    """
+    for key in ("cores", "versions"):
+        if earlier[key] != later[key]:
+            raise UserError(
+                f"{key} must be as in {STORED}, {earlier[key]}, got {later[key]}: leave out --add",
+                key,
+            )
+    cases: dict[str, dict[str, Figures]] = {}
+    for name in CASES:
+        before, after = earlier["cases"].get(name, {}), later["cases"].get(name, {})
+        for cores in sorted({*before, *after}, key=int, reverse=True):
+            figures = after.get(cores) or before[cores]
+            if cores in before and cores in after:
+                ratios = [*before[cores]["ratios"], *after[cores]["ratios"]]
+                figures = {**figures, "ratios": ratios}
+            cases.setdefault(name, {})[cores] = figures
+    dates = sorted({*earlier["dates"], *later["dates"]})
+    return {**later, "dates": dates, "cases": cases}
 
 
 def _figures(rows: Sequence[Mapping[str, Any]]) -> Figures:

@@ -85,6 +85,20 @@ def test_runs_replace_those_of_the_same_processor_and_no_other(tmp_path):
     assert ratios == {RUN["processor"]: [0.3], "Other": [0.5]}
 
 
+def test_added_runs_stand_beside_those_that_are_stored(tmp_path, capsys):
+    place = docs(tmp_path)
+    speed.main([str(written(tmp_path, results=[row(), row("gpt", 1, 0.9)]))], place)
+    later = written(tmp_path, date="2026-11-30", results=[row(ratio=0.3, genjax=2.0)])
+    assert speed.main(["--add", str(later)], place) == 0
+    machine = json.loads((place / speed.STORED).read_text())[RUN["processor"]]
+    assert machine["cases"]["vae"]["2"] == {"ratios": [0.5, 0.3], "genjax": 2.0, "peer": 6.0}
+    assert machine["cases"]["gpt"]["1"]["ratios"] == [0.9]
+    assert machine["dates"] == ["2026-11-29", "2026-11-30"]
+    other = written(tmp_path, versions={"jax": "0.11.0"})
+    assert speed.main(["--add", str(other)], place) == 2
+    assert "versions" in capsys.readouterr().err
+
+
 def test_a_page_that_someone_edited_is_not_current(tmp_path, capsys):
     place = docs(tmp_path)
     speed.main([str(written(tmp_path))], place)
