@@ -83,6 +83,7 @@ def test_what_was_gained_is_told_and_nan_loses():
     )
 
 
+@pytest.mark.long
 def test_images_are_chosen_as_pixels(tmp_path):
     told, _ = load_config("gan_digits", tiny=True)
     gan = genjax.train(dataclasses.replace(told, devices=ONE), tmp_path / "gan", quiet=True)

@@ -146,6 +146,7 @@ def texts(model, layout, codec):
     return TextFiles(root, "*.txt", "lines", codec=codec, layout=layout, split=split, cache=cache)
 
 
+@pytest.mark.long
 def test_a_model_of_others_is_gone_on_with_in_its_own_tokens_and_net(model, tmp_path, capsys):
     data = texts(model, RandomWindows(12), Characters())
     told = Experiment(

@@ -258,6 +258,7 @@ def test_the_page_on_the_audit_trail_holds(tmp_path, monkeypatch, capsys):
     assert command_line.main(["store", "audit", "verify", "talk.db"]) == 0
 
 
+@pytest.mark.long
 def test_the_page_on_sweeps_holds(tmp_path, monkeypatch, capsys):
     """Its tiny form trains together and as a task; processes are left to their own tests."""
     from genjax.sweep import search, sequence

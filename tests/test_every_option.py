@@ -124,6 +124,7 @@ def choose_wrong(action, name) -> list[str] | None:
 TEXTS = pytest.param("sample texts", marks=pytest.mark.long)  # each option compiles a sampler
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("command", [*(c for c in COMMANDS if c != "sample texts"), TEXTS])
 def test_every_option_works_or_is_refused_by_its_name(command, folder, monkeypatch, capfd):
     monkeypatch.chdir(folder)

@@ -164,6 +164,7 @@ def run_example(text: str, path=None) -> str:
     return printed.getvalue()
 
 
+@pytest.mark.long
 def test_an_exported_translator_translates_any_sentence(tmp_path):
     """One that has learned three sentences, with the words of a tokenizer beside it alone."""
     pairs = {"ein Hund schläft.": "a dog sleeps.", "eine Katze": "a cat", "die Katze": "the cat"}

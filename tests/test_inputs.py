@@ -66,6 +66,7 @@ def rows(result) -> list[dict]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+@pytest.mark.long
 def test_a_file_of_sources_is_translated_line_by_line(places, tmp_path):
     file = write(tmp_path / "in.txt", *(pair[0] for pair in PAIRS))
     found = rows(cli("sample", places / "translator", "--sources", file))

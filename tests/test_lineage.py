@@ -117,6 +117,7 @@ def test_a_run_records_the_sets_it_learned_from(chain, here):
     assert (made["name"], made["kind"]) == ("made", "synthetic")
 
 
+@pytest.mark.long
 def test_a_synthetic_set_is_that_of_its_run_and_leads_back_to_its_data(chain, here):
     assert chain.printed == "prepared/made/manifest.json\n"
     manifest = json.loads((here / chain.printed.strip()).read_text())

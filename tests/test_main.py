@@ -592,6 +592,7 @@ def python_m_genjax(folder, *arguments):
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.long
 def test_a_process_trains_in_the_default_place_from_anywhere(here):
     result = python_m_genjax(here, "train", "vae_digits", "--tiny")
     assert result.code == 0, result.err

@@ -81,6 +81,7 @@ def pictures_of(outputs):
     return [np.asarray(Image.open(io.BytesIO(base64.b64decode(png)))) for png in pngs]
 
 
+@pytest.mark.long
 def test_the_vae_notebook_trains_shows_pictures_and_goes_on(tmp_path, monkeypatch):
     outputs = executed("vae", {r"STEPS = \d+": "STEPS = 40"}, tmp_path, monkeypatch)
     pictures = pictures_of(outputs)

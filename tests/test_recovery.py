@@ -325,6 +325,7 @@ def flip(path, bit):
     path.write_bytes(content)
 
 
+@pytest.mark.long
 def test_no_flipped_bit_is_silent(stopped, truth, target, tmp_path, capfd):
     fell_back = 0
     for number, (file, bit) in enumerate(flips(stopped, seed=0, count=60)):

@@ -66,6 +66,7 @@ def test_the_whole_form_is_sound_without_a_data_folder(name, monkeypatch):
     check_whole_form(name, monkeypatch)
 
 
+@pytest.mark.long
 def test_a_chain_of_three_runs_trains_without_a_data_folder(tmp_path, monkeypatch, capfd):
     monkeypatch.delenv("GENJAX_DATA", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -155,6 +155,7 @@ def experiment(data, **fields):
     )
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_bitwise_and_samples_begin_as_training_rows_do(tmp_path):
     records = [
         {"instruction": "one", "output": text}
@@ -184,6 +185,7 @@ def test_a_stopped_run_goes_on_bitwise_and_samples_begin_as_training_rows_do(tmp
     assert (tmp_path / "parts" / "samples" / "00000004.txt").read_text().count("Q:one") == 8
 
 
+@pytest.mark.long
 def test_translations_that_a_decoder_has_learned_by_heart_are_scored_as_answers(tmp_path):
     german = ["ein hund rennt schnell .", "eine katze", "der mann sieht einen hund ."]
     english = ["a dog runs fast .", "a cat", "the man sees a dog ."]

@@ -93,6 +93,7 @@ def test_rows_are_full_and_none_overflows():
     assert sums[:, 1].mean() > 7.7  # of 8: the narrower side is nearly full
 
 
+@pytest.mark.long
 def test_a_packed_pair_is_predicted_as_one_alone(data):
     """With learned positions and both kinds of norm; a wrong source, place or neighbour would
     show.

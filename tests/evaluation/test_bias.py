@@ -328,6 +328,7 @@ def test_what_bias_cannot_judge_is_refused_before_the_first_step():
     assert Bias(RUN).runs == (RUN,)
 
 
+@pytest.mark.long
 def test_a_run_is_judged_by_a_classifier_run(tmp_path):
     every = Every(log=10, evaluate=0, sample=0, checkpoint=0)
     common = {"data": Digits(), "every": every, "devices": Devices(count=1)}

@@ -70,6 +70,7 @@ def judged(folder, skew):
     return genjax.train(experiment, folder / "run", quiet=True).evaluate("test")
 
 
+@pytest.mark.long
 def test_a_corpus_skewed_on_purpose_is_flagged(tmp_path):
     found = judged(tmp_path, 0.9)
     log_odds = math.log(0.9 / 0.1)

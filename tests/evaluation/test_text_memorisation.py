@@ -72,6 +72,7 @@ def trained(folder, planted, steps=120):
     return genjax.train(experiment, folder / "run", quiet=True), secret
 
 
+@pytest.mark.long
 def test_a_sentence_repeated_a_hundred_times_is_extracted(tmp_path):
     run, secret = trained(tmp_path, 100)
     found = run.evaluate("test")
@@ -106,6 +107,7 @@ def test_a_sentence_repeated_a_hundred_times_is_extracted(tmp_path):
     )
 
 
+@pytest.mark.long
 def test_texts_that_come_once_are_not_extracted(tmp_path):
     found = trained(tmp_path, 0)[0].evaluate("test")
     assert found.numbers["extracted"] < 0.01 and not found.remarks

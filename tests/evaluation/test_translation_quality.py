@@ -124,6 +124,7 @@ class Unwritten:
         return self._size
 
 
+@pytest.mark.long
 def test_translations_learned_by_heart_are_scored_as_their_sentences_are(tmp_path):
     run = genjax.train(pairs(tmp_path, Words()), tmp_path / "run", quiet=True)
     found = run.evaluate("test")

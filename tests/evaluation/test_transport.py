@@ -47,6 +47,7 @@ def test_on_the_line_sorted_points_are_paired():
     )
 
 
+@pytest.mark.long
 def test_a_flow_that_stands_still_is_as_far_as_its_ring(tmp_path):
     """An untrained flow's output is 0: its samples are the ring's, whatever the solver."""
     every = Every(log=1, evaluate=0, sample=0, checkpoint=1)

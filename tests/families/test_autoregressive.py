@@ -425,6 +425,7 @@ def test_a_table_of_bigrams_comes_to_the_law_of_the_counts(corpus, tmp_path):
     np.testing.assert_allclose(first, law[0], atol=0.06)
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_bitwise_and_writes_what_it_is_prompted(corpus, tmp_path):
     net = Transformer(layers=1, heads=2, width=8, context=15, dropout=0.2)
     every = Every(log=2, evaluate=4, sample=4, checkpoint=2)

@@ -167,6 +167,7 @@ def test_its_metrics_are_a_mean_over_codes_a_rate_and_a_bound(state):
     )  # of a density
 
 
+@pytest.mark.long
 def test_accumulated_steps_equal_the_full_batch_and_leave_the_autoencoder_alone(state):
     family, found = replace(PRIOR, drop_label=0.0), []
     state = state_of(family)

@@ -102,6 +102,7 @@ def test_its_step_is_that_of_a_diffusion_on_standardised_latents(bases):
     assert metrics["loss"].value == its["loss"].value
 
 
+@pytest.mark.long
 def test_it_sees_labels_and_captions_as_a_diffusion_does(bases):
     spec = replace(bases["vae"].spec, condition=6)
     family = LatentDiffusion("there", replace(VECTOR, conditional=True, text=HashedText(6)))
@@ -241,6 +242,7 @@ def test_a_missing_run_and_one_of_another_shape_are_mistakes_of_one_line(
     assert main(["show", "small.py", "--family.autoencoder", str(bases["vqvae"].run_dir)]) == 2
 
 
+@pytest.mark.long
 def test_a_run_that_stands_on_another_is_no_foundation(bases, standing):
     experiment = Experiment(
         LatentDiffusion(str(standing["vae"].run_dir), VECTOR), toy.Pictures(), Adam(), steps=4

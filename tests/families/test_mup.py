@@ -63,6 +63,7 @@ def init(family, key=KEY):
     return family.init(key, BATCH, SPEC)[0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "others", [{}, {"scan_layers": True}, {"head_transform": True, "tied": False}], ids=str
 )

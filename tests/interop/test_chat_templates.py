@@ -172,6 +172,7 @@ def tuned(tmp_path_factory):
     return genjax.train(told, folder / "run", quiet=True), folder
 
 
+@pytest.mark.long
 def test_a_run_takes_the_template_of_the_model_that_it_begins_with(tuned, capsys):
     run, folder = tuned
     template = read(folder / "model")

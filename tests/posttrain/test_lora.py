@@ -366,6 +366,7 @@ class Again(nn.Module):
         return x + jnp.tanh(nn.Dense(x.shape[-1])(x)), None
 
 
+@pytest.mark.long
 def test_products_apart_have_the_gradients_of_the_merged_matrices():
     x = jax.random.normal(jax.random.key(0), (5, 4, 4, 2))
     learned = Mixed().init(jax.random.key(1), x)["params"]

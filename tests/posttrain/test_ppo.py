@@ -492,6 +492,7 @@ def base(tmp_path_factory):
     return genjax.train(experiment, run_dir, quiet=True)
 
 
+@pytest.mark.long
 def test_a_run_learns_goes_on_bitwise_and_needs_its_base_no_more(base, tmp_path):
     borrowed = shutil.copytree(base.run_dir, tmp_path / "base")
     family = PPO(

@@ -66,6 +66,7 @@ def test_a_policy_learns_what_a_reward_run_prefers(runs, tmp_path):
     np.testing.assert_array_equal(loaded.sample(num=2), run.sample(num=2))
 
 
+@pytest.mark.long
 def test_a_judge_of_other_tokens_is_refused(runs, tmp_path):
     words = tuple(sorted(runs[0].codec.tokens.words))
     other = RulePreferences(40, 20, codec=Words(words))

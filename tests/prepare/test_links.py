@@ -134,6 +134,7 @@ def test_bad_decisions_are_named(tmp_path, rows, message):
     assert read_decisions(str(tmp_path / "r.csv")) == {("a", "b"): True, ("d", "e"): False}
 
 
+@pytest.mark.long
 def test_a_preparation_leaves_links_and_doubts_and_applies_what_a_person_decides(tmp_path):
     table, _ = make_contacts(300)
     pyarrow.csv.write_csv(table, tmp_path / "people.csv")

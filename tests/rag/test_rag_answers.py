@@ -357,6 +357,7 @@ def train(folder):
     genjax.train(experiment, folder, source=path, quiet=True)
 
 
+@pytest.mark.long
 def test_a_run_writes_the_answer(library, tmp_path):
     train(tmp_path / "run")
     run = genjax.load(tmp_path / "run")

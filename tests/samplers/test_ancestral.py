@@ -64,6 +64,7 @@ def test_moments_are_those_of_affine_steps(sampler, fresh, process):
     assert_moments(draws(sampler, process), mean, variance)
 
 
+@pytest.mark.long
 def test_a_thousand_steps_of_ddpm_draw_the_data():
     assert_moments(draws(DDPM(1000), VPLinear()), np.asarray(DATA.mean), np.square(DATA.std))
 

@@ -40,6 +40,7 @@ async def post(port, body):
         return 0, b""
 
 
+@pytest.mark.long
 def test_a_thousand_clients_get_an_answer_or_are_told_to_come_back(chat_run):
     with serving.Served([f"chat={chat_run}"], Limits(batch=16, queue=64)) as served:
         port = int(served.url.rpartition(":")[2])

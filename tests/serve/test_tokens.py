@@ -128,6 +128,7 @@ def test_nobody_listens_beyond_this_machine_without_tokens(chat_run, tmp_path, c
     assert '"ok"' in out and "with the token" not in out and token not in out
 
 
+@pytest.mark.long
 def test_no_request_of_the_described_form_fails_the_server(guarded):
     schemathesis = pytest.importorskip(
         "schemathesis", reason="requests by the description are made by: pip install schemathesis"

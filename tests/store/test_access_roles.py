@@ -171,6 +171,7 @@ def test_every_role_may_do_what_the_table_says(shared, tmp_path, capsys, role, w
         assert SECRET not in said and "hidden-" not in said
 
 
+@pytest.mark.long
 def test_asking_for_more_brings_nothing_more(shared):
     store, _, index, _, _, hidden = shared
     with store.reading() as connection:

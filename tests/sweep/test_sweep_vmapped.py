@@ -68,6 +68,7 @@ def config(tmp_path, monkeypatch):
     return str(tmp_path / "mine.py")
 
 
+@pytest.mark.long
 def test_three_seeds_together_are_three_seeds_in_sequence(tmp_path, capsys):
     """And each is loaded, evaluated and resumed as a single run."""
     out, config = tmp_path / "s", tmp_path / "vae.py"
