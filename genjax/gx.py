@@ -16,6 +16,7 @@ from genjax.serial.fields import replace_fields
 
 with epy.lazy_api_imports(globals()):
     from genjax.data.audio.augment import Transposition
+    from genjax.data.audio.voices import VoiceCodec
     from genjax.data.chat.template import ChatTemplate
     from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
     from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
@@ -26,6 +27,7 @@ with epy.lazy_api_imports(globals()):
         Arithmetic,
         CaptionedShapes,
         Chorales,
+        ChoraleVoices,
         Digits,
         EmbeddedTable,
         Flowers,
@@ -88,6 +90,9 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.likelihood.importance import ImportanceBound
     from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
     from genjax.evaluation.likelihood.transport import TransportDistance
+    from genjax.evaluation.music.memorisation import MusicMemorisation
+    from genjax.evaluation.music.voice_leading import VoiceLeading
+    from genjax.evaluation.music.voice_likelihood import VoiceLikelihood
     from genjax.evaluation.tables.correlations import TabularCorrelations
     from genjax.evaluation.tables.marginals import TabularMarginals
     from genjax.evaluation.tables.privacy import TabularPrivacy
@@ -108,6 +113,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.autoregressive.autoregressive import Autoregressive
     from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
     from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
+    from genjax.families.autoregressive.harmonising import Harmonising
     from genjax.families.autoregressive.request import Decoding
     from genjax.families.classifier import Classifier
     from genjax.families.diffusion.augment import NonLeaking

@@ -13,7 +13,6 @@ import numpy as np
 from genjax import checks
 from genjax.data.text.codecs import check_ids, cut_at_end
 from genjax.errors import UserError
-from genjax.machine import disk
 
 Frame = tuple[int, ...]  # MIDI notes that sound in a step, in descending order
 
@@ -119,22 +118,17 @@ class ChoraleCodec:
         return [*frames, tuple(sorted(notes, reverse=True))] if notes else frames
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """Write samples [N, T], each up to its first end, one after another as MIDI and WAV.
+        """Write samples [N, T], each up to its first end: all one after another as MIDI and WAV,
+        and the first ones as piano rolls.
 
         Returns:
           The path of the MIDI file.
         """
-        frames: list[Frame] = []
-        for row in np.asarray(samples):
-            frames += [()] * REST * bool(frames) + self.decode(cut_at_end(row, END))
-        seconds = 60 / self.quarters_per_minute / self.steps_per_quarter
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        disk.write(stem.parent / f"{stem.name}.wav", wav_bytes(frames, seconds))
-        path = stem.parent / f"{stem.name}.mid"
-        disk.write(
-            path, midi_bytes(frames, TICKS // self.steps_per_quarter, self.quarters_per_minute)
-        )
-        return path
+        # Pictures need what is above this module.
+        from genjax.data.audio.files import write_music
+
+        pieces = [self.decode(cut_at_end(row, END)) for row in np.asarray(samples)]
+        return write_music(pieces, stem, self.steps_per_quarter, self.quarters_per_minute)
 
 
 def find_notes(frames: Sequence[Frame]) -> list[tuple[int, int, int]]:
