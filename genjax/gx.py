@@ -15,7 +15,9 @@ from genjax.serial.equivalents import suggest_component
 from genjax.serial.fields import replace_fields
 
 with epy.lazy_api_imports(globals()):
+    from genjax.data.audio.abc import AbcTunes
     from genjax.data.audio.augment import Transposition
+    from genjax.data.audio.music import ChoraleCodec
     from genjax.data.audio.voices import VoiceCodec
     from genjax.data.chat.template import ChatTemplate
     from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
@@ -34,6 +36,7 @@ with epy.lazy_api_imports(globals()):
         ImageFolder,
         Instructions,
         LabelledTexts,
+        MidiFolder,
         Mixture,
         Points,
         Preferences,
@@ -54,6 +57,7 @@ with epy.lazy_api_imports(globals()):
         TextTables,
         TFDSText,
         Tones,
+        Tunes,
         WavFolder,
     )
     from genjax.data.sources.arithmetic import correct
