@@ -28,9 +28,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         batch_size=3,
         evaluators=(
             gx.TextDiversity(50, unit="tokens", while_training=False),
-            gx.TextMemorisation(
-                samples=50, rows=300, prefix=64, size=64, while_training=False
-            ),
+            gx.TextMemorisation(samples=50, rows=300, prefix=64, size=64, while_training=False),
         ),
         every=gx.Every(log=50, evaluate=300, sample=1200, checkpoint=150),
     )

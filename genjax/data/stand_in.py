@@ -295,7 +295,8 @@ def _chorales() -> dict[str, bytes]:
         name: [[s for s in p for _ in range(4)] for p in found] for name, found in parts.items()
     }
     voices = {  # a chord with fewer than four notes has its lowest twice
-        name: [[[s[0]] * (4 - len(s)) + s for s in p] for p in found] for name, found in fine.items()
+        name: [[[s[0]] * (4 - len(s)) + s for s in p] for p in found]
+        for name, found in fine.items()
     }
     voices = {name: [[s[::-1] for s in p] for p in found] for name, found in voices.items()}
     return {

@@ -45,10 +45,13 @@ def test_a_copy_has_the_same_notes():
 def test_copies_are_left_out_and_tunes_held_out_whole(tmp_path):
     tunes = "".join(f"X:{n}\nK:C\n{'abcdefg'[n % 7]}{n} c\n\n" for n in range(20))
     (tmp_path / "a.abc").write_text(tunes)
-    (tmp_path / "b.abc").write_text("X:1\nT:again\nK:C\n\"G\"a0|c|\n")
+    (tmp_path / "b.abc").write_text('X:1\nT:again\nK:C\n"G"a0|c|\n')
     source = Tunes(str(tmp_path), layout=Packed(64), split=ByDocuments(0.2), cache=str(tmp_path))
     data = source.open()
-    assert {name: len(part.corpus) for name, part in data.splits.items()} == {"train": 16, "test": 4}
+    assert {name: len(part.corpus) for name, part in data.splits.items()} == {
+        "train": 16,
+        "test": 4,
+    }
     assert any("occur before" in remark for remark in data.remarks)
     with pytest.raises(UserError):
         Tunes(str(tmp_path / "none")).open()

@@ -9,7 +9,7 @@ from genjax.errors import UserError
 
 pytest.importorskip("symusic", reason="symusic is not installed: the extra music")
 
-from genjax.data.audio.midi import find_steps, read_melody, read_notes  # noqa: E402
+from genjax.data.audio.midi import find_steps, read_melody, read_notes
 
 PIECE = [(72, 67, 60), (72, 67, 60), (74, 60), (), (60,)]
 

@@ -76,7 +76,17 @@ def test_transposed_tokens_are_those_of_the_transposed_piece():
 
 
 def test_a_melody_is_placed_on_the_soprano():
-    assert VoiceCodec().place_melody(np.array([60, -1])).tolist() == [26, -1, -1, -1, 1, -1, -1, -1, 0]
+    assert VoiceCodec().place_melody(np.array([60, -1])).tolist() == [
+        26,
+        -1,
+        -1,
+        -1,
+        1,
+        -1,
+        -1,
+        -1,
+        0,
+    ]
     assert VoiceCodec(chords=True).place_melody(np.array([60])).tolist() == [-1, 26, -1, -1, -1, 0]
     for bad in ([100], [-1, -1]):
         with pytest.raises(UserError) as error:
@@ -116,10 +126,20 @@ def test_chorales_are_rows_of_voices(tmp_path):
     assert list(data.splits) == ["train", "validation", "test"] and data.spec.vocabulary == 48
     first = data.splits["train"].batch(np.array([0]))
     assert first["tokens"][0, :5].tolist() == [0, 38, 14, 33, 30]
-    assert int(sum(data.splits["train"].batch(np.array([i]))["loss_mask"].sum() for i in range(len(data.splits["train"])))) == 22
+    assert (
+        int(
+            sum(
+                data.splits["train"].batch(np.array([i]))["loss_mask"].sum()
+                for i in range(len(data.splits["train"]))
+            )
+        )
+        == 22
+    )
 
 
-@pytest.mark.parametrize("pieces", [{"train": []}, {"train": [[[60, 61]]]}, {"train": [[[200] * 4]]}])
+@pytest.mark.parametrize(
+    "pieces", [{"train": []}, {"train": [[[60, 61]]]}, {"train": [[[200] * 4]]}]
+)
 def test_damaged_chorales_are_refused(tmp_path, pieces):
     with pytest.raises(UserError):
         ChoraleVoices(save(tmp_path, pieces)).open()

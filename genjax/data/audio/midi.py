@@ -40,9 +40,7 @@ def read_notes(content: bytes, steps_per_quarter: int) -> Notes:
     try:
         from symusic import Score
     except ImportError as error:
-        raise UserError(
-            "MIDI files need symusic: pip install 'genjax-train[music]'"
-        ) from error
+        raise UserError("MIDI files need symusic: pip install 'genjax-train[music]'") from error
     try:
         score = Score.from_midi(content)
     except (RuntimeError, ValueError) as error:
@@ -58,7 +56,9 @@ def read_notes(content: bytes, steps_per_quarter: int) -> Notes:
     table = np.array(found, np.int64)
     scale = steps_per_quarter / score.ticks_per_quarter
     if table[:, 2].max() * scale > MOST_STEPS:
-        raise ValueError(f"it must have <= {MOST_STEPS:,} steps, got {table[:, 2].max() * scale:,.0f}")
+        raise ValueError(
+            f"it must have <= {MOST_STEPS:,} steps, got {table[:, 2].max() * scale:,.0f}"
+        )
     return Notes(table[:, 0], table[:, 1] * scale, table[:, 2] * scale, drums)
 
 

@@ -184,7 +184,9 @@ class VoiceCodec:
 
 def find_frames(piece: np.ndarray) -> list[Frame]:
     """Return the different notes that sound in each step of a piece [S, 4], in descending order."""
-    return [tuple(sorted({n for n in step if n != SILENT}, reverse=True)) for step in piece.tolist()]
+    return [
+        tuple(sorted({n for n in step if n != SILENT}, reverse=True)) for step in piece.tolist()
+    ]
 
 
 @functools.lru_cache(maxsize=65_536)

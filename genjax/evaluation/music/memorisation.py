@@ -48,7 +48,9 @@ class MusicMemorisation(Evaluator):
         if not drawn:
             return Findings(remarks=("all samples are empty, so none can be a copy",))
         # Between pieces, so that no run goes across.
-        corpus = np.concatenate([np.append(p, SEPARATOR) for p in number_steps(data_steps(subject, "train"))])
+        corpus = np.concatenate(
+            [np.append(p, SEPARATOR) for p in number_steps(data_steps(subject, "train"))]
+        )
         numbers: dict[str, float] = {}
         for suffix, pieces in (("", drawn), ("_held_out", held_out)):
             size = find_longest_overlaps(pieces, corpus).size

@@ -80,7 +80,9 @@ def count_faults(pieces: Sequence[np.ndarray]) -> dict[str, float]:
         chords += len(steps)
         for name, count in _count_in_chords(steps).items():
             total[name] += count
-    return {name: SHARE * count / chords if chords else float("nan") for name, count in total.items()}
+    return {
+        name: SHARE * count / chords if chords else float("nan") for name, count in total.items()
+    }
 
 
 def _count_in_chords(steps: np.ndarray) -> dict[str, int]:

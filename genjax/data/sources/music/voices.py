@@ -6,8 +6,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from genjax import checks
 from genjax.data.audio.voices import VoiceCodec
 from genjax.data.compressed import open_gzip
@@ -50,9 +48,7 @@ class ChoraleVoices:
             with open_gzip(path) as file:
                 stored = parse(file.read(), str(path))
             corpora = {
-                part: join_pieces(
-                    [self.codec.encode(piece) for piece in stored[name]], self.codec
-                )
+                part: join_pieces([self.codec.encode(piece) for piece in stored[name]], self.codec)
                 for part, name in PARTS.items()
             }
         except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
