@@ -2,7 +2,8 @@
 
 import pytest
 
-from genjax.data.audio.music import ChoraleCodec, midi_bytes
+from genjax.data.audio.music import ChoraleCodec
+from genjax.data.audio.notes import midi_bytes
 from genjax.data.sources import MidiFolder
 from genjax.data.text.layouts import Documents
 from genjax.errors import UserError

@@ -2,6 +2,7 @@
 another key.
 """
 
+import itertools
 from dataclasses import replace
 
 import jax
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 
 from genjax import parallel
-from genjax.data.audio.voices import VoiceCodec, find_frames
+from genjax.data.audio.notes import find_frames
+from genjax.data.audio.voices import VoiceCodec
 from genjax.data.sources.music.chorales import join_pieces
 from genjax.data.text.codecs import Characters
 from genjax.data.text.dataset import token_dataset
@@ -53,8 +55,8 @@ def test_likelihoods_are_those_of_a_plain_loop(layout, chords):
     every, means, steps, hits, soprano = [], [], [], [], []
     for piece in PIECES:
         ids = [0, *codec.encode(piece).tolist(), 0]
-        nll = np.array([-log_p[a, b] for a, b in zip(ids[:-1], ids[1:], strict=True)])
-        hits += [table[a].argmax() == b for a, b in zip(ids[:-1], ids[1:], strict=True)]
+        nll = np.array([-log_p[a, b] for a, b in itertools.pairwise(ids)])
+        hits += [table[a].argmax() == b for a, b in itertools.pairwise(ids)]
         every += nll.tolist()
         means.append(nll[1:].mean())
         steps += nll[:-1].reshape(len(piece), -1).sum(1).tolist()

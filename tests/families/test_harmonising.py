@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.data.audio.music import midi_bytes
+from genjax.data.audio.notes import midi_bytes
 from genjax.data.audio.voices import VoiceCodec
 from genjax.data.text.codecs import Characters
 from genjax.errors import UserError

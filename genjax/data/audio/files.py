@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from genjax.data.audio.music import REST, TICKS, Frame, midi_bytes, wav_bytes
+from genjax.data.audio.notes import TICKS, Frame, find_frames, midi_bytes, wav_bytes
 from genjax.data.audio.rolls import draw_rolls
-from genjax.data.audio.voices import find_frames
 from genjax.data.pictures import png_bytes
 from genjax.machine import disk
+
+REST = 4  # silent steps between pieces in one file
 
 
 def write_music(

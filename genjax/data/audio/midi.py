@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from genjax.data.audio.music import Frame
-from genjax.data.audio.voices import SILENT
+from genjax.data.audio.notes import SILENT, Frame
 from genjax.errors import UserError
 
 MOST_STEPS = 1_000_000  # of a file; more are a damaged one

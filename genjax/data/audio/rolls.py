@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genjax.data.audio.music import Frame, find_notes
-from genjax.data.audio.voices import SILENT, VOICES
+from genjax.data.audio.notes import SILENT, VOICES, Frame, find_notes
 from genjax.data.charts import figure_pixels, new_figure
 
 COLOURS = ("tab:red", "tab:orange", "tab:green", "tab:blue")  # soprano, alto, tenor, bass

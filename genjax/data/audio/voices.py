@@ -13,13 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from genjax import checks
-from genjax.data.audio.music import TICKS, Frame
+from genjax.data.audio.files import write_music
+from genjax.data.audio.notes import SILENT, TICKS, VOICES
 from genjax.data.text.codecs import check_ids, cut_at_end
 from genjax.errors import UserError
 
-VOICES = ("soprano", "alto", "tenor", "bass")  # columns of a piece, from the highest
 ORDER = (0, 3, 1, 2)  # columns in the order of the tokens
-SILENT = -1  # in a piece
 
 END, REST, FIRST_NOTE = 0, 1, 2  # tokens
 QUALITIES = ((4, 7), (3, 7), (3, 6), (4, 8))  # major, minor, diminished, augmented: above the root
@@ -175,18 +174,8 @@ class VoiceCodec:
         Returns:
           The path of the MIDI file.
         """
-        # Pictures need what is above this module.
-        from genjax.data.audio.files import write_music
-
         pieces = self.read_samples(samples)
         return write_music(pieces, stem, self.steps_per_quarter, self.quarters_per_minute)
-
-
-def find_frames(piece: np.ndarray) -> list[Frame]:
-    """Return the different notes that sound in each step of a piece [S, 4], in descending order."""
-    return [
-        tuple(sorted({n for n in step if n != SILENT}, reverse=True)) for step in piece.tolist()
-    ]
 
 
 @functools.lru_cache(maxsize=65_536)

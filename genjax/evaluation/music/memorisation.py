@@ -23,8 +23,8 @@ class MusicMemorisation(Evaluator):
     """Measures the longest run of chords that a sample shares with a training piece, in any key and
     at any speed, and the variety of its chords.
 
-    ``copied_mean`` and ``copied_longest`` are runs in different successive chords; new pieces by the
-    same composer share some, too, so ``..._held_out`` are those of held-out pieces cut to the
+    ``copied_mean`` and ``copied_longest`` are lengths in successive different chords; new pieces by
+    the same composer share runs, too, so ``..._held_out`` are those of held-out pieces cut to the
     lengths of the samples. ``distinct_4`` is the number of different runs of four chords over that
     of all (Li et al., arXiv 1510.03055), ``repetition`` the share of a piece's runs of four chords
     that occur earlier in it. All depend on the amount of music: compare only with ``_held_out``.

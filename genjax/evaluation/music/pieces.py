@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from genjax.checks import Component
-from genjax.data.audio.music import ChoraleCodec, Frame
-from genjax.data.audio.voices import VoiceCodec, find_frames
+from genjax.data.audio.music import ChoraleCodec
+from genjax.data.audio.notes import Frame, find_frames
+from genjax.data.audio.voices import VoiceCodec
 from genjax.data.dataset import HasCorpus
 from genjax.data.text.codecs import cut_at_end
 from genjax.errors import UserError

@@ -9,8 +9,9 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
+from genjax.data.audio.notes import SILENT, VOICES
 from genjax.data.audio.rolls import draw_rolls
-from genjax.data.audio.voices import SILENT, VOICES, VoiceCodec
+from genjax.data.audio.voices import VoiceCodec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.evaluation.music.pieces import draw_pieces, held_out_pieces

@@ -10,7 +10,8 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.audio.voices import ORDER, VOICES, VoiceCodec
+from genjax.data.audio.notes import VOICES
+from genjax.data.audio.voices import ORDER, VoiceCodec
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.autoregressive.autoregressive import Autoregressive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -89,7 +90,7 @@ class TokenSampler:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
-    given: tuple[int, ...] = ()
+    given: tuple[int, ...] = dataclasses.field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         checks.between(self, 1, MOST_TOKENS, "steps")

@@ -7,7 +7,8 @@ from typing import Any
 
 from genjax import checks
 from genjax.data.audio.midi import find_steps, read_notes, round_notes
-from genjax.data.audio.music import ChoraleCodec, Frame
+from genjax.data.audio.music import ChoraleCodec
+from genjax.data.audio.notes import Frame
 from genjax.data.dataset import Dataset
 from genjax.data.images.folders import choose_rows, find_files
 from genjax.data.sources.music.chorales import join_pieces
