@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -82,6 +82,6 @@ def render_midi(tune: str) -> bytes | None:
     with contextlib.suppress(ImportError, RuntimeError, ValueError):
         from symusic import Score
 
-        score = Score.from_abc(tune)
-        return score.dumps_midi() if score.note_num() else None
+        score: Any = Score.from_abc(tune)  # its own annotations lack its attributes
+        return bytes(score.dumps_midi()) if score.note_num() else None
     return None

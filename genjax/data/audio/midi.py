@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def read_notes(content: bytes, steps_per_quarter: int) -> Notes:
     except ImportError as error:
         raise UserError("MIDI files need symusic: pip install 'genjax-train[music]'") from error
     try:
-        score = Score.from_midi(content)
+        score: Any = Score.from_midi(content)  # its own annotations lack its attributes
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"no MIDI file: {str(error).splitlines()[0]}") from error
     found, drums = [], 0
