@@ -9,7 +9,7 @@ import pytest
 
 from genjax import parallel
 from genjax.data.audio.music import STEP, ChoraleCodec
-from genjax.data.sources.music.chorales import _corpus
+from genjax.data.sources.chorales import _corpus
 from genjax.data.text.dataset import token_dataset
 from genjax.data.text.layouts import Documents, Packed
 from genjax.errors import UserError

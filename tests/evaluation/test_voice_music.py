@@ -12,7 +12,7 @@ import pytest
 from genjax import parallel
 from genjax.data.audio.notes import find_frames
 from genjax.data.audio.voices import VoiceCodec
-from genjax.data.sources.music.chorales import join_pieces
+from genjax.data.sources.chorales import join_pieces
 from genjax.data.text.codecs import Characters
 from genjax.data.text.dataset import token_dataset
 from genjax.data.text.layouts import Documents, Packed

@@ -2,13 +2,13 @@
 
 from genjax.data.sources.arithmetic import Arithmetic
 from genjax.data.sources.captioned import CaptionedShapes
+from genjax.data.sources.chorales import Chorales
 from genjax.data.sources.digits import Digits
 from genjax.data.sources.drawn.flowers import Flowers
 from genjax.data.sources.folder import ImageFolder
 from genjax.data.sources.instructions import Instructions
 from genjax.data.sources.labelled import LabelledTexts
 from genjax.data.sources.mixture import Mixture
-from genjax.data.sources.music.chorales import Chorales
 from genjax.data.sources.music.midi_folder import MidiFolder
 from genjax.data.sources.music.tunes import Tunes
 from genjax.data.sources.music.voices import ChoraleVoices

@@ -11,7 +11,7 @@ from genjax.data.audio.music import ChoraleCodec
 from genjax.data.audio.notes import Frame
 from genjax.data.dataset import Dataset
 from genjax.data.images.folders import choose_rows, find_files
-from genjax.data.sources.music.chorales import join_pieces
+from genjax.data.sources.chorales import join_pieces
 from genjax.data.splits import digest
 from genjax.data.storage import find_folder
 from genjax.data.tally import Tally

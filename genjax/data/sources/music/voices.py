@@ -10,7 +10,7 @@ from genjax import checks
 from genjax.data.audio.voices import VoiceCodec
 from genjax.data.compressed import open_gzip
 from genjax.data.dataset import Dataset
-from genjax.data.sources.music.chorales import PARTS, join_pieces
+from genjax.data.sources.chorales import PARTS, join_pieces
 from genjax.data.stand_in import part_folder
 from genjax.data.text.dataset import token_dataset
 from genjax.data.text.documents import hash_user_files
