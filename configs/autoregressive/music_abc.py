@@ -7,8 +7,7 @@
 Of the Nottingham collection's 1,034 tunes four have the notes of an earlier one and are left out;
 103 whole tunes are held out for validation and 103 for the test. The loss is in nats per character,
 the end of a tune among them. Titles, numbers and sources are no part of the text; chords are.
-Samples are an .abc file, and where symusic is installed (the extra ``music``) MIDI files of those
-that are valid.
+Samples are an .abc file.
 
 Result:
     command: python -m genjax train music_abc

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genjax.data.audio.abc import AbcTunes, reduce_tune, render_midi, split_tunes
+from genjax.data.audio.abc import AbcTunes, reduce_tune, split_tunes
 from genjax.data.sources import Tunes
 from genjax.data.text.layouts import Packed
 from genjax.data.text.splits import ByDocuments
@@ -67,9 +67,3 @@ def test_samples_are_an_abc_file(tmp_path):
     path = codec.write(np.stack([row, row]), tmp_path / "s")
     assert path.read_text() == "X:1\nT:Sample 1\nK:G\nabc|\n\nX:2\nT:Sample 2\nK:G\nabc|\n"
     assert [tune.text for tune in split_tunes(path.read_text())] == ["K:G\nabc|\n"] * 2
-
-
-def test_a_tune_sounds_as_midi():
-    symusic = pytest.importorskip("symusic", reason="symusic is not installed: the extra music")
-    score = symusic.Score.from_midi(render_midi("X:1\nT:a\nM:4/4\nL:1/4\nK:C\nCEG|\n"))
-    assert [note.pitch for track in score.tracks for note in track.notes] == [60, 64, 67]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,25 +62,11 @@ class AbcTunes(Characters):
     delimiter: bool = True
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
-        """Write samples [N, T], each up to its first end, as the tunes of an .abc file, and where
-        symusic is installed each as a MIDI file; return the path of the .abc file.
+        """Write samples [N, T], each up to its first end, as the tunes of an .abc file; return its
+        path.
         """
         texts = [self.decode(self.until_end(row)).strip("\n") for row in np.asarray(samples)]
         tunes = [f"X:{n}\nT:Sample {n}\n{text}\n" for n, text in enumerate(texts, 1)]
         stem.parent.mkdir(parents=True, exist_ok=True)
-        for number, tune in enumerate(tunes, 1):
-            content = render_midi(tune)
-            if content is not None:
-                disk.write(stem.parent / f"{stem.name}_{number}.mid", content)
         path = stem.parent / f"{stem.name}.abc"
         return disk.write(path, "\n".join(tunes).encode("utf-8", "replace"))
-
-
-def render_midi(tune: str) -> bytes | None:
-    """Return a tune as a MIDI file; None without symusic, or if the tune is not valid."""
-    with contextlib.suppress(ImportError, RuntimeError, ValueError):
-        from symusic import Score
-
-        score: Any = Score.from_abc(tune)  # its own annotations lack its attributes
-        return bytes(score.dumps_midi()) if score.note_num() else None
-    return None
