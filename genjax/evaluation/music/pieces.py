@@ -11,6 +11,7 @@ from genjax.data.audio.music import ChoraleCodec
 from genjax.data.audio.notes import Frame, find_frames
 from genjax.data.audio.voices import VoiceCodec
 from genjax.data.dataset import HasCorpus
+from genjax.data.text.codec_parts import HasEnd
 from genjax.data.text.codecs import cut_at_end
 from genjax.errors import UserError
 from genjax.evaluation.judge import Subject
@@ -96,5 +97,6 @@ def _documents(subject: Subject, split: str) -> list[np.ndarray]:
     whole = subject.splits[split]
     if not isinstance(whole, HasCorpus):
         raise UserError(f"the {split} split has no pieces")
-    corpus, end = whole.corpus, subject.model.codec.end
+    corpus, codec = whole.corpus, subject.model.codec
+    end = codec.end if isinstance(codec, HasEnd) else None
     return [cut_at_end(corpus.document(number), end) for number in range(len(corpus))]
