@@ -13,9 +13,9 @@ pieces are transposed by -5 to 6 semitones where all their notes stay within 36 
 the data.
 
 Published: TonicNet (Peracha, arXiv 1911.11775), 0.317 to 0.328 nats a token on the validation
-pieces as its checkpoints are named, five tokens a sixteenth with the chord: 1.59 to 1.64 a step.
-A chord follows from its notes, so nats a sixteenth (``nll_per_step``) compare both protocols, and
-four tokens without the chord would have to reach 0.396 to 0.41 each.
+pieces as its checkpoints are named, five tokens a sixteenth with the chord: 1.59 to 1.64 a step. A
+chord follows from its notes, so nats a step (``nll_per_step``) compare both protocols, and four
+tokens without the chord would have to reach 0.396 to 0.41 each.
 
 Seed 0, stopped after 600 of 3,600 steps on a machine shared with other work, has 0.591 nats a token
 (four a sixteenth, and the end of each piece) on the validation pieces and 0.615 on the test pieces,

@@ -33,8 +33,8 @@ class VoiceCodec:
     Token 0 stands before and after a piece, 1 is a silent voice, then come the notes, and with
     ``chords`` 50 chords: 12 roots (C first) of each of four qualities (major, minor, diminished,
     augmented), other chords, and silence. A chord follows from the notes of its step, see
-    ``name_chord``. So the likelihood of a step with its chord is that of its notes alone, and
-    nats per step compare models with and without chord tokens.
+    ``name_chord``. So -log p of a step with its chord is at least that of its notes alone, and no
+    more for a model that knows the rule: nats per step compare models with and without chords.
 
     Attributes:
       lowest: MIDI note of token 2.
