@@ -20,7 +20,7 @@ tokens without the chord would have to reach 0.396 to 0.41 each.
 Seed 0, stopped after 600 of 3,600 steps on a machine shared with other work, has 0.591 nats a token
 (four a sixteenth, and the end of each piece) on the validation pieces and 0.615 on the test pieces,
 2.45 a sixteenth there; it guesses 81.5 % of the tokens. That is not yet near the published figure:
-the rate of learning had fallen by a sixth only, and the loss was falling fast. Its voice leading
+the rate of learning had fallen by a sixth only, and the loss was still falling. Its voice leading
 was that of a beginner: per 100 chords of 8 samples 3.8 parallel fifths, 4.4 parallel octaves and 15
 crossed voices, where the test pieces have 0.25, 0.08 and 2.4. No sample shared more than two chords
 in a row with a training piece; test pieces do six.
