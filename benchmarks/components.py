@@ -46,14 +46,15 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     "Samplers": (
         "samplers.diffusion.steps samplers.diffusion.solvers samplers.diffusion.ancestral "
         "samplers.diffusion.adaptive samplers.tokens.decoding samplers.tokens.beam "
-        "families.autoregressive.request"
+        "families.autoregressive.request families.autoregressive.harmonising"
     ),
     "Optimizers": "optim",
     "Schedules": "schedules",
     "Sources of data": "data.sources",
     "Codecs": (
         "data.text.codecs data.text.subwords data.text.words data.text.wrapped data.text.hashed "
-        "data.codecs data.audio.signals data.audio.music data.tables.codec"
+        "data.codecs data.audio.signals data.audio.music data.audio.voices data.audio.abc "
+        "data.tables.codec"
     ),
     "Layouts and splits of text": "data.text.layouts data.text.prefixes data.text.splits",
     "Chat templates": "data.chat.template",

@@ -22,7 +22,7 @@ from typing import cast
 from PIL import Image, ImageDraw, ImageFont
 
 import genjax
-from genjax.data.audio.music import Frame
+from genjax.data.audio.notes import Frame
 from genjax.runs.run import Run
 
 COLUMNS = 3

@@ -15,7 +15,10 @@ from genjax.serial.equivalents import suggest_component
 from genjax.serial.fields import replace_fields
 
 with epy.lazy_api_imports(globals()):
+    from genjax.data.audio.abc import AbcTunes
     from genjax.data.audio.augment import Transposition
+    from genjax.data.audio.music import ChoraleCodec
+    from genjax.data.audio.voices import VoiceCodec
     from genjax.data.chat.template import ChatTemplate
     from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
     from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
@@ -26,12 +29,14 @@ with epy.lazy_api_imports(globals()):
         Arithmetic,
         CaptionedShapes,
         Chorales,
+        ChoraleVoices,
         Digits,
         EmbeddedTable,
         Flowers,
         ImageFolder,
         Instructions,
         LabelledTexts,
+        MidiFolder,
         Mixture,
         Points,
         Preferences,
@@ -52,6 +57,7 @@ with epy.lazy_api_imports(globals()):
         TextTables,
         TFDSText,
         Tones,
+        Tunes,
         WavFolder,
     )
     from genjax.data.sources.arithmetic import correct
@@ -88,6 +94,9 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.likelihood.importance import ImportanceBound
     from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
     from genjax.evaluation.likelihood.transport import TransportDistance
+    from genjax.evaluation.music.memorisation import MusicMemorisation
+    from genjax.evaluation.music.voice_leading import VoiceLeading
+    from genjax.evaluation.music.voice_likelihood import VoiceLikelihood
     from genjax.evaluation.tables.correlations import TabularCorrelations
     from genjax.evaluation.tables.marginals import TabularMarginals
     from genjax.evaluation.tables.privacy import TabularPrivacy
@@ -108,6 +117,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.autoregressive.autoregressive import Autoregressive
     from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
     from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
+    from genjax.families.autoregressive.harmonising import Harmonising
     from genjax.families.autoregressive.request import Decoding
     from genjax.families.classifier import Classifier
     from genjax.families.diffusion.augment import NonLeaking

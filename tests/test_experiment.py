@@ -27,9 +27,11 @@ from genjax.config_files import (
     to_json,
 )
 from genjax.data import codecs
+from genjax.data.audio.abc import AbcTunes
 from genjax.data.audio.augment import Transposition
 from genjax.data.audio.music import ChoraleCodec
 from genjax.data.audio.signals import SignalCodec
+from genjax.data.audio.voices import VoiceCodec
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.chat.template import ChatCodec, ChatTemplate
 from genjax.data.dataset import Spec
@@ -42,12 +44,14 @@ from genjax.data.sources import (
     Arithmetic,
     CaptionedShapes,
     Chorales,
+    ChoraleVoices,
     Digits,
     EmbeddedTable,
     Flowers,
     ImageFolder,
     Instructions,
     LabelledTexts,
+    MidiFolder,
     Mixture,
     Points,
     Preferences,
@@ -68,6 +72,7 @@ from genjax.data.sources import (
     TextTables,
     TFDSText,
     Tones,
+    Tunes,
     WavFolder,
 )
 from genjax.data.sources.arithmetic import correct
@@ -107,6 +112,9 @@ from genjax.evaluation.likelihood.generalisation import GeneralisationGap
 from genjax.evaluation.likelihood.importance import ImportanceBound
 from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
 from genjax.evaluation.likelihood.transport import TransportDistance
+from genjax.evaluation.music.memorisation import MusicMemorisation
+from genjax.evaluation.music.voice_leading import VoiceLeading
+from genjax.evaluation.music.voice_likelihood import VoiceLikelihood
 from genjax.evaluation.tables.correlations import TabularCorrelations
 from genjax.evaluation.tables.marginals import TabularMarginals
 from genjax.evaluation.tables.privacy import TabularPrivacy
@@ -127,6 +135,7 @@ from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
 from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
+from genjax.families.autoregressive.harmonising import Harmonising
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion.augment import NonLeaking
@@ -237,6 +246,8 @@ COMPONENTS = [
     ),
     PairCodec(Words(("der",)), Bytes(True)),
     ChoraleCodec(30, 90, 4, 120.0),
+    VoiceCodec(40, 80, True, 2, 60.0),
+    AbcTunes("abc", True, "token"),
     RandomWindows(7),
     Blocks(8),
     Documents(9, "drop"),
@@ -268,8 +279,11 @@ COMPONENTS = [
         True,
     ),
     Chorales("/music", "16th", Packed(5), 100.0),
+    ChoraleVoices("/music", VoiceCodec(chords=True), Packed(5)),
+    MidiFolder("/midi", ChoraleCodec(), Packed(5), 0.2, True),
+    Tunes("/tunes", AbcTunes(), Packed(5), ByDocuments(0.3), "/cache"),
     TokenDropout(3, 0.25, (1, 2)),
-    Transposition(3, 4, 5, 9),
+    Transposition(3, 4, 5, 9, 10),
     TokenSwaps(0.25, (1, 2)),
     Substitution((((1, 2), (3,)),), 0.25),
     Lengths((2, 4), (3,)),
@@ -326,6 +340,9 @@ COMPONENTS = [
     Inpainting(4, 2, "centre"),
     LossByPosition(50),
     FrameLikelihood(while_training=False),
+    VoiceLikelihood(while_training=False),
+    VoiceLeading(3, while_training=False),
+    MusicMemorisation(3, while_training=False),
     DomainPerplexity(50, 3, 0.9),
     TextDiversity(30, 3, "tokens", while_training=False),
     TextMemorisation(30, 0.1, 40, 8, 9, 0.2, while_training=False),
@@ -380,6 +397,7 @@ COMPONENTS = [
     Autoregressive(Transformer(width=48), 512, 1e-4, Decoding(9, prompt="a"), True),
     Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", (), None, ("\n",), 1, 0.6, None, 4, (1, 2), (3,), (0,)),
     Decoding(9, prompts=("a", "b"), beams=3, length_penalty=0.0),
+    Harmonising(9, melody="tune.mid", given=(1, -1)),
     Decoding(9, draft="runs/small", draft_tokens=2),
     Bigram(64),
     NgramMLP(2, 3, 4, 64),
@@ -397,6 +415,7 @@ COMPONENTS = [
         hidden=40,
         positions="rotary",
         rotary=Rotary(1000.0, 2.0),
+        periods=(4, 16),
         norm="rms",
         norm_first=False,
         norm_embeddings=True,

@@ -27,7 +27,7 @@ from genjax.data.storage import cache_folder, data_folder
 from genjax.errors import UserError
 from genjax.machine import disk
 
-VERSION = 1  # raise it whenever the generated content changes
+VERSION = 2  # raise it whenever the generated content changes
 BOOKS = (  # the novels whose places the chapters of Python's language reference take in turn
     "bleak_house",
     "don_quixote",
@@ -113,7 +113,7 @@ def _temporary_folder() -> Path:
 
 
 def _write(folder: Path) -> None:
-    for path, content in (_texts() | _instructions() | _sentence_pairs() | _chorales()).items():
+    for path, content in (_texts() | _instructions() | _sentence_pairs() | _music()).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         packed = path.endswith(".gz")
         (folder / path).write_bytes(gzip.compress(content, mtime=0) if packed else content)
@@ -294,10 +294,39 @@ def _chorales() -> dict[str, bytes]:
     fine = {
         name: [[s for s in p for _ in range(4)] for p in found] for name, found in parts.items()
     }
+    voices = {  # a chord with fewer than four notes has its lowest twice
+        name: [[[s[0]] * (4 - len(s)) + s for s in p] for p in found]
+        for name, found in fine.items()
+    }
+    voices = {name: [[s[::-1] for s in p] for p in found] for name, found in voices.items()}
     return {
         "music/jsb_quarter.json.gz": json.dumps(parts).encode(),
         "music/jsb_16th.json.gz": json.dumps(fine).encode(),
+        "music/jsb_16th_separated.json.gz": json.dumps(voices).encode(),
     }
+
+
+def _music() -> dict[str, bytes]:
+    return _chorales() | _tunes()
+
+
+def _tunes() -> dict[str, bytes]:
+    """Write tunes of eight bars in ABC notation that walk up and down a scale."""
+    draw = np.random.default_rng(5)
+    names = "CDEFGABcdefgab"
+    tunes = []
+    for number in range(1, 121):
+        at, bars = int(draw.integers(4, 10)), []
+        for _ in range(8):
+            bar = ""
+            for _ in range(6):
+                at = int(np.clip(at + draw.integers(-2, 3), 0, len(names) - 1))
+                bar += names[at]
+            bars.append(f'"{"CFG"[int(draw.integers(3))]}"{bar}')
+        key = "CDGA"[int(draw.integers(4))]
+        lines = "|".join(bars[:4]) + "|\n" + "|".join(bars[4:]) + "|\n"
+        tunes.append(f"X:{number}\nT:Tune {number}\nM:6/8\nL:1/8\nK:{key}\n{lines}\n")
+    return {"music/nottingham_abc/tunes.abc": "".join(tunes).encode()}
 
 
 def _make_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:

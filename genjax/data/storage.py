@@ -23,6 +23,13 @@ def data_folder(part: str, root: str | None) -> str | None:
     return os.path.join(os.path.expanduser(home), part) if home else None
 
 
+def find_folder(root: str) -> Path:
+    """Return the folder, or if it does not exist, the one below $GENJAX_DATA."""
+    here, data = Path(root).expanduser(), os.environ.get("GENJAX_DATA")
+    there = Path(data).expanduser() / root if data and not here.is_absolute() else here
+    return there if there.is_dir() and not here.exists() else here
+
+
 def cache_folder(cache: str | None = None) -> Path:
     """Return ``cache``, or ~/.cache/genjax ($XDG_CACHE_HOME/genjax) if it is None."""
     if cache is not None:

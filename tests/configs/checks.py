@@ -141,7 +141,7 @@ def check_tiny_form(
     assert {row["split"] for row in rows} == {"train"} | ({"eval"} if held_out == "test" else set())
     suffixes = {path.suffix for path in (tmp_path / "run" / "samples").iterdir()}
     texts = data.spec.entry.endswith("tokens") and experiment.family.no_samples is None
-    assert suffixes & ({".txt", ".mid"} if texts else {".png"})
+    assert suffixes & ({".txt", ".mid", ".abc"} if texts else {".png"})
 
     loaded = genjax.load(tmp_path / "run")
     if experiment.family.no_samples is None:

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from genjax.config_files import to_json
-from genjax.data.audio.music import END, RATE, STEP, ChoraleCodec, find_notes, midi_bytes, wav_bytes
+from genjax.data.audio.music import END, STEP, ChoraleCodec
+from genjax.data.audio.notes import RATE, find_notes, midi_bytes, wav_bytes
 from genjax.data.sources import Chorales
 from genjax.data.text.layouts import Documents, Packed
 from genjax.errors import UserError

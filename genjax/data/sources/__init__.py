@@ -9,6 +9,9 @@ from genjax.data.sources.folder import ImageFolder
 from genjax.data.sources.instructions import Instructions
 from genjax.data.sources.labelled import LabelledTexts
 from genjax.data.sources.mixture import Mixture
+from genjax.data.sources.music.midi_folder import MidiFolder
+from genjax.data.sources.music.tunes import Tunes
+from genjax.data.sources.music.voices import ChoraleVoices
 from genjax.data.sources.pairs import SentencePairs
 from genjax.data.sources.points import Points
 from genjax.data.sources.preferences import Preferences, RulePreferences
@@ -30,6 +33,7 @@ __all__ = [
     "TFDS",
     "Arithmetic",
     "CaptionedShapes",
+    "ChoraleVoices",
     "Chorales",
     "Digits",
     "EmbeddedTable",
@@ -37,6 +41,7 @@ __all__ = [
     "ImageFolder",
     "Instructions",
     "LabelledTexts",
+    "MidiFolder",
     "Mixture",
     "Points",
     "Preferences",
@@ -57,5 +62,6 @@ __all__ = [
     "TextPairs",
     "TextTables",
     "Tones",
+    "Tunes",
     "WavFolder",
 ]

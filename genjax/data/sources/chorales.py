@@ -11,6 +11,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.data.audio.music import ChoraleCodec
+from genjax.data.audio.voices import VoiceCodec
 from genjax.data.compressed import open_gzip
 from genjax.data.dataset import Dataset
 from genjax.data.stand_in import part_folder
@@ -87,7 +88,12 @@ class Chorales:
 
 
 def _corpus(pieces: list[list[list[int]]], codec: ChoraleCodec) -> Corpus:
-    documents = [np.append(codec.encode(piece), np.int32(codec.end)) for piece in pieces]
+    return join_pieces([codec.encode(piece) for piece in pieces], codec)
+
+
+def join_pieces(pieces: list[np.ndarray], codec: ChoraleCodec | VoiceCodec) -> Corpus:
+    """Return the corpus of pieces of tokens, with the codec's end after each."""
+    documents = [np.append(piece, np.int32(codec.end)) for piece in pieces]
     starts = np.concatenate([[0], np.cumsum([len(document) for document in documents])])
     return Corpus(
         np.concatenate(documents).astype(token_dtype(codec.vocabulary)), starts.astype(np.int64)

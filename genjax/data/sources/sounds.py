@@ -20,6 +20,7 @@ from genjax.data.images.decode import note
 from genjax.data.images.files import name_words, number_words
 from genjax.data.images.folders import Found, choose_rows, find_files, label_files
 from genjax.data.splits import Arrays, Lazy, Raw, Stored, array_fingerprint, dataset, digest
+from genjax.data.storage import find_folder
 from genjax.errors import UserError
 
 SUFFIXES = frozenset({".wav", ".wave"})
@@ -88,7 +89,7 @@ class WavFolder:
           UserError: there is no folder or no WAV file, a file cannot be used, or a name has no
             label.
         """
-        root = _find_folder(self.root)
+        root = find_folder(self.root)
         found = find_files(
             root, SUFFIXES, "WAV files", classes=self.pattern is None, closed=self.closed
         )
@@ -238,10 +239,3 @@ class SpokenDigits:
             "test": everything.take(np.flatnonzero(test)),
         }
         return dataset(splits, classes=int(label.max()) + 1, fingerprint=array_fingerprint(splits))
-
-
-def _find_folder(root: str) -> Path:
-    """Return the folder, or if it does not exist, the one below $GENJAX_DATA."""
-    here, data = Path(root).expanduser(), os.environ.get("GENJAX_DATA")
-    there = Path(data).expanduser() / root if data and not here.is_absolute() else here
-    return there if there.is_dir() and not here.exists() else here

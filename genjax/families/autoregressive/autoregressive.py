@@ -57,6 +57,7 @@ class Attends(Protocol):
     attention: str
     causal: bool
     cross_attention: bool
+    periods: tuple[int, ...]
     scan_layers: bool
 
 
@@ -369,10 +370,38 @@ class Autoregressive(Family):
                 {"params": decoder}, nothing, None, nothing, Memory(features, real), cache=cache
             )[1]
 
-        return TokenReader(model, new_cache, self.net.context)
+        period = math.lcm(*net.periods) if isinstance(net, Attends) else 1
+        return TokenReader(model, new_cache, self.net.context, period)
 
     def predict(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Predictions:
         """Predict tokens 1 to T of each row from those before them; a key means training."""
+        module, decoder, hidden, weight = self._read(params, batch, key)
+        rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
+        targets = batch["tokens"][:, 1:].reshape(-1)
+        nll, log_total = chunked_cross_entropy(
+            rows.reshape(len(targets), -1),
+            kernel,
+            targets,
+            bias=bias,
+            # Sorting out tokens without weight does not pay for a single chunk.
+            weights=weight.reshape(-1) if len(targets) > self.chunk else None,
+            softcap=self.net.logit_softcap,
+            chunk=self.chunk,
+        )
+        return Predictions(nll.reshape(weight.shape), log_total.reshape(weight.shape), weight)
+
+    def guess(self, params: Params, batch: Batch) -> jax.Array:
+        """Return the likeliest of tokens 1 to T of each row given those before it, int32 [B, T]."""
+        module, decoder, hidden, _ = self._read(params, batch, None)
+        logits = module.apply({"params": decoder}, hidden, method="logits")
+        return jnp.argmax(logits, -1).astype(jnp.int32)
+
+    def _read(
+        self, params: Params, batch: Batch, key: jax.Array | None
+    ) -> tuple[Any, Params, jax.Array, jax.Array]:
+        """Return the module of the decoder, its parameters, features [B, T, C] of all tokens but
+        the last, and the weights [B, T] of their successors; a key means training.
+        """
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
         weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
         options: dict[str, Component] = {
@@ -390,19 +419,7 @@ class Autoregressive(Family):
         hidden, _ = module.apply(
             {"params": decoder}, inputs, **options, rngs=_rngs(keys[1]), train=key is not None
         )
-        rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
-        targets = batch["tokens"][:, 1:].reshape(-1)
-        nll, log_total = chunked_cross_entropy(
-            rows.reshape(len(targets), -1),
-            kernel,
-            targets,
-            bias=bias,
-            # Sorting out tokens without weight does not pay for a single chunk.
-            weights=weight.reshape(-1) if len(targets) > self.chunk else None,
-            softcap=self.net.logit_softcap,
-            chunk=self.chunk,
-        )
-        return Predictions(nll.reshape(weight.shape), log_total.reshape(weight.shape), weight)
+        return module, decoder, hidden, weight
 
     def _choose_net(self, reads: bool) -> Any:
         """Return the hyper-parameters of the decoder, with cross-attention if it reads a source."""

@@ -40,11 +40,14 @@ class TokenReader:
       model: model with a cache.
       new_cache: function of the number of rows and of tokens per row that creates an empty cache.
       context: maximum number of tokens.
+      period: tokens by which a text may be shifted without a change of the phases that the model
+        knows, see ``Transformer.periods``.
     """
 
     model: TokenModel
     new_cache: Callable[[int, int], Any]
     context: int
+    period: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,11 @@ class DrawLoop:
         context = self.reader.context
         if _room(self.request, self.prompts) <= context:
             return None
-        return Sliding(context, max(context // 2, 1), lambda cache, tokens: cache.rewind(tokens))
+        # Positions start over, so the tokens left out must be whole periods.
+        period = self.reader.period
+        left_out = -(-(context + 1 - max(context // 2, 1)) // period) * period
+        keep = max(context + 1 - left_out, 1)
+        return Sliding(context, keep, lambda cache, tokens: cache.rewind(tokens))
 
     def draw_all(self, key: jax.Array) -> jax.Array:
         """Draw all texts in one compiled loop, in the form of ``draw_texts``."""

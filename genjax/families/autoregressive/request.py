@@ -16,7 +16,7 @@ from genjax.data.text.codec_parts import HasSource
 from genjax.data.text.codecs import NOTHING, Unencodable
 from genjax.errors import UserError
 from genjax.family import Trained
-from genjax.samplers.tokens.decoding import Stops, TokenSampler
+from genjax.samplers.tokens.decoding import OPEN, Stops, TokenSampler
 
 DRAFT = "draft"
 MOST_PROMPTS = 256  # the number of texts drawn at once
@@ -91,6 +91,8 @@ class Decoding(TokenSampler):
         checks.at_least(self, 0, "length_penalty")
         if self.draft is not None and self.repetition_penalty != 1:
             raise UserError("repetition_penalty must be 1 with a draft", "repetition_penalty")
+        if self.draft is not None and self.given:
+            raise UserError("given must be empty with a draft", "given")
         if self.beams > 1:
             self._check_beams()
 
@@ -103,7 +105,7 @@ class Decoding(TokenSampler):
             "top_p": None,
             "min_p": None,
         }
-        for name, value in (plain | {"draft": None, "stop": ()}).items():
+        for name, value in (plain | {"draft": None, "stop": (), "given": ()}).items():
             if getattr(self, name) != value:
                 raise UserError(
                     f"{name} must be {value} in a beam search (beams), got {getattr(self, name)}",
@@ -208,6 +210,7 @@ class Request:
               source is missing, or the model does not read one.
         """
         asked = [("prompt", prompt, vocabulary) for prompt in self.prompts]
+        given = tuple(token for token in self.decoding.given if token != OPEN)
         asked += [("end", self.ends, vocabulary), ("source", self.source, source_vocabulary or 0)]
         for name, tokens, known in asked:
             if tokens and not known:
@@ -222,6 +225,11 @@ class Request:
                 raise UserError(
                     f"the {name} must have <= {context:,} tokens (context), got {len(tokens):,}"
                 )
+        if not all(0 <= token < vocabulary for token in given):
+            raise UserError(
+                f"given must be tokens from 0 to {vocabulary - 1:,}, or -1 where one is drawn",
+                "given",
+            )
         if source_vocabulary is not None and not self.source:
             raise UserError("sampler.source is needed: this model reads a source", "sampler.source")
 

@@ -108,6 +108,10 @@ class TokenNet(nn.Module):
             self.position_embedding = self.param(
                 "position_embedding", init, (net.context, net.width)
             )
+        if net.periods:
+            self.period_embedding = self.param(
+                "period_embedding", init, (sum(net.periods), net.width)
+            )
         if net.token_types:
             self.type_embedding = self.param("type_embedding", init, (net.token_types, net.width))
         if net.norm_embeddings:
@@ -233,6 +237,9 @@ class TokenNet(nn.Module):
             x = x + (table[None, : tokens.shape[1]] if counted else table[places])
         elif net.positions == "sinusoidal":
             x = x + encode_sinusoids(jnp.asarray(places), net.width).astype(x.dtype)
+        for number, period in enumerate(net.periods):  # of one table, one after another
+            phase = jnp.asarray(places) % period + sum(net.periods[:number])
+            x = x + self.period_embedding[phase]
         if net.token_types:
             kinds = jnp.zeros_like(tokens) if types is None else types
             x = x + self.type_embedding[kinds]

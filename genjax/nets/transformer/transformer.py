@@ -61,6 +61,8 @@ class Transformer:
         of 8.
       positions: how positions are encoded.
       rotary: options of rotary positions.
+      periods: lengths, in tokens, of cycles whose phase each token knows, by a learned embedding of
+        its position modulo the length: the voice and the place in the bar of music, for example.
       norm: layer norm or, without a mean, RMS norm (Zhang & Sennrich, arXiv 1910.07467).
       norm_first: whether the norm is before each branch and once at the end (pre-norm), or after
         each sum (post-norm, as in BERT).
@@ -102,6 +104,7 @@ class Transformer:
     hidden: int | None = None
     positions: Positions = "learned"
     rotary: Rotary = Rotary()
+    periods: tuple[int, ...] = ()
     norm: Norm = "layer"
     norm_first: bool = True
     norm_embeddings: bool = False
@@ -165,6 +168,8 @@ class Transformer:
                 "attention",
             )
         checks.at_least(self, 0, "token_types")
+        if not all(period >= 2 for period in self.periods):
+            raise UserError(f"periods must be >= 2 each, got {self.periods}", "periods")
         checks.above(self, 0, "init_std", "norm_epsilon")
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ from genjax.errors import UserError
 Stops = tuple[tuple[int, ...], ...]
 
 MOST_TOKENS = 1_000_000  # in a text
+OPEN = -1  # a place of ``TokenSampler.given`` where a token is drawn
 
 
 class Prompts(NamedTuple):
@@ -78,6 +80,8 @@ class TokenSampler:
         arXiv 1904.09751); None for all.
       min_p: smallest probability of a token, relative to the most likely one (Nguyen et al., arXiv
         2407.01082); None for no limit.
+      given: tokens that are set instead of drawn, from the first new one on, for filling gaps; -1
+        where one is drawn. Tokens after its end are drawn.
     """
 
     steps: int = 256
@@ -86,6 +90,7 @@ class TokenSampler:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    given: tuple[int, ...] = dataclasses.field(default=(), kw_only=True)
 
     def __post_init__(self) -> None:
         checks.between(self, 1, MOST_TOKENS, "steps")
@@ -301,6 +306,11 @@ def _draw_token(
         token = jax.random.categorical(
             jax.random.fold_in(drawing.key, drawing.step), filtered
         ).astype(jnp.int32)
+    if sampler.given:
+        places = np.full(sampler.steps, OPEN, np.int32)
+        places[: len(sampler.given)] = sampler.given[: sampler.steps]
+        given = jnp.asarray(places)[drawing.step]
+        token = jnp.where(given == OPEN, token, given)
     rows, open_ = jnp.arange(len(token)), ~drawing.done
     log_prob = jnp.where(open_, jax.nn.log_softmax(logits)[rows, token], 0.0)
     column = jax.lax.dynamic_slice_in_dim(drawing.tokens, drawing.step, 1, 1)[:, 0]
