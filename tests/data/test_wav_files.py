@@ -92,11 +92,12 @@ def test_whatever_soundfile_writes_is_read_to_a_step_or_refused_by_name():
         if not soundfile.check_format(form, kind):
             continue
         buffer = io.BytesIO()
-        soundfile.write(buffer, WAVE * 0.9, 8000, format=form, subtype=kind)
         coarse = {"PCM_U8": 2**-7, "ULAW": 2**-5, "ALAW": 2**-5}
         if kind.startswith(("PCM", "FLOAT", "DOUBLE")) or kind in coarse:
+            soundfile.write(buffer, WAVE * 0.9, 8000, format=form, subtype=kind)
             near(buffer.getvalue(), WAVE * 0.9, coarse.get(kind, STEP))
-        else:
+        elif kind != "MPEG_LAYER_III":  # which it says it writes, and does not
+            soundfile.write(buffer, WAVE[:, 0] * 0.9, 8000, format=form, subtype=kind)
             with pytest.raises(ValueError, match="it is coded as"):
                 read_sound(buffer.getvalue())
 
