@@ -21,6 +21,8 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
     from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
     from genjax.data.order.pacing import LinearPacing, RootPacing, StepPacing
+    from genjax.data.simulation.sources import Trajectories, TrajectoryFiles
+    from genjax.data.simulation.systems import DoublePendulum, GrayScott, Lorenz63
     from genjax.data.sources import (
         TFDS,
         Arithmetic,
@@ -114,6 +116,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.diffusion.bound import Learned
     from genjax.families.diffusion.couplings import NormalNoise, Ring
     from genjax.families.diffusion.diffusion import Denoising, Diffusion
+    from genjax.families.diffusion.forecast import Forecast, Rollout
     from genjax.families.diffusion.latent import LatentDiffusion
     from genjax.families.gan.augment import DiscriminatorAugment
     from genjax.families.gan.gan import GAN, LatentSampler
