@@ -90,6 +90,9 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.likelihood.importance import ImportanceBound
     from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
     from genjax.evaluation.likelihood.transport import TransportDistance
+    from genjax.evaluation.simulation.ensembles import EnsembleCalibration
+    from genjax.evaluation.simulation.fidelity import RolloutFidelity
+    from genjax.evaluation.simulation.lyapunov import Lyapunov
     from genjax.evaluation.tables.correlations import TabularCorrelations
     from genjax.evaluation.tables.marginals import TabularMarginals
     from genjax.evaluation.tables.privacy import TabularPrivacy

@@ -1,5 +1,4 @@
-"""Flow matching of Lorenz 63.
-"""
+"""Flow matching of Lorenz 63."""
 
 from genjax import gx
 
@@ -21,6 +20,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         steps=20_000,
         batch_size=512,
         ema=0.999,
+        evaluators=(gx.Lyapunov(), gx.RolloutFidelity(), gx.EnsembleCalibration()),
         every=gx.Every(log=500, evaluate=5000, sample=20_000, checkpoint=5000),
         steps_per_dispatch=50,
     )
@@ -41,6 +41,15 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "optimizer.learning_rate.warm_up": 4,
             "steps": 8,
             "batch_size": 16,
+            "evaluators.0.steps": 4,
+            "evaluators.0.warm_up": 1,
+            "evaluators.0.trajectories": 4,
+            "evaluators.1.starts": 4,
+            "evaluators.1.length": 5,
+            "evaluators.1.limit": 50,
+            "evaluators.2.starts": 4,
+            "evaluators.2.members": 2,
+            "evaluators.2.leads": (2,),
             "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
             "steps_per_dispatch": 1,
         },

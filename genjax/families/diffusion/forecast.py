@@ -194,9 +194,7 @@ class Forecast(Diffusion):
         label = labels(batch) if self.conditional else None
         text = conditions(batch) if self.text is not None else None
         given, change = self.split(select_modelled(batch))
-        terms = self.compute_terms(
-            params, variables, change, label, key, train, text, given=given
-        )
+        terms = self.compute_terms(params, variables, change, label, key, train, text, given=given)
         return {name: Mean.of(values, batch["mask"]) for name, values in terms.items()}
 
     def _apply_net(

@@ -1,0 +1,55 @@
+"""Flow matching of a reaction and diffusion of two substances: the next frame given the last."""
+
+from genjax import gx
+
+
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.Forecast(
+            net=gx.UNet((12, 24, 32), 1, ()),
+            process=gx.Straight(),
+            target="velocity",
+            width=64,
+            time_frequency=10.0,
+            given=2,
+            change=0.15,
+            sampler=gx.Rollout(gx.Euler(4), length=80),
+        ),
+        data=gx.Trajectories(
+            gx.GrayScott(), interval=20.0, window=2, length=40, size=60, test_size=10
+        ),
+        optimizer=gx.Adam(gx.WarmUp(200, gx.Cosine(1e-3, 1e-6))),
+        steps=2_500,
+        batch_size=16,
+        ema=0.998,
+        evaluators=(
+            gx.RolloutFidelity(60, 30, 500),
+            gx.EnsembleCalibration(20, 5, (10, 20), while_training=False),
+        ),
+        every=gx.Every(log=100, evaluate=1000, sample=2500, checkpoint=500),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.channels": (8,),
+            "family.width": 4,
+            "family.sampler.solver.steps": 2,
+            "family.sampler.length": None,
+            "data.system.size": 8,
+            "data.length": 6,
+            "data.size": 6,
+            "data.test_size": 5,
+            "optimizer.learning_rate.warm_up": 4,
+            "steps": 8,
+            "batch_size": 16,
+            "evaluators.0.starts": 4,
+            "evaluators.0.length": 5,
+            "evaluators.0.limit": 50,
+            "evaluators.1.starts": 4,
+            "evaluators.1.members": 2,
+            "evaluators.1.leads": (2,),
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
+    )
