@@ -306,12 +306,11 @@ class Diffusion(Family):
         train: bool = False,
         text: jax.Array | None = None,
         logsnr: jax.Array | None = None,
-        given: jax.Array | None = None,
     ) -> dict[str, jax.Array]:
         """Return the ``loss`` of each example and, of the bound, its terms in nats, each [B].
 
         ``text`` is [B, D]; ``logsnr`` [2] limits the log-SNR of the times drawn; ``given`` [B, ...]
-        is what the network sees besides.
+        among the variables is what the network sees besides.
         """
         keys = jax.random.split(key, 6)
         noise = pair_noise(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
@@ -321,7 +320,7 @@ class Diffusion(Family):
             label, text = conditioning.hide(
                 keys[2], self.drop_label, label, self._count_classes(params), text
             )
-        inputs = self._make_inputs(label, augmented, text, given)
+        inputs = self._make_inputs(label, augmented, text, variables.get("given"))
         inner = keys[3] if train else None
         parametrization = self.make_parametrization(params)
         process = parametrization.process

@@ -109,12 +109,11 @@ class Forecast(Diffusion):
         super().check_sampler(options)
         if options.clip:
             raise UserError("sampler.clip must be False for a forecast", "sampler.clip")
-        if isinstance(options, Rollout) and options.length is not None:
-            if options.length <= self.given:
-                raise UserError(
-                    f"sampler.length must be > {self.given} (given), got {options.length}",
-                    "sampler.length",
-                )
+        length = options.length if isinstance(options, Rollout) else None
+        if length is not None and length <= self.given:
+            raise UserError(
+                f"sampler.length must be > {self.given} (given), got {length}", "sampler.length"
+            )
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if spec.entry not in ("signal", "image"):
@@ -194,7 +193,8 @@ class Forecast(Diffusion):
         label = labels(batch) if self.conditional else None
         text = conditions(batch) if self.text is not None else None
         given, change = self.split(select_modelled(batch))
-        terms = self.compute_terms(params, variables, change, label, key, train, text, given=given)
+        seen = variables | {GIVEN: given}
+        terms = self.compute_terms(params, seen, change, label, key, train, text)
         return {name: Mean.of(values, batch["mask"]) for name, values in terms.items()}
 
     def _apply_net(
