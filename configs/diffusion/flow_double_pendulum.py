@@ -17,11 +17,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         ),
         data=gx.Trajectories(gx.DoublePendulum(), interval=0.05, length=200, size=500),
         optimizer=gx.Adam(gx.WarmUp(200, gx.Cosine(1e-3, 1e-6))),
-        steps=12_000,
-        batch_size=512,
+        steps=6_000,
+        batch_size=256,
         ema=0.999,
         evaluators=(gx.Lyapunov(4), gx.RolloutFidelity(length=200), gx.EnsembleCalibration()),
-        every=gx.Every(log=500, evaluate=4000, sample=12_000, checkpoint=2000),
+        every=gx.Every(log=500, evaluate=3000, sample=6000, checkpoint=1000),
         steps_per_dispatch=50,
     )
     if not tiny:

@@ -6,7 +6,7 @@ from genjax import gx
 def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.Forecast(
-            net=gx.UNet((12, 24, 32), 1, ()),
+            net=gx.UNet((8, 16), 1, ()),
             process=gx.Straight(),
             target="velocity",
             width=64,
@@ -19,14 +19,14 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             gx.GrayScott(), interval=20.0, window=2, length=40, size=60, test_size=10
         ),
         optimizer=gx.Adam(gx.WarmUp(200, gx.Cosine(1e-3, 1e-6))),
-        steps=2_500,
+        steps=1_500,
         batch_size=16,
         ema=0.998,
         evaluators=(
             gx.RolloutFidelity(60, 30, 500),
             gx.EnsembleCalibration(20, 5, (10, 20), while_training=False),
         ),
-        every=gx.Every(log=100, evaluate=1000, sample=2500, checkpoint=500),
+        every=gx.Every(log=50, evaluate=500, sample=1500, checkpoint=100),
     )
     if not tiny:
         return experiment

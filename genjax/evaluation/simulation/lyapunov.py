@@ -47,8 +47,8 @@ class Lyapunov(Evaluator):
     judges: ClassVar[tuple[type, ...]] = (Forecast,)
 
     exponents: int = 3
-    trajectories: int = 64
-    steps: int = 1_000
+    trajectories: int = 32
+    steps: int = 800
     warm_up: int = 100
     while_training: bool = dataclasses.field(default=False, kw_only=True)
 
