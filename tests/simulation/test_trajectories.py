@@ -56,6 +56,7 @@ def test_trajectories_are_seeded_and_a_larger_size_keeps_those_of_a_smaller_one(
     np.testing.assert_allclose(states, small.generate(0, 3))
     np.testing.assert_allclose(small.generate(1, 2), states[1:], rtol=1e-4)
     other = gx.Trajectories(length=6, size=3, test_size=2, window=3, seed=1)
+    assert other.open().codec == data.codec  # which chaos must not change
     assert not np.allclose(other.generate(0, 3), states)
     assert other.open().fingerprint != data.fingerprint == small.open().fingerprint
     batch = data.splits["train"].batch(np.array([5]))["signal"]  # the second window of the second

@@ -163,4 +163,6 @@ def make_codec(
         if not deviation > 0:
             raise UserError(f"trajectories must vary, but column {name} is constant", "columns")
     kind = TrajectoryCodec if states.ndim == 3 else FieldCodec
+    if system is not None and system.mean is not None:
+        mean, scale = system.mean, system.scale
     return kind(columns, interval, tuple(map(float, mean)), tuple(map(float, scale)), system)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, ClassVar
+from typing import ClassVar, Literal
 
-import diffrax
 import jax
 import jax.numpy as jnp
 
@@ -17,15 +16,20 @@ class System:
 
     Attributes:
       columns: name of each observed number, or of each channel of a field.
+      mean: usual mean of each column, and
+      scale: its usual standard deviation, by which codecs standardise; None for those of the
+        training trajectories. Chaos amplifies rounding, so that the latter differ between machines.
       dysts: name of the same system in the package dysts; None if it is not there.
-      solver: method of integration, with a fixed step.
+      solver: diffrax's method of integration, with a fixed step.
       substeps: steps of the integrator from one stored state to the next.
       warm_up: stored states that are dropped at the start of a trajectory.
     """
 
     columns: ClassVar[tuple[str, ...]]
+    mean: ClassVar[tuple[float, ...] | None] = None
+    scale: ClassVar[tuple[float, ...] | None] = None
     dysts: ClassVar[str | None] = None
-    solver: ClassVar[diffrax.AbstractSolver[Any]] = diffrax.Tsit5()
+    solver: ClassVar[Literal["Tsit5", "Euler"]] = "Tsit5"
     substeps: ClassVar[int] = 10
     warm_up: ClassVar[int] = 0
 
@@ -63,6 +67,8 @@ class Lorenz63(System):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("x", "y", "z")
+    mean: ClassVar[tuple[float, ...] | None] = (0.1, 0.1, 23.53)
+    scale: ClassVar[tuple[float, ...] | None] = (7.92, 9.02, 8.63)
     dysts: ClassVar[str | None] = "Lorenz"
     substeps: ClassVar[int] = 10
     warm_up: ClassVar[int] = 200
@@ -96,6 +102,8 @@ class DoublePendulum(System):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("sin_1", "cos_1", "sin_2", "cos_2", "p_1", "p_2")
+    mean: ClassVar[tuple[float, ...] | None] = (0.0, 0.77, 0.0, 0.63, 0.0, 0.0)
+    scale: ClassVar[tuple[float, ...] | None] = (0.56, 0.30, 0.64, 0.44, 3.95, 2.57)
     substeps: ClassVar[int] = 16
 
     gravity: float = 9.81
@@ -155,7 +163,9 @@ class GrayScott(System):
     """
 
     columns: ClassVar[tuple[str, ...]] = ("u", "v")
-    solver: ClassVar[diffrax.AbstractSolver[Any]] = diffrax.Euler()
+    mean: ClassVar[tuple[float, ...] | None] = (0.6642, 0.1368)
+    scale: ClassVar[tuple[float, ...] | None] = (0.2539, 0.1297)
+    solver: ClassVar[Literal["Tsit5", "Euler"]] = "Euler"
     substeps: ClassVar[int] = 20
     warm_up: ClassVar[int] = 4
 
@@ -203,9 +213,12 @@ def _difference_twice(n: int) -> jax.Array:
 
 def advance(system: System, y: jax.Array, interval: float) -> jax.Array:
     """Return one state [...] a time ``interval`` later, by diffrax with a fixed step."""
+    import diffrax  # takes seconds, which a config that names a system need not wait for
+
+    solver = {"Tsit5": diffrax.Tsit5, "Euler": diffrax.Euler}[system.solver]()
     found = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda t, y, args: system.slope(y)),
-        system.solver,
+        solver,
         0.0,
         interval,
         interval / system.substeps,
