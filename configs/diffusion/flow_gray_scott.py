@@ -1,4 +1,17 @@
-"""Flow matching of a reaction and diffusion of two substances: the next frame given the last."""
+"""Flow matching of a reaction and diffusion (Gray & Scott) on 32 x 32 points: the next frame given
+the last.
+
+    python -m genjax train flow_gray_scott
+    python -m genjax sample runs/flow_gray_scott --num 4 --sampler.length 60    # a GIF, 30 frames
+    python -m genjax evaluate runs/flow_gray_scott
+
+The config has not yet been trained to its end. Only its tiny form has run.
+
+Result:
+    command: python -m genjax train flow_gray_scott
+    data: Gray-Scott, 32 x 32 points
+    value: not yet run
+"""
 
 from genjax import gx
 
