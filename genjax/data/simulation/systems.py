@@ -184,7 +184,8 @@ class GrayScott(System):
         reaction = u * v * v
         change = [-reaction + self.feed * (1 - u), reaction - (self.feed + self.kill) * v]
         second = _difference_twice(self.size)
-        around = second @ y + y @ second  # as products of matrices, twice as fast as shifts
+        # As products of matrices, which are faster than shifts on a CPU.
+        around = jnp.einsum("ij,cjk->cik", second, y) + jnp.einsum("cij,jk->cik", y, second)
         rates = jnp.array([self.diffusion, self.diffusion / 2])[:, None, None]
         return rates * around + jnp.stack(change)
 
@@ -193,7 +194,7 @@ class GrayScott(System):
         places, noise = jax.random.split(key)
         n, side = self.size, max(1, self.size // 10)
         corners = jax.random.randint(places, (12, 2), 0, n)
-        inside = (jnp.arange(n) - corners[..., None]) % n < side  # [12, 2, N]
+        inside = (jnp.arange(n)[None, None] - corners[..., None]) % n < side  # [12, 2, N]
         seeded = jnp.any(inside[:, 0, :, None] & inside[:, 1, None, :], 0)
         field = jnp.stack([jnp.where(seeded, 0.5, 1.0), jnp.where(seeded, 0.25, 0.0)])
         return field + 0.01 * jax.random.uniform(noise, field.shape)

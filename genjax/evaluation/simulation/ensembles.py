@@ -70,10 +70,10 @@ class EnsembleCalibration(Evaluator):
         system, codec = get_system(subject, "EnsembleCalibration"), get_codec(subject)
         centres = recover_states(codec, take_starts(subject, self.starts))  # [N, M, ...]
         given, count = centres.shape[1], len(centres)
-        scale = centres[:, 0].std(0)
+        scale = centres[:, 0].std(0, keepdims=True)[None]  # [1, 1, ...]
         shape = (self.members + 1, *centres[:, 0].shape)
         errors = self.error * scale * jax.random.normal(subject.key, shape)
-        starts = (centres[:, 0] + errors).reshape(-1, *shape[2:])
+        starts = (centres[None, :, 0] + errors).reshape(-1, *shape[2:])
         length = given + max(self.leads)
         states = integrate(system, starts, codec.interval, length)
         true = np.asarray(system.observe(states))
