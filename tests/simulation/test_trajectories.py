@@ -41,6 +41,8 @@ def test_gray_scott_keeps_the_trivial_state_and_diffuses_at_its_rate():
     system = gx.GrayScott(size=8)
     still = jnp.stack([jnp.ones((8, 8)), jnp.zeros((8, 8))])
     np.testing.assert_allclose(system.slope(still), 0, atol=1e-6)
+    data = gx.Trajectories(system, interval=20.0, length=2, size=2, test_size=1).open()
+    assert data.spec.entry == "image" and data.spec.shape == (8, 8, 4)
     wave = jnp.cos(2 * jnp.pi * jnp.arange(8) / 8)[:, None] * jnp.ones((1, 8))
     slope = system.slope(still + jnp.stack([wave, 0 * wave]))[0]
     rate = system.diffusion * (2 * np.cos(2 * np.pi / 8) - 2) - system.feed
