@@ -81,7 +81,7 @@ class EnsembleCalibration(Evaluator):
         seen = show_states(codec, states[count:, :given])
         own = roll_out(subject, seen, length).reshape(self.members, *true.shape[1:])
         truth, members = true[0], true[1:]
-        numbers = {}
+        numbers: dict[str, float] = {}
         for lead in self.leads:
             at = given - 1 + lead
             for suffix, ensemble in (("", own), ("_true", members)):
@@ -101,8 +101,10 @@ class EnsembleCalibration(Evaluator):
     ) -> dict[str, float]:
         """Score members [M, N, ..., C] of outcomes [N, ..., C]."""
         scale = np.array(codec.scale)
-        first = tuple(0 for _ in range(truth.ndim - 1))
-        ranks = count_ranks(members[(..., *first)], truth[(..., *first)])
+        # The first number of each state.
+        ranks = count_ranks(
+            members.reshape(*members.shape[:2], -1)[..., 0], truth.reshape(len(truth), -1)[:, 0]
+        )
         return {
             "crps": float((compute_fair_crps(members, truth) / scale).mean()),
             "spread": compute_spread_ratio(members / scale, truth / scale),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from genjax import checks
@@ -78,9 +79,9 @@ class RolloutFidelity(Evaluator):
         )
         numbers["spectrum_true"] = measure_distance(spectrum, find_spectrum(true[1::2], codec))
         for suffix, states in (("", own), ("_true", true)):
-            energy = system.energy(states)
-            if energy is not None:
-                energy = np.asarray(energy)
+            found = system.energy(jnp.asarray(states))
+            if found is not None:
+                energy = np.asarray(found)
                 drift = np.abs(energy[:, -1] - energy[:, first - 1]).mean()
                 numbers[f"energy_drift{suffix}"] = float(drift / energy[:, first - 1].std())
         numbers |= self._find_copies(subject, codec, own)
