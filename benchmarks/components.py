@@ -32,7 +32,8 @@ PAGE = ROOT / "docs" / "components.md"
 SECTIONS = {  # title: modules, or packages with all of theirs, in the order of the page
     "Families": (
         "families.vae families.vqvae families.gan.gan families.diffusion.diffusion "
-        "families.diffusion.latent families.autoregressive.autoregressive "
+        "families.diffusion.latent families.diffusion.forecast "
+        "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior families.masked_lm "
         "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.ppo "
         "posttrain.grpo posttrain.rewarded_diffusion"
@@ -50,11 +51,12 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     ),
     "Optimizers": "optim",
     "Schedules": "schedules",
-    "Sources of data": "data.sources",
+    "Sources of data": "data.sources data.simulation.sources",
+    "Dynamical systems": "data.simulation.systems",
     "Codecs": (
         "data.text.codecs data.text.subwords data.text.words data.text.wrapped data.text.hashed "
         "data.codecs data.audio.signals data.audio.music data.audio.voices data.audio.abc "
-        "data.tables.codec"
+        "data.tables.codec data.simulation.codec"
     ),
     "Layouts and splits of text": "data.text.layouts data.text.prefixes data.text.splits",
     "Chat templates": "data.chat.template",

@@ -24,6 +24,8 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
     from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
     from genjax.data.order.pacing import LinearPacing, RootPacing, StepPacing
+    from genjax.data.simulation.sources import Trajectories, TrajectoryFiles
+    from genjax.data.simulation.systems import DoublePendulum, GrayScott, Lorenz63
     from genjax.data.sources import (
         TFDS,
         Arithmetic,
@@ -97,6 +99,9 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.music.memorisation import MusicMemorisation
     from genjax.evaluation.music.voice_leading import VoiceLeading
     from genjax.evaluation.music.voice_likelihood import VoiceLikelihood
+    from genjax.evaluation.simulation.ensembles import EnsembleCalibration
+    from genjax.evaluation.simulation.fidelity import RolloutFidelity
+    from genjax.evaluation.simulation.lyapunov import Lyapunov
     from genjax.evaluation.tables.correlations import TabularCorrelations
     from genjax.evaluation.tables.marginals import TabularMarginals
     from genjax.evaluation.tables.privacy import TabularPrivacy
@@ -124,6 +129,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.diffusion.bound import Learned
     from genjax.families.diffusion.couplings import NormalNoise, Ring
     from genjax.families.diffusion.diffusion import Denoising, Diffusion
+    from genjax.families.diffusion.forecast import Forecast, Rollout
     from genjax.families.diffusion.latent import LatentDiffusion
     from genjax.families.gan.augment import DiscriminatorAugment
     from genjax.families.gan.gan import GAN, LatentSampler

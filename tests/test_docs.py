@@ -48,7 +48,8 @@ def blocks(page: str) -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
-    for name in ("vae_digits", "classifier_digits", "gpt_docs", "music_jsb_16th"):
+    names = ("vae_digits", "classifier_digits", "gpt_docs", "music_jsb_16th", "flow_lorenz")
+    for name in names:
         experiment, path = load_config(name, tiny=True)
         experiment = dataclasses.replace(experiment, devices=Devices(count=1))
         genjax.train(experiment, folder / "runs" / name, source=path, quiet=True)

@@ -39,6 +39,9 @@ from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
 from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
 from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
 from genjax.data.order.pacing import LinearPacing, RootPacing, StepPacing
+from genjax.data.simulation.codec import FieldCodec, TrajectoryCodec
+from genjax.data.simulation.sources import Trajectories, TrajectoryFiles
+from genjax.data.simulation.systems import DoublePendulum, GrayScott, Lorenz63
 from genjax.data.sources import (
     TFDS,
     Arithmetic,
@@ -115,6 +118,9 @@ from genjax.evaluation.likelihood.transport import TransportDistance
 from genjax.evaluation.music.memorisation import MusicMemorisation
 from genjax.evaluation.music.voice_leading import VoiceLeading
 from genjax.evaluation.music.voice_likelihood import VoiceLikelihood
+from genjax.evaluation.simulation.ensembles import EnsembleCalibration
+from genjax.evaluation.simulation.fidelity import RolloutFidelity
+from genjax.evaluation.simulation.lyapunov import Lyapunov
 from genjax.evaluation.tables.correlations import TabularCorrelations
 from genjax.evaluation.tables.marginals import TabularMarginals
 from genjax.evaluation.tables.privacy import TabularPrivacy
@@ -142,6 +148,7 @@ from genjax.families.diffusion.augment import NonLeaking
 from genjax.families.diffusion.bound import Learned
 from genjax.families.diffusion.couplings import NormalNoise, Ring
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.forecast import Forecast, Rollout
 from genjax.families.diffusion.latent import LatentDiffusion
 from genjax.families.gan.augment import DiscriminatorAugment
 from genjax.families.gan.gan import GAN, LatentSampler
@@ -634,6 +641,18 @@ COMPONENTS = [
     codecs.ImageCodec(8, 9, 3, 17),
     codecs.PointsCodec(2, (0.5, -1.0), (2.0, 3.0)),
     SignalCodec(8_000, 100, 2),
+    Lorenz63(9.0, 27.0, 2.5),
+    DoublePendulum(9.8, 2.0, 3.0, 1.0),
+    GrayScott(0.03, 0.06, 0.1, 16),
+    Trajectories(DoublePendulum(), 0.1, 3, 50, 20, 10, 7),
+    TrajectoryFiles("walks", 0.1, 3, 0.2),
+    TrajectoryCodec(("x", "y"), 0.1, (0.5, -1.0), (2.0, 3.0), Lorenz63()),
+    FieldCodec(("u",), 0.1, (0.5,), (2.0,), GrayScott()),
+    Rollout(length=9, start=(1.0, 2.0)),
+    Forecast(given=2, change=0.5, sampler=Rollout(length=9)),
+    Lyapunov(2, 9, 99, 9, while_training=True),
+    RolloutFidelity(9, 99, 999, while_training=True),
+    EnsembleCalibration(9, 5, (1, 2), 0.1, while_training=True),
     Flip(0.25),
     Crop(3, "constant", 0.5),
     Rotate(5.0, "constant", 0.5),

@@ -239,22 +239,33 @@ class Diffusion(Family):
         return self.draw_from_noise(state, key, n, options)
 
     def draw_from_noise(
-        self, state: State, key: jax.Array, n: int, options: Any, text: jax.Array | None = None
+        self,
+        state: State,
+        key: jax.Array,
+        n: int,
+        options: Any,
+        text: jax.Array | None = None,
+        given: jax.Array | None = None,
     ) -> jax.Array:
-        """Draw samples [n, ...] from noise; ``text`` is that of ``denoise``."""
+        """Draw samples [n, ...] from noise; ``text`` and ``given`` are those of ``denoise``."""
         start, way = jax.random.split(key)
         process, shape = self.bind_process(state.params), (n, *state.variables["mean"].shape)
         x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
-        return options.solver(self.denoise(state, n, options, text), process, x, way)
+        return options.solver(self.denoise(state, n, options, text, given), process, x, way)
 
     def describe_inputs(self, state: State, options: Denoising) -> Inputs:
         return conditioning.describe_label(self.conditional)
 
     def denoise(
-        self, state: State, n: int, options: Denoising, text: jax.Array | None = None
+        self,
+        state: State,
+        n: int,
+        options: Denoising,
+        text: jax.Array | None = None,
+        given: jax.Array | None = None,
     ) -> Denoise:
         """Return the posterior mean, as samplers call it, for ``n`` samples; embedded ``text`` [n,
-        D] replaces the prompt.
+        D] replaces the prompt, and ``given`` [n, ...] is what the network sees besides.
 
         Raises:
           UserError: the sampler, guidance or label does not fit the model.
@@ -269,7 +280,7 @@ class Diffusion(Family):
             label: jax.Array | None, text: jax.Array | None, x: jax.Array, t: jax.Array
         ) -> jax.Array:
             times = jnp.full(len(x), t)
-            inputs = self._make_inputs(label, self.augment.make_null(len(x)), text)
+            inputs = self._make_inputs(label, self.augment.make_null(len(x)), text, given)
             output = self.predict(state.params, x, times, inputs)
             x0 = parametrization.x0(output, x, times)
             return jnp.clip(x0, -1, 1) if options.clip else x0
@@ -298,7 +309,8 @@ class Diffusion(Family):
     ) -> dict[str, jax.Array]:
         """Return the ``loss`` of each example and, of the bound, its terms in nats, each [B].
 
-        ``text`` is [B, D]; ``logsnr`` [2] limits the log-SNR of the times drawn.
+        ``text`` is [B, D]; ``logsnr`` [2] limits the log-SNR of the times drawn; ``given`` [B, ...]
+        among the variables is what the network sees besides.
         """
         keys = jax.random.split(key, 6)
         noise = pair_noise(self.coupling, x0, self.noise.draw(keys[0], x0.shape))
@@ -308,7 +320,8 @@ class Diffusion(Family):
             label, text = conditioning.hide(
                 keys[2], self.drop_label, label, self._count_classes(params), text
             )
-        inputs, inner = self._make_inputs(label, augmented, text), keys[3] if train else None
+        inputs = self._make_inputs(label, augmented, text, variables.get("given"))
+        inner = keys[3] if train else None
         parametrization = self.make_parametrization(params)
         process = parametrization.process
         t = process.draw_times(keys[4], len(x0), logsnr)
@@ -394,10 +407,14 @@ class Diffusion(Family):
         return jnp.concatenate([x, *map(jnp.sin, angles), *map(jnp.cos, angles)], -1)
 
     def _make_inputs(
-        self, label: jax.Array | None, augmented: jax.Array | None, text: jax.Array | None = None
+        self,
+        label: jax.Array | None,
+        augmented: jax.Array | None,
+        text: jax.Array | None = None,
+        shown: jax.Array | None = None,
     ) -> dict[str, Any]:
         """Return the network's conditions other than time, as keyword arguments."""
-        given = {"label": label, "text": text, "augment": augmented}
+        given = {"label": label, "text": text, "augment": augmented, "given": shown}
         return {name: value for name, value in given.items() if value is not None}
 
     def _count_classes(self, params: Params) -> int:
