@@ -115,6 +115,8 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.diffusion.couplings import NormalNoise, Ring
     from genjax.families.diffusion.diffusion import Denoising, Diffusion
     from genjax.families.diffusion.latent import LatentDiffusion
+    from genjax.families.diffusion.rows import RowSampling
+    from genjax.families.diffusion.tabular import TabularDiffusion
     from genjax.families.gan.augment import DiscriminatorAugment
     from genjax.families.gan.gan import GAN, LatentSampler
     from genjax.families.image_rewards import mirror_symmetry

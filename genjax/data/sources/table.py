@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from genjax.data.images.decode import note
 from genjax.data.tables.codec import Columns, TableCodec
 from genjax.data.tables.delimited import check_dialect, choose_dialect
 from genjax.data.tables.files import MISSING, StoredTable, read_table
-from genjax.data.tables.fit import encode_rows, table_dataset
+from genjax.data.tables.fit import Normalise, encode_rows, table_dataset
 from genjax.data.tables.types import NUMBER, Typed
 from genjax.data.tally import format_counts
 from genjax.errors import UserError, unknown_name
@@ -56,6 +57,10 @@ class Table:
       quote: character around values that contain the delimiter; "" for none; None for none in .tsv
         and double quotes otherwise.
       escape: character that makes the next one literal; None for none.
+      normalise: form of numbers: "modes" for CTGAN's mixture of Gaussians, "quantiles" for normal
+        quantiles, as a diffusion takes them, which keeps samples in the range of training rows.
+      constraints: what all rows keep, and so will samples: ranges such as "age in [17, 90]",
+        implications such as "if sex='Male' then age>=18", sums such as "net + tax = gross".
     """
 
     path: str
@@ -73,9 +78,12 @@ class Table:
     delimiter: str | None = None
     quote: str | None = None
     escape: str | None = None
+    normalise: Normalise = "modes"
+    constraints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self.test_fraction, self.modes)
+        _check_normalise(self.normalise)
         check_dialect(self.delimiter, self.quote, self.escape)
 
     def open(self) -> Dataset:
@@ -96,6 +104,8 @@ class Table:
             modes=self.modes,
             dates=typed.dates,
             in_range=self.in_range,
+            normalise=self.normalise,
+            constraints=self.constraints,
         )
         return dataclasses.replace(data, remarks=(*remarks, *data.remarks))
 
@@ -119,6 +129,7 @@ class Table:
             tuple(column.name for column in columns if column.name not in dated)
             for columns in (codec.numbers, codec.categories)
         )
+        numbers += tuple(codec.rules.totals)
         typed = dataclasses.replace(table, columns=kept).convert_columns(numbers, categories)
         return encode_rows(
             typed.columns, codec, spec, test_fraction=self.test_fraction, seed=self.seed
@@ -172,18 +183,21 @@ class EmbeddedTable:
       test_fraction: fraction of held-out rows.
       seed: seed of the split and of the search for modes.
       modes: most modes of a numeric column.
+      normalise: form of numbers, as in ``Table``.
     """
 
     name: str = "breast_cancer"
     test_fraction: float = 0.25
     seed: int = 0
     modes: int = 10
+    normalise: Normalise = "modes"
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:
             raise unknown_name("table", self.name, TARGETS)
         checks.at_least(self, 0, "seed")
         _check(self.test_fraction, self.modes)
+        _check_normalise(self.normalise)
 
     def open(self) -> Dataset:
         """Open the data set; batches hold ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B,
@@ -196,6 +210,7 @@ class EmbeddedTable:
             test_fraction=self.test_fraction,
             seed=self.seed,
             modes=self.modes,
+            normalise=self.normalise,
         )
 
     def open_as(self, spec: Spec, codec: Component) -> Dataset:
@@ -230,3 +245,8 @@ def _check(test_fraction: float, modes: int) -> None:
         raise UserError(f"test_fraction must be >= 0 and < 1, got {test_fraction}", "test_fraction")
     if modes < 1:
         raise UserError(f"modes must be >= 1, got {modes}", "modes")
+
+
+def _check_normalise(normalise: str) -> None:
+    if normalise not in get_args(Normalise):
+        raise unknown_name("normalise", normalise, get_args(Normalise))
