@@ -88,6 +88,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.likelihood.importance import ImportanceBound
     from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
     from genjax.evaluation.likelihood.transport import TransportDistance
+    from genjax.evaluation.tables.boosting import BoostedUtility
     from genjax.evaluation.tables.correlations import TabularCorrelations
     from genjax.evaluation.tables.marginals import TabularMarginals
     from genjax.evaluation.tables.privacy import TabularPrivacy

@@ -113,8 +113,7 @@ class TabularDiffusion(Family):
         self, params: Params, variables: Variables, batch: Batch, key: jax.Array
     ) -> Metrics:
         """Compute the ``loss`` of a batch and its two terms, at one timestep for each row."""
-        sizes = categories(variables)
-        numbers, shares = blocks(select_modelled(batch, variables), sizes)
+        numbers, shares = blocks(select_modelled(batch, variables), categories(variables))
         given, rows = variables["given"], len(numbers)
         time_key, noise_key, key = jax.random.split(key, 3)
         # One in each of B-th of 1 .. T, so that the loss varies less.
@@ -123,14 +122,13 @@ class TabularDiffusion(Family):
         number = jax.random.permutation(jax.random.fold_in(time_key, 1), number)
         noise = jax.random.normal(noise_key, numbers.shape)
         kept, kept_before = self.share_kept(number), self.share_kept(number - 1)
-        keys = jax.random.split(key, max(len(sizes), 1))
+        drawn = multinomial.draw(key, [multinomial.diffuse(x0, kept) for x0 in shares])
         noisy = tuple(
-            jnp.where(held, x0, multinomial.draw(k, multinomial.diffuse(x0, kept)))
-            for held, k, x0 in zip(given, keys, shares, strict=False)
+            jnp.where(held, x0, x_t) for held, x0, x_t in zip(given, shares, drawn, strict=True)
         )
         t = number / self.steps
         alpha, sigma = self.process.alpha_sigma(t[:, None])
-        held = given[: numbers.shape[1]]  # columns of numbers are the first ones
+        held = given[None, : numbers.shape[1]]  # columns of numbers are the first ones
         x = jnp.where(held, numbers, alpha * numbers + sigma * noise)
         output, predicted = self.predict(params, (x, noisy), t)
         aim = self.make_parametrization().value(numbers, noise, t)
@@ -186,10 +184,8 @@ class TabularDiffusion(Family):
         start, way, classes = jax.random.split(key, 3)
         noise = jax.random.normal(start, (n, numbers))
         _, sigma = self.process.alpha_sigma(jnp.ones(()))
-        keys = jax.random.split(start, len(sizes) + 1)[1:]
-        uniform = tuple(
-            multinomial.draw(k, jnp.full((n, size), 1 / size))
-            for k, size in zip(keys, sizes, strict=True)
+        uniform = multinomial.draw(
+            jax.random.fold_in(start, 1), [jnp.full((n, size), 1 / size) for size in sizes]
         )
         known, clean = self._find_known(state, classes, n, numbers, options)
         x = walk_rows(
@@ -228,16 +224,16 @@ class TabularDiffusion(Family):
         variables = state.variables
         sizes, shares = categories(variables), variables["shares"]
         allowed = dict(options.allowed)
-        drawn = []
+        wanted = []
         for place, size in enumerate(sizes):
             share = shares[place]
             if place in allowed:
                 mask = np.zeros(size, np.float32)
                 mask[list(allowed[place])] = 1
                 share = share * mask
-            k = jax.random.fold_in(key, place)
-            drawn.append(multinomial.draw(k, jnp.broadcast_to(share / share.sum(), (n, size))))
-        known = jnp.broadcast_to(variables["given"], (n, len(sizes)))
+            wanted.append(jnp.broadcast_to((share / share.sum())[None], (n, size)))
+        drawn = list(multinomial.draw(key, wanted))
+        known = jnp.broadcast_to(variables["given"][None], (n, len(sizes)))
         clean = jnp.zeros((n, numbers))
         for place, value, number in options.fixed:
             known = known.at[:, place].set(True)
@@ -287,32 +283,30 @@ def walk_rows(
 
     def hold(x: Rows, alpha: jax.Array, sigma: jax.Array, key: jax.Array) -> Rows:
         """Put the known cells, noised to this level, into rows."""
-        noise = jax.random.normal(jax.random.fold_in(key, width), x[0].shape)
-        noised = jnp.where(given[:width], clean[0], alpha * clean[0] + sigma * noise)
+        noise = jax.random.normal(jax.random.fold_in(key, 1), x[0].shape)
+        noised = jnp.where(given[None, :width], clean[0], alpha * clean[0] + sigma * noise)
         numbers = jnp.where(known[:, :width], noised, x[0])
         kept = jnp.broadcast_to(jnp.square(alpha), (len(known),))
-        columns = []
-        for k, (now, true) in enumerate(zip(x[1], clean[1], strict=True)):
-            cell = multinomial.draw(jax.random.fold_in(key, k), multinomial.diffuse(true, kept))
-            cell = jnp.where(given[k], true, cell)
-            columns.append(jnp.where(known[:, k, None], cell, now))
-        return numbers, tuple(columns)
+        cells = multinomial.draw(key, [multinomial.diffuse(true, kept) for true in clean[1]])
+        columns = tuple(
+            jnp.where(known[:, k, None], jnp.where(given[k], true, cell), now)
+            for k, (now, true, cell) in enumerate(zip(x[1], clean[1], cells, strict=True))
+        )
+        return numbers, columns
 
     def back(x: Rows, here: Step, key: jax.Array) -> Rows:
         """Take one step towards the data."""
         numbers, shares = estimate(x, here.t)
         fresh = jnp.sqrt(posterior_variance(here))
         moved = renoise(here, numbers, x[0], fresh, fresh, key)
-        kept, before = jnp.square(here.alpha), jnp.square(here.next_alpha)
-        columns = [
-            multinomial.draw(
-                jax.random.fold_in(key, steps + k), multinomial.posterior(now, guess, kept, before)
-            )
-            for k, (now, guess) in enumerate(zip(x[1], shares, strict=True))
+        rows = jnp.ones(len(known))
+        kept, before = rows * jnp.square(here.alpha), rows * jnp.square(here.next_alpha)
+        ways = [
+            multinomial.posterior(now, guess, kept, before)
+            for now, guess in zip(x[1], shares, strict=True)
         ]
-        return hold(
-            (moved, tuple(columns)), here.next_alpha, here.next_sigma, jax.random.fold_in(key, 1)
-        )
+        columns = multinomial.draw(jax.random.fold_in(key, steps), ways)
+        return hold((moved, columns), here.next_alpha, here.next_sigma, jax.random.fold_in(key, 1))
 
     def forth(x: Rows, here: Step, key: jax.Array) -> Rows:
         """Add the noise of one step again."""
@@ -322,11 +316,9 @@ def walk_rows(
         )
         numbers = ratio * x[0] + spread * jax.random.normal(key, x[0].shape)
         kept = jnp.broadcast_to(jnp.square(ratio), (len(known),))
-        columns = [
-            multinomial.draw(jax.random.fold_in(key, k), multinomial.diffuse(now, kept))
-            for k, now in enumerate(x[1])
-        ]
-        return hold((numbers, tuple(columns)), here.alpha, here.sigma, jax.random.fold_in(key, 1))
+        way = jax.random.fold_in(key, 3)
+        columns = multinomial.draw(way, [multinomial.diffuse(now, kept) for now in x[1]])
+        return hold((numbers, columns), here.alpha, here.sigma, jax.random.fold_in(key, 1))
 
     def step(x: Rows, here: Step) -> Rows:
         here_key = jax.random.fold_in(key, here.number)
