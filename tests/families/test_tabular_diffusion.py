@@ -101,7 +101,7 @@ def test_filled_cells_have_the_known_conditional_law():
     clean = jnp.full((n, 2), a), ones
     known = jnp.broadcast_to(jnp.asarray([True, False]), (n, 2))
     given = jnp.zeros(2, bool)
-    numbers, _ = walk_rows(estimate, PROCESS, 30, start, (known, clean), given, KEY, resample=10)
+    numbers, _ = walk_rows(estimate, PROCESS, 100, start, (known, clean), given, KEY, resample=10)
     np.testing.assert_array_equal(numbers[:, 0], a)
     np.testing.assert_allclose(numbers[:, 1].mean(), 0.8 * a, atol=0.06)
     np.testing.assert_allclose(numbers[:, 1].std(), 0.6, atol=0.06)
