@@ -52,6 +52,7 @@ with epy.lazy_api_imports(globals()):
         TextTables,
         TFDSText,
         Tones,
+        UCITable,
         WavFolder,
     )
     from genjax.data.sources.arithmetic import correct

@@ -1,26 +1,45 @@
-"""TabDDPM (Kotelnikov et al., arXiv 2209.15421) on Abalone: the rings of 4,177 shells."""
+"""TabDDPM (Kotelnikov et al., arXiv 2209.15421) on Abalone: the rings of 4,177 shells.
 
-import os
+python -m genjax train tabddpm_abalone          # tables/abalone.data of $GENJAX_DATA
+python -m genjax evaluate runs/tabddpm_abalone
+python -m genjax sample runs/tabddpm_abalone --num 1000 --sampler.where "Rings>=12"
+"""
 
 from genjax import gx
 
 
 def get_config(tiny: bool = False) -> gx.Experiment:
-    folder = os.environ.get("GENJAX_DATA", "")
     experiment = gx.Experiment(
         family=gx.TabularDiffusion(net=gx.ResidualMLP(256, 2, 512)),
-        data=gx.Table(
-            "tables/abalone.data",
-            target="Rings",
-            normalise="quantiles",
-            root=folder,
-            delimiter=",",
-        ),
+        data=gx.UCITable("abalone"),
         optimizer=gx.Adam(gx.WarmUp(100, gx.Cosine(1e-3, 1e-5))),
-        steps=8000,
+        steps=5000,
         batch_size=256,
         ema=0.999,
-        every=gx.Every(log=100, evaluate=2000, sample=8000, checkpoint=2000),
+        evaluators=(
+            gx.TabularMarginals(2000, while_training=False),
+            gx.TabularCorrelations(2000, while_training=False),
+            gx.TabularPrivacy(2000, while_training=False),
+        ),
+        every=gx.Every(log=100, evaluate=1000, sample=5000, checkpoint=1000),
         steps_per_dispatch=50,
     )
-    return experiment
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net": gx.ResidualMLP(16, 1, 16),
+            "family.width": 8,
+            "family.steps": 8,
+            "family.sampler.steps": 4,
+            "data": gx.EmbeddedTable("diabetes", normalise="quantiles"),
+            "steps": 8,
+            "batch_size": 16,
+            "evaluators.0.samples": 100,
+            "evaluators.1.samples": 100,
+            "evaluators.2.samples": 100,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+            "steps_per_dispatch": 2,
+        },
+    )

@@ -1,25 +1,45 @@
-"""TabDDPM (Kotelnikov et al., arXiv 2209.15421) on Adult: incomes of 32,561 people."""
+"""TabDDPM (Kotelnikov et al., arXiv 2209.15421) on Adult: incomes of 32,561 people.
 
-import os
+python -m genjax train tabddpm_adult            # tables/adult.csv of $GENJAX_DATA
+python -m genjax evaluate runs/tabddpm_adult
+python -m genjax sample runs/tabddpm_adult --num 1000 --sampler.where "income='>50K'"
+"""
 
 from genjax import gx
 
 
 def get_config(tiny: bool = False) -> gx.Experiment:
-    folder = os.environ.get("GENJAX_DATA", "")
     experiment = gx.Experiment(
         family=gx.TabularDiffusion(net=gx.ResidualMLP(256, 3, 512)),
-        data=gx.Table(
-            "tables/adult.csv",
-            target="income",
-            normalise="quantiles",
-            root=folder,
-        ),
+        data=gx.UCITable("adult"),
         optimizer=gx.Adam(gx.WarmUp(100, gx.Cosine(2e-3, 1e-5))),
-        steps=12000,
+        steps=8000,
         batch_size=512,
         ema=0.999,
-        every=gx.Every(log=100, evaluate=2000, sample=6000, checkpoint=2000),
+        evaluators=(
+            gx.TabularMarginals(2000, while_training=False),
+            gx.TabularCorrelations(2000, while_training=False),
+            gx.TabularPrivacy(2000, while_training=False),
+        ),
+        every=gx.Every(log=100, evaluate=2000, sample=8000, checkpoint=2000),
         steps_per_dispatch=50,
     )
-    return experiment
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net": gx.ResidualMLP(16, 1, 16),
+            "family.width": 8,
+            "family.steps": 8,
+            "family.sampler.steps": 4,
+            "data": gx.EmbeddedTable("wine", normalise="quantiles"),
+            "steps": 8,
+            "batch_size": 16,
+            "evaluators.0.samples": 100,
+            "evaluators.1.samples": 100,
+            "evaluators.2.samples": 100,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+            "steps_per_dispatch": 2,
+        },
+    )

@@ -25,6 +25,7 @@ from genjax.data.sources.text_pairs import TextPairs
 from genjax.data.sources.tfds import TFDS
 from genjax.data.sources.tfds_text import TFDSText
 from genjax.data.sources.tones import Tones
+from genjax.data.sources.uci_table import UCITable
 
 __all__ = [
     "TFDS",
@@ -57,5 +58,6 @@ __all__ = [
     "TextPairs",
     "TextTables",
     "Tones",
+    "UCITable",
     "WavFolder",
 ]

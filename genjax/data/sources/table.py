@@ -15,7 +15,7 @@ from genjax.data.images.decode import note
 from genjax.data.tables.codec import Columns, TableCodec
 from genjax.data.tables.delimited import check_dialect, choose_dialect
 from genjax.data.tables.files import MISSING, StoredTable, read_table
-from genjax.data.tables.fit import Normalise, encode_rows, table_dataset
+from genjax.data.tables.fit import Normalise, Numbers, encode_rows, table_dataset
 from genjax.data.tables.types import NUMBER, Typed
 from genjax.data.tally import format_counts
 from genjax.errors import UserError, unknown_name
@@ -101,10 +101,8 @@ class Table:
             target=self.target,
             test_fraction=self.test_fraction,
             seed=self.seed,
-            modes=self.modes,
+            numbers=Numbers(self.modes, self.in_range, self.normalise),
             dates=typed.dates,
-            in_range=self.in_range,
-            normalise=self.normalise,
             constraints=self.constraints,
         )
         return dataclasses.replace(data, remarks=(*remarks, *data.remarks))
@@ -209,8 +207,7 @@ class EmbeddedTable:
             target=TARGETS[self.name],
             test_fraction=self.test_fraction,
             seed=self.seed,
-            modes=self.modes,
-            normalise=self.normalise,
+            numbers=Numbers(self.modes, normalise=self.normalise),
         )
 
     def open_as(self, spec: Spec, codec: Component) -> Dataset:

@@ -1,9 +1,9 @@
 """Constraints that the rows of a table keep, and that samples must keep, as text.
 
-Three forms: a condition on every row, such as ``age in [17, 90]``; an implication, ``if
-education='Bachelors' then education-num=13``; and a sum of columns, ``net + tax = gross``. Sums hold
-by construction: the total is not modelled but added up. Samples that break another constraint are
-drawn again.
+Three forms: a condition on every row, such as ``age in [17, 90]``; an implication, such as
+``if education='Bachelors' then education-num=13``; and a sum of columns, ``net + tax = gross``.
+Sums hold by construction: the total is not modelled but added up. Samples that break another
+constraint are drawn again.
 """
 
 from __future__ import annotations

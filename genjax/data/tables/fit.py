@@ -49,6 +49,21 @@ class TableRows:
         return {"numeric": self.numeric[indices], "categorical": self.categorical[indices]}
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """How numbers are encoded.
+
+    Attributes:
+      modes: most modes of a column.
+      in_range: whether numbers of samples are clipped to the range of the training rows.
+      normalise: "modes" or "quantiles".
+    """
+
+    modes: int = 10
+    in_range: bool = True
+    normalise: Normalise = "modes"
+
+
 def table_dataset(
     columns: Columns,
     title: str,
@@ -56,10 +71,8 @@ def table_dataset(
     target: str | None,
     test_fraction: float,
     seed: int,
-    modes: int,
+    numbers: Numbers,
     dates: tuple[DateColumn, ...] = (),
-    in_range: bool = True,
-    normalise: Normalise = "modes",
     constraints: tuple[str, ...] = (),
 ) -> Dataset:
     """Return the data set of a table, with a codec fitted to "train".
@@ -73,9 +86,9 @@ def table_dataset(
       target: column to predict from the others, if any.
       test_fraction: fraction of held-out rows, chosen by the seed; 0 trains on all.
       seed: seed of the split and of the search for modes.
-      modes: most modes of a numeric column.
+      numbers: how numbers are encoded.
       dates: date columns of the table, each of which is split into several of ``columns``.
-      in_range: whether numbers of samples are clipped to the range of the training rows.
+      constraints: what all rows keep, see ``genjax.data.tables.constraints``.
 
     Raises:
       UserError: there are too few rows, every held-out row has a category of its own, or a row
@@ -96,9 +109,7 @@ def table_dataset(
     remarks: tuple[str, ...] = ()
     if count:
         parts, remarks = _move_rows(columns, parts["train"], parts["test"], title)
-    codec = fit_codec(
-        columns, parts["train"], target, seed, modes, dates, in_range, normalise, constraints
-    )
+    codec = fit_codec(columns, parts["train"], target, seed, numbers, dates, constraints)
     encoded = codec.encode(columns)
     splits = {
         name: TableRows(encoded["numeric"][part], encoded["categorical"][part])
@@ -113,8 +124,9 @@ def table_dataset(
     spec = Spec(
         "table", mean.shape, mean, categories=codec.sizes, conditions=codec.find_conditions()
     )
-    how = (target, test_fraction, seed, modes)
-    fingerprint = _fingerprint(columns, how if normalise == "modes" else (*how, normalise))
+    how = (target, test_fraction, seed, numbers.modes)
+    extra = () if numbers.normalise == "modes" else (numbers.normalise,)
+    fingerprint = _fingerprint(columns, (*how, *extra, *constraints))
     return Dataset(splits, spec, codec, fingerprint, remarks=remarks)
 
 
@@ -189,10 +201,8 @@ def fit_codec(
     train: np.ndarray,
     target: str | None,
     seed: int,
-    modes: int,
+    form: Numbers,
     dates: tuple[DateColumn, ...] = (),
-    in_range: bool = True,
-    normalise: Normalise = "modes",
     constraints: tuple[str, ...] = (),
 ) -> TableCodec:
     """Fit the codec of a table to its training rows ``train`` [M], but decimals to all rows.
@@ -214,8 +224,8 @@ def fit_codec(
                 raise _empty(name)
             numbers.append(
                 fit_quantiles(name, values[train], rounded)
-                if normalise == "quantiles"
-                else _number_column(name, values[train], rounded, seed, modes, in_range)
+                if form.normalise == "quantiles"
+                else _number_column(name, values[train], rounded, seed, form)
             )
         else:
             categories.append(_category_column(name, values[train]))
@@ -223,14 +233,14 @@ def fit_codec(
 
 
 def _number_column(
-    name: str, values: np.ndarray, rounded: int | None, seed: int, modes: int, in_range: bool
+    name: str, values: np.ndarray, rounded: int | None, seed: int, form: Numbers
 ) -> NumberColumn:
     known = values[~np.isnan(values)]
-    found = mixture(known, modes, seed)
+    found = mixture(known, form.modes, seed)
     # A mode without numbers would be useless.
     used = np.unique(NumberColumn(name, *found).encode(_quantiles(known))[1])
     weights, means, stds = (tuple(part[i] for i in used) for part in found)
-    limits = (float(known.min()), float(known.max())) if in_range else (None, None)
+    limits = (float(known.min()), float(known.max())) if form.in_range else (None, None)
     return NumberColumn(name, weights, means, stds, rounded, len(known) < len(values), *limits)
 
 

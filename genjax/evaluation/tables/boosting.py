@@ -23,8 +23,8 @@ VALIDATION = 0.2  # share of the training rows that tell CatBoost when to stop
 
 @checks.frozen
 class BoostedUtility(Evaluator):
-    """Trains CatBoost on samples and tests it on real rows, beside training on real rows (Kotelnikov
-    et al., arXiv 2209.15421, section 4.2).
+    """Trains CatBoost on samples and tests it on real rows, beside training on real rows, as
+    TabDDPM is judged (Kotelnikov et al., arXiv 2209.15421, section 4.2).
 
     A fifth of the training rows, drawn once, say when to stop; in training on real rows they are
     left out. Samples are as many as the training rows, times ``times``.
@@ -67,17 +67,14 @@ class BoostedUtility(Evaluator):
         codec: Component = subject.model.codec
         train, test = data_columns(subject, "train"), data_columns(subject, subject.split)
         rows = len(next(iter(train.values())))
-        stops = np.zeros(rows, bool)
-        chosen = np.random.default_rng(0).permutation(rows)[: max(1, int(VALIDATION * rows))]
-        stops[chosen] = True
-        valid = {name: cells[stops] for name, cells in train.items()}
-        rest = {name: cells[~stops] for name, cells in train.items()}
-        real = self._fit(codec, rest, valid, test)
+        rest, valid = split_rows(train)
+        held = len(next(iter(valid.values())))
+        real = self.fit(codec, rest, valid, test)
         count, found = max(2, round(self.times * rows)), []
         for number in range(self.draws):
             key = jax.random.fold_in(subject.key, number)
             another = dataclasses.replace(subject, key=key, made={})
-            found.append(self._fit(codec, sample_columns(another, count), valid, test))
+            found.append(self.fit(codec, sample_columns(another, count), valid, test))
         numbers: dict[str, float] = {}
         for name in real[0]:
             of_sets = [np.mean([one[name] for one in scores]) for scores in found]
@@ -88,12 +85,12 @@ class BoostedUtility(Evaluator):
                 numbers["tstr_boosted_error"] = float(spread)
         protocol = (
             f"CatBoost, {self.draws} sets of {count:,} samples by {subject.model.family.sampler}, "
-            f"{self.seeds} trainings each; {len(chosen):,} training rows say when to stop, "
-            f"{rows - len(chosen):,} train the real one; tested on {subject.split}"
+            f"{self.seeds} trainings each; {held:,} training rows say when to stop, "
+            f"{rows - held:,} train the real one; tested on {subject.split}"
         )
         return Findings(numbers, {}, protocol)
 
-    def _fit(
+    def fit(
         self, codec: Component, train: Columns, valid: Columns, test: Columns
     ) -> list[dict[str, float]]:
         """Train on rows with each seed, and score on test rows."""
@@ -140,6 +137,17 @@ class BoostedUtility(Evaluator):
         if len(model.classes_) == 2:
             found["auc"] = float(roc_auc_score(y_test == model.classes_[1], shares[:, 1]))
         return found
+
+
+def split_rows(train: Columns) -> tuple[Columns, Columns]:
+    """Split training rows into those to train on and the fifth that says when to stop."""
+    rows = len(next(iter(train.values())))
+    stops = np.zeros(rows, bool)
+    stops[np.random.default_rng(0).permutation(rows)[: max(1, int(VALIDATION * rows))]] = True
+    return (
+        {name: cells[~stops] for name, cells in train.items()},
+        {name: cells[stops] for name, cells in train.items()},
+    )
 
 
 def model_classes(y: np.ndarray) -> np.ndarray:
