@@ -47,12 +47,13 @@ def blocks(page: str) -> list[str]:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
-    for name in ("vae_digits", "classifier_digits", "gpt_docs"):
+    for name in ("vae_digits", "classifier_digits", "gpt_docs", "tabddpm_abalone"):
         experiment, path = load_config(name, tiny=True)
         experiment = dataclasses.replace(experiment, devices=Devices(count=1))
         genjax.train(experiment, folder / "runs" / name, source=path, quiet=True)
     # In the place of a run that depends on another, one that draws texts as well.
     shutil.copytree(folder / "runs" / "gpt_docs", folder / "runs" / "sft_rule")
+    (folder / "gaps.csv").write_text("Sex,Length,Rings\nF,,9\n,0.5,\n", encoding="utf-8")
     (folder / "prompts.txt").write_text("The\nA list\n", encoding="utf-8")
     return folder
 

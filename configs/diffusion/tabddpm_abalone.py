@@ -33,7 +33,6 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "family.width": 8,
             "family.steps": 8,
             "family.sampler.steps": 4,
-            "data": gx.EmbeddedTable("diabetes", normalise="quantiles"),
             "steps": 8,
             "batch_size": 16,
             "evaluators.0.samples": 100,
