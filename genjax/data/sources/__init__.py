@@ -19,13 +19,12 @@ from genjax.data.sources.rule_responses import RuleResponses
 from genjax.data.sources.shape_captions import ShapeCaptions
 from genjax.data.sources.sounds import SpokenDigits, WavFolder
 from genjax.data.sources.stacked import Stacked
-from genjax.data.sources.table import EmbeddedTable, Table
+from genjax.data.sources.table import EmbeddedTable, Table, UCITable
 from genjax.data.sources.text import TextFiles, TextTables
 from genjax.data.sources.text_pairs import TextPairs
 from genjax.data.sources.tfds import TFDS
 from genjax.data.sources.tfds_text import TFDSText
 from genjax.data.sources.tones import Tones
-from genjax.data.sources.uci_table import UCITable
 
 __all__ = [
     "TFDS",

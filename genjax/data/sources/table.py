@@ -12,6 +12,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Dataset, Spec
 from genjax.data.images.decode import note
+from genjax.data.stand_in import part_folder
 from genjax.data.tables.codec import Columns, TableCodec
 from genjax.data.tables.delimited import check_dialect, choose_dialect
 from genjax.data.tables.files import MISSING, StoredTable, read_table
@@ -20,6 +21,8 @@ from genjax.data.tables.types import NUMBER, Typed
 from genjax.data.tally import format_counts
 from genjax.errors import UserError, unknown_name
 
+# The file and the column to predict of each table of UCI.
+FILES = {"adult": ("adult.csv", "income"), "abalone": ("abalone.data", "Rings")}
 # The column to predict of each table.
 TARGETS = {
     "breast_cancer": "diagnosis",
@@ -235,6 +238,57 @@ class EmbeddedTable:
             return columns | {TARGETS[self.name]: bunch.target.astype(np.float64)}
         names = [str(name) for name in bunch.target_names]
         return columns | {TARGETS[self.name]: np.array([names[i] for i in bunch.target], object)}
+
+
+@checks.frozen
+class UCITable:
+    """Reads Adult or Abalone from tables/ of $GENJAX_DATA, with the column to predict as target.
+
+      adult: 32,561 people, the official training part, ``income``: >50K or <=50K; " ?" is a value.
+      abalone: 4,177 shells, ``Rings``, a number.
+
+    Without the data it generates a small table of the same form, and says so.
+
+    Attributes:
+      name: one of the names above.
+      root: folder of the files; None for tables/ of $GENJAX_DATA.
+      normalise: form of numbers, as in ``Table``.
+      constraints: what rows keep, as in ``Table``.
+      test_fraction: fraction of held-out rows.
+      seed: seed of the split.
+    """
+
+    name: str = "adult"
+    root: str | None = None
+    normalise: Normalise = "quantiles"
+    constraints: tuple[str, ...] = ()
+    test_fraction: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in FILES:
+            raise unknown_name("table", self.name, FILES)
+        self._table("")
+
+    def open(self) -> Dataset:
+        """Open the data set, as ``Table`` does."""
+        return self._table(part_folder("tables", self.root)).open()
+
+    def open_as(self, spec: Spec, codec: Component) -> Dataset:
+        """Open the rows encoded by the codec of a run, as ``Table`` does."""
+        return self._table(part_folder("tables", self.root)).open_as(spec, codec)
+
+    def _table(self, folder: str) -> Table:
+        path, target = FILES[self.name]
+        return Table(
+            path,
+            target,
+            root=folder,
+            test_fraction=self.test_fraction,
+            seed=self.seed,
+            normalise=self.normalise,
+            constraints=self.constraints,
+        )
 
 
 def _check(test_fraction: float, modes: int) -> None:
