@@ -46,7 +46,7 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     "Samplers": (
         "samplers.diffusion.steps samplers.diffusion.solvers samplers.diffusion.ancestral "
         "samplers.diffusion.adaptive samplers.tokens.decoding samplers.tokens.beam "
-        "families.autoregressive.request"
+        "families.autoregressive.request families.diffusion.rows"
     ),
     "Optimizers": "optim",
     "Schedules": "schedules",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
@@ -73,9 +74,9 @@ def make_abalone(rows: int = 1000) -> bytes:
     return _write(columns)
 
 
-def _write(columns: dict[str, object]) -> bytes:
+def _write(columns: Mapping[str, Iterable[object]]) -> bytes:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))  # type: ignore[call-overload]
+    writer.writerows(zip(*columns.values(), strict=True))
     return buffer.getvalue().encode()
