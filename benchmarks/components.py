@@ -32,7 +32,7 @@ PAGE = ROOT / "docs" / "components.md"
 SECTIONS = {  # title: modules, or packages with all of theirs, in the order of the page
     "Families": (
         "families.vae families.vqvae families.gan.gan families.diffusion.diffusion "
-        "families.diffusion.latent families.diffusion.forecast "
+        "families.diffusion.latent families.diffusion.forecast families.diffusion.tabular "
         "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior families.masked_lm "
         "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.ppo "
@@ -47,7 +47,8 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     "Samplers": (
         "samplers.diffusion.steps samplers.diffusion.solvers samplers.diffusion.ancestral "
         "samplers.diffusion.adaptive samplers.tokens.decoding samplers.tokens.beam "
-        "families.autoregressive.request families.autoregressive.harmonising"
+        "families.autoregressive.request families.autoregressive.harmonising "
+        "families.diffusion.rows"
     ),
     "Optimizers": "optim",
     "Schedules": "schedules",

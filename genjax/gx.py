@@ -60,6 +60,7 @@ with epy.lazy_api_imports(globals()):
         TFDSText,
         Tones,
         Tunes,
+        UCITable,
         WavFolder,
     )
     from genjax.data.sources.arithmetic import correct
@@ -102,6 +103,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.simulation.ensembles import EnsembleCalibration
     from genjax.evaluation.simulation.fidelity import RolloutFidelity
     from genjax.evaluation.simulation.lyapunov import Lyapunov
+    from genjax.evaluation.tables.boosting import BoostedUtility
     from genjax.evaluation.tables.correlations import TabularCorrelations
     from genjax.evaluation.tables.marginals import TabularMarginals
     from genjax.evaluation.tables.privacy import TabularPrivacy
@@ -131,6 +133,8 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.diffusion.diffusion import Denoising, Diffusion
     from genjax.families.diffusion.forecast import Forecast, Rollout
     from genjax.families.diffusion.latent import LatentDiffusion
+    from genjax.families.diffusion.rows import RowSampling
+    from genjax.families.diffusion.tabular import TabularDiffusion
     from genjax.families.gan.augment import DiscriminatorAugment
     from genjax.families.gan.gan import GAN, LatentSampler
     from genjax.families.image_rewards import mirror_symmetry

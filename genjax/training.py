@@ -21,7 +21,7 @@ from genjax.checks import Component
 from genjax.data.dataset import Batch, Dataset
 from genjax.errors import Diverged
 from genjax.evaluation.ahead import Ahead
-from genjax.evaluation.drawing import draw_samples, lower_draw
+from genjax.evaluation.drawing import draw_finished, lower_draw
 from genjax.evaluation.judge import EVALUATION, SAMPLES, Judge, default_split
 from genjax.experiment import Experiment, find_runs
 from genjax.family import State
@@ -41,7 +41,7 @@ from genjax.runs.setup import Setup, set_up
 from genjax.runs.stop import Stop
 from genjax.runs.summary import Alarms, Summary, make_summary
 from genjax.runs.tracking import Tracking, track_run
-from genjax.samplers.options import decode_samples, encode_options
+from genjax.samplers.options import encode_options
 
 NON_FINITE_LIMIT = 3
 KEPT = "what was saved before is whole, and the same command resumes once there is room"
@@ -415,14 +415,12 @@ class Loop:
         options = encode_options(family.sampler, codec)
         key = jax.random.fold_in(self.state.key, SAMPLES)
         self._ahead.wait("sample")
-        samples = draw_samples(
-            setup.layout, family, setup.family.eval_state(self.state), key, codec.shown, options
+        state = setup.family.eval_state(self.state)
+        samples = draw_finished(
+            setup.layout, family, state, key, codec.shown, options, codec, strict=False
         )
         if setup.layout.is_main and setup.run_dir is not None:
-            path = codec.write(
-                decode_samples(samples, options, codec),
-                setup.run_dir / "samples" / f"{self.step:08d}",
-            )
+            path = codec.write(samples, setup.run_dir / "samples" / f"{self.step:08d}")
             self._out.show_picture(epath.Path(path).with_suffix(".png"))
 
     def _save(self, scores: Mapping[str, float] | None, stop: Stop) -> None:

@@ -1,6 +1,7 @@
 """What README and docs print, works as printed."""
 
 import dataclasses
+import functools
 import re
 import shlex
 import shutil
@@ -45,17 +46,23 @@ def blocks(page: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", PAGES[page], flags=re.DOTALL)
 
 
+def train_tiny(name, run_dir):
+    experiment, path = load_config(name, tiny=True)
+    experiment = dataclasses.replace(experiment, devices=Devices(count=1))
+    genjax.train(experiment, run_dir, source=path, quiet=True)
+
+
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory, trained):
     folder = tmp_path_factory.mktemp("docs")
-    names = ("vae_digits", "classifier_digits", "gpt_docs", "music_jsb_16th", "flow_lorenz")
-    for name in names:
-        experiment, path = load_config(name, tiny=True)
-        experiment = dataclasses.replace(experiment, devices=Devices(count=1))
-        genjax.train(experiment, folder / "runs" / name, source=path, quiet=True)
+    texts = ("gpt_docs", "music_jsb_16th")
+    for name in ("vae_digits", "classifier_digits", *texts, "flow_lorenz", "tabddpm_abalone"):
+        run_dir = trained.once(f"docs_{name}", functools.partial(train_tiny, name))
+        shutil.copytree(run_dir, folder / "runs" / name)
     # In the place of a run that depends on another, one that draws texts as well.
     shutil.copytree(folder / "runs" / "gpt_docs", folder / "runs" / "sft_rule")
     (folder / "melody.mid").write_bytes(midi_bytes([(67,), (67,), (69,), (71,)], 120, 90.0))
+    (folder / "gaps.csv").write_text("Sex,Length,Rings\nF,,9\n,0.5,\n", encoding="utf-8")
     (folder / "prompts.txt").write_text("The\nA list\n", encoding="utf-8")
     return folder
 

@@ -76,6 +76,7 @@ from genjax.data.sources import (
     TFDSText,
     Tones,
     Tunes,
+    UCITable,
     WavFolder,
 )
 from genjax.data.sources.arithmetic import correct
@@ -83,6 +84,7 @@ from genjax.data.sources.pairs import PairCodec
 from genjax.data.sources.random_walks import optimality
 from genjax.data.tables.codec import CategoryColumn, NumberColumn, TableCodec
 from genjax.data.tables.dates import DateColumn
+from genjax.data.tables.quantiles import QuantileColumn
 from genjax.data.text.augment import Substitution, TokenDropout, TokenSwaps
 from genjax.data.text.captions import CaptionCodec
 from genjax.data.text.codecs import Bytes, Characters, Words
@@ -121,6 +123,7 @@ from genjax.evaluation.music.voice_likelihood import VoiceLikelihood
 from genjax.evaluation.simulation.ensembles import EnsembleCalibration
 from genjax.evaluation.simulation.fidelity import RolloutFidelity
 from genjax.evaluation.simulation.lyapunov import Lyapunov
+from genjax.evaluation.tables.boosting import BoostedUtility
 from genjax.evaluation.tables.correlations import TabularCorrelations
 from genjax.evaluation.tables.marginals import TabularMarginals
 from genjax.evaluation.tables.privacy import TabularPrivacy
@@ -150,6 +153,8 @@ from genjax.families.diffusion.couplings import NormalNoise, Ring
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.diffusion.forecast import Forecast, Rollout
 from genjax.families.diffusion.latent import LatentDiffusion
+from genjax.families.diffusion.rows import RowSampling
+from genjax.families.diffusion.tabular import TabularDiffusion
 from genjax.families.gan.augment import DiscriminatorAugment
 from genjax.families.gan.gan import GAN, LatentSampler
 from genjax.families.image_rewards import mirror_symmetry
@@ -594,6 +599,11 @@ COMPONENTS = [
     Table("a.csv", "y", ("x",), ("c",), ("z",), ("?",), 0.3, 5, 4, "latin-1", "raw"),
     EmbeddedTable("iris", 0.5, 3, 4),
     NumberColumn("x", (0.5, 0.5), (1.0, 2.0), (0.1, 0.2), 2, True),
+    QuantileColumn("x", (0.0, 0.5, 1.0), (1.0, 2.0, 5.0), 0.1, 1.1, 0.01, 2, True),
+    RowSampling(50, "age>=30", tries=5),
+    TabularDiffusion(steps=50, conditional=False),
+    UCITable("abalone", constraints=("Rings in [1, 29]",)),
+    BoostedUtility(0.05, depth=3),
     CategoryColumn("c", ("a", "b"), True),
     DateColumn("when", " ", True, 3, None),
     TableCodec(
@@ -738,6 +748,14 @@ NO_COMPONENTS = {
     "TfdsReader",
     "TokenReader",
     "Triples",
+    "Comparison",
+    "Condition",
+    "Constraints",
+    "DrawRows",
+    "Gaps",
+    "Implication",
+    "Numbers",
+    "Sum",
     "Typed",
     "Undivided",
     "UpdateRule",

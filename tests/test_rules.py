@@ -77,6 +77,7 @@ NEEDED = {  # the fields without a default
     "TrajectoryFiles": {"root": "x"},
     "WavFolder": {"root": "x", "rate": 8000, "length": 64},
     "Mixture": {"sources": (ToyData(), ToyData())},
+    "QuantileColumn": {"name": "x", "shares": (0.0, 1.0), "values": (1.0, 2.0)},
     "NumberColumn": {"name": "x", "weights": (1.0,), "means": (0.0,), "stds": (1.0,)},
     "CategoryColumn": {"name": "x", "values": ("a", "b")},
     "TableCodec": {"numbers": (), "categories": (), "order": ()},

@@ -30,11 +30,12 @@ from genjax.errors import UserError
 from genjax.families.autoregressive.request import Decoding
 from genjax.family import require_samples
 from genjax.machine import streams
-from genjax.runs.inputs import Part, draw_for
+from genjax.runs.inputs import Part, complete, draw_for
+from genjax.runs.lineage import record_samples
 from genjax.runs.rewards import load_reward
 from genjax.runs.run import Run, load
 from genjax.runs.setup import load_family
-from genjax.samplers.options import Prompted
+from genjax.samplers.options import Completes, Incomplete, Prompted
 
 Drawn = tuple[int, np.ndarray, np.ndarray | None]  # a seed, its samples, and their scores
 DRAWN = 64  # default number of samples
@@ -130,6 +131,12 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
     require_samples(family)
     options = parse(SampleOptions(family.sampler), f"sample {target}", arguments)
     run = load(target, best=options.best)
+    gaps = None
+    if isinstance(options.sampler, Completes):
+        gaps = options.sampler.read_incomplete(run.codec)
+    if gaps is not None:
+        print(_write_completed(run, gaps, options))
+        return
     inputs = _inputs(options, run)
     rows = (options.out or "").endswith(ROWS)
     if inputs is not None and (inputs.kind != "prompt" or inputs.file is not None or rows):
@@ -143,6 +150,22 @@ def sample_command(target: str, arguments: Sequence[str]) -> None:
             )
         sampler = sampler.with_prompts(inputs.values)
     print(_write_samples(run, sampler, options, rows))
+
+
+def _write_completed(run: Run, gaps: Incomplete, options: SampleOptions) -> Path:
+    """Fill the gaps of examples and write them whole."""
+    samples = complete(run, gaps, options.seed, options.sampler)
+    name = f"{run.step:08d}_seed_{options.seed}_filled"
+    out = Path(options.out).expanduser() if options.out else Path(run.run_dir) / "samples" / name
+    stem = out.with_suffix("") if out.suffix == ".csv" else out
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    return record_samples(
+        run.run_dir,
+        run.step,
+        options.seed,
+        stem,
+        lambda: gaps.write(samples, run.codec, stem),
+    )
 
 
 def _write_answers(run: Run, inputs: Inputs, options: SampleOptions, rows: bool) -> Path:

@@ -134,6 +134,8 @@ class Spec:
       class_names: the names of the labels 0 .. classes - 1; None if unknown.
       categories: for a table, the number of values of each column of ``categorical``: first the
         modes of each column of ``numeric``, then the categories; None for other data.
+      conditions: for a table, the columns that a conditional family takes as given, by their place
+        in ``categorical``: the target, if it is one of categories.
     """
 
     entry: str
@@ -154,6 +156,7 @@ class Spec:
     preferences: bool = False
     class_names: tuple[str, ...] | None = None
     categories: tuple[int, ...] | None = None
+    conditions: tuple[int, ...] = ()
 
     @property
     def entries(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:

@@ -24,10 +24,11 @@ from PIL import Image, ImageDraw
 
 from genjax.data.images.decode import note
 from genjax.data.storage import cache_folder, data_folder
+from genjax.data.tables.generated import make_abalone, make_adult
 from genjax.errors import UserError
 from genjax.machine import disk
 
-VERSION = 2  # raise it whenever the generated content changes
+VERSION = 6  # raise it whenever the generated content changes
 BOOKS = (  # the novels whose places the chapters of Python's language reference take in turn
     "bleak_house",
     "don_quixote",
@@ -43,7 +44,8 @@ def part_folder(part: str, root: str | None) -> str:
     """Return ``root``, or the folder ``part`` of $GENJAX_DATA, or that of the generated stand-ins.
 
     Args:
-      part: "text", "instruct", "multi30k/task1" or "music", or the path of a file below one.
+      part: "text", "instruct", "multi30k/task1", "tables" or "music", or the path of a file below
+        one.
       root: the user's own folder, if any.
     """
     found = data_folder(part, root)
@@ -113,7 +115,9 @@ def _temporary_folder() -> Path:
 
 
 def _write(folder: Path) -> None:
-    for path, content in (_texts() | _instructions() | _sentence_pairs() | _music()).items():
+    tables = {"tables/adult.csv": make_adult(), "tables/abalone.data": make_abalone()}
+    texts = _texts() | _instructions() | _sentence_pairs() | _music()
+    for path, content in (texts | tables).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         packed = path.endswith(".gz")
         (folder / path).write_bytes(gzip.compress(content, mtime=0) if packed else content)

@@ -19,13 +19,13 @@ from genjax.data.dataset import Codec, Dataset, Spec, Split
 from genjax.data.stream import pad_batches
 from genjax.errors import UserError
 from genjax.evaluation.cautions import doubt_metrics, doubt_numbers
-from genjax.evaluation.drawing import draw_samples
+from genjax.evaluation.drawing import draw_finished
 from genjax.evaluation.drawn import Drawn
 from genjax.evaluation.outliers import Each, describe_outliers, evaluate_each, gather_each
 from genjax.experiment import Experiment
 from genjax.family import Batch, Family, Metrics, State, require_samples
 from genjax.parallel import Layout
-from genjax.samplers.options import decode_samples, encode_options
+from genjax.samplers.options import encode_options
 
 # Folded into the base key in place of a step number; no run has that many steps.
 EVALUATION, SAMPLES, EVALUATORS = 2**32 - 1, 2**32 - 2, 2**32 - 3
@@ -195,10 +195,8 @@ class Subject:
         family, codec = self.model.family, self.model.codec
         checks.check_size(4.0 * n * math.prod(self.model.spec.shape), f"{n:,} samples", "samples")
         options = encode_options(options, codec)
-        return decode_samples(
-            draw_samples(self.layout, family, self.model.state, self.key, n, options),
-            options,
-            codec,
+        return draw_finished(
+            self.layout, family, self.model.state, self.key, n, options, codec, strict=False
         )
 
 

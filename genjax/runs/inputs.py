@@ -15,12 +15,12 @@ from genjax.checks import Component
 from genjax.data.chat.template import before_end
 from genjax.data.text.captions import CaptionCodec
 from genjax.errors import UserError
-from genjax.evaluation.drawing import CHUNK, draw_samples
+from genjax.evaluation.drawing import CHUNK, draw_finished, draw_samples
 from genjax.evaluation.judge import SAMPLES
 from genjax.families.autoregressive.request import Decoding, Request, encode_source
 from genjax.family import State, TakesInputs, with_inputs
 from genjax.runs.run import Run
-from genjax.samplers.options import Prompted, decode_samples, number_label
+from genjax.samplers.options import Incomplete, Prompted, decode_samples, number_label
 
 Kind = Literal["prompt", "source", "label"]
 PARTS = 2**31  # folded into the key for the second and later parts of the inputs
@@ -91,6 +91,23 @@ def draw_for(
             part = dataclasses.replace(request, prompts=prompts[:count])
             starts = tuple(map(len, prompts[:count]))
         yield Part(decode_samples(drawn, part, run.codec), starts)
+
+
+def complete(run: Run, rows: Incomplete, seed: int = 0, options: Component = None) -> np.ndarray:
+    """Complete examples with gaps, at most 256 at once; return samples in model space [N, ...]."""
+    request, state = run.prepare_drawing(run.family.sampler if options is None else options)
+    known = run.family.describe_inputs(state, request)
+    key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
+    given = {name: np.asarray(rows.inputs[name], kind) for name, (_, kind) in known.items()}
+    count = len(next(iter(given.values())))
+    size, found = min(count, CHUNK), []
+    for number, begin in enumerate(range(0, count, size)):
+        chunk = np.minimum(np.arange(begin, begin + size), count - 1)  # one compiled size
+        fed = with_inputs(state, {name: jnp.asarray(x[chunk]) for name, x in given.items()})
+        part_key = jax.random.fold_in(key, PARTS + number) if number else key
+        drawn = draw_finished(run.layout, run.family, fed, part_key, size, request, run.codec)
+        found.append(drawn[: count - begin])
+    return np.concatenate(found)
 
 
 def _one_by_one(run: Run, values: Sequence[str], seed: int, options: Component) -> Iterator[Part]:

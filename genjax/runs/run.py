@@ -20,7 +20,7 @@ from genjax.data.dataset import Codec, Spec
 from genjax.data.text.codecs import format_samples
 from genjax.data.text.dataset import get_tokenizer
 from genjax.errors import UserError, unknown_name
-from genjax.evaluation.drawing import draw_samples, map_chunks
+from genjax.evaluation.drawing import draw_finished, map_chunks
 from genjax.evaluation.judge import SAMPLES, Evaluator, Judge, Model, Report, make_model
 from genjax.experiment import Experiment
 from genjax.family import State, Trained, require_samples
@@ -104,8 +104,7 @@ class Run:
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
         options, state = self.prepare_drawing(options or family.sampler)
         if show is None:
-            samples = draw_samples(self.layout, family, state, key, num, options)
-            return decode_samples(samples, options, self.codec)
+            return draw_finished(self.layout, family, state, key, num, options, self.codec)
         if not isinstance(family, Streams):
             raise UserError(
                 f"a {type(family).__name__} cannot stream: it does not generate text token by token"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -59,6 +60,52 @@ def encode_options(
 def decode_samples(samples: Any, options: Component, codec: Component) -> Any:
     """Finish samples with the codec where their encoded ``options`` need it."""
     return options.decode(samples, codec) if isinstance(options, Decodes) else samples
+
+
+@runtime_checkable
+class Accepts(Protocol):
+    """A codec that accepts only some samples; the others are drawn again."""
+
+    def accept(self, samples: np.ndarray) -> np.ndarray | None:
+        """Return which samples [N, ...] are accepted, bool [N]; None for all."""
+        ...
+
+
+@runtime_checkable
+class Selects(Protocol):
+    """Encoded options that select only some samples; the others are drawn again."""
+
+    tries: int
+
+    def select(self, samples: np.ndarray, codec: Component) -> np.ndarray | None:
+        """Return which samples [N, ...] are selected, bool [N]; None for all."""
+        ...
+
+
+class Incomplete(Protocol):
+    """Examples with gaps, to be completed by a model."""
+
+    @property
+    def inputs(self) -> Mapping[str, np.ndarray]:
+        """What the family is given, one row for each example, see ``describe_inputs``."""
+        ...
+
+    def write(self, samples: np.ndarray, codec: Component, out: Path) -> Path:
+        """Write the examples with their gaps filled by samples [N, ...]; return the path."""
+        ...
+
+
+@runtime_checkable
+class Completes(Protocol):
+    """Options that may name examples with gaps, which are completed instead of drawing new ones."""
+
+    def read_incomplete(self, codec: Component) -> Incomplete | None:
+        """Return the examples; None if the options name none.
+
+        Raises:
+          UserError: they do not fit the codec.
+        """
+        ...
 
 
 @runtime_checkable

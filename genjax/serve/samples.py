@@ -10,11 +10,11 @@ import numpy as np
 
 from genjax.checks import Component
 from genjax.errors import UserError
-from genjax.evaluation.drawing import map_chunks
+from genjax.evaluation.drawing import draw_accepted, map_chunks
 from genjax.evaluation.judge import SAMPLES
 from genjax.family import TakesInputs
 from genjax.runs.run import Run
-from genjax.samplers.options import Labelled, Prompted, decode_samples
+from genjax.samplers.options import Labelled, Prompted
 from genjax.serve.errors import ApiError, refuse
 from genjax.serve.models import Model
 
@@ -56,8 +56,11 @@ def draw(model: Model, sampler: Component, seed: int, num: int, param: str) -> n
         options, state = run.prepare_drawing(sampler)
         program = _compile(model, options)
         key = jax.random.fold_in(jax.random.key(seed), SAMPLES)
-        samples = map_chunks(lambda key, size: program(state, key, size), key, num)
-        return np.asarray(decode_samples(samples, options, run.codec))
+
+        def draw_all(key: jax.Array) -> np.ndarray:
+            return map_chunks(lambda key, size: program(state, key, size), key, num)
+
+        return draw_accepted(draw_all, key, options, run.codec)
     except UserError as error:
         raise refuse(error, param) from None
 

@@ -11,7 +11,7 @@ from scipy import stats
 
 from genjax.config_files import to_json
 from genjax.data.tables.codec import CategoryColumn, NumberColumn, TableCodec
-from genjax.data.tables.fit import decimals, fit_codec, mixture
+from genjax.data.tables.fit import Numbers, decimals, fit_codec, mixture
 from genjax.errors import UserError
 from genjax.serial.stored import from_json
 
@@ -39,7 +39,7 @@ def a_table(rows=200):
 
 
 def codec_of(columns, modes=3):
-    return fit_codec(columns, np.arange(len(columns["price"])), "kind", 0, modes)
+    return fit_codec(columns, np.arange(len(columns["price"])), "kind", 0, Numbers(modes))
 
 
 def test_a_number_is_where_it_lies_in_its_most_probable_mode():

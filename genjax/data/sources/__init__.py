@@ -22,7 +22,7 @@ from genjax.data.sources.rule_responses import RuleResponses
 from genjax.data.sources.shape_captions import ShapeCaptions
 from genjax.data.sources.sounds import SpokenDigits, WavFolder
 from genjax.data.sources.stacked import Stacked
-from genjax.data.sources.table import EmbeddedTable, Table
+from genjax.data.sources.table import EmbeddedTable, Table, UCITable
 from genjax.data.sources.text import TextFiles, TextTables
 from genjax.data.sources.text_pairs import TextPairs
 from genjax.data.sources.tfds import TFDS
@@ -63,5 +63,6 @@ __all__ = [
     "TextTables",
     "Tones",
     "Tunes",
+    "UCITable",
     "WavFolder",
 ]

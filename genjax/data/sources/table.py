@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -11,14 +12,17 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Dataset, Spec
 from genjax.data.images.decode import note
+from genjax.data.stand_in import part_folder
 from genjax.data.tables.codec import Columns, TableCodec
 from genjax.data.tables.delimited import check_dialect, choose_dialect
 from genjax.data.tables.files import MISSING, StoredTable, read_table
-from genjax.data.tables.fit import encode_rows, table_dataset
+from genjax.data.tables.fit import Normalise, Numbers, encode_rows, table_dataset
 from genjax.data.tables.types import NUMBER, Typed
 from genjax.data.tally import format_counts
 from genjax.errors import UserError, unknown_name
 
+# The file and the column to predict of each table of UCI.
+FILES = {"adult": ("adult.csv", "income"), "abalone": ("abalone.data", "Rings")}
 # The column to predict of each table.
 TARGETS = {
     "breast_cancer": "diagnosis",
@@ -56,6 +60,10 @@ class Table:
       quote: character around values that contain the delimiter; "" for none; None for none in .tsv
         and double quotes otherwise.
       escape: character that makes the next one literal; None for none.
+      normalise: form of numbers: "modes" for CTGAN's mixture of Gaussians, "quantiles" for normal
+        quantiles, as a diffusion takes them, which keeps samples in the range of training rows.
+      constraints: what all rows keep, and so will samples: ranges such as "age in [17, 90]",
+        implications such as "if sex='Male' then age>=18", sums such as "net + tax = gross".
     """
 
     path: str
@@ -73,9 +81,12 @@ class Table:
     delimiter: str | None = None
     quote: str | None = None
     escape: str | None = None
+    normalise: Normalise = "modes"
+    constraints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check(self.test_fraction, self.modes)
+        _check_normalise(self.normalise)
         check_dialect(self.delimiter, self.quote, self.escape)
 
     def open(self) -> Dataset:
@@ -93,9 +104,9 @@ class Table:
             target=self.target,
             test_fraction=self.test_fraction,
             seed=self.seed,
-            modes=self.modes,
+            numbers=Numbers(self.modes, self.in_range, self.normalise),
             dates=typed.dates,
-            in_range=self.in_range,
+            constraints=self.constraints,
         )
         return dataclasses.replace(data, remarks=(*remarks, *data.remarks))
 
@@ -119,6 +130,7 @@ class Table:
             tuple(column.name for column in columns if column.name not in dated)
             for columns in (codec.numbers, codec.categories)
         )
+        numbers += tuple(codec.rules.totals)
         typed = dataclasses.replace(table, columns=kept).convert_columns(numbers, categories)
         return encode_rows(
             typed.columns, codec, spec, test_fraction=self.test_fraction, seed=self.seed
@@ -172,18 +184,21 @@ class EmbeddedTable:
       test_fraction: fraction of held-out rows.
       seed: seed of the split and of the search for modes.
       modes: most modes of a numeric column.
+      normalise: form of numbers, as in ``Table``.
     """
 
     name: str = "breast_cancer"
     test_fraction: float = 0.25
     seed: int = 0
     modes: int = 10
+    normalise: Normalise = "modes"
 
     def __post_init__(self) -> None:
         if self.name not in TARGETS:
             raise unknown_name("table", self.name, TARGETS)
         checks.at_least(self, 0, "seed")
         _check(self.test_fraction, self.modes)
+        _check_normalise(self.normalise)
 
     def open(self) -> Dataset:
         """Open the data set; batches hold ``numeric`` float32 [B, Kn] and ``categorical`` int32 [B,
@@ -195,7 +210,7 @@ class EmbeddedTable:
             target=TARGETS[self.name],
             test_fraction=self.test_fraction,
             seed=self.seed,
-            modes=self.modes,
+            numbers=Numbers(self.modes, normalise=self.normalise),
         )
 
     def open_as(self, spec: Spec, codec: Component) -> Dataset:
@@ -225,8 +240,64 @@ class EmbeddedTable:
         return columns | {TARGETS[self.name]: np.array([names[i] for i in bunch.target], object)}
 
 
+@checks.frozen
+class UCITable:
+    """Reads Adult or Abalone from tables/ of $GENJAX_DATA, with the column to predict as target.
+
+      adult: 32,561 people, the official training part, ``income``: >50K or <=50K; " ?" is a value.
+      abalone: 4,177 shells, ``Rings``, a number.
+
+    Without the data it generates a small table of the same form, and says so.
+
+    Attributes:
+      name: one of the names above.
+      root: folder of the files; None for tables/ of $GENJAX_DATA.
+      normalise: form of numbers, as in ``Table``.
+      constraints: what rows keep, as in ``Table``.
+      test_fraction: fraction of held-out rows.
+      seed: seed of the split.
+    """
+
+    name: str = "adult"
+    root: str | None = None
+    normalise: Normalise = "quantiles"
+    constraints: tuple[str, ...] = ()
+    test_fraction: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.name not in FILES:
+            raise unknown_name("table", self.name, FILES)
+        self._table("")
+
+    def open(self) -> Dataset:
+        """Open the data set, as ``Table`` does."""
+        return self._table(part_folder("tables", self.root)).open()
+
+    def open_as(self, spec: Spec, codec: Component) -> Dataset:
+        """Open the rows encoded by the codec of a run, as ``Table`` does."""
+        return self._table(part_folder("tables", self.root)).open_as(spec, codec)
+
+    def _table(self, folder: str) -> Table:
+        path, target = FILES[self.name]
+        return Table(
+            path,
+            target,
+            root=folder,
+            test_fraction=self.test_fraction,
+            seed=self.seed,
+            normalise=self.normalise,
+            constraints=self.constraints,
+        )
+
+
 def _check(test_fraction: float, modes: int) -> None:
     if not 0 <= test_fraction < 1:
         raise UserError(f"test_fraction must be >= 0 and < 1, got {test_fraction}", "test_fraction")
     if modes < 1:
         raise UserError(f"modes must be >= 1, got {modes}", "modes")
+
+
+def _check_normalise(normalise: str) -> None:
+    if normalise not in get_args(Normalise):
+        raise unknown_name("normalise", normalise, get_args(Normalise))

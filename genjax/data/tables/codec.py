@@ -7,6 +7,7 @@ is the most probable one instead of a random draw, so that a row is always encod
 from __future__ import annotations
 
 import csv
+import functools
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,8 +18,10 @@ from genjax import checks
 from genjax.data.codecs import write_file
 from genjax.data.images.decode import note
 from genjax.data.pictures import png_bytes
+from genjax.data.tables.constraints import Constraints, parse_constraints
 from genjax.data.tables.dates import DateColumn
 from genjax.data.tables.pictures import marginals
+from genjax.data.tables.quantiles import QuantileColumn, format_numbers
 from genjax.data.tables.vectors import blocks
 from genjax.errors import UserError, unknown_name
 
@@ -114,8 +117,7 @@ class NumberColumn:
 
     def format(self, values: np.ndarray) -> list[str]:
         """Format numbers as in a file; "" where one is missing."""
-        form = ".9g" if self.decimals is None else f".{self.decimals}f"
-        return ["" if np.isnan(value) else format(value, form) for value in values]
+        return format_numbers(values, self.decimals)
 
 
 @checks.frozen
@@ -181,17 +183,23 @@ class TableCodec:
       order: names of all columns in the order of the table.
       target: column to predict from the others; None for none.
       dates: date columns of the file, each of which is split into several numeric columns.
+      constraints: what rows keep, see ``genjax.data.tables.constraints``; totals of sums are in
+        ``order`` alone.
     """
 
-    numbers: tuple[NumberColumn, ...]
+    numbers: tuple[NumberColumn | QuantileColumn, ...]
     categories: tuple[CategoryColumn, ...]
     order: tuple[str, ...]
     target: str | None = None
     dates: tuple[DateColumn, ...] = ()
+    constraints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if sorted(self.order) != sorted(column.name for column in self.columns):
+        names = [*(column.name for column in self.columns), *self.rules.totals]
+        if sorted(self.order) != sorted(names):
             raise UserError(f"order must name each column once, got {self.order}", "order")
+        if self.target in self.rules.totals:
+            raise UserError(f"target must not be a sum of other columns, got {self.target!r}")
         if self.target is not None and self.target not in self.order:
             raise unknown_name("target column", self.target, self.order)
         for date in self.dates:
@@ -208,7 +216,7 @@ class TableCodec:
         return None
 
     @property
-    def columns(self) -> tuple[NumberColumn | CategoryColumn, ...]:
+    def columns(self) -> tuple[NumberColumn | QuantileColumn | CategoryColumn, ...]:
         """All columns, the numeric ones first."""
         return (*self.numbers, *self.categories)
 
@@ -216,6 +224,26 @@ class TableCodec:
     def sizes(self) -> tuple[int, ...]:
         """Number of values of each column of ``categorical``."""
         return tuple(column.size for column in self.columns)
+
+    @property
+    def values(self) -> dict[str, tuple[str, ...] | None]:
+        """The values of each column of categories; None for one of numbers."""
+        categories = {column.name: column.values for column in self.categories}
+        return {name: categories.get(name) for name in self.order}
+
+    @functools.cached_property
+    def rules(self) -> Constraints:
+        """The parsed constraints."""
+        return parse_constraints(self.constraints, self.values)
+
+    def accept(self, samples: np.ndarray) -> np.ndarray | None:
+        """Return which samples [N, D] keep the constraints, bool [N]; None without constraints."""
+        return self.rules.holds(self.decode(samples)) if self.rules.implications else None
+
+    def find_conditions(self) -> tuple[int, ...]:
+        """Return the place among ``columns`` of the target, if it is one of categories."""
+        places = enumerate(self.categories, len(self.numbers))
+        return tuple(place for place, column in places if column.name == self.target)
 
     def encode(self, raw: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Encode columns [N] by name as ``numeric`` float32 [N, Kn], positions in the modes, and
@@ -227,10 +255,10 @@ class TableCodec:
         for name in raw:
             if name not in self.order:
                 raise unknown_name("column", name, self.order)
-        for name in self.order:
-            if name not in raw:
-                raise UserError(f"the table has no column {name!r}")
-        rows = len(raw[self.order[0]])
+        for column in self.columns:
+            if column.name not in raw:
+                raise UserError(f"the table has no column {column.name!r}")
+        rows = len(raw[self.columns[0].name])
         pairs = [column.encode(raw[column.name]) for column in self.numbers]
         places = [mode for _, mode in pairs] + [
             column.encode(raw[column.name]) for column in self.categories
@@ -250,7 +278,29 @@ class TableCodec:
         """
         numeric, hot = blocks(np.asarray(samples), self.sizes)
         columns = self.decode_columns(numeric, np.stack([block.argmax(-1) for block in hot], 1))
-        return columns | {column.name: column.clip(columns[column.name]) for column in self.numbers}
+        return self._add_totals(
+            columns | {column.name: column.clip(columns[column.name]) for column in self.numbers}
+        )
+
+    def _add_totals(self, columns: Columns) -> Columns:
+        """Return columns with the totals of sums, in the order of the table."""
+        columns = columns | {one.total: one.add(columns) for one in self.rules.sums}
+        columns |= {
+            one.total: np.round(columns[one.total], places) + 0.0
+            for one, places in zip(self.rules.sums, self._decimals, strict=True)
+            if places is not None
+        }
+        return {name: columns[name] for name in self.order}
+
+    @property
+    def _decimals(self) -> tuple[int | None, ...]:
+        """Decimals of the total of each sum: the most of its parts, None if one is not rounded."""
+        known = {column.name: column.decimals for column in self.numbers}
+        found = [[known[name] for name in one.parts] for one in self.rules.sums]
+        return tuple(
+            None if None in parts else max(part for part in parts if part is not None)
+            for parts in found
+        )
 
     def _outside(self, samples: np.ndarray, columns: Columns) -> int:
         """Return how many numbers ``decode`` has clipped."""
@@ -270,7 +320,7 @@ class TableCodec:
         }
         rest = places[len(self.numbers) :]
         found |= {column.name: column.decode(rest[i]) for i, column in enumerate(self.categories)}
-        return {name: found[name] for name in self.order}
+        return self._add_totals(found)
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
         """Write the decoded samples [N, D] as CSV, and a plot of each column's distribution.
@@ -295,6 +345,8 @@ class TableCodec:
     def format(self, columns: Columns) -> dict[str, list[str]]:
         """Format the columns [N] of ``decode`` as in a file, with dates joined from their parts."""
         cells = {column.name: column.format(columns[column.name]) for column in self.columns}
+        for one, places in zip(self.rules.sums, self._decimals, strict=True):
+            cells[one.total] = format_numbers(columns[one.total], places)
         parts = {name for date in self.dates for name in date.parts.values()}
         whole = {date.name: date.format(columns) for date in self.dates}
         return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,8 +14,12 @@ from genjax.data.progress import ReadProgress
 from genjax.data.splits import HOLD_OUT, digest
 from genjax.data.stream import permutation
 from genjax.data.tables.codec import CategoryColumn, Columns, NumberColumn, TableCodec
+from genjax.data.tables.constraints import check_constraints, list_values, parse_constraints
 from genjax.data.tables.dates import DateColumn
+from genjax.data.tables.quantiles import QuantileColumn, fit_quantiles
 from genjax.errors import UserError
+
+Normalise = Literal["modes", "quantiles"]
 
 RARE = 0.005  # modes with less weight are dropped, as in CTGAN
 DECIMALS = 9  # numbers with more decimals do not count as rounded
@@ -44,6 +49,21 @@ class TableRows:
         return {"numeric": self.numeric[indices], "categorical": self.categorical[indices]}
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """How numbers are encoded.
+
+    Attributes:
+      modes: most modes of a column.
+      in_range: whether numbers of samples are clipped to the range of the training rows.
+      normalise: "modes" or "quantiles".
+    """
+
+    modes: int = 10
+    in_range: bool = True
+    normalise: Normalise = "modes"
+
+
 def table_dataset(
     columns: Columns,
     title: str,
@@ -51,9 +71,9 @@ def table_dataset(
     target: str | None,
     test_fraction: float,
     seed: int,
-    modes: int,
+    numbers: Numbers,
     dates: tuple[DateColumn, ...] = (),
-    in_range: bool = True,
+    constraints: tuple[str, ...] = (),
 ) -> Dataset:
     """Return the data set of a table, with a codec fitted to "train".
 
@@ -66,13 +86,16 @@ def table_dataset(
       target: column to predict from the others, if any.
       test_fraction: fraction of held-out rows, chosen by the seed; 0 trains on all.
       seed: seed of the split and of the search for modes.
-      modes: most modes of a numeric column.
+      numbers: how numbers are encoded.
       dates: date columns of the table, each of which is split into several of ``columns``.
-      in_range: whether numbers of samples are clipped to the range of the training rows.
+      constraints: what all rows keep, see ``genjax.data.tables.constraints``.
 
     Raises:
-      UserError: there are too few rows, or every held-out row has a category of its own.
+      UserError: there are too few rows, every held-out row has a category of its own, or a row
+        breaks one of the ``constraints``.
     """
+    rules = parse_constraints(constraints, list_values(columns))
+    check_constraints(rules, columns, title)
     rows = len(next(iter(columns.values())))
     count = max(1, round(rows * test_fraction)) if test_fraction else 0
     if rows - count < 2:
@@ -86,7 +109,7 @@ def table_dataset(
     remarks: tuple[str, ...] = ()
     if count:
         parts, remarks = _move_rows(columns, parts["train"], parts["test"], title)
-    codec = fit_codec(columns, parts["train"], target, seed, modes, dates, in_range)
+    codec = fit_codec(columns, parts["train"], target, seed, numbers, dates, constraints)
     encoded = codec.encode(columns)
     splits = {
         name: TableRows(encoded["numeric"][part], encoded["categorical"][part])
@@ -98,8 +121,12 @@ def table_dataset(
             np.bincount(splits["train"].categorical[:, k], minlength=size) / len(splits["train"])
         )
     mean = np.concatenate(means).astype(np.float32)
-    spec = Spec("table", mean.shape, mean, categories=codec.sizes)
-    fingerprint = _fingerprint(columns, (target, test_fraction, seed, modes))
+    spec = Spec(
+        "table", mean.shape, mean, categories=codec.sizes, conditions=codec.find_conditions()
+    )
+    how = (target, test_fraction, seed, numbers.modes)
+    extra = () if numbers.normalise == "modes" else (numbers.normalise,)
+    fingerprint = _fingerprint(columns, (*how, *extra, *constraints))
     return Dataset(splits, spec, codec, fingerprint, remarks=remarks)
 
 
@@ -174,38 +201,46 @@ def fit_codec(
     train: np.ndarray,
     target: str | None,
     seed: int,
-    modes: int,
+    form: Numbers,
     dates: tuple[DateColumn, ...] = (),
-    in_range: bool = True,
+    constraints: tuple[str, ...] = (),
 ) -> TableCodec:
     """Fit the codec of a table to its training rows ``train`` [M], but decimals to all rows.
 
     Raises:
       UserError: a column has no value in any training row.
     """
-    numbers, categories = [], []
+    totals = parse_constraints(constraints, list_values(columns)).totals
+    numbers: list[NumberColumn | QuantileColumn] = []
+    categories = []
     progress = ReadProgress()
     for place, (name, values) in enumerate(columns.items(), 1):
         progress.show(f"column {place:,} of {len(columns):,}: {name}")
+        if name in totals:
+            continue
         if values.dtype.kind == "f":
             rounded = decimals(values[~np.isnan(values)])
-            numbers.append(_number_column(name, values[train], rounded, seed, modes, in_range))
+            if np.isnan(values[train]).all():
+                raise _empty(name)
+            numbers.append(
+                fit_quantiles(name, values[train], rounded)
+                if form.normalise == "quantiles"
+                else _number_column(name, values[train], rounded, seed, form)
+            )
         else:
             categories.append(_category_column(name, values[train]))
-    return TableCodec(tuple(numbers), tuple(categories), tuple(columns), target, dates)
+    return TableCodec(tuple(numbers), tuple(categories), tuple(columns), target, dates, constraints)
 
 
 def _number_column(
-    name: str, values: np.ndarray, rounded: int | None, seed: int, modes: int, in_range: bool
+    name: str, values: np.ndarray, rounded: int | None, seed: int, form: Numbers
 ) -> NumberColumn:
     known = values[~np.isnan(values)]
-    if not len(known):
-        raise _empty(name)
-    found = mixture(known, modes, seed)
+    found = mixture(known, form.modes, seed)
     # A mode without numbers would be useless.
     used = np.unique(NumberColumn(name, *found).encode(_quantiles(known))[1])
     weights, means, stds = (tuple(part[i] for i in used) for part in found)
-    limits = (float(known.min()), float(known.max())) if in_range else (None, None)
+    limits = (float(known.min()), float(known.max())) if form.in_range else (None, None)
     return NumberColumn(name, weights, means, stds, rounded, len(known) < len(values), *limits)
 
 

@@ -30,6 +30,7 @@ KINDS = {
     ".ndjson": "jsonl",
     ".json": "jsonl",
     ".csv": "csv",
+    ".data": "csv",  # as UCI names its tables
     ".tsv": "csv",
     ".parquet": "parquet",
 }

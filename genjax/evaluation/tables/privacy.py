@@ -34,7 +34,13 @@ class TabularPrivacy(Evaluator):
     the first over the second, ``nearest_record_ratio_low`` the same for the lowest 5 percent. Well
     below 1, samples are closer to training records than new rows are. ``copies`` is the share of
     samples equal to a training record in every column as written, ``copies_held_out`` that of
-    held-out rows. This is the first step of an attack, not a bound on what attacks can learn.
+    held-out rows. ``membership_auc`` is the area under the ROC curve of an attack that, for a row
+    at hand, takes its distance to the nearest sample as the sign that it was trained on: 0.5 is
+    chance, 1 betrays every training row; ``membership_advantage`` is the largest difference of its
+    true and false positive rates (Yeom et al., arXiv 1709.01604). These are two attacks, not a
+    bound on what attacks can learn. ``sample_diversity`` is the mean distance of a sample to its
+    nearest other sample over that of as many training rows: well below 1, samples repeat each
+    other.
 
     Attributes:
       samples: number of samples.
@@ -75,6 +81,10 @@ class TabularPrivacy(Evaluator):
             "copies": compute_copied_share(codec, samples, train),
             "copies_held_out": compute_copied_share(codec, held_out, train),
         }
+        places = compute_coordinates(codec, samples, train)
+        theirs = compute_coordinates(codec, held_out, train)
+        numbers |= attack_membership(places, known, theirs)
+        numbers["sample_diversity"] = compute_diversity(places, known)
         return Findings(
             numbers,
             {},
@@ -82,6 +92,42 @@ class TabularPrivacy(Evaluator):
             f"{subject.split}, "
             f"nearest of {len(known):,} training records",
         )
+
+
+def attack_membership(
+    samples: np.ndarray, members: np.ndarray, others: np.ndarray
+) -> dict[str, float]:
+    """Tell training rows [N, F] from others [M, F] by their distance to the nearest sample [S, F],
+    from as many of each, evenly spaced; return ``membership_auc`` and ``membership_advantage``.
+    """
+    count = min(len(members), len(others))
+    distances = []
+    for rows in (members, others):
+        spaced = rows[np.arange(count) * len(rows) // count]
+        distances.append(find_nearest(spaced, samples, 1)[0][:, 0])
+    inside, outside = (np.sort(found) for found in distances)
+    # An equal distance counts half.
+    below = np.searchsorted(outside, inside, "left") + np.searchsorted(outside, inside, "right")
+    at = np.concatenate([inside, outside])
+    true, false = (np.searchsorted(d, at, "right") / count for d in (inside, outside))
+    return {
+        "membership_auc": float(1 - below.mean() / (2 * count)),
+        "membership_advantage": float(max((true - false).max(), 0.0)),
+    }
+
+
+def compute_diversity(samples: np.ndarray, known: np.ndarray) -> float:
+    """Compute the mean distance of samples [S, F] to their nearest other over that of training
+    rows [N, F], of as many of each.
+    """
+    count = min(len(samples), len(known))
+    if count < 2:
+        return 1.0
+    means = []
+    for rows in (samples, known):
+        spaced = rows[np.arange(count) * len(rows) // count]
+        means.append(float(find_nearest(spaced, spaced, 2)[0][:, 1].mean()))
+    return means[0] / max(means[1], 1e-12)
 
 
 def compute_coordinates(codec: Component, columns: Columns, train: Columns) -> np.ndarray:

@@ -41,8 +41,8 @@ class DDIM(Walk):
         self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
     ) -> jax.Array:
         def step(x: jax.Array, here: Step) -> jax.Array:
-            fresh = self.eta * jnp.sqrt(_posterior_variance(here))
-            return _renoise(here, denoise(x, here.t), x, fresh, fresh, key)
+            fresh = self.eta * jnp.sqrt(posterior_variance(here))
+            return renoise(here, denoise(x, here.t), x, fresh, fresh, key)
 
         return walk(step, process, self.steps, x)
 
@@ -72,10 +72,10 @@ class DDPM(Walk):
         self, denoise: Denoise, process: Process, x: jax.Array, key: jax.Array
     ) -> jax.Array:
         def step(x: jax.Array, here: Step) -> jax.Array:
-            forgotten = jnp.sqrt(_posterior_variance(here))
+            forgotten = jnp.sqrt(posterior_variance(here))
             large = jnp.where(here.last, 0.0, jnp.sqrt(_forward_variance(here)))
             fresh = large if self.variance == "large" else forgotten
-            return _renoise(here, denoise(x, here.t), x, forgotten, fresh, key)
+            return renoise(here, denoise(x, here.t), x, forgotten, fresh, key)
 
         return walk(step, process, self.steps, x)
 
@@ -98,12 +98,12 @@ def _forward_variance(here: Step) -> jax.Array:
     return jnp.maximum(variance, 0)  # rounding may make it negative
 
 
-def _posterior_variance(here: Step) -> jax.Array:
+def posterior_variance(here: Step) -> jax.Array:
     """Return the variance [] of q(x' | x, x0); 0 where the step ends at the clean data."""
     return _forward_variance(here) * jnp.square(here.next_sigma / here.sigma)
 
 
-def _renoise(
+def renoise(
     here: Step, x0: jax.Array, x: jax.Array, forgotten: jax.Array, fresh: jax.Array, key: jax.Array
 ) -> jax.Array:
     """Return x' [B, ...] with noise of deviation ``forgotten`` [] removed and of ``fresh`` []
