@@ -16,6 +16,7 @@ from genjax.serial.fields import replace_fields
 
 with epy.lazy_api_imports(globals()):
     from genjax.data.audio.augment import Transposition
+    from genjax.data.audio.spectrograms import MelSpectrograms
     from genjax.data.chat.template import ChatTemplate
     from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
     from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
@@ -65,6 +66,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.text.prefixes import Prefixed
     from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
     from genjax.data.text.subwords import Subwords
+    from genjax.evaluation.audio.waveform import WaveformQuality
     from genjax.evaluation.captions.accuracy import CaptionAccuracy
     from genjax.evaluation.captions.agreement import PromptAgreement
     from genjax.evaluation.images.agreement import LabelAgreement

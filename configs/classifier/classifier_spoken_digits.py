@@ -1,0 +1,41 @@
+"""A residual network on spoken digits as mel spectrograms: it says what generated ones sound like.
+
+    python -m genjax train classifier_spoken_digits
+
+Result:
+    command: python -m genjax train classifier_spoken_digits
+    data: Free Spoken Digits, mel spectrograms
+    value: not yet run
+"""
+
+from genjax import gx
+
+
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.Classifier(
+            net=gx.ResNet((16, 32, 64), (0, 1, 1), stem=8),
+            label_smoothing=0.1,
+        ),
+        data=gx.MelSpectrograms(),
+        augment=(gx.Crop(padding=3, mode="constant"), gx.Cutout(size=8, fill=-1.0, prob=0.5)),
+        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(3e-3, 1e-5)), weight_decay=0.05),
+        steps=800,
+        batch_size=64,
+        evaluators=(gx.Calibration(), gx.Confusions()),
+        every=gx.Every(log=50, evaluate=200, sample=0, checkpoint=200),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.channels": (4, 8),
+            "family.net.blocks": (1, 0),
+            "family.net.stem": 0,
+            "optimizer.learning_rate.warm_up": 2,
+            "steps": 8,
+            "batch_size": 16,
+            "every": gx.Every(log=2, evaluate=4, sample=0, checkpoint=4),
+        },
+    )

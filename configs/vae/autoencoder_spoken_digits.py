@@ -1,0 +1,43 @@
+"""A VAE on spoken digits without labels: the latent space of `latent_diffusion_spoken_digits`.
+
+    python -m genjax train autoencoder_spoken_digits
+
+Result:
+    command: python -m genjax train autoencoder_spoken_digits
+    data: Free Spoken Digits, mel spectrograms
+    value: not yet run
+"""
+
+from genjax import gx
+
+
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.VAE(
+            latent_dim=64,
+            coder=gx.ConvCoder(channels=(32, 64), dense=256),
+            likelihood=gx.Gaussian("shared", 0.2),
+            beta=gx.Linear(0.0, 1.0, 500),
+        ),
+        data=gx.MelSpectrograms(),
+        optimizer=gx.Adam(gx.WarmUp(100, gx.Cosine(1e-3, 1e-5)), clip=1000.0),
+        steps=2000,
+        batch_size=64,
+        ema=0.998,
+        evaluators=(gx.Reconstructions(),),
+        every=gx.Every(log=100, evaluate=500, sample=1000, checkpoint=250),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.latent_dim": 8,
+            "family.coder.channels": (4, 8),
+            "family.coder.dense": 16,
+            "family.beta.steps": 4,
+            "steps": 8,
+            "batch_size": 16,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
+    )

@@ -1,0 +1,52 @@
+"""A class-conditional VAE on spoken digits as mel spectrograms.
+
+    python -m genjax train classifier_spoken_digits     # says what the samples sound like
+    python -m genjax train vae_spoken_digits
+    python -m genjax sample runs/vae_spoken_digits --sampler.label 7 --num 8    # WAV and PNG
+    python -m genjax evaluate runs/vae_spoken_digits
+
+Result:
+    command: python -m genjax train vae_spoken_digits
+    data: Free Spoken Digits, mel spectrograms
+    value: not yet run
+"""
+
+from genjax import gx
+
+CLASSIFIER = "runs/classifier_spoken_digits"
+
+
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.VAE(
+            latent_dim=32,
+            coder=gx.ConvCoder(channels=(32, 64), dense=256),
+            likelihood=gx.Gaussian("shared", 0.2),
+            beta=gx.Linear(0.0, 1.0, 500),
+            conditional=True,
+        ),
+        data=gx.MelSpectrograms(),
+        optimizer=gx.Adam(gx.WarmUp(100, gx.Cosine(1e-3, 1e-5)), clip=1000.0),
+        steps=2000,
+        batch_size=64,
+        ema=0.998,
+        evaluators=(
+            gx.LabelAgreement(CLASSIFIER, while_training=False),
+            gx.WaveformQuality(CLASSIFIER, while_training=False),
+        ),
+        every=gx.Every(log=100, evaluate=500, sample=1000, checkpoint=250),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.coder.channels": (4, 8),
+            "family.coder.dense": 16,
+            "family.beta.steps": 4,
+            "steps": 8,
+            "batch_size": 16,
+            "evaluators": (),
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
+    )
