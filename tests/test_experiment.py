@@ -28,8 +28,8 @@ from genjax.config_files import (
 )
 from genjax.data import codecs
 from genjax.data.audio.augment import Transposition
-from genjax.data.audio.music import ChoraleCodec
 from genjax.data.audio.mel import MelCodec
+from genjax.data.audio.music import ChoraleCodec
 from genjax.data.audio.signals import SignalCodec
 from genjax.data.audio.spectrograms import MelSpectrograms
 from genjax.data.chat.jinja import JinjaTemplate
