@@ -2,10 +2,19 @@
 
     python -m genjax train classifier_spoken_digits
 
+800 steps (19 epochs) took 55 s on two 2.5 GHz x86 cores in a quiet minute (November 2026, jax
+0.10.2). Seed 0 recognises 99.67 % of the official test set, 299 of 300 recordings. Its speakers
+are those of the training part. After the way through a waveform (32 iterations of Griffin-Lim) it
+recognises 99.33 % of the same recordings.
+
 Result:
     command: python -m genjax train classifier_spoken_digits
     data: Free Spoken Digits, mel spectrograms
-    value: not yet run
+    hardware: two 2.5 GHz x86 cores
+    minutes: 0.9
+    seeds: 0
+    metric: accuracy, % of the test set
+    value: 99.67
 """
 
 from genjax import gx

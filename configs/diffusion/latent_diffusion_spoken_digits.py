@@ -6,10 +6,24 @@
     python -m genjax sample runs/latent_diffusion_spoken_digits --sampler.label 7 --num 8
     python -m genjax evaluate runs/latent_diffusion_spoken_digits
 
+4,000 steps took 21 min on two cores that others kept busy, under 3 min of processor time
+(November 2026, jax 0.10.2, seed 0). The classifier, 99.67 % right on test recordings, recognises
+97.8 % of 1,000 samples as the digit that was asked for.
+
+Of 300 samples it recognises 97.67 %, and 96.67 % after the way through a waveform; of 300 test
+recordings 99.67 and 99.33 %. The squared Fréchet distance to the training part in its 64 features
+is 0.572 (0.668 after the waveform) for 300 samples and 0.227 (0.251) for 300 test recordings. The
+spectrograms are smoother than real ones, which the decoder's means explain. One of 1,000 samples
+is as close to a training spectrogram as 0.3 % of held-out ones are.
+
 Result:
     command: python -m genjax train latent_diffusion_spoken_digits
     data: Free Spoken Digits, latents of `autoencoder_spoken_digits`, guidance
-    value: not yet run
+    hardware: two 2.5 GHz x86 cores, busy
+    minutes: 21
+    seeds: 0
+    metric: samples that a classifier takes for the requested digit, % of 1,000
+    value: 97.8
 """
 
 from genjax import gx

@@ -17,6 +17,7 @@ from genjax.errors import UserError
 COLUMNS = 4  # spectrograms in a row of a picture
 POWER_FLOOR = 1e-10  # -100 dB, below the quantisation noise of 16 bits
 CHUNK = 256  # signals that are analysed at once
+BATCH = 32  # sounds whose phases are estimated at once
 
 
 @checks.frozen
@@ -113,10 +114,14 @@ class MelCodec:
         floor = self._high() - self.range_db
         power = np.where(decibels > floor, 10 ** (decibels / 10), 0)  # the lowest level is silence
         sounds = np.zeros((len(power), self.length), np.float32)
-        for number, one in enumerate(power):
-            amplitude = librosa.feature.inverse.mel_to_stft(one, sr=self.rate, n_fft=self.window)
-            sounds[number] = librosa.griffinlim(
-                amplitude,
+        for start in range(0, len(power), BATCH):
+            part = power[start : start + BATCH]
+            amplitude = [
+                librosa.feature.inverse.mel_to_stft(one, sr=self.rate, n_fft=self.window)
+                for one in part
+            ]
+            sounds[start : start + BATCH] = librosa.griffinlim(
+                np.stack(amplitude),
                 n_iter=self.iterations,
                 hop_length=self.hop,
                 n_fft=self.window,
