@@ -60,14 +60,14 @@ class Spoken(NamedTuple):
       offsets: first sample of each recording, and the end [N + 1].
       label: digits [N].
       speaker: voices [N].
-      index: take of each speaker and digit [N].
+      take: number of the recording among those of its speaker and digit [N].
     """
 
     audio: np.ndarray
     offsets: np.ndarray
     label: np.ndarray
     speaker: np.ndarray
-    index: np.ndarray
+    take: np.ndarray
 
 
 @functools.cache
@@ -81,9 +81,9 @@ def speak_digits() -> Spoken:
         for take in range(TAKES)
     ]
     parts = [_speak(digit, VOICES[voice], draw) for digit, voice, _ in rows]
-    label, speaker, index = np.array(rows).T
+    label, speaker, take = np.array(rows).T
     offsets = np.cumsum([0, *map(len, parts)])
-    return Spoken(np.concatenate(parts), offsets, label, speaker, index)
+    return Spoken(np.concatenate(parts), offsets, label, speaker, take)
 
 
 def _speak(digit: int, pitch: float, draw: np.random.Generator) -> np.ndarray:

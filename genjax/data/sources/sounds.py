@@ -30,6 +30,7 @@ from genjax.errors import UserError
 SUFFIXES = WAV | OTHERS
 NAMED = 3  # bad files that a message names; the rest are counted
 TEST_INDEX = 5  # recordings 0 to 4 of each speaker and digit are the published test set
+STORED = "audio", "offsets", "label", "speaker", "index"  # arrays of fsdd.npz, as in Spoken
 
 LabelKind = Literal["digit", "speaker"]
 
@@ -248,7 +249,7 @@ class SpokenDigits:
         )
         label = (spoken.label if self.label == "digit" else spoken.speaker).astype(np.int32)
         everything = Arrays("signal", raw, label, SignalCodec(rate, self.length))
-        test = spoken.index < TEST_INDEX
+        test = spoken.take < TEST_INDEX
         splits = {
             "train": everything.take(np.flatnonzero(~test)),
             "test": everything.take(np.flatnonzero(test)),
@@ -270,7 +271,7 @@ def _load_digits(path: Path) -> tuple[Spoken, int]:
     try:
         check_npz(path)
         with np.load(path) as stored:
-            return Spoken(*(stored[name] for name in Spoken._fields)), int(stored["sample_rate"])
+            return Spoken(*(stored[name] for name in STORED)), int(stored["sample_rate"])
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} is damaged: {error}") from error
 
