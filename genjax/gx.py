@@ -18,6 +18,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.audio.abc import AbcTunes
     from genjax.data.audio.augment import Transposition
     from genjax.data.audio.music import ChoraleCodec
+    from genjax.data.audio.spectrograms import MelSpectrograms
     from genjax.data.audio.voices import VoiceCodec
     from genjax.data.chat.template import ChatTemplate
     from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
@@ -74,6 +75,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.text.prefixes import Prefixed
     from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
     from genjax.data.text.subwords import Subwords
+    from genjax.evaluation.audio.waveform import WaveformQuality
     from genjax.evaluation.captions.accuracy import CaptionAccuracy
     from genjax.evaluation.captions.agreement import PromptAgreement
     from genjax.evaluation.images.agreement import LabelAgreement

@@ -29,8 +29,10 @@ from genjax.config_files import (
 from genjax.data import codecs
 from genjax.data.audio.abc import AbcTunes
 from genjax.data.audio.augment import Transposition
+from genjax.data.audio.mel import MelCodec
 from genjax.data.audio.music import ChoraleCodec
 from genjax.data.audio.signals import SignalCodec
+from genjax.data.audio.spectrograms import MelSpectrograms
 from genjax.data.audio.voices import VoiceCodec
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.chat.template import ChatCodec, ChatTemplate
@@ -94,6 +96,7 @@ from genjax.data.text.prefixes import Prefixed
 from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
+from genjax.evaluation.audio.waveform import WaveformQuality
 from genjax.evaluation.captions.accuracy import CaptionAccuracy
 from genjax.evaluation.captions.agreement import PromptAgreement
 from genjax.evaluation.images.agreement import LabelAgreement
@@ -234,8 +237,9 @@ COMPONENTS = [
     ImageFolder("pictures", (32, 48), 1, 0.25, "skip", 0.5),
     Points("two_moons", 500, 50, 3, 0.2, True),
     Tones(500, 50, 3, 8_000, 100),
-    WavFolder("sounds", 8_000, 100, 2, "(.)_", 0.25, 0.5),
+    WavFolder("sounds", 8_000, 100, 1, "(.)_", 0.25, 0.5, True, True, True),
     SpokenDigits("/sets/audio", 100, "speaker"),
+    MelSpectrograms(Tones(50), 16, 20, 128, 32, 50.0, 8),
     HashedText(8),
     CaptionedShapes(500, 50, 3, 12, HashedText(8)),
     Flowers(500, 50, 3, 16),
@@ -346,6 +350,7 @@ COMPONENTS = [
     Resolutions((2, 4), (3,), 1),
     DiscriminatorAugment(("flip", "color"), 0.5, 0.3, 70),
     LabelAgreement("runs/eyes", 500, while_training=False),
+    WaveformQuality("runs/eyes", 500, while_training=False),
     GuidanceCurve("runs/eyes", (0.0, 1.5), 200),
     StepsCurve((2, 8), "runs/eyes", 600, "test", 700, 300),
     FlowLikelihood(100, None, 1e-3, 1e-5, 20),
@@ -663,6 +668,7 @@ COMPONENTS = [
     Lyapunov(2, 9, 99, 9, while_training=True),
     RolloutFidelity(9, 99, 999, while_training=True),
     EnsembleCalibration(9, 5, (1, 2), 0.1, while_training=True),
+    MelCodec(8_000, 16, 20, 128, 32, 3.5, 50.0, 8),
     Flip(0.25),
     Crop(3, "constant", 0.5),
     Rotate(5.0, "constant", 0.5),

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from genjax.data.audio.formants import Spoken, speak_digits
 from genjax.data.images.decode import note
 from genjax.data.storage import cache_folder, data_folder
 from genjax.data.tables.generated import make_abalone, make_adult
@@ -74,6 +75,12 @@ def pictures(name: str) -> dict[str, tuple[np.ndarray, np.ndarray]] | None:
         return None
     _say(f"GENJAX_DATA is not set and {name} is not prepared: drawing stand-ins for its images")
     return drawers[name]()
+
+
+def spoken_digits() -> Spoken:
+    """Speak digits by formant synthesis."""
+    _say("GENJAX_DATA is not set: spoken digits are synthesised")
+    return speak_digits()
 
 
 @functools.cache

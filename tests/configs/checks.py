@@ -15,6 +15,7 @@ import pytest
 import genjax
 from genjax.config_files import dumps, load_config, loads
 from genjax.continued import wrap_family
+from genjax.data.audio.spectrograms import MelSpectrograms
 from genjax.data.dataset import Dataset, Spec
 from genjax.errors import UserError
 from genjax.family import Family, Trained
@@ -40,6 +41,8 @@ def quick_ones_first(names: list[str]) -> list:
 
 def opened(data, monkeypatch: pytest.MonkeyPatch) -> Dataset:
     """The config's data; without those of $GENJAX_DATA where they are not there whole."""
+    if isinstance(data, MelSpectrograms):
+        pytest.importorskip("librosa", reason="it is of an extra: pip install '.[audio]'")
     try:
         return data.open()
     except UserError as error:

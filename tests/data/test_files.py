@@ -171,7 +171,8 @@ def test_a_folder_of_other_files_says_what_it_holds(tmp_path):
     with pytest.raises(UserError, match="holds no images; it has 2 .heic, 1 .mp3"):
         ImageFolder(str(tmp_path)).open()
     with pytest.raises(
-        UserError, match=r"holds no WAV files \(.wav, .wave\); it has 2 .heic, 1 .mp3"
+        UserError,
+        match=r"holds no sound files \(.flac, .ogg, .wav, .wave\); it has 2 .heic, 1 .mp3",
     ):
         WavFolder(str(tmp_path), 8000, 4).open()
 

@@ -169,10 +169,10 @@ def test_files_that_do_not_fit_are_named(tmp_path, memory):
     text = str(error.value)
     assert (
         "4 of 5" in text
-        and "a.wav (its rate must be 8,000 Hz, got 44,100; resample it first)" in text
+        and "a.wav (its rate must be 8,000 Hz, got 44,100; resample converts it)" in text
     )
     assert (
-        "b.wav (its channels must be 1, got 2)" in text
+        "b.wav (its channels must be 1, got 2; mix averages them)" in text
         and "c.wav (it is cut off: its header says" in text
         and "1 more" in text
     )
@@ -189,10 +189,10 @@ def test_a_file_lost_later_is_named(tmp_path):
 def test_missing_and_empty_folders_and_bad_fields_are_refused(tmp_path):
     with pytest.raises(UserError, match="there is no folder"):
         open_folder(tmp_path / "nowhere")
-    with pytest.raises(UserError, match="holds no WAV files"):
+    with pytest.raises(UserError, match="holds no sound files"):
         open_folder(tmp_path)
     save(tmp_path / "a.wav")
-    with pytest.raises(UserError, match="one usable WAV file"):
+    with pytest.raises(UserError, match="one usable sound file"):
         open_folder(tmp_path, test_fraction=0.5)
     for fields, words in (
         ({"rate": 0}, "rate"),

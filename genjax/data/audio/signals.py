@@ -87,11 +87,15 @@ class SignalCodec:
           The path of the WAV file.
         """
         raw = self.decode(samples)
-        pause = np.zeros((round(PAUSE * self.rate), self.channels), np.int16)
-        parts = [part for signal in raw for part in (signal, pause)][:-1]
         pictures = np.stack([waveform(signal) for signal in raw])[..., None]
         write_file(stem, ".png", png_bytes(grid(pictures, columns=4)))
-        return write_file(stem, ".wav", wav_bytes(np.concatenate(parts), self.rate))
+        return write_file(stem, ".wav", wav_bytes(join_signals(raw, self.rate), self.rate))
+
+
+def join_signals(signals: np.ndarray, rate: int) -> np.ndarray:
+    """Put signals int16 [N, T, C] one after another, with a pause between two: [T', C]."""
+    pause = np.zeros((round(PAUSE * rate), signals.shape[-1]), np.int16)
+    return np.concatenate([part for signal in signals for part in (signal, pause)][:-1])
 
 
 def waveform(signal: np.ndarray) -> np.ndarray:
@@ -175,7 +179,7 @@ def read_sound(content: bytes) -> Sound:
     if coding in LAWS:
         return Sound(LAWS[coding](np.arange(256))[raw[..., 0]], rate)
     if coding == FLOAT:
-        signal, clipped = _from_floats(raw.view(f"{order}f{width}")[..., 0])
+        signal, clipped = from_floats(raw.view(f"{order}f{width}")[..., 0])
         return Sound(signal, rate, clipped)
     if width == 1:  # the only unsigned width
         return Sound((raw[..., 0].astype(np.int16) - 128) << 8, rate)
@@ -251,7 +255,7 @@ def _form(form: bytes, order: str) -> tuple[int, int, int, int]:
     return coding, channels, rate, width if coding == PCM else bits // 8
 
 
-def _from_floats(values: np.ndarray) -> tuple[np.ndarray, int]:
+def from_floats(values: np.ndarray) -> tuple[np.ndarray, int]:
     """Convert floats [T, C] to int16; also return how many are clipped.
 
     Raises:

@@ -28,7 +28,7 @@ def make_adult(rows: int = 2000) -> bytes:
         rng.choice(4, rows, p=(0.7, 0.1, 0.15, 0.05))
     ]
     relation = np.where(married, np.where(sex, 0, 1), np.where(age < 24, 3, 2))
-    columns = {
+    columns: dict[str, Iterable[object]] = {
         "age": age,
         "workclass": [f" {job}" for job in jobs],
         "fnlwgt": rng.lognormal(12, 0.5, rows).round().astype(int),
