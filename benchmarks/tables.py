@@ -64,7 +64,7 @@ def compare(
     run_dir: str, epochs: int, seed: int, judge: BoostedUtility
 ) -> Iterator[dict[str, Any]]:
     """Yield a row of results for real rows, the run, TVAE and CTGAN."""
-    run = genjax.load(run_dir)
+    run: Any = genjax.load(run_dir)
     train, test = read_rows(run)
     rest, valid = split_rows(train)
     count = len(next(iter(train.values())))

@@ -167,7 +167,8 @@ def list_features(codec: Component, columns: Columns) -> tuple[np.ndarray, np.nd
     target = columns[codec.target]
     numeric = target.dtype.kind == "f"
     known = ~np.isnan(target) if numeric else np.array([cell is not None for cell in target])
-    features, words = [], []
+    features: list[np.ndarray] = []
+    words: list[int] = []
     for column in codec.columns:
         if column.name == codec.target:
             continue
