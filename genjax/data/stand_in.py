@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from genjax.data.audio.formants import Spoken, speak_digits
+from genjax.data.audio.generated import make_music
 from genjax.data.images.decode import note
 from genjax.data.storage import cache_folder, data_folder
 from genjax.data.tables.generated import make_abalone, make_adult
@@ -123,7 +124,7 @@ def _temporary_folder() -> Path:
 
 def _write(folder: Path) -> None:
     tables = {"tables/adult.csv": make_adult(), "tables/abalone.data": make_abalone()}
-    texts = _texts() | _instructions() | _sentence_pairs() | _music()
+    texts = _texts() | _instructions() | _sentence_pairs() | make_music()
     for path, content in (texts | tables).items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         packed = path.endswith(".gz")
@@ -276,68 +277,6 @@ def _sentence_pairs() -> dict[str, bytes]:
         for part, rows in parts.items()
         for side, language in enumerate(("de", "en"))
     }
-
-
-PROGRESSIONS = ((0, 3, 4, 0), (0, 5, 3, 4), (0, 1, 4, 0), (5, 3, 0, 4))  # degrees of a major scale
-SCALE = (0, 2, 4, 5, 7, 9, 11)
-
-
-def _chorales() -> dict[str, bytes]:
-    """Write four voices over common chord progressions in random keys, as lists of MIDI notes."""
-    draw = np.random.default_rng(3)
-
-    def piece() -> list[list[int]]:
-        tonic, steps = int(draw.integers(-5, 7)), []
-        for _ in range(int(draw.integers(4, 12))):
-            for degree in PROGRESSIONS[int(draw.integers(len(PROGRESSIONS)))]:
-                triad = [(SCALE[(degree + k) % 7] + tonic) % 12 for k in (0, 2, 4)]
-                voices = [48 + triad[0]]
-                for lowest in (52, 57, 64):
-                    tone = triad[int(draw.integers(3))]
-                    voices.append(lowest + (tone - lowest) % 12)
-                steps.append(sorted(set(voices)))
-        return steps
-
-    parts = {
-        name: [piece() for _ in range(n)]
-        for name, n in (("train", 90), ("valid", 20), ("test", 20))
-    }
-    fine = {
-        name: [[s for s in p for _ in range(4)] for p in found] for name, found in parts.items()
-    }
-    voices = {  # a chord with fewer than four notes has its lowest twice
-        name: [[[s[0]] * (4 - len(s)) + s for s in p] for p in found]
-        for name, found in fine.items()
-    }
-    voices = {name: [[s[::-1] for s in p] for p in found] for name, found in voices.items()}
-    return {
-        "music/jsb_quarter.json.gz": json.dumps(parts).encode(),
-        "music/jsb_16th.json.gz": json.dumps(fine).encode(),
-        "music/jsb_16th_separated.json.gz": json.dumps(voices).encode(),
-    }
-
-
-def _music() -> dict[str, bytes]:
-    return _chorales() | _tunes()
-
-
-def _tunes() -> dict[str, bytes]:
-    """Write tunes of eight bars in ABC notation that walk up and down a scale."""
-    draw = np.random.default_rng(5)
-    names = "CDEFGABcdefgab"
-    tunes = []
-    for number in range(1, 121):
-        at, bars = int(draw.integers(4, 10)), []
-        for _ in range(8):
-            bar = ""
-            for _ in range(6):
-                at = int(np.clip(at + draw.integers(-2, 3), 0, len(names) - 1))
-                bar += names[at]
-            bars.append(f'"{"CFG"[int(draw.integers(3))]}"{bar}')
-        key = "CDGA"[int(draw.integers(4))]
-        lines = "|".join(bars[:4]) + "|\n" + "|".join(bars[4:]) + "|\n"
-        tunes.append(f"X:{number}\nT:Tune {number}\nM:6/8\nL:1/8\nK:{key}\n{lines}\n")
-    return {"music/nottingham_abc/tunes.abc": "".join(tunes).encode()}
 
 
 def _make_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
