@@ -91,7 +91,8 @@ LARGE = (
     Job("edm_cifar10", "v5e:2x4", SAME_SHAPES["edm_cifar10"], minutes=HOUR),
 )
 # Batches of tiny forms that four devices cannot divide.
-INDIVISIBLE, DIVISIBLE = ("gpt2_124m", "makemore_mlp", "music_jsb"), "--batch-size 8"
+INDIVISIBLE = ("gpt2_124m", "makemore_mlp", "music_abc", "music_jsb", "music_jsb_16th")
+DIVISIBLE = "--batch-size 8"
 # The compiler for TPUs takes a second or two of a processor for each convolution and each of its
 # gradients. Fewer blocks have the same kinds of them.
 ONE_BLOCK = "--family.net.blocks 1"

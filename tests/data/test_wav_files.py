@@ -310,14 +310,14 @@ def test_a_folder_takes_all_of_them_counts_what_is_clipped_and_names_what_is_pas
         sized(0, 0, wav_bytes(np.array([[0], [16384]], np.int16), 8000))
     )
     (tmp_path / "c.wav").write_bytes(floats([0, 0.5]))
-    for name in ("x.mp3", "y.flac", "Y.FLAC", "z.ogg"):
+    for name in ("x.mp3", "y.aac", "Y.AAC", "z.m4a"):
         (tmp_path / name).write_bytes(b"sound")
     data = WavFolder(str(tmp_path), 8000, 4, test_fraction=0).open()
     signals = data.splits["train"].batch(np.arange(3))["signal"][..., 0]
     assert signals.tolist() == [[0, 0.5, 1 - STEP, -1], [0, 0.5, 0, 0], [0, 0.5, 0, 0]]
     first, second = capsys.readouterr().err.splitlines()
-    assert first == f"{tmp_path}: 4 of 7 files skipped: 2 .flac, 1 .mp3, 1 .ogg"
-    assert "1 of 3 WAV files have values beyond full scale; 2 are clipped" in second
+    assert first == f"{tmp_path}: 4 of 7 files skipped: 2 .aac, 1 .m4a, 1 .mp3"
+    assert "1 of 3 sound files have values beyond full scale; 2 are clipped" in second
 
 
 def test_a_preparation_keeps_them_counts_what_is_clipped_and_quarantines_what_is_cut(tmp_path):

@@ -33,7 +33,7 @@ FAMILIES = (
     *("vae_digits", "vqvae_fashion_mnist", "gan_digits", "classifier_digits", "mlm_docs"),
     *("diffusion_mnist", "latent_diffusion_mnist", "gpt_docs", "vqvae_prior_fashion_mnist"),
     *("caption_shapes", "reward_rule", "lora_gpt", "dpo_preferences", "ppo_random_walks"),
-    *("grpo_arithmetic", "diffusion_reward_digits"),
+    *("grpo_arithmetic", "diffusion_reward_digits", "tabddpm_abalone", "flow_lorenz"),
 )
 WIDTH, LAYERS, CONTEXT, VOCABULARY, BATCH = 64, 3, 32, 100, 16
 

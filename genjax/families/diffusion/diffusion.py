@@ -251,7 +251,9 @@ class Diffusion(Family):
         start, way = jax.random.split(key)
         process, shape = self.bind_process(state.params), (n, *state.variables["mean"].shape)
         x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
-        return options.solver(self.denoise(state, n, options, text, given), process, x, way)
+        besides = {} if given is None else {"given": given}
+        denoise = self.denoise(state, n, options, text, **besides)
+        return options.solver(denoise, process, x, way)
 
     def describe_inputs(self, state: State, options: Denoising) -> Inputs:
         return conditioning.describe_label(self.conditional)
