@@ -19,13 +19,14 @@ tokens without the chord would have to reach 0.396 to 0.41 each.
 
 Seed 0 after 3,600 steps (November 2026, jax 0.10.2; the later 2,650 took 11 minutes on two shared
 x86 cores): 0.4185 nats a token of the validation pieces (four a sixteenth, and the end of each
-piece), 1.669 a sixteenth, 87.0 % of tokens guessed right; 0.4283, 1.709 and 86.6 % on the test pieces. Counted as TonicNet
-does, without first tokens and by the mean over pieces, 0.4114 and 0.4055 a token, 1.646 and 1.622 a
-sixteenth: the published range is just missed on validation pieces, and its chords were not asked
-for. The last step was the best, and the loss was still falling. Per 100 chords, 16 samples have 5.5
-parallel fifths, 4.7 parallel octaves, 2.7 leaps and 6.1 crossed voices, where the test pieces have
-0.25, 0.08, 0.38 and 2.4: single notes are Bach's more than their sequences. No sample shared more
-than four chords in a row with a training piece in any key; test pieces do ten.
+piece), 1.669 a sixteenth, 87.0 % of tokens guessed right; 0.4283, 1.709 and 86.6 % on the test
+pieces. Counted as TonicNet does, without first tokens and by the mean over pieces, 0.4114 and
+0.4055 a token, 1.646 and 1.622 a sixteenth: the published range is just missed on validation
+pieces, and its chords were not asked for. The last step was the best, and the loss was still
+falling. Per 100 chords, 16 samples have 5.5 parallel fifths, 4.7 parallel octaves, 2.7 leaps and
+6.1 crossed voices, where the test pieces have 0.25, 0.08, 0.38 and 2.4: single notes are Bach's
+more than their sequences. No sample shared more than four chords in a row with a training piece in
+any key; test pieces do ten.
 
 Result:
     command: python -m genjax train music_jsb_16th
