@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = genjax.load(options.run)
     codec, classes = run.codec, run.spec.classes
     if not isinstance(codec, MelCodec) or classes is None:
-        raise UserError(f"{options.run} is no run on mel spectrograms with labels")
+        raise UserError(f"{options.run} must be a run on mel spectrograms with labels")
     test = run.experiment.data.open().splits["test"]
     batch = test.batch(np.arange(len(test)))
     real = _first(batch["image"], batch["label"], classes, options.rows)

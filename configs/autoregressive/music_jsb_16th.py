@@ -22,7 +22,7 @@ x86 cores): 0.4185 nats a token of the validation pieces (four a sixteenth, and 
 piece), 1.669 a sixteenth, 87.0 % of tokens guessed right; 0.4283, 1.709 and 86.6 % on the test
 pieces. Counted as TonicNet does, without first tokens and by the mean over pieces, 0.4114 and
 0.4055 a token, 1.646 and 1.622 a sixteenth: the published range is just missed on validation
-pieces, and its chords were not asked for. The last step was the best, and the loss was still
+pieces, and its chord token was not used. The last step was the best, and the loss was still
 falling. Per 100 chords, 16 samples have 5.5 parallel fifths, 4.7 parallel octaves, 2.7 leaps and
 6.1 crossed voices, where the test pieces have 0.25, 0.08, 0.38 and 2.4: single notes are Bach's
 more than their sequences. No sample shared more than four chords in a row with a training piece in

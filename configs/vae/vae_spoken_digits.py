@@ -6,8 +6,8 @@
     python -m genjax evaluate runs/vae_spoken_digits
 
 2,000 steps took 7 min 23 s on two cores that others kept busy (November 2026, jax 0.10.2, seed 0).
-The classifier, 99.67 % right on test recordings, recognises 82.7 % of 1,000 samples as the digit
-that was asked for; of 300 samples 82.3 %, and 76.3 % after the way through a waveform. The squared
+The classifier, 99.67 % right on test recordings, recognises 82.7 % of 1,000 samples as the
+requested digit; of 300 samples 82.3 %, and 76.3 % after the way through a waveform. The squared
 Fréchet distance of 300 samples in its features is 2.36, of 300 test recordings 0.227.
 
 The weight of the KL term (beta 4, 16 latents) makes the decoder listen to the label: with beta 1

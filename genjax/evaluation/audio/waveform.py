@@ -40,7 +40,7 @@ class WaveformQuality(Evaluator):
     the loss of the codec, which real recordings suffer as well, is known beside the model's.
 
     Numbers, each with ``_waveform`` after that way: ``real_accuracy``, of held-out recordings;
-    ``sample_accuracy``, the share of samples recognised as the label that was asked for;
+    ``sample_accuracy``, the share of samples recognised as the requested label;
     ``real_frechet`` and ``sample_frechet``, the squared Fréchet distance (Heusel et al., arXiv
     1706.08500) to the training part in the classifier's features, of as many recordings as samples,
     since it depends on their number.
