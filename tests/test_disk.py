@@ -183,7 +183,7 @@ def test_a_fitted_codec_without_room_leaves_nothing(tmp_path, small_files):
 def test_stand_ins_without_room_are_named_and_leave_nothing(tmp_path, monkeypatch, small_files):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(stand_in, "_texts", lambda: {"text/a.txt": b"x" * 500, "text/b.txt": b"x"})
-    for others in ("_instructions", "_sentence_pairs", "_chorales"):
+    for others in ("_instructions", "_sentence_pairs", "make_music"):
         monkeypatch.setattr(stand_in, others, dict)
     with pytest.raises(UserError) as found, small_files(100):
         stand_in.write_stand_ins()
