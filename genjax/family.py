@@ -20,6 +20,7 @@ from genjax.errors import UserError
 from genjax.optim import Rules, UpdateRule
 
 INPUTS = "inputs"  # in State.frozen: inputs that samples are drawn for
+GIVEN = "given"  # name of the input of known states that are continued
 
 Params = Any
 Variables = Any  # arrays that a step changes without a gradient, by collection

@@ -41,6 +41,7 @@ with epy.lazy_api_imports(globals()):
         LabelledTexts,
         MidiFolder,
         Mixture,
+        MovingDigits,
         Points,
         Preferences,
         PreparedImages,
@@ -127,6 +128,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
     from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
     from genjax.families.autoregressive.harmonising import Harmonising
+    from genjax.families.autoregressive.next_state import Continuation, NextState
     from genjax.families.autoregressive.request import Decoding
     from genjax.families.classifier import Classifier
     from genjax.families.diffusion.augment import NonLeaking
@@ -159,6 +161,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.nets.transformer.dit import DiT
     from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
     from genjax.nets.transformer.positions import Rotary
+    from genjax.nets.transformer.space_time import SpaceTime
     from genjax.nets.transformer.token_backbone import TokenBackbone
     from genjax.nets.transformer.transformer import MuP, Transformer
     from genjax.optim import SGD, Adam, AdamW, Muon, Players

@@ -28,6 +28,7 @@ from genjax.data.sources.text_pairs import TextPairs
 from genjax.data.sources.tfds import TFDS
 from genjax.data.sources.tfds_text import TFDSText
 from genjax.data.sources.tones import Tones
+from genjax.data.sources.video.moving_digits import MovingDigits
 
 __all__ = [
     "TFDS",
@@ -43,6 +44,7 @@ __all__ = [
     "LabelledTexts",
     "MidiFolder",
     "Mixture",
+    "MovingDigits",
     "Points",
     "Preferences",
     "PreparedImages",

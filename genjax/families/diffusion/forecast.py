@@ -21,6 +21,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.family import (
+    GIVEN,
     Batch,
     Mean,
     Metrics,
@@ -32,8 +33,6 @@ from genjax.family import (
     labels,
     select_modelled,
 )
-
-GIVEN = "given"
 
 
 @checks.frozen
