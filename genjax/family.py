@@ -62,6 +62,23 @@ class ScoresPairs(Protocol):
     score_pairs: Callable[..., Any]
 
 
+@runtime_checkable
+class Continues(Protocol):
+    """A family that continues given states, such as the first frames of a clip."""
+
+    def select_given(self, x: jax.Array) -> jax.Array:
+        """Return the part of examples [B, ...] that is given."""
+        ...
+
+    def roll_out(
+        self, state: State, key: jax.Array, given: jax.Array, options: Any, length: int | None
+    ) -> jax.Array:
+        """Continue the given part to ``length`` in all, in entries of the axis that runs over
+        time.
+        """
+        ...
+
+
 def is_conditional(family: Component) -> bool:
     """Return whether a family is conditioned on labels."""
     return isinstance(family, Conditional) and family.conditional

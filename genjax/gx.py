@@ -63,6 +63,7 @@ with epy.lazy_api_imports(globals()):
         Tones,
         Tunes,
         UCITable,
+        VideoFolder,
         WavFolder,
     )
     from genjax.data.sources.arithmetic import correct
@@ -123,6 +124,9 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.text.reward_of_samples import RewardOfSamples
     from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours
     from genjax.evaluation.text.translation import TranslationQuality
+    from genjax.evaluation.video.clip_motion import ClipMotion
+    from genjax.evaluation.video.continued import ClipContinuation
+    from genjax.evaluation.video.next_frame import NextFrameLikelihood
     from genjax.experiment import Every, Experiment, Keep
     from genjax.families.autoregressive.autoregressive import Autoregressive
     from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner

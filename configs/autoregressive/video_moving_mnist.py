@@ -12,14 +12,15 @@ from genjax import gx
 def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.NextState(
-            net=gx.SpaceTime(4, 64, 3, margin=4, history=3, copies=2, reach=2), first=2
+            net=gx.SpaceTime(8, 64, 2, margin=4, history=3, copies=2, reach=2), first=2
         ),
         data=gx.MovingDigits(side=32, digit=14, test_size=1_000),
         optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(2e-3, 1e-5)), clip=1.0),
-        steps=2_000,
-        batch_size=8,
+        steps=3_000,
+        batch_size=4,
         ema=0.995,
-        every=gx.Every(log=50, evaluate=500, sample=2000, checkpoint=250),
+        every=gx.Every(log=50, evaluate=1000, sample=3000, checkpoint=250),
+        steps_per_dispatch=10,
     )
     if not tiny:
         return experiment
@@ -38,6 +39,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "optimizer.learning_rate.warm_up": 4,
             "steps": 8,
             "batch_size": 4,
+            "steps_per_dispatch": 1,
             "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
         },
     )

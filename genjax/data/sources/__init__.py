@@ -29,6 +29,7 @@ from genjax.data.sources.tfds import TFDS
 from genjax.data.sources.tfds_text import TFDSText
 from genjax.data.sources.tones import Tones
 from genjax.data.sources.video.moving_digits import MovingDigits
+from genjax.data.sources.video.video_folder import VideoFolder
 
 __all__ = [
     "TFDS",
@@ -66,5 +67,6 @@ __all__ = [
     "Tones",
     "Tunes",
     "UCITable",
+    "VideoFolder",
     "WavFolder",
 ]

@@ -28,66 +28,54 @@ def explain_package(what: str) -> Iterator[None]:
         raise UserError(f"{what} needs {error.name}: {cure}", "video") from None
 
 
-def read_frames(path: Path, most: int | None = None) -> np.ndarray:
-    """Read the frames of a video file, uint8 [T, H, W, 3].
-
-    Args:
-      most: frames that are read; None for all.
+def read_frames(path: Path) -> Iterator[np.ndarray]:
+    """Yield the frames of a video file, uint8 [H, W, 3] each.
 
     Raises:
       ValueError: it cannot be read, or holds no frame; the message says why.
       UserError: it is no GIF, and imageio is not installed.
     """
-    frames = _read_gif(path, most) if path.suffix.lower() in GIF else _read_video(path, most)
-    if not frames:
+    count = 0
+    for frame in _read_gif(path) if path.suffix.lower() in GIF else _read_video(path):
+        yield frame
+        count += 1
+    if not count:
         raise ValueError("it holds no frame")
-    return np.stack(frames)
 
 
-def _read_gif(path: Path, most: int | None) -> list[np.ndarray]:
-    frames = []
+def _read_gif(path: Path) -> Iterator[np.ndarray]:
     try:
         with Image.open(path) as picture:
             for frame in ImageSequence.Iterator(picture):
-                if len(frames) == most:
-                    break
-                frames.append(np.asarray(frame.convert("RGB")))
+                yield np.asarray(frame.convert("RGB"))
     except (UnidentifiedImageError, SyntaxError, OSError, EOFError) as error:
         raise ValueError(f"it is no GIF that can be read: {error}") from None
-    return frames
 
 
-def _read_video(path: Path, most: int | None) -> list[np.ndarray]:
+def _read_video(path: Path) -> Iterator[np.ndarray]:
     with explain_package(f"a {path.suffix} file"):
-        import imageio.v3
         import imageio_ffmpeg  # noqa: F401 - imageio would name another cure
-    frames: list[np.ndarray] = []
+        from imageio.v3 import imiter
     try:
-        for frame in imageio.v3.imiter(path, plugin="FFMPEG"):
-            if len(frames) == most:
-                break
-            frames.append(np.asarray(frame))
+        for frame in imiter(path, plugin="FFMPEG"):
+            yield np.asarray(frame)
     except (OSError, RuntimeError, ValueError, StopIteration) as error:
         reason = str(error).strip().splitlines()[-1:] or ["ffmpeg finds no frames"]
         raise ValueError(f"it is no {path.suffix} file that can be read: {reason[0]}") from None
-    return frames
 
 
-def resize_frames(frames: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:
-    """Resize and crop frames uint8 [T, H, W, 3] in the middle, to grey if ``channels`` is 1: uint8
-    [T, height, width, channels].
+def resize_frame(frame: np.ndarray, size: tuple[int, int], channels: int) -> np.ndarray:
+    """Resize a frame uint8 [H, W, 3] to cover ``size``, cut it in the middle, and turn it grey if
+    ``channels`` is 1: uint8 [height, width, channels].
     """
-    _, rows, columns, _ = frames.shape
+    (rows, columns, _), (height, width) = frame.shape, size
     scale = max(height / rows, width / columns)
-    size = max(width, round(columns * scale)), max(height, round(rows * scale))
-    left, top = (size[0] - width) // 2, (size[1] - height) // 2
-    mode = "L" if channels == 1 else "RGB"
-    found = np.empty((len(frames), height, width, channels), np.uint8)
-    for i, frame in enumerate(frames):
-        picture = Image.fromarray(frame).convert(mode).resize(size, Image.Resampling.BOX)
-        cut = picture.crop((left, top, left + width, top + height))
-        found[i] = np.asarray(cut).reshape(height, width, channels)
-    return found
+    covering = max(width, round(columns * scale)), max(height, round(rows * scale))
+    left, top = (covering[0] - width) // 2, (covering[1] - height) // 2
+    picture = Image.fromarray(frame).convert("L" if channels == 1 else "RGB")
+    picture = picture.resize(covering, Image.Resampling.BOX)
+    cut = picture.crop((left, top, left + width, top + height))
+    return np.asarray(cut).reshape(height, width, channels)
 
 
 def gif_bytes(frames: list[np.ndarray], rate: float) -> bytes:

@@ -95,7 +95,7 @@ class NextState(Family):
         x = select_modelled(example)
         params = {"net": self.net.predictor(spec.shape).init(key, x, train=False)["params"]}
         known = {"likelihood": found} if (found := self.likelihood.init()) else {}
-        start = x[0, ..., : self.given * self.net.channels]
+        start = self.select_given(x)[0]
         return params | known, {"mean": jnp.asarray(spec.mean), "start": start}
 
     def train_step(
@@ -125,6 +125,14 @@ class NextState(Family):
         flat = [a.reshape(-1, *a.shape[2:]) for a in (states, wanted)]
         return self.likelihood.nll(params.get("likelihood"), *flat).reshape(states.shape[:2])
 
+    def measure_floor(self, x: jax.Array) -> jax.Array:
+        """Return the entropy of the targets [B, H, W, T C] in nats: [B, T]. Targets of a
+        ``Bernoulli`` are probabilities, whose entropy a perfect prediction pays.
+        """
+        p = (split_states(x, self.net.channels) + 1) / 2
+        entropy = jax.scipy.special.entr(p) + jax.scipy.special.entr(1 - p)
+        return entropy.sum((2, 3, 4))
+
     def predict(self, params: Params, x: jax.Array, key: jax.Array | None = None) -> jax.Array:
         """Return the network's outputs [B, H, W, T C], those of a state from the states before it;
         a key means training.
@@ -139,7 +147,12 @@ class NextState(Family):
         if given is None:
             start = state.variables["start"]
             given = jnp.broadcast_to(start, (n, *start.shape))
-        return self.roll_out(state, key, given, options, options.length)
+        length = None if options.length is None else options.length * self.net.channels
+        return self.roll_out(state, key, given, options, length)
+
+    def select_given(self, x: jax.Array) -> jax.Array:
+        """Return the given part of examples [B, H, W, T C]."""
+        return x[..., : self.given * self.net.channels]
 
     def roll_out(
         self,
@@ -149,26 +162,26 @@ class NextState(Family):
         options: Continuation,
         length: int | None = None,
     ) -> jax.Array:
-        """Continue the given states [B, H, W, M C] to ``length`` in all, each predicted from those
-        before it: [B, H, W, L C].
+        """Continue the given states [B, H, W, M C] to ``length`` channels in all, each predicted
+        from those before it: [B, H, W, L C].
 
         The network sees as many states as in a training example, the latest ones.
         """
         channels = self.net.channels
         known = given.shape[-1] // channels
         seen = state.variables["mean"].shape[-1] // channels
-        length = seen if length is None else length
+        length = seen if length is None else length // channels
         if length <= known:
-            raise UserError(f"sampler.length must be > {known} (given), got {length}", "length")
+            raise UserError(
+                f"sampler.length must be > {known} (given), got {length}", "sampler.length"
+            )
         missing = max(length, seen) - known
         blank = jnp.full((*given.shape[:-1], missing * channels), -1.0, given.dtype)
         whole = jnp.concatenate([given, blank], -1)
 
         def step(t: jax.Array, whole: jax.Array) -> jax.Array:
             first = jnp.maximum(t + 1 - seen, 0)
-            window = jax.lax.dynamic_slice_in_dim(
-                whole, first * channels, seen * channels, axis=-1
-            )
+            window = jax.lax.dynamic_slice_in_dim(whole, first * channels, seen * channels, axis=-1)
             outputs = self.predict(state.params, window)
             outputs = jax.lax.dynamic_slice_in_dim(
                 outputs, (t - first) * channels, channels, axis=-1

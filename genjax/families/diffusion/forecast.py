@@ -83,17 +83,19 @@ class Forecast(Diffusion):
     channels are successive states.
 
     The network is that of a whole example; its given part is shown clean, and the loss is that of
-    the rest, per entry. Modelled is the change since the last given state, divided by ``change``.
+    the rest, per entry. Modelled is the change since the last given state, divided by ``change``,
+    or with ``change`` None the following states themselves.
 
     Attributes:
-      given: time steps of a signal, or channels of an image, that are given. The channels that
-        follow are one state, so that ``given`` is a multiple of their number.
-      change: typical size of a change, in model space.
+      given: time steps of a signal, or channels of an image, that are given. With a ``change``, the
+        channels that follow are one state, so that ``given`` is a multiple of their number.
+      change: typical size of a change, in model space; None for states whose change is no smaller
+        than themselves, such as frames of moving objects.
       sampler: sampling options.
     """
 
     given: int = 1
-    change: float = 1.0
+    change: float | None = 1.0
     sampler: Rollout = Rollout()
 
     def __post_init__(self) -> None:
@@ -119,10 +121,10 @@ class Forecast(Diffusion):
             raise UserError(f"a forecast needs a signal or image, but the data are {spec.entry}")
         axis = _axis(len(spec.shape))
         new = spec.shape[axis] - self.given
-        if new < 1 or (axis and self.given % new):
+        if new < 1 or (axis and self.change is not None and self.given % new):
             raise UserError(
                 f"given must leave something to forecast of {spec.shape[axis]}, and be a multiple "
-                f"of an image's new channels, got {self.given}",
+                f"of an image's new channels unless change is None, got {self.given}",
                 "given",
             )
         params, variables = super().init(key, example, spec)
@@ -134,10 +136,18 @@ class Forecast(Diffusion):
         """Split examples [B, ...] into the given part and the change that follows."""
         axis = _axis(x.ndim - 1)
         given, following = jnp.split(x, [self.given], axis + 1 if axis == 0 else -1)
+        if self.change is None:
+            return given, following
         return given, (following - self._last(given, following)) / self.change
+
+    def select_given(self, x: jax.Array) -> jax.Array:
+        """Return the given part of examples [B, ...]."""
+        return self.split(x)[0]
 
     def join(self, given: jax.Array, change: jax.Array) -> jax.Array:
         """Return the states [B, ...] that follow the given ones with this change."""
+        if self.change is None:
+            return change
         return self._last(given, change) + self.change * change
 
     def sample(self, state: State, key: jax.Array, n: int, options: Denoising) -> jax.Array:

@@ -240,9 +240,7 @@ class SpaceTime:
     reach: int = 2
 
     def __post_init__(self) -> None:
-        checks.at_least(
-            self, 1, "patch", "width", "depth", "ratio", "channels", "history", "reach"
-        )
+        checks.at_least(self, 1, "patch", "width", "depth", "ratio", "channels", "history", "reach")
         checks.at_least(self, 0, "margin", "copies")
         checks.depth(self, "depth")
         if self.width % 4:

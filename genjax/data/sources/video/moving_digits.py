@@ -83,9 +83,7 @@ class MovingDigits:
             )
         codec = VideoCodec(self.side, self.side)
         # The streams do not depend on which other splits exist.
-        parts = [
-            part for part in ("train", "test", "validation") if part in inner.splits
-        ]
+        parts = [part for part in ("train", "test", "validation") if part in inner.splits]
         numbers = {"train": 0, "test": 1, "validation": 2}
         splits = {
             part: Clips(
