@@ -34,7 +34,8 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "families.vae families.vqvae families.gan.gan families.diffusion.diffusion "
         "families.diffusion.latent families.diffusion.forecast families.diffusion.tabular "
         "families.autoregressive.autoregressive "
-        "families.autoregressive.captioner families.autoregressive.code_prior families.masked_lm "
+        "families.autoregressive.captioner families.autoregressive.code_prior "
+        "families.autoregressive.next_state families.masked_lm "
         "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.ppo "
         "posttrain.grpo posttrain.rewarded_diffusion"
     ),
@@ -57,7 +58,7 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     "Codecs": (
         "data.text.codecs data.text.subwords data.text.words data.text.wrapped data.text.hashed "
         "data.codecs data.audio.signals data.audio.mel data.audio.music data.audio.voices "
-        "data.audio.abc data.tables.codec data.simulation.codec"
+        "data.audio.abc data.tables.codec data.simulation.codec data.video.codec"
     ),
     "Layouts and splits of text": "data.text.layouts data.text.prefixes data.text.splits",
     "Chat templates": "data.chat.template",

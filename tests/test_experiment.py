@@ -58,6 +58,7 @@ from genjax.data.sources import (
     LabelledTexts,
     MidiFolder,
     Mixture,
+    MovingDigits,
     Points,
     Preferences,
     PreparedImages,
@@ -79,6 +80,7 @@ from genjax.data.sources import (
     Tones,
     Tunes,
     UCITable,
+    VideoFolder,
     WavFolder,
 )
 from genjax.data.sources.arithmetic import correct
@@ -95,6 +97,7 @@ from genjax.data.text.layouts import Blocks, Documents, Packed, RandomWindows
 from genjax.data.text.prefixes import Prefixed
 from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
 from genjax.data.text.subwords import Subwords
+from genjax.data.video.codec import VideoCodec
 from genjax.errors import UserError
 from genjax.evaluation.audio.waveform import WaveformQuality
 from genjax.evaluation.captions.accuracy import CaptionAccuracy
@@ -143,11 +146,15 @@ from genjax.evaluation.text.pseudo_perplexity import PseudoPerplexity
 from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.evaluation.text.sentence_neighbours import SentenceNeighbours
 from genjax.evaluation.text.translation import TranslationQuality
+from genjax.evaluation.video.clip_motion import ClipMotion
+from genjax.evaluation.video.continued import ClipContinuation
+from genjax.evaluation.video.next_frame import NextFrameLikelihood
 from genjax.experiment import Every, Experiment, Keep
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
 from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
 from genjax.families.autoregressive.harmonising import Harmonising
+from genjax.families.autoregressive.next_state import Continuation, NextState
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion.augment import NonLeaking
@@ -180,6 +187,7 @@ from genjax.nets.residual_mlp import ResidualMLP
 from genjax.nets.transformer.dit import DiT
 from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
 from genjax.nets.transformer.positions import Rotary
+from genjax.nets.transformer.space_time import SpaceTime
 from genjax.nets.transformer.token_backbone import TokenBackbone
 from genjax.nets.transformer.transformer import MuP, Transformer
 from genjax.parallel import Devices, ShardRule
@@ -663,6 +671,15 @@ COMPONENTS = [
     TrajectoryFiles("walks", 0.1, 3, 0.2),
     TrajectoryCodec(("x", "y"), 0.1, (0.5, -1.0), (2.0, 3.0), Lorenz63()),
     FieldCodec(("u",), 0.1, (0.5,), (2.0,), GrayScott()),
+    MovingDigits(Digits(), 32, 8, 3, 10, 0.05, 99, 9, 7),
+    VideoFolder("clips", (16, 32), 8, 2, 3, 12.5, 0.2, True),
+    VideoCodec(16, 32, 3, 12.5),
+    SpaceTime(8, 16, 2, 2, 2, 3, 1, 2, 2, 3),
+    NextState(SpaceTime(width=8), Bernoulli(True), 5, 2, Continuation(12, True)),
+    Continuation(12, True),
+    NextFrameLikelihood(99),
+    ClipContinuation(9, 4, 2, while_training=True),
+    ClipMotion(99, 4, 2),
     Rollout(length=9, start=(1.0, 2.0)),
     Forecast(given=2, change=0.5, sampler=Rollout(length=9)),
     Lyapunov(2, 9, 99, 9, while_training=True),
@@ -687,6 +704,7 @@ NO_COMPONENTS = {
     "ChatRows",
     "Chosen",
     "ClassNames",
+    "Clips",
     "Conversation",
     "Corpus",
     "Counts",

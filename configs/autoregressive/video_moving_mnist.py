@@ -19,6 +19,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         steps=3_000,
         batch_size=4,
         ema=0.995,
+        evaluators=(gx.NextFrameLikelihood(), gx.ClipContinuation()),
         every=gx.Every(log=50, evaluate=1000, sample=3000, checkpoint=250),
         steps_per_dispatch=10,
     )
@@ -27,6 +28,8 @@ def get_config(tiny: bool = False) -> gx.Experiment:
     return gx.replace_fields(
         experiment,
         {
+            "family.net.patch": 4,
+            "family.net.margin": 1,
             "family.net.width": 8,
             "family.net.depth": 1,
             "family.net.heads": 2,
@@ -37,6 +40,8 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "data.size": 32,
             "data.test_size": 16,
             "optimizer.learning_rate.warm_up": 4,
+            "evaluators.1.clips": 4,
+            "evaluators.1.block": 4,
             "steps": 8,
             "batch_size": 4,
             "steps_per_dispatch": 1,
