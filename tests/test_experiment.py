@@ -674,7 +674,7 @@ COMPONENTS = [
     MovingDigits(Digits(), 32, 8, 3, 10, 0.05, 99, 9, 7),
     VideoFolder("clips", (16, 32), 8, 2, 3, 12.5, 0.2, True),
     VideoCodec(16, 32, 3, 12.5),
-    SpaceTime(8, 16, 2, 2, 2, 3, 1, 2, 2, 3),
+    SpaceTime(8, 16, 2, 2, 2, 3, 1, 2, 2, 1, 3),
     NextState(SpaceTime(width=8), Bernoulli(True), 5, 2, Continuation(12, True)),
     Continuation(12, True),
     NextFrameLikelihood(99),

@@ -12,7 +12,7 @@ from genjax import gx
 def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.NextState(
-            net=gx.SpaceTime(8, 64, 2, margin=4, history=3, copies=2, reach=2), first=2
+            net=gx.SpaceTime(8, 64, 2, margin=4, history=3, copies=2, matches=3, reach=2), first=2
         ),
         data=gx.MovingDigits(side=32, digit=14, test_size=1_000),
         optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(2e-3, 1e-5)), clip=1.0),

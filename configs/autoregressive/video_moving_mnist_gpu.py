@@ -22,7 +22,8 @@ from genjax import gx
 def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.NextState(
-            net=gx.SpaceTime(8, 384, 8, 6, margin=8, history=3, copies=3, reach=4), first=2
+            net=gx.SpaceTime(8, 384, 8, 6, margin=8, history=3, copies=3, matches=3, reach=4),
+            first=2,
         ),
         data=gx.MovingDigits(size=1_000_000),
         optimizer=gx.AdamW(gx.WarmUp(1000, gx.Cosine(1e-3, 1e-6)), weight_decay=0.05, clip=1.0),

@@ -19,16 +19,17 @@ from genjax import gx
 def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.Diffusion(
-            net=gx.SpaceTime(4, 96, 4, margin=2),
+            net=gx.SpaceTime(8, 96, 4, margin=4),
             process=gx.Straight(),
-            target="velocity",
+            target="x0",
+            weighting="min_snr",
             width=96,
             time_frequency=10.0,
             sampler=gx.Denoising(gx.Heun(12)),
         ),
         data=gx.MovingDigits(side=32, digit=14, frames=8, test_size=1_000),
-        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(1e-3, 1e-5)), clip=1.0),
-        steps=3_000,
+        optimizer=gx.AdamW(gx.WarmUp(100, gx.Cosine(1.5e-3, 1e-5)), clip=1.0),
+        steps=2_000,
         batch_size=16,
         ema=0.995,
         evaluators=(
@@ -45,6 +46,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         experiment,
         {
             "family.net.patch": 4,
+            "family.net.margin": 1,
             "family.net.width": 8,
             "family.net.depth": 1,
             "family.net.heads": 2,

@@ -12,6 +12,8 @@ from genjax.nets.transformer.space_time import (
     SpaceTime,
     cut_patches,
     join_states,
+    match_shifts,
+    shift_patches,
     split_states,
 )
 
@@ -38,9 +40,9 @@ def test_patches_with_a_margin_show_what_lies_beside():
     assert not wide[:, 0, :, 0].any() and not wide[:, :, 2, :, 3].any()
 
 
-@pytest.mark.parametrize("copies", [0, 2])
-def test_a_prediction_depends_on_earlier_states_alone_and_on_all_of_them(copies):
-    net = SpaceTime(**SMALL, margin=1, history=2, copies=copies).predictor((8, 8, 5))
+@pytest.mark.parametrize("extras", [{}, {"copies": 2, "matches": 2}])
+def test_a_prediction_depends_on_earlier_states_alone_and_on_all_of_them(extras):
+    net = SpaceTime(**SMALL, margin=1, history=2, **extras).predictor((8, 8, 5))
     x = jax.random.uniform(KEY, (1, 8, 8, 5), minval=-1)
     variables = shake(jax.jit(lambda: net.init(KEY, x, train=False))())
     run = jax.jit(lambda x: net.apply(variables, x, train=False))
@@ -81,6 +83,27 @@ def test_a_sure_kernel_copies_the_moved_state():
     wanted = jnp.pad((last[0, 0, :, :, 0] + 1) / 2, ((0, 1), (0, 0)))[1:]
     np.testing.assert_allclose(found[0, 0, :2].reshape(2, 4, 4), patches(wanted)[:2], atol=1e-5)
     np.testing.assert_allclose(found[0, 0, 2:].reshape(2, 4, 4), patches(wanted)[2:], atol=1e-5)
+
+
+def test_in_bfloat16_a_sure_copy_stays_finite():
+    sizes = SpaceTime(**SMALL, copies=1, reach=1)
+    net = sizes.predictor((4, 4, 2))
+    x = -jnp.ones((1, 4, 4, 2), jnp.bfloat16)
+    variables = net.init(KEY, x, train=False)
+    variables = jax.tree.map(lambda p: p.astype(jnp.bfloat16), variables)
+    found = net.apply(variables, x, train=False)
+    assert np.isfinite(np.asarray(found, np.float32)).all()
+
+
+def test_the_shift_of_a_patch_is_found():
+    pattern = jax.random.uniform(KEY, (8, 8, 1))
+    states = jnp.stack([pattern, jnp.roll(pattern, (1, 1), (0, 1))])[None]  # down and right
+    moved = shift_patches(states, 4, 1)
+    assert moved.shape == (1, 2, 4, 9, 16)
+    np.testing.assert_array_equal(moved[:, :, :, 4], shift_patches(states, 4, 0)[:, :, :, 0])
+    found = match_shifts(states, 4, 1)
+    assert found.shape == (1, 2, 4, 9)
+    assert int(found[0, 1, 3].argmax()) == 0 and float(found[0, 1, 3, 0]) > 0.9  # from above left
 
 
 def patches(image):

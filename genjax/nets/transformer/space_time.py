@@ -2,7 +2,8 @@
 
 Attention over the places of a state, then over the states at a place: Bertasius et al. (divided
 attention), arXiv 2102.05095; Ho et al., arXiv 2204.03458. Conditioning as in ``DiT``. Copies of the
-last state under learned kernels: Finn et al., arXiv 1605.07157.
+last state under learned kernels: Finn et al., arXiv 1605.07157. Correlation of states over shifts:
+Fischer et al. (FlowNet), arXiv 1504.06852.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from genjax.nets.conv.attention import FlatDense, SelfAttention, check_heads
 from genjax.nets.transformer.dit import encode_positions, unpatchify
 
 SURE = 1e-6  # probabilities of copied values stay this far from 0 and 1
+SHARP = 100.0  # how much a mean squared difference of values in [0, 1] tells against a shift
 
 
 def cut_patches(x: jax.Array, patch: int, margin: int = 0) -> jax.Array:
@@ -33,6 +35,27 @@ def cut_patches(x: jax.Array, patch: int, margin: int = 0) -> jax.Array:
     columns = np.arange(0, width, patch)[:, None] + span
     cut = x[:, rows][:, :, :, columns]  # [N, H / P, P + 2 M, W / P, P + 2 M, C]
     return cut.swapaxes(2, 3).reshape(n, len(rows) * len(columns), len(span) ** 2 * channels)
+
+
+def shift_patches(states: jax.Array, patch: int, reach: int) -> jax.Array:
+    """Cut states into patches, moved by each shift of up to ``reach`` pixels, row by row: [B, T, H,
+    W, C] -> [B, T, S, (2 R + 1)^2, P * P * C]; what comes from outside is 0.
+    """
+    b, t, height, width, channels = states.shape
+    windows = cut_patches(states.reshape(b * t, height, width, channels), patch, reach)
+    side, shifts = patch + 2 * reach, range(2 * reach + 1)
+    windows = windows.reshape(b, t, -1, side, side, channels)
+    moved = [windows[..., i : i + patch, j : j + patch, :] for i in shifts for j in shifts]
+    return jnp.stack([one.reshape(*one.shape[:3], -1) for one in moved], 3)
+
+
+def match_shifts(states: jax.Array, patch: int, reach: int) -> jax.Array:
+    """Say for each patch of a state which shift of the state before it resembles it: [B, T, H, W,
+    C] in [0, 1] -> shares of shifts [B, T, S, (2 R + 1)^2]; of the first state, against zeros.
+    """
+    own = shift_patches(states, patch, 0)  # [B, T, S, 1, P * P * C]
+    before = shift_patches(_delay(states, 1), patch, reach)
+    return jax.nn.softmax(-SHARP * jnp.square(before - own).mean(-1))
 
 
 def _modulate(x: jax.Array, vector: jax.Array | None, name: str) -> tuple[jax.Array, jax.Array]:
@@ -90,19 +113,24 @@ class SpaceTimeBlock(nn.Module):
 
 
 class SpaceTimeNet(nn.Module):
-    """The trunk of ``SpaceTime``: states [B, T, H, W, C], vector [B, E] or None -> tokens [B, T, S,
-    D].
+    """The trunk of ``SpaceTime``: states [B, T, H, W, C], vector [B, E] or None, what tokens see
+    besides [B, T, S, F] or None -> tokens [B, T, S, D].
     """
 
     sizes: SpaceTime
     causal: bool
 
     @nn.compact
-    def __call__(self, x: jax.Array, vector: jax.Array | None) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, vector: jax.Array | None, besides: jax.Array | None = None
+    ) -> jax.Array:
         sizes = self.sizes
         b, t, height, width, channels = x.shape
         cut = cut_patches(x.reshape(b * t, height, width, channels), sizes.patch, sizes.margin)
-        y = FlatDense(sizes.width, name="stem")(cut).reshape(b, t, -1, sizes.width)
+        cut = cut.reshape(b, t, *cut.shape[1:])
+        if besides is not None:
+            cut = jnp.concatenate([cut, besides], -1)
+        y = FlatDense(sizes.width, name="stem")(cut)
         grid = height // sizes.patch, width // sizes.patch
         y = y + jnp.asarray(encode_positions(*grid, sizes.width), y.dtype)[None, None]
         times = self.param("times", nn.initializers.normal(0.02), (t, sizes.width))
@@ -141,7 +169,13 @@ class SpaceTimePredictor(nn.Module):
         sizes = self.sizes
         states = split_states(x, sizes.channels)
         before = [_delay(states, lag) for lag in range(1, sizes.history + 1)]
-        tokens = SpaceTimeNet(sizes, causal=True, name="trunk")(jnp.concatenate(before, -1), None)
+        besides = None
+        if sizes.matches:
+            found = match_shifts((states + 1) / 2, sizes.patch, sizes.reach)
+            lags = range(1, sizes.matches + 1)
+            besides = jnp.concatenate([_delay(found, lag) for lag in lags], -1)
+        trunk = SpaceTimeNet(sizes, causal=True, name="trunk")
+        tokens = trunk(jnp.concatenate(before, -1), None, besides)
         y = FlatDense(sizes.patch**2 * sizes.channels, name="output")(tokens)
         if sizes.copies:
             y = Copying(sizes, name="copying")(tokens, before[0], y)
@@ -160,27 +194,15 @@ class Copying(nn.Module):
     def __call__(self, tokens: jax.Array, last: jax.Array, logits: jax.Array) -> jax.Array:
         sizes = self.sizes
         lead, pixels = logits.shape[:-1], logits.shape[-1]
-        b, t, height, width, channels = last.shape
-        windows = cut_patches(
-            (last.reshape(b * t, height, width, channels) + 1) / 2, sizes.patch, sizes.reach
-        )
-        side = sizes.patch + 2 * sizes.reach
-        windows = windows.reshape(*lead, side, side, channels)
-        shifts = range(2 * sizes.reach + 1)
-        moved = jnp.stack(
-            [
-                windows[..., i : i + sizes.patch, j : j + sizes.patch, :].reshape(*lead, pixels)
-                for i in shifts
-                for j in shifts
-            ],
-            -2,
-        )  # [B, T, S, K, P * P * C]
+        logits = logits.astype(jnp.float32)  # in fewer bits, 1 - SURE would be 1
+        moved = shift_patches((last + 1) / 2, sizes.patch, sizes.reach)
         kernels = FlatDense(sizes.copies * moved.shape[-2], name="kernels")(tokens)
-        kernels = jax.nn.softmax(kernels.reshape(*lead, sizes.copies, -1))
-        copied = jnp.einsum("btsnk,btskp->btsnp", kernels, moved)
+        kernels = jax.nn.softmax(kernels.reshape(*lead, sizes.copies, -1).astype(jnp.float32))
+        copied = jnp.einsum("btsnk,btskp->btsnp", kernels, moved.astype(jnp.float32))
         everything = jnp.concatenate([copied, jax.nn.sigmoid(logits)[..., None, :]], -2)
         weights = FlatDense((sizes.copies + 1) * pixels, name="weights")(tokens)
-        weights = jax.nn.softmax(weights.reshape(everything.shape), axis=-2)
+        weights = weights.reshape(everything.shape).astype(jnp.float32)
+        weights = jax.nn.softmax(weights, axis=-2)
         mixed = jnp.clip((weights * everything).sum(-2), SURE, 1 - SURE)
         return jnp.log(mixed) - jnp.log1p(-mixed)
 
@@ -225,7 +247,9 @@ class SpaceTime:
       history: as a predictor: last states that a token sees directly.
       copies: as a predictor of probabilities: moved copies of the last state, in [-1, 1], that are
         mixed with what is predicted; 0 for none.
-      reach: pixels that a copy may move.
+      matches: as a predictor: pairs of successive last states, for each of which a token sees
+        which shift of its patch fits best; 0 for none.
+      reach: pixels that a copy, or a shift, may move.
     """
 
     patch: int = 4
@@ -237,11 +261,12 @@ class SpaceTime:
     margin: int = 0
     history: int = 1
     copies: int = 0
+    matches: int = 0
     reach: int = 2
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "patch", "width", "depth", "ratio", "channels", "history", "reach")
-        checks.at_least(self, 0, "margin", "copies")
+        checks.at_least(self, 0, "margin", "copies", "matches")
         checks.depth(self, "depth")
         if self.width % 4:
             raise UserError(
