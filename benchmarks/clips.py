@@ -20,7 +20,7 @@ import genjax
 from genjax.data.video.codec import VideoCodec
 from genjax.data.video.files import gif_bytes
 from genjax.errors import UserError
-from genjax.family import Continues
+from genjax.families.continuing import Continues
 
 GIVEN, OWN = 90, 255  # grey of the line around a frame
 SCALE, LINE = 2, 2  # pixels

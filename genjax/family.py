@@ -20,7 +20,6 @@ from genjax.errors import UserError
 from genjax.optim import Rules, UpdateRule
 
 INPUTS = "inputs"  # in State.frozen: inputs that samples are drawn for
-GIVEN = "given"  # name of the input of known states that are continued
 
 Params = Any
 Variables = Any  # arrays that a step changes without a gradient, by collection
@@ -60,23 +59,6 @@ class ScoresPairs(Protocol):
     """A family that scores both responses of a pair."""
 
     score_pairs: Callable[..., Any]
-
-
-@runtime_checkable
-class Continues(Protocol):
-    """A family that continues given states, such as the first frames of a clip."""
-
-    def select_given(self, x: jax.Array) -> jax.Array:
-        """Return the part of examples [B, ...] that is given."""
-        ...
-
-    def roll_out(
-        self, state: State, key: jax.Array, given: jax.Array, options: Any, length: int | None
-    ) -> jax.Array:
-        """Continue the given part to ``length`` in all, in entries of the axis that runs over
-        time.
-        """
-        ...
 
 
 def is_conditional(family: Component) -> bool:

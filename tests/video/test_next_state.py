@@ -10,7 +10,8 @@ import pytest
 from genjax import gx
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.family import GIVEN, State, with_inputs
+from genjax.families.continuing import GIVEN
+from genjax.family import State, with_inputs
 
 NET = gx.SpaceTime(4, 8, 1, heads=2, ratio=1)
 KEY = jax.random.PRNGKey(0)

@@ -16,7 +16,8 @@ from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.evaluation.video.frames import check_video, continue_clips, make_grey
 from genjax.evaluation.video.motion import measure_motion_error
-from genjax.family import Continues, Family
+from genjax.families.continuing import Continues
+from genjax.family import Family
 
 SHOWN = 4  # clips in the picture
 

@@ -15,9 +15,9 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.families.continuing import GIVEN
 from genjax.families.likelihoods import Bernoulli, Likelihood
 from genjax.family import (
-    GIVEN,
     Batch,
     Family,
     Mean,

@@ -19,9 +19,9 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.families.continuing import GIVEN
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.family import (
-    GIVEN,
     Batch,
     Mean,
     Metrics,
