@@ -71,6 +71,7 @@ WRONG = (
 NEEDED = {  # the fields without a default
     "ImageCodec": {"height": 8, "width": 8, "channels": 3},
     "PointsCodec": {"dim": 2},
+    "VideoCodec": {"height": 8, "width": 8},
     "MelCodec": {"rate": 8000, "bands": 32, "frames": 32},
     "SignalCodec": {"rate": 8000, "length": 64},
     "TrajectoryCodec": {"columns": ("x",), "interval": 1.0, "mean": (0.0,), "scale": (1.0,)},
