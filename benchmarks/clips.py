@@ -3,8 +3,9 @@
     python -m benchmarks.clips runs/video_moving_mnist
     python -m benchmarks.clips RUN_DIR --clips 6 --out docs/video.gif
 
-Nothing is chosen by hand: these are the first clips of the split. While frames are given, the
-model's row shows them with a dark frame around; what it predicts has a bright one.
+Nothing is chosen by hand: these are the first of 64 clips evenly spaced over the split. While
+frames are given, the model's row shows them with a dark line around; what it predicts has a bright
+one.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from genjax.data.video.files import gif_bytes
 from genjax.errors import UserError
 from genjax.families.continuing import Continues
 
+SPACED = 64  # clips, evenly spaced over the split, of which the first are drawn
 GIVEN, OWN = 90, 255  # grey of the line around a frame
 SCALE, LINE = 2, 2  # pixels
 
@@ -33,11 +35,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("docs/video.gif"))
     options = parser.parse_args(arguments)
+    if not 1 <= options.clips <= SPACED:
+        raise UserError(f"clips must be from 1 to {SPACED}, got {options.clips}", "clips")
     run = genjax.load(options.run)
     family, codec = run.experiment.family, run.codec
     if not isinstance(codec, VideoCodec) or not isinstance(family, Continues):
         raise UserError(f"{options.run} must be a run that continues video clips")
-    true = run.experiment.data.open().splits["test"].batch(np.arange(options.clips))["image"]
+    test = run.experiment.data.open().splits["test"]
+    true = test.batch(np.arange(options.clips) * len(test) // SPACED)["image"]
     given = family.select_given(true)
     key = jax.random.key(options.seed)
     own = np.asarray(family.roll_out(run.eval_state, key, given, family.sampler, true.shape[-1]))
