@@ -38,14 +38,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not 1 <= options.clips <= SPACED:
         raise UserError(f"clips must be from 1 to {SPACED}, got {options.clips}", "clips")
     run = genjax.load(options.run)
-    family, codec = run.experiment.family, run.codec
+    family, codec, sampler = run.experiment.family, run.codec, run.experiment.family.sampler
     if not isinstance(codec, VideoCodec) or not isinstance(family, Continues):
         raise UserError(f"{options.run} must be a run that continues video clips")
     test = run.experiment.data.open().splits["test"]
     true = test.batch(np.arange(options.clips) * len(test) // SPACED)["image"]
     given = family.select_given(true)
     key = jax.random.key(options.seed)
-    own = np.asarray(family.roll_out(run.eval_state, key, given, family.sampler, true.shape[-1]))
+    own = np.asarray(family.roll_out(run.eval_state, key, given, sampler, true.shape[-1]))
     known = given.shape[-1] // codec.channels
     rows = [frame_clips(codec.cut_frames(clips), known) for clips in (true, own)]
     frames = np.concatenate(rows, 1)  # [T, H, W, C]

@@ -58,7 +58,8 @@ def train_tiny(name, run_dir):
 def folder(tmp_path_factory, trained):
     folder = tmp_path_factory.mktemp("docs")
     texts = ("gpt_docs", "music_jsb_16th")
-    for name in ("vae_digits", "classifier_digits", *texts, "flow_lorenz", "tabddpm_abalone"):
+    others = ("flow_lorenz", "tabddpm_abalone", "video_moving_mnist")
+    for name in ("vae_digits", "classifier_digits", *texts, *others):
         run_dir = trained.once(f"docs_{name}", functools.partial(train_tiny, name))
         shutil.copytree(run_dir, folder / "runs" / name)
     # In the place of a run that depends on another, one that draws texts as well.
