@@ -5,7 +5,8 @@
     python -m genjax evaluate runs/flow_moving_mnist
 
 All frames are drawn at once, by attention over space and over time in turn (Ho et al., arXiv
-2204.03458). The config has not yet been trained to its end. Only its tiny form has run.
+2204.03458); the network predicts the clean clip. The config has not yet been trained to its end.
+Only its tiny form has run.
 
 Result:
     command: python -m genjax train flow_moving_mnist

@@ -3,8 +3,9 @@
     python -m genjax train flow_next_frames
     python -m genjax evaluate runs/flow_next_frames    # continues held-out clips
 
-The given frames enter the network clean, beside the noisy ones (Ho et al., arXiv 2204.03458). The
-config has not yet been trained to its end. Only its tiny form has run.
+The given frames enter the network clean, beside the noisy ones (Ho et al., arXiv 2204.03458); the
+network predicts the clean ones. The config has not yet been trained to its end. Only its tiny form
+has run.
 
 Result:
     command: python -m genjax train flow_next_frames
