@@ -166,10 +166,15 @@ with epy.lazy_api_imports(globals()):
     from genjax.posttrain.adapters import Adapters
     from genjax.posttrain.dpo import DPO
     from genjax.posttrain.grpo import GRPO
+    from genjax.posttrain.kto import KTO
     from genjax.posttrain.lora import LoRA
+    from genjax.posttrain.online_dpo import OnlineDPO
+    from genjax.posttrain.orpo import ORPO
     from genjax.posttrain.ppo import PPO
     from genjax.posttrain.reward import RewardModel
     from genjax.posttrain.rewarded_diffusion import RewardedDiffusion
+    from genjax.posttrain.rloo import RLOO
+    from genjax.posttrain.simpo import SimPO
     from genjax.prepare.matching.image_hash import ImageHash
     from genjax.prepare.matching.linkage import Blocking, FieldComparison, Linkage
     from genjax.prepare.matching.minhash import MinHash
