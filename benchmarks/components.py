@@ -35,8 +35,9 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "families.diffusion.latent families.diffusion.forecast families.diffusion.tabular "
         "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior families.masked_lm "
-        "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.ppo "
-        "posttrain.grpo posttrain.rewarded_diffusion"
+        "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.kto "
+        "posttrain.orpo posttrain.simpo posttrain.ppo posttrain.grpo posttrain.rloo "
+        "posttrain.online_dpo posttrain.rewarded_diffusion posttrain.ddpo"
     ),
     "Parts of families": (
         "families.likelihoods families.masking families.gan.augment families.diffusion.augment "

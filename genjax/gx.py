@@ -164,6 +164,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.optim import SGD, Adam, AdamW, Muon, Players
     from genjax.parallel import Devices, ShardRule
     from genjax.posttrain.adapters import Adapters
+    from genjax.posttrain.ddpo import DDPO
     from genjax.posttrain.dpo import DPO
     from genjax.posttrain.grpo import GRPO
     from genjax.posttrain.kto import KTO

@@ -37,6 +37,7 @@ ELSEWHERE = {
     "orpotrainer": "ORPO()",
     "cpotrainer": "SimPO()",
     "ppotrainer": "PPO()",
+    "ddpotrainer": "DDPO()",
     "rlootrainer": "RLOO()",
     "onlinedpotrainer": "OnlineDPO()",
     "grpotrainer": "GRPO()",
