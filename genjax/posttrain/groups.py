@@ -80,9 +80,17 @@ class Grouped(FromBase):
                 f"reward must be a function of prompts and responses, got {self.reward!r}", "reward"
             )
 
-    def compare(self, rewards: jax.Array, kl: jax.Array) -> Mapping[str, jax.Array]:
-        """Return entries [B] of a batch from rewards [B] and the KL [B] of responses to the
-        reference, in nats; responses to one prompt are consecutive.
+    def judge(self, drawn: Rollout, longest: int) -> dict[str, jax.Array]:
+        """Return the ``reward`` [B] of drawn responses, and what else a method compares."""
+        return {"reward": score_rollout(self.reward, self.codec, drawn, longest)}
+
+    def shape_judged(self, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """Return the shapes of what ``judge`` returns."""
+        return {"reward": jax.ShapeDtypeStruct((rows,), "float32")}
+
+    def compare(self, judged: Mapping[str, jax.Array], kl: jax.Array) -> Mapping[str, jax.Array]:
+        """Return entries [B, ...] of a batch from what is ``judged`` and the KL [B] of responses to
+        the reference, in nats; responses to one prompt are consecutive.
         """
         raise NotImplementedError
 
@@ -134,20 +142,21 @@ class Grouped(FromBase):
         drawn, longest = draw_responses(
             self, policy, batch, draws, slice(None, None, self.group), self.group
         )
-        rewards = score_rollout(self.reward, self.codec, drawn, longest)
+        judged = self.judge(drawn, longest)
         weight = jnp.repeat(batch["mask"][:: self.group], self.group)
-        return make_experience(self, policy, state.frozen[BASE]["params"], drawn, rewards, weight)
+        return make_experience(self, policy, state.frozen[BASE]["params"], drawn, judged, weight)
 
     def shape_collected(self, state: State, batch: Batch) -> Batch:
         """Return the shapes of what ``collect`` returns for a batch, without drawing anything."""
         rows, prompt = batch["tokens"].shape
         drawn = shape_rollout(rows, self.longest_prompt or prompt, self.new_tokens)
 
-        def make(state: State, drawn: Rollout, rewards: jax.Array) -> Batch:
+        def make(state: State, drawn: Rollout, judged: dict[str, jax.Array]) -> Batch:
             policy, reference = self.merge_params(state.frozen, state.params), state.frozen[BASE]
-            return make_experience(self, policy, reference["params"], drawn, rewards, rewards)
+            weight = judged["reward"]
+            return make_experience(self, policy, reference["params"], drawn, judged, weight)
 
-        return jax.eval_shape(make, state, drawn, jax.ShapeDtypeStruct((rows,), "float32"))
+        return jax.eval_shape(make, state, drawn, self.shape_judged(rows))
 
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
@@ -177,21 +186,21 @@ def make_experience(
     policy: Params,
     reference: Params,
     drawn: Rollout,
-    rewards: jax.Array,
+    judged: dict[str, jax.Array],
     weight: jax.Array,
 ) -> dict[str, jax.Array]:
-    """Make the batch for ``update`` from responses and their rewards [B]; ``weight`` [B] is 0 for
-    padding rows.
+    """Make the batch for ``update`` from responses and what ``family.judge`` says of them;
+    ``weight`` [B] is 0 for padding rows.
 
     Its entries are ``tokens`` and ``real`` of the rollout; ``log_probs``, ``reference_log_probs``
-    and ``response_mask`` per token [B, N]; and ``reward``, ``kl``, ``response_length``,
-    ``agreement`` and those of ``family.compare`` per response [B].
+    and ``response_mask`` per token [B, N]; ``kl``, ``response_length`` and ``agreement`` per
+    response [B]; and those of ``judged`` and of ``family.compare``.
 
     Args:
       policy: merged parameters that the responses were drawn from.
       reference: parameters of the initial policy.
       drawn: responses, those of a group consecutive.
-      rewards: rewards of the responses, [B].
+      judged: ``reward`` [B] of the responses, and what else the method compares.
       weight: weights of the responses, [B].
     """
     mask = drawn.real[:, -drawn.log_probs.shape[1] :].astype(jnp.float32)
@@ -207,11 +216,11 @@ def make_experience(
         "response_mask": mask,
         "log_probs": log_probs,
         "reference_log_probs": known,
-        "reward": rewards,
         "kl": kl,
         "response_length": mask.sum(1),
         "agreement": measure_agreement(drawn.tokens, drawn.real, mask.shape[1], weight),
-        **family.compare(rewards, kl),
+        **judged,
+        **family.compare(judged, kl),
     }
 
 

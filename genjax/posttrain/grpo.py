@@ -7,15 +7,19 @@ arXiv 2503.20783).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
 from genjax import checks
+from genjax.errors import UserError
 from genjax.family import Batch, Mean, Metrics, Params
 from genjax.losses import clipped_policy_loss, kl_k3
 from genjax.posttrain.groups import Grouped, find_ties
 from genjax.posttrain.ppo import RESPONSES
-from genjax.posttrain.rollouts import score_tokens
+from genjax.posttrain.process_rewards import StepScores, compute_step_advantages, score_steps
+from genjax.posttrain.rollouts import Rollout, score_tokens
 
 LEAST_STD = 1e-6  # added to standard deviations, so that nearly equal rewards are not blown up
 
@@ -63,6 +67,11 @@ class GRPO(Grouped):
         solved.
       length_normalised: whether the loss of a response is divided by its length; Dr. GRPO divides
         by ``new_tokens``, as otherwise long wrong responses cost little.
+      step_end: text that ends a step of a response, such as a full stop, for process supervision:
+        ``reward`` is then a function of prompts and of the steps of each response, lists of texts,
+        that returns a list of numbers for each response, one a step; the advantage of a token is
+        the sum over its step and the later ones, normalised over all steps of a group. None rewards
+        whole responses.
       sampler: sampling options; None uses the base's.
     """
 
@@ -72,24 +81,46 @@ class GRPO(Grouped):
     kl: float = 0.04
     scale_by_std: bool = True
     length_normalised: bool = True
+    step_end: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
         checks.above(self, 0, "clip", "clip_high")
         checks.at_least(self, 0, "kl")
+        if self.step_end == "":
+            raise UserError('step_end must not be empty, got ""', "step_end")
 
-    def compare(self, rewards: jax.Array, kl: jax.Array) -> dict[str, jax.Array]:
-        advantage, tied = compute_group_advantages(rewards, self.group, self.scale_by_std)
+    def compare(self, judged: Mapping[str, jax.Array], kl: jax.Array) -> dict[str, jax.Array]:
+        if self.step_end is None:
+            advantage, tied = compute_group_advantages(
+                judged["reward"], self.group, self.scale_by_std
+            )
+        else:
+            steps = StepScores(judged["step_score"], judged["step_end"])
+            advantage, tied = compute_step_advantages(
+                steps, self.group, self.scale_by_std, LEAST_STD
+            )
         return {"advantage": advantage, "tied": tied.astype(jnp.float32)}
+
+    def judge(self, drawn: Rollout, longest: int) -> dict[str, jax.Array]:
+        if self.step_end is None:
+            return super().judge(drawn, longest)
+        found = score_steps(self.reward, self.codec, self.step_end, drawn, longest)
+        return {"reward": found.scores.sum(1), "step_score": found.scores, "step_end": found.ends}
+
+    def shape_judged(self, rows: int) -> dict[str, jax.ShapeDtypeStruct]:
+        if self.step_end is None:
+            return super().shape_judged(rows)
+        of_token = jax.ShapeDtypeStruct((rows, self.new_tokens), "float32")
+        return super().shape_judged(rows) | {"step_score": of_token, "step_end": of_token}
 
     def compute_metrics(self, params: Params, batch: Batch) -> Metrics:
         rows, mask = batch["mask"], batch["response_mask"]
         own = score_tokens(self.base, params, batch["tokens"], batch["real"], mask.shape[1])
         old, known = batch["log_probs"], batch["reference_log_probs"]
         log_ratio = (own.log_probs - old) * mask
-        losses, clipped = compute_policy_losses(
-            log_ratio, batch["advantage"][:, None], self.clip, self.clip_high
-        )
+        advantage = batch["advantage"] if self.step_end else batch["advantage"][:, None]
+        losses, clipped = compute_policy_losses(log_ratio, advantage, self.clip, self.clip_high)
         divisor = batch["response_length"][:, None] if self.length_normalised else self.new_tokens
         share = mask / divisor
         of_response = {name: batch[name] for name in (*RESPONSES, "tied")}

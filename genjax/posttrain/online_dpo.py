@@ -5,6 +5,7 @@ Guo et al., arXiv 2402.04792.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -65,8 +66,8 @@ class OnlineDPO(Grouped):
         super().__post_init__()
         checks.above(self, 0, "beta")
 
-    def compare(self, rewards: jax.Array, kl: jax.Array) -> dict[str, jax.Array]:
-        return {"tied": find_ties(rewards, self.group).astype(jnp.float32)}
+    def compare(self, judged: Mapping[str, jax.Array], kl: jax.Array) -> dict[str, jax.Array]:
+        return {"tied": find_ties(judged["reward"], self.group).astype(jnp.float32)}
 
     def compute_metrics(self, params: Params, batch: Batch) -> Metrics:
         """Compute the metrics of groups, with entries [G, group, ...]."""

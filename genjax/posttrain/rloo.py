@@ -6,6 +6,8 @@ Ahmadian et al., arXiv 2402.14740; Kool et al., 2019.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
@@ -64,9 +66,9 @@ class RLOO(Grouped):
         checks.at_least(self, 0, "kl")
         checks.above(self, 0, "clip")
 
-    def compare(self, rewards: jax.Array, kl: jax.Array) -> dict[str, jax.Array]:
-        returns = rewards - self.kl * kl
-        tied = find_ties(rewards, self.group).astype(jnp.float32)
+    def compare(self, judged: Mapping[str, jax.Array], kl: jax.Array) -> dict[str, jax.Array]:
+        returns = judged["reward"] - self.kl * kl
+        tied = find_ties(judged["reward"], self.group).astype(jnp.float32)
         return {"advantage": leave_one_out(returns, self.group), "tied": tied}
 
     def compute_metrics(self, params: Params, batch: Batch) -> Metrics:

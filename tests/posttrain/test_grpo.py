@@ -140,7 +140,9 @@ def test_kl_is_that_of_a_response_to_the_reference():
     drawn = draw_rollout(
         BASE_FAMILY, params, batch["tokens"], jnp.ones((B, P), bool), N, KEY, ((0,),), 0
     )
-    found = make_experience(FAMILY, params, reference, drawn, jnp.arange(float(B)), jnp.ones(B))
+    found = make_experience(
+        FAMILY, params, reference, drawn, {"reward": jnp.arange(float(B))}, jnp.ones(B)
+    )
     own, known = (
         score_tokens(BASE_FAMILY, p, drawn.tokens, drawn.real, N).log_probs
         for p in (params, reference)
