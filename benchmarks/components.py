@@ -53,7 +53,9 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     ),
     "Optimizers": "optim",
     "Schedules": "schedules",
-    "Sources of data": "data.sources data.audio.spectrograms data.simulation.sources",
+    "Sources of data": (
+        "data.sources data.audio.spectrograms data.reasoning.problems data.simulation.sources"
+    ),
     "Dynamical systems": "data.simulation.systems",
     "Codecs": (
         "data.text.codecs data.text.subwords data.text.words data.text.wrapped data.text.hashed "

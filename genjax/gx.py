@@ -25,6 +25,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
     from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
     from genjax.data.order.pacing import LinearPacing, RootPacing, StepPacing
+    from genjax.data.reasoning.problems import ReasoningGym, Verifier
     from genjax.data.simulation.sources import Trajectories, TrajectoryFiles
     from genjax.data.simulation.systems import DoublePendulum, GrayScott, Lorenz63
     from genjax.data.sources import (

@@ -13,7 +13,7 @@ from genjax import gx
 
 def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
-        family=gx.ORPO("runs/sft_rule"),
+        family=gx.ORPO("runs/sft_rule", weight=1.0),
         data=gx.RulePreferences(),
         optimizer=gx.Adam(gx.WarmUp(10, gx.Linear(1e-3, 0.0)), clip=1.0),
         steps=100,
