@@ -39,7 +39,7 @@ from genjax.runs.setup import set_up
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "preferences.json"
 BATCH = 64  # responses of a step
-RATES = (1e-4, 3e-4, 1e-3)
+RATES = (3e-4, 1e-3, 3e-3)
 PROMPTS = 500  # held-out prompts that are answered
 
 
