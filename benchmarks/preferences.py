@@ -28,14 +28,28 @@ import jax.numpy as jnp
 import numpy as np
 
 import genjax
-from genjax import gx
-from genjax.config_files import build_config
+from genjax.config_files import load_config
 from genjax.data.reasoning.problems import ReasoningGym, Verifier
-from genjax.data.sources.rule_responses import positivity
+from genjax.data.sources.preferences import RulePreferences
+from genjax.data.sources.rule_responses import RuleResponses, positivity
+from genjax.experiment import Every, Experiment
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
 from genjax.families.rewards import decode_rows, extract_prompts, score_texts
+from genjax.nets.transformer.transformer import Transformer
+from genjax.optim import Adam, AdamW
+from genjax.posttrain.dpo import DPO
+from genjax.posttrain.grpo import GRPO
+from genjax.posttrain.kto import KTO
+from genjax.posttrain.online_dpo import OnlineDPO
+from genjax.posttrain.orpo import ORPO
+from genjax.posttrain.ppo import PPO
+from genjax.posttrain.rloo import RLOO
 from genjax.posttrain.rollouts import draw_rollout, score_tokens
+from genjax.posttrain.simpo import SimPO
 from genjax.runs.run import Run
 from genjax.runs.setup import set_up
+from genjax.schedules import Linear, WarmUp
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "preferences.json"
 BATCH = 64  # responses of a step
@@ -67,22 +81,22 @@ class Task:
 def make_tasks(folder: Path) -> dict[str, Task]:
     """Return the tasks, and train their starts if they are missing."""
     sums = ReasoningGym("chain_sum", (("max_digits", 1), ("max_terms", 3)), length=96)
-    start = gx.Experiment(
-        family=gx.Autoregressive(
-            gx.Transformer(layers=2, heads=4, width=64, context=96), sampler=gx.Decoding(steps=4)
+    start = Experiment(
+        family=Autoregressive(
+            Transformer(layers=2, heads=4, width=64, context=96), sampler=Decoding(steps=4)
         ),
         data=dataclasses.replace(sums, wrong=0.3),
-        optimizer=gx.AdamW(gx.WarmUp(50, gx.Linear(3e-3, 0.0)), clip=1.0),
+        optimizer=AdamW(WarmUp(50, Linear(3e-3, 0.0)), clip=1.0),
         steps=1_000,
         batch_size=64,
-        every=gx.Every(log=100, evaluate=500, sample=0, checkpoint=1_000),
+        every=Every(log=100, evaluate=500, sample=0, checkpoint=1_000),
     )
     genjax.train(start, folder / "sums", quiet=True)
-    rule = build_config("sft_rule")
+    rule, _ = load_config("sft_rule")
     genjax.train(rule, folder / "reviews", quiet=True)
     return {
         "reviews": Task(
-            str(folder / "reviews"), positivity, gx.RuleResponses(), gx.RulePreferences(), 48, 16
+            str(folder / "reviews"), positivity, RuleResponses(), RulePreferences(), 48, 16
         ),
         "sums": Task(
             str(folder / "sums"),
@@ -97,32 +111,36 @@ def make_tasks(folder: Path) -> dict[str, Task]:
 
 def make_methods(task: Task) -> dict[str, Any]:
     """Return the methods by name; those that draw have a ``reward``."""
-    draws = {"reward": task.reward, "new_tokens": task.tokens, "longest_prompt": task.longest}
+    draws: dict[str, Any] = {
+        "reward": task.reward,
+        "new_tokens": task.tokens,
+        "longest_prompt": task.longest,
+    }
     return {
-        "DPO": gx.DPO(task.base),
-        "IPO": gx.DPO(task.base, form="ipo"),
-        "KTO": gx.KTO(task.base),
-        "ORPO": gx.ORPO(task.base),
-        "SimPO": gx.SimPO(task.base),
-        "online DPO": gx.OnlineDPO(task.base, **draws),
-        "RLOO": gx.RLOO(task.base, **draws),
-        "GRPO": gx.GRPO(task.base, minibatches=1, **draws),
-        "PPO": gx.PPO(task.base, epochs=1, minibatches=1, **draws),
+        "DPO": DPO(task.base),
+        "IPO": DPO(task.base, form="ipo"),
+        "KTO": KTO(task.base),
+        "ORPO": ORPO(task.base),
+        "SimPO": SimPO(task.base),
+        "online DPO": OnlineDPO(task.base, **draws),
+        "RLOO": RLOO(task.base, **draws),
+        "GRPO": GRPO(task.base, minibatches=1, **draws),
+        "PPO": PPO(task.base, epochs=1, minibatches=1, **draws),
     }
 
 
 def train(task: Task, family: Any, rate: float, responses: int, seed: int, run_dir: Path) -> Run:
     """Train a method on that many responses."""
-    draws = isinstance(family, gx.OnlineDPO | gx.RLOO | gx.GRPO | gx.PPO)
+    draws = isinstance(family, OnlineDPO | RLOO | GRPO | PPO)
     rows = BATCH if draws else BATCH // 2
-    experiment = gx.Experiment(
+    experiment = Experiment(
         family=family,
         data=task.prompts if draws else task.pairs,
-        optimizer=gx.Adam(gx.WarmUp(5, gx.Linear(rate, 0.0)), clip=1.0),
+        optimizer=Adam(WarmUp(5, Linear(rate, 0.0)), clip=1.0),
         steps=responses // BATCH,
         batch_size=rows,
         seed=seed,
-        every=gx.Every(log=10, evaluate=0, sample=0, checkpoint=responses // BATCH),
+        every=Every(log=10, evaluate=0, sample=0, checkpoint=responses // BATCH),
     )
     return genjax.train(experiment, run_dir, quiet=True)
 
@@ -160,9 +178,9 @@ def judge(task: Task, run: Run, split: str, seed: int) -> dict[str, float]:
     }
 
 
-def build_start(task: Task) -> gx.Experiment:
+def build_start(task: Task) -> Experiment:
     """Return the experiment of a task's start."""
-    experiment: gx.Experiment = genjax.load(task.base).experiment
+    experiment: Experiment = genjax.load(task.base).experiment
     return experiment
 
 

@@ -198,7 +198,11 @@ class DDPO(FromBase):
         x0 = estimate_clean(self.base, params, x, times, inputs)
         log_ratio = step_log_prob(here, x0, x, ahead) - take_steps(batch["log_probs"], place)
         loss, clipped = clipped_policy_loss(log_ratio, batch["advantage"].reshape(-1), self.clip)
-        each = {"policy_loss": loss, "clip_fraction": clipped, "approx_kl": kl_k3(log_ratio, 0.0)}
+        each = {
+            "policy_loss": loss,
+            "clip_fraction": clipped,
+            "approx_kl": kl_k3(jnp.zeros_like(log_ratio), log_ratio),
+        }
         each["loss"] = loss
         if self.kl_weight:
             other = estimate_clean(self.base, reference, x, times, inputs)
@@ -213,6 +217,10 @@ class DDPO(FromBase):
         return self.base.eval_state(
             state.for_eval().replace(variables=variables, ema=None, frozen=None)
         )
+
+
+# x, what it was before each step, the log-probabilities of the steps, the KL so far.
+Path = tuple[jax.Array, jax.Array, jax.Array, jax.Array]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -232,7 +240,7 @@ def draw_paths(
     inputs = make_inputs(base, label, shape[0])
     start, way = jax.random.split(key)
 
-    def step(carry: tuple[jax.Array, ...], here: Step) -> tuple[jax.Array, ...]:
+    def step(carry: Path, here: Step) -> Path:
         x, path, log_probs, kl = carry
         times = jnp.full(len(x), here.t)
         x0, other = (estimate_clean(base, one, x, times, inputs) for one in (params, reference))

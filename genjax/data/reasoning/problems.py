@@ -111,7 +111,8 @@ class ReasoningGym:
         ]
 
     def _open_pairs(self) -> Dataset:
-        pairs, parts = [], {}
+        pairs: list[ChatPair] = []
+        parts: dict[str, np.ndarray] = {}
         for split in ("train", "test"):
             problems = make_problems(self, split)
             parts[split] = len(pairs) + np.arange(len(problems))
