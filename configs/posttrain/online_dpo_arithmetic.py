@@ -4,7 +4,22 @@
     python -m genjax evaluate runs/online_dpo_arithmetic
     python -m genjax sample runs/online_dpo_arithmetic
 
-It was not run to its end yet.
+A step has 128 sums with 2 answers each; of nine in ten pairs both are right or both wrong at the
+end, and teach nothing. Seed 0 from a `gpt_arithmetic` of seed 0: the share of right answers to the
+held-out sums, drawn at temperature 1, was 0.592 before and 0.846, 0.904 and 0.924 after 50, 100 and
+150 steps, at a KL of 0.45 nats per answer. 150 steps took 36 s of CPU time (November 2026, jax
+0.10.2).
+
+Result:
+    command: python -m genjax train online_dpo_arithmetic
+    data: generated sums, from `gpt_arithmetic`
+    hardware: two x86 cores, shared with other work
+    minutes: 6.3
+    seeds: 0
+    metric: share of right answers to 1,000 held-out sums
+    value: 0.924
+    error: 0.008
+    baseline: 0.592 before; 0.925 by `grpo_arithmetic`
 """
 
 from genjax import gx

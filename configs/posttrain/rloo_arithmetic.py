@@ -4,7 +4,22 @@
     python -m genjax evaluate runs/rloo_arithmetic
     python -m genjax sample runs/rloo_arithmetic
 
-It was not run to its end yet.
+A step has 32 sums with 8 answers each and one epoch of four minibatches, as in `grpo_arithmetic`.
+Seed 0 from a `gpt_arithmetic` of seed 0: the share of right answers to the held-out sums, drawn at
+temperature 1, was 0.592 before and 0.867, 0.902 and 0.929 after 50, 100 and 150 steps, at a KL of
+0.50 nats per answer. 150 steps took 2 min of CPU time, with evaluation and the start (November
+2026, jax 0.10.2).
+
+Result:
+    command: python -m genjax train rloo_arithmetic
+    data: generated sums, from `gpt_arithmetic`
+    hardware: two x86 cores, shared with other work
+    minutes: 15.6
+    seeds: 0
+    metric: share of right answers to 1,000 held-out sums
+    value: 0.929
+    error: 0.008
+    baseline: 0.592 before; 0.925 by `grpo_arithmetic`
 """
 
 from genjax import gx
