@@ -25,7 +25,7 @@ Result:
       --reward genjax.data.sources.rule_responses:positivity
     data: 512 reviews of each, of two prompts
     seeds: 0
-    metric: wins against reviews of `sft_rule` by positive words less negative ones, % (78.1 to 84.8)
+    metric: wins over reviews of `sft_rule` by positive less negative words, % (78.1 to 84.8)
     value: 81.6
     baseline: 50
 """

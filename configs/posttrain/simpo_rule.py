@@ -25,7 +25,7 @@ Result:
       --reward genjax.data.sources.rule_responses:positivity
     data: 512 reviews of each, of two prompts
     seeds: 0
-    metric: wins against reviews of `sft_rule` by positive words less negative ones, % (75.1 to 82.1)
+    metric: wins over reviews of `sft_rule` by positive less negative words, % (75.1 to 82.1)
     value: 78.8
     baseline: 50
 """
