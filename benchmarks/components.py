@@ -36,8 +36,9 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior "
         "families.autoregressive.next_state families.masked_lm "
-        "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.ppo "
-        "posttrain.grpo posttrain.rewarded_diffusion"
+        "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.kto "
+        "posttrain.orpo posttrain.simpo posttrain.ppo posttrain.grpo posttrain.rloo "
+        "posttrain.online_dpo posttrain.rewarded_diffusion posttrain.ddpo"
     ),
     "Parts of families": (
         "families.likelihoods families.masking families.gan.augment families.diffusion.augment "
@@ -53,7 +54,9 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     ),
     "Optimizers": "optim",
     "Schedules": "schedules",
-    "Sources of data": "data.sources data.audio.spectrograms data.simulation.sources",
+    "Sources of data": (
+        "data.sources data.audio.spectrograms data.reasoning.problems data.simulation.sources"
+    ),
     "Dynamical systems": "data.simulation.systems",
     "Codecs": (
         "data.text.codecs data.text.subwords data.text.words data.text.wrapped data.text.hashed "

@@ -25,6 +25,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
     from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
     from genjax.data.order.pacing import LinearPacing, RootPacing, StepPacing
+    from genjax.data.reasoning.problems import ReasoningGym, Verifier
     from genjax.data.simulation.sources import Trajectories, TrajectoryFiles
     from genjax.data.simulation.systems import DoublePendulum, GrayScott, Lorenz63
     from genjax.data.sources import (
@@ -171,12 +172,18 @@ with epy.lazy_api_imports(globals()):
     from genjax.optim import SGD, Adam, AdamW, Muon, Players
     from genjax.parallel import Devices, ShardRule
     from genjax.posttrain.adapters import Adapters
+    from genjax.posttrain.ddpo import DDPO
     from genjax.posttrain.dpo import DPO
     from genjax.posttrain.grpo import GRPO
+    from genjax.posttrain.kto import KTO
     from genjax.posttrain.lora import LoRA
+    from genjax.posttrain.online_dpo import OnlineDPO
+    from genjax.posttrain.orpo import ORPO
     from genjax.posttrain.ppo import PPO
     from genjax.posttrain.reward import RewardModel
     from genjax.posttrain.rewarded_diffusion import RewardedDiffusion
+    from genjax.posttrain.rloo import RLOO
+    from genjax.posttrain.simpo import SimPO
     from genjax.prepare.matching.image_hash import ImageHash
     from genjax.prepare.matching.linkage import Blocking, FieldComparison, Linkage
     from genjax.prepare.matching.minhash import MinHash

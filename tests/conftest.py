@@ -23,6 +23,7 @@ QUICK = (
 CACHE = (
     Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "genjax" / "test_programs"
 )
+LONG = Path(__file__).with_name("long_tests.txt")
 MEMORY, ROOM = (
     Path("/dev/shm"),
     4 * 2**30,
@@ -56,6 +57,15 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_disable_most_optimizations", True)
 gc.set_threshold(200_000, 50, 50)  # tracing makes many small objects that live
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark the tests that were found to take long: python -m benchmarks.test_times."""
+    known = set(LONG.read_text(encoding="utf-8").splitlines())
+    for item in items:
+        if item.nodeid in known:
+            item.add_marker(pytest.mark.long)
 
 
 @pytest.fixture

@@ -19,13 +19,13 @@ pytestmark = [pytest.mark.long, pytest.mark.usefixtures("optimised")]
         "vae",
         "vae_conv",
         "dcgan",
-        # Their net takes minutes to compile.
+        # These take minutes in all.
         pytest.param("unet", marks=pytest.mark.slow),
         pytest.param("diffusion_sample", marks=pytest.mark.slow),
         "gpt",
-        "generate_small",
-        "mlm",
-        "ppo",
+        pytest.param("generate_small", marks=pytest.mark.slow),
+        pytest.param("mlm", marks=pytest.mark.slow),
+        pytest.param("ppo", marks=pytest.mark.slow),
         "dedup_small",
     ],
 )

@@ -82,7 +82,7 @@ def test_a_long_run_is_watched(tmp_path, leaks):
         "    threading.Thread(target=leak, daemon=True).start()\n",
         encoding="utf-8",
     )
-    words = ["--steps", "20000", "--every", "1000", "--seconds", "0.05"]
+    words = ["--steps", "8000", "--every", "400", "--seconds", "0.05"]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.long_run", *words],
         env={**os.environ, "PYTHONPATH": str(tmp_path) if leaks else ""},

@@ -29,7 +29,7 @@ from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam, Players
 from genjax.parallel import Devices
-from genjax.posttrain import grpo, ppo
+from genjax.posttrain import groups, grpo, ppo
 from genjax.posttrain.dpo import DPO
 from genjax.posttrain.rollouts import Rollout
 from genjax.runs import setup as setting_up
@@ -119,8 +119,8 @@ def batch_for(setup):
             coefficient = state.variables["kl_coefficient"]
             made = (params, reference, drawn, rewards, coefficient, rewards)
             return jax.eval_shape(lambda *a: ppo.make_experience(family, *a), *made)
-        made = (params, reference, drawn, rewards, rewards)
-        return jax.eval_shape(lambda *a: grpo.make_experience(family, *a), *made)
+        made = (params, reference, drawn, {"reward": rewards}, rewards)
+        return jax.eval_shape(lambda *a: groups.make_experience(family, *a), *made)
     if family.precompute is not None:
         batch |= jax.eval_shape(family.precompute, state, batch)
     return batch

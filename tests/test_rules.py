@@ -98,7 +98,11 @@ NEEDED = {  # the fields without a default
     "TpuOptions": {"zone": "us-central1-a", "type": "v4-8"},
     "PPO": {"reward": print},
     "GRPO": {"reward": print},
+    "Grouped": {"reward": print},
+    "RLOO": {"reward": print},
+    "OnlineDPO": {"reward": print},
     "RewardedDiffusion": {"reward": print},
+    "DDPO": {"reward": print},
 }
 DEFAULTS = {
     "parts": (),

@@ -1,4 +1,6 @@
-"""Write the rollouts of PPO and GRPO to a store, in a thread, while training goes on."""
+"""Write the rollouts of families that draw responses to a store, in a thread, while training goes
+on.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from genjax.data.dataset import Batch
 from genjax.errors import UserError
 from genjax.experiment import Experiment
 from genjax.families.rewards import decode_rows
-from genjax.posttrain.grpo import GRPO
+from genjax.posttrain.groups import Grouped
 from genjax.posttrain.ppo import PPO
 from genjax.runs import directory
 from genjax.runs.setup import Setup
@@ -59,7 +61,7 @@ def keep_rollouts(place: str, experiment: Experiment) -> Iterator[Rollouts]:
     Raises:
       UserError: the family samples no responses, or the store cannot be opened.
     """
-    if not isinstance(experiment.family, PPO | GRPO):
+    if not isinstance(experiment.family, PPO | Grouped):
         kind = type(experiment.family).__name__
         raise UserError(f"store must be left out: a {kind} draws no responses to keep", "store")
     with open_as(place, create=True) as store:
@@ -92,7 +94,7 @@ class Rollouts:
         self._thread.start()
 
     def take(self, step: int, batch: Batch) -> None:
-        """Queue the rollouts of a step: a batch of ``experience`` from PPO or GRPO."""
+        """Queue the rollouts of a step: a batch of ``collect`` from PPO or a ``Grouped``."""
         wide = batch["response_mask"].shape[1]
         drawn, scored = batch["tokens"], batch["reward"]
         self._queue.put(Step(step, drawn, batch["real"], wide, scored, batch["kl"], batch["mask"]))

@@ -37,6 +37,8 @@ from genjax.family import (
 from genjax.losses import preference_loss
 from genjax.optim import Rules
 from genjax.posttrain.continued import BASE, FromBase
+from genjax.posttrain.painters import check_painter, estimate_clean, find_null, make_inputs
+from genjax.samplers.diffusion.ancestral import posterior_mean, posterior_variance
 from genjax.samplers.diffusion.processes import diffuse
 from genjax.samplers.diffusion.steps import Step, walk
 
@@ -104,35 +106,8 @@ class RewardedDiffusion(FromBase):
         checks.at_least(self, 0, "data")
 
     def resolve(self, others: Mapping[str, Trained], spec: Spec) -> RewardedDiffusion:
-        base = others[BASE]
-        if not isinstance(base.family, Diffusion) or base.spec.entry != "image":
-            raise UserError(
-                f"family.base must be a run of a Diffusion of images, but {base.run_dir} is a "
-                f"{type(base.family).__name__} of {base.spec.entry}",
-                "family.base",
-            )
-        base.check(spec)
-        if base.family.text is not None:
-            raise UserError(
-                f"family.base must not be conditioned on text, as {base.run_dir} is", "family.base"
-            )
-        if base.family.conditional and base.spec.classes != spec.classes:
-            raise UserError(
-                f"family.base must have the {spec.classes} labels of the data, but {base.run_dir} "
-                f"has {base.spec.classes}",
-                "family.base",
-            )
-        if (
-            base.family.learned
-            or not base.family.noise.gaussian
-            or base.family.coupling != "independent"
-        ):
-            raise UserError(
-                "family.base must have a fixed process and independent Gaussian noise, unlike "
-                f"{base.run_dir}",
-                "family.base",
-            )
-        return dataclasses.replace(self, base=base.family)
+        check_painter(others[BASE], spec)
+        return dataclasses.replace(self, base=others[BASE].family)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         return self.base.init(key, example, spec)[0], {}
@@ -256,28 +231,17 @@ def draw_samples(
       label: int [N]; None for an unconditional model.
       key: random key.
     """
-    inputs = _make_inputs(base, label, shape[0])
-
-    def estimate(params: Params, x: jax.Array, t: jax.Array) -> jax.Array:
-        times = jnp.full(len(x), t)
-        return jnp.clip(
-            base.make_parametrization(params).x0(base.predict(params, x, times, inputs), x, times),
-            -1,
-            1,
-        )
+    inputs = make_inputs(base, label, shape[0])
 
     def step(carry: tuple[jax.Array, jax.Array], here: Step) -> tuple[jax.Array, jax.Array]:
         x, kl = carry
-        x0, other = estimate(params, x, here.t), estimate(reference, x, here.t)
+        times = jnp.full(len(x), here.t)
+        x0, other = (estimate_clean(base, one, x, times, inputs) for one in (params, reference))
         gained = jnp.square(here.next_alpha / here.next_sigma) - jnp.square(here.alpha / here.sigma)
         kl = kl + jnp.where(here.last, 0.0, 0.5 * gained * jnp.square(x0 - other).sum((1, 2, 3)))
-        forward = jnp.square(here.sigma) - jnp.square(
-            here.alpha / here.next_alpha * here.next_sigma
-        )
-        variance = jnp.maximum(forward, 0) * jnp.square(here.next_sigma / here.sigma)
-        kept = jnp.sqrt(jnp.maximum(jnp.square(here.next_sigma) - variance, 0))
-        fresh = jnp.sqrt(variance) * jax.random.normal(jax.random.fold_in(way, here.number), shape)
-        return here.next_alpha * x0 + kept * here.noise(x0, x) + fresh, kl
+        drawn = jax.random.normal(jax.random.fold_in(way, here.number), shape)
+        fresh = jnp.sqrt(posterior_variance(here)) * drawn
+        return posterior_mean(here, x0, x) + fresh, kl
 
     start, way = jax.random.split(key)
     x = base.process.alpha_sigma(jnp.ones(()))[1] * jax.random.normal(start, shape)
@@ -354,7 +318,7 @@ def compute_metrics(
     label = None
     if base.conditional:
         hidden = jax.vmap(lambda key: jax.random.bernoulli(key, base.drop_label))(hide_keys)
-        label = jnp.where(hidden, _null(params), batch["label"])
+        label = jnp.where(hidden, find_null(params), batch["label"])
     images, count = batch["drawn"], weight.shape[1]
     if family.data:
         images = jnp.concatenate([images, batch["image"][:, None]], 1)
@@ -397,19 +361,8 @@ def compute_errors(
     count = images.shape[1]
     flat = images.reshape(-1, *images.shape[2:])
     noise, t = jnp.repeat(noise, count, 0), jnp.repeat(t, count)
-    inputs = _make_inputs(base, None if label is None else jnp.repeat(label, count), len(flat))
+    inputs = make_inputs(base, None if label is None else jnp.repeat(label, count), len(flat))
     parametrization = base.make_parametrization(params)
     output = base.predict(params, diffuse(parametrization.process, flat, noise, t), t, inputs)
     error = jnp.square(output - parametrization.value(flat, noise, t)).mean((1, 2, 3))
     return (parametrization.weight(t, base.weighting, base.gamma) * error).reshape(-1, count)
-
-
-def _make_inputs(base: Diffusion, label: jax.Array | None, n: int) -> dict[str, jax.Array]:
-    """Return the conditions of ``n`` unaugmented images, other than the time."""
-    given = {"label": label, "augment": base.augment.make_null(n)}
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def _null(params: Params) -> int:
-    """Return the null label, the last one of the embedding."""
-    return len(params["net"]["label"]["embedding"]) - 1

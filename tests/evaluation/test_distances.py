@@ -203,7 +203,7 @@ def test_density_and_coverage_of_one_law_are_their_expectations():
     assert (np.abs(found.mean(0)[2:] - expected) < 3 * error[2:]).all() and (error[2:] < 0.02).all()
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 def test_draws_of_one_gaussian_give_the_published_figures():
     # 10,000 of N(0, I) in 1,000 dimensions against as many: the README of Naeem et al.'s own code

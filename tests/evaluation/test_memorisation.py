@@ -95,7 +95,9 @@ def test_planted_copies_of_mnist_are_found_and_fresh_images_are_not():
 @pytest.mark.long
 @pytest.mark.usefixtures("optimised")
 @pytest.mark.skipif("GENJAX_DATA" not in os.environ, reason="needs image sets under GENJAX_DATA")
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10_jpeg"])
+@pytest.mark.parametrize(
+    "name", ["mnist", "fashion_mnist", pytest.param("cifar10_jpeg", marks=pytest.mark.slow)]
+)
 def test_planted_copies_among_all_training_images_are_found(name):
     shares = shares_found(name, 60_000, 5_000, 5_000)
     assert min(shares[kind] for kind in NEARLY) >= 0.95 and shares["fresh"] <= 0.01

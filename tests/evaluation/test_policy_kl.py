@@ -12,7 +12,8 @@ from genjax.data.text.codecs import Words
 from genjax.errors import UserError
 from genjax.evaluation.text.policy_kl import PolicyKL
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.posttrain.dpo import BASE, DPO
+from genjax.posttrain.continued import BASE
+from genjax.posttrain.dpo import DPO
 from tests.evaluation.bigrams import subject
 
 DATA = RulePreferences(8, 300, codec=Words()).open()

@@ -153,7 +153,7 @@ def sizes(width, mup):
     return np.array(jax.tree.leaves(jax.tree.map(lambda a: float(a.mean()), found)))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 def test_activations_and_logits_of_both_stay_as_they_are_when_the_width_doubles():
     base, mup = MuP(32, 16), {}

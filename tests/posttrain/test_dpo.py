@@ -17,8 +17,6 @@ from safetensors.numpy import load_file
 
 import genjax
 from genjax import parallel
-from genjax.continued import apply_initial_params
-from genjax.data.dataset import Spec
 from genjax.data.sources import RulePreferences, TextFiles
 from genjax.data.text.layouts import Documents
 from genjax.errors import UserError
@@ -28,107 +26,52 @@ from genjax.experiment import Every
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
-from genjax.family import Trained, init_state, make_example
+from genjax.family import Trained
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
-from genjax.posttrain.dpo import BASE, DPO, count_tokens, response_log_probs
+from genjax.posttrain.continued import BASE
+from genjax.posttrain.dpo import DPO
+from genjax.posttrain.paired import count_tokens
 from genjax.runs.export import export
 from genjax.schedules import Constant
 from genjax.trees import named_leaves
 from tests import toy
-
-KEY = jax.random.key(0)
-SIDES = ("chosen", "rejected")
-V, T, P, B = 11, 8, 2, 6
-NET = Transformer(layers=1, heads=2, width=8, context=T - 1, init_std=0.3, dropout=0.2)
-BASE_FAMILY = Autoregressive(NET, chunk=16, sampler=Decoding(steps=4))
-BASE_SPEC = Spec("tokens", (T,), np.zeros(T, np.float32), vocabulary=V)
-SPEC = Spec("chosen_tokens", (T,), np.zeros(T, np.float32), vocabulary=V, preferences=True)
-SGD_RULE = SGD(Constant(0.1))
-close = functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6)
+from tests.paired import (
+    BASE_FAMILY,
+    BASE_SPEC,
+    SGD_RULE,
+    SIDES,
+    SPEC,
+    B,
+    P,
+    T,
+    batch_of,
+    by_hand,
+    close,
+    evaluated,
+    log_probs,
+    moved,
+    resolve,
+    rewarded,
+    state_of,
+    stepped,
+)
 
 
 def family_of(**changes):
-    return DPO("base", **changes).resolve({BASE: Trained("base", BASE_FAMILY, BASE_SPEC)}, SPEC)
+    return resolve(DPO("base", **changes))
 
 
 FAMILY = family_of(beta=0.5)
 
 
-def moved(params, seed=9, by=0.1):
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten(
-        [x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    )
-
-
-def state_of(family=FAMILY, by=0.0, optimizer=SGD_RULE):
-    """At step 0, of parameters that are moved ``by`` so much from the base's."""
-    learned, _ = BASE_FAMILY.init(jax.random.key(5), make_example(BASE_SPEC), BASE_SPEC)
-    params, variables = family.init(KEY, make_example(SPEC), SPEC)
-    state = init_state(params, variables, optimizer.build(4), KEY)
-    state = apply_initial_params(
-        family, state.replace(frozen={BASE: {"params": learned, "variables": {}}})
-    )
-    return state.replace(params=moved(state.params, by=by))
-
-
-def batch_of(rows=B, seed=1):
-    batch = {"mask": jnp.ones(rows)}
-    for number, side in enumerate(SIDES):
-        one, two = jax.random.split(jax.random.key(seed + 100 * number))
-        inside = (jnp.arange(T)[None] < jax.random.randint(one, (rows, 1), P + 1, T + 1)).astype(
-            jnp.float32
-        )
-        batch[f"{side}_tokens"] = jax.random.randint(two, (rows, T), 0, V)
-        batch[f"{side}_mask"] = inside
-        batch[f"{side}_response"] = inside.at[:, :P].set(0)
-    return batch
-
-
-@jax.jit
-def by_hand(params, batch):
-    """log p of the responses, of all logits, [B, 2]."""
-    module = NET.module(V)
-    found = []
-    for side in SIDES:
-        tokens = batch[f"{side}_tokens"]
-        hidden, _ = module.apply({"params": params}, tokens[:, :-1])
-        log_p = jax.nn.log_softmax(module.apply({"params": params}, hidden, method="logits"))
-        own = jnp.take_along_axis(log_p, tokens[:, 1:, None], 2)[..., 0]
-        found.append((own * batch[f"{side}_response"][:, 1:]).sum(1))
-    return jnp.stack(found, 1)
-
-
-@jax.jit
-def log_probs(params, batch):
-    return response_log_probs(BASE_FAMILY, params, batch)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def rewarded(family, state, batch):
-    return family.score_pairs(state, batch)
-
-
 knowing = jax.jit(FAMILY.precompute)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def evaluated(family, state, batch):
-    """Metrics of a judged state, as numbers."""
-    return {name: mean.value for name, mean in family.evaluate(state, batch, KEY).items()}
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def stepped(family, state, batch, optimizer=SGD_RULE):
-    return family.train_step(state, batch, optimizer=optimizer.build(4))
-
-
 def test_the_log_probabilities_of_responses_by_hand():
-    state, batch = state_of(), batch_of()
+    state, batch = state_of(FAMILY), batch_of()
     for params in (state.params, moved(state.params)):
         close(log_probs(params, batch), by_hand(params, batch))
     other = {
@@ -143,7 +86,7 @@ def test_the_log_probabilities_of_responses_by_hand():
 
 
 def test_it_begins_at_ln_2_as_the_base():
-    state, batch = state_of(), batch_of()
+    state, batch = state_of(FAMILY), batch_of()
     for family in (FAMILY, family_of(length_normalised=True), family_of(label_smoothing=0.2)):
         trained = {name: mean.value for name, mean in stepped(family, state, batch)[1].items()}
         for metrics in (evaluated(family, family.eval_state(state), batch), trained):
@@ -207,7 +150,7 @@ def test_losses_and_gradients_by_hand(settings, by):
 
 
 def test_the_metrics_by_hand():
-    state, batch = state_of(by=0.1), batch_of()
+    state, batch = state_of(FAMILY, by=0.1), batch_of()
     for part in ("tokens", "mask", "response"):  # the first pair is a tie
         batch[f"rejected_{part}"] = batch[f"rejected_{part}"].at[0].set(batch[f"chosen_{part}"][0])
     own, known = (by_hand(params, batch) for params in (state.params, state.frozen[BASE]["params"]))
@@ -228,7 +171,7 @@ def test_the_metrics_by_hand():
 
 
 def test_what_is_known_beforehand_is_used_and_changes_nothing():
-    state, batch = state_of(by=0.1), batch_of()
+    state, batch = state_of(FAMILY, by=0.1), batch_of()
     known = knowing(state, batch)
     close(jnp.stack(list(known.values()), 1), by_hand(state.frozen[BASE]["params"], batch))
     assert list(known) == ["chosen_reference", "rejected_reference"]
@@ -244,7 +187,7 @@ def test_what_is_known_beforehand_is_used_and_changes_nothing():
 
 
 def test_dropout_is_off_and_the_step_takes_no_draws():
-    state, batch = state_of(by=0.1), batch_of()
+    state, batch = state_of(FAMILY, by=0.1), batch_of()
     one, other = (
         stepped(FAMILY, state.replace(key=jax.random.key(seed)), batch)[0] for seed in (0, 1)
     )
@@ -279,7 +222,7 @@ def test_the_reference_stays_and_adapters_alone_are_trained():
 
 
 def test_rows_that_fill_a_batch_up_weigh_nothing():
-    state, batch, mask = state_of(by=0.1), batch_of(), jnp.array([1, 0, 1, 1, 0, 1.0])
+    state, batch, mask = state_of(FAMILY, by=0.1), batch_of(), jnp.array([1, 0, 1, 1, 0, 1.0])
     alone = {name: value[np.flatnonzero(mask)] for name, value in batch.items()}
     (a, one), (b, other) = (
         stepped(FAMILY, state, batch | {"mask": mask}),
@@ -292,7 +235,7 @@ def test_rows_that_fill_a_batch_up_weigh_nothing():
 
 
 def test_microbatches_make_no_difference():
-    state, batch = state_of(by=0.1), batch_of(8)
+    state, batch = state_of(FAMILY, by=0.1), batch_of(8)
     batch |= knowing(state, batch)
     whole, parts = (stepped(FAMILY, state, batch, SGD(Constant(0.1), accumulate=n)) for n in (1, 4))
     jax.tree.map(close, whole[0].params, parts[0].params)
@@ -310,10 +253,10 @@ def test_microbatches_make_no_difference():
 @pytest.mark.long
 def test_eight_devices_equal_one(devices, is_known):
     batch, rule = batch_of(16), SGD_RULE.build(4)
-    batch |= knowing(state_of(), batch) if is_known else {}
+    batch |= knowing(state_of(FAMILY), batch) if is_known else {}
     found = []
     for layout in (parallel.start(Devices(count=1)), parallel.start(devices)):
-        state = layout.init(lambda: state_of(by=0.1))
+        state = layout.init(lambda: state_of(FAMILY, by=0.1))
         step = layout.compile_step(
             lambda s, b, axis: FAMILY.train_step(s, b, optimizer=rule, axis=axis), state
         )

@@ -15,99 +15,59 @@ import pytest
 import genjax
 from genjax import parallel
 from genjax.continued import apply_initial_params
-from genjax.data.dataset import Spec
 from genjax.data.sources import RandomWalks
-from genjax.data.text.codecs import Characters
 from genjax.errors import UserError
 from genjax.evaluation.text.reward_of_samples import RewardOfSamples
 from genjax.experiment import Every, Experiment
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
-from genjax.family import Trained, init_state, make_example
+from genjax.family import Trained, init_state
 from genjax.losses import clipped_policy_loss
-from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD, Adam
 from genjax.parallel import Devices
 from genjax.posttrain.adapters import Adapters
-from genjax.posttrain.grpo import (
-    BASE,
-    GRPO,
-    compute_group_advantages,
-    compute_policy_losses,
-    make_experience,
-    update,
-)
+from genjax.posttrain.continued import BASE
+from genjax.posttrain.groups import make_experience, update
+from genjax.posttrain.grpo import GRPO, compute_group_advantages, compute_policy_losses
 from genjax.posttrain.rollouts import draw_rollout, score_tokens
 from genjax.schedules import Constant, Linear
 from genjax.trees import named_leaves
-
-KEY = jax.random.key(0)
-V, P, N, B, G = 6, 4, 5, 16, 4
-NET = Transformer(layers=1, heads=2, width=8, context=16, init_std=0.3)
-BASE_FAMILY = Autoregressive(NET, sampler=Decoding(steps=6))
-SPEC = Spec("tokens", (P,), np.zeros(P, np.float32), vocabulary=V, prefixed=True)
-CODEC = Characters("bcdef", delimiter=True)  # token 0 ends a text
-
-
-def begins_with_b(prompts, responses):
-    return [float(response[:1] == "b") for response in responses]
-
-
-def by_letters(prompts, responses):
-    return [len(response) + 0.1 * ord((response + "a")[0]) for response in responses]
+from tests.grouped import (
+    BASE_FAMILY,
+    CODEC,
+    KEY,
+    SPEC,
+    B,
+    G,
+    N,
+    P,
+    begins_with_b,
+    by_letters,
+    moved,
+    prompts_batch,
+    resolve,
+    state_of,
+    updated,
+)
 
 
 def family_of(**changes):
     settings = {"new_tokens": N, "epochs": 2, "minibatches": 2, "reward": by_letters, "group": G}
-    others = {BASE: Trained("base", BASE_FAMILY, SPEC)}
-    return GRPO("base", **settings | changes).resolve(others, SPEC).with_codec(CODEC)
+    return resolve(GRPO("base", **settings | changes))
 
 
 FAMILY = family_of()
 AT_ONCE = {"epochs": 1, "minibatches": 1}
 
 
-def state_of(family=FAMILY, optimizer=SGD(Constant(0.1))):
-    base, _ = BASE_FAMILY.init(jax.random.key(5), make_example(SPEC), SPEC)
-    params, variables = family.init(KEY, make_example(SPEC), SPEC)
-    state = init_state(params, variables, optimizer.build(4), KEY)
-    return apply_initial_params(
-        family, state.replace(frozen={BASE: {"params": base, "variables": {}}})
-    )
-
-
-def prompts_batch(rows=B):
-    sizes = jnp.arange(rows) % P + 1
-    prefix = (jnp.arange(P)[None] < sizes[:, None]).astype(jnp.float32)
-    return {
-        "tokens": jax.random.randint(KEY, (rows, P), 1, V),
-        "loss_mask": 1 - prefix,
-        "prefix_mask": prefix,
-        "mask": jnp.ones(rows),
-    }
-
-
-def moved(params, seed=9, by=0.3):
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed), len(leaves))
-    return tree.unflatten(
-        [x + by * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)]
-    )
-
-
 @functools.cache
 def collected():
-    return FAMILY.collect(state_of(), prompts_batch(), KEY)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 3))
-def updated(family, state, batch, optimizer=SGD(Constant(0.1))):
-    return update(family, state, batch, optimizer=optimizer.build(4))
+    return FAMILY.collect(state_of(FAMILY), prompts_batch(), KEY)
 
 
 def test_what_is_collected_has_the_shapes_that_a_plan_compiles_for():
-    shapes = FAMILY.shape_collected(state_of(), prompts_batch())
+    shapes = FAMILY.shape_collected(state_of(FAMILY), prompts_batch())
     assert {name: (x.shape, x.dtype) for name, x in shapes.items()} == {
         name: (np.shape(x), np.asarray(x).dtype) for name, x in collected().items()
     }
@@ -143,9 +103,9 @@ def test_equal_rewards_teach_nothing_even_where_their_mean_is_another_number():
         )
         assert not found.any() and tied.all()
     batch = family_of(reward=lambda prompts, responses: [0.1] * len(prompts)).collect(
-        state_of(), prompts_batch(), KEY
+        state_of(FAMILY), prompts_batch(), KEY
     )
-    state = state_of()
+    state = state_of(FAMILY)
     after, metrics = updated(family_of(kl=0.0), state, batch)
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
     assert metrics["tied"].value == 1
@@ -175,12 +135,14 @@ def test_the_first_of_each_group_of_rows_is_asked_several_times():
 
 
 def test_kl_is_that_of_a_response_to_the_reference():
-    state, batch = state_of(), prompts_batch()
+    state, batch = state_of(FAMILY), prompts_batch()
     params, reference = moved(state.params), state.frozen[BASE]["params"]
     drawn = draw_rollout(
         BASE_FAMILY, params, batch["tokens"], jnp.ones((B, P), bool), N, KEY, ((0,),), 0
     )
-    found = make_experience(FAMILY, params, reference, drawn, jnp.arange(float(B)), jnp.ones(B))
+    found = make_experience(
+        FAMILY, params, reference, drawn, {"reward": jnp.arange(float(B))}, jnp.ones(B)
+    )
     own, known = (
         score_tokens(BASE_FAMILY, p, drawn.tokens, drawn.real, N).log_probs
         for p in (params, reference)
@@ -270,7 +232,7 @@ def test_responses_above_and_below_are_clipped_apart():
 
 def test_a_train_step_makes_all_updates_and_counts_one():
     batch = collected()
-    state, metrics = updated(FAMILY, state_of(), batch, SGD(Linear(0.1, 0.0)))
+    state, metrics = updated(FAMILY, state_of(FAMILY), batch, SGD(Linear(0.1, 0.0)))
     assert state.step == 1 and state.opt_state.updates == 4
     assert metrics["approx_kl"].value > 0 and metrics["reward"].weight == 2 * B, (
         "each response in each epoch"
@@ -282,14 +244,14 @@ def test_a_train_step_makes_all_updates_and_counts_one():
         np.testing.assert_allclose(metrics[name].value, batch[name].mean(), rtol=1e-6, atol=1e-7)
     before, after = (
         score_tokens(BASE_FAMILY, params, batch["tokens"], batch["real"], N).log_probs
-        for params in (state_of().params, state.params)
+        for params in (state_of(FAMILY).params, state.params)
     )
     gained = (batch["advantage"][:, None] * batch["response_mask"] * (after - before)).sum()
     assert gained > 0, "what was better than its group is more probable"
 
 
 def test_it_is_judged_as_the_policy_and_begins_as_the_base():
-    state = state_of()
+    state = state_of(FAMILY)
     jax.tree.map(np.testing.assert_array_equal, state.params, state.frozen[BASE]["params"])
     judged = FAMILY.eval_state(state.replace(params=moved(state.params)))
     jax.tree.map(np.testing.assert_array_equal, judged.params, moved(state.params))
@@ -339,11 +301,11 @@ def test_adapters_alone_are_trained_and_the_reference_is_what_they_stand_on():
 
 def test_rows_that_fill_a_batch_up_weigh_nothing():
     whole = prompts_batch() | {"mask": jnp.repeat(jnp.array([1.0, 0.0]), B // 2)}
-    batch = FAMILY.collect(state_of(), whole, KEY)
+    batch = FAMILY.collect(state_of(FAMILY), whole, KEY)
     np.testing.assert_array_equal(batch["mask"], whole["mask"])
     half = {name: value[: B // 2] for name, value in batch.items()}
     one = family_of(**AT_ONCE)
-    a, b = (updated(one, state_of(), each)[0].params for each in (batch, half))
+    a, b = (updated(one, state_of(FAMILY), each)[0].params for each in (batch, half))
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-4, atol=1e-6), a, b)
 
 
@@ -354,7 +316,7 @@ def test_rows_that_fill_a_batch_up_weigh_nothing():
 )
 @pytest.mark.long
 def test_a_fixed_rollout_gives_the_same_update_on_eight_devices(devices):
-    batch = FAMILY.collect(state_of(), prompts_batch(32), KEY)
+    batch = FAMILY.collect(state_of(FAMILY), prompts_batch(32), KEY)
     rule = SGD(Constant(0.1)).build(4)
     found = []
     for layout in (parallel.start(Devices(count=1)), parallel.start(devices)):
@@ -398,7 +360,7 @@ def nan_of_b(prompts, responses):
 )
 def test_a_reward_that_fails_names_the_sample(reward, words):
     with pytest.raises(UserError, match=words):
-        family_of(reward=reward).collect(state_of(), prompts_batch(), KEY)
+        family_of(reward=reward).collect(state_of(FAMILY), prompts_batch(), KEY)
 
 
 def test_what_does_not_fit_is_refused():
@@ -430,11 +392,11 @@ def test_what_does_not_fit_is_refused():
     with pytest.raises(UserError, match="must divide the 2 responses per device, got 4"):
         family_of(minibatches=4).check_batch(16, 2, 1)
     with pytest.raises(UserError, match="must divide the 16 responses per device, got 3"):
-        updated(family_of(minibatches=3), state_of(), collected())
+        updated(family_of(minibatches=3), state_of(FAMILY), collected())
     with pytest.raises(UserError, match="times 3 microbatches, got 2"):
-        updated(FAMILY, state_of(), collected(), SGD(Constant(0.1), accumulate=3))
+        updated(FAMILY, state_of(FAMILY), collected(), SGD(Constant(0.1), accumulate=3))
     with pytest.raises(UserError, match="a prompt must have 1 to 2 tokens .*, got 3"):
-        family_of(longest_prompt=2, group=2).collect(state_of(), prompts_batch(), KEY)
+        family_of(longest_prompt=2, group=2).collect(state_of(FAMILY), prompts_batch(), KEY)
 
 
 EVERY = Every(log=1, evaluate=0, sample=0, checkpoint=4)

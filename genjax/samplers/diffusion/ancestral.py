@@ -103,6 +103,12 @@ def posterior_variance(here: Step) -> jax.Array:
     return _forward_variance(here) * jnp.square(here.next_sigma / here.sigma)
 
 
+def posterior_mean(here: Step, x0: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the mean [B, ...] of q(x' | x, x0)."""
+    kept = jnp.sqrt(jnp.maximum(jnp.square(here.next_sigma) - posterior_variance(here), 0))
+    return here.next_alpha * x0 + kept * here.noise(x0, x)
+
+
 def renoise(
     here: Step, x0: jax.Array, x: jax.Array, forgotten: jax.Array, fresh: jax.Array, key: jax.Array
 ) -> jax.Array:

@@ -85,12 +85,12 @@ class Step(NamedTuple):
         return (x - self.next_alpha * x0) / self.next_sigma
 
 
-def walk(step: Callable[[T, Step], T], process: Process, steps: int, start: T) -> T:
-    """Apply ``step`` over the whole grid in one scan, so that the network is traced once."""
+def make_steps(process: Process, steps: int) -> Step:
+    """Return all steps down the grid, each field [steps]."""
     t = process.grid(steps)
     alpha, sigma = process.alpha_sigma(t)
     number = jnp.arange(steps)
-    path = Step(
+    return Step(
         number=number,
         last=number == steps - 1,
         t=t,
@@ -100,4 +100,9 @@ def walk(step: Callable[[T, Step], T], process: Process, steps: int, start: T) -
         next_alpha=jnp.append(alpha[1:], jnp.ones_like(alpha[0])),
         next_sigma=jnp.append(sigma[1:], jnp.zeros_like(sigma[0])),
     )
+
+
+def walk(step: Callable[[T, Step], T], process: Process, steps: int, start: T) -> T:
+    """Apply ``step`` over the whole grid in one scan, so that the network is traced once."""
+    path = make_steps(process, steps)
     return jax.lax.scan(lambda carry, here: (step(carry, here), None), start, path)[0]

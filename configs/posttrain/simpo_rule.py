@@ -1,0 +1,61 @@
+"""SimPO (Meng et al., arXiv 2405.14734): mean log-probabilities of reviews, no reference.
+
+    python -m genjax train simpo_rule      # trains gpt_rule, sft_rule first if missing
+    python -m genjax evaluate runs/simpo_rule
+    python -m genjax compare runs/sft_rule runs/simpo_rule \
+        --reward genjax.data.sources.rule_responses:positivity
+
+100 steps of 32 pairs, seed 0: reviews drawn for two prompts have 1.98 more positive words than
+negative ones, those of `sft_rule` 0.73, at a KL of 1.29 nats. The mean log-probability finds the
+better of two held-out reviews in 78.0 % of cases. It took 37 s of CPU time with evaluation
+(November 2026, jax 0.10.2).
+
+Result:
+    command: python -m genjax train simpo_rule
+    data: 4,000 generated pairs of reviews, from `sft_rule`
+    hardware: two x86 cores, shared with other work
+    minutes: 5.4
+    seeds: 0
+    metric: accuracy of the implicit reward, % of 1,000 held-out pairs
+    value: 78.0
+    error: 1.3
+
+Result:
+    command: python -m genjax compare runs/sft_rule runs/simpo_rule --num 512
+      --reward genjax.data.sources.rule_responses:positivity
+    data: 512 reviews of each, of two prompts
+    seeds: 0
+    metric: wins over reviews of `sft_rule` by positive less negative words, % (75.1 to 82.1)
+    value: 78.8
+    baseline: 50
+"""
+
+from genjax import gx
+
+
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.SimPO("runs/sft_rule"),
+        data=gx.RulePreferences(),
+        optimizer=gx.Adam(gx.WarmUp(10, gx.Linear(3e-4, 0.0)), clip=1.0),
+        steps=100,
+        batch_size=32,
+        evaluators=(gx.PreferenceQuality(), gx.PolicyKL(steps=48)),
+        every=gx.Every(log=10, evaluate=50, sample=100, checkpoint=100),
+        keep=gx.Keep(best="accuracy", larger_is_better=True),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.base": "runs/sft_rule_tiny",
+            "data.size": 64,
+            "data.test_size": 32,
+            "optimizer.learning_rate.warm_up": 2,
+            "steps": 4,
+            "batch_size": 8,
+            "evaluators.1.steps": 8,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
+    )
