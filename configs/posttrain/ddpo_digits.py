@@ -6,6 +6,11 @@
     python -m genjax sample runs/ddpo_digits
 
 The task is that of `diffusion_reward_digits`. It was not run to its end yet.
+
+Result:
+    command: python -m genjax train ddpo_digits
+    data: samples of `diffusion_digits`, rewarded for mirror symmetry
+    value: not yet run
 """
 
 from genjax import gx
