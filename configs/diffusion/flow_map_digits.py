@@ -1,0 +1,44 @@
+"""A trained flow of 8x8 digits distilled into a flow map, which draws a digit in one step."""
+
+from genjax import gx
+
+EYES, TEACHER = "runs/classifier_digits", "runs/flow_digits"
+
+
+def get_config(tiny: bool = False) -> gx.Experiment:
+    experiment = gx.Experiment(
+        family=gx.FlowMap(
+            net=gx.ResidualMLP(256, 3, 512),
+            form="lagrangian",
+            flow_share=0.25,
+            to_data=0.25,
+            teacher=TEACHER,
+            width=64,
+            time_frequency=10.0,
+            conditional=True,
+        ),
+        data=gx.Digits(),
+        optimizer=gx.Adam(gx.WarmUp(100, gx.Cosine(1e-3, 1e-5))),
+        steps=2500,
+        batch_size=128,
+        ema=0.995,
+        start_from=gx.StartFrom(TEACHER),
+        evaluators=(gx.StepsCurve((1, 2, 4, 50), EYES, 5000),),
+        every=gx.Every(log=100, evaluate=2500, sample=2500, checkpoint=500),
+        steps_per_dispatch=20,
+    )
+    return gx.replace_fields(experiment, TINY) if tiny else experiment
+
+
+TINY = {
+    "family.net.width": 8,
+    "family.net.blocks": 1,
+    "family.net.hidden": 8,
+    "family.width": 8,
+    "optimizer.learning_rate.warm_up": 4,
+    "steps": 8,
+    "batch_size": 16,
+    "evaluators": (),
+    "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+    "steps_per_dispatch": 1,
+}
