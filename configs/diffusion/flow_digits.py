@@ -1,4 +1,21 @@
-"""Flow matching on scikit-learn's 8x8 digits, by label: the teacher of `flow_map_digits`."""
+"""Flow matching on scikit-learn's 8x8 digits, by label: the teacher of `flow_map_digits`.
+
+    python -m genjax train classifier_digits     # whose features the evaluation compares in
+    python -m genjax train flow_digits
+    python -m genjax evaluate runs/flow_digits   # Fréchet distance after 1, 2, 4 and 50 Euler steps
+
+2,000 steps took 30 s of CPU time, 3 min on a core of a crowded 2.5 GHz x86 machine (November 2026,
+jax 0.10.2, seed 0). The held-out squared error of the velocity is 0.492.
+
+Result:
+    command: python -m genjax train flow_digits
+    data: scikit-learn digits, by label
+    hardware: two 2.5 GHz x86 cores, busy (minutes of CPU time)
+    minutes: 0.5
+    seeds: 0
+    metric: held-out loss of the velocity, mean squared error
+    value: 0.492
+"""
 
 from genjax import gx
 
@@ -8,7 +25,7 @@ EYES = "runs/classifier_digits"
 def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.Diffusion(
-            net=gx.ResidualMLP(256, 3, 512),
+            net=gx.ResidualMLP(192, 2, 384),
             process=gx.Straight(),
             target="velocity",
             width=64,
@@ -18,11 +35,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         ),
         data=gx.Digits(),
         optimizer=gx.Adam(gx.WarmUp(100, gx.Cosine(1e-3, 1e-5))),
-        steps=2500,
+        steps=2000,
         batch_size=128,
         ema=0.995,
-        evaluators=(gx.StepsCurve((1, 2, 4, 50), EYES, 5000),),
-        every=gx.Every(log=100, evaluate=2500, sample=2500, checkpoint=500),
+        evaluators=(gx.StepsCurve((1, 2, 4, 50), EYES, 4000),),
+        every=gx.Every(log=100, evaluate=2000, sample=2000, checkpoint=500),
         steps_per_dispatch=20,
     )
     return gx.replace_fields(experiment, TINY) if tiny else experiment

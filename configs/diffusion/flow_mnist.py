@@ -1,4 +1,16 @@
-"""Flow matching on MNIST, by label: the teacher of `flow_map_mnist`."""
+"""Flow matching on MNIST, by label: the teacher of `flow_map_mnist`.
+
+    python -m genjax train classifier_mnist     # whose features the evaluation compares in
+    python -m genjax train flow_mnist
+    python -m genjax evaluate runs/flow_mnist   # Fréchet distance after 1, 2, 4 and 50 Euler steps
+
+The config has not yet been trained to its end. Only its tiny form has run.
+
+Result:
+    command: python -m genjax train flow_mnist
+    data: MNIST, the teacher of a flow map
+    value: not yet run
+"""
 
 from genjax import gx
 

@@ -83,8 +83,11 @@ class Denoiser(nn.Module):
         if label is not None and not self.classes:
             raise UserError("a denoiser without classes was given labels")
         if (end is not None) != self.two_times:
-            given, taken = ("one", "two") if self.two_times else ("two", "one")
-            raise UserError(f"a denoiser of {taken} times was given {given}")
+            raise UserError(
+                "a denoiser of two times was given one"
+                if self.two_times
+                else "a denoiser of one time was given two"
+            )
         _check("text", text, self.text)
         _check("augment", augment, self.augment)
 

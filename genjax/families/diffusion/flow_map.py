@@ -264,17 +264,24 @@ class FlowMap(Continued):
         measures = {"flow": self.compare_flow, "jump": self.compare_jump}
         errors = {}
         for number, (name, part) in enumerate(parts.items()):
-            drawn = self.draw(params, part, jax.random.fold_in(key, number), train)
+            drawn = self.draw(params, part, jax.random.fold_in(key, number), train, name == "jump")
             residual = measures[name](params, frozen, drawn)
             errors[name] = jnp.square(residual).reshape(len(residual), -1).mean(-1)
         return errors
 
-    def draw(self, params: Params, batch: Batch, key: jax.Array, train: bool) -> Drawn:
-        """Draw the times and the noise of a batch, and hide labels if training."""
+    def draw(
+        self, params: Params, batch: Batch, key: jax.Array, train: bool, jumping: bool = True
+    ) -> Drawn:
+        """Draw the noise of a batch and its times, two if ``jumping``, else one; hide labels if
+        training.
+
+        Times are uniform: in [0, 1], or of two in the triangle of t >= r.
+        """
         keys = jax.random.split(key, 6)
         x0 = select_modelled(batch)
         noise = jax.random.normal(keys[0], x0.shape)
-        r, t = jnp.sort(jax.random.uniform(keys[1], (2, len(x0))), axis=0)
+        times = jax.random.uniform(keys[1], (1 + jumping, len(x0)))
+        r, t = times.min(0), times.max(0)
         r = jnp.where(jax.random.bernoulli(keys[2], self.to_data, r.shape), 0.0, r)
         label = labels(batch) if self.conditional else None
         if train:
