@@ -20,15 +20,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genjax import gx
 from genjax.data.dataset import Spec
+from genjax.families.diffusion.diffusion import Diffusion
+from genjax.families.diffusion.flow_map import FlowMap
 from genjax.families.diffusion.jumps import Form
 from genjax.family import init_state, make_example
+from genjax.nets.residual_mlp import ResidualMLP
+from genjax.nets.transformer.dit import DiT
 from genjax.optim import Adam
+from genjax.samplers.diffusion.processes import Straight
 
 CASES: dict[str, tuple[Any, str, tuple[int, ...], int]] = {  # net, entry, shape, batch
-    "points": (gx.ResidualMLP(128, 3, 256), "points", (2,), 512),
-    "images": (gx.DiT(4, 64, 4, 4), "image", (28, 28, 1), 64),
+    "points": (ResidualMLP(128, 3, 256), "points", (2,), 512),
+    "images": (DiT(4, 64, 4, 4), "image", (28, 28, 1), 64),
 }
 WIDTH = 64  # of the vector that embeds the times
 
@@ -57,11 +61,11 @@ def compare(
     case: str, rounds: int, steps: int, clock: Callable[[], float]
 ) -> Iterator[dict[str, Any]]:
     """Yield the times of each form and of the plain flow."""
-    net, *sizes = CASES[case]
-    flow = gx.Diffusion(net, gx.Straight(), "velocity", width=WIDTH)
-    plain = make_run(flow, *sizes)
+    net, entry, shape, batch = CASES[case]
+    flow = Diffusion(net, Straight(), "velocity", width=WIDTH)
+    plain = make_run(flow, entry, shape, batch)
     for form in get_args(Form):
-        run = make_run(gx.FlowMap(net, form, width=WIDTH), *sizes)
+        run = make_run(FlowMap(net, form, width=WIDTH), entry, shape, batch)
         taken: list[tuple[float, float]] = []
         for _ in range(rounds):
             before = clock()

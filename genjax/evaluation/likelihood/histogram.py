@@ -91,7 +91,7 @@ class HistogramKL(Evaluator):
           UserError: no point is inside.
         """
         edges = np.linspace(-self.limit, self.limit, self.bins + 1)
-        counts, *_ = np.histogram2d(*points.T, bins=(edges, edges))
+        counts, *_ = np.histogram2d(points[:, 0], points[:, 1], bins=[edges, edges])
         if not counts.sum():
             raise UserError(f"limit must be larger, as no point is within {self.limit}", "limit")
         return counts / counts.sum()
