@@ -4,17 +4,20 @@
     python -m genjax train flow_digits
     python -m genjax evaluate runs/flow_digits   # Fréchet distance after 1, 2, 4 and 50 Euler steps
 
-2,000 steps took 30 s of CPU time, 3 min on a core of a crowded 2.5 GHz x86 machine (November 2026,
-jax 0.10.2, seed 0). The held-out squared error of the velocity is 0.492.
+2,000 steps took 30 s of CPU time, 3 min on one core of a crowded 2.5 GHz x86 machine (November
+2026, jax 0.10.2, seed 0). The held-out squared error of the velocity is 0.492. The Fréchet distance
+in the features of `classifier_digits`, of 4,000 samples from the 1,500 training images, after 1, 2,
+4 and 50 Euler steps: 6.24, 3.26, 2.18 and 1.93.
 
 Result:
     command: python -m genjax train flow_digits
     data: scikit-learn digits, by label
-    hardware: two 2.5 GHz x86 cores, busy (minutes of CPU time)
+    hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
     minutes: 0.5
     seeds: 0
-    metric: held-out loss of the velocity, mean squared error
-    value: 0.492
+    metric: Fréchet distance in the features of `classifier_digits` after 50 Euler steps
+    value: 1.93
+    baseline: 6.24 after one step
 """
 
 from genjax import gx

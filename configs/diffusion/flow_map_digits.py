@@ -5,13 +5,24 @@
     python -m genjax train flow_map_digits
     python -m genjax evaluate runs/flow_map_digits   # Fréchet distance after 1, 2, 4 and 50 jumps
 
-The map starts as the flow of its teacher, as both have the same net. The config has not yet been
-trained to its end. Only its tiny form has run.
+The map starts as the flow of its teacher, as both have the same net. 2,000 steps took 43 s of CPU
+time, 4 min on one core of a crowded 2.5 GHz x86 machine (November 2026, jax 0.10.2, seed 0). The
+Fréchet distance in the features of `classifier_digits`, of 4,000 samples from the 1,500 training
+images; one jump comes within 1.20 times of 50 steps of the teacher:
+
+    steps      1     2     4     50
+    teacher    6.24  3.26  2.18  1.93
+    map        2.32  1.94  2.00  2.31
 
 Result:
     command: python -m genjax train flow_map_digits
-    data: scikit-learn digits, a distilled flow map
-    value: not yet run
+    data: scikit-learn digits, by label
+    hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
+    minutes: 0.7
+    seeds: 0
+    metric: Fréchet distance in the features of `classifier_digits` after one jump
+    value: 2.32
+    baseline: 1.93 by 50 Euler steps of the teacher, 6.24 by one
 """
 
 from genjax import gx
