@@ -32,7 +32,8 @@ PAGE = ROOT / "docs" / "components.md"
 SECTIONS = {  # title: modules, or packages with all of theirs, in the order of the page
     "Families": (
         "families.vae families.vqvae families.gan.gan families.diffusion.diffusion "
-        "families.diffusion.latent families.diffusion.forecast families.diffusion.tabular "
+        "families.diffusion.latent families.diffusion.flow_map families.diffusion.forecast "
+        "families.diffusion.tabular "
         "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior "
         "families.autoregressive.next_state families.masked_lm "

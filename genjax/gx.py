@@ -99,6 +99,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.likelihood.flow import FlowLikelihood
     from genjax.evaluation.likelihood.gauges import GameGauges
     from genjax.evaluation.likelihood.generalisation import GeneralisationGap
+    from genjax.evaluation.likelihood.histogram import HistogramKL
     from genjax.evaluation.likelihood.importance import ImportanceBound
     from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
     from genjax.evaluation.likelihood.transport import TransportDistance
@@ -140,6 +141,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.diffusion.bound import Learned
     from genjax.families.diffusion.couplings import NormalNoise, Ring
     from genjax.families.diffusion.diffusion import Denoising, Diffusion
+    from genjax.families.diffusion.flow_map import FlowMap, Jumps
     from genjax.families.diffusion.forecast import Forecast, Rollout
     from genjax.families.diffusion.latent import LatentDiffusion
     from genjax.families.diffusion.rows import RowSampling

@@ -120,6 +120,7 @@ from genjax.evaluation.likelihood.codebook import CodebookUsage
 from genjax.evaluation.likelihood.flow import FlowLikelihood
 from genjax.evaluation.likelihood.gauges import GameGauges
 from genjax.evaluation.likelihood.generalisation import GeneralisationGap
+from genjax.evaluation.likelihood.histogram import HistogramKL
 from genjax.evaluation.likelihood.importance import ImportanceBound
 from genjax.evaluation.likelihood.latents import ActiveUnits, LatentMap
 from genjax.evaluation.likelihood.transport import TransportDistance
@@ -161,6 +162,7 @@ from genjax.families.diffusion.augment import NonLeaking
 from genjax.families.diffusion.bound import Learned
 from genjax.families.diffusion.couplings import NormalNoise, Ring
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.flow_map import FlowMap, Jumps
 from genjax.families.diffusion.forecast import Forecast, Rollout
 from genjax.families.diffusion.latent import LatentDiffusion
 from genjax.families.diffusion.rows import RowSampling
@@ -379,6 +381,7 @@ COMPONENTS = [
     TextBias((Probe("a", ("{} is",) * 3, (("he", "she"),) * 2),), "sentence", 0.1, 0.9, 300),
     TranslationQuality(70, 20),
     TransportDistance((Heun(3), Adaptive(1e-3)), 50, "train"),
+    HistogramKL((2, 3), 20, 2.0, 90, "train", while_training=True),
     processes.VPLinear(0.2, 10.0, 1e-2),
     processes.VPCosine(12.0, -1.0),
     processes.EDM(0.01, 50.0, 5.0, -1.0, 1.1),
@@ -417,6 +420,24 @@ COMPONENTS = [
         Denoising(Euler(3), 1.5),
     ),
     LatentDiffusion("runs/there", Diffusion(width=16)),
+    Jumps(4, True, "three"),
+    FlowMap(
+        DiT(4, 16, 2, 2),
+        "eulerian",
+        False,
+        "sample",
+        False,
+        0.25,
+        0.5,
+        1.0,
+        2.0,
+        "runs/there",
+        32,
+        5.0,
+        True,
+        0.2,
+        Jumps(2),
+    ),
     CodeSampler(0.7, 5, 0.9, 2.0, 3),
     CodePrior("runs/there", Transformer(width=48), True, 0.2, CodeSampler(0.7)),
     Autoregressive(Transformer(width=48), 512, 1e-4, Decoding(9, prompt="a"), True),

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ class Target:
       platform: "cpu", "gpu" or "tpu".
       split: maps a function of arrays [B, ...] over the devices that rows are split over; None if
         each device sees only its own rows.
-      counted: whether its FLOPs are counted and it is not run.
+      counted: whether its FLOPs are counted and it is not run, or it takes the plain form of every
+        operation for another reason.
     """
 
     platform: str
@@ -68,6 +70,23 @@ def trace_for(
     @functools.wraps(function)
     def traced(*args: P.args, **kwargs: P.kwargs) -> T:
         token = _TARGET.set(Target(platform, split, counted))
+        try:
+            return function(*args, **kwargs)
+        finally:
+            _TARGET.reset(token)
+
+    return traced
+
+
+def in_plain_form(function: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a function so that every operation takes its plain form whenever it is traced, as
+    ``jax.jvp`` needs: gradients that are written by hand have a reverse mode only.
+    """
+
+    @functools.wraps(function)
+    def traced(*args: P.args, **kwargs: P.kwargs) -> T:
+        target = _TARGET.get() or Target(jax.default_backend())
+        token = _TARGET.set(dataclasses.replace(target, counted=True))
         try:
             return function(*args, **kwargs)
         finally:

@@ -38,6 +38,8 @@ class Denoiser(nn.Module):
       augment: how many numbers describe an example's augmentation (Karras et al., arXiv 2206.00364,
         appendix F.2), 0 for none. A row of zeros means no augmentation; samplers pass zeros.
       frequency: highest frequency of the time features, in radians per unit of t; above 0.1.
+      two_times: whether it also takes the time at which a jump ends, as flow maps do (Geng et al.,
+        arXiv 2505.13447). Its part of the vector starts at 0; the other parameters stay the same.
     """
 
     net: nn.Module
@@ -46,6 +48,7 @@ class Denoiser(nn.Module):
     text: int = 0
     augment: int = 0
     frequency: float = 1000.0
+    two_times: bool = False
 
     @nn.compact
     def __call__(
@@ -55,6 +58,7 @@ class Denoiser(nn.Module):
         label: jax.Array | None = None,
         text: jax.Array | None = None,
         augment: jax.Array | None = None,
+        end: jax.Array | None = None,
         *,
         train: bool,
     ) -> jax.Array:
@@ -67,16 +71,23 @@ class Denoiser(nn.Module):
           label: int [B].
           text: [B, self.text].
           augment: [B, self.augment].
+          end: [B], in [0, 1]; needed with ``two_times``.
           train: whether dropout, of the rng "dropout", is on.
 
         Raises:
-          UserError: a condition that the network was not built for, or of another width; an odd
-            ``width``.
+          UserError: a condition that the network was not built for, or of another width; one time
+            instead of two, or two instead of one; an odd ``width``.
         """
         if self.width < 2 or self.width % 2:
             raise UserError(f"width must be even and >= 2, got {self.width}", "width")
         if label is not None and not self.classes:
             raise UserError("a denoiser without classes was given labels")
+        if (end is not None) != self.two_times:
+            raise UserError(
+                "a denoiser of two times was given one"
+                if self.two_times
+                else "a denoiser of one time was given two"
+            )
         _check("text", text, self.text)
         _check("augment", augment, self.augment)
 
@@ -85,6 +96,12 @@ class Denoiser(nn.Module):
             time_features(t, self.width, self.frequency).astype(x.dtype)
         )
         vector = nn.Dense(self.width, name="time_b")(nn.silu(y))
+        if end is not None:
+            y = nn.Dense(self.width, name="span_a")(
+                time_features(t - end, self.width, self.frequency).astype(x.dtype)
+            )
+            zeros = nn.initializers.zeros
+            vector += nn.Dense(self.width, kernel_init=zeros, name="span_b")(nn.silu(y))
         if self.classes:
             label = jnp.full((rows,), self.classes) if label is None else label
             vector += nn.Embed(self.classes + 1, self.width, name="label")(label)

@@ -128,6 +128,36 @@ class Labelled(Protocol):
     label: int | str | None
 
 
+@runtime_checkable
+class Solves(Protocol):
+    """Options of a sampler that leaves its steps to a solver."""
+
+    solver: Component
+
+
+@runtime_checkable
+class HasSteps(Protocol):
+    """Options, or a solver, with a fixed number of steps."""
+
+    steps: int
+
+
+def set_steps(options: Component, steps: int) -> Any:
+    """Return the options with this many steps, those of the solver if they name one.
+
+    Raises:
+      UserError: the sampler chooses its own steps, or needs more.
+    """
+    within = options.solver if isinstance(options, Solves) else options
+    if not isinstance(within, HasSteps):
+        raise UserError(
+            f"steps need a sampler with a fixed number of them, but {within} chooses its own",
+            "steps",
+        )
+    changed = dataclasses.replace(within, steps=steps)  # type: ignore[type-var]
+    return dataclasses.replace(options, solver=changed) if within is not options else changed
+
+
 def number_label(label: int | str, class_names: Sequence[str] | None, classes: int | None) -> int:
     """Return the number of a label given by name or number.
 

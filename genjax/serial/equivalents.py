@@ -11,6 +11,9 @@ from collections.abc import Iterable
 ELSEWHERE = {
     "flowmatching": "Diffusion(process=Straight(), target='velocity')",
     "rectifiedflow": "Diffusion(process=Straight(), target='velocity')",
+    "meanflow": "FlowMap(form='eulerian', start='sample')",
+    "shortcutmodel": "FlowMap(form='progressive')",
+    "consistencymodel": "FlowMap(form='eulerian', to_data=1.0)",
     "flowmatcheulerdiscretescheduler": "Straight() as process and Euler() as solver",
     "ddpmscheduler": "DDPM() or Ancestral() as solver",
     "ddimscheduler": "DDIM() as solver",

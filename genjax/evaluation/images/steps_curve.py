@@ -1,13 +1,12 @@
-"""Measures how many steps a diffusion sampler needs: distances from the data over the number of
+"""Measures how many steps a diffusion or flow map needs: distances from the data over the number of
 steps.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,20 +27,15 @@ from genjax.evaluation.features.features import (
 )
 from genjax.evaluation.images.quality import SUBSETS
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
-from genjax.families.diffusion.diffusion import Denoising, Diffusion
+from genjax.families.diffusion.diffusion import Diffusion
+from genjax.families.diffusion.flow_map import FlowMap
 from genjax.families.diffusion.latent import LatentDiffusion
-
-
-@runtime_checkable
-class HasSteps(Protocol):
-    """A solver with a fixed number of steps."""
-
-    steps: int
+from genjax.samplers.options import set_steps
 
 
 @checks.frozen
 class StepsCurve(Evaluator):
-    """Measures the distance of samples from the data for several numbers of solver steps.
+    """Measures the distance of samples from the data for several numbers of steps.
 
     ``kernel_<features>_at_<n>_steps`` is the unbiased squared MMD of ``SampleQuality`` (arXiv
     1801.01401), and ``frechet_<features>_at_<n>_steps`` the squared Fréchet distance (arXiv
@@ -58,7 +52,7 @@ class StepsCurve(Evaluator):
       kernel_subset: rows per subset of the kernel distance.
     """
 
-    judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion)
+    judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion, FlowMap)
     images_only: ClassVar[bool] = True
 
     steps: tuple[int, ...] = (2, 4, 8, 16, 32)
@@ -128,20 +122,6 @@ class StepsCurve(Evaluator):
             )
 
 
-def set_steps(sampler: Denoising, steps: int) -> Denoising:
-    """Return the sampler with this many steps.
-
-    Raises:
-      UserError: the solver chooses its own steps, or needs more.
-    """
-    solver: Component = sampler.solver
-    if not isinstance(solver, HasSteps):
-        raise UserError(
-            f"StepsCurve needs a solver with a fixed number of steps, but {solver} chooses its own"
-        )
-    return dataclasses.replace(sampler, solver=dataclasses.replace(sampler.solver, steps=steps))
-
-
 def _picture(
     steps: Sequence[int],
     kernels: Sequence[float],
@@ -164,5 +144,5 @@ def _picture(
         right.set_ylim(bottom=0)
     left.set_xscale("log", base=2)
     left.set_xticks(steps, [str(number) for number in steps])
-    left.set_xlabel("steps of the solver")
+    left.set_xlabel("steps")
     return figure_pixels(figure)
