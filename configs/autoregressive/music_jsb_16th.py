@@ -64,6 +64,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         qk_norm=True,
         activation="relu2",
         biases=(),
+        dropout=0.1,
         attention="blocked",
     )
     experiment = gx.Experiment(
@@ -73,14 +74,14 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             gx.WarmUp(50, gx.Linear(0.0088, 0.0)), adam_rate=3e-3 / 0.0088, b2=0.99, clip=1.0
         ),
         augment=(gx.Transposition(down=5, up=6, highest=47),),
-        steps=3600,
+        steps=7200,
         batch_size=1,
         evaluators=(
             gx.VoiceLikelihood(while_training=False),
             gx.VoiceLeading(while_training=False),
             gx.MusicMemorisation(while_training=False),
         ),
-        every=gx.Every(log=100, evaluate=600, sample=3600, checkpoint=200),
+        every=gx.Every(log=100, evaluate=900, sample=7200, checkpoint=100),
     )
     if not tiny:
         return experiment
