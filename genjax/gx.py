@@ -68,6 +68,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.sources.captioned import Scene
     from genjax.data.sources.random_walks import optimality
     from genjax.data.sources.rule_responses import positivity
+    from genjax.data.tables.pairs import Customers, RelatedTables
     from genjax.data.text.augment import Substitution, TokenDropout, TokenSwaps
     from genjax.data.text.codecs import Bytes, Characters, Words
     from genjax.data.text.hashed import HashedText
@@ -109,6 +110,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.tables.correlations import TabularCorrelations
     from genjax.evaluation.tables.marginals import TabularMarginals
     from genjax.evaluation.tables.privacy import TabularPrivacy
+    from genjax.evaluation.tables.relations import TabularRelations
     from genjax.evaluation.tables.utility import TrainOnSynthetic
     from genjax.evaluation.text.bias import Probe, TextBias
     from genjax.evaluation.text.diversity import TextDiversity
