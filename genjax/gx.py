@@ -76,6 +76,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.text.prefixes import Prefixed
     from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
     from genjax.data.text.subwords import Subwords
+    from genjax.evaluation.audio.tones import ToneQuality
     from genjax.evaluation.audio.waveform import WaveformQuality
     from genjax.evaluation.captions.accuracy import CaptionAccuracy
     from genjax.evaluation.captions.agreement import PromptAgreement
@@ -106,6 +107,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.simulation.ensembles import EnsembleCalibration
     from genjax.evaluation.simulation.fidelity import RolloutFidelity
     from genjax.evaluation.simulation.lyapunov import Lyapunov
+    from genjax.evaluation.simulation.neighbours import NeighbourDivergence
     from genjax.evaluation.tables.boosting import BoostedUtility
     from genjax.evaluation.tables.correlations import TabularCorrelations
     from genjax.evaluation.tables.marginals import TabularMarginals

@@ -45,6 +45,8 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         evaluators=(
             gx.LabelAgreement(CLASSIFIER, while_training=False),
             gx.WaveformQuality(CLASSIFIER, while_training=False),
+            gx.Memorisation(features=CLASSIFIER, samples=1000, while_training=False),
+            gx.Diversity(features=CLASSIFIER, samples=1000, while_training=False),
         ),
         every=gx.Every(log=100, evaluate=500, sample=1000, checkpoint=250),
     )

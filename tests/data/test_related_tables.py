@@ -1,4 +1,4 @@
-"""Pairs of tables: wide rows by hand, files that come back, relations as drawn, and their scores."""
+"""Pairs of tables: wide rows by hand, files that come back, and relations that are scored."""
 
 import csv
 import dataclasses
@@ -104,13 +104,11 @@ def test_what_is_no_pair_is_refused(tmp_path, changes, field):
 def test_customers_order_as_is_written():
     customers, orders, owner = draw_customers(40_000, 5, 0)
     number, plus = np.bincount(owner, minlength=40_000), customers["plan"] == "plus"
-    few = [np.exp(-1.0), 1, 0.5, 1 / 6, 1 / 24]  # of a Poisson distribution, times e
-    cut = 5 - sum((5 - n) * p * (np.exp(-1) if n else 1) for n, p in enumerate(few))
-    np.testing.assert_allclose(number[~plus].mean(), cut, atol=0.02)
+    poisson = np.exp(-1) / np.array([1, 1, 2, 6, 24])  # of 0 to 4 with mean 1; 5 is the most
+    expected = 5 - ((5 - np.arange(5)) * poisson).sum()
+    np.testing.assert_allclose(number[~plus].mean(), expected, atol=0.02)
     log = np.log(orders["amount"])
-    np.testing.assert_allclose(
-        log[plus[owner]].mean() - log[~plus[owner]].mean(), 0.5, atol=0.02
-    )
+    np.testing.assert_allclose(log[plus[owner]].mean() - log[~plus[owner]].mean(), 0.5, atol=0.02)
     two = number >= 2
     first = np.flatnonzero(np.diff(owner, prepend=-1))
     a, b = (log[first[two[owner[first]]] + i] - 0.5 * plus[two] for i in (0, 1))
@@ -165,7 +163,7 @@ def test_shuffled_children_are_the_same_children(pair):
 
 
 def test_other_tables_are_refused(pair):
-    data, columns = pair
+    data = pair[0]
     plain = dataclasses.replace(data, codec=gx.EmbeddedTable("iris").open().codec)
     with pytest.raises(UserError):
         layout = parallel.start(Devices(count=1))
@@ -179,7 +177,7 @@ def test_other_tables_are_refused(pair):
 
 
 def test_wide_rows_hold_each_child_once():
-    customers, orders, owner = draw_customers(50, 5, 1)
-    wide = widen(customers, orders, owner, "orders", 5)
+    pair = draw_customers(50, 5, 1)
+    wide = widen(pair, "orders", 5)
     amounts = np.concatenate([wide[f"amount {i}"] for i in range(1, 6)])
-    assert sorted(amounts[~np.isnan(amounts)]) == sorted(orders["amount"])
+    assert sorted(amounts[~np.isnan(amounts)]) == sorted(pair.children["amount"])

@@ -13,7 +13,7 @@ from genjax.data.tables.codec import Columns
 from genjax.data.tables.delimited import choose_dialect
 from genjax.data.tables.files import MISSING, StoredTable, read_table
 from genjax.data.tables.fit import Normalise, Numbers, encode_rows
-from genjax.data.tables.related import RelatedCodec, related_dataset, widen
+from genjax.data.tables.related import Pair, RelatedCodec, Relation, related_dataset, widen
 from genjax.errors import UserError, unknown_name
 
 PLANS = ("basic", "plus")
@@ -72,18 +72,13 @@ class RelatedTables:
         Raises:
           UserError: a file cannot be read, two parents have one key, or a child has no parent.
         """
-        parents, children, owner = self._read()
-        if self.target is not None and self.target not in parents:
-            raise unknown_name("target column", self.target, parents)
+        pair = self._read()
+        if self.target is not None and self.target not in pair.parents:
+            raise unknown_name("target column", self.target, pair.parents)
         return related_dataset(
-            parents,
-            children,
-            owner,
+            pair,
+            Relation(self.key, self.count, self.most, self.target),
             f"{Path(self.parents).name} and {Path(self.children).name}",
-            key=self.key,
-            count=self.count,
-            most=self.most,
-            target=self.target,
             test_fraction=self.test_fraction,
             seed=self.seed,
             numbers=Numbers(normalise=self.normalise),
@@ -95,10 +90,9 @@ class RelatedTables:
         Raises:
           UserError: the run has learned no such pair, or a column or value is unknown to it.
         """
-        return _open_as(*self._read(), spec, codec, self.test_fraction, self.seed)
+        return _open_as(self._read(), spec, codec, self.test_fraction, self.seed)
 
-    def _read(self) -> tuple[Columns, Columns, np.ndarray]:
-        """Return both tables without their keys, and the row of each child's parent."""
+    def _read(self) -> Pair:
         stored = []
         for path in (self.parents, self.children):
             place = Path(self.root or "").expanduser() / Path(path).expanduser()
@@ -112,7 +106,7 @@ class RelatedTables:
                 raise unknown_name("column", name, known)
         owner = match_keys(stored[0], stored[1], self.key)
         parents, children = (self._convert(table) for table in stored)
-        return parents, children, owner
+        return Pair(parents, children, owner)
 
     def _convert(self, table: StoredTable) -> Columns:
         cells = {name: column for name, column in table.columns.items() if name != self.key}
@@ -160,12 +154,9 @@ class Customers:
     def open(self) -> Dataset:
         """Open the pair, as ``RelatedTables`` does; rows are drawn given the plan."""
         return related_dataset(
-            *draw_customers(self.size, self.most, self.seed),
+            draw_customers(self.size, self.most, self.seed),
+            Relation("customer", "orders", self.most, "plan"),
             "customers and orders",
-            key="customer",
-            count="orders",
-            most=self.most,
-            target="plan",
             test_fraction=self.test_fraction,
             seed=self.seed,
             numbers=Numbers(normalise="quantiles"),
@@ -174,13 +165,11 @@ class Customers:
     def open_as(self, spec: Spec, codec: Component) -> Dataset:
         """Open the pair encoded by the codec of a run, as ``RelatedTables`` does."""
         drawn = draw_customers(self.size, self.most, self.seed)
-        return _open_as(*drawn, spec, codec, self.test_fraction, self.seed)
+        return _open_as(drawn, spec, codec, self.test_fraction, self.seed)
 
 
-def draw_customers(size: int, most: int, seed: int) -> tuple[Columns, Columns, np.ndarray]:
-    """Draw the columns [size] of customers and [M] of orders, and the row [M] of each order's
-    customer.
-    """
+def draw_customers(size: int, most: int, seed: int) -> Pair:
+    """Draw customers and their orders, see ``Customers``."""
     rng = np.random.default_rng(seed)
     plus = rng.random(size) < 0.4
     age = np.clip(rng.normal(45, 15, size), 18, 90).round()
@@ -192,11 +181,13 @@ def draw_customers(size: int, most: int, seed: int) -> tuple[Columns, Columns, n
     item = np.where(toy, 2, rng.integers(0, 2, len(owner)))
     customers: Columns = {
         "age": age,
-        "region": np.array(("north", "south", "west"), object)[rng.choice(3, size, p=(0.5, 0.3, 0.2))],
+        "region": np.array(("north", "south", "west"), object)[
+            rng.choice(3, size, p=(0.5, 0.3, 0.2))
+        ],
         "plan": np.array(PLANS, object)[plus.astype(int)],
     }
     orders: Columns = {"item": np.array(ITEMS, object)[item], "amount": np.exp(log).round(2)}
-    return customers, orders, owner
+    return Pair(customers, orders, owner)
 
 
 def match_keys(parents: StoredTable, children: StoredTable, key: str) -> np.ndarray:
@@ -228,21 +219,14 @@ def match_keys(parents: StoredTable, children: StoredTable, key: str) -> np.ndar
     return np.array(found, np.int64)
 
 
-def _open_as(
-    parents: Columns,
-    children: Columns,
-    owner: np.ndarray,
-    spec: Spec,
-    codec: Component,
-    test_fraction: float,
-    seed: int,
-) -> Dataset:
+def _open_as(pair: Pair, spec: Spec, codec: Component, test_fraction: float, seed: int) -> Dataset:
     if not isinstance(codec, RelatedCodec):
         raise UserError("the set does not fit the run, which has learned no pair of tables", "data")
-    rows = len(next(iter(parents.values())))
-    if np.bincount(owner, minlength=rows).max(initial=0) > codec.most:
-        raise UserError(f"a parent has more than {codec.most} children, the most of the run", "data")
-    wide = widen(parents, children, owner, codec.count, codec.most)
+    if np.bincount(pair.owner).max(initial=0) > codec.most:
+        raise UserError(
+            f"a parent has more than {codec.most} children, the most of the run", "data"
+        )
+    wide = widen(pair, codec.count, codec.most)
     return encode_rows(wide, codec, spec, test_fraction=test_fraction, seed=seed)
 
 

@@ -13,6 +13,7 @@ import dataclasses
 import io
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,6 +28,27 @@ from genjax.data.tables.quantiles import format_numbers
 from genjax.errors import UserError
 
 CHILDREN = "_children"  # the end of the name of the file of children
+
+
+class Pair(NamedTuple):
+    """Two tables without their keys: columns [N] of parents, columns [M] of children, and the row
+    [M] of each child's parent.
+    """
+
+    parents: Columns
+    children: Columns
+    owner: np.ndarray
+
+
+class Relation(NamedTuple):
+    """How parents and children are called: the key, the column of the number of children, the most
+    children of a parent, and the column of parents that rows are given, if it has categories.
+    """
+
+    key: str
+    count: str
+    most: int
+    target: str | None = None
 
 
 @checks.frozen
@@ -109,18 +131,9 @@ def find_missing(cells: np.ndarray) -> np.ndarray:
     return np.isnan(cells) if cells.dtype.kind == "f" else np.equal(cells, None).astype(bool)
 
 
-def widen(
-    parents: Columns, children: Columns, owner: np.ndarray, count: str, most: int
-) -> Columns:
-    """Return wide rows of parents and children.
-
-    Args:
-      parents: columns [N] of parents.
-      children: columns [M] of children.
-      owner: row of each child's parent [M].
-      count: name of the column of the number of children.
-      most: most children of a parent.
-    """
+def widen(pair: Pair, count: str, most: int) -> Columns:
+    """Return the wide rows of a pair; ``count`` names the number of children, at most ``most``."""
+    parents, children, owner = pair
     rows = len(next(iter(parents.values())))
     number = np.bincount(owner, minlength=rows)
     order = np.argsort(owner, kind="stable")
@@ -138,15 +151,10 @@ def widen(
 
 
 def related_dataset(
-    parents: Columns,
-    children: Columns,
-    owner: np.ndarray,
+    pair: Pair,
+    relation: Relation,
     title: str,
     *,
-    key: str,
-    count: str,
-    most: int,
-    target: str | None,
     test_fraction: float,
     seed: int,
     numbers: Numbers,
@@ -156,14 +164,9 @@ def related_dataset(
     A column of children has one form, fitted to the children of all training parents together.
 
     Args:
-      parents: columns [N] of parents, without the key.
-      children: columns [M] of children, without the key.
-      owner: row of each child's parent [M].
+      pair: the tables.
+      relation: how they belong together.
       title: name of the tables in messages.
-      key: name of the key.
-      count: name of the column of the number of children.
-      most: most children of a parent.
-      target: column of parents that rows are given, if it has categories.
       test_fraction: fraction of held-out parents.
       seed: seed of the split and of the search for modes.
       numbers: how numbers are encoded.
@@ -172,64 +175,53 @@ def related_dataset(
       UserError: a parent has more children, two columns have one name, or as for
         ``table_dataset``.
     """
-    _check_names(parents, children, key, count, most)
-    rows = len(next(iter(parents.values())))
-    number = np.bincount(owner, minlength=rows)
-    if number.max(initial=0) > most:
+    _check_names(pair, relation)
+    rows = len(next(iter(pair.parents.values())))
+    number = np.bincount(pair.owner, minlength=rows)
+    if number.max(initial=0) > relation.most:
         raise UserError(
             f"most must be >= {number.max():,}, the children of row {int(number.argmax()) + 1:,} "
-            f"of the parents, got {most}",
+            f"of the parents, got {relation.most}",
             "most",
         )
-    wide = widen(parents, children, owner, count, most)
+    wide = widen(pair, relation.count, relation.most)
     # The split that leaves all categories to the training rows, whichever child has them.
     parts, remarks = hold_out(wide, title, test_fraction, seed)
-    codec = _fit(wide, parents, children, owner, parts["train"], (key, count), most, target, seed,
-                 numbers)
-    how = (key, count, most, target, test_fraction, seed, numbers)
+    codec = _fit(pair, relation, parts["train"], seed, numbers)
+    how = (*relation, test_fraction, seed, numbers)
     return encode_parts(wide, codec, parts, how, remarks)
 
 
-def _check_names(
-    parents: Columns, children: Columns, key: str, count: str, most: int
-) -> None:
-    cells = {name_cell(name, i) for name in children for i in range(1, most + 1)}
-    for name in parents:
-        if name in cells or name in (key, count):
+def _check_names(pair: Pair, relation: Relation) -> None:
+    places = range(1, relation.most + 1)
+    taken = {name_cell(name, i) for name in pair.children for i in places}
+    for name in pair.parents:
+        if name in taken | {relation.key, relation.count}:
             raise UserError(
-                f"count must differ from the columns of both tables, and no column of parents may "
-                f"be called {name!r}: rename it",
+                f"count must be no column of the parents, and none of them may be called {name!r}: "
+                "rename it",
                 "count",
             )
 
 
 def _fit(
-    wide: Columns,
-    parents: Columns,
-    children: Columns,
-    owner: np.ndarray,
-    train: np.ndarray,
-    names: tuple[str, str],
-    most: int,
-    target: str | None,
-    seed: int,
-    numbers: Numbers,
+    pair: Pair, relation: Relation, train: np.ndarray, seed: int, numbers: Numbers
 ) -> RelatedCodec:
     """Fit the codec to the training parents ``train`` [K] and their children."""
-    key, count = names
-    plain = fit_codec(parents | {count: wide[count]}, train, target, seed, numbers)
+    wide = widen(pair, relation.count, relation.most)
+    own = pair.parents | {relation.count: wide[relation.count]}
+    plain = fit_codec(own, train, relation.target, seed, numbers)
     # A missing child is appended, as some parents have fewer than others.
     pooled = {
         name: np.append(cells, np.array([np.nan if cells.dtype.kind == "f" else None], cells.dtype))
-        for name, cells in children.items()
+        for name, cells in pair.children.items()
     }
-    theirs = np.append(np.flatnonzero(np.isin(owner, train)), len(owner))
+    theirs = np.append(np.flatnonzero(np.isin(pair.owner, train)), len(pair.owner))
     of_child = fit_codec(pooled, theirs, None, seed, numbers)
-    places = range(1, most + 1)
     copies = [
         tuple(
             dataclasses.replace(column, name=name_cell(column.name, i))
-            for i in places
+            for i in range(1, relation.most + 1)
             for column in columns
         )
         for columns in (of_child.numbers, of_child.categories)
@@ -238,12 +230,12 @@ def _fit(
         (*plain.numbers, *copies[0]),
         (*plain.categories, *copies[1]),
         tuple(wide),
-        target,
-        key=key,
-        count=count,
-        child_columns=tuple(children),
-        most=most,
-        lacking=tuple(name for name, cells in children.items() if find_missing(cells).any()),
+        relation.target,
+        key=relation.key,
+        count=relation.count,
+        child_columns=tuple(pair.children),
+        most=relation.most,
+        lacking=tuple(name for name, x in pair.children.items() if find_missing(x).any()),
     )
 
 

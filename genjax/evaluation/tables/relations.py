@@ -33,9 +33,9 @@ class TabularRelations(Evaluator):
 
     The data must be a pair of tables, as of ``RelatedTables``. ``orphans`` is the share of the
     children of samples whose key is that of no parent; ``children`` is the mean number of children,
-    ``children_held_out`` that of the split. ``cardinality_distance`` is the total variation distance of
-    the numbers of children. ``dependence_difference`` is the mean absolute difference of the
-    associations, as of ``TabularCorrelations``, of each column of parents with the number of
+    ``children_held_out`` that of the split. ``cardinality_distance`` is the total variation
+    distance of the numbers of children. ``dependence_difference`` is the mean absolute difference
+    of the associations, as of ``TabularCorrelations``, of each column of parents with the number of
     children and with each column of their children. ``sibling_difference`` is that of the
     associations of a column of the first with the same column of the second child.
 
@@ -149,4 +149,6 @@ def shuffle_children(codec: RelatedCodec, columns: Columns) -> Columns:
 
 
 def _associate(a: np.ndarray, b: np.ndarray) -> float:
-    return compute_association(*(x if x.dtype.kind == "f" else encode_categories(x) for x in (a, b)))
+    return compute_association(
+        *(x if x.dtype.kind == "f" else encode_categories(x) for x in (a, b))
+    )
