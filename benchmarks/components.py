@@ -52,12 +52,14 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     ),
     "Optimizers": "optim",
     "Schedules": "schedules",
-    "Sources of data": "data.sources data.audio.spectrograms data.simulation.sources",
+    "Sources of data": (
+        "data.sources data.audio.spectrograms data.simulation.sources data.tables.pairs"
+    ),
     "Dynamical systems": "data.simulation.systems",
     "Codecs": (
         "data.text.codecs data.text.subwords data.text.words data.text.wrapped data.text.hashed "
         "data.codecs data.audio.signals data.audio.mel data.audio.music data.audio.voices "
-        "data.audio.abc data.tables.codec data.simulation.codec"
+        "data.audio.abc data.tables.codec data.tables.related data.simulation.codec"
     ),
     "Layouts and splits of text": "data.text.layouts data.text.prefixes data.text.splits",
     "Chat templates": "data.chat.template",
