@@ -24,37 +24,44 @@ import jax
 import numpy as np
 
 import genjax
-from genjax import gx
 from genjax.checks import Component
+from genjax.data.simulation.sources import TrajectoryFiles
+from genjax.experiment import Every, Experiment
+from genjax.families.diffusion.forecast import Forecast, Rollout
+from genjax.nets.residual_mlp import ResidualMLP
+from genjax.optim import Adam
+from genjax.samplers.diffusion.processes import Straight
+from genjax.samplers.diffusion.solvers import Euler
+from genjax.schedules import Cosine, WarmUp
 
 LEADS = (1, 10, 100)
 FIRST = 100  # steps whose geometric mean orders APEBench's tables
 
 
-def make_experiment(folder: Path, states: np.ndarray, steps: int, seed: int) -> gx.Experiment:
+def make_experiment(folder: Path, states: np.ndarray, steps: int, seed: int) -> Experiment:
     """Make the experiment on trajectories [N, L, P], which are written below ``folder``."""
     (folder / "states").mkdir()
     for number, one in enumerate(states):
         np.save(folder / "states" / f"{number:04d}.npy", one)
     scale = states.std((0, 1))
     change = float((np.diff(states, axis=1) / scale).std())
-    return gx.Experiment(
-        family=gx.Forecast(
-            net=gx.ResidualMLP(128, 3, 256),
-            process=gx.Straight(),
+    return Experiment(
+        family=Forecast(
+            net=ResidualMLP(128, 3, 256),
+            process=Straight(),
             target="velocity",
             width=32,
             time_frequency=10.0,
             given=1,
             change=change,
-            sampler=gx.Rollout(gx.Euler(4)),
+            sampler=Rollout(Euler(4)),
         ),
-        data=gx.TrajectoryFiles(str(folder / "states"), test_fraction=1 / len(states)),
-        optimizer=gx.Adam(gx.WarmUp(200, gx.Cosine(1e-3, 1e-6))),
+        data=TrajectoryFiles(str(folder / "states"), test_fraction=1 / len(states)),
+        optimizer=Adam(WarmUp(200, Cosine(1e-3, 1e-6))),
         steps=steps,
         batch_size=256,
         ema=0.999,
-        every=gx.Every(log=500, evaluate=0, sample=0, checkpoint=steps),
+        every=Every(log=500, evaluate=0, sample=0, checkpoint=steps),
         steps_per_dispatch=50,
         seed=seed,
     )
@@ -114,7 +121,7 @@ def main() -> None:
     parser.add_argument("--scenario", default="diff_adv", help="a name of scenario_dict")
     parser.add_argument("--net", default="MLP;64;3;relu", help="its network_config")
     parser.add_argument("--their-steps", type=int, default=10_000, help="of its training")
-    parser.add_argument("--steps", type=int, default=10_000, help="of ours")
+    parser.add_argument("--steps", type=int, default=10_000, help="of ours, a multiple of 50")
     parser.add_argument("--points", type=int, default=160, help="of the grid")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

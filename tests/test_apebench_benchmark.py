@@ -59,7 +59,7 @@ def test_three_rows_are_printed_for_a_scenario(shifted, monkeypatch):
     # What knows the answer computes with numpy.
     plain = types.SimpleNamespace(jit=lambda function: function, random=jax.random, tree=jax.tree)
     monkeypatch.setattr(apebench, "jax", plain)
-    rows = list(apebench.compare(shifted, "MLP;4;1;relu", 10, 3))
+    rows = list(apebench.compare(shifted, "MLP;4;1;relu", 50, 3))
     assert [row["model"] for row in rows] == [
         "the start, unchanged",
         "APEBench's MLP;4;1;relu",

@@ -21,9 +21,9 @@ each table by itself would get:
     orders of no customer                     0          0                0
 
 The numbers are mean absolute differences of associations, and a total variation distance. Customers
-have 1.95 orders in the mean, for 1.66 of the held-out ones: too few have none. 16 % of samples equal
-a training row, as 21 % of new customers do, most of whom have no orders; the area under the curve
-of the membership attack is 0.524, the diversity 1.21.
+have 1.95 orders in the mean, for 1.66 of the held-out ones: too few have none. 16 % of samples
+equal a training row, as 21 % of new customers do, who have no orders; the area under the curve of
+the membership attack is 0.524, the diversity 1.21.
 
 Result:
     command: python -m genjax train tabddpm_orders

@@ -146,7 +146,7 @@ def test_real_rows_score_as_chance_and_shuffled_ones_as_no_relation(pair):
 
 def test_associations_are_those_of_the_equations(pair):
     data, columns = pair
-    siblings = measure_siblings(data.codec, columns)["amount"]
+    siblings = measure_siblings(data.codec, columns)["amount", "amount"]
     dependence = measure_dependence(data.codec, columns)
     assert 0.5 < siblings < 0.8 and dependence["plan", "amount"] > 0.3
     assert dependence["plan", "orders"] > 0.4 and abs(dependence["region", "orders"]) < 0.1

@@ -12,8 +12,9 @@ import csv
 import dataclasses
 import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -21,13 +22,15 @@ from genjax import checks
 from genjax.data.codecs import write_file
 from genjax.data.dataset import Dataset
 from genjax.data.pictures import png_bytes
-from genjax.data.tables.codec import Columns, TableCodec
+from genjax.data.tables.codec import CategoryColumn, Columns, NumberColumn, TableCodec
 from genjax.data.tables.fit import Numbers, encode_parts, fit_codec, hold_out
 from genjax.data.tables.pictures import marginals
-from genjax.data.tables.quantiles import format_numbers
+from genjax.data.tables.quantiles import QuantileColumn, format_numbers
 from genjax.errors import UserError
 
-CHILDREN = "_children"  # the end of the name of the file of children
+C = TypeVar("C", bound=NumberColumn | QuantileColumn | CategoryColumn)
+
+CHILDREN = "_children.csv"  # the end of the name of the file of children
 
 
 class Pair(NamedTuple):
@@ -40,9 +43,15 @@ class Pair(NamedTuple):
     owner: np.ndarray
 
 
-class Relation(NamedTuple):
-    """How parents and children are called: the key, the column of the number of children, the most
-    children of a parent, and the column of parents that rows are given, if it has categories.
+@dataclass(frozen=True)
+class Relation:
+    """How parents and children belong together.
+
+    Attributes:
+      key: name of the key.
+      count: name of the column of the number of children.
+      most: most children of a parent.
+      target: column of parents that rows are given, if it has categories.
     """
 
     key: str
@@ -106,7 +115,7 @@ class RelatedCodec(TableCodec):
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
         """Write the parents of samples [N, D] as CSV, their children beside it under the same name
-        with "_children", and a plot of each column's distribution.
+        with "_children.csv", and a plot of each column's distribution.
 
         Returns:
           The path of the table of parents.
@@ -116,7 +125,7 @@ class RelatedCodec(TableCodec):
         write_file(stem, ".png", png_bytes(marginals({"samples": shown})))
         decimals = {column.name: column.decimals for column in self.numbers}
         first = {name: decimals.get(name_cell(name, 1)) for name in self.child_columns}
-        write_file(stem.with_name(stem.name + CHILDREN), ".csv", _to_csv(children, first, self.key))
+        write_file(stem, CHILDREN, _to_csv(children, first, self.key))
         del parents[self.count]
         return write_file(stem, ".csv", _to_csv(parents, decimals, self.key))
 
@@ -128,7 +137,9 @@ def name_cell(name: str, place: int) -> str:
 
 def find_missing(cells: np.ndarray) -> np.ndarray:
     """Return which cells [N] are missing, bool [N]."""
-    return np.isnan(cells) if cells.dtype.kind == "f" else np.equal(cells, None).astype(bool)
+    if cells.dtype.kind == "f":
+        return np.isnan(cells)
+    return np.array([cell is None for cell in cells], bool)
 
 
 def widen(pair: Pair, count: str, most: int) -> Columns:
@@ -188,7 +199,7 @@ def related_dataset(
     # The split that leaves all categories to the training rows, whichever child has them.
     parts, remarks = hold_out(wide, title, test_fraction, seed)
     codec = _fit(pair, relation, parts["train"], seed, numbers)
-    how = (*relation, test_fraction, seed, numbers)
+    how = (*dataclasses.astuple(relation), test_fraction, seed, numbers)
     return encode_parts(wide, codec, parts, how, remarks)
 
 
@@ -218,17 +229,13 @@ def _fit(
     }
     theirs = np.append(np.flatnonzero(np.isin(pair.owner, train)), len(pair.owner))
     of_child = fit_codec(pooled, theirs, None, seed, numbers)
-    copies = [
-        tuple(
-            dataclasses.replace(column, name=name_cell(column.name, i))
-            for i in range(1, relation.most + 1)
-            for column in columns
-        )
-        for columns in (of_child.numbers, of_child.categories)
-    ]
+    places = range(1, relation.most + 1)
     return RelatedCodec(
-        (*plain.numbers, *copies[0]),
-        (*plain.categories, *copies[1]),
+        (*plain.numbers, *(_rename(column, i) for i in places for column in of_child.numbers)),
+        (
+            *plain.categories,
+            *(_rename(column, i) for i in places for column in of_child.categories),
+        ),
         tuple(wide),
         relation.target,
         key=relation.key,
@@ -237,6 +244,11 @@ def _fit(
         most=relation.most,
         lacking=tuple(name for name, x in pair.children.items() if find_missing(x).any()),
     )
+
+
+def _rename(column: C, place: int) -> C:
+    """Return the column of a child for child number ``place``."""
+    return dataclasses.replace(column, name=name_cell(column.name, place))
 
 
 def _read_counts(cells: np.ndarray) -> np.ndarray:

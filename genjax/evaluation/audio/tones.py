@@ -64,11 +64,12 @@ class ToneQuality(Evaluator):
             shares = explain_energy(signals, codec.rate)
             numbers[f"pitch_accuracy{suffix}"] = float((shares.argmax(1) == labels).mean())
             numbers[f"harmonic{suffix}"] = float(shares[np.arange(len(labels)), labels].mean())
-        spectra = [find_spectra(x) for x in (drawn, train["signal"][..., 0])]
-        new = find_spectra(held_out["signal"][..., 0])
+        own, known, new = (
+            find_spectra(x) for x in (drawn, train["signal"][..., 0], held_out["signal"][..., 0])
+        )
         if subject.split != "train":
-            numbers["copies"] = float(find_copies(*spectra, new, FALSE_ALARMS).mean())
-        apart = [mean_pairwise_distance(x, PAIRS) for x in (spectra[0], new)]
+            numbers["copies"] = float(find_copies(own, known, new, FALSE_ALARMS).mean())
+        apart = [mean_pairwise_distance(x, PAIRS) for x in (own, new)]
         numbers["diversity"] = apart[0] / max(apart[1], 1e-12)
         return Findings(
             numbers,

@@ -24,6 +24,8 @@ from genjax.evaluation.tables.rows import (
 )
 from genjax.family import Family
 
+Associations = dict[tuple[str, str], float]  # by the names of both columns
+
 FEW_PAIRS = 30  # fewer siblings than this have no association worth comparing
 
 
@@ -101,13 +103,13 @@ class TabularRelations(Evaluator):
         )
 
 
-def measure_dependence(codec: RelatedCodec, columns: Columns) -> dict[tuple[str, str], float]:
+def measure_dependence(codec: RelatedCodec, columns: Columns) -> Associations:
     """Measure the association of each column of parents with the number of children and with each
     column of children; those are rows of their own, beside their parent's columns.
     """
     parents, children = codec.split(columns)
     owner = children[codec.key].astype(np.int64) - 1
-    found = {}
+    found: Associations = {}
     for name in codec.parent_columns:
         found[name, codec.count] = _associate(parents[name], parents[codec.count])
         for other in codec.child_columns:
@@ -115,7 +117,7 @@ def measure_dependence(codec: RelatedCodec, columns: Columns) -> dict[tuple[str,
     return found
 
 
-def measure_siblings(codec: RelatedCodec, columns: Columns) -> dict[str, float]:
+def measure_siblings(codec: RelatedCodec, columns: Columns) -> Associations:
     """Measure the association of each column of the first child with that of the second, among
     parents that have both; none with too few.
     """
@@ -123,7 +125,7 @@ def measure_siblings(codec: RelatedCodec, columns: Columns) -> dict[str, float]:
     if codec.most < 2 or there.sum() < FEW_PAIRS:
         return {}
     return {
-        name: _associate(*(columns[name_cell(name, place)][there] for place in (1, 2)))
+        (name, name): _associate(*(columns[name_cell(name, place)][there] for place in (1, 2)))
         for name in codec.child_columns
     }
 
