@@ -15,9 +15,10 @@ steps:
     Kaplan-Yorke dimension         2.070       2.062                       2.075
     sum of the exponents           -11.85      -13.667 (exactly)           -13.79
 
-Exponents are of 32 trajectories of 800 steps after 100, by QR of the derivatives of the steps; those
-from neighbours (Rosenstein et al.) of 32 of 550 states, which a check of a few percent is. That of the strongest contraction is too small by a tenth (-12.7 for -14.6): few training states lie off
-the attractor.
+Exponents are of 32 trajectories of 800 steps after 100, by QR of the derivatives of the steps;
+those from neighbours (Rosenstein et al.), a check to within some percent, of 32 trajectories of 550
+states. That of the strongest contraction is too small by a tenth (-12.7 for -14.6): few training
+states lie off the attractor.
 
 The error of a step is 0.002 standard deviations; roll-outs stay within 0.4 for 3.6 units of time in
 the mean. Spectra over time are 0.076 decades from the true ones, two halves of which are 0.082
