@@ -79,6 +79,10 @@ class RelatedCodec(TableCodec):
     most: int = 1
     lacking: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        checks.at_least(self, 1, "most")
+
     @property
     def parent_columns(self) -> tuple[str, ...]:
         """Names of the columns of a parent, without the key and the number of children."""
