@@ -83,7 +83,7 @@ BASES = (Family, Evaluator, Optimizer, Schedule)  # what components of one's own
 NOT_WRITTEN = {  # public dataclasses that no config is written with
     *("Layout", "UpdateRule", "Model", "Part", "Subject", "Findings", "Report", "Judge"),
     *("Request", "CaptionRequest", "Picture", "RowLikelihood", "NoiseSchedule"),
-    *("Rule", "Parametrization", "Outcome"),
+    *("Rule", "Parametrization", "Outcome", "Relation"),
 }
 INTRODUCTION = """\
 # Components
