@@ -56,13 +56,15 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     "Optimizers": "optim",
     "Schedules": "schedules",
     "Sources of data": (
-        "data.sources data.audio.spectrograms data.reasoning.problems data.simulation.sources"
+        "data.sources data.audio.spectrograms data.reasoning.problems "
+        "data.simulation.sources data.tables.pairs"
     ),
     "Dynamical systems": "data.simulation.systems",
     "Codecs": (
         "data.text.codecs data.text.subwords data.text.words data.text.wrapped data.text.hashed "
         "data.codecs data.audio.signals data.audio.mel data.audio.music data.audio.voices "
-        "data.audio.abc data.tables.codec data.simulation.codec data.video.codec"
+        "data.audio.abc data.tables.codec data.simulation.codec data.video.codec "
+        "data.tables.related"
     ),
     "Layouts and splits of text": "data.text.layouts data.text.prefixes data.text.splits",
     "Chat templates": "data.chat.template",
@@ -86,7 +88,7 @@ BASES = (Family, Evaluator, Optimizer, Schedule)  # what components of one's own
 NOT_WRITTEN = {  # public dataclasses that no config is written with
     *("Layout", "UpdateRule", "Model", "Part", "Subject", "Findings", "Report", "Judge"),
     *("Request", "CaptionRequest", "Picture", "RowLikelihood", "NoiseSchedule"),
-    *("Rule", "Parametrization", "Outcome"),
+    *("Rule", "Parametrization", "Outcome", "Relation"),
 }
 INTRODUCTION = """\
 # Components

@@ -71,6 +71,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.sources.captioned import Scene
     from genjax.data.sources.random_walks import optimality
     from genjax.data.sources.rule_responses import positivity
+    from genjax.data.tables.pairs import Customers, RelatedTables
     from genjax.data.text.augment import Substitution, TokenDropout, TokenSwaps
     from genjax.data.text.codecs import Bytes, Characters, Words
     from genjax.data.text.hashed import HashedText
@@ -78,6 +79,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.text.prefixes import Prefixed
     from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
     from genjax.data.text.subwords import Subwords
+    from genjax.evaluation.audio.tones import ToneQuality
     from genjax.evaluation.audio.waveform import WaveformQuality
     from genjax.evaluation.captions.accuracy import CaptionAccuracy
     from genjax.evaluation.captions.agreement import PromptAgreement
@@ -109,10 +111,12 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.simulation.ensembles import EnsembleCalibration
     from genjax.evaluation.simulation.fidelity import RolloutFidelity
     from genjax.evaluation.simulation.lyapunov import Lyapunov
+    from genjax.evaluation.simulation.neighbours import NeighbourDivergence
     from genjax.evaluation.tables.boosting import BoostedUtility
     from genjax.evaluation.tables.correlations import TabularCorrelations
     from genjax.evaluation.tables.marginals import TabularMarginals
     from genjax.evaluation.tables.privacy import TabularPrivacy
+    from genjax.evaluation.tables.relations import TabularRelations
     from genjax.evaluation.tables.utility import TrainOnSynthetic
     from genjax.evaluation.text.bias import Probe, TextBias
     from genjax.evaluation.text.diversity import TextDiversity

@@ -88,7 +88,9 @@ from genjax.data.sources.pairs import PairCodec
 from genjax.data.sources.random_walks import optimality
 from genjax.data.tables.codec import CategoryColumn, NumberColumn, TableCodec
 from genjax.data.tables.dates import DateColumn
+from genjax.data.tables.pairs import Customers, RelatedTables
 from genjax.data.tables.quantiles import QuantileColumn
+from genjax.data.tables.related import RelatedCodec
 from genjax.data.text.augment import Substitution, TokenDropout, TokenSwaps
 from genjax.data.text.captions import CaptionCodec
 from genjax.data.text.codecs import Bytes, Characters, Words
@@ -99,6 +101,7 @@ from genjax.data.text.splits import ByCharacters, ByDocuments, ByFiles
 from genjax.data.text.subwords import Subwords
 from genjax.data.video.codec import VideoCodec
 from genjax.errors import UserError
+from genjax.evaluation.audio.tones import ToneQuality
 from genjax.evaluation.audio.waveform import WaveformQuality
 from genjax.evaluation.captions.accuracy import CaptionAccuracy
 from genjax.evaluation.captions.agreement import PromptAgreement
@@ -130,10 +133,12 @@ from genjax.evaluation.music.voice_likelihood import VoiceLikelihood
 from genjax.evaluation.simulation.ensembles import EnsembleCalibration
 from genjax.evaluation.simulation.fidelity import RolloutFidelity
 from genjax.evaluation.simulation.lyapunov import Lyapunov
+from genjax.evaluation.simulation.neighbours import NeighbourDivergence
 from genjax.evaluation.tables.boosting import BoostedUtility
 from genjax.evaluation.tables.correlations import TabularCorrelations
 from genjax.evaluation.tables.marginals import TabularMarginals
 from genjax.evaluation.tables.privacy import TabularPrivacy
+from genjax.evaluation.tables.relations import TabularRelations
 from genjax.evaluation.tables.utility import TrainOnSynthetic
 from genjax.evaluation.text.bias import Probe, TextBias
 from genjax.evaluation.text.diversity import TextDiversity
@@ -646,6 +651,19 @@ COMPONENTS = [
         ("c", "x"),
         "c",
     ),
+    RelatedTables("a.csv", "b.csv", "id", 3, "orders", "y", test_fraction=0.3, seed=5),
+    Customers(99, 3, 0.5, 7),
+    RelatedCodec(
+        (NumberColumn("x 1", (1.0,), (0.0,), (1.0,), missing=True),),
+        (CategoryColumn("n", ("0", "1")),),
+        ("n", "x 1"),
+        key="id",
+        count="n",
+        child_columns=("x",),
+        most=1,
+        lacking=("x",),
+    ),
+    TabularRelations(9, while_training=False),
     Tabular(0.2),
     TabularMarginals(9, while_training=False),
     TabularCorrelations(9, while_training=False),
@@ -704,6 +722,8 @@ COMPONENTS = [
     Rollout(length=9, start=(1.0, 2.0)),
     Forecast(given=2, change=0.5, sampler=Rollout(length=9)),
     Lyapunov(2, 9, 99, 9, while_training=True),
+    NeighbourDivergence(9, 99, (1, 5), 3, 2, while_training=True),
+    ToneQuality(9, while_training=False),
     RolloutFidelity(9, 99, 999, while_training=True),
     EnsembleCalibration(9, 5, (1, 2), 0.1, while_training=True),
     MelCodec(8_000, 16, 20, 128, 32, 3.5, 50.0, 8),
@@ -808,6 +828,8 @@ NO_COMPONENTS = {
     "WalkRows",
     "WavReader",
     "Windows",
+    "PieceWindows",
+    "Relation",
     "WithCondition",
 }
 

@@ -83,6 +83,8 @@ NEEDED = {  # the fields without a default
     "NumberColumn": {"name": "x", "weights": (1.0,), "means": (0.0,), "stds": (1.0,)},
     "CategoryColumn": {"name": "x", "values": ("a", "b")},
     "TableCodec": {"numbers": (), "categories": (), "order": ()},
+    "RelatedCodec": {"numbers": (), "categories": (), "order": ()},
+    "RelatedTables": {"parents": "x", "children": "y", "key": "z"},
     "MixtureModes": {"centres": ((0.0, 1.0),), "std": 0.1},
     "Probe": {"name": "x", "templates": ("a {} b",), "pairs": (("c", "d"),) * 30},
     "ShardRule": {"pattern": "x", "axes": (None,)},

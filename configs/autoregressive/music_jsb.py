@@ -67,7 +67,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         augment=(gx.Transposition(down=5, up=6),),
         steps=1000,
         batch_size=4,
-        evaluators=(gx.FrameLikelihood(),),
+        evaluators=(gx.FrameLikelihood(), gx.MusicMemorisation(while_training=False)),
         every=gx.Every(log=50, evaluate=100, sample=500, checkpoint=100),
     )
     if not tiny:
@@ -84,6 +84,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "optimizer.learning_rate.warm_up": 2,
             "steps": 4,
             "batch_size": 2,
+            "evaluators.1.samples": 2,
             "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
         },
     )

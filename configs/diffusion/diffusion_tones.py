@@ -32,7 +32,10 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         steps=5000,
         batch_size=64,
         ema=0.995,
-        evaluators=(gx.GeneralisationGap(1000, while_training=False),),
+        evaluators=(
+            gx.GeneralisationGap(1000, while_training=False),
+            gx.ToneQuality(while_training=False),
+        ),
         every=gx.Every(log=100, evaluate=1000, sample=1000, checkpoint=500),
     )
     if not tiny:
@@ -50,6 +53,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "steps": 8,
             "batch_size": 16,
             "evaluators.0.limit": 100,
+            "evaluators.1.samples": 16,
             "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
         },
     )

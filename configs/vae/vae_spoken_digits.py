@@ -8,7 +8,9 @@
 2,000 steps took 7 min 23 s on two cores that others kept busy (November 2026, jax 0.10.2, seed 0).
 The classifier, 99.67 % right on test recordings, recognises 82.7 % of 1,000 samples as the
 requested digit; of 300 samples 82.3 %, and 76.3 % after the way through a waveform. The squared
-Fréchet distance of 300 samples in its features is 2.36, of 300 test recordings 0.227.
+Fréchet distance of 300 samples in its features is 2.36, of 300 test recordings 0.227. None of 1,000
+samples is a copy by the classifier's features, where 0.3 % of new recordings would count as one;
+two samples are 0.87 times as far apart as two recordings.
 
 The weight of the KL term (beta 4, 16 latents) makes the decoder listen to the label: with beta 1
 and 32 latents the classifier recognises 39.3 %.
@@ -45,6 +47,8 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         evaluators=(
             gx.LabelAgreement(CLASSIFIER, while_training=False),
             gx.WaveformQuality(CLASSIFIER, while_training=False),
+            gx.Memorisation(features=CLASSIFIER, samples=1000, while_training=False),
+            gx.Diversity(features=CLASSIFIER, samples=1000, while_training=False),
         ),
         every=gx.Every(log=100, evaluate=500, sample=1000, checkpoint=250),
     )

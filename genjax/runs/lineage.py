@@ -23,7 +23,8 @@ from genjax.serial.json_text import Json
 
 SAMPLES = "lineage.jsonl"  # beside samples, with a row for each file
 # Suffixes of files of samples.
-WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav", ".jsonl"})
+WRITTEN = frozenset({".png", ".csv", ".txt", ".mid", ".wav", ".jsonl", ".abc", ".gif", ".npz"})
+BESIDE = ("_children.csv",)  # what is written beside these: see ``RelatedCodec``
 # Fields of each row, besides its file.
 ROW = frozenset({"sha256", "run", "step", "seed", "config", "data_fingerprint"})
 SHOWN = 20  # most raw files listed for a data set
@@ -241,7 +242,7 @@ def describe_sample(path: epath.Path) -> str:
 
 def _find_samples(stem: epath.Path) -> list[epath.Path]:
     """Return the existing files of samples at a stem."""
-    paths = (stem.parent / f"{stem.name}{suffix}" for suffix in sorted(WRITTEN))
+    paths = (stem.parent / f"{stem.name}{suffix}" for suffix in [*sorted(WRITTEN), *BESIDE])
     return [path for path in paths if path.exists()]
 
 

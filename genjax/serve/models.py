@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from genjax.data.audio.signals import SignalCodec
+from genjax.data.audio.signals import Sounding
 from genjax.data.chat.template import ends_of
 from genjax.data.codecs import ImageCodec
 from genjax.data.text.captions import CaptionCodec
@@ -82,7 +82,7 @@ class Model:
         codec = self.run.codec
         found = ["text"] * (self.engine is not None)
         found += ["images"] * (isinstance(codec, ImageCodec) and _draws(self.run))
-        found += ["audio"] * (isinstance(codec, SignalCodec) and _draws(self.run))
+        found += ["audio"] * (isinstance(codec, Sounding) and _draws(self.run))
         found += ["embeddings"] * isinstance(self.run.family, MaskedLM)
         return tuple(found)
 

@@ -9,7 +9,9 @@ from starlette.responses import Response
 
 from genjax.checks import Component
 from genjax.data.audio.signals import wav_bytes
+from genjax.errors import UserError
 from genjax.serve.answering import unless_gone
+from genjax.serve.errors import refuse
 from genjax.serve.exchanges import find_noted
 from genjax.serve.samples import draw, read_sampler
 from genjax.serve.schemas import SpeechRequest
@@ -33,7 +35,11 @@ def make_router(service: Service) -> APIRouter:
             seed = service.choose_seed(request.seed)
 
             def job() -> bytes:
-                (signal,) = codec.decode(draw(model, sampler, seed, 1, "input"))
+                drawn = draw(model, sampler, seed, 1, "input")
+                try:
+                    (signal,) = codec.synthesise(drawn)
+                except UserError as error:  # a package is missing
+                    raise refuse(error, "model") from None
                 return wav_bytes(signal, codec.rate)
 
             async def answer() -> Response:

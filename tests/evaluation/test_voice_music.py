@@ -22,6 +22,7 @@ from genjax.evaluation.music.memorisation import MusicMemorisation
 from genjax.evaluation.music.pieces import number_steps
 from genjax.evaluation.music.voice_leading import VoiceLeading, count_faults
 from genjax.evaluation.music.voice_likelihood import VoiceLikelihood
+from genjax.evaluation.music.windows import PieceWindows
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.harmonising import Harmonising
 from genjax.family import init_state
@@ -72,6 +73,36 @@ def test_likelihoods_are_those_of_a_plain_loop(layout, chords):
     for name, value in expected.items():
         np.testing.assert_allclose(numbers[name], value, rtol=1e-5, err_msg=name)
     assert ("nll_chord" in numbers) == chords
+
+
+@pytest.mark.parametrize("stride", [1, 4, 7, 16])
+def test_a_moving_context_counts_each_token_once(stride):
+    codec = VoiceCodec(50, 69)
+    whole, cut = (subject(codec, Packed(length))[0] for length in (60, 16))
+    expected = VoiceLikelihood()(whole).numbers
+    numbers = VoiceLikelihood(stride)(cut).numbers  # a bigram needs one token of context
+    for name, value in expected.items():
+        np.testing.assert_allclose(numbers[name], value, rtol=1e-5, err_msg=name)
+
+
+def test_a_moving_context_is_as_long_as_promised():
+    codec = VoiceCodec(50, 69)
+    corpus = join_pieces([codec.encode(piece) for piece in PIECES], codec)
+    rows = PieceWindows.cut(corpus, 16, 4, codec.start)
+    seen = []
+    for number, row in enumerate(rows.batch(np.arange(len(rows)))["loss_mask"]):
+        counted = np.flatnonzero(row)
+        place = rows.begin[number] + counted
+        assert (np.minimum(place, 13) <= counted).all()  # at least T - stride tokens before
+        seen += [(rows.piece[number], p) for p in place]
+    sizes = np.diff(corpus.starts)
+    assert seen == [(d, p) for d, size in enumerate(sizes) for p in range(1, size + 1)]
+
+
+def test_a_stride_must_fit_the_rows():
+    with pytest.raises(UserError) as refused:
+        VoiceLikelihood(17)(subject(VoiceCodec(50, 69), Packed(16))[0])
+    assert refused.value.field == "stride"
 
 
 CLEAN = [[72, 67, 64, 48], [71, 67, 62, 55]]

@@ -10,6 +10,7 @@ from genjax.data.simulation.codec import FieldCodec, TrajectoryCodec
 from genjax.evaluation.simulation.exponents import (
     compute_kaplan_yorke,
     find_exponents,
+    follow_neighbours,
     read_reference,
 )
 from genjax.evaluation.simulation.fidelity import (
@@ -18,6 +19,7 @@ from genjax.evaluation.simulation.fidelity import (
     measure_distance,
 )
 from genjax.evaluation.simulation.lyapunov import find_of_system
+from genjax.evaluation.simulation.neighbours import NeighbourDivergence
 from genjax.evaluation.simulation.scores import (
     compute_fair_crps,
     compute_spread_ratio,
@@ -48,6 +50,27 @@ def test_exponents_of_the_henon_map_sum_to_the_logarithm_of_b():
     np.testing.assert_allclose(found.sum(), np.log(0.3), atol=1e-3)
     np.testing.assert_allclose(found[0], 0.4192, atol=0.01)  # published
     np.testing.assert_allclose(compute_kaplan_yorke(found), 1.258, atol=0.01)
+
+
+def test_neighbours_part_at_the_exponent_of_the_map():
+    """The logistic map x -> 4 x (1 - x) has the exponent log 2."""
+    x = np.random.default_rng(0).random(40)
+    states = []
+    for _ in range(300):
+        states.append(x)
+        x = 4 * x * (1 - x)
+    found = NeighbourDivergence(steps=(0, 6), apart=2, warm_up=0).fit_slope(
+        np.stack(states, 1)[..., None]
+    )
+    np.testing.assert_allclose(found, np.log(2), rtol=0.05)
+
+
+@pytest.mark.parametrize("apart", [1, 4])
+def test_neighbours_of_one_trajectory_are_some_steps_apart(apart):
+    angle = 2 * np.pi * np.arange(25) / 40  # on a circle all distances stay
+    circle = np.stack([np.cos(angle), np.sin(angle)], 1)[None]
+    chord = 2 * np.sin(np.pi * apart / 40)
+    np.testing.assert_allclose(follow_neighbours(circle, 5, apart), np.log(chord), rtol=1e-5)
 
 
 def test_the_dimension_follows_from_the_exponents():

@@ -8,7 +8,7 @@ import struct
 import wave
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -46,6 +46,25 @@ NO_SIZE, NO_WIDE_SIZE = 2**32 - 1, 2**63
 UNKNOWN = (range(2**31 - 2**13, 2**31 + 1), range(2**32 - 2**13, 2**32))
 
 
+@runtime_checkable
+class Sounding(Protocol):
+    """A codec whose samples become sounds, such as a ``SignalCodec`` or a ``MelCodec``.
+
+    Attributes:
+      rate: sampling rate in Hz.
+    """
+
+    rate: int
+
+    def synthesise(self, samples: np.ndarray) -> np.ndarray:
+        """Convert samples [N, ...] to sounds int16 [N, T, C].
+
+        Raises:
+          UserError: a package is missing.
+        """
+        ...
+
+
 @checks.frozen
 class SignalCodec:
     """Converts 16-bit signals to floats in [-1, 1) and back, exactly.
@@ -79,6 +98,10 @@ class SignalCodec:
         """Convert floats [..., T, C], clipped to [-1, 1), to int16; NaN becomes silence."""
         unit = np.clip(np.nan_to_num(np.asarray(samples, np.float32)), -1, 1)
         return np.minimum(np.rint(unit * SCALE), SCALE - 1).astype(np.int16)
+
+    def synthesise(self, samples: np.ndarray) -> np.ndarray:
+        """Convert samples [N, T, C] to sounds int16 of the same shape, as ``decode`` does."""
+        return self.decode(samples)
 
     def write(self, samples: np.ndarray, stem: Path) -> Path:
         """Write samples [N, T, C], one after another, as WAV, and their waveforms as PNG.

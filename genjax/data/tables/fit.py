@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -96,6 +97,21 @@ def table_dataset(
     """
     rules = parse_constraints(constraints, list_values(columns))
     check_constraints(rules, columns, title)
+    parts, remarks = hold_out(columns, title, test_fraction, seed)
+    codec = fit_codec(columns, parts["train"], target, seed, numbers, dates, constraints)
+    how = (target, test_fraction, seed, numbers.modes)
+    extra = () if numbers.normalise == "modes" else (numbers.normalise,)
+    return encode_parts(columns, codec, parts, (*how, *extra, *constraints), remarks)
+
+
+def hold_out(
+    columns: Columns, title: str, test_fraction: float, seed: int
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return the rows of "train" and, if any are held out, of "test", sorted; and remarks.
+
+    Raises:
+      UserError: as for ``table_dataset``.
+    """
     rows = len(next(iter(columns.values())))
     count = max(1, round(rows * test_fraction)) if test_fraction else 0
     if rows - count < 2:
@@ -103,13 +119,27 @@ def table_dataset(
             f"{title} has too few rows: {rows:,}, of which {rows - count:,} are left for training"
         )
     shuffled = permutation(seed, HOLD_OUT, rows)
-    parts = {"train": np.sort(shuffled[count:])} | (
-        {"test": np.sort(shuffled[:count])} if count else {}
-    )
-    remarks: tuple[str, ...] = ()
-    if count:
-        parts, remarks = _move_rows(columns, parts["train"], parts["test"], title)
-    codec = fit_codec(columns, parts["train"], target, seed, numbers, dates, constraints)
+    if not count:
+        return {"train": np.sort(shuffled)}, ()
+    return _move_rows(columns, np.sort(shuffled[count:]), np.sort(shuffled[:count]), title)
+
+
+def encode_parts(
+    columns: Columns,
+    codec: TableCodec,
+    parts: Mapping[str, np.ndarray],
+    how: tuple[object, ...],
+    remarks: tuple[str, ...] = (),
+) -> Dataset:
+    """Return the data set of a table, encoded by the codec that was fitted to it.
+
+    Args:
+      columns: columns of equal length.
+      codec: the fitted codec.
+      parts: rows of each split, by name.
+      how: options of split and fit, which the fingerprint depends on.
+      remarks: sentences for the reader.
+    """
     encoded = codec.encode(columns)
     splits = {
         name: TableRows(encoded["numeric"][part], encoded["categorical"][part])
@@ -124,10 +154,7 @@ def table_dataset(
     spec = Spec(
         "table", mean.shape, mean, categories=codec.sizes, conditions=codec.find_conditions()
     )
-    how = (target, test_fraction, seed, numbers.modes)
-    extra = () if numbers.normalise == "modes" else (numbers.normalise,)
-    fingerprint = _fingerprint(columns, (*how, *extra, *constraints))
-    return Dataset(splits, spec, codec, fingerprint, remarks=remarks)
+    return Dataset(splits, spec, codec, _fingerprint(columns, how), remarks=remarks)
 
 
 def encode_rows(

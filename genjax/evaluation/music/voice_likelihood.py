@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from typing import ClassVar
 
 import jax
@@ -12,9 +14,11 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.audio.notes import VOICES
 from genjax.data.audio.voices import ORDER, VoiceCodec
+from genjax.data.dataset import HasCorpus
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
-from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.evaluation.music.windows import PieceWindows
+from genjax.families.autoregressive.autoregressive import Attends, Autoregressive
 from genjax.family import Batch, State
 
 
@@ -27,17 +31,32 @@ class VoiceLikelihood(Evaluator):
     over the tokens of a step, which compares models with and without chord tokens;
     ``nll_per_token_later``, as TonicNet's code counts (Peracha, arXiv 1911.11775): without the
     first token of each piece, and the mean over rows' pieces of their means; ``nll_soprano`` and so
-    on, per token of a voice. A piece longer than a row is read in parts, the later of which know
-    one token of the part before, and count as pieces of their own.
+    on, per token of a voice.
+
+    Attributes:
+      stride: tokens by which the context moves on in a piece that is longer than a row, so that
+        each token is predicted from at least the rest of a row before it. None reads such a piece
+        in parts, the later of which know one token of the part before and count as pieces of their
+        own.
     """
 
     judges: ClassVar[tuple[type, ...]] = (Autoregressive,)
+
+    stride: int | None = None
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "stride")
 
     def __call__(self, subject: Subject) -> Findings:
         codec: Component = subject.model.codec
         if not isinstance(codec, VoiceCodec):
             raise UserError(f"VoiceLikelihood needs a VoiceCodec, got a {type(codec).__name__}")
-        nll, hit, target, piece, place = subject.collect(_predict)
+        if self.stride is None:
+            nll, hit, target, piece, place = subject.collect(_predict)
+            rows = np.arange(len(piece))[:, None]
+            piece = np.where(piece > 0, rows * (piece.max(initial=0) + 1) + piece, 0)
+        else:
+            nll, hit, target, piece, place = self._predict_windows(subject, codec)
         counts, ends = piece > 0, target == codec.end
         inside = counts & ~ends
         voice = (place - 1) % codec.per_step  # 0 is the chord, if there is one
@@ -56,7 +75,33 @@ class VoiceLikelihood(Evaluator):
             f"{int(counts.sum()):,} tokens, {codec.per_step} a step, of {pieces:,} pieces with "
             f"{steps:,} steps of {subject.split}, nats"
         )
+        if self.stride is not None:
+            protocol += f", a context that moves on by {self.stride:,}"
         return Findings(numbers, protocol=protocol)
+
+    def _predict_windows(self, subject: Subject, codec: VoiceCodec) -> tuple[np.ndarray, ...]:
+        """Return what ``_predict`` does, of windows; pieces and places are those of whole pieces.
+
+        Raises:
+          UserError: the stride does not fit the rows, the phases of the net or the split.
+        """
+        length, family = subject.model.spec.shape[0] - 1, subject.model.family
+        period = math.lcm(*family.net.periods) if isinstance(family.net, Attends) else 1
+        assert self.stride is not None
+        if self.stride > length or self.stride % period:
+            raise UserError(
+                f"stride must be <= {length:,}, the predictions of a row, and a multiple of "
+                f"{period:,}, the net's periods, got {self.stride:,}",
+                "stride",
+            )
+        split = subject.splits[subject.split]
+        if not isinstance(split, HasCorpus):
+            raise UserError(f"the {subject.split} split has no pieces")
+        rows = PieceWindows.cut(split.corpus, length, self.stride, codec.start)
+        within = dataclasses.replace(subject, splits={subject.split: rows})
+        nll, hit, target, counts, place = within.collect(_predict)
+        piece = np.where(counts > 0, rows.piece[:, None] + 1, 0)
+        return nll, hit, target, piece, place + rows.begin[:, None]
 
 
 def _mean(values: np.ndarray, counts: np.ndarray) -> float:
@@ -64,8 +109,8 @@ def _mean(values: np.ndarray, counts: np.ndarray) -> float:
 
 
 def _mean_of_pieces(nll: np.ndarray, piece: np.ndarray, counts: np.ndarray) -> float:
-    """Return the mean over the pieces of all rows of the means of their tokens [N, T]."""
-    number = (np.arange(len(piece))[:, None] * (piece.max(initial=0) + 1) + piece)[counts]
+    """Return the mean over pieces, by their numbers [N, T], of the means of their tokens [N, T]."""
+    number = piece[counts]
     total = np.bincount(number, nll[counts].astype(np.float64))
     count = np.bincount(number)
     return float((total[count > 0] / count[count > 0]).mean()) if count.any() else float("nan")

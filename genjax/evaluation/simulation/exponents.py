@@ -1,7 +1,8 @@
 """Lyapunov exponents of a map, the dimension that follows from them, and published values.
 
 Exponents: Benettin et al., Meccanica 15 (1980), with QR as in Shimada & Nagashima, Progress of
-Theoretical Physics 61 (1979). Dimension: Kaplan & Yorke (1979). Published values: Gilpin, arXiv
+Theoretical Physics 61 (1979); from trajectories alone: Rosenstein et al., Physica D 65 (1993).
+Dimension: Kaplan & Yorke (1979). Published values: Gilpin, arXiv
 2110.05266, in the package dysts.
 """
 
@@ -67,6 +68,40 @@ def find_exponents(
 
     keys = jax.random.split(walk_key, warm_up + steps)
     return jax.lax.scan(move, (states, start), keys)[1][warm_up:].mean(0)
+
+
+def follow_neighbours(states: np.ndarray, steps: int, apart: int) -> np.ndarray:
+    """Follow neighbouring states of trajectories: the mean logarithm of their distance after 0 to
+    ``steps`` steps, [steps + 1], whose slope is the largest Lyapunov exponent per step.
+
+    The neighbour of a state is the nearest one of any trajectory, but of its own only those at
+    least ``apart`` steps away. Equal states are left out.
+
+    Args:
+      states: trajectories [N, L, D], in units that make the columns comparable.
+      steps: steps to follow, fewer than L.
+      apart: steps between neighbours of one trajectory, at least about one turn.
+    """
+    from scipy.spatial import cKDTree
+
+    length, size = states.shape[1:]
+    kept = length - steps
+    points = states[:, :kept].reshape(-1, size).astype(np.float64)
+    owner, time = np.divmod(np.arange(len(points)), kept)
+    tree, count = cKDTree(points), min(len(points), 2 * apart + 2)
+    found = tree.query(points, count)[1].reshape(len(points), count)  # nearest first, itself too
+    usable = (owner[found] != owner[:, None]) | (np.abs(time[found] - time[:, None]) >= apart)
+    first = usable.argmax(1)
+    rows = np.flatnonzero(usable.any(1))
+    near = found[rows, first[rows]]
+    lags = np.arange(steps + 1)
+    one, other = (
+        states[owner[i][:, None], time[i][:, None] + lags].astype(np.float64) for i in (rows, near)
+    )
+    distance = np.sqrt(np.square(one - other).sum(-1))  # [R, steps + 1]
+    with np.errstate(divide="ignore"):
+        logs = np.where(distance > 0, np.log(distance), np.nan)
+    return np.nanmean(logs, 0)
 
 
 def compute_kaplan_yorke(exponents: np.ndarray) -> float:
