@@ -21,6 +21,10 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.audio.spectrograms import MelSpectrograms
     from genjax.data.audio.voices import VoiceCodec
     from genjax.data.chat.template import ChatTemplate
+    from genjax.data.design.attributed import Attributed
+    from genjax.data.design.attributes import Attribute, Attributes, HideAttributes
+    from genjax.data.design.sketches import Sketched
+    from genjax.data.design.measures import brightness, narrowness, sleeves, symmetry
     from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
     from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
     from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
@@ -131,6 +135,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.classifier import Classifier
     from genjax.families.diffusion.augment import NonLeaking
     from genjax.families.diffusion.bound import Learned
+    from genjax.families.diffusion.control import ControlNet, SketchSampling
     from genjax.families.diffusion.couplings import NormalNoise, Ring
     from genjax.families.diffusion.diffusion import Denoising, Diffusion
     from genjax.families.diffusion.forecast import Forecast, Rollout

@@ -38,6 +38,8 @@ class Denoiser(nn.Module):
       augment: how many numbers describe an example's augmentation (Karras et al., arXiv 2206.00364,
         appendix F.2), 0 for none. A row of zeros means no augmentation; samplers pass zeros.
       frequency: highest frequency of the time features, in radians per unit of t; above 0.1.
+      control: network of a sketch, whose outputs are added inside the network, such as
+        ``DiT().controller(shape, copied)``; None for none.
     """
 
     net: nn.Module
@@ -46,6 +48,7 @@ class Denoiser(nn.Module):
     text: int = 0
     augment: int = 0
     frequency: float = 1000.0
+    control: nn.Module | None = None
 
     @nn.compact
     def __call__(
@@ -55,6 +58,7 @@ class Denoiser(nn.Module):
         label: jax.Array | None = None,
         text: jax.Array | None = None,
         augment: jax.Array | None = None,
+        given: jax.Array | None = None,
         *,
         train: bool,
     ) -> jax.Array:
@@ -67,6 +71,7 @@ class Denoiser(nn.Module):
           label: int [B].
           text: [B, self.text].
           augment: [B, self.augment].
+          given: a sketch [B, ...] for the control.
           train: whether dropout, of the rng "dropout", is on.
 
         Raises:
@@ -79,6 +84,8 @@ class Denoiser(nn.Module):
             raise UserError("a denoiser without classes was given labels")
         _check("text", text, self.text)
         _check("augment", augment, self.augment)
+        if given is not None and self.control is None:
+            raise UserError("a denoiser without control was given a sketch")
 
         rows = len(x)
         y = nn.Dense(self.width, name="time_a")(
@@ -92,8 +99,8 @@ class Denoiser(nn.Module):
             text = jnp.zeros((rows, self.text), x.dtype) if text is None else text
             null = self.param("null_text", nn.initializers.normal(0.02), (self.width,))
             text = text.astype(x.dtype)
-            given = jnp.any(text != 0, -1, keepdims=True)
-            vector += jnp.where(given, nn.Dense(self.width, name="text")(text), null[None])
+            asked = jnp.any(text != 0, -1, keepdims=True)
+            vector += jnp.where(asked, nn.Dense(self.width, name="text")(text), null[None])
         if self.augment:
             augment = (
                 jnp.zeros((rows, self.augment), x.dtype)
@@ -101,7 +108,11 @@ class Denoiser(nn.Module):
                 else augment.astype(x.dtype)
             )
             vector += nn.Dense(self.width, use_bias=False, name="augment")(augment)
-        return self.net(x, nn.silu(vector), train=train)
+        vector = nn.silu(vector)
+        if given is None or self.control is None:
+            return self.net(x, vector, train=train)
+        control = self.control(x, vector, given.astype(x.dtype))
+        return self.net(x, vector, control, train=train)
 
 
 def _check(name: str, value: jax.Array | None, width: int) -> None:

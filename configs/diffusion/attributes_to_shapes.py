@@ -1,0 +1,73 @@
+"""A small diffusion of coloured shapes by their attributes, for requests in words or conditions.
+
+    python -m genjax train attributes_to_shapes
+    python -m genjax sample runs/attributes_to_shapes --prompt "a small red circle" --num 16
+    python -m genjax sample runs/attributes_to_shapes \
+        --prompt "shape='cross' and place='in the middle'"
+    python -m genjax evaluate runs/attributes_to_shapes
+
+Result:
+    command: python -m genjax train attributes_to_shapes
+    data: generated pictures with captions
+    value: not yet run
+"""
+
+from genjax import gx
+
+COLOURS = ("red", "green", "blue", "yellow", "purple", "white")
+PLACES = ("at the top left", "at the top right", "at the bottom left", "at the bottom right")
+
+
+def get_config(tiny: bool = False) -> gx.Experiment:
+    attributes = gx.Attributes(
+        (
+            gx.Attribute("shape", ("circle", "square", "triangle", "cross")),
+            gx.Attribute("colour", COLOURS),
+            gx.Attribute("place", (*PLACES, "in the middle")),
+            gx.Attribute("size", ("small", "large")),
+        )
+    )
+    experiment = gx.Experiment(
+        family=gx.Diffusion(
+            net=gx.DiT(2, 64, 4, 4),
+            process=gx.VPCosine(),
+            target="v",
+            data_std=0.4,
+            width=64,
+            text=attributes,
+            sampler=gx.Denoising(gx.DPMSolver(16), guidance_scale=2.0, clip=True),
+        ),
+        data=gx.CaptionedShapes(text=attributes),
+        augment=(gx.HideAttributes(attributes, 0.1),),
+        optimizer=gx.Adam(gx.WarmUp(200, gx.Cosine(2e-3, 1e-5))),
+        steps=3000,
+        batch_size=64,
+        ema=0.995,
+        evaluators=(
+            gx.PromptAgreement(while_training=False),
+            gx.Inpainting(while_training=False),
+            gx.SampleQuality(samples=1000, kernel_subset=500, while_training=False),
+            gx.Memorisation(samples=1000, while_training=False),
+            gx.Diversity(samples=1000, while_training=False),
+        ),
+        every=gx.Every(log=100, evaluate=1000, sample=1000, checkpoint=500),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.width": 16,
+            "family.net.depth": 1,
+            "family.net.heads": 2,
+            "family.width": 16,
+            "family.sampler.solver.steps": 2,
+            "data.size": 200,
+            "data.test_size": 50,
+            "optimizer.learning_rate.warm_up": 4,
+            "steps": 8,
+            "batch_size": 16,
+            "evaluators": (),
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
+    )
