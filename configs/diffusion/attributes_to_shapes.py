@@ -29,18 +29,18 @@ def get_config(tiny: bool = False) -> gx.Experiment:
     )
     experiment = gx.Experiment(
         family=gx.Diffusion(
-            net=gx.DiT(2, 64, 4, 4),
+            net=gx.DiT(4, 96, 4, 4),
             process=gx.VPCosine(),
             target="v",
             data_std=0.4,
-            width=64,
+            width=96,
             text=attributes,
             sampler=gx.Denoising(gx.DPMSolver(16), guidance_scale=2.0, clip=True),
         ),
         data=gx.CaptionedShapes(text=attributes),
         augment=(gx.HideAttributes(attributes, 0.1),),
         optimizer=gx.Adam(gx.WarmUp(200, gx.Cosine(2e-3, 1e-5))),
-        steps=3000,
+        steps=1500,
         batch_size=64,
         ema=0.995,
         evaluators=(
@@ -50,7 +50,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             gx.Memorisation(samples=1000, while_training=False),
             gx.Diversity(samples=1000, while_training=False),
         ),
-        every=gx.Every(log=100, evaluate=1000, sample=1000, checkpoint=500),
+        every=gx.Every(log=100, evaluate=1500, sample=1500, checkpoint=500),
     )
     if not tiny:
         return experiment

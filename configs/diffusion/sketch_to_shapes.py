@@ -1,4 +1,4 @@
-"""ControlNet (Zhang et al., arXiv 2302.05543): the edges of a sketch control `attributes_to_shapes`.
+"""ControlNet (Zhang et al., arXiv 2302.05543): a sketch controls `attributes_to_shapes`.
 
     python -m genjax train sketch_to_shapes     # trains attributes_to_shapes first if missing
     python -m genjax sample runs/sketch_to_shapes --sampler.sketch sketch.png --prompt "red"
@@ -34,11 +34,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         data=gx.Sketched(gx.CaptionedShapes(text=attributes)),
         augment=(gx.HideAttributes(attributes, 0.5),),
         optimizer=gx.Adam(gx.WarmUp(100, gx.Cosine(1e-3, 1e-5))),
-        steps=1500,
+        steps=1000,
         batch_size=64,
         ema=0.995,
-        evaluators=(gx.PromptAgreement(while_training=False),),
-        every=gx.Every(log=100, evaluate=500, sample=500, checkpoint=500),
+        evaluators=(gx.SketchAgreement(while_training=False),),
+        every=gx.Every(log=100, evaluate=1000, sample=1000, checkpoint=500),
     )
     if not tiny:
         return experiment

@@ -33,6 +33,7 @@ CONFIG_MODULE = "genjax_config"  # the module name under which a config file is 
 # The functions of genjax that a stored config may name: rewards, which have no side effects.
 FUNCTIONS = frozenset(
     {
+        "genjax.data.design.measures:bright_symmetrical_sleeveless",
         "genjax.data.design.measures:brightness",
         "genjax.data.design.measures:narrowness",
         "genjax.data.design.measures:sleeves",

@@ -16,7 +16,7 @@ from genjax.errors import UserError, unknown_name
 FIELD = "prompt"
 OPERATORS = re.compile(r"[=<>]|\bin\b\s*[(\[]")
 # Words of a request that say nothing about an attribute.
-FILLERS = frozenset("a an and the with of is it there picture item".split())
+FILLERS = frozenset(["a", "an", "and", "the", "with", "of", "is", "it", "there", "picture", "item"])
 
 
 @checks.frozen
@@ -41,7 +41,9 @@ class Attribute:
 
     def __post_init__(self) -> None:
         if len(self.values) < 2 or len(set(self.values)) < len(self.values):
-            raise UserError(f"values must be two or more different ones, got {self.values}", "values")
+            raise UserError(
+                f"values must be two or more different ones, got {self.values}", "values"
+            )
         if self.measure is None:
             if self.edges:
                 raise UserError(f"edges need a measure, got {self.edges} without one", "edges")

@@ -60,3 +60,11 @@ def sleeves(images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     flared = shoulders >= FLARED * np.maximum(hips, 1)
     wide = np.maximum(shoulders, hips) >= width * TORSO / 28
     return np.where(wide, np.where(flared, 1, 2), 0)
+
+
+def bright_symmetrical_sleeveless(images: Any, labels: Any) -> Any:
+    """Score a design brief: the mean of ``brightness``, ``symmetry`` and ``narrowness``, [N]; has
+    gradients.
+    """
+    measured = [measure(images, labels) for measure in (brightness, symmetry, narrowness)]
+    return sum(measured) / len(measured)

@@ -63,9 +63,11 @@ class SketchSampling(Denoising):
     Attributes:
       sketch: picture of the sketch, of the size of the model's images; None takes the edges of the
         first training example. All samples follow it.
+      follow: whether samples follow the sketch; if not, they are the base's.
     """
 
     sketch: str | None = None
+    follow: bool = True
 
     @property
     def runs(self) -> Mapping[str, str]:
@@ -78,7 +80,7 @@ class SketchSampling(Denoising):
         Raises:
           UserError: the sketch cannot be read, is empty, or has another size than the images.
         """
-        if self.sketch is None:
+        if self.sketch is None or not self.follow:
             return self
         given = {f.name: getattr(self, f.name) for f in dataclasses.fields(Denoising)}
         lines = read_sketch(self.sketch, codec)
@@ -121,6 +123,8 @@ class SketchDiffusion(Diffusion):
     def sample(self, state: State, key: jax.Array, n: int, options: Denoising) -> jax.Array:
         """Draw ``n`` samples that follow the sketches given as inputs, else that of the options."""
         sketch = find_input(state, SKETCH)
+        if isinstance(options, SketchSampling) and not options.follow:
+            return self.draw_from_noise(state, key, n, options)
         if sketch is None:
             sketch = state.variables[SKETCH]
             if isinstance(options, DrawnSketch):

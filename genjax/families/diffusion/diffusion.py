@@ -299,7 +299,8 @@ class Diffusion(Family):
         given: jax.Array | None = None,
     ) -> Denoise:
         """Return the posterior mean, as samplers call it, for ``n`` samples; embedded ``text`` [n,
-        D], or the state's input of that kind, replaces the prompt, and ``given`` [n, ...] is what the network sees besides.
+        D], or else the state's input of that kind, replaces the prompt, and ``given`` [n, ...] is
+        what the network sees besides.
 
         Raises:
           UserError: the sampler, guidance or label does not fit the model.

@@ -121,9 +121,7 @@ class DiTControl(nn.Module):
     ratio: int
 
     @nn.compact
-    def __call__(
-        self, x: jax.Array, vector: jax.Array, sketch: jax.Array
-    ) -> tuple[jax.Array, ...]:
+    def __call__(self, x: jax.Array, vector: jax.Array, sketch: jax.Array) -> tuple[jax.Array, ...]:
         y = _embed_patches(x, self.patch, self.width)
         hint = nn.silu(FlatDense(self.width, name="sketch")(patchify(sketch, self.patch)))
         y = y + FlatDense(self.width, zero=True, name="enter")(hint)
