@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from genjax import checks
-from genjax.design.space import Space, decode_images, measure_excess
+from genjax.design.space import Space, measure_excess
 from genjax.errors import UserError
 from genjax.families.image_rewards import ImageReward, score_images
 
@@ -121,7 +121,10 @@ class Search:
         family, state, adam = space.run.family, space.run.eval_state, optax.adam(self.rate)
 
         def cost(z: jax.Array, state: Any) -> tuple[jax.Array, jax.Array]:
-            scores = brief(decode_images(family, state, z), None)
+            whole = family.decode_latents(state.params, state.variables, z)
+            # What is clipped keeps its gradient, or a pixel beyond the range would stay there.
+            images = whole + jax.lax.stop_gradient(jnp.clip(whole, -1, 1) - whole)
+            scores = brief(images, None)
             judged = jnp.asarray(scores) - self.typical * measure_excess(z)
             return -judged.sum(), judged
 

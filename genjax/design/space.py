@@ -38,7 +38,7 @@ class Space:
 
     def decode(self, latents: np.ndarray) -> np.ndarray:
         """Decode latents [N, Z] to images [N, H, W, C] in [-1, 1]."""
-        decode = self.run.layout.compile_evaluation(decode_images, static_argnums=(0,))
+        decode = self.run.layout.compile_evaluation(_decode_images, static_argnums=(0,))
         size, parts = min(len(latents), CHUNK), []
         for start in range(0, len(latents), size):
             rows = np.arange(start, start + size) % len(latents)  # one compiled size
@@ -70,7 +70,7 @@ def open_space(run: Run) -> Space:
     return Space(run)
 
 
-def decode_images(family: VAE, state: State, z: jax.Array) -> jax.Array:
+def _decode_images(family: VAE, state: State, z: jax.Array) -> jax.Array:
     """Decode latents z [N, Z] to images [N, H, W, C], clipped to [-1, 1]."""
     return jnp.clip(family.decode_latents(state.params, state.variables, z), -1, 1)
 

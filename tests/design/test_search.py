@@ -64,12 +64,12 @@ def test_a_gradient_finds_the_optimum_from_every_start(space):
 
 def test_evolution_finds_the_optimum_and_beats_as_many_draws(space):
     pytest.importorskip("cma", reason="cma is not installed: the extra design")
-    search = Search(num=3, steps=25, population=8)
+    search = Search(num=3, steps=50, population=8)
     found = search(space, near_aim, 0)
     np.testing.assert_allclose(found.latents, np.tile(AIM, (3, 1)), atol=0.1)
-    assert (np.diff(found.history, axis=0) >= 0).all() and found.history.shape == (25, 3)
+    assert (np.diff(found.history, axis=0) >= 0).all() and found.history.shape == (50, 3)
     drawn = dataclasses.replace(search, method="random")(space, near_aim, 0)
-    assert drawn.evaluations == found.evaluations == 600
+    assert drawn.evaluations == found.evaluations == 1200
     assert found.scores.min() > drawn.scores.max()
     again = search(space, near_aim, 0)
     np.testing.assert_array_equal(again.latents, found.latents)
