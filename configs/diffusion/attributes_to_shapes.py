@@ -40,7 +40,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         data=gx.CaptionedShapes(text=attributes),
         augment=(gx.HideAttributes(attributes, 0.1),),
         optimizer=gx.Adam(gx.WarmUp(200, gx.Cosine(2e-3, 1e-5))),
-        steps=1500,
+        steps=6000,
         batch_size=64,
         ema=0.995,
         evaluators=(
@@ -50,7 +50,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             gx.Memorisation(samples=1000, while_training=False),
             gx.Diversity(samples=1000, while_training=False),
         ),
-        every=gx.Every(log=100, evaluate=1500, sample=1500, checkpoint=500),
+        every=gx.Every(log=100, evaluate=2000, sample=2000, checkpoint=500),
     )
     if not tiny:
         return experiment

@@ -34,11 +34,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         data=gx.Sketched(gx.CaptionedShapes(text=attributes)),
         augment=(gx.HideAttributes(attributes, 0.5),),
         optimizer=gx.Adam(gx.WarmUp(100, gx.Cosine(1e-3, 1e-5))),
-        steps=600,
+        steps=3000,
         batch_size=64,
         ema=0.995,
         evaluators=(gx.SketchAgreement(while_training=False),),
-        every=gx.Every(log=100, evaluate=600, sample=600, checkpoint=200),
+        every=gx.Every(log=100, evaluate=1000, sample=1000, checkpoint=200),
     )
     if not tiny:
         return experiment

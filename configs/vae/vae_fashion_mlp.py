@@ -25,11 +25,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         ),
         data=gx.TFDS(name="fashion_mnist"),
         optimizer=gx.Adam(gx.WarmUp(100, gx.Cosine(2e-3, 1e-5)), clip=1000.0),
-        steps=1500,
+        steps=10_000,
         batch_size=128,
         ema=0.998,
         evaluators=(gx.Reconstructions(while_training=False), gx.Diversity(while_training=False)),
-        every=gx.Every(log=100, evaluate=1500, sample=1500, checkpoint=500),
+        every=gx.Every(log=100, evaluate=2000, sample=2000, checkpoint=500),
     )
     if not tiny:
         return experiment

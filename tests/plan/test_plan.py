@@ -34,6 +34,7 @@ FAMILIES = (
     *("diffusion_mnist", "latent_diffusion_mnist", "gpt_docs", "vqvae_prior_fashion_mnist"),
     *("caption_shapes", "reward_rule", "lora_gpt", "dpo_preferences", "ppo_random_walks"),
     *("grpo_arithmetic", "diffusion_reward_digits", "tabddpm_abalone", "flow_lorenz"),
+    "sketch_to_shapes",
 )
 WIDTH, LAYERS, CONTEXT, VOCABULARY, BATCH = 64, 3, 32, 100, 16
 

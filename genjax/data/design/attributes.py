@@ -61,15 +61,13 @@ class Attribute:
 
     def find_values(self, images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         """Return the number of each image's value, int32 [N]; -1 for one without the attribute."""
-        if labels is None and (self.measure is None or self.labels is not None):
+        found = labels if self.measure is None else self.measure(images, labels)
+        if found is None or (labels is None and self.labels is not None):
             raise UserError(f"the attribute {self.name!r} needs images with labels", self.name)
-        if self.measure is None:
-            found = np.asarray(labels)
-        else:
-            found = np.digitize(np.asarray(self.measure(images, labels)), self.edges)
-        if self.labels is not None:
-            found = np.where(np.isin(labels, self.labels), found, -1)
-        return found.astype(np.int32)
+        numbers = np.asarray(found) if self.measure is None else np.digitize(found, self.edges)
+        if labels is not None and self.labels is not None:
+            numbers = np.where(np.isin(labels, self.labels), numbers, -1)
+        return numbers.astype(np.int32)
 
 
 @checks.frozen

@@ -118,5 +118,5 @@ class SketchedScenes(SketchedSplit):
 
 def _sketch(split: Split, steep: float) -> Split:
     if isinstance(split, HasScenes):
-        return SketchedScenes(split, steep, split.scenes)
+        return SketchedScenes(split, steep, tuple(split.scenes))
     return SketchedSplit(split, steep)
