@@ -1,7 +1,7 @@
 """A flow of Fashion-MNIST items by their attributes, in the latents of a VAE.
 
     python -m genjax train classifier_fashion_mnist    # says which item a sample is
-    python -m genjax train vae_fashion_mnist           # the latent space
+    python -m genjax train vae_fashion_mlp             # the latent space
     python -m genjax train attributes_to_fashion
     python -m genjax sample runs/attributes_to_fashion --prompt "a bright dress, sleeveless"
     python -m genjax sample runs/attributes_to_fashion \
@@ -43,7 +43,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
     )
     experiment = gx.Experiment(
         family=gx.LatentDiffusion(
-            autoencoder="runs/vae_fashion_mnist",
+            autoencoder="runs/vae_fashion_mlp",
             diffusion=gx.Diffusion(
                 net=gx.ResidualMLP(256, 4, 512),
                 process=gx.Straight(),
