@@ -6,10 +6,40 @@
         --prompt "shape='cross' and place='in the middle'"
     python -m genjax evaluate runs/attributes_to_shapes
 
+The config has not been trained to its end. Seed 0 with `--steps 1500` took 29 minutes, 2 of them
+of CPU time, on two x86 cores that about twenty other processes shared (November 2026, jax 0.10.2).
+The guidance scale is 2, and each group has 240 prompts with one sample each. A sample counts as the
+nearest of the 2,160 possible pictures, a method that is right on all 1,000 held-out pictures.
+
+                     shape   colour  place   size    all
+    held out         50.8 %  99.6 %  99.6 %  90.4 %  85.1 %
+    seen             45.8 %  100 %   100 %   95.8 %  84.3 %
+
+So colour, place and size are right, but after this little training most outlines are not yet drawn
+well enough to tell a circle from a square. `text_to_shapes`, trained for 4,000 steps, has 92.9 %.
+
+Inpainting of the right half of 64 held-out pictures keeps the known pixels to the last bit. The
+mean of four unconditional fills errs by 0.400, more than the mean picture (0.374) and the nearest
+of 5,000 training pictures (0.356): it needs more training as well.
+
 Result:
-    command: python -m genjax train attributes_to_shapes
+    command: python -m genjax train attributes_to_shapes --steps 1500
     data: generated pictures with captions
-    value: not yet run
+    hardware: two x86 cores, very busy (2 minutes of CPU time)
+    minutes: 29
+    seeds: 0
+    metric: attributes drawn as asked for, held-out combinations, %
+    value: 85.1
+
+Result:
+    command: python -m genjax train attributes_to_shapes --steps 1500
+    data: generated pictures with captions
+    hardware: two x86 cores, very busy (2 minutes of CPU time)
+    minutes: 29
+    seeds: 0
+    metric: root mean square error of fills of the right half, on [-1, 1]
+    value: 0.400
+    baseline: 0.374 of the mean picture, 0.356 of the nearest training picture
 """
 
 from genjax import gx
