@@ -6,10 +6,27 @@
 
 The larger config is `vae_fashion_mnist`.
 
+The config has not been trained to its end. Seed 0 with `--steps 1500` took 17 minutes, 37 seconds of
+them CPU time, on two x86 cores that about twenty other processes shared (November 2026, jax
+0.10.2). `genjax design` then searches for the brief `bright_symmetrical_sleeveless`, of which 1 is
+the best, with 16 searches of 40 generations of 16 images:
+
+    256 draws of the prior                    mean 0.693, best 0.833
+    the best of 640 draws, 16 times           mean 0.841, best 0.873
+    CMA-ES, 16 searches of 640 images         mean 0.932, best 0.945
+
+The designs are white dresses and tops. A few have sleeves that lie close to the body: the brief
+asks for a narrow outline, which is not quite the same.
+
 Result:
-    command: python -m genjax train vae_fashion_mlp
+    command: python -m genjax train vae_fashion_mlp --steps 1500
     data: Fashion-MNIST
-    value: not yet run
+    hardware: two x86 cores, very busy (37 s of CPU time)
+    minutes: 17
+    seeds: 0
+    metric: mean score of 16 designs by CMA-ES for a brief, 640 images each
+    value: 0.932
+    baseline: 0.841 of the best of 640 draws, 0.693 of a draw
 """
 
 from genjax import gx
