@@ -4,10 +4,37 @@
     python -m genjax sample runs/sketch_to_shapes --sampler.sketch sketch.png --prompt "red"
     python -m genjax evaluate runs/sketch_to_shapes
 
+The config has not been trained to its end. Seed 0 with `--steps 600` was stopped at step 494, after
+27 minutes, 2 of them CPU time, on two x86 cores that about twenty other processes shared (November
+2026, jax 0.10.2). Its base was `attributes_to_shapes` with `--steps 1500`, which draws poor
+outlines. F1 of the edges of a sample for each of 128 held-out sketches, whose combinations of
+attributes training never showed, within a pixel, diagonals included:
+
+                  with the request   without
+    sketch        0.994              0.988
+    base alone    0.929              0.449
+
+The measure is lenient on pictures of 16 pixels a side: a request that says place and size gets the
+base near the sketch already, and samples of the controlled model stand where the sketch does and
+are of its size, but their outlines are still rough.
+
 Result:
-    command: python -m genjax train sketch_to_shapes
+    command: python -m genjax train sketch_to_shapes --steps 600
     data: generated pictures with captions, and their edges
-    value: not yet run
+    hardware: two x86 cores, very busy (2 minutes of CPU time)
+    minutes: 27
+    seeds: 0
+    metric: F1 of edges with the sketch within a pixel, step 494
+    value: 0.994
+    baseline: 0.929 of the base without the sketch
+
+Result:
+    command: python -m genjax train sketch_to_shapes --steps 600
+    data: generated pictures with captions, and their edges
+    seeds: 0
+    metric: F1 of edges with the sketch within a pixel, no request, step 494
+    value: 0.988
+    baseline: 0.449 of the base without the sketch
 """
 
 from genjax import gx

@@ -6,14 +6,15 @@
 
 The larger config is `vae_fashion_mnist`.
 
-The config has not been trained to its end. Seed 0 with `--steps 1500` took 17 minutes, 37 seconds of
-them CPU time, on two x86 cores that about twenty other processes shared (November 2026, jax
-0.10.2). `genjax design` then searches for the brief `bright_symmetrical_sleeveless`, of which 1 is
-the best, with 16 searches of 40 generations of 16 images:
+The config has not been trained to its end. Seed 0 with `--steps 1500` took 17 minutes, 37 seconds
+of them CPU time, on two x86 cores that about twenty other processes shared (November 2026, jax
+0.10.2). `genjax design` then searches for the brief `bright_symmetrical_sleeveless`, 1 at best,
+with 16 searches of 40 steps side by side:
 
     256 draws of the prior                    mean 0.693, best 0.833
     the best of 640 draws, 16 times           mean 0.841, best 0.873
     CMA-ES, 16 searches of 640 images         mean 0.932, best 0.945
+    Adam at 0.05, 16 searches of 40 images    mean 0.902, best 0.926
 
 The designs are white dresses and tops. A few have sleeves that lie close to the body: the brief
 asks for a narrow outline, which is not quite the same.
