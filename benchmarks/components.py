@@ -33,6 +33,7 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     "Families": (
         "families.vae families.vqvae families.gan.gan families.diffusion.diffusion "
         "families.diffusion.latent families.diffusion.forecast families.diffusion.tabular "
+        "families.diffusion.control "
         "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior families.masked_lm "
         "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.ppo "
@@ -40,7 +41,7 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     ),
     "Parts of families": (
         "families.likelihoods families.masking families.gan.augment families.diffusion.augment "
-        "families.diffusion.couplings posttrain.adapters"
+        "families.diffusion.couplings data.design.attributes posttrain.adapters"
     ),
     "Nets": "nets",
     "Processes of diffusion": "samplers.diffusion.processes families.diffusion.bound",
@@ -52,7 +53,10 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     ),
     "Optimizers": "optim",
     "Schedules": "schedules",
-    "Sources of data": "data.sources data.audio.spectrograms data.simulation.sources",
+    "Sources of data": (
+        "data.sources data.audio.spectrograms data.simulation.sources data.design.attributed "
+        "data.design.sketches"
+    ),
     "Dynamical systems": "data.simulation.systems",
     "Codecs": (
         "data.text.codecs data.text.subwords data.text.words data.text.wrapped data.text.hashed "
@@ -81,7 +85,7 @@ BASES = (Family, Evaluator, Optimizer, Schedule)  # what components of one's own
 NOT_WRITTEN = {  # public dataclasses that no config is written with
     *("Layout", "UpdateRule", "Model", "Part", "Subject", "Findings", "Report", "Judge"),
     *("Request", "CaptionRequest", "Picture", "RowLikelihood", "NoiseSchedule"),
-    *("Rule", "Parametrization", "Outcome"),
+    *("Rule", "Parametrization", "Outcome", "DrawnSketch", "SketchDiffusion"),
 }
 INTRODUCTION = """\
 # Components
