@@ -32,8 +32,9 @@ PAGE = ROOT / "docs" / "components.md"
 SECTIONS = {  # title: modules, or packages with all of theirs, in the order of the page
     "Families": (
         "families.vae families.vqvae families.gan.gan families.diffusion.diffusion "
-        "families.diffusion.latent families.diffusion.flow_map families.diffusion.forecast "
-        "families.diffusion.tabular "
+        "families.diffusion.latent families.diffusion.flow_map "
+        "families.diffusion.forecast families.diffusion.tabular "
+        "families.diffusion.control "
         "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior "
         "families.autoregressive.next_state families.masked_lm "
@@ -43,7 +44,7 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     ),
     "Parts of families": (
         "families.likelihoods families.masking families.gan.augment families.diffusion.augment "
-        "families.diffusion.couplings posttrain.adapters"
+        "families.diffusion.couplings data.design.attributes posttrain.adapters"
     ),
     "Nets": "nets",
     "Processes of diffusion": "samplers.diffusion.processes families.diffusion.bound",
@@ -57,7 +58,8 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
     "Schedules": "schedules",
     "Sources of data": (
         "data.sources data.audio.spectrograms data.reasoning.problems "
-        "data.simulation.sources data.tables.pairs"
+        "data.simulation.sources data.tables.pairs data.design.attributed "
+        "data.design.sketches"
     ),
     "Dynamical systems": "data.simulation.systems",
     "Codecs": (
@@ -88,7 +90,7 @@ BASES = (Family, Evaluator, Optimizer, Schedule)  # what components of one's own
 NOT_WRITTEN = {  # public dataclasses that no config is written with
     *("Layout", "UpdateRule", "Model", "Part", "Subject", "Findings", "Report", "Judge"),
     *("Request", "CaptionRequest", "Picture", "RowLikelihood", "NoiseSchedule"),
-    *("Rule", "Parametrization", "Outcome", "Relation"),
+    *("Rule", "Parametrization", "Outcome", "Relation", "DrawnSketch", "SketchDiffusion"),
 }
 INTRODUCTION = """\
 # Components

@@ -1,5 +1,5 @@
 """The command line: ``python -m genjax train | sample | evaluate | compare | sweep | export |
-bench | plan | launch | show | store | serve | ask``.
+bench | plan | launch | show | store | serve | ask | design``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ with epy.lazy_imports():
         ask,
         bench,
         data,
+        design,
         evaluate,
         explain,
         export,
@@ -52,6 +53,7 @@ USAGE = """usage: genjax COMMAND ... [--debug] [--no-cache] [--trust | --trust=M
   watch    RUNS     the same live in a browser, of a folder of runs
   compare  RUN_A RUN_B  compare samples of both: win rate under a reward, KL, diversity
   export   RUN_DIR  write weights, config and sampling function for other programs
+  design   RUN_DIR  search a latent space towards a function; a sheet of designs with scores
   sweep    CONFIG   train each combination of lists of values and seeds, and compare them
   bench    CONFIG   one JSON line: compile_s, step_ms, per-second figures, flops, mfu, peak memory
   launch   KIND CONFIG  train on several machines, or write a script: slurm, tpu, ssh, ...
@@ -86,6 +88,7 @@ COMMANDS: Mapping[str, Callable[[str, Sequence[str]], None]] = {
     "report": lambda target, more: report.report_command(target, more),
     "watch": lambda target, more: watch.watch_command(target, more),
     "compare": lambda target, more: compare.compare_command(target, more),
+    "design": lambda target, more: design.design_command(target, more),
     "sweep": lambda target, more: sweep.sweep_command(target, more),
     "export": lambda target, more: export.export_command(target, more),
     "bench": lambda target, more: bench.bench_command(target, more),

@@ -21,6 +21,16 @@ with epy.lazy_api_imports(globals()):
     from genjax.data.audio.spectrograms import MelSpectrograms
     from genjax.data.audio.voices import VoiceCodec
     from genjax.data.chat.template import ChatTemplate
+    from genjax.data.design.attributed import Attributed
+    from genjax.data.design.attributes import Attribute, Attributes, HideAttributes
+    from genjax.data.design.measures import (
+        bright_symmetrical_sleeveless,
+        brightness,
+        narrowness,
+        sleeves,
+        symmetry,
+    )
+    from genjax.data.design.sketches import Sketched
     from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
     from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
     from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
@@ -84,6 +94,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.captions.accuracy import CaptionAccuracy
     from genjax.evaluation.captions.agreement import PromptAgreement
     from genjax.evaluation.images.agreement import LabelAgreement
+    from genjax.evaluation.images.attributes import AttributeAgreement
     from genjax.evaluation.images.bias import Bias
     from genjax.evaluation.images.diversity import Diversity
     from genjax.evaluation.images.guidance import GuidanceCurve
@@ -95,6 +106,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
     from genjax.evaluation.images.reward_of_images import RewardOfImages
     from genjax.evaluation.images.sheet import Sheet
+    from genjax.evaluation.images.sketches import SketchAgreement
     from genjax.evaluation.images.steps_curve import StepsCurve
     from genjax.evaluation.likelihood.classification import Calibration, Confusions
     from genjax.evaluation.likelihood.codebook import CodebookUsage
@@ -143,6 +155,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.classifier import Classifier
     from genjax.families.diffusion.augment import NonLeaking
     from genjax.families.diffusion.bound import Learned
+    from genjax.families.diffusion.control import ControlNet, SketchSampling
     from genjax.families.diffusion.couplings import NormalNoise, Ring
     from genjax.families.diffusion.diffusion import Denoising, Diffusion
     from genjax.families.diffusion.flow_map import FlowMap, Jumps

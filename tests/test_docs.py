@@ -40,6 +40,11 @@ COMMANDS = sorted(
 )
 # On runs that need a package of an extra; they have a test of their own.
 OF_SOUND = [c for c in COMMANDS if "_spoken_digits" in c and not c.startswith("train ")]
+# On runs that are trained from each other; they have a test of their own as well.
+DESIGNED = ("_to_shapes", "_to_fashion", "vae_fashion_mlp")
+OF_DESIGN = [
+    c for c in COMMANDS if any(run in c for run in DESIGNED) and not c.startswith("train ")
+]
 LARGEST = 6 * 1024  # bytes of the README
 EXAMPLE = 60  # lines of a family, a source or an evaluator
 
@@ -84,7 +89,7 @@ def test_links_lead_somewhere(page):
     assert all((here / link.split("#")[0]).exists() for link in links)
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in OF_SOUND])
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c not in OF_SOUND + OF_DESIGN])
 def test_a_command_works(command, folder, monkeypatch, capsys):
     """Training commands are read to the last option but not run; `bench` is left to its own
     tests.

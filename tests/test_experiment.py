@@ -37,6 +37,10 @@ from genjax.data.audio.voices import VoiceCodec
 from genjax.data.chat.jinja import JinjaTemplate
 from genjax.data.chat.template import ChatCodec, ChatTemplate
 from genjax.data.dataset import Spec
+from genjax.data.design.attributed import Attributed
+from genjax.data.design.attributes import Attribute, Attributes, HideAttributes
+from genjax.data.design.measures import brightness
+from genjax.data.design.sketches import Sketched
 from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
 from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
 from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
@@ -106,6 +110,7 @@ from genjax.evaluation.audio.waveform import WaveformQuality
 from genjax.evaluation.captions.accuracy import CaptionAccuracy
 from genjax.evaluation.captions.agreement import PromptAgreement
 from genjax.evaluation.images.agreement import LabelAgreement
+from genjax.evaluation.images.attributes import AttributeAgreement
 from genjax.evaluation.images.bias import Bias
 from genjax.evaluation.images.diversity import Diversity
 from genjax.evaluation.images.guidance import GuidanceCurve
@@ -117,6 +122,7 @@ from genjax.evaluation.images.quality import SampleQuality
 from genjax.evaluation.images.reconstruction import Interpolations, Reconstructions
 from genjax.evaluation.images.reward_of_images import RewardOfImages
 from genjax.evaluation.images.sheet import Sheet
+from genjax.evaluation.images.sketches import SketchAgreement
 from genjax.evaluation.images.steps_curve import StepsCurve
 from genjax.evaluation.likelihood.classification import Calibration, Confusions
 from genjax.evaluation.likelihood.codebook import CodebookUsage
@@ -165,6 +171,7 @@ from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion.augment import NonLeaking
 from genjax.families.diffusion.bound import Learned
+from genjax.families.diffusion.control import ControlNet, SketchDiffusion, SketchSampling
 from genjax.families.diffusion.couplings import NormalNoise, Ring
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.diffusion.flow_map import FlowMap, Jumps
@@ -365,6 +372,16 @@ COMPONENTS = [
     Resolutions((2, 4), (3,), 1),
     DiscriminatorAugment(("flip", "color"), 0.5, 0.3, 70),
     LabelAgreement("runs/eyes", 500, while_training=False),
+    Attribute("light", ("dark", "bright"), brightness, (0.5,), (1, 2)),
+    Attributes((Attribute("shape", ("circle", "cross")),)),
+    HideAttributes(Attributes((Attribute("shape", ("circle", "cross")),)), 0.5),
+    Attributed(Digits(), Attributes((Attribute("light", ("dark", "bright"), brightness, (0.5,)),))),
+    AttributeAgreement("runs/eyes", 500, 9, while_training=False),
+    Sketched(Digits(), 0.5),
+    SketchSampling(guidance_scale=2.0, sketch="sketch.png", follow=False),
+    SketchDiffusion(net=DiT(2, 16, 2, 2), copied=1),
+    ControlNet("runs/other", 1, SketchSampling()),
+    SketchAgreement(90, 2, 0.5, 3, while_training=False),
     WaveformQuality("runs/eyes", 500, while_training=False),
     GuidanceCurve("runs/eyes", (0.0, 1.5), 200),
     StepsCurve((2, 8), "runs/eyes", 600, "test", 700, 300),
@@ -738,6 +755,7 @@ COMPONENTS = [
 NO_COMPONENTS = {
     "Arrays",
     "Asked",
+    "AttributedSplit",
     "Blend",
     "CaptionRequest",
     "Captioned",
@@ -746,13 +764,18 @@ NO_COMPONENTS = {
     "Chosen",
     "ClassNames",
     "Clips",
+    "Comparison",
+    "Condition",
+    "Constraints",
     "Conversation",
     "Corpus",
     "Counts",
     "Dataset",
     "Dialect",
     "DrawLoop",
+    "DrawRows",
     "Drawn",
+    "DrawnSketch",
     "EndToEnd",
     "Evaluator",
     "FeatureSpace",
@@ -762,6 +785,8 @@ NO_COMPONENTS = {
     "Findings",
     "Found",
     "FromBase",
+    "Gaps",
+    "Implication",
     "Index",
     "Judge",
     "LabelledRows",
@@ -772,6 +797,7 @@ NO_COMPONENTS = {
     "Model",
     "Nets",
     "NoiseSchedule",
+    "Numbers",
     "Opened",
     "Optimizer",
     "Origin",
@@ -781,6 +807,7 @@ NO_COMPONENTS = {
     "Parametrization",
     "Part",
     "Picture",
+    "PictureGaps",
     "Pictures",
     "PicturesWithCaptions",
     "PreferencePairs",
@@ -802,25 +829,20 @@ NO_COMPONENTS = {
     "Sentences",
     "Shuffled",
     "Side",
+    "SketchedScenes",
+    "SketchedSplit",
     "Span",
     "Spec",
     "Speculator",
     "StoredTable",
     "StoredTexts",
     "Subject",
+    "Sum",
     "TableRows",
     "TableTexts",
     "TfdsReader",
     "TokenReader",
     "Triples",
-    "Comparison",
-    "Condition",
-    "Constraints",
-    "DrawRows",
-    "Gaps",
-    "Implication",
-    "Numbers",
-    "Sum",
     "Typed",
     "Undivided",
     "UpdateRule",

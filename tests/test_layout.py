@@ -26,7 +26,7 @@ FLOORS = [  # rooms, and the modules that stand beside them
     {"evaluation"},
     {"gx", "runs"},
     {"launch", "plan", "store", "training"},
-    {"profile", "rag", "sweep"},
+    {"design", "profile", "rag", "sweep"},
     {"serve"},
     {"report"},
     {"cli", "__init__"},

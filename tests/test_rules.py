@@ -13,6 +13,7 @@ import flax.linen
 import pytest
 
 import genjax
+from genjax.data.design.attributes import Attribute, Attributes
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.evaluation.text.bias import Probe
@@ -78,6 +79,8 @@ NEEDED = {  # the fields without a default
     "FieldCodec": {"columns": ("x",), "interval": 1.0, "mean": (0.0,), "scale": (1.0,)},
     "TrajectoryFiles": {"root": "x"},
     "WavFolder": {"root": "x", "rate": 8000, "length": 64},
+    "Attribute": {"name": "x", "values": ("a", "b")},
+    "Attributes": {"attributes": (Attribute("x", ("a", "b")),)},
     "Mixture": {"sources": (ToyData(), ToyData())},
     "QuantileColumn": {"name": "x", "shares": (0.0, 1.0), "values": (1.0, 2.0)},
     "NumberColumn": {"name": "x", "weights": (1.0,), "means": (0.0,), "stds": (1.0,)},
@@ -107,6 +110,7 @@ NEEDED = {  # the fields without a default
     "DDPO": {"reward": print},
 }
 DEFAULTS = {
+    "attributes": Attributes((Attribute("x", ("a", "b")),)),
     "parts": (),
     "root": "x",
     "name": "x",

@@ -157,7 +157,7 @@ def _write_completed(run: Run, gaps: Incomplete, options: SampleOptions) -> Path
     samples = complete(run, gaps, options.seed, options.sampler)
     name = f"{run.step:08d}_seed_{options.seed}_filled"
     out = Path(options.out).expanduser() if options.out else Path(run.run_dir) / "samples" / name
-    stem = out.with_suffix("") if out.suffix == ".csv" else out
+    stem = out.with_suffix("") if out.suffix in (".csv", ".png") else out
     stem.parent.mkdir(parents=True, exist_ok=True)
     return record_samples(
         run.run_dir,

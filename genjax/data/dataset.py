@@ -134,6 +134,7 @@ class Spec:
       class_names: the names of the labels 0 .. classes - 1; None if unknown.
       categories: for a table, the number of values of each column of ``categorical``: first the
         modes of each column of ``numeric``, then the categories; None for other data.
+      sketch: the shape of an image's ``sketch``, [H, W, 1]; None without one.
       conditions: for a table, the columns that a conditional family takes as given, by their place
         in ``categorical``: the target, if it is one of categories.
     """
@@ -157,6 +158,7 @@ class Spec:
     class_names: tuple[str, ...] | None = None
     categories: tuple[int, ...] | None = None
     conditions: tuple[int, ...] = ()
+    sketch: tuple[int, ...] | None = None
 
     @property
     def entries(self) -> dict[str, tuple[tuple[int, ...], type[np.generic]]]:
@@ -177,6 +179,8 @@ class Spec:
             found["label"] = (), np.int32
         if self.condition is not None:
             found["condition"] = (self.condition,), np.float32
+        if self.sketch is not None:
+            found["sketch"] = self.sketch, np.float32
         found |= self._token_entries()
         if self.image is not None:
             found["image"] = self.image, np.float32

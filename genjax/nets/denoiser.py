@@ -40,6 +40,8 @@ class Denoiser(nn.Module):
       frequency: highest frequency of the time features, in radians per unit of t; above 0.1.
       two_times: whether it also takes the time at which a jump ends, as flow maps do (Geng et al.,
         arXiv 2505.13447). Its part of the vector starts at 0; the other parameters stay the same.
+      control: network of a sketch, whose outputs are added inside the network, such as
+        ``DiT().controller(shape, copied)``; None for none.
     """
 
     net: nn.Module
@@ -49,6 +51,7 @@ class Denoiser(nn.Module):
     augment: int = 0
     frequency: float = 1000.0
     two_times: bool = False
+    control: nn.Module | None = None
 
     @nn.compact
     def __call__(
@@ -59,6 +62,7 @@ class Denoiser(nn.Module):
         text: jax.Array | None = None,
         augment: jax.Array | None = None,
         end: jax.Array | None = None,
+        given: jax.Array | None = None,
         *,
         train: bool,
     ) -> jax.Array:
@@ -72,6 +76,7 @@ class Denoiser(nn.Module):
           text: [B, self.text].
           augment: [B, self.augment].
           end: [B], in [0, 1]; needed with ``two_times``.
+          given: a sketch [B, ...] for the control.
           train: whether dropout, of the rng "dropout", is on.
 
         Raises:
@@ -90,6 +95,8 @@ class Denoiser(nn.Module):
             )
         _check("text", text, self.text)
         _check("augment", augment, self.augment)
+        if given is not None and self.control is None:
+            raise UserError("a denoiser without control was given a sketch")
 
         rows = len(x)
         y = nn.Dense(self.width, name="time_a")(
@@ -109,8 +116,8 @@ class Denoiser(nn.Module):
             text = jnp.zeros((rows, self.text), x.dtype) if text is None else text
             null = self.param("null_text", nn.initializers.normal(0.02), (self.width,))
             text = text.astype(x.dtype)
-            given = jnp.any(text != 0, -1, keepdims=True)
-            vector += jnp.where(given, nn.Dense(self.width, name="text")(text), null[None])
+            asked = jnp.any(text != 0, -1, keepdims=True)
+            vector += jnp.where(asked, nn.Dense(self.width, name="text")(text), null[None])
         if self.augment:
             augment = (
                 jnp.zeros((rows, self.augment), x.dtype)
@@ -118,7 +125,11 @@ class Denoiser(nn.Module):
                 else augment.astype(x.dtype)
             )
             vector += nn.Dense(self.width, use_bias=False, name="augment")(augment)
-        return self.net(x, nn.silu(vector), train=train)
+        vector = nn.silu(vector)
+        if given is None or self.control is None:
+            return self.net(x, vector, train=train)
+        control = self.control(x, vector, given.astype(x.dtype))
+        return self.net(x, vector, control, train=train)
 
 
 def _check(name: str, value: jax.Array | None, width: int) -> None:

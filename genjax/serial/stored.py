@@ -33,6 +33,11 @@ CONFIG_MODULE = "genjax_config"  # the module name under which a config file is 
 # The functions of genjax that a stored config may name: rewards, which have no side effects.
 FUNCTIONS = frozenset(
     {
+        "genjax.data.design.measures:bright_symmetrical_sleeveless",
+        "genjax.data.design.measures:brightness",
+        "genjax.data.design.measures:narrowness",
+        "genjax.data.design.measures:sleeves",
+        "genjax.data.design.measures:symmetry",
         "genjax.data.sources.arithmetic:correct",
         "genjax.data.sources.random_walks:optimality",
         "genjax.data.sources.rule_responses:positivity",

@@ -34,7 +34,7 @@ FAMILIES = (
     *("diffusion_mnist", "latent_diffusion_mnist", "gpt_docs", "vqvae_prior_fashion_mnist"),
     *("caption_shapes", "reward_rule", "lora_gpt", "dpo_preferences", "ppo_random_walks"),
     *("grpo_arithmetic", "diffusion_reward_digits", "tabddpm_abalone", "flow_lorenz"),
-    *("video_moving_mnist", "flow_map_checkerboard", "ddpo_digits"),
+    *("video_moving_mnist", "flow_map_checkerboard", "ddpo_digits", "sketch_to_shapes"),
 )
 # Their programs are those of a family above but for the loss.
 ALIKE = ("kto_rule", "orpo_rule", "simpo_rule", "rloo_arithmetic", "online_dpo_arithmetic")

@@ -113,6 +113,18 @@ def decode(content: bytes, size: tuple[int, int] | None, channels: int) -> np.nd
     return np.asarray(found).reshape(found.height, found.width, channels)
 
 
+def find_transparent(content: bytes) -> np.ndarray | None:
+    """Return which pixels of an image file are at least half transparent, bool [H, W]; None if none
+    is.
+    """
+    image = _opened(content)
+    _load(image)
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return None
+    found = np.asarray(image.convert("RGBA").getchannel("A")) < 128
+    return found if found.any() else None
+
+
 def fit(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Resize pixels uint8 [H, W, C] with antialiasing to cover ``size`` (H, W), and crop the
     middle.

@@ -26,7 +26,10 @@ class Inpainting(Evaluator):
     fills.
 
     ``known_error`` is the largest deviation of a fill from its image at a known pixel, in units of
-    [-1, 1]; it should be 0. A conditional model inpaints unconditionally.
+    [-1, 1]; it should be 0. ``filled_error`` is the root mean square error of the mean of an
+    image's fills at its missing pixels, to be compared with ``mean_error``, that of the mean
+    training image, and ``neighbour_error``, that of the training image whose known pixels are the
+    nearest, of ``neighbours``. A conditional model inpaints unconditionally.
 
     Attributes:
       examples: number of images, evenly spaced over the split.
@@ -41,9 +44,10 @@ class Inpainting(Evaluator):
     examples: int = 8
     fills: int = 4
     region: Region = "left"
+    neighbours: int = 5_000
 
     def __post_init__(self) -> None:
-        checks.at_least(self, 1, "examples", "fills")
+        checks.at_least(self, 1, "examples", "fills", "neighbours")
 
     def check(self, family: Component, spec: Spec, others: Mapping[str, Model]) -> None:
         super().check(family, spec, others)
@@ -66,21 +70,44 @@ class Inpainting(Evaluator):
             compiled(model.family, model.state, subject.key, wanted, known, options)
         )
         error = float(np.abs(known * (filled - wanted)).max())
-        rows = [
-            images[:, None],
-            (known * images)[:, None],
-            filled.reshape(len(images), self.fills, *images.shape[1:]),
-        ]
+        fills = filled.reshape(len(images), self.fills, *images.shape[1:])
+        rows = [images[:, None], (known * images)[:, None], fills]
+        others = subject.take_examples(self.neighbours, "train")["image"]
+        guesses = {
+            "filled": fills.mean(1),
+            "mean": np.asarray(model.spec.mean)[None],
+            "neighbour": others[find_nearest(images, others, known)],
+        }
+        numbers = {
+            f"{name}_error": compute_missing_error(guess, images, known)
+            for name, guess in guesses.items()
+        }
         cells = np.concatenate(rows, axis=1)  # [N, 2 + fills, H, W, C]
         picture = grid(
             model.codec.decode(cells.reshape(-1, *images.shape[1:])), columns=cells.shape[1]
         )
         return Findings(
-            {"known_error": error},
+            {"known_error": error, **numbers},
             {"inpainting": picture},
             f"{len(images):,} images of {subject.split}, {self.fills} fills each of the "
-            f"{self.region}, by {options}",
+            f"{self.region}, by {options}; neighbours among {len(others):,} training images",
         )
+
+
+def find_nearest(images: np.ndarray, others: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return for each image [N, H, W, C] which of the others [M, H, W, C] is the nearest in its
+    known pixels: int [N].
+    """
+    ours, theirs = ((known * x).reshape(len(x), -1) for x in (images, others))
+    return (np.square(theirs).sum(1)[None] - 2 * ours @ theirs.T).argmin(1)
+
+
+def compute_missing_error(guess: np.ndarray, images: np.ndarray, known: np.ndarray) -> float:
+    """Return the root mean square difference of guesses [N, H, W, C] and images, in units of [-1,
+    1], over the pixels that are not known.
+    """
+    missing = np.broadcast_to(1 - known, images.shape)
+    return float(np.sqrt((missing * np.square(guess - images)).sum() / missing.sum()))
 
 
 def make_mask(region: Region, height: int, width: int) -> np.ndarray:

@@ -15,10 +15,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
+from genjax.data.images.given import PictureGaps, read_picture_gaps
 from genjax.errors import UserError
 from genjax.families.diffusion import bound as variational
 from genjax.families.diffusion import conditioning
@@ -35,6 +37,7 @@ from genjax.family import (
     Variables,
     apply,
     conditions,
+    find_input,
     gradient_step,
     labels,
     select_modelled,
@@ -42,7 +45,7 @@ from genjax.family import (
 from genjax.nets.conv.unet import UNet
 from genjax.nets.denoiser import Denoiser
 from genjax.optim import Rules
-from genjax.samplers import DDIM, Denoise, guide
+from genjax.samplers import DDIM, Denoise, fix_known, guide
 from genjax.samplers.diffusion.processes import (
     Parametrization,
     Process,
@@ -51,6 +54,8 @@ from genjax.samplers.diffusion.processes import (
     Weighting,
     diffuse,
 )
+
+CONDITION = "condition"  # embedded requests [n, D], as an input of samples
 
 
 @checks.frozen
@@ -66,6 +71,10 @@ class Denoising:
       clip: whether to clip every estimate of the clean data to [-1, 1]; for images and signals.
       prompt: prompt of a text-conditional model; None for the unconditional model. A model of
         labels and text needs both or neither.
+      fill: picture whose transparent part is filled in; None draws whole images.
+      mask: picture that is white where ``fill`` is to be filled in; None for where it is
+        transparent.
+      variants: fills of the picture.
     """
 
     solver: Any = DDIM(50)
@@ -73,9 +82,25 @@ class Denoising:
     label: int | str | None = None
     clip: bool = False
     prompt: str | None = None
+    fill: str | None = None
+    mask: str | None = None
+    variants: int = 16
 
     def __post_init__(self) -> None:
         checks.at_least(self, 0, "guidance_scale")
+        checks.between(self, 1, 4096, "variants")
+        if self.mask is not None and self.fill is None:
+            raise UserError("mask needs fill, the picture that it belongs to", "sampler.mask")
+
+    def read_incomplete(self, codec: Component) -> PictureGaps | None:
+        """Return the picture of ``fill``, ``variants`` times; None without it.
+
+        Raises:
+          UserError: a file cannot be read or does not fit the run's images.
+        """
+        if self.fill is None:
+            return None
+        return read_picture_gaps(self.fill, self.mask, self.variants, codec)
 
     def with_prompts(self, prompts: tuple[str, ...]) -> Denoising:
         """Return the options with this prompt, of which there must be exactly one."""
@@ -253,10 +278,17 @@ class Diffusion(Family):
         x = process.alpha_sigma(jnp.ones(()))[1] * self.noise.draw(start, shape)
         besides = {} if given is None else {"given": given}
         denoise = self.denoise(state, n, options, text, **besides)
+        image, mask = find_input(state, "image"), find_input(state, "mask")
+        if image is not None and mask is not None:
+            denoise = fix_known(denoise, image, mask)
         return options.solver(denoise, process, x, way)
 
     def describe_inputs(self, state: State, options: Denoising) -> Inputs:
-        return conditioning.describe_label(self.conditional)
+        """Describe the picture to fill in if the options name one, else the label."""
+        if options.fill is None:
+            return conditioning.describe_label(self.conditional)
+        shape = state.variables["mean"].shape
+        return {"image": (shape, np.float32), "mask": ((*shape[:-1], 1), np.float32)}
 
     def denoise(
         self,
@@ -267,7 +299,8 @@ class Diffusion(Family):
         given: jax.Array | None = None,
     ) -> Denoise:
         """Return the posterior mean, as samplers call it, for ``n`` samples; embedded ``text`` [n,
-        D] replaces the prompt, and ``given`` [n, ...] is what the network sees besides.
+        D], or else the state's input of that kind, replaces the prompt, and ``given`` [n, ...] is
+        what the network sees besides.
 
         Raises:
           UserError: the sampler, guidance or label does not fit the model.
@@ -287,6 +320,7 @@ class Diffusion(Family):
             x0 = parametrization.x0(output, x, times)
             return jnp.clip(x0, -1, 1) if options.clip else x0
 
+        text = find_input(state, CONDITION) if text is None else text
         null = jnp.full(n, self._count_classes(state.params)) if self.conditional else None
         unconditional = functools.partial(estimate, null, None)
         prompted = text is not None or options.prompt is not None

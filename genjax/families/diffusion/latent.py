@@ -132,6 +132,11 @@ class LatentDiffusion(Continued):
                 "sampler.clip must be False for latents, which are not limited to [-1, 1]",
                 "sampler.clip",
             )
+        if options.fill is not None:
+            raise UserError(
+                "sampler.fill needs a diffusion over pixels; this one is over latents",
+                "sampler.fill",
+            )
         self.diffusion.check_sampler(options)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
@@ -171,6 +176,7 @@ class LatentDiffusion(Continued):
         return self.autoencoder.decode_latents(frozen["params"], frozen["variables"], z)
 
     def describe_inputs(self, state: State, options: Denoising) -> Inputs:
+        self.check_sampler(options)
         return self.diffusion.describe_inputs(state, options)
 
     def _encode_batch(self, state: State, batch: Batch, key: jax.Array) -> Batch:

@@ -61,8 +61,20 @@ class DiTBlock(nn.Module):
         return x + gate_b[:, None] * FlatDense(width, name="output")(nn.gelu(y))
 
 
+def _embed_patches(x: jax.Array, patch: int, width: int) -> jax.Array:
+    """Embed the patches of an image and their places, in the module that calls it: [B, H, W, C] ->
+    [B, T, width].
+    """
+    h, w = (size // patch for size in x.shape[1:3])
+    y = FlatDense(width, name="stem")(patchify(x, patch))
+    return y + jnp.asarray(encode_positions(h, w, width), y.dtype)[None]
+
+
 class DiTDenoiser(nn.Module):
-    """The network of ``DiT``: [B, *shape], [B, E] -> [B, *shape]."""
+    """The network of ``DiT``: [B, *shape], [B, E] -> [B, *shape].
+
+    ``control`` [B, T, D] is added after each of the first blocks, as many as there are.
+    """
 
     shape: tuple[int, ...]
     patch: int
@@ -72,23 +84,52 @@ class DiTDenoiser(nn.Module):
     ratio: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, vector: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        vector: jax.Array,
+        control: tuple[jax.Array, ...] = (),
+        *,
+        train: bool,
+    ) -> jax.Array:
         """Return the prediction; ``train`` is ignored, as there is no dropout."""
-        h, w, c = self.shape
-        y = FlatDense(self.width, name="stem")(patchify(x, self.patch))
-        y = (
-            y
-            + jnp.asarray(encode_positions(h // self.patch, w // self.patch, self.width), y.dtype)[
-                None
-            ]
-        )
+        y = _embed_patches(x, self.patch, self.width)
         for i in range(self.depth):
             y = DiTBlock(self.heads, self.ratio, name=f"block_{i}")(y, vector)
+            y = y + control[i] if i < len(control) else y
         shift, scale = jnp.split(
             FlatDense(2 * self.width, zero=True, name="modulation")(vector), 2, axis=-1
         )
+        c = self.shape[-1]
         y = FlatDense(self.patch**2 * c, zero=True, name="output")(_modulate(y, shift, scale))
         return unpatchify(y, self.patch, self.shape)
+
+
+class DiTControl(nn.Module):
+    """The control of a ``DiT`` by a sketch: [B, *shape], [B, E], [B, H, W, S] -> [B, T, D] for each
+    of the copied blocks.
+
+    Blocks of the names and shapes of the denoiser's, to be started as their copies. The sketch
+    enters, and the outputs leave, through maps that are initialised to 0 (ControlNet: Zhang et al.,
+    arXiv 2302.05543; for a transformer: Chen et al., arXiv 2401.05252).
+    """
+
+    patch: int
+    width: int
+    copied: int
+    heads: int
+    ratio: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, vector: jax.Array, sketch: jax.Array) -> tuple[jax.Array, ...]:
+        y = _embed_patches(x, self.patch, self.width)
+        hint = nn.silu(FlatDense(self.width, name="sketch")(patchify(sketch, self.patch)))
+        y = y + FlatDense(self.width, zero=True, name="enter")(hint)
+        outputs = []
+        for i in range(self.copied):
+            y = DiTBlock(self.heads, self.ratio, name=f"block_{i}")(y, vector)
+            outputs.append(FlatDense(self.width, zero=True, name=f"leave_{i}")(y))
+        return tuple(outputs)
 
 
 @checks.frozen
@@ -131,3 +172,17 @@ class DiT:
                 f"patch must divide the image size {shape[0]}x{shape[1]}, got {self.patch}", "patch"
             )
         return DiTDenoiser(shape, self.patch, self.width, self.depth, self.heads, self.ratio)
+
+    def controller(self, shape: tuple[int, ...], copied: int) -> nn.Module:
+        """Build the control of the network by a sketch: ``module(x [B, H, W, C], vector [B, E],
+        sketch [B, H, W, S])`` -> [B, T, D] for each of ``copied`` blocks.
+
+        Raises:
+          UserError: the network has fewer blocks.
+        """
+        if not 1 <= copied <= self.depth:
+            raise UserError(
+                f"copied must be from 1 to {self.depth} (the blocks of the base), got {copied}",
+                "copied",
+            )
+        return DiTControl(self.patch, self.width, copied, self.heads, self.ratio)
