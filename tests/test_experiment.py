@@ -45,6 +45,7 @@ from genjax.data.images.augment import Color, Crop, Cutout, Flip, Mixup, Rotate
 from genjax.data.order.curriculum import ByDifficulty, Lengths, NoiseLevels, Resolutions
 from genjax.data.order.difficulty import ByFunction, ReferenceLoss, TextLength
 from genjax.data.order.pacing import LinearPacing, RootPacing, StepPacing
+from genjax.data.reasoning.problems import ReasoningGym, Verifier
 from genjax.data.simulation.codec import FieldCodec, TrajectoryCodec
 from genjax.data.simulation.sources import Trajectories, TrajectoryFiles
 from genjax.data.simulation.systems import DoublePendulum, GrayScott, Lorenz63
@@ -206,12 +207,18 @@ from genjax.nets.transformer.token_backbone import TokenBackbone
 from genjax.nets.transformer.transformer import MuP, Transformer
 from genjax.parallel import Devices, ShardRule
 from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.ddpo import DDPO
 from genjax.posttrain.dpo import DPO
 from genjax.posttrain.grpo import GRPO
+from genjax.posttrain.kto import KTO
 from genjax.posttrain.lora import LoRA
+from genjax.posttrain.online_dpo import OnlineDPO
+from genjax.posttrain.orpo import ORPO
 from genjax.posttrain.ppo import PPO
 from genjax.posttrain.reward import RewardModel
 from genjax.posttrain.rewarded_diffusion import RewardedDiffusion
+from genjax.posttrain.rloo import RLOO
+from genjax.posttrain.simpo import SimPO
 from genjax.samplers import DDIM, DDPM, Adaptive, Ancestral, DPMSolver, Euler, Heun
 from genjax.samplers.diffusion import processes
 from genjax.samplers.tokens.beam import BeamSearch
@@ -589,7 +596,15 @@ COMPONENTS = [
         sampler=Decoding(5),
     ),
     PPO("runs/other", None, "runs/judge"),
-    DPO("runs/other", 0.3, "sigmoid", True, 0.1, Adapters(2), sampler=Decoding(5)),
+    DPO("runs/other", 0.3, "sigmoid", True, 0.1, adapters=Adapters(2), sampler=Decoding(5)),
+    KTO("runs/other", 0.3, 1.5, 0.5, adapters=Adapters(2)),
+    ORPO("runs/other", 0.3, sampler=Decoding(5)),
+    SimPO("runs/other", 1.5, 0.3),
+    RLOO("runs/other", correct, group=3, kl=0.1, clip=0.3),
+    OnlineDPO("runs/other", correct, beta=0.3, minibatches=2),
+    DDPO("runs/other", mirror_symmetry, 3, 9, 5, 0.3, 0.1),
+    ReasoningGym("basic_arithmetic", (("max_digits", 1),), 30, 9, 3, "pairs", 0.0, Bytes(True), 99),
+    Verifier(ReasoningGym(wrong=0.2)),
     PolicyKL(9, 7, while_training=False),
     RewardedDiffusion(
         "runs/other",
@@ -614,13 +629,14 @@ COMPONENTS = [
         7,
         3,
         2,
+        1.0,
+        Bytes(True),
         0.1,
         0.3,
         0.5,
         False,
         False,
-        1.0,
-        Bytes(True),
+        ".",
         sampler=Decoding(5),
     ),
     RandomWalks(12, 0.2, 50, 20, 8, 3),
@@ -786,6 +802,7 @@ NO_COMPONENTS = {
     "Found",
     "FromBase",
     "Gaps",
+    "Grouped",
     "Implication",
     "Index",
     "Judge",
@@ -803,6 +820,7 @@ NO_COMPONENTS = {
     "Origin",
     "Paced",
     "PackedPairs",
+    "Paired",
     "Pairs",
     "Parametrization",
     "Part",
@@ -810,12 +828,14 @@ NO_COMPONENTS = {
     "PictureGaps",
     "Pictures",
     "PicturesWithCaptions",
+    "PieceWindows",
     "PreferencePairs",
     "PreferenceRows",
     "PrefixedRows",
     "Prepared",
     "RecordTexts",
     "Relabelled",
+    "Relation",
     "Report",
     "Request",
     "RowLikelihood",
@@ -850,8 +870,6 @@ NO_COMPONENTS = {
     "WalkRows",
     "WavReader",
     "Windows",
-    "PieceWindows",
-    "Relation",
     "WithCondition",
 }
 

@@ -21,9 +21,8 @@ Result:
     error: 1.0
 
 Result:
-    command: python -m genjax compare runs/sft_rule runs/kto_rule --num 512
-      --reward genjax.data.sources.rule_responses:positivity
-    data: 512 reviews of each, of two prompts
+    command: python -m genjax train kto_rule
+    data: 512 reviews of each model, of two prompts, by `genjax compare`
     seeds: 0
     metric: wins over reviews of `sft_rule` by positive less negative words, % (78.1 to 84.8)
     value: 81.6

@@ -23,9 +23,8 @@ Result:
     error: 1.4
 
 Result:
-    command: python -m genjax compare runs/sft_rule runs/orpo_rule --num 512
-      --reward genjax.data.sources.rule_responses:positivity
-    data: 512 reviews of each, of two prompts
+    command: python -m genjax train orpo_rule
+    data: 512 reviews of each model, of two prompts, by `genjax compare`
     seeds: 0
     metric: wins over reviews of `sft_rule` by positive less negative words, % (61.9 to 70.1)
     value: 66.1

@@ -21,9 +21,8 @@ Result:
     error: 1.3
 
 Result:
-    command: python -m genjax compare runs/sft_rule runs/simpo_rule --num 512
-      --reward genjax.data.sources.rule_responses:positivity
-    data: 512 reviews of each, of two prompts
+    command: python -m genjax train simpo_rule
+    data: 512 reviews of each model, of two prompts, by `genjax compare`
     seeds: 0
     metric: wins over reviews of `sft_rule` by positive less negative words, % (75.1 to 82.1)
     value: 78.8

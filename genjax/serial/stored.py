@@ -28,7 +28,7 @@ from etils import epath
 from genjax.errors import Signalled, UnknownComponent, UserError, unknown_name
 from genjax.serial import neighbours, trust
 
-PATIENCE = 20.0  # seconds that a config file may take to load
+PATIENCE = 60.0  # seconds that a config file may take to load
 CONFIG_MODULE = "genjax_config"  # the module name under which a config file is executed
 # The functions of genjax that a stored config may name: rewards, which have no side effects.
 FUNCTIONS = frozenset(
