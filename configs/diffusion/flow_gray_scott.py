@@ -5,12 +5,29 @@ the last.
     python -m genjax sample runs/flow_gray_scott --num 4 --sampler.length 60    # a GIF, 30 frames
     python -m genjax evaluate runs/flow_gray_scott
 
-The config has not yet been trained to its end. Only its tiny form has run.
+1,500 steps, seed 0, took 10 minutes, 2.5 of them CPU time, on two x86 cores shared with other work
+(November 2026, jax 0.10.2). Roll-outs follow the field for some 530 units of time, until their
+error is above 0.4; the patterns then stay near the true ones, but fine noise grows on them, so that
+the spectrum is 2.05 nats from the true one, whose halves are 0.034 apart. Ensembles of 5 from
+starts with errors of 0.02 are too narrow: spread over error is 0.47 and 0.53 after 10 and 20
+frames, that of the equation 1.10 and 1.30. No roll-out copies a training one.
 
 Result:
     command: python -m genjax train flow_gray_scott
     data: Gray-Scott, 32 x 32 points
-    value: not yet run
+    hardware: two x86 cores, shared (minutes of CPU time)
+    minutes: 2.5
+    seeds: 0
+    metric: time until the error of a roll-out exceeds 0.4
+    value: 534
+
+Result:
+    command: python -m genjax train flow_gray_scott
+    data: Gray-Scott, 32 x 32 points
+    seeds: 0
+    metric: fair CRPS of ensembles after 10 frames of 20 units of time
+    value: 0.107
+    baseline: 0.002 of the equation
 """
 
 from genjax import gx

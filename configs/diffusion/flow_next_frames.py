@@ -4,13 +4,23 @@
     python -m genjax evaluate runs/flow_next_frames    # continues held-out clips
 
 The given frames enter the network clean, beside the noisy ones (Ho et al., arXiv 2204.03458); the
-network predicts the clean ones. The config has not yet been trained to its end. Only its tiny form
-has run.
+network predicts the clean ones.
+
+2,000 steps of 16 clips, seed 0, took 9 minutes, 7 of them CPU time, on two x86 cores shared with
+other work (November 2026, jax 0.10.2). The held-out loss fell from 0.0325 at step 1,000 to 0.0282.
+Continued, 64 clips have a squared error of 44.3 a frame, 36.4 in the first and 49.7 in the last;
+48.7 for a still picture. The motion error is 3.38 pixels, that of a still picture 3.24: this is too
+short to learn where the digits go, which `video_moving_mnist` does as its net compares frames.
 
 Result:
     command: python -m genjax train flow_next_frames
     data: Moving MNIST, 32 x 32, 4 frames given, 4 to come, generated
-    value: not yet run
+    hardware: two x86 cores, shared (minutes of CPU time)
+    minutes: 7
+    seeds: 0
+    metric: squared error a frame of continued clips
+    value: 44.3
+    baseline: 48.7 for a still picture
 """
 
 from genjax import gx
