@@ -131,10 +131,7 @@ def test_what_has_no_steps_or_no_images_is_refused_before_the_first_step():
     evaluator.check(Diffusion(sampler=Denoising(Heun(5))), images, {})
     assert not evaluator.while_training and evaluator.runs == ()
     assert StepsCurve(features="runs/eyes").runs == ("runs/eyes",)
-    with pytest.raises(
-        UserError,
-        match=r"needs a solver with a fixed number of steps, but Adaptive\(.* chooses its own",
-    ):
+    with pytest.raises(UserError, match=r"Adaptive\(.* chooses its own"):
         evaluator.check(Diffusion(sampler=Denoising(Adaptive())), images, {})
     with pytest.raises(
         UserError, match="StepsCurve needs a Diffusion or LatentDiffusion, got a VAE"
