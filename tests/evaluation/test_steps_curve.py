@@ -133,9 +133,7 @@ def test_what_has_no_steps_or_no_images_is_refused_before_the_first_step():
     assert StepsCurve(features="runs/eyes").runs == ("runs/eyes",)
     with pytest.raises(UserError, match=r"Adaptive\(.* chooses its own"):
         evaluator.check(Diffusion(sampler=Denoising(Adaptive())), images, {})
-    with pytest.raises(
-        UserError, match="StepsCurve needs a Diffusion or LatentDiffusion, got a VAE"
-    ):
+    with pytest.raises(UserError, match="StepsCurve needs a Diffusion .*got a VAE"):
         evaluator.check(VAE(2, MLPCoder((4,))), images, {})
     with pytest.raises(UserError, match="StepsCurve needs images, but the data are points"):
         evaluator.check(Diffusion(), points, {})
