@@ -320,7 +320,7 @@ def test_a_fixed_rollout_gives_the_same_update_on_eight_devices(devices):
     rule = SGD(Constant(0.1)).build(4)
     found = []
     for layout in (parallel.start(Devices(count=1)), parallel.start(devices)):
-        state = layout.init(state_of)
+        state = layout.init(lambda: state_of(FAMILY))
         step = layout.compile_step(
             lambda s, b, axis: update(FAMILY, s, b, optimizer=rule, axis=axis), state
         )
