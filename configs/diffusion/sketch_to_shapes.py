@@ -14,7 +14,8 @@ attributes training never showed, within a pixel, diagonals included:
     base alone    0.929              0.444
 
 The measure is lenient on pictures of 16 pixels a side: a request that says place and size gets the
-base near the sketch already, and outlines of samples are rough. After 494 steps from a base of 1,500 steps it was 0.994 and 0.988.
+base near the sketch already, and outlines of samples are rough. After 494 steps from a base of
+1,500 steps it was 0.994 and 0.988.
 
 Result:
     command: python -m genjax train sketch_to_shapes --steps 1000
