@@ -820,6 +820,7 @@ NO_COMPONENTS = {
     "Origin",
     "Paced",
     "PackedPairs",
+    "Painter",
     "Paired",
     "Pairs",
     "Parametrization",

@@ -5,7 +5,7 @@
 
 The data, the split into 10 frames given and 10 to come, and the score in nats a frame are those of
 Kalchbrenner et al. (arXiv 1610.00527), but the test clips: the published file is generated once and
-for all, these from a seed, so that their floor is computed anew. A copy may move by 4 pixels, as
+for all, these from a seed, so that they have a floor of their own. A copy may move by 4 pixels, as
 digits move by at most 3.6. The small form is `video_moving_mnist`.
 
 Result:

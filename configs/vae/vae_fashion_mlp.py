@@ -16,7 +16,7 @@ with 16 searches of 40 steps side by side:
     CMA-ES, 16 searches of 640 images         mean 0.932, best 0.945
     Adam at 0.05, 16 searches of 40 images    mean 0.902, best 0.926
 
-The designs are white dresses and tops. A few have sleeves that lie close to the body: the brief
+The designs are white dresses and tops. Several have sleeves close to the body: the brief
 asks for a narrow outline, which is not quite the same.
 
 Result:

@@ -86,7 +86,7 @@ def load_brief(name: str) -> ImageReward:
     """Load a brief by the name of its function, with its module unless it is one of genjax's.
 
     Raises:
-      UserError: there is no such function.
+      UserError: the function does not exist.
     """
     found = load_reward(name if ":" in name else f"{KNOWN}:{name}")
     if isinstance(found, RunReward):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -17,7 +16,6 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.image_rewards import score_images
@@ -27,22 +25,21 @@ from genjax.family import (
     Metrics,
     Params,
     State,
-    Trained,
     Variables,
     gradient_step,
     labels,
 )
 from genjax.losses import clipped_policy_loss, kl_k3
 from genjax.optim import Rules
-from genjax.posttrain.continued import BASE, FromBase
+from genjax.posttrain.continued import BASE
 from genjax.posttrain.grpo import compute_group_advantages
-from genjax.posttrain.painters import check_painter, estimate_clean, make_inputs
+from genjax.posttrain.painters import Painter, estimate_clean, make_inputs
 from genjax.samplers.diffusion.ancestral import posterior_mean, posterior_variance
 from genjax.samplers.diffusion.steps import Step, make_steps, walk
 
 
 @checks.frozen
-class DDPO(FromBase):
+class DDPO(Painter):
     """Trains an image diffusion model on rewards of its own samples, by policy gradients.
 
     Denoising is a chain of decisions: each step of the ancestral sampler but the last draws from a
@@ -93,16 +90,6 @@ class DDPO(FromBase):
         checks.between(self, 1, self.steps - 1, "updates")
         checks.above(self, 0, "clip")
         checks.at_least(self, 0, "kl_weight")
-
-    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> DDPO:
-        check_painter(others[BASE], spec)
-        return dataclasses.replace(self, base=others[BASE].family)
-
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
-        return self.base.init(key, example, spec)[0], {}
-
-    def initial_params(self, state: State) -> tuple[Params, Variables]:
-        return jax.tree.map(jnp.copy, state.frozen[BASE]["params"]), state.variables
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """Draw samples for the rows of a batch; return their paths and advantages, for ``update``.
@@ -211,12 +198,6 @@ class DDPO(FromBase):
         of_rows = {name: values.reshape(rows, count).mean(1) for name, values in each.items()}
         of_rows |= {name: batch[name] for name in ("reward", "kl")}
         return {name: Mean.of(values, batch["mask"]) for name, values in of_rows.items()}
-
-    def eval_state(self, state: State) -> State:
-        variables = state.frozen[BASE]["variables"]
-        return self.base.eval_state(
-            state.for_eval().replace(variables=variables, ema=None, frozen=None)
-        )
 
 
 # x, what it was before each step, the log-probabilities of the steps, the KL so far.

@@ -1,14 +1,41 @@
-"""Policies that are diffusion models: which runs are, their conditions and estimates."""
+"""What policies that are diffusion models of images share: their base, conditions and estimates."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Self
 
 import jax
 import jax.numpy as jnp
 
+from genjax import checks
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Diffusion
-from genjax.family import Params, Trained
+from genjax.family import Batch, Params, State, Trained, Variables
+from genjax.posttrain.continued import BASE, FromBase
+
+
+@checks.frozen
+class Painter(FromBase):
+    """The base class of families that train a diffusion of images further, all its parameters."""
+
+    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> Self:
+        check_painter(others[BASE], spec)
+        return dataclasses.replace(self, base=others[BASE].family)
+
+    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
+        return self.base.init(key, example, spec)[0], {}
+
+    def initial_params(self, state: State) -> tuple[Params, Variables]:
+        return jax.tree.map(jnp.copy, state.frozen[BASE]["params"]), state.variables
+
+    def eval_state(self, state: State) -> State:
+        variables = state.frozen[BASE]["variables"]
+        return self.base.eval_state(
+            state.for_eval().replace(variables=variables, ema=None, frozen=None)
+        )
 
 
 def check_painter(base: Trained, spec: Spec) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import jax
@@ -19,7 +18,6 @@ import numpy as np
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.image_rewards import score_images
@@ -29,15 +27,14 @@ from genjax.family import (
     Metrics,
     Params,
     State,
-    Trained,
     Variables,
     gradient_step,
     labels,
 )
 from genjax.losses import preference_loss
 from genjax.optim import Rules
-from genjax.posttrain.continued import BASE, FromBase
-from genjax.posttrain.painters import check_painter, estimate_clean, find_null, make_inputs
+from genjax.posttrain.continued import BASE
+from genjax.posttrain.painters import Painter, estimate_clean, find_null, make_inputs
 from genjax.samplers.diffusion.ancestral import posterior_mean, posterior_variance
 from genjax.samplers.diffusion.processes import diffuse
 from genjax.samplers.diffusion.steps import Step, walk
@@ -46,7 +43,7 @@ Method = Literal["weighted", "dpo"]
 
 
 @checks.frozen
-class RewardedDiffusion(FromBase):
+class RewardedDiffusion(Painter):
     """Trains an image diffusion model on rewards of its own samples.
 
     A train step draws several samples for each row of a batch, with the row's label if the base is
@@ -104,16 +101,6 @@ class RewardedDiffusion(FromBase):
         checks.at_least(self, 1, "updates")
         checks.above(self, 0, "temperature", "beta")
         checks.at_least(self, 0, "data")
-
-    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> RewardedDiffusion:
-        check_painter(others[BASE], spec)
-        return dataclasses.replace(self, base=others[BASE].family)
-
-    def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
-        return self.base.init(key, example, spec)[0], {}
-
-    def initial_params(self, state: State) -> tuple[Params, Variables]:
-        return jax.tree.map(jnp.copy, state.frozen[BASE]["params"]), state.variables
 
     def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """Draw samples for the rows of a batch; return them with their weights, for ``update``.
@@ -194,12 +181,6 @@ class RewardedDiffusion(FromBase):
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
         return update(self, state, batch, optimizer=optimizer, axis=axis)
-
-    def eval_state(self, state: State) -> State:
-        variables = state.frozen[BASE]["variables"]
-        return self.base.eval_state(
-            state.for_eval().replace(variables=variables, ema=None, frozen=None)
-        )
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

@@ -72,7 +72,7 @@ class Attribute:
 
 @checks.frozen
 class Attributes:
-    """Embeds a request for attributes as one number per value: 1 where it is asked for.
+    """Embeds a request for attributes as one number per value, 1 for the requested ones.
 
     A request is in words, "a bright dress, symmetrical, sleeveless", or has the form of conditions
     on a table, "item='dress' and brightness='bright'". What it does not name may be anything.
@@ -127,7 +127,7 @@ class Attributes:
         return asked
 
     def number(self, asked: Mapping[str, str]) -> np.ndarray:
-        """Return the number of each attribute's value, int32 [K]; -1 for one not asked for."""
+        """Return the number of each attribute's value, int32 [K]; -1 for one that is left open."""
         return np.array(
             [
                 one.values.index(asked[one.name]) if one.name in asked else -1

@@ -1,4 +1,4 @@
-"""Hears whether generated tones have the pitch that was asked for, and whether they are new."""
+"""Hears whether generated tones have the requested pitch, and whether they are new."""
 
 from __future__ import annotations
 

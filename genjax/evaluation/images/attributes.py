@@ -1,4 +1,4 @@
-"""Measures whether samples have the attributes that were asked for."""
+"""Measures whether samples have the requested attributes."""
 
 from __future__ import annotations
 
