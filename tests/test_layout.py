@@ -4,6 +4,7 @@ import ast
 import collections
 import configparser
 import importlib
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -151,6 +152,15 @@ def test_setup_lists_every_package():
         for p in PACKAGE.rglob("__init__.py")
     }
     assert listed == found
+
+
+def test_no_test_changes_the_clock_of_the_whole_process():
+    """A loop of events in another thread, a server's, would wait for the time that it then saw."""
+    changed = re.compile(r"setattr\((\w+\.)?time, ")
+    paths = [
+        path for path in Path("tests").rglob("*.py") if changed.search(path.read_text("utf-8"))
+    ]
+    assert not paths, "replace the module's name: setattr(module, 'time', ...)"
 
 
 def test_every_text_file_is_opened_with_a_named_encoding():

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import sqlalchemy as sa
@@ -120,16 +121,15 @@ def test_a_rotation_goes_on_wherever_it_ended(tmp_path, monkeypatch, key):  # no
         keys = [make_key(), *keys[:1]]
         monkeypatch.setenv(VARIABLE, " ".join(keys))
         with open_store(place) as store:
-            count, sleep = iter(range(100)), time.sleep
+            count = iter(range(100))
 
             def stop(seconds, count=count, moment=moment):
                 if next(count) == moment:
                     raise Killed
 
-            monkeypatch.setattr(rotation.time, "sleep", stop)
-            with pytest.raises(Killed):
+            with monkeypatch.context() as patched, pytest.raises(Killed):
+                patched.setattr(rotation, "time", SimpleNamespace(sleep=stop))
                 rotation.rotate(store, **SILENT)
-            monkeypatch.setattr(rotation.time, "sleep", sleep)
             mixed += len(find_key_ids(store)) == 2
         with open_store(place) as store:
             assert hash_records(store) == before and store.guard.plan.older
