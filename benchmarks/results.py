@@ -40,7 +40,8 @@ also says how many steps were trained, what was tried besides, and what limits t
 
 Numbers are of held-out data unless the metric names other data. Where several seeds ran there is
 one number per seed, and ± is the standard error unless the metric says otherwise. Options after the
-name of a config belong to the command. What is {NOT_RUN} is listed at the end.
+name of a config belong to the command. A number that is a link is read from the run's own
+measurements, kept under `docs/runs`. What is {NOT_RUN} is listed at the end.
 """
 
 
@@ -116,7 +117,11 @@ def row(path: Path, result: Result) -> tuple[str, ...]:
     errors = result.error if len(result.error) != 1 else result.error * len(result.value)
     spread = [f"±{error}" for error in errors] or [""] * len(result.value)
     pairs = zip(result.value, spread, strict=True)
-    value = ", ".join(f"{number}{error}" for number, error in pairs)
+    cells = [f"{number}{error}" for number, error in pairs]
+    if result.kept:
+        folders = (folder for folder, _ in result.kept)
+        cells = [f"[{cell}](runs/{at}/eval.json)" for cell, at in zip(cells, folders, strict=True)]
+    value = ", ".join(cells)
     if len(result.seeds) > 1:
         value += f" (seeds {', '.join(map(str, result.seeds))})"
     texts = (result.baseline, result.published, result.minutes, result.hardware)

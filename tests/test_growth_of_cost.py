@@ -68,7 +68,7 @@ def test_too_few_readings_are_refused():
         judge(readings()[:10])
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize("leaks", [False, True])
 def test_a_long_run_is_watched(tmp_path, leaks):
     """A thread of the training process takes a megabyte and a file each tenth of a second."""

@@ -1,12 +1,13 @@
 """The results in the docstrings of the configs, and the page that is made of them."""
 
+import json
 import shlex
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from benchmarks import results
+from benchmarks import kept_runs, results
 from genjax.errors import UserError
 from genjax.report.published import Result, parse
 
@@ -58,6 +59,50 @@ def test_the_page_is_current():
     assert results.main(["--check"]) == 0
 
 
+def test_values_are_the_numbers_of_the_kept_runs():
+    named = set()
+    for path, found in results.read_folder(CONFIGS).items():
+        for result in found:
+            assert kept_runs.agrees(result), (path, result.value, result.kept)
+            named |= {folder for folder, _ in result.kept}
+    folders = {path.name: path for path in kept_runs.FOLDER.iterdir()}
+    assert named == set(folders), "each kept run is a result's, and the other way round"
+    for path in folders.values():
+        assert {file.name for file in path.iterdir()} == {"eval.json", "metrics.jsonl"}
+        assert sum(file.stat().st_size for file in path.iterdir()) <= kept_runs.SIZE
+        text = "".join(file.read_text("utf-8") for file in path.iterdir())
+        assert not kept_runs.ABSOLUTE.search(text)
+
+
+def test_a_run_is_kept_thinned_and_without_paths(tmp_path):
+    run, folder = tmp_path / "run", tmp_path / "kept"
+    run.mkdir()
+    with pytest.raises(UserError) as error:
+        kept_runs.keep(run, folder)
+    assert error.value.field == "run_dir" and not folder.exists()
+    numbers = {"step": 500, "share": 0.87654, "nats": 12.344, "protocol": "of /home/me/runs/other"}
+    (run / "eval.json").write_text(json.dumps(numbers))
+    rows = [{"step": n, "split": "train", "loss": 1 / n} for n in range(1, 501)]
+    rows.append({"step": 500, "split": "eval", "loss": 0.25})
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    kept_runs.keep(run, folder)
+    assert json.loads((folder / "eval.json").read_text()) == numbers | {"protocol": "of other"}
+    kept = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert len(kept) == kept_runs.ROWS + 1 and kept[0] == rows[0] and kept[-1] == rows[-1]
+    for kept, value, agrees in [
+        ("kept:nats", "12.3", True),
+        ("kept:nats", "12.4", False),
+        ("kept:share, kept:nats", "87.7, 12.34", True),
+        ("kept:share", "0.88", True),
+    ]:
+        (result,) = parse(block(value=value, kept=kept), "digits.py")
+        assert kept_runs.agrees(result, tmp_path) is agrees
+    (result,) = parse(block(kept="kept:other"), "digits.py")
+    with pytest.raises(UserError) as error:
+        kept_runs.agrees(result, tmp_path)
+    assert error.value.field == "kept"
+
+
 def test_a_block_keeps_what_is_written():
     first, second = parse(GOOD, "digits.py")
     assert first == Result(
@@ -94,6 +139,8 @@ def test_a_block_keeps_what_is_written():
         {"seeds": "-1"},
         {"value": "1, 2, 3", "error": "0.1, 0.2"},
         {"minutes": "long"},
+        {"kept": "digits"},
+        {"kept": "a:b, c:d"},
         {"value": "1, 2, 3", "minutes": "3, 4"},
         {"value": "not yet run", "minutes": "3"},
         {"value": "not yet run", "hardware": "one core"},

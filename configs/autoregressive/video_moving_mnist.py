@@ -28,6 +28,7 @@ Result:
     seeds: 0
     metric: nats a frame, frames 11 to 20, the true ones before given; floor 39.17
     value: 61.01
+    kept: video_moving_mnist:per_frame
     published: 87.6 (VPN, arXiv 1610.00527) at 64 x 64, whose floor is 86.3
 """
 

@@ -31,6 +31,7 @@ Result:
     seeds: 0
     metric: attributes drawn as requested, held-out combinations, %
     value: 96.0
+    kept: attributes_to_shapes:attributes_found_held_out
 
 Result:
     command: python -m genjax train attributes_to_shapes
@@ -40,6 +41,7 @@ Result:
     seeds: 0
     metric: root mean square error of fills of the left half, on [-1, 1]
     value: 0.358
+    kept: attributes_to_shapes:filled_error
     baseline: 0.372 of the mean picture, 0.271 of the nearest training picture
 """
 

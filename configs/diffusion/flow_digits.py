@@ -17,6 +17,7 @@ Result:
     seeds: 0
     metric: Fréchet distance in the features of `classifier_digits` after 50 Euler steps
     value: 1.93
+    kept: flow_digits:frechet_classifier_digits_at_50_steps
     baseline: 6.24 after one step
 """
 

@@ -20,6 +20,7 @@ Result:
     seeds: 0
     metric: time until the error of a roll-out exceeds 0.4
     value: 534
+    kept: flow_gray_scott:valid_time
 
 Result:
     command: python -m genjax train flow_gray_scott
@@ -27,6 +28,7 @@ Result:
     seeds: 0
     metric: fair CRPS of ensembles after 10 frames of 20 units of time
     value: 0.107
+    kept: flow_gray_scott:crps_10
     baseline: 0.002 of the equation
 """
 

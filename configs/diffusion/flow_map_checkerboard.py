@@ -33,6 +33,7 @@ Result:
     seeds: 0
     metric: histogram KL in nats after one jump
     value: 0.518
+    kept: flow_map_checkerboard:kl_at_1_steps
     published: 0.458, 30,000 steps or more (replication of arXiv 2505.18825)
 
 Result:
@@ -62,6 +63,7 @@ Result:
     seeds: 0
     metric: histogram KL in nats after 16 jumps
     value: 0.317
+    kept: flow_map_checkerboard:kl_at_16_steps
     published: 0.251, 30,000 steps or more (replication of arXiv 2505.18825)
 """
 

@@ -22,6 +22,7 @@ Result:
     seeds: 0
     metric: Fréchet distance in the features of `classifier_digits` after one jump
     value: 2.32
+    kept: flow_map_digits:frechet_classifier_digits_at_1_steps
     baseline: 1.93 by 50 Euler steps of the teacher, 6.24 by one
 """
 

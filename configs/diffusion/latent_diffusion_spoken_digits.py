@@ -24,6 +24,7 @@ Result:
     seeds: 0
     metric: samples that a classifier takes for the requested digit, % of 1,000
     value: 97.8
+    kept: latent_diffusion_spoken_digits:label_agreement
 """
 
 from genjax import gx

@@ -25,6 +25,7 @@ Result:
     seeds: 0
     metric: F1 of edges with the sketch within a pixel
     value: 0.999
+    kept: sketch_to_shapes:edges_f1
     baseline: 0.929 of the base without the sketch
 
 Result:
@@ -33,6 +34,7 @@ Result:
     seeds: 0
     metric: F1 of edges with the sketch within a pixel, no request
     value: 0.996
+    kept: sketch_to_shapes:edges_f1_no_request
     baseline: 0.444 of the base without the sketch
 """
 

@@ -33,6 +33,7 @@ Result:
     seeds: 0
     metric: mean difference of associations of customers' columns with their orders'
     value: 0.051
+    kept: tabddpm_orders:dependence_difference
     baseline: 0.021 of training rows; 0.154 of orders given to random customers
 
 Result:
@@ -43,6 +44,7 @@ Result:
     seeds: 0
     metric: total variation distance of the numbers of orders
     value: 0.100
+    kept: tabddpm_orders:cardinality_distance
     baseline: 0.023 of training rows
 """
 

@@ -23,6 +23,7 @@ Result:
     seeds: 0
     metric: samples that a classifier takes for the requested digit, % of 1,000
     value: 82.7
+    kept: vae_spoken_digits:label_agreement
 """
 
 from genjax import gx

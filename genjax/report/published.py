@@ -36,6 +36,8 @@ class Result:
       baseline: what the value is compared with, measured here.
       published: the number that others reached, with its protocol and source.
       reason: why the config is not yet run.
+      kept: where each value is read from, as pairs of a folder of docs/runs and a name in its
+        eval.json, written `folder:name`.
     """
 
     command: str
@@ -49,6 +51,7 @@ class Result:
     baseline: str = ""
     published: str = ""
     reason: str = ""
+    kept: tuple[tuple[str, str], ...] = ()
 
 
 KEYS = tuple(field.name for field in dataclasses.fields(Result))
@@ -107,17 +110,27 @@ def parse_block(lines: list[str], path: str) -> Result:
     missing = [key for key in ("command", "data", "value") if key not in texts]
     if missing:
         raise UserError(f"{path}: a result lacks {', '.join(missing)}", field=path)
-    value, error, seeds = (texts.pop(key, "") for key in ("value", "error", "seeds"))
+    value, error, seeds, kept = (
+        texts.pop(key, "") for key in ("value", "error", "seeds", "kept")
+    )
     if not re.fullmatch(r"(\d+(, *\d+)*)?", seeds):
         raise UserError(f"{path}: seeds must be whole numbers >= 0, got {seeds!r}", field=path)
+    if not re.fullmatch(r"(\w+:[\w/.@]+(, *\w+:[\w/.@]+)*)?", kept):
+        raise UserError(f"{path}: kept must be like `folder:name`, got {kept!r}", field=path)
     result = Result(
         value=() if value == NOT_RUN else decimals("value", value, path),
         error=decimals("error", error, path),
         seeds=tuple(int(seed) for seed in seeds.split(",") if seed),
+        kept=tuple(_split(pair) for pair in kept.split(",") if pair),
         **texts,
     )
     check(result, path)
     return result
+
+
+def _split(pair: str) -> tuple[str, str]:
+    folder, _, name = pair.strip().partition(":")
+    return folder, name
 
 
 def decimals(key: str, text: str, path: str) -> tuple[Decimal, ...]:
@@ -139,6 +152,7 @@ def check(result: Result, path: str) -> None:
         "only what is not yet run has a reason": count and result.reason,
         "what is not yet run has no error, seeds, minutes or hardware": not count and any(measured),
         f"{count} values need as many seeds": len(result.seeds) not in (0, count),
+        f"{count} values need as many of kept": len(result.kept) not in (0, count),
         f"{count} values need one error or as many": len(result.error) not in (0, 1, count),
         "minutes must be like `12`, `under 7`, `8 to 16`, or one number a value": result.minutes
         and not re.fullmatch(minutes, result.minutes),

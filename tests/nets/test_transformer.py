@@ -345,7 +345,7 @@ def mean_sizes(width, mup):
     return float(jnp.mean(jax.vmap(run)(jax.random.split(KEY, 4))))
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.usefixtures("optimised")
 def test_mup_keeps_logits_from_growing_with_the_width():
     mup = {width: mean_sizes(width, MuP(16, 8)) for width in (16, 256)}
