@@ -133,7 +133,7 @@ SHORT = {  # what is replaced, and the pictures and words that the cells then sh
         ("with copies:", "without copies:"),
     ),
     "table": (
-        STEPS | {r"\(64, 64\)": "(16,)", r"\(500\b": "(100", "draws=2": "draws=1"},
+        STEPS | {r"\(64, 64\)": "(16,)", r"\(500\b": "(100"},
         4,
         ("rising   {'loss'", "constant {'loss'"),
     ),
