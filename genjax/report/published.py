@@ -110,9 +110,7 @@ def parse_block(lines: list[str], path: str) -> Result:
     missing = [key for key in ("command", "data", "value") if key not in texts]
     if missing:
         raise UserError(f"{path}: a result lacks {', '.join(missing)}", field=path)
-    value, error, seeds, kept = (
-        texts.pop(key, "") for key in ("value", "error", "seeds", "kept")
-    )
+    value, error, seeds, kept = (texts.pop(key, "") for key in ("value", "error", "seeds", "kept"))
     if not re.fullmatch(r"(\d+(, *\d+)*)?", seeds):
         raise UserError(f"{path}: seeds must be whole numbers >= 0, got {seeds!r}", field=path)
     if not re.fullmatch(r"(\w+:[\w/.@]+(, *\w+:[\w/.@]+)*)?", kept):

@@ -2,6 +2,8 @@
 or conditions.
 """
 
+from types import FunctionType
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -129,6 +131,16 @@ def test_a_batch_has_the_attributes_of_its_images():
     np.testing.assert_array_equal(
         batch["condition"].argmax(1), np.digitize(brightness(rows["image"], None), (0.4, 0.8))
     )
+
+
+def test_attributed_data_are_the_same_in_another_process():
+    """There, a function that measures has another address."""
+    again = FunctionType(brightness.__code__, brightness.__globals__, "brightness")
+    makes = ((brightness, (0.4, 0.8)), (again, (0.4, 0.8)), (again, (0.4, 0.7)))
+    lights = (Attribute("light", LIGHT.values, measure, edges) for measure, edges in makes)
+    of = (Attributed(Digits(), Attributes((light,))) for light in lights)
+    first, same, other = (data.open().fingerprint for data in of)
+    assert first == same != other
 
 
 def test_hidden_attributes_are_hidden_whole_and_as_often_as_asked():

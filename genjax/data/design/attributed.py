@@ -50,7 +50,10 @@ class Attributed:
                 name: AttributedSplit(split, self.attributes) for name, split in data.splits.items()
             },
             spec=replace(data.spec, condition=self.attributes.width),
-            fingerprint=digest([data.fingerprint.encode(), repr(self.attributes).encode()]),
+            fingerprint=digest(
+                part.encode()
+                for part in (data.fingerprint, *(a.describe() for a in self.attributes.attributes))
+            ),
         )
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
+from types import FunctionType
 
 import jax
 import numpy as np
@@ -58,6 +60,13 @@ class Attribute:
                 f"{self.edges}",
                 "edges",
             )
+
+    def describe(self) -> str:
+        """Describe the attribute in words that are the same in every process."""
+        measure = self.measure
+        # The repr of a function has its address, which differs from process to process.
+        name = measure.__qualname__ if isinstance(measure, FunctionType) else repr(measure)
+        return f"{dataclasses.replace(self, measure=None, edges=())!r} {name} {self.edges}"
 
     def find_values(self, images: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         """Return the number of each image's value, int32 [N]; -1 for one without the attribute."""
