@@ -10,10 +10,33 @@
 
 Brightness, symmetry and sleeves are measured from the pixels (`genjax/data/design/measures.py`).
 
+Seed 0 (November 2026, jax 0.10.2), 6,000 steps in 10 minutes on two busy x86 cores. Of the
+attributes of 1,000 test images, requested together, 92.4 % are found in the samples: the item 90.6
+(said by `classifier_fashion_mnist --steps 1500`; 97.6 % of all attributes are found in the images
+themselves), brightness 90.8, symmetry 92.6, sleeves 98.4. All attributes of a request are found for
+76.8 %. No sample is a copy of a training image, and distances between samples are 0.92 of those
+between training images. Samples are a little blurred, as reconstructions of the VAE are.
+
 Result:
     command: python -m genjax train attributes_to_fashion
     data: Fashion-MNIST, attributes measured from its pixels
-    value: not yet run
+    hardware: two x86 cores, busy
+    minutes: 10
+    seeds: 0
+    metric: attributes drawn as requested, %
+    value: 92.4
+    kept: attributes_to_fashion:attributes_found
+    baseline: 97.6 of the images themselves
+
+Result:
+    command: python -m genjax train attributes_to_fashion
+    data: Fashion-MNIST, attributes measured from its pixels
+    hardware: two x86 cores, busy
+    minutes: 10
+    seeds: 0
+    metric: Fréchet distance in the features of `classifier_fashion_mnist --steps 1500`
+    value: 3.58
+    kept: attributes_to_fashion:frechet_classifier_fashion_mnist
 """
 
 from genjax import gx
