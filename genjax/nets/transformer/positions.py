@@ -72,15 +72,14 @@ class Rotary:
             raise UserError("trained must be given with yarn or short, got None", "trained")
         if len(self.short) != len(self.long):
             raise UserError(
-                f"long must have as many numbers as short, {len(self.short)}, got "
-                f"{len(self.long)}",
+                f"long must have as many numbers as short, {len(self.short)}, got {len(self.long)}",
                 "long",
             )
         if not all(number > 0 for number in self.short + self.long):
             raise UserError("short and long must be > 0 each", "short")
         if self.short and (self.yarn or self.factor != 1):
             raise UserError(
-                f"factor must be 1, without yarn, where short divides the angles, got {self.factor}",
+                f"factor must be 1, without yarn, where short is given, got {self.factor}",
                 "factor",
             )
 
@@ -106,7 +105,8 @@ class Rotary:
             )
         if self.short and len(self.short) != width // 2:
             raise UserError(
-                f"short must have {width // 2} numbers, one per pair, got {len(self.short)}", "short"
+                f"short must have {width // 2} numbers, one per pair, got {len(self.short)}",
+                "short",
             )
         return width
 

@@ -213,7 +213,9 @@ class Transformer:
             other = "cross_attention" if self.norm_first else "norm_first=False"
             raise UserError(f"parallel must be False with {other}, got True", "parallel")
         if self.qk_norm_whole and not self.qk_norm:
-            raise UserError("qk_norm_whole must be False without qk_norm, got True", "qk_norm_whole")
+            raise UserError(
+                "qk_norm_whole must be False without qk_norm, got True", "qk_norm_whole"
+            )
         if self.score_width is not None and self.mup is not None:
             raise UserError(
                 f"score_width must be None with mup, got {self.score_width}", "score_width"
