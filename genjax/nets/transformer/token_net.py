@@ -17,6 +17,7 @@ from genjax.errors import UserError
 from genjax.losses import multiply
 from genjax.nets.transformer.blocked_attention import make_mask
 from genjax.nets.transformer.cache import Cache, LayerCache, Memory
+from genjax.nets.transformer.experts import ROUTING, ExpertLayer, Experts
 from genjax.nets.transformer.feed_forward import FeedForward, activate
 from genjax.nets.transformer.positions import encode_sinusoids
 from genjax.nets.transformer.token_attention import SharedInputs, TokenAttention
@@ -34,13 +35,14 @@ def _norm(net: Net, dtype: Any, name: str | None = None) -> nn.Module:
 
 
 class Block(nn.Module):
-    """A residual block of attention, optional cross-attention and feed-forward: [B, T, C] -> the
-    same.
+    """A residual block of attention, optional cross-attention and feed-forward, or ``experts``: [B,
+    T, C] -> the same.
     """
 
     net: Net
     train: bool
     kind: Kind
+    experts: Experts | None = None
 
     @nn.compact
     def __call__(
@@ -87,6 +89,11 @@ class Block(nn.Module):
 
         def feed_forward(y: jax.Array) -> jax.Array:
             bias = "feed_forward" in net.biases
+            if self.experts is not None:
+                width = self.experts.hidden or net.hidden_width
+                return ExpertLayer(
+                    self.experts, width, net.activation, bias, init, last, name="feed_forward"
+                )(y)
             perceptron = FeedForward(
                 net.hidden_width, net.activation, bias, init, last, name="feed_forward"
             )
@@ -321,16 +328,17 @@ class TokenNet(nn.Module):
         if net.scan_layers:
             scanned = nn.scan(
                 block,
-                variable_axes={"params": 0},
+                variable_axes={"params": 0, ROUTING: 0},
                 split_rngs={"params": True, "dropout": True},
                 in_axes=(0, nn.broadcast),
                 length=net.layers,
             )
             kind = net.kinds[0]  # which all have
-            return scanned(net, train, kind, name="layers")(x, caches, of_kinds[kind])
+            scanned = scanned(net, train, kind, net.experts, name="layers")
+            return scanned(x, caches, of_kinds[kind])
         after = []
         for i, kind in enumerate(net.kinds):
-            x, cache = block(net, train, kind, name=f"layer_{i}")(
+            x, cache = block(net, train, kind, net.experts_of(i), name=f"layer_{i}")(
                 x, None if caches is None else caches[i], of_kinds[kind]
             )
             after.append(cache)

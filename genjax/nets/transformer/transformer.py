@@ -11,6 +11,7 @@ from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.transformer.blocked_attention import Rule
 from genjax.nets.transformer.cache import Cache, LayerCache
+from genjax.nets.transformer.experts import Experts
 from genjax.nets.transformer.feed_forward import GATED, Activation, check_activation
 from genjax.nets.transformer.positions import Rotary
 from genjax.nets.transformer.token_attention import Implementation
@@ -120,6 +121,7 @@ class Transformer:
       init_std: standard deviation of the initial weights; that of each branch's last matrix is
         divided by sqrt(2 layers).
       mup: maximal update parametrization; None for the standard one.
+      experts: mixtures of experts in place of the feed-forward layers; None for none.
     """
 
     layers: int = 12
@@ -160,6 +162,7 @@ class Transformer:
     remat: Remat = "nothing"
     init_std: float = 0.02
     mup: MuP | None = None
+    experts: Experts | None = None
 
     def __post_init__(self) -> None:
         checks.at_least(
@@ -206,6 +209,7 @@ class Transformer:
             raise UserError(f"periods must be >= 2 each, got {self.periods}", "periods")
         checks.above(self, 0, "init_std", "norm_epsilon", "embedding_scale")
         self._check_forms()
+        self._check_experts()
 
     def _check_forms(self) -> None:
         """Refuse forms that exclude one another."""
@@ -239,6 +243,20 @@ class Transformer:
                 if kind.rotary is not None:
                     kind.rotary.turned_width(self.head_size)
 
+    def _check_experts(self) -> None:
+        dense = () if self.experts is None else self.experts.dense
+        if any(number >= self.layers for number in dense):
+            raise UserError(
+                f"experts.dense must be numbers below {self.layers} (layers), got {dense}",
+                "experts.dense",
+            )
+        if dense and self.scan_layers:
+            raise UserError(
+                "experts.dense must be empty with scan_layers, whose layers are alike, got "
+                f"{dense}",
+                "experts.dense",
+            )
+
     @property
     def kinds(self) -> tuple[LayerKind, ...]:
         """The window and rotary positions of each layer."""
@@ -262,6 +280,11 @@ class Transformer:
         if self.hidden is not None:
             return self.hidden
         return -(-8 * self.width // 24) * 8 if self.activation in GATED else 4 * self.width
+
+    def experts_of(self, layer: int) -> Experts | None:
+        """Return the experts of a layer, counted from 0; None if it has a feed-forward layer."""
+        kept = self.experts is None or layer in self.experts.dense
+        return None if kept else self.experts
 
     @property
     def shrink(self) -> float:
