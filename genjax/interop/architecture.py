@@ -49,6 +49,7 @@ class Tensor(NamedTuple):
       groups: number of equal groups of columns, each with its share of each of ``ours``: the heads
         of a fused projection that is stored head by head.
       added: what is added to it: 1 for norms that store their difference from 1.
+      number: the entry of the parameter's first axis that it is, of an expert; None for all.
     """
 
     theirs: str
@@ -57,9 +58,12 @@ class Tensor(NamedTuple):
     before: int = 0
     groups: int = 1
     added: float = 0.0
+    number: int | None = None
 
     def shape(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
         """Return its shape in the checkpoint, given those of the parameters."""
+        if self.number is not None:
+            shapes = {path: shapes[path][1:] for path in self.ours}
         first, *rest = (
             *shapes[self.ours[0]][:-1],
             sum(shapes[path][-1] for path in self.ours),
@@ -279,9 +283,18 @@ def _essence(net: Transformer) -> dict[str, Json]:
         "rotary": _merge([kind.rotary for kind in net.kinds]),
         "kv_heads": net.keys_of_heads,
         "head_width": net.head_size,
-        "hidden": net.hidden_width,
+        "hidden": net.hidden_width if net.experts is None or net.experts.dense else None,
+        "experts": _describe_experts(net),
         "score_width": net.head_size if net.score_width is None else net.score_width,
     }
+
+
+def _describe_experts(net: Transformer) -> Json:
+    """Return what of a net's experts determines its logits, with explicit defaults."""
+    if net.experts is None:
+        return None
+    hidden = net.hidden_width if net.experts.hidden is None else net.experts.hidden
+    return dataclasses.replace(net.experts, hidden=hidden, balance=0.0, z_loss=0.0)
 
 
 def _merge(values: Sequence[Json]) -> Json:

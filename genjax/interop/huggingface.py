@@ -8,6 +8,7 @@ logits equal those of transformers.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -61,8 +62,8 @@ class Pretrained:
 
     Attributes:
       net: hyper-parameters.
-      params: parameters of ``TokenNet(net, vocabulary)``, float32 unless loaded with ``keep_dtype``,
-          with a row of ``embedding`` per token.
+      params: parameters of ``TokenNet(net, vocabulary)``, with a row of ``embedding`` per token;
+          float32 unless loaded with ``keep_dtype``.
       codec: tokenizer.
       kind: ``model_type`` in transformers; None for the first that fits.
       template: chat template; None if there is none.
@@ -133,12 +134,14 @@ def _load(
     net, rows = architecture.net(options), options.read_int("vocab_size")
     codec = tokenizers.read_codec(folder, options.values, rows)
     found = weights.weights(folder)
-    if net.layers > len(found.shapes):  # checked before the table is built
-        raise UserError(
-            f"{name} in {options.where} must be <= {len(found.shapes)}, the tensors of its "
-            f"weights, got {net.layers}",
-            name,
-        )
+    sizes = {name: net.layers, "num_local_experts": net.experts.count if net.experts else 0}
+    for size, count in sizes.items():  # checked before the table is built
+        if count > len(found.shapes):
+            raise UserError(
+                f"{size} in {options.where} must be <= {len(found.shapes)}, the tensors of its "
+                f"weights, got {count}",
+                size,
+            )
     template = chat_templates.read(folder, options.values, codec) if net.causal else None
     params = _params(architecture, net, rows, options, found, keep_dtype)
     return Pretrained(net, params, codec, architecture.kind, template)
@@ -231,12 +234,14 @@ def _read_config(folder: Path, supported: Sequence[Architecture]) -> tuple[Archi
     known = {architecture.kind: architecture for architecture in supported}
     if kind not in known:
         raise UserError(
-            f"{path}: the architecture {kind!r} is not supported, only {', '.join(known)}"
+            f"{path}: the architecture {kind!r} is not supported, only {', '.join(known)}",
+            "model_type",
         )
     for model in [models] if isinstance(models, str) else models:
         if model not in known[kind].models:
             raise UserError(
-                f"{path}: {model} is not supported, only {', '.join(known[kind].models)}"
+                f"{path}: {model} is not supported, only {', '.join(known[kind].models)}",
+                "architectures",
             )
     if values.get("auto_map"):
         note = (
@@ -289,13 +294,17 @@ def _params(
     checks.check_size(size, words, str(found.folder))
     if net.tied:
         _check_copies(architecture, found, there, wanted)
-    flat: dict[str, jax.Array] = {}
+    flat: dict[str, Any] = {}
     # One file after another, each tensor by itself: no copy of all in another type is ever held.
     table = sorted(table, key=lambda tensor: found.files[there[tensor.theirs]])
     arrays = found.read([there[tensor.theirs] for tensor in table], keep_dtype)
     for tensor, array in zip(table, arrays, strict=True):
         for path, part in tensor.split(array, shapes):
-            flat[path] = jnp.asarray(part)
+            if tensor.number is None:
+                flat[path] = jnp.asarray(part)
+            else:
+                flat.setdefault(path, np.empty(shapes[path], part.dtype))[tensor.number] = part
+    flat = {path: jnp.asarray(value) for path, value in flat.items()}
     return unflatten_dict(flat, sep="/")
 
 
@@ -329,7 +338,8 @@ def _check_copies(
                 )
 
 
-def _shapes(net: Transformer, rows: int) -> dict[str, tuple[int, ...]]:
+@functools.lru_cache(maxsize=4)
+def _shapes(net: Transformer, rows: int) -> Mapping[str, tuple[int, ...]]:
     """Return the shapes of the parameters of a net with separate layers, by path."""
     module = TokenNet(dataclasses.replace(net, scan_layers=False), rows)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))[
@@ -363,10 +373,10 @@ def _tensors(
     flat, shapes = flatten_dict(dict(params), sep="/"), _shapes(net, model.vocabulary)
     made, dtype = {}, flat["embedding"].dtype
     for tensor in architecture.tensors(net, options):
-        parts = [
-            np.asarray(flat[p], np.float32) if p in flat else np.zeros(shapes[p], np.float32)
-            for p in tensor.ours
-        ]
+        found = [flat[p] if p in flat else np.zeros(shapes[p], np.float32) for p in tensor.ours]
+        if tensor.number is not None:
+            found = [array[tensor.number] for array in found]
+        parts = [np.asarray(array, np.float32) for array in found]
         made[tensor.theirs] = tensor.join(parts).astype(dtype)
     if not net.tied:  # transformers requires all of them, even unused ones
         made |= {

@@ -103,18 +103,13 @@ def join_kinds(kinds: Sequence[LayerKind]) -> dict[str, Any]:
 
 def _read_slides(rules: KindRules, options: Options, layers: int) -> list[bool]:
     """Read whether each layer has a window."""
-    none = [False] * layers
-    if rules.windows == "none" or (
-        rules.windows == "all" and options.values.get("sliding_window") is None
-    ):
-        return none
-    if rules.windows == "all":
-        return [True] * layers
     used = not rules.flagged or options.read_flag("use_sliding_window", False)
-    given = options.values.get("layer_types")
+    given = options.values.get("layer_types") if rules.windows == "typed" else None
     if given is None:
         there = used and options.values.get("sliding_window") is not None
-        return rules.slides(options, layers) if there else none
+        if rules.windows == "none" or not there:
+            return [False] * layers
+        return [True] * layers if rules.windows == "all" else rules.slides(options, layers)
     if (
         not isinstance(given, list)
         or len(given) != layers

@@ -1,8 +1,8 @@
 """Llama (arXiv 2302.13971) and its relatives in Hugging Face's format, by a table of what differs.
 
 Mistral (arXiv 2310.06825), Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388), OLMo 2 (arXiv
-2501.00656), Gemma 2 (arXiv 2408.00118), Gemma 3 (arXiv 2503.19786), SmolLM3 and Phi-3 (arXiv
-2404.14219).
+2501.00656), Gemma 2 (arXiv 2408.00118), Gemma 3 (arXiv 2503.19786), SmolLM3, Phi-3 (arXiv
+2404.14219), Mixtral and Qwen3-MoE.
 """
 
 from __future__ import annotations
@@ -20,6 +20,15 @@ from genjax.interop.architecture import (
     linear,
     norm,
     spelling,
+)
+from genjax.interop.expert_layers import (
+    MIXTRAL,
+    QWEN_MOE,
+    ExpertNames,
+    read_mixtral,
+    read_qwen_moe,
+    write_mixtral,
+    write_qwen_moe,
 )
 from genjax.interop.layer_kinds import (
     KindRules,
@@ -63,6 +72,7 @@ class Relative:
       kinds: how the kinds of its layers are told.
       norms: the norms of a layer, and ours.
       added: what the norms' scales lack.
+      experts: names of layers of experts; None for none.
       fused: whether queries, keys and values are one matrix, and gate and up.
       fixed: options with their only supported value.
       read: reads further fields of the net.
@@ -79,6 +89,7 @@ class Relative:
     kinds: KindRules = KindRules()
     norms: Mapping[str, str] = field(default_factory=lambda: PRE_NORMS)
     added: float = 0.0
+    experts: ExpertNames | None = None
     fused: bool = False
     fixed: Mapping[str, Json] = field(default_factory=dict)
     read: Callable[[Options], dict[str, Json]] = lambda options: {}
@@ -180,14 +191,18 @@ def _tensors(relative: Relative, net: Transformer) -> list[Tensor]:
         parts = {"query": "q", "key": "k", "value": "v"}
         kernels = {f"{theirs}.self_attn.{p}_proj": f"attention/{n}" for n, p in parts.items()}
         forward = {f"{theirs}.mlp.{name}_proj": f"feed_forward/{name}" for name in ("gate", "up")}
+        last = {f"{theirs}.mlp.down_proj": "feed_forward/down"}
+        experts = net.experts_of(i)
+        if experts is not None and relative.experts is not None:
+            table += relative.experts.list_tensors(theirs, ours, experts.count)
+            forward = last = {}
         if relative.fused:
             table += _fuse(f"{theirs}.self_attn.qkv_proj", ours, tuple(kernels.values()))
             table += _fuse(f"{theirs}.mlp.gate_up_proj", ours, tuple(forward.values()))
             kernels = forward = {}
-        forward = {**forward, f"{theirs}.mlp.down_proj": "feed_forward/down"}
         for name, path in kernels.items():
             table += linear(name, f"{ours}/{path}", "attention" in net.biases)
-        for name, path in forward.items():
+        for name, path in (forward | last).items():
             table += linear(name, f"{ours}/{path}", "feed_forward" in net.biases)
         table += linear(f"{theirs}.self_attn.o_proj", f"{ours}/attention/mix", "mix" in net.biases)
         for name in ("query", "key") if net.qk_norm else ():
@@ -324,6 +339,39 @@ RELATIVES = (
         defaults={"rms_norm_eps": 1e-5, "max_position_embeddings": 4096},
         kinds=KindRules("all", share=1.0, rope_names={"su": "longrope", "yarn": "longrope"}),
         fused=True,
+    ),
+    Relative(
+        "mixtral",
+        "MixtralForCausalLM",
+        defaults={
+            "max_position_embeddings": 131_072,
+            "num_key_value_heads": 8,
+            "num_experts_per_tok": 2,
+            "num_local_experts": 8,
+            "rms_norm_eps": 1e-5,
+            "rope_theta": 1_000_000.0,
+        },
+        kinds=KindRules("all"),
+        experts=MIXTRAL,
+        read=read_mixtral,
+        write=write_mixtral,
+    ),
+    Relative(
+        "qwen3_moe",
+        "Qwen3MoeForCausalLM",
+        net={"qk_norm": True},
+        defaults={
+            "max_position_embeddings": 32_768,
+            "num_experts_per_tok": 8,
+            "num_key_value_heads": 4,
+            "num_local_experts": 128,
+            "sliding_window": 4096,
+        },
+        told=ATTENTION,
+        kinds=KindRules("all", flagged=True),
+        experts=QWEN_MOE,
+        read=read_qwen_moe,
+        write=write_qwen_moe,
     ),
 )
 LLAMAS = tuple(relative.make_architecture() for relative in RELATIVES)

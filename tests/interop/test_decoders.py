@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
+from genjax.interop import huggingface, weights
 from genjax.interop.huggingface import load, save
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
@@ -40,16 +42,25 @@ def flag(rng):
     return bool(rng.integers(2))
 
 
+# Few, so that nearly all configs share their compiled operations: heads, heads of keys, width of a
+# head, width, hidden width, tokens. In the last two the heads are not as wide as the model.
+SHAPES = (
+    (4, 2, 4, 16, 21, 71),
+    (6, 3, 6, 36, 25, 83),
+    (2, 1, 8, 16, 9, 97),
+    (4, 1, 6, 20, 13, 71),
+    (3, 3, 8, 12, 30, 76),
+)
+
+
 def shape(rng, *, head_dim=True):
-    """Return sizes that all families share: grouped heads, and heads of other widths than the
-    model's.
-    """
-    heads, keys = pick(rng, (2, 1), (4, 2), (4, 1), (4, 4), (2, 2), (6, 3))
-    sizes = {
-        "vocab_size": int(rng.integers(70, 100)),
-        "hidden_size": pick(rng, 2, 4) * heads * pick(rng, 1, 2),
-        "intermediate_size": int(rng.integers(9, 40)),
-        "num_hidden_layers": pick(rng, 2, 2, 3),
+    """Return sizes, without ``head_dim`` of heads that are as wide as the model."""
+    heads, keys, head, width, hidden, tokens = pick(rng, *(SHAPES if head_dim else SHAPES[:3]))
+    return ({"head_dim": head} if head_dim else {}) | {
+        "vocab_size": tokens,
+        "hidden_size": width,
+        "intermediate_size": hidden,
+        "num_hidden_layers": 2,
         "num_attention_heads": heads,
         "num_key_value_heads": keys,
         "max_position_embeddings": 32,
@@ -59,11 +70,13 @@ def shape(rng, *, head_dim=True):
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    if head_dim:
-        sizes["head_dim"] = pick(rng, 4, 6, 8)
-    else:
-        sizes["hidden_size"] = pick(rng, 4, 8) * heads
-    return sizes
+
+
+def part(rng, sizes):
+    """Return a share of a head that is whole pairs of its 4, 6 or 8 entries."""
+    return pick(
+        rng, 0.5 if sizes["hidden_size"] // sizes["num_attention_heads"] % 4 == 0 else 0.34, 1.0
+    )
 
 
 def eps(rng, name="rms_norm_eps"):
@@ -102,7 +115,7 @@ def neox(rng):
             "use_parallel_residual": pick(rng, True, True, False),
             "attention_bias": pick(rng, True, True, False),
             "hidden_act": pick(rng, "gelu", "gelu_new", "relu"),
-            "rope_parameters": rope(rng) | {"partial_rotary_factor": pick(rng, 0.5, 1.0)},
+            "rope_parameters": rope(rng) | {"partial_rotary_factor": part(rng, sizes)},
         }
     )
 
@@ -165,7 +178,7 @@ def smollm3(rng):
 
 def phi3(rng):
     sizes = shape(rng, head_dim=False)
-    share = pick(rng, 0.5, 1.0)
+    share = part(rng, sizes)
     pairs = int(sizes["hidden_size"] // sizes["num_attention_heads"] * share) // 2
     turned = rope(rng, ("default",))
     if rng.integers(3):
@@ -205,6 +218,37 @@ def qwen2(rng):
     )
 
 
+def experts(rng):
+    count = int(rng.integers(1, 6))
+    return {
+        "num_local_experts": count,
+        "num_experts_per_tok": int(rng.integers(1, count + 1)),
+        "rope_parameters": rope(rng, ("default", "yarn")),
+    }
+
+
+def mixtral(rng):
+    return shape(rng) | eps(rng) | experts(rng) | {"sliding_window": pick(rng, None, 3)}
+
+
+def qwen3_moe(rng):
+    sizes = shape(rng)
+    return (
+        sizes
+        | eps(rng)
+        | experts(rng)
+        | {
+            "attention_bias": flag(rng),
+            "use_sliding_window": flag(rng),
+            "sliding_window": 3,
+            "moe_intermediate_size": int(rng.integers(3, 20)),
+            "norm_topk_prob": flag(rng),
+            "mlp_only_layers": pick(rng, [], [1]),
+            "decoder_sparse_step": 1,
+        }
+    )
+
+
 FAMILIES = {
     "llama": ("Llama", llama),
     "qwen2": ("Qwen2", qwen2),
@@ -214,6 +258,8 @@ FAMILIES = {
     "gemma3_text": ("Gemma3Text", gemma3),
     "smollm3": ("SmolLM3", smollm3),
     "phi3": ("Phi3", phi3),
+    "mixtral": ("Mixtral", mixtral),
+    "qwen3_moe": ("Qwen3Moe", qwen3_moe),
 }
 
 
@@ -254,8 +300,8 @@ def compare(kind, seed, folder, tokenizer):
         folder / "ours", output_loading_info=True, attn_implementation="eager"
     )
     assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
-    back = load(folder / "ours")
-    assert dataclasses.replace(back.net, dropout=0) == dataclasses.replace(model.net, dropout=0)
+    back = read_net(folder / "ours", json.loads((folder / "ours" / "config.json").read_text()))
+    assert dataclasses.replace(back, dropout=0) == dataclasses.replace(model.net, dropout=0)
     returned = logits_of(again.eval(), tokens)
     for other in (found, returned):
         np.testing.assert_allclose(other, expected, rtol=1e-4, atol=1e-4)
@@ -272,3 +318,146 @@ def test_a_random_config_has_equal_logits_both_ways(kind, tmp_path, tokenizer):
 def test_many_random_configs_have_equal_logits_both_ways(kind, tmp_path, tokenizer):
     worst = [compare(kind, seed, tmp_path / str(seed), tokenizer) for seed in range(1, MANY + 1)]
     print(kind, "largest difference there to here, here to there:", *np.max(worst, 0))
+
+
+SIZES = {
+    "vocab_size": 70,
+    "hidden_size": 16,
+    "intermediate_size": 12,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+PAIRS = {"short_factor": [1.0], "long_factor": [2.0]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "named"),
+    [
+        ("gemma3", {}, "model_type"),
+        ("gemma2", {"architectures": ["Gemma2ForSequenceClassification"]}, "architectures"),
+        ("gpt_neox", {"rotary_pct": 0.3}, "partial_rotary_factor"),
+        ("gpt_neox", {"hidden_act": "tanh"}, "hidden_act"),
+        ("olmo2", {"partial_rotary_factor": 0.5}, "partial_rotary_factor"),
+        ("olmo2", {"rope_scaling": {"type": "dynamic", "factor": 2.0}}, "rope_type"),
+        (
+            "llama",
+            {"rope_scaling": {"type": "yarn", "factor": 2.0}},
+            "original_max_position_embeddings",
+        ),
+        ("gemma2", {"use_bidirectional_attention": True}, "use_bidirectional_attention"),
+        ("gemma2", {"hidden_activation": "gelu"}, "hidden_activation"),
+        ("gemma2", {"query_pre_attn_scalar": 2.5}, "query_pre_attn_scalar"),
+        ("gemma2", {"layer_types": [FULL, "chunked_attention"]}, "layer_types"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
+        ("gemma3_text", {"rope_parameters": {FULL: 3}}, "rope_parameters"),
+        ("smollm3", {"no_rope_layers": [1]}, "no_rope_layers"),
+        ("smollm3", {"no_rope_layers": [1, 2]}, "no_rope_layers"),
+        (
+            "smollm3",
+            {"layer_types": [FULL, SLIDING], "sliding_window": 3},
+            "use_sliding_window",
+        ),
+        ("phi3", {"rope_scaling": {"type": "su", **PAIRS}}, "original_max_position_embeddings"),
+        (
+            "phi3",
+            {"original_max_position_embeddings": 8, "rope_scaling": {"type": "su", **PAIRS}},
+            "short_factor",
+        ),
+        ("mixtral", {"num_experts_per_tok": 9}, "num_experts_per_tok"),
+        ("mixtral", {"router_aux_loss_coef": -1}, "router_aux_loss_coef"),
+        ("qwen3_moe", {"mlp_only_layers": [0, 1]}, "mlp_only_layers"),
+        ("qwen3_moe", {"mlp_only_layers": [2]}, "mlp_only_layers"),
+    ],
+)
+def test_what_a_net_cannot_express_is_refused_by_its_field(kind, fields, named, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SIZES | fields | {"model_type": kind}))
+    with pytest.raises(UserError) as refusal:
+        load(tmp_path)
+    assert refusal.value.field == named
+    assert "\n" not in str(refusal.value)
+
+
+OLDER = {
+    "gpt_neox": ("GPTNeoX", {"rotary_pct": 0.5, "rotary_emb_base": 500}),
+    "gemma2": ("Gemma2", {}),
+    "gemma3_text": (
+        "Gemma3Text",
+        {
+            "num_hidden_layers": 7,
+            "sliding_window_pattern": 3,
+            "rope_theta": 1e5,
+            "rope_local_base_freq": 50.0,
+            "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+        },
+    ),
+    "smollm3": ("SmolLM3", {"num_hidden_layers": 5, "rope_theta": 5e6}),
+    "phi3": (
+        "Phi3",
+        {
+            "original_max_position_embeddings": 8,
+            "max_position_embeddings": 64,
+            "sliding_window": 7,
+            "rope_scaling": {"type": "su", "short_factor": [1.0, 2.0], "long_factor": [3.0, 4.0]},
+        },
+    ),
+    "qwen2": ("Qwen2", {"use_sliding_window": True, "max_window_layers": 1, "sliding_window": 5}),
+    "mixtral": ("Mixtral", {}),
+    "qwen3_moe": ("Qwen3Moe", {"num_experts": 4, "num_experts_per_tok": 2, "head_dim": 6}),
+    "olmo2": ("Olmo2", {"rope_scaling": None}),
+}
+
+
+@pytest.mark.parametrize("kind", OLDER)
+def test_older_and_missing_options_mean_what_they_mean_to_transformers(kind, tmp_path):
+    """A config as checkpoints at the hub have it, and the same as transformers writes it."""
+    name, fields = OLDER[kind]
+    fields = SIZES | fields
+    newer = json.loads(getattr(transformers, f"{name}Config")(**fields).to_json_string(False))
+    nets = [
+        read_net(tmp_path, values | {"model_type": kind, "architectures": None})
+        for values in (fields, newer)
+    ]
+    assert nets[0] == nets[1]
+
+
+def read_net(folder, values):
+    (folder / "config.json").write_text(json.dumps(values))
+    architecture, options = huggingface._read_config(folder, huggingface.ARCHITECTURES)
+    return architecture.net(options)
+
+
+def test_halves_stay_halves_on_demand_and_shards_are_read_one_by_one(
+    tmp_path, tokenizer, monkeypatch
+):
+    fields = SIZES | {"head_dim": 4, "query_pre_attn_scalar": 4}
+    peer = build("Gemma2", fields, 0).to(torch.bfloat16)
+    folder = put(tmp_path / "theirs", peer, tokenizer, max_shard_size="5KB")
+    shards = sorted(path.name for path in folder.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    plain = load(folder)
+    opened = []
+
+    def opening(path, framework):
+        opened.append(path.name)
+        return safe_open(path, framework=framework)
+
+    safe_open = weights.safe_open
+    monkeypatch.setattr(weights, "safe_open", opening)
+    model = load(folder, keep_dtype=True)
+    assert opened[len(shards) :] == shards  # first all headers, then each once
+    for (path, kept), wide in zip(
+        jax.tree.leaves_with_path(model.params), jax.tree.leaves(plain.params), strict=True
+    ):
+        norm = "norm" in jax.tree_util.keystr(path)  # 1 + weight, which bfloat16 does not hold
+        assert kept.dtype == (jnp.float32 if norm else jnp.bfloat16)
+        np.testing.assert_array_equal(kept.astype(jnp.float32), wide)
+    save(model, tmp_path / "ours")
+    stored = load_file(tmp_path / "ours" / "model.safetensors")
+    for name, tensor in peer.state_dict().items():
+        if name in stored:
+            assert stored[name].dtype == jnp.bfloat16
+            np.testing.assert_array_equal(
+                stored[name].astype(np.float32), tensor.float().numpy(), err_msg=name
+            )
+    assert type(peer).from_pretrained(tmp_path / "ours").dtype == torch.bfloat16
