@@ -149,7 +149,6 @@ def _read(relative: Relative, options: Options) -> Transformer:
         "activation": options.read_activation(relative.activation, GATES, "silu"),
         "biases": tuple(name for name in order if name in biases),
         "tied": options.read_flag("tie_word_embeddings", False),
-        "dropout": options.read_share("resid_pdrop", 0.0),
         "attention_dropout": options.read_share("attention_dropout", 0.0),
         "init_std": options.read_above(0, "initializer_range", 0.02),
     }
@@ -170,7 +169,6 @@ def _write(relative: Relative, net: Transformer, pad: int | None) -> dict[str, J
         relative.activation: spelling(GATES, net.activation),
         "rms_norm_eps": net.norm_epsilon,
         "tie_word_embeddings": net.tied,
-        "resid_pdrop": net.dropout,
         "attention_dropout": net.attention_dropout,
         "initializer_range": net.init_std,
         "pad_token_id": pad,
@@ -339,6 +337,8 @@ RELATIVES = (
         defaults={"rms_norm_eps": 1e-5, "max_position_embeddings": 4096},
         kinds=KindRules("all", share=1.0, rope_names={"su": "longrope", "yarn": "longrope"}),
         fused=True,
+        read=lambda options: {"dropout": options.read_share("resid_pdrop", 0.0)},
+        write=lambda net: {"resid_pdrop": net.dropout},
     ),
     Relative(
         "mixtral",
