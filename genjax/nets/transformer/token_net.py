@@ -99,10 +99,13 @@ class TokenNet(nn.Module):
     Attributes:
       net: hyper-parameters, a ``Transformer``.
       vocabulary: number of tokens, V.
+      ahead: whether there are features for each of the n next tokens (``Transformer.ahead``); then
+        the cache is one with ``ahead``.
     """
 
     net: Net
     vocabulary: int
+    ahead: bool = False
 
     def setup(self) -> None:
         net = self.net
@@ -149,7 +152,8 @@ class TokenNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Cache | None]:
-        """Return the features [B, T, C] of each token and the updated cache.
+        """Return the features [B, T, C] of each token, or [n, B, T, C] with ``ahead``, and the
+        updated cache.
 
         Args:
           tokens: int32 [B, T]; a token outside the vocabulary gives NaN.
@@ -185,11 +189,15 @@ class TokenNet(nn.Module):
             shared = shared._replace(table=net.rotary.make_table(places, net.head_size))
         x = self._embed(tokens, places, types)
         x = nn.Dropout(net.dropout, deterministic=not train, name="embedding_dropout")(x)
-        x, layers = self._apply_blocks(x, None if cache is None else cache.layers, shared, train)
+        every = self.ahead or self.is_initializing()
+        x, layers = self._apply_blocks(
+            x, None if cache is None else cache.layers, shared, train, every
+        )
         if net.norm_first:
             x = self.final_norm(x)
         if self.is_initializing():
             self.head(x)
+        x = x if self.ahead or not every else x[0]
         return x, None if cache is None else cache._replace(layers=layers)
 
     def _check_call(self, count: int, memory: Memory | None, cache: Cache | None) -> None:
@@ -289,8 +297,9 @@ class TokenNet(nn.Module):
         return shared, jnp.maximum(order, 0) if positions is None else positions, cache
 
     def _apply_blocks(
-        self, x: jax.Array, caches: Any, shared: SharedInputs, train: bool
+        self, x: jax.Array, caches: Any, shared: SharedInputs, train: bool, ahead: bool
     ) -> tuple[jax.Array, Any]:
+        """Return the features [B, T, C], or with ``ahead`` [n, B, T, C], and the caches."""
         net = self.net
         block: Any = Block
         if net.remat != "nothing":
@@ -308,14 +317,23 @@ class TokenNet(nn.Module):
                 in_axes=(0, nn.broadcast),
                 length=net.layers,
             )
-            return scanned(net, train, net.experts, name="layers")(x, caches, shared)
+            x, caches = scanned(net, train, net.experts, name="layers")(x, caches, shared)
+            return (x[None] if ahead else x), caches
         after = []
-        for i in range(net.layers):
-            x, cache = block(net, train, net.experts_of(i), name=f"layer_{i}")(
-                x, None if caches is None else caches[i], shared
-            )
+
+        def apply(x: jax.Array, experts: Experts | None, name: str) -> jax.Array:
+            cache = None if caches is None else caches[len(after)]
+            x, cache = block(net, train, experts, name=name)(x, cache, shared)
             after.append(cache)
-        return x, tuple(after)
+            return x
+
+        for i in range(net.layers):
+            trunk, x = x, apply(x, net.experts_of(i), f"layer_{i}")
+        if not ahead:
+            return x, tuple(after)
+        last = net.experts_of(net.layers - 1)
+        later = [apply(trunk, last, f"ahead_{n}") for n in range(2, net.ahead + 1)]
+        return jnp.stack([x, *later]), tuple(after)
 
 
 def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
