@@ -87,6 +87,18 @@ class Routing(NamedTuple):
     log_total: jax.Array
 
 
+class Side(NamedTuple):
+    """What a net adds to the loss of a batch.
+
+    Attributes:
+      added: float32 [B, T], what each token adds.
+      measures: float32 [B, T] each, or [] for those of the whole batch, by name.
+    """
+
+    added: jax.Array
+    measures: Mapping[str, jax.Array]
+
+
 class Load(NamedTuple):
     """Measures of the routing of each token, mean over layers; float32 [B, T] but for ``entropy``.
 

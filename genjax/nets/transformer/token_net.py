@@ -111,10 +111,13 @@ class TokenNet(nn.Module):
     Attributes:
       net: hyper-parameters, a ``Transformer``.
       vocabulary: number of tokens, V.
+      ahead: whether there are features for each of the n next tokens (``Transformer.ahead``); then
+        the cache is one with ``ahead``.
     """
 
     net: Net
     vocabulary: int
+    ahead: bool = False
 
     def setup(self) -> None:
         net = self.net
@@ -161,7 +164,8 @@ class TokenNet(nn.Module):
         *,
         train: bool = False,
     ) -> tuple[jax.Array, Cache | None]:
-        """Return the features [B, T, C] of each token and the updated cache.
+        """Return the features [B, T, C] of each token, or [n, B, T, C] with ``ahead``, and the
+        updated cache.
 
         Args:
           tokens: int32 [B, T]; a token outside the vocabulary gives NaN.
@@ -202,11 +206,15 @@ class TokenNet(nn.Module):
             of_kinds[kind] = shared._replace(table=table, mask=masks.get(kind.window))
         x = self._embed(tokens, places, types)
         x = nn.Dropout(net.dropout, deterministic=not train, name="embedding_dropout")(x)
-        x, layers = self._apply_blocks(x, None if cache is None else cache.layers, of_kinds, train)
+        every = self.ahead or self.is_initializing()
+        x, layers = self._apply_blocks(
+            x, None if cache is None else cache.layers, of_kinds, train, every
+        )
         if net.norm_first or net.norm_last:
             x = self.final_norm(x)
         if self.is_initializing():
             self.head(x)
+        x = x if self.ahead or not every else x[0]
         return x, None if cache is None else cache._replace(layers=layers)
 
     def _check_call(self, count: int, memory: Memory | None, cache: Cache | None) -> None:
@@ -314,8 +322,14 @@ class TokenNet(nn.Module):
         return shared, masks, places, cache
 
     def _apply_blocks(
-        self, x: jax.Array, caches: Any, of_kinds: Mapping[Kind, SharedInputs], train: bool
+        self,
+        x: jax.Array,
+        caches: Any,
+        of_kinds: Mapping[Kind, SharedInputs],
+        train: bool,
+        ahead: bool,
     ) -> tuple[jax.Array, Any]:
+        """Return the features [B, T, C], or with ``ahead`` [n, B, T, C], and the caches."""
         net = self.net
         block: Any = Block
         if net.remat != "nothing":
@@ -335,14 +349,24 @@ class TokenNet(nn.Module):
             )
             kind = net.kinds[0]  # which all have
             scanned = scanned(net, train, kind, net.experts, name="layers")
-            return scanned(x, caches, of_kinds[kind])
+            x, caches = scanned(x, caches, of_kinds[kind])
+            return (x[None] if ahead else x), caches
         after = []
-        for i, kind in enumerate(net.kinds):
-            x, cache = block(net, train, kind, net.experts_of(i), name=f"layer_{i}")(
-                x, None if caches is None else caches[i], of_kinds[kind]
+
+        def apply(x: jax.Array, i: int, name: str) -> jax.Array:
+            kind, cache = net.kinds[i], None if caches is None else caches[len(after)]
+            x, cache = block(net, train, kind, net.experts_of(i), name=name)(
+                x, cache, of_kinds[kind]
             )
             after.append(cache)
-        return x, tuple(after)
+            return x
+
+        for i in range(net.layers):
+            trunk, x = x, apply(x, i, f"layer_{i}")
+        if not ahead:
+            return x, tuple(after)
+        later = [apply(trunk, net.layers - 1, f"ahead_{n}") for n in range(2, net.ahead + 1)]
+        return jnp.stack([x, *later]), tuple(after)
 
 
 def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
@@ -11,7 +12,7 @@ from genjax import checks
 from genjax.errors import UserError
 from genjax.nets.transformer.blocked_attention import Rule
 from genjax.nets.transformer.cache import Cache, LayerCache
-from genjax.nets.transformer.experts import Experts
+from genjax.nets.transformer.experts import ROUTING, Experts, Side, measure_load
 from genjax.nets.transformer.feed_forward import GATED, Activation, check_activation
 from genjax.nets.transformer.positions import Rotary
 from genjax.nets.transformer.token_attention import Implementation
@@ -122,6 +123,10 @@ class Transformer:
         divided by sqrt(2 layers).
       mup: maximal update parametrization; None for the standard one.
       experts: mixtures of experts in place of the feed-forward layers; None for none.
+      ahead: number of next tokens that are predicted at each position, n. Each but the first has a
+        block of its own beside the last layer, called ``ahead_2``, ``ahead_3`` and so on, on the
+        features of the layers before; norm and head are shared (Gloeckle et al., arXiv 2404.19737).
+        ``Autoregressive`` trains them.
     """
 
     layers: int = 12
@@ -163,6 +168,7 @@ class Transformer:
     init_std: float = 0.02
     mup: MuP | None = None
     experts: Experts | None = None
+    ahead: int = 1
 
     def __post_init__(self) -> None:
         checks.at_least(
@@ -177,6 +183,7 @@ class Transformer:
             "hidden",
             "window",
             "score_width",
+            "ahead",
         )
         if not self.scan_layers:
             checks.depth(self, "layers")
@@ -210,6 +217,9 @@ class Transformer:
         checks.above(self, 0, "init_std", "norm_epsilon", "embedding_scale")
         self._check_forms()
         self._check_experts()
+        if self.ahead > 1 and (self.scan_layers or not self.causal):
+            wrong = "scan_layers" if self.scan_layers else "causal=False"
+            raise UserError(f"ahead must be 1 with {wrong}, got {self.ahead}", "ahead")
 
     def _check_forms(self) -> None:
         """Refuse forms that exclude one another."""
@@ -300,25 +310,44 @@ class Transformer:
         scale = base**0.5 / self.head_size if self.score_width is None else self.score_width**-0.5
         return Rule(scale, self.causal, self.window, self.attention_softcap)
 
-    def module(self, vocabulary: int) -> TokenNet:
-        """Build the network over tokens 0 to vocabulary - 1."""
-        return TokenNet(self, vocabulary)
+    def module(self, vocabulary: int, ahead: bool = False) -> TokenNet:
+        """Build the network over tokens 0 to vocabulary - 1; ``ahead`` gives features for each of
+        the next tokens.
+        """
+        return TokenNet(self, vocabulary, ahead)
 
     def rates(self) -> tuple[tuple[str, float], ...]:
         """Return the factors on the blocks' learning rates in muP, for the ``rates`` of Adam.
 
         They also fit a model of several such parts, as an encoder and a decoder.
         """
-        blocks = (r"(^|/)layers?(_\d+)?/.*kernel", self.shrink)
+        blocks = (r"(^|/)(layers?(_\d+)?|ahead_\d+)/.*kernel", self.shrink)
         return (
             (blocks, ("(^|/)transform/kernel", self.shrink)) if self.head_transform else (blocks,)
         )
 
+    @property
+    def collections(self) -> tuple[str, ...]:
+        """The collections that modules sow into; see ``HasSideLosses``."""
+        return () if self.experts is None else (ROUTING,)
+
+    def compute_side(self, sown: Mapping[str, Any], real: jax.Array, axis: str | None) -> Side:
+        """Return the losses of the experts; see ``HasSideLosses``."""
+        assert self.experts is not None
+        load = measure_load(sown[ROUTING], real, axis)
+        measures = {"balance": load.balance, "router_z": load.z, "load_entropy": load.entropy}
+        return Side(self.experts.balance * load.balance + self.experts.z_loss * load.z, measures)
+
     def new_cache(
-        self, batch: int, capacity: int, memory: int = 0, dtype: Any = jnp.float32
+        self,
+        batch: int,
+        capacity: int,
+        memory: int = 0,
+        dtype: Any = jnp.float32,
+        ahead: bool = False,
     ) -> Cache:
         """Create an empty cache for ``capacity`` tokens per row and, with cross-attention, memories
-        [batch, memory, C].
+        [batch, memory, C]. With ``ahead`` it also serves the blocks of later tokens.
 
         Raises:
           UserError: the capacity exceeds the context; the model is not causal.
@@ -344,6 +373,7 @@ class Transformer:
                 return LayerCache(zeros(capacity), zeros(capacity))
             return LayerCache(zeros(capacity), zeros(capacity), zeros(memory), zeros(memory))
 
-        layers = layer() if self.scan_layers else tuple(layer() for _ in range(self.layers))
+        count = self.layers + (self.ahead - 1 if ahead else 0)
+        layers = layer() if self.scan_layers else tuple(layer() for _ in range(count))
         mask = jnp.zeros((batch, memory), bool) if self.cross_attention else None
         return Cache(layers, jnp.zeros(batch, jnp.int32), mask)
