@@ -188,7 +188,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.nets.transformer.positions import Rotary
     from genjax.nets.transformer.space_time import SpaceTime
     from genjax.nets.transformer.token_backbone import TokenBackbone
-    from genjax.nets.transformer.transformer import MuP, Transformer
+    from genjax.nets.transformer.transformer import LayerKind, MuP, Transformer
     from genjax.optim import SGD, Adam, AdamW, Muon, Players
     from genjax.parallel import Devices, ShardRule
     from genjax.posttrain.adapters import Adapters

@@ -15,6 +15,9 @@ from safetensors.numpy import load_file
 
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.request import Decoding
+from genjax.family import State
 from genjax.interop import huggingface, weights
 from genjax.interop.huggingface import load, save
 
@@ -221,10 +224,10 @@ def qwen2(rng):
 
 
 def experts(rng):
-    count = int(rng.integers(1, 6))
+    count, active = pick(rng, (1, 1), (3, 2), (5, 3))
     return {
         "num_local_experts": count,
-        "num_experts_per_tok": int(rng.integers(1, count + 1)),
+        "num_experts_per_tok": active,
         "rope_parameters": rope(rng, ("default", "yarn")),
     }
 
@@ -318,6 +321,31 @@ def test_a_random_config_has_equal_logits_both_ways(kind, tmp_path, tokenizer):
 def test_many_random_configs_have_equal_logits_both_ways(kind, tmp_path, tokenizer):
     worst = [compare(kind, seed, tmp_path / str(seed), tokenizer) for seed in range(1, MANY + 1)]
     print(kind, "largest difference there to here, here to there:", *np.max(worst, 0))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["gpt_neox", "gemma3_text", "smollm3", "qwen3_moe"])
+def test_greedy_texts_are_equal_token_for_token(kind, tmp_path, tokenizer):
+    """With the cache here, and that of transformers there."""
+    name, draw = FAMILIES[kind]
+    rng = np.random.default_rng([7, *kind.encode()])
+    peer = build(name, draw(rng), 7)
+    model = load(put(tmp_path, peer, tokenizer))
+    asked = rng.integers(0, 70, 5)
+    state = State(jnp.zeros((), jnp.int32), model.params, None, {}, None, jax.random.key(0))
+    options = Decoding(steps=12, temperature=0.0, tokens=tuple(asked.tolist()))
+    ours = jax.jit(lambda state, key: Autoregressive(model.net).sample(state, key, 1, options))(
+        state, state.key
+    )
+    with torch.no_grad():
+        theirs = peer.generate(
+            torch.from_numpy(asked)[None],
+            max_new_tokens=12,
+            do_sample=False,
+            eos_token_id=None,
+            pad_token_id=0,
+        )
+    np.testing.assert_array_equal(ours, theirs.numpy())
 
 
 SIZES = {
