@@ -183,11 +183,12 @@ with epy.lazy_api_imports(globals()):
     from genjax.nets.ngram_mlp import NgramMLP
     from genjax.nets.residual_mlp import ResidualMLP
     from genjax.nets.transformer.dit import DiT
+    from genjax.nets.transformer.experts import Experts
     from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
     from genjax.nets.transformer.positions import Rotary
     from genjax.nets.transformer.space_time import SpaceTime
     from genjax.nets.transformer.token_backbone import TokenBackbone
-    from genjax.nets.transformer.transformer import MuP, Transformer
+    from genjax.nets.transformer.transformer import LayerKind, MuP, Transformer
     from genjax.optim import SGD, Adam, AdamW, Muon, Players
     from genjax.parallel import Devices, ShardRule
     from genjax.posttrain.adapters import Adapters

@@ -360,8 +360,8 @@ class Muon(Optimizer):
       b2: decay of Adam's second moment.
       adam: regular expressions on paths of matrices that Adam updates, such as embeddings and
         heads.
-      stacked: regular expressions on paths of layers stacked by a scan, each of which is
-        orthogonalised separately.
+      stacked: regular expressions on paths of layers stacked by a scan and of experts, each of
+        which is orthogonalised separately; a path has a leading axis for each that matches.
       adam_rate: factor on Adam's learning rate.
     """
 
@@ -371,7 +371,7 @@ class Muon(Optimizer):
     b1: float = 0.9
     b2: float = 0.999
     adam: tuple[str, ...] = ("[Ee]mbed", "[Hh]ead", "output")
-    stacked: tuple[str, ...] = ("layers",)
+    stacked: tuple[str, ...] = ("(^|/)layers/", "(^|/)experts/")
     adam_rate: float = 1.0
 
     def scale(self) -> optax.GradientTransformation:
@@ -411,15 +411,18 @@ class Muon(Optimizer):
         updates it.
         """
 
-        def axes(by_adam: bool, stacked: bool, param: jax.Array) -> Any:
-            first = 1 if stacked else 0
+        def axes(by_adam: bool, param: jax.Array, *stacked: bool) -> Any:
+            first = sum(stacked)
             if by_adam or param.ndim < first + 2:
                 return None
             last = param.ndim - 1
             return optax.contrib.MuonDimensionNumbers(tuple(range(first, last)), (last,))
 
-        named = (trees.match_paths(patterns, params) for patterns in (self.adam, self.stacked))
-        return jax.tree.map(axes, *named, params)
+        by_adam, *stacked = (
+            trees.match_paths(patterns, params)
+            for patterns in (self.adam, *((pattern,) for pattern in self.stacked))
+        )
+        return jax.tree.map(axes, by_adam, params, *stacked)
 
 
 @checks.frozen

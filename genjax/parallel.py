@@ -46,6 +46,7 @@ Tree = Any
 Mode = Literal["auto", "single", "pmapped", "sharded"]
 # jax.jit caches by function object, so the same one must be returned.
 _trace_again = functools.lru_cache(maxsize=64)(trace_for)
+EXPERTS = re.compile("(^|/)experts/")  # paths of parameters whose first axis is experts
 ROWS = ("data", "fsdp")  # mesh axes that the rows of a batch are split over
 
 
@@ -79,7 +80,7 @@ class Devices:
       fsdp: number of devices that a parameter and its optimizer state are split over; sharded only.
       tensor: number of devices that a matrix product is split over; sharded only.
       rules: placements that override the default (largest divisible axis over fsdp, last over
-        tensor, for all parameters with two or more axes); sharded only.
+        tensor, but experts over tensor, for all parameters with two or more axes); sharded only.
       distributed: whether to join other processes, whose places are known under SLURM and Open MPI,
         on a TPU pod and in a Kubernetes Job.
       coordinator: address:port of process 0, if it is not known otherwise.
@@ -230,7 +231,8 @@ class Layout:
         With ``stacked``, batch and metrics have a leading axis of steps, which run in one dispatch.
         """
         # Inside a mapped step each device sees only its own rows.
-        step = trace_for(self.platform, step, self._split if self.mode == "sharded" else None)
+        ways = (self._split, self._share) if self.mode == "sharded" else (None, None)
+        step = trace_for(self.platform, step, ways[0], share=ways[1])
 
         def one(state: T, batch: Tree) -> tuple[T, Tree]:
             if self.mode != "sharded":
@@ -259,8 +261,8 @@ class Layout:
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """Compile a function that only reads a state; its results are on every process."""
-        split = self._split if self.mesh.size > 1 else None
-        evaluate = _trace_again(self.platform, evaluate, split)
+        ways = (self._split, self._share) if self.mesh.size > 1 else (None, None)
+        evaluate = _trace_again(self.platform, evaluate, ways[0], share=ways[1])
         return jax.jit(
             evaluate,
             out_shardings=self.replicated,
@@ -312,6 +314,32 @@ class Layout:
 
         return split
 
+    def _share(self, function: Mapped) -> Mapped:
+        """Map a function of rows, experts and a number over the devices, see
+        ``target.map_experts``: experts are split over tensor, rows as in ``_split``.
+        """
+        tensor = self.mesh.shape["tensor"]
+        places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+        def share(rows: Tree, experts: Tree) -> jax.Array:
+            if self.mesh.size == 1:
+                return function(rows, experts, 0)
+            own = len(jax.tree.leaves(experts)[0]) // tensor
+            whole = len(jax.tree.leaves(rows)[0]) % places
+            split = PartitionSpec(None if whole else ROWS)
+
+            def add(rows: Tree, experts: Tree) -> jax.Array:
+                part = function(rows, experts, jax.lax.axis_index("tensor") * own)
+                return jax.lax.psum(part, "tensor")
+
+            specs = split, PartitionSpec("tensor")
+            mapped: Mapped = jax.shard_map(
+                add, mesh=self.mesh, in_specs=specs, out_specs=split, check_vma=False
+            )
+            return mapped(rows, experts)
+
+        return share
+
     def _batch_sharding(self, stacked: bool) -> NamedSharding:
         return NamedSharding(
             self.mesh, PartitionSpec(None, ROWS) if stacked else PartitionSpec(ROWS)
@@ -329,7 +357,18 @@ class Layout:
                     )
                 return PartitionSpec(*rule.axes)
         axes: list[str | None] = [None] * len(shape)
-        if self.mesh.shape["tensor"] > 1 and shape[-1] % self.mesh.shape["tensor"] == 0:
+        tensor = self.mesh.shape["tensor"]
+        experts = EXPERTS.search(path)
+        if experts:  # [E, ...], or [L, E, ...] where a scan stacks layers
+            place = 1 if "layers/" in path else 0
+            if shape[place] % tensor:
+                raise UserError(
+                    f"devices.tensor must divide the {shape[place]} experts of {path}, got "
+                    f"{tensor}",
+                    "devices.tensor",
+                )
+            axes[place] = "tensor" if tensor > 1 else None
+        elif tensor > 1 and shape[-1] % tensor == 0:
             axes[-1] = "tensor"
         free = [
             i

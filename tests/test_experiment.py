@@ -204,7 +204,7 @@ from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
 from genjax.nets.transformer.positions import Rotary
 from genjax.nets.transformer.space_time import SpaceTime
 from genjax.nets.transformer.token_backbone import TokenBackbone
-from genjax.nets.transformer.transformer import MuP, Transformer
+from genjax.nets.transformer.transformer import LayerKind, MuP, Transformer
 from genjax.parallel import Devices, ShardRule
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.ddpo import DDPO
@@ -478,8 +478,20 @@ COMPONENTS = [
     NgramMLP(2, 3, 4, 64),
     TokenSampler(9, 1.2, 0.7, 5, 0.9, 0.1),
     BeamSearch(9, 3, 0.7),
-    Rotary(500_000.0, 8.0, 8192, 2.0, 5.0),
+    Rotary(500_000.0, 8.0, 8192, 2.0, 5.0, 0.5, yarn=True, whole_pairs=False, gain=1.2),
+    Rotary(trained=64, short=(1.0, 2.5), long=(3.0, 4.0)),
+    LayerKind(7, None),
     MuP(64, 16),
+    Transformer(
+        positions="rotary",
+        layer_kinds=(LayerKind(7), LayerKind(None, Rotary(1e6))),
+        embedding_scale=2.0,
+        norm_last=True,
+        parallel=True,
+        qk_norm=True,
+        qk_norm_whole=True,
+        score_width=6,
+    ),
     Transformer(
         layers=3,
         heads=4,

@@ -32,7 +32,7 @@ from genjax.nets.conv.unet import UNet
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.nets.transformer.dit import DiT
 from genjax.nets.transformer.positions import Rotary
-from genjax.nets.transformer.transformer import Transformer
+from genjax.nets.transformer.transformer import LayerKind, Transformer
 from genjax.optim import SGD, Adam
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.dpo import DPO
@@ -275,6 +275,11 @@ REFUSED = [
     (Transformer, "init_std", (0,)),
     (Rotary, "low", (0, 4.0)),
     (Rotary, "base", (1,)),
+    (Rotary, "share", (0, 1.5)),
+    (Rotary, "gain", (0,)),
+    (LayerKind, "window", (0,)),
+    (Transformer, "score_width", (0,)),
+    (Transformer, "embedding_scale", (0,)),
     (DiT, "heads", (0, 7)),
     (DiT, "depth", (0,)),
     (ConvCoder, "channels", ((), (0,), (32, -1))),

@@ -34,6 +34,13 @@ def _equation(equation: Any) -> int:
             * math.prod(equation.outvars[0].aval.shape)
             * math.prod(left[axis] for axis in contracted)
         )
+    if name == "ragged_dot_general":  # a row meets only the matrix of its group
+        numbers = params["ragged_dot_dimension_numbers"]
+        (contracted, _), _ = numbers.dot_dimension_numbers
+        left, out = equation.invars[0].aval.shape, equation.outvars[0].aval.shape
+        # The gradient of the matrices: a row adds to that of its group alone.
+        out = out if numbers.rhs_group_dimensions else out[1:]
+        return 2 * math.prod(out) * math.prod(left[axis] for axis in contracted)
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         outputs = kernel[params["dimension_numbers"].rhs_spec[0]]

@@ -21,6 +21,7 @@ from genjax.data.dataset import CONTINUED, CONTINUES, SPECIAL, Spec
 from genjax.data.text.augment import real_mask
 from genjax.errors import UserError
 from genjax.families.masking import Kinds, Masking
+from genjax.families.side_losses import add_side, list_sown, measure_side
 from genjax.family import (
     Batch,
     Family,
@@ -169,13 +170,19 @@ class MaskedLM(Family):
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
             masking, dropout = jax.random.split(key)
-            return self._compute_metrics(params, variables, batch, masking, dropout), variables
+            metrics, sown = self._compute_metrics(params, variables, batch, masking, dropout)
+            real = self._count_inputs(batch)
+            return add_side(metrics, self.net, sown, real, axis), variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        return self._compute_metrics(state.params, state.variables, batch, key)
+        metrics, sown = self._compute_metrics(state.params, state.variables, batch, key)
+        return metrics | measure_side(self.net, sown, self._count_inputs(batch))
+
+    def _count_inputs(self, batch: Batch) -> jax.Array:
+        return real_mask(batch) * batch["mask"][:, None]
 
     def describe_inputs(self, state: State, options: Filling) -> Inputs:
         """Describe the input: tokens of texts with gaps."""
@@ -214,19 +221,27 @@ class MaskedLM(Family):
         """Return features [B, T, C] of ``tokens`` [B, T], which replace the batch's; a ``dropout``
         key means training.
         """
+        return self._read(params, batch, tokens, dropout)[0]
+
+    def _read(
+        self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None
+    ) -> tuple[jax.Array, Mapping[str, Any]]:
+        """Return the features, and what modules sowed, see ``HasSideLosses``."""
         options: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
         segments = (
             batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
         )
         rngs = {} if dropout is None else {"dropout": dropout}
-        return self._make_network(params).apply(
+        (hidden, _), sown = self._make_network(params).apply(
             {"params": params},
             tokens,
             segment_ids=segments,
             rngs=rngs,
             train=dropout is not None,
+            mutable=list_sown(self.net),
             **options,
-        )[0]
+        )
+        return hidden, sown
 
     def compute_masked_nll(
         self, params: Params, hidden: jax.Array, tokens: jax.Array, masked: jax.Array
@@ -256,15 +271,15 @@ class MaskedLM(Family):
         batch: Batch,
         key: jax.Array,
         dropout: jax.Array | None = None,
-    ) -> Metrics:
+    ) -> tuple[Metrics, Mapping[str, Any]]:
         tokens = batch["tokens"]
         inputs, masked = self.masking(key, tokens, real_mask(batch), Kinds(**variables))
-        hidden = self.features(params, batch, inputs, dropout)
+        hidden, sown = self._read(params, batch, inputs, dropout)
         weight = (masked * batch["mask"][:, None]).reshape(-1)
         nll = self.compute_masked_nll(
             params, hidden.reshape(-1, hidden.shape[-1]), tokens.reshape(-1), weight
         )
-        return {"loss": Mean.of(nll, weight)}
+        return {"loss": Mean.of(nll, weight)}, sown
 
 
 def fill_in(

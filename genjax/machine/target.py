@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 
@@ -28,12 +28,15 @@ class Target:
       platform: "cpu", "gpu" or "tpu".
       split: maps a function of arrays [B, ...] over the devices that rows are split over; None if
         each device sees only its own rows.
+      share: maps a function of rows, experts and the number of the first expert over the devices
+        that rows, and experts, are split over, see ``map_experts``; None likewise.
       counted: whether its FLOPs are counted and it is not run, or it takes the plain form of every
         operation for another reason.
     """
 
     platform: str
     split: Callable[[Mapped], Mapped] | None = None
+    share: Callable[[Mapped], Mapped] | None = None
     counted: bool = False
 
 
@@ -64,12 +67,13 @@ def trace_for(
     function: Callable[P, T],
     split: Callable[[Mapped], Mapped] | None = None,
     counted: bool = False,
+    share: Callable[[Mapped], Mapped] | None = None,
 ) -> Callable[P, T]:
     """Wrap a function so that it sees such a ``Target`` whenever it is traced."""
 
     @functools.wraps(function)
     def traced(*args: P.args, **kwargs: P.kwargs) -> T:
-        token = _TARGET.set(Target(platform, split, counted))
+        token = _TARGET.set(Target(platform, split, share, counted))
         try:
             return function(*args, **kwargs)
         finally:
@@ -103,6 +107,21 @@ def map_rows(function: Mapped, *arrays: jax.Array) -> jax.Array:
     if target is None or target.split is None:
         return function(*arrays)
     return target.split(function)(*arrays)
+
+
+def map_experts(function: Mapped, rows: Any, experts: Any) -> jax.Array:
+    """Call ``function(rows, experts, first)``, which adds up what the given experts make of each
+    row: on every device for its own rows and experts, and then summed over the experts.
+
+    Args:
+      function: its result is [B, ...]; ``first`` is the number of the first of the experts.
+      rows: arrays [B, ...].
+      experts: arrays [E, ...].
+    """
+    target = _TARGET.get()
+    if target is None or target.share is None:
+        return function(rows, experts, 0)
+    return target.share(function)(rows, experts)
 
 
 def is_split() -> bool:

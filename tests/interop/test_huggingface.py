@@ -468,7 +468,11 @@ def folders(tmp_path_factory):
             {"quantization_config": {"bits": 4}},
             "quantization_config {'bits': 4} (only None)",
         ),
-        ("Llama", {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}}, "rope_type 'yarn' in"),
+        (
+            "Llama",
+            {"rope_parameters": {"rope_type": "yarn", "factor": 2.0}},
+            "original_max_position_embeddings in",
+        ),
         (
             "Llama",
             {"rope_parameters": None, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
@@ -483,10 +487,10 @@ def folders(tmp_path_factory):
         ("Llama", {"hidden_act": "gelu"}, "hidden_act 'gelu' in"),
         (
             "Qwen2",
-            SLIDING | {"layer_types": ["full_attention", "sliding_attention"]},
-            "1 of 2 layers have it",
+            SLIDING | {"layer_types": ["full_attention", "chunked_attention"]},
+            "layer_types in",
         ),
-        ("Qwen2", SLIDING | {"layer_types": None, "max_window_layers": 1}, "1 of 2 layers have it"),
+        ("Qwen2", SLIDING | {"layer_types": None, "max_window_layers": "1"}, "max_window_layers"),
         ("Bert", {"is_decoder": True}, "is_decoder True (only False)"),
         (
             "Bert",

@@ -7,6 +7,7 @@ z-loss: Chowdhery et al., arXiv 2204.02311.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
@@ -20,6 +21,7 @@ from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.generation import (
+    Ahead,
     DrawLoop,
     TokenReader,
     align_prompts,
@@ -27,7 +29,9 @@ from genjax.families.autoregressive.generation import (
     draw_texts,
     stream_texts,
 )
+from genjax.families.autoregressive.offsets import count_inputs, name_offsets, weigh_targets
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
+from genjax.families.side_losses import add_side, list_sown, measure_side
 from genjax.family import (
     Batch,
     Family,
@@ -46,6 +50,7 @@ from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
 
+LEAST_ENTROPY = 0.5  # of the loads of experts; 1 if they are even
 LEAST_GAIN = 0.005  # nats per token; a decoder that attends to its source gains more
 
 
@@ -59,6 +64,24 @@ class Attends(Protocol):
     cross_attention: bool
     periods: tuple[int, ...]
     scan_layers: bool
+    ahead: int
+
+
+class Reading(NamedTuple):
+    """What the decoder makes of the tokens of a batch.
+
+    Attributes:
+      module: its module.
+      params: its parameters.
+      features: [n, B, T, C], after all tokens but the last, of the next token and those after it;
+        n is 1 unless they were asked for.
+      sown: what its modules sowed, see ``HasSideLosses``.
+    """
+
+    module: Any
+    params: Params
+    features: jax.Array
+    sown: Mapping[str, Any]
 
 
 class Predictions(NamedTuple):
@@ -82,8 +105,12 @@ class Autoregressive(Family):
     If the codec knows how many bytes a token represents, evaluation also reports ``bits_per_byte``,
     which compares models with different vocabularies.
 
-    If the data have a source, an encoder with the same hyper-parameters reads it and the decoder
-    attends to it. If they have a prefix (layout ``Prefixed``), only what follows it is predicted.
+    Losses of the net's own, as those of experts, are added in training, see ``add_side``; the sum
+    of cross-entropies is then ``nll``.
+
+    If the data have a source, an encoder with the same hyper-parameters, but no experts, reads it
+    and the decoder attends to it. If they have a prefix (layout ``Prefixed``), only what follows it
+    is predicted.
 
     Attributes:
       net: ``Transformer``, ``NgramMLP``, or ``Bigram`` as the baseline.
@@ -91,6 +118,10 @@ class Autoregressive(Family):
       z_loss: weight of the squared log-sum-exp of the logits, added to the loss in training to keep
         logits in the precise range of bfloat16.
       sampler: decoding options.
+      ahead_weight: weight of the losses of the tokens after the next, if the net predicts several
+        (``Transformer.ahead``): in training their sums are added to that of the next token and
+        divided by its number. They are reported as ``nll_2``, ``nll_3`` and so on; the ``loss`` of
+        an evaluation is that of the next token alone.
       prefix_lm: whether tokens of the prefix see one another in both directions, as in an encoder
         (Raffel et al., arXiv 1910.10683, section 3.2.1). In sampling the prefix is the prompt or,
         past the context, the tokens that are re-encoded.
@@ -101,12 +132,13 @@ class Autoregressive(Family):
     z_loss: float = 0.0
     sampler: Decoding = Decoding()
     prefix_lm: bool = False
+    ahead_weight: float = 1.0
 
-    key_numbers: ClassVar[tuple[str, ...]] = ("bits_per_byte", "reading_gain")
+    key_numbers: ClassVar[tuple[str, ...]] = ("bits_per_byte", "reading_gain", "load_entropy")
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "chunk")
-        checks.at_least(self, 0, "z_loss")
+        checks.at_least(self, 0, "z_loss", "ahead_weight")
         if isinstance(self.net, Attends) and not self.net.causal:
             raise UserError(
                 "net.causal must be True: an autoregressive model must not see what it predicts",
@@ -183,23 +215,31 @@ class Autoregressive(Family):
         def loss(
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
-            found = self.predict(params, batch, key)
+            read = self._read(params, batch, key, ahead=True)
+            found = self._score(read, batch, 1)
             nll = Mean.of(found.nll, found.weight)
-            if not self.z_loss:
-                return {"loss": nll}, variables
-            z_loss = Mean.of(self.z_loss * jnp.square(found.log_total), found.weight)
-            return {
-                "loss": Mean(nll.sum + z_loss.sum, nll.weight),
-                "nll": nll,
-                "z_loss": z_loss,
-            }, variables
+            metrics, total = {"loss": nll}, nll.sum
+            if self.z_loss:
+                metrics["z_loss"] = Mean.of(self.z_loss * jnp.square(found.log_total), found.weight)
+                total = total + metrics["z_loss"].sum
+            later = self._score_later(read, batch)
+            if later:
+                metrics |= name_offsets(later)
+                total = total + self.ahead_weight * sum(mean.sum for mean in later)
+            if len(metrics) > 1:
+                metrics |= {"loss": Mean(total, nll.weight), "nll": nll}
+            real = count_inputs(batch)
+            return add_side(metrics, self.net, read.sown, real, axis), variables
 
         state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
         return state.replace(step=state.step + 1), metrics
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        found = self.predict(state.params, batch)
+        reading = self._read(state.params, batch, None, ahead=True)
+        found = self._score(reading, batch, 1)
         metrics = {"loss": Mean.of(found.nll, found.weight)}
+        metrics |= name_offsets(self._score_later(reading, batch))
+        metrics |= measure_side(self.net, reading.sown, count_inputs(batch))
         if "token_bytes" in state.variables:
             in_bytes = state.variables["token_bytes"][batch["tokens"][:, 1:]]
             bits = metrics["loss"].sum / math.log(2)
@@ -218,15 +258,23 @@ class Autoregressive(Family):
         return tuple(name for name in batch if name.startswith("source_"))
 
     def find_collapse(self, numbers: Mapping[str, float]) -> Mapping[str, str]:
-        """Report a decoder that predicts just as well with the source of another example."""
-        gain = numbers.get("reading_gain", math.inf)
-        if not gain < LEAST_GAIN:
-            return {}
-        return {
-            "reading_gain": "the decoder ignores its source: with that of another example its loss "
-            f"rises by only {gain:.2g} nats per token; train longer, raise the learning rate, or "
-            "check that pairs belong together"
-        }
+        """Report a decoder that predicts just as well with the source of another example, and a
+        router that uses few experts.
+        """
+        found, gain = {}, numbers.get("reading_gain", math.inf)
+        if gain < LEAST_GAIN:
+            found["reading_gain"] = (
+                "the decoder ignores its source: with that of another example its loss "
+                f"rises by only {gain:.2g} nats per token; train longer, raise the learning rate, "
+                "or check that pairs belong together"
+            )
+        entropy = numbers.get("load_entropy", 1.0)
+        if entropy < LEAST_ENTROPY:
+            found["load_entropy"] = (
+                f"few experts take nearly all tokens: the entropy of their loads is {entropy:.2g} "
+                "of that of even ones; raise family.net.experts.balance"
+            )
+        return found
 
     def _measure_reading(self, params: Params, batch: Batch, read: Batch, loss: Mean) -> Mean:
         """Measure how much the loss rises if each text is predicted from the source of its
@@ -257,6 +305,12 @@ class Autoregressive(Family):
         )
         given = find_input(state, "prompt")
         prompts = None if given is None else align_prompts(given)
+        if request.decoding.self_draft and self._heads == 1:
+            raise UserError(
+                "self_draft must be False for a net without heads for later tokens (net.ahead is "
+                "1)",
+                "self_draft",
+            )
         return draw_texts(self.make_reader(state, request), request, key, n, draft, prompts)
 
     def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
@@ -266,7 +320,7 @@ class Autoregressive(Family):
         context, decoding = self.net.context, options.to_request().decoding
         if "encoder" in state.params:
             return {"source": ((context,), np.int32)}
-        within = decoding.beams > 1 or decoding.draft is not None
+        within = decoding.beams > 1 or decoding.draft is not None or decoding.self_draft
         room = context + 1 - decoding.steps - decoding.draft_tokens if within else context
         return {"prompt": ((max(room, 1),), np.int32)}
 
@@ -346,10 +400,10 @@ class Autoregressive(Family):
         # A loop over layers is slow for single tokens.
         if isinstance(net, Attends) and net.scan_layers:
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
-        module = net.module(self._count_tokens(params))
+        tokens = self._count_tokens(params)
 
         def model(
-            tokens: jax.Array, mask: jax.Array, cache: Any, last: int
+            module: Any, tokens: jax.Array, mask: jax.Array, cache: Any, last: int
         ) -> tuple[jax.Array, Any]:
             options = {}
             if self.prefix_lm and tokens.shape[1] > 1:  # an empty cache means a prompt
@@ -357,27 +411,41 @@ class Autoregressive(Family):
             hidden, cache = module.apply(
                 {"params": decoder}, tokens, None, mask.astype(jnp.int32), cache=cache, **options
             )
-            return module.apply({"params": decoder}, hidden[:, -last:], method="logits"), cache
+            hidden = hidden[..., -last:, :]
+            return module.apply({"params": decoder}, hidden, method="logits"), cache
 
-        def new_cache(rows: int, room: int) -> Any:
+        def new_cache(module: Any, rows: int, room: int) -> Any:
+            options = {"ahead": True} if self._heads > 1 and module.ahead else {}
             if memory is None:
-                return net.new_cache(rows, room)
+                return net.new_cache(rows, room, **options)
             features, real = (jnp.broadcast_to(a, (rows, *a.shape[1:])) for a in memory)
             # Padding, so that only the memory enters the cache.
             nothing = jnp.zeros((rows, 1), jnp.int32)
-            cache = net.new_cache(rows, room, features.shape[1])
+            cache = net.new_cache(rows, room, features.shape[1], **options)
             return module.apply(
                 {"params": decoder}, nothing, None, nothing, Memory(features, real), cache=cache
             )[1]
 
         period = math.lcm(*net.periods) if isinstance(net, Attends) else 1
-        return TokenReader(model, new_cache, self.net.context, period)
+        bound, ahead = functools.partial, None
+        if self._heads > 1:
+            heads = net.module(tokens, ahead=True)
+            ahead = Ahead(bound(model, heads), bound(new_cache, heads), self._heads)
+        plain = net.module(tokens)
+        return TokenReader(
+            bound(model, plain), bound(new_cache, plain), self.net.context, period, ahead
+        )
 
     def predict(self, params: Params, batch: Batch, key: jax.Array | None = None) -> Predictions:
         """Predict tokens 1 to T of each row from those before them; a key means training."""
-        module, decoder, hidden, weight = self._read(params, batch, key)
-        rows, kernel, bias = module.apply({"params": decoder}, hidden, method="head")
-        targets = batch["tokens"][:, 1:].reshape(-1)
+        return self._score(self._read(params, batch, key), batch, 1)
+
+    def _score(self, read: Reading, batch: Batch, offset: int) -> Predictions:
+        """Predict the tokens ``offset`` after each of the first T + 1 - offset."""
+        weight = weigh_targets(batch, offset, self.prefix_lm)
+        hidden = read.features[offset - 1, :, : weight.shape[1]]
+        rows, kernel, bias = read.module.apply({"params": read.params}, hidden, method="head")
+        targets = batch["tokens"][:, offset:].reshape(-1)
         nll, log_total = chunked_cross_entropy(
             rows.reshape(len(targets), -1),
             kernel,
@@ -390,36 +458,47 @@ class Autoregressive(Family):
         )
         return Predictions(nll.reshape(weight.shape), log_total.reshape(weight.shape), weight)
 
+    def _score_later(self, read: Reading, batch: Batch) -> list[Mean]:
+        """Return the losses of the tokens after the next one, as far as rows are long enough."""
+        most = min(len(read.features), batch["tokens"].shape[1] - 1)
+        later = (self._score(read, batch, offset) for offset in range(2, most + 1))
+        return [Mean.of(found.nll, found.weight) for found in later]
+
     def guess(self, params: Params, batch: Batch) -> jax.Array:
         """Return the likeliest of tokens 1 to T of each row given those before it, int32 [B, T]."""
-        module, decoder, hidden, _ = self._read(params, batch, None)
-        logits = module.apply({"params": decoder}, hidden, method="logits")
+        read = self._read(params, batch, None)
+        logits = read.module.apply({"params": read.params}, read.features[0], method="logits")
         return jnp.argmax(logits, -1).astype(jnp.int32)
 
+    @property
+    def _heads(self) -> int:
+        """The number of next tokens that the net predicts."""
+        return self.net.ahead if isinstance(self.net, Attends) else 1
+
     def _read(
-        self, params: Params, batch: Batch, key: jax.Array | None
-    ) -> tuple[Any, Params, jax.Array, jax.Array]:
-        """Return the module of the decoder, its parameters, features [B, T, C] of all tokens but
-        the last, and the weights [B, T] of their successors; a key means training.
+        self, params: Params, batch: Batch, key: jax.Array | None, ahead: bool = False
+    ) -> Reading:
+        """Read all tokens but the last; a key means training, ``ahead`` that the features of later
+        tokens are wanted, too.
         """
         inputs = batch.get("inputs", batch["tokens"])[:, :-1]
-        weight = batch["loss_mask"][:, 1:] * batch["mask"][:, None]
         options: dict[str, Component] = {
             name: batch[name][:, :-1] for name in ("positions", "segment_ids") if name in batch
         }
         if self.prefix_lm:
             options["prefix"] = batch["prefix_mask"][:, :-1] > 0
-            weight = weight * (1 - batch["prefix_mask"][:, 1:])  # the prefix is input only
         decoder, reads = params, "encoder" in params
         keys = (None, None) if key is None else jax.random.split(key)
         if reads:
             decoder = params["decoder"]
             options["memory"] = Memory(*self._encode_memory(params["encoder"], batch, keys[0]))
-        module = self._choose_net(reads).module(self._count_tokens(params))
-        hidden, _ = module.apply(
-            {"params": decoder}, inputs, **options, rngs=_rngs(keys[1]), train=key is not None
-        )
-        return module, decoder, hidden, weight
+        several = ahead and self._heads > 1
+        choice = {"ahead": True} if several else {}
+        module = self._choose_net(reads).module(self._count_tokens(params), **choice)
+        options |= {"rngs": _rngs(keys[1]), "train": key is not None}
+        variables, sown = {"params": decoder}, list_sown(self.net)
+        (hidden, _), found = module.apply(variables, inputs, **options, mutable=sown)
+        return Reading(module, decoder, hidden if several else hidden[None], found)
 
     def _choose_net(self, reads: bool) -> Any:
         """Return the hyper-parameters of the decoder, with cross-attention if it reads a source."""
@@ -429,9 +508,10 @@ class Autoregressive(Family):
         """Build the encoder of the source, without a head."""
         biases = tuple(bias for bias in self.net.biases if bias != "head")
         net = dataclasses.replace(
-            self.net, causal=False, cross_attention=False, tied=True, biases=biases
+            self.net, causal=False, cross_attention=False, tied=True, biases=biases, ahead=1
         )
-        return dataclasses.replace(net, head_transform=False).module(vocabulary)
+        plain = dataclasses.replace(net, head_transform=False, experts=None)
+        return plain.module(vocabulary)
 
     def _encode_memory(
         self, params: Params, batch: Batch, key: jax.Array | None

@@ -21,6 +21,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.diffusion import conditioning
 from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic
+from genjax.families.side_losses import add_side, list_sown
 from genjax.families.vqvae import VQVAE, decode_codes, encode_to_codes
 from genjax.family import (
     Batch,
@@ -106,6 +107,10 @@ class CodePrior(Continued):
             raise UserError(
                 "net.causal must be True and net.cross_attention False in a CodePrior", "net.causal"
             )
+        if self.net.ahead > 1:
+            raise UserError(
+                f"net.ahead must be 1 in a CodePrior, got {self.net.ahead}", "net.ahead"
+            )
         checks.share(self, "drop_label")
         self.check_sampler(self.sampler)
 
@@ -173,8 +178,10 @@ class CodePrior(Continued):
                 label, _ = conditioning.hide(
                     hide_key, self.drop_label, label, self._count_classes(params), None
                 )
-            nll = self.nll(params, batch["codes"], label, dropout_key)
-            return {"loss": _per_code(nll, batch["mask"])}, variables
+            nll, sown = self._score(params, batch["codes"], label, dropout_key)
+            real = jnp.broadcast_to(batch["mask"][:, None], nll.shape)
+            metrics = {"loss": _per_code(nll, batch["mask"])}
+            return add_side(metrics, self.net, sown, real, axis), variables
 
         _, grid = self._encode_codes(state, batch, key)
         kept = {name: batch[name] for name in ("mask", "label") if name in batch}
@@ -260,15 +267,27 @@ class CodePrior(Continued):
         """Return -log p(code | earlier codes, label) [B, N] in nats of codes int32 [B, N]; a key
         means training.
         """
+        return self._score(params, codes, label, key)[0]
+
+    def _score(
+        self, params: Params, codes: jax.Array, label: jax.Array | None, key: jax.Array | None
+    ) -> tuple[jax.Array, Mapping[str, Any]]:
+        """Return ``nll``, and what modules sowed, see ``HasSideLosses``."""
         inputs = jnp.concatenate([self._make_start_tokens(label, len(codes)), codes[:, :-1]], 1)
         module: Any = self.net.module(len(params["embedding"]))
         rngs = {} if key is None else {"dropout": key}
-        hidden, _ = module.apply({"params": params}, inputs, rngs=rngs, train=key is not None)
+        (hidden, _), sown = module.apply(
+            {"params": params},
+            inputs,
+            rngs=rngs,
+            train=key is not None,
+            mutable=list_sown(self.net),
+        )
         logits = module.apply({"params": params}, hidden, method="logits")[
             ..., : self.autoencoder.codes
         ]
         log_prob = jax.nn.log_softmax(logits)
-        return -jnp.take_along_axis(log_prob, codes[..., None], -1)[..., 0]
+        return -jnp.take_along_axis(log_prob, codes[..., None], -1)[..., 0], sown
 
     def _make_start_tokens(self, label: jax.Array | None, n: int) -> jax.Array:
         """Return the start tokens int32 [n, 1], which come after the codes in the vocabulary."""

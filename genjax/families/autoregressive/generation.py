@@ -29,7 +29,23 @@ from genjax.samplers.tokens.decoding import (
     pad_prompts,
     start,
 )
+from genjax.samplers.tokens.self_speculative import AheadModel, SelfSpeculator
 from genjax.samplers.tokens.speculative import Speculator, speculate
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """A model whose heads guess the tokens after the next.
+
+    Attributes:
+      model: model with heads.
+      new_cache: creates an empty cache for it, like that of ``TokenReader``.
+      heads: number of next tokens.
+    """
+
+    model: AheadModel
+    new_cache: Callable[[int, int], Any]
+    heads: int
 
 
 @dataclass(frozen=True)
@@ -42,12 +58,14 @@ class TokenReader:
       context: maximum number of tokens.
       period: tokens by which a text may be shifted without a change of the phases that the model
         knows, see ``Transformer.periods``.
+      ahead: the model with its heads for later tokens; None if it has none.
     """
 
     model: TokenModel
     new_cache: Callable[[int, int], Any]
     context: int
     period: int = 1
+    ahead: Ahead | None = None
 
 
 @dataclass(frozen=True)
@@ -126,15 +144,23 @@ def draw_texts(
       UserError: a beam search, or a draft, would exceed the context.
     """
     decoding = request.decoding
+    rewind = lambda cache, tokens: cache.rewind(tokens)  # noqa: E731
     if decoding.beams > 1:
         _check_room(reader.context, request, 0, "a beam search (beams)", prompts)
         return _beams(reader, request, n, prompts)
+    if decoding.self_draft and reader.ahead is not None:
+        who, heads = "self-speculative decoding (self_draft)", reader.ahead.heads
+        _check_room(reader.context, request, heads - 1, who, prompts)
+        given = prompts or Prompts(*repeat_prompts(request, n))
+        found = SelfSpeculator(reader.ahead.model, heads, rewind, decoding, request.all_stops).draw(
+            reader.ahead.new_cache(1, _room(request, prompts) + heads - 1), given, key
+        )
+        return join_rows(request, found.tokens, found.lengths, prompts)
     if draft is None:
         return DrawLoop(reader, request, n, prompts).draw_all(key)
     ahead = decoding.draft_tokens
     context, who = min(reader.context, draft.context), "speculative decoding (draft)"
     _check_room(context, request, ahead, who, prompts)
-    rewind = lambda cache, tokens: cache.rewind(tokens)  # noqa: E731
     room = _room(request, prompts) + ahead
     found = speculate(
         Speculator(reader.model, draft.model, rewind, decoding, ahead, request.all_stops),
@@ -241,7 +267,8 @@ def check_stream(request: Request, codec: Component) -> None:
     Raises:
       UserError: there are beams or a draft, or the codec is not one of text.
     """
-    if request.decoding.beams > 1 or request.draft is not None:
+    decoding = request.decoding
+    if decoding.beams > 1 or decoding.self_draft or request.draft is not None:
         raise UserError("a stream draws one token after another: leave beams and draft out")
     if not isinstance(codec, HasTokenBytes):
         raise UserError(f"a stream needs a text codec, got a {type(codec).__name__}")

@@ -53,6 +53,8 @@ class Decoding(TokenSampler):
         often faster. Texts are drawn one after another. It is not used during training and in
         evaluation.
       draft_tokens: number of tokens guessed at once.
+      self_draft: whether the model's own heads for later tokens guess instead
+        (``Transformer.ahead`` above 1, of which all are used), with the same distribution.
       tokens: prompt as tokens; () uses ``prompt``.
       source_tokens: source as tokens; () uses ``source``.
       ends: tokens that end a text; () uses the codec's own.
@@ -66,6 +68,7 @@ class Decoding(TokenSampler):
     length_penalty: float = 0.6
     draft: str | None = None
     draft_tokens: int = 4
+    self_draft: bool = False
     tokens: tuple[int, ...] = ()
     source_tokens: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
@@ -89,23 +92,27 @@ class Decoding(TokenSampler):
             raise UserError("stop must have at least one character in each string", "stop")
         checks.between(self, 1, 10_000, "beams", "draft_tokens")
         checks.at_least(self, 0, "length_penalty")
-        if self.draft is not None and self.repetition_penalty != 1:
+        drafts = self.draft is not None or self.self_draft
+        if self.draft is not None and self.self_draft:
+            raise UserError("self_draft must be False with a draft", "self_draft")
+        if drafts and self.repetition_penalty != 1:
             raise UserError("repetition_penalty must be 1 with a draft", "repetition_penalty")
-        if self.draft is not None and self.given:
+        if drafts and self.given:
             raise UserError("given must be empty with a draft", "given")
         if self.beams > 1:
             self._check_beams()
 
     def _check_beams(self) -> None:
         """Refuse options that a beam search would silently ignore."""
-        plain = {
+        plain: dict[str, Component] = {
             "repetition_penalty": 1.0,
             "temperature": 1.0,
             "top_k": None,
             "top_p": None,
             "min_p": None,
         }
-        for name, value in (plain | {"draft": None, "stop": (), "given": ()}).items():
+        plain |= {"draft": None, "self_draft": False, "stop": (), "given": ()}
+        for name, value in plain.items():
             if getattr(self, name) != value:
                 raise UserError(
                     f"{name} must be {value} in a beam search (beams), got {getattr(self, name)}",

@@ -59,6 +59,8 @@ class TokenBackbone:
             raise UserError(
                 "cross_attention must be False: a classifier reads only its text", "cross_attention"
             )
+        if self.net.ahead > 1:
+            raise UserError(f"net.ahead must be 1 in a backbone, got {self.net.ahead}", "net.ahead")
         if self.net.causal and self.pool == "first":
             raise UserError(
                 'pool must be "mean" or "last" for a causal net, whose first token sees no other, '

@@ -125,12 +125,7 @@ class Speculator:
 
     def __post_init__(self) -> None:
         check_stops(self.stops)
-        if self.sampler.repetition_penalty != 1:
-            raise UserError(
-                "repetition_penalty must be 1 in speculative decoding, got "
-                f"{self.sampler.repetition_penalty}",
-                "repetition_penalty",
-            )
+        check_filters(self.sampler)
         if self.ahead < 1:
             raise UserError(
                 f"ahead must be >= 1 in speculative decoding, got {self.ahead}", "ahead"
@@ -144,15 +139,11 @@ class Speculator:
         first, _, target_cache, draft_cache = self.begin(prompt, key, target_cache, draft_cache)
         tokens = jnp.full(size, self.pad, jnp.int32).at[0].set(first)
         one, none = jnp.ones((), jnp.int32), jnp.zeros((), jnp.int32)
-        done = self._find_ends(tokens, one).any()
+        done = find_ends(self.stops, steps, tokens, one).any()
         state = _Round(tokens, one, done, none, target_cache, draft_cache)
         going = lambda s: (s.length < steps) & ~s.done  # noqa: E731
         state = jax.lax.while_loop(going, functools.partial(self._play_round, key), state)
-        met = self._find_ends(state.tokens, state.length)
-        end = jnp.where(met.any(), jnp.argmax(met) + 1, state.length)
-        length = jnp.minimum(end, steps).astype(jnp.int32)
-        kept = jnp.where(jnp.arange(size) < length, state.tokens, self.pad)[:steps]
-        return Speculated(kept, length, state.rounds)
+        return cut_row(self.stops, steps, self.pad, state.tokens, state.length, state.rounds)
 
     def begin(
         self, prompt: Prompts, key: jax.Array, target_cache: Any, draft_cache: Any
@@ -202,7 +193,7 @@ class Speculator:
         return _Round(
             tokens,
             length,
-            self._find_ends(tokens, length).any(),
+            find_ends(self.stops, self.sampler.steps, tokens, length).any(),
             state.rounds + 1,
             found.target_cache,
             found.draft_cache,
@@ -215,15 +206,44 @@ class Speculator:
         token = jax.random.categorical(key, filtered).astype(jnp.int32)
         return (token, cache), (token, jax.nn.softmax(filtered))
 
-    def _find_ends(self, tokens: jax.Array, length: jax.Array) -> jax.Array:
-        """Return bool [size]: whether a stop ends at this position of a row."""
-        met, places = jnp.zeros(len(tokens), bool), jnp.arange(len(tokens))
-        for stop in self.stops:
-            if len(stop) > self.sampler.steps:
-                continue
-            parts = [jnp.roll(tokens == token, len(stop) - 1 - i) for i, token in enumerate(stop)]
-            met = met | (jnp.stack(parts).all(0) & (places >= len(stop) - 1))
-        return met & (places < length)
+
+def check_filters(sampler: Filters) -> None:
+    """Refuse a repetition penalty, which would differ between guesses."""
+    if sampler.repetition_penalty != 1:
+        raise UserError(
+            "repetition_penalty must be 1 in speculative decoding, got "
+            f"{sampler.repetition_penalty}",
+            "repetition_penalty",
+        )
+
+
+def find_ends(stops: Stops, steps: int, tokens: jax.Array, length: jax.Array) -> jax.Array:
+    """Return bool [size]: whether a stop of at most ``steps`` tokens ends at this position of a row
+    [size], of which ``length`` tokens are drawn.
+    """
+    met, places = jnp.zeros(len(tokens), bool), jnp.arange(len(tokens))
+    for stop in stops:
+        if len(stop) > steps:
+            continue
+        parts = [jnp.roll(tokens == token, len(stop) - 1 - i) for i, token in enumerate(stop)]
+        met = met | (jnp.stack(parts).all(0) & (places >= len(stop) - 1))
+    return met & (places < length)
+
+
+def cut_row(
+    stops: Stops,
+    steps: int,
+    pad: int,
+    tokens: jax.Array,
+    length: jax.Array,
+    rounds: jax.Array,
+) -> Speculated:
+    """Return the first ``steps`` of the drawn tokens [size], up to the first stop."""
+    met = find_ends(stops, steps, tokens, length)
+    end = jnp.where(met.any(), jnp.argmax(met) + 1, length)
+    length = jnp.minimum(end, steps).astype(jnp.int32)
+    kept = jnp.where(jnp.arange(len(tokens)) < length, tokens, pad)[:steps]
+    return Speculated(kept, length, rounds)
 
 
 def speculate(

@@ -1,0 +1,55 @@
+"""A mixture of experts over the characters of Shakespeare's plays, by the recipe of
+`gpt_shakespeare_char` and with as many active parameters.
+
+    python -m genjax train moe_shakespeare            # text/tinyshakespeare.txt of $GENJAX_DATA
+"""
+
+from genjax import gx
+
+
+def get_config(tiny: bool = False) -> gx.Experiment:
+    length = 64
+    net = gx.Transformer(
+        layers=4,
+        heads=4,
+        width=128,
+        context=length,
+        activation="gelu",
+        biases=(),
+        experts=gx.Experts(count=8, active=2, hidden=256),
+    )
+    experiment = gx.Experiment(
+        family=gx.Autoregressive(net, sampler=gx.Decoding(steps=length)),
+        data=gx.TextFiles(
+            pattern="tinyshakespeare.txt",
+            codec=gx.Characters(),
+            layout=gx.RandomWindows(length),
+            split=gx.ByCharacters(test=0.1),
+        ),
+        optimizer=gx.AdamW(
+            gx.WarmUp(100, gx.Cosine(1e-3, 1e-4)), b1=0.9, b2=0.99, weight_decay=0.1, clip=1.0
+        ),
+        steps=2000,
+        batch_size=12,
+        evaluators=(gx.LossByPosition(),),
+        every=gx.Every(log=50, evaluate=500, sample=500, checkpoint=500),
+    )
+    if not tiny:
+        return experiment
+    return gx.replace_fields(
+        experiment,
+        {
+            "family.net.layers": 1,
+            "family.net.heads": 2,
+            "family.net.width": 16,
+            "family.net.context": 8,
+            "family.net.experts.count": 4,
+            "family.net.experts.hidden": 16,
+            "family.sampler.steps": 8,
+            "data.layout.length": 8,
+            "optimizer.learning_rate.warm_up": 2,
+            "steps": 4,
+            "batch_size": 4,
+            "every": gx.Every(log=2, evaluate=4, sample=4, checkpoint=4),
+        },
+    )
