@@ -156,6 +156,7 @@ class Architecture:
       tensors: function from hyper-parameters and options to the tensors of a checkpoint.
       copies: names of tensors that may be stored as copies, with the name of the original.
       causal: whether the model predicts the next token.
+      depth: name of the option that counts the layers.
     """
 
     kind: str
@@ -168,6 +169,7 @@ class Architecture:
     tensors: Callable[[Transformer, Options], Sequence[Tensor]]
     copies: Mapping[str, str]
     causal: bool
+    depth: str = "num_hidden_layers"
 
     def net(self, options: Options) -> Transformer:
         """Convert options to hyper-parameters.

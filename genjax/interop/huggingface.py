@@ -1,8 +1,8 @@
 """Loads and saves models in Hugging Face's layout: a folder with config, safetensors and tokenizer,
 or a name on the hub.
 
-GPT-2, Llama and relatives (Mistral, Qwen2, Qwen3), BERT and RoBERTa. Unsupported options are
-refused by name; logits equal those of transformers.
+GPT-2, Llama and relatives (Mistral, Qwen2, Qwen3), BERT, RoBERTa and DistilBERT. Unsupported
+options are refused by name; logits equal those of transformers.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from genjax.errors import UserError, unknown_name
 from genjax.interop import chat_templates, tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
 from genjax.interop.bert import BERT, ENCODER, ROBERTA
+from genjax.interop.distilbert import DISTILBERT
 from genjax.interop.gpt2 import GPT2
 from genjax.interop.llama import LLAMA, MISTRAL, QWEN2, QWEN3
 from genjax.machine import disk
@@ -37,7 +38,7 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.serial import json_text
 from genjax.serial.json_text import Json
 
-ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA)
+ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA, DISTILBERT)
 CONFIG = "config.json"
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model on the hub
 # Nothing that could be a pickle or a program is ever fetched, nor subfolders, which hold copies in
@@ -118,7 +119,7 @@ def _load(source: str | Path, known: Sequence[Architecture]) -> Pretrained:
     if not folder.is_dir():
         folder = fetch(str(source))
     architecture, options = _read_config(folder, known)
-    name = "n_layer" if architecture.kind == "gpt2" else "num_hidden_layers"
+    name = architecture.depth
     if (layers := options.read_int(name)) > checks.DEEPEST:
         raise options.make_refusal(name, f"<= {checks.DEEPEST}", layers)
     net, rows = architecture.net(options), options.read_int("vocab_size")
