@@ -146,7 +146,7 @@ def save(model: Pretrained, folder: str | Path) -> None:
           converted.
     """
     folder = Path(folder).expanduser()
-    architecture = _choose_architecture(model.net, model.kind)
+    architecture = choose_architecture(model.net, model.kind)
     texts = tokenizers.dump_files(
         model.codec, model.net.context, bool(model.net.token_types), model.template
     )
@@ -335,8 +335,12 @@ def _their_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple
     return shape[::-1] if tensor.transposed else shape
 
 
-def _choose_architecture(net: Transformer, kind: str | None) -> Architecture:
-    """Choose the architecture of that kind, or the first that can express the net."""
+def choose_architecture(net: Transformer, kind: str | None) -> Architecture:
+    """Choose the architecture of that kind, or the first that can express the net.
+
+    Raises:
+      UserError: none can, and the message says why not.
+    """
     known = {architecture.kind: architecture for architecture in ARCHITECTURES}
     if kind is not None and kind not in known:
         raise unknown_name("architecture", kind, known)

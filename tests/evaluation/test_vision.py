@@ -1,4 +1,4 @@
-"""Features of ViT and DINOv2 equal those of transformers, from files to prepared images to numbers."""
+"""Features of ViT and DINOv2 equal those of transformers, from files to images to numbers."""
 
 from __future__ import annotations
 

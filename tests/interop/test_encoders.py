@@ -1,17 +1,13 @@
-"""Masked language models of transformers come in and go out with equal logits, over random shapes."""
+"""Masked language models of transformers come in and go out with equal logits, in random shapes."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genjax.data.text.codecs import Bytes
-from genjax.errors import UserError
-from genjax.interop.huggingface import Pretrained, load, save
+from genjax.interop.huggingface import load, save
 from tests.interop.test_huggingface import tokenizer_of
 
 torch = pytest.importorskip("torch", reason="compares with PyTorch")
