@@ -177,6 +177,7 @@ class TokenAttention(nn.Module):
       kernel_init: initializer of the projections.
       last_init: initializer of the output projection.
       cross: whether keys and values come from a memory.
+      qk_norm_whole: whether the norm is over all heads at once (OLMo 2, arXiv 2501.00656).
     """
 
     heads: int
@@ -191,6 +192,7 @@ class TokenAttention(nn.Module):
     kernel_init: nn.initializers.Initializer
     last_init: nn.initializers.Initializer
     cross: bool = False
+    qk_norm_whole: bool = False
 
     @nn.compact
     def __call__(
@@ -226,8 +228,12 @@ class TokenAttention(nn.Module):
             dot_general=multiply_rows,
             name=name,
         )
-        y = dense(x.reshape(b * t, c)).reshape(b, t, heads, self.head_width)
-        if self.qk_norm is not None and name != "value":
+        y = dense(x.reshape(b * t, c))
+        normed = self.qk_norm is not None and name != "value"
+        if normed and self.qk_norm_whole:
+            y = nn.RMSNorm(self.qk_norm, dtype=y.dtype, name=f"{name}_norm")(y)
+        y = y.reshape(b, t, heads, self.head_width)
+        if normed and not self.qk_norm_whole:
             y = nn.RMSNorm(self.qk_norm, dtype=y.dtype, name=f"{name}_norm")(y)
         return y.swapaxes(1, 2)
 

@@ -4,6 +4,7 @@ logits.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,7 +21,9 @@ from genjax.nets.transformer.feed_forward import FeedForward, activate
 from genjax.nets.transformer.positions import encode_sinusoids
 from genjax.nets.transformer.token_attention import SharedInputs, TokenAttention
 
-Net = Any  # a `Transformer`; its module imports this one
+# A `Transformer` and its `LayerKind`; their module imports this one.
+Net = Any
+Kind = Any
 
 
 def _norm(net: Net, dtype: Any, name: str | None = None) -> nn.Module:
@@ -37,6 +40,7 @@ class Block(nn.Module):
 
     net: Net
     train: bool
+    kind: Kind
 
     @nn.compact
     def __call__(
@@ -47,11 +51,18 @@ class Block(nn.Module):
         init = nn.initializers.normal(net.init_std * net.shrink**0.5)
         last = nn.initializers.normal(net.init_std * net.shrink**0.5 / (2 * net.layers) ** 0.5)
 
-        def added(x: jax.Array, branch: Callable[[jax.Array], jax.Array], name: str) -> jax.Array:
-            norm = _norm(net, x.dtype, f"{name}_norm")
-            y = branch(norm(x) if net.norm_first else x)
+        def normed(x: jax.Array, name: str) -> jax.Array:
+            return _norm(net, x.dtype, name)(x)
+
+        def added(
+            x: jax.Array, branch: Callable[[jax.Array], jax.Array], name: str, read: jax.Array
+        ) -> jax.Array:
+            """Add to ``x`` what a branch makes of ``read``."""
+            y = branch(normed(read, f"{name}_norm") if net.norm_first else read)
+            if net.norm_last:
+                y = normed(y, f"{name}_last_norm")
             x = x + nn.Dropout(net.dropout, deterministic=not self.train)(y)
-            return x if net.norm_first else norm(x)
+            return x if net.norm_first or net.norm_last else normed(x, f"{name}_norm")
 
         def attention(y: jax.Array, cross: bool = False) -> jax.Array:
             nonlocal cache
@@ -59,7 +70,7 @@ class Block(nn.Module):
                 net.heads,
                 net.keys_of_heads,
                 net.head_size,
-                net.rule,
+                dataclasses.replace(net.rule, window=self.kind.window),
                 net.attention,
                 "attention" in net.biases,
                 "mix" in net.biases,
@@ -68,6 +79,7 @@ class Block(nn.Module):
                 init,
                 last,
                 cross,
+                net.qk_norm_whole,
                 name="cross" if cross else "attention",
             )
             y, cache = attend(y, cache, shared, self.train)
@@ -80,10 +92,10 @@ class Block(nn.Module):
             )
             return perceptron(y.reshape(-1, y.shape[-1])).reshape(y.shape)
 
-        x = added(x, attention, "attention")
+        before, x = x, added(x, attention, "attention", x)
         if net.cross_attention:
-            x = added(x, lambda y: attention(y, cross=True), "cross")
-        return added(x, feed_forward, "feed_forward"), cache
+            x = added(x, lambda y: attention(y, cross=True), "cross", x)
+        return added(x, feed_forward, "feed_forward", before if net.parallel else x), cache
 
 
 class TokenNet(nn.Module):
@@ -116,7 +128,7 @@ class TokenNet(nn.Module):
             self.type_embedding = self.param("type_embedding", init, (net.token_types, net.width))
         if net.norm_embeddings:
             self.embedding_norm = _norm(net, dtype)
-        if net.norm_first:
+        if net.norm_first or net.norm_last:
             self.final_norm = _norm(net, dtype)
         if net.head_transform:
             shrunk = nn.initializers.normal(net.init_std * net.shrink**0.5)
@@ -165,8 +177,9 @@ class TokenNet(nn.Module):
         net = self.net
         self._check_call(tokens.shape[1], memory, cache)
         places: jax.Array | np.ndarray
+        masks: dict[int | None, jax.Array | None] = {}
         if cache is not None:
-            shared, places, cache = self._share_inputs(
+            shared, masks, places, cache = self._share_inputs(
                 tokens, positions, segment_ids, memory, cache, prefix
             )
         else:
@@ -174,12 +187,16 @@ class TokenNet(nn.Module):
             places = counted if positions is None else positions
             read = (None, None) if memory is None else memory
             shared = SharedInputs(None, None, None, segment_ids, prefix, *read)
-        if net.positions == "rotary":
-            shared = shared._replace(table=net.rotary.make_table(places, net.head_size))
+        length = None if cache is None else cache.capacity
+        of_kinds = {}
+        for kind in dict.fromkeys(net.kinds):
+            turned = net.positions == "rotary" and kind.rotary is not None
+            table = kind.rotary.make_table(places, net.head_size, length) if turned else None
+            of_kinds[kind] = shared._replace(table=table, mask=masks.get(kind.window))
         x = self._embed(tokens, places, types)
         x = nn.Dropout(net.dropout, deterministic=not train, name="embedding_dropout")(x)
-        x, layers = self._apply_blocks(x, None if cache is None else cache.layers, shared, train)
-        if net.norm_first:
+        x, layers = self._apply_blocks(x, None if cache is None else cache.layers, of_kinds, train)
+        if net.norm_first or net.norm_last:
             x = self.final_norm(x)
         if self.is_initializing():
             self.head(x)
@@ -231,6 +248,8 @@ class TokenNet(nn.Module):
     ) -> jax.Array:
         net = self.net
         x = self.embedding.at[tokens].get(mode="fill", fill_value=jnp.nan)
+        if net.embedding_scale != 1:
+            x = x * net.embedding_scale
         if net.positions == "learned":
             counted = isinstance(places, np.ndarray)
             table = self.position_embedding
@@ -253,9 +272,9 @@ class TokenNet(nn.Module):
         memory: Memory | None,
         cache: Cache,
         prefix: jax.Array | None,
-    ) -> tuple[SharedInputs, jax.Array, Cache]:
-        """Return the layers' shared inputs, positions [B, T], and the cache with its new
-        lengths.
+    ) -> tuple[SharedInputs, dict[int | None, jax.Array | None], jax.Array, Cache]:
+        """Return the layers' shared inputs, the mask of each window, positions [B, T], and the
+        cache with its new lengths.
         """
         real = jnp.ones(tokens.shape, bool) if segment_ids is None else segment_ids > 0
         order = cache.lengths[:, None] + jnp.cumsum(real, 1, dtype=jnp.int32) - 1
@@ -271,18 +290,24 @@ class TokenNet(nn.Module):
                 .set(prefix, mode="drop")
             )
             both_ways = prefix, kept
-        mask = make_mask(self.net.rule, order, jnp.arange(cache.capacity), None, both_ways)
+        rules = [dataclasses.replace(self.net.rule, window=kind.window) for kind in self.net.kinds]
+        columns = jnp.arange(cache.capacity)
+        masks = {
+            rule.window: make_mask(rule, order, columns, None, both_ways)
+            for rule in dict.fromkeys(rules)
+        }
         features = None
         if memory is not None:
             features, given = memory
             real_memory = jnp.ones(features.shape[:2], bool) if given is None else given > 0
             cache = cache._replace(memory_mask=real_memory)
-        shared = SharedInputs(None, mask, slots, None, None, features, cache.memory_mask)
+        shared = SharedInputs(None, None, slots, None, None, features, cache.memory_mask)
         cache = cache._replace(lengths=cache.lengths + real.sum(1, dtype=jnp.int32))
-        return shared, jnp.maximum(order, 0) if positions is None else positions, cache
+        places = jnp.maximum(order, 0) if positions is None else positions
+        return shared, masks, places, cache
 
     def _apply_blocks(
-        self, x: jax.Array, caches: Any, shared: SharedInputs, train: bool
+        self, x: jax.Array, caches: Any, of_kinds: Mapping[Kind, SharedInputs], train: bool
     ) -> tuple[jax.Array, Any]:
         net = self.net
         block: Any = Block
@@ -301,11 +326,12 @@ class TokenNet(nn.Module):
                 in_axes=(0, nn.broadcast),
                 length=net.layers,
             )
-            return scanned(net, train, name="layers")(x, caches, shared)
+            kind = net.kinds[0]  # which all have
+            return scanned(net, train, kind, name="layers")(x, caches, of_kinds[kind])
         after = []
-        for i in range(net.layers):
-            x, cache = block(net, train, name=f"layer_{i}")(
-                x, None if caches is None else caches[i], shared
+        for i, kind in enumerate(net.kinds):
+            x, cache = block(net, train, kind, name=f"layer_{i}")(
+                x, None if caches is None else caches[i], of_kinds[kind]
             )
             after.append(cache)
         return x, tuple(after)

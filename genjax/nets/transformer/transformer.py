@@ -46,6 +46,23 @@ class MuP:
 
 
 @checks.frozen
+class LayerKind:
+    """What a layer's attention sees and how it knows positions, where layers differ.
+
+    Attributes:
+      window: a token sees others less than this many positions away; None for all.
+      rotary: options of rotary positions; None for a layer without positions (NoPE, Kazemnejad et
+        al., arXiv 2305.19466).
+    """
+
+    window: int | None = None
+    rotary: Rotary | None = Rotary()
+
+    def __post_init__(self) -> None:
+        checks.at_least(self, 1, "window")
+
+
+@checks.frozen
 class Transformer:
     """Blocks of attention and feed-forward over embedded tokens; the defaults are GPT-2's.
 
@@ -61,19 +78,29 @@ class Transformer:
         of 8.
       positions: how positions are encoded.
       rotary: options of rotary positions.
+      embedding_scale: factor on the embedded tokens (in Gemma the root of the width).
       periods: lengths, in tokens, of cycles whose phase each token knows, by a learned embedding of
         its position modulo the length: the voice and the place in the bar of music, for example.
       norm: layer norm or, without a mean, RMS norm (Zhang & Sennrich, arXiv 1910.07467).
       norm_first: whether the norm is before each branch and once at the end (pre-norm), or after
         each sum (post-norm, as in BERT).
+      norm_last: whether a norm ends each branch, before the sum: besides the first one (Gemma 2,
+        arXiv 2408.00118), or without ``norm_first`` instead of that after the sum (OLMo 2, arXiv
+        2501.00656). It also adds the one at the end.
+      parallel: whether attention and feed-forward both read the input of their block, and both are
+        added to it (GPT-J, GPT-NeoX, arXiv 2204.06745).
       norm_embeddings: whether a norm follows the embeddings (as in BERT).
       norm_epsilon: added to the variance.
       activation: activation of the feed-forward layers.
       biases: which layers have biases: the projections of queries, keys and values ("attention"),
         the output projection of attention ("mix"), feed-forward, layer norms, the head.
       qk_norm: whether queries and keys get an RMS norm (arXiv 2302.05442).
+      qk_norm_whole: whether that norm is over all heads at once (OLMo 2), not over each.
       causal: whether a token sees only itself and earlier tokens.
       window: a token sees others less than this many positions away; None for all.
+      layer_kinds: window and rotary positions of layers that differ, in place of ``window`` and
+        ``rotary``; layer i has that of number i modulo their count. Empty if all are alike.
+      score_width: scores are divided by its root; None for ``head_width``.
       cross_attention: whether each block also attends to a memory.
       attention_softcap: bound on the scores, by tanh (arXiv 2408.00118); None for none.
       logit_softcap: the same for the logits.
@@ -104,16 +131,22 @@ class Transformer:
     hidden: int | None = None
     positions: Positions = "learned"
     rotary: Rotary = Rotary()
+    embedding_scale: float = 1.0
     periods: tuple[int, ...] = ()
     norm: Norm = "layer"
     norm_first: bool = True
+    norm_last: bool = False
+    parallel: bool = False
     norm_embeddings: bool = False
     norm_epsilon: float = 1e-5
     activation: Activation = "gelu_tanh"
     biases: tuple[Bias, ...] = ("attention", "mix", "feed_forward", "norm")
     qk_norm: bool = False
+    qk_norm_whole: bool = False
     causal: bool = True
     window: int | None = None
+    layer_kinds: tuple[LayerKind, ...] = ()
+    score_width: int | None = None
     cross_attention: bool = False
     attention_softcap: float | None = None
     logit_softcap: float | None = None
@@ -140,6 +173,7 @@ class Transformer:
             "head_width",
             "hidden",
             "window",
+            "score_width",
         )
         if not self.scan_layers:
             checks.depth(self, "layers")
@@ -170,7 +204,45 @@ class Transformer:
         checks.at_least(self, 0, "token_types")
         if not all(period >= 2 for period in self.periods):
             raise UserError(f"periods must be >= 2 each, got {self.periods}", "periods")
-        checks.above(self, 0, "init_std", "norm_epsilon")
+        checks.above(self, 0, "init_std", "norm_epsilon", "embedding_scale")
+        self._check_forms()
+
+    def _check_forms(self) -> None:
+        """Refuse forms that exclude one another."""
+        if self.parallel and (not self.norm_first or self.cross_attention):
+            other = "cross_attention" if self.norm_first else "norm_first=False"
+            raise UserError(f"parallel must be False with {other}, got True", "parallel")
+        if self.qk_norm_whole and not self.qk_norm:
+            raise UserError("qk_norm_whole must be False without qk_norm, got True", "qk_norm_whole")
+        if self.score_width is not None and self.mup is not None:
+            raise UserError(
+                f"score_width must be None with mup, got {self.score_width}", "score_width"
+            )
+        if self.layer_kinds and self.positions != "rotary":
+            raise UserError(
+                f'layer_kinds must be empty with {self.positions} positions: they are "rotary"',
+                "layer_kinds",
+            )
+        if self.layer_kinds and (self.window is not None or self.rotary != Rotary()):
+            raise UserError(
+                "window and rotary must be left out with layer_kinds, which replace them", "window"
+            )
+        if self.scan_layers and len(set(self.kinds)) > 1:
+            raise UserError(
+                "scan_layers must be False where layer_kinds differ: it has one compiled block",
+                "scan_layers",
+            )
+        if self.positions == "rotary":
+            for kind in self.kinds:
+                if kind.rotary is not None:
+                    kind.rotary.turned_width(self.head_size)
+
+    @property
+    def kinds(self) -> tuple[LayerKind, ...]:
+        """The window and rotary positions of each layer."""
+        if not self.layer_kinds:
+            return (LayerKind(self.window, self.rotary),) * self.layers
+        return tuple(self.layer_kinds[i % len(self.layer_kinds)] for i in range(self.layers))
 
     @property
     def keys_of_heads(self) -> int:
@@ -196,9 +268,12 @@ class Transformer:
 
     @property
     def rule(self) -> Rule:
-        """The scale and visibility rule of the attention."""
+        """The scale and visibility rule of the attention; ``layer_kinds`` have windows of their
+        own.
+        """
         base = self.head_size if self.mup is None else self.mup.head_width
-        return Rule(base**0.5 / self.head_size, self.causal, self.window, self.attention_softcap)
+        scale = base**0.5 / self.head_size if self.score_width is None else self.score_width**-0.5
+        return Rule(scale, self.causal, self.window, self.attention_softcap)
 
     def module(self, vocabulary: int) -> TokenNet:
         """Build the network over tokens 0 to vocabulary - 1."""
