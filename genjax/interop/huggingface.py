@@ -1,8 +1,8 @@
 """Loads and saves models in Hugging Face's layout: a folder with config, safetensors and tokenizer,
 or a name on the hub.
 
-GPT-2, Llama and relatives (Mistral, Qwen2, Qwen3), BERT, RoBERTa and DistilBERT. Unsupported
-options are refused by name; logits equal those of transformers.
+GPT-2, Llama and relatives (Mistral, Qwen2, Qwen3), BERT, RoBERTa, DistilBERT and ModernBERT.
+Unsupported options are refused by name; logits equal those of transformers.
 """
 
 from __future__ import annotations
@@ -32,13 +32,14 @@ from genjax.interop.bert import BERT, ENCODER, ROBERTA
 from genjax.interop.distilbert import DISTILBERT
 from genjax.interop.gpt2 import GPT2
 from genjax.interop.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from genjax.interop.modernbert import MODERNBERT
 from genjax.machine import disk
 from genjax.nets.transformer.token_net import TokenNet, unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.serial import json_text
 from genjax.serial.json_text import Json
 
-ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA, DISTILBERT)
+ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA, DISTILBERT, MODERNBERT)
 CONFIG = "config.json"
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model on the hub
 # Nothing that could be a pickle or a program is ever fetched, nor subfolders, which hold copies in
@@ -286,6 +287,8 @@ def _params(
         array = (array.T if tensor.transposed else array)[tensor.before :]
         for path, part in zip(tensor.ours, np.split(array, len(tensor.ours), -1), strict=True):
             flat[path] = jnp.asarray(part)
+    for path in shapes.keys() - flat.keys():  # biases that this net cannot leave out
+        flat[path] = jnp.zeros(shapes[path])
     return unflatten_dict(flat, sep="/")
 
 

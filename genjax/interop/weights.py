@@ -131,7 +131,8 @@ def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
         )
     with path.open("rb") as file:
         start = file.read(64)
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
+    # The length of safetensors' header, 8 bytes, may be that of a pickle's first bytes.
+    if start[8:9] != b"{" and start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
         raise _pickle_error(path.parent, [path.name])
     if start.startswith(b"version https://git-lfs"):
         raise UserError(

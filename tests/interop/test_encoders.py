@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.interop import weights
 from genjax.interop.huggingface import load, save
 from tests.interop.test_huggingface import tokenizer_of
 
@@ -16,6 +19,7 @@ transformers = pytest.importorskip(
 )
 
 V, T = 300, 11
+ENTRY = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 TOKENS = np.random.default_rng(0).integers(5, V, (2, T)).astype(np.int32)
 
 
@@ -34,7 +38,35 @@ def draw_distilbert(rng):
     }
 
 
-KINDS = {"DistilBert": draw_distilbert}
+def draw_modernbert(rng):
+    heads, layers = int(rng.choice([1, 2, 3])), int(rng.integers(1, 5))
+    fields = {
+        "vocab_size": V,
+        "hidden_size": heads * int(rng.choice([4, 6, 8])),
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": int(rng.integers(9, 33)),
+        "max_position_embeddings": T + int(rng.integers(0, 8)),
+        "local_attention": int(rng.integers(2, 9)),
+        "hidden_activation": (activation := str(rng.choice(["gelu", "silu"]))),
+        "classifier_activation": activation,
+        "norm_eps": float(rng.choice([1e-5, 1e-3])),
+        "pad_token_id": 0,
+        **{"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2},
+    }
+    names = ("attention_bias", "mlp_bias", "norm_bias", "decoder_bias", "classifier_bias")
+    fields |= {name: bool(rng.integers(2)) for name in (*names, "tie_word_embeddings")}
+    if rng.integers(2):
+        return fields | {"global_attn_every_n_layers": int(rng.integers(1, 4))}
+    kinds = ["full_attention", "sliding_attention"]
+    thetas = zip(kinds, (300.0, 20.0), strict=True)
+    return fields | {
+        "layer_types": rng.choice(kinds, layers).tolist(),
+        "rope_parameters": {k: {"rope_type": "default", "rope_theta": t} for k, t in thetas},
+    }
+
+
+KINDS = {"DistilBert": draw_distilbert, "ModernBert": draw_modernbert}
 
 
 def make(kind, fields, seed=0):
@@ -94,3 +126,17 @@ def test_logits_of_twenty_random_models_are_those_of_transformers(kind, tmp_path
         fields = KINDS[kind](np.random.default_rng(seed))
         worst = max(worst, compare(kind, fields, tmp_path / str(seed), seed))
     print(f"{kind}: largest difference of 20 models {worst:.1e}")
+
+
+def test_a_header_as_long_as_the_mark_of_a_pickle_is_none(tmp_path):
+    """640 is written as the bytes 80 02, with which a pickle begins."""
+    name = next(
+        "a" * count
+        for count in range(600)
+        if len(json.dumps({"a" * count: ENTRY}, separators=(",", ":"))) == 640
+    )
+    header = json.dumps({name: ENTRY}, separators=(",", ":")).encode()
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert path.read_bytes().startswith(b"\x80\x02")
+    assert weights.weights(tmp_path).shapes == {name: (1,)}

@@ -72,8 +72,7 @@ class Rotary:
             raise UserError("trained must be given with yarn or short, got None", "trained")
         if len(self.short) != len(self.long):
             raise UserError(
-                f"long must have as many numbers as short, {len(self.short)}, got "
-                f"{len(self.long)}",
+                f"long must have as many numbers as short, {len(self.short)}, got {len(self.long)}",
                 "long",
             )
         if not all(number > 0 for number in self.short + self.long):
@@ -106,7 +105,8 @@ class Rotary:
             )
         if self.short and len(self.short) != width // 2:
             raise UserError(
-                f"short must have {width // 2} numbers, one per pair, got {len(self.short)}", "short"
+                f"short must have {width // 2} numbers, one per pair, got {len(self.short)}",
+                "short",
             )
         return width
 

@@ -53,10 +53,13 @@ class LayerKind:
       window: a token sees others less than this many positions away; None for all.
       rotary: options of rotary positions; None for a layer without positions (NoPE, Kazemnejad et
         al., arXiv 2305.19466).
+      normed: whether its attention has the norm of ``norm_first`` (ModernBERT's first layer, which
+        follows that of the embeddings, has none).
     """
 
     window: int | None = None
     rotary: Rotary | None = Rotary()
+    normed: bool = True
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "window")
@@ -213,7 +216,9 @@ class Transformer:
             other = "cross_attention" if self.norm_first else "norm_first=False"
             raise UserError(f"parallel must be False with {other}, got True", "parallel")
         if self.qk_norm_whole and not self.qk_norm:
-            raise UserError("qk_norm_whole must be False without qk_norm, got True", "qk_norm_whole")
+            raise UserError(
+                "qk_norm_whole must be False without qk_norm, got True", "qk_norm_whole"
+            )
         if self.score_width is not None and self.mup is not None:
             raise UserError(
                 f"score_width must be None with mup, got {self.score_width}", "score_width"
@@ -227,6 +232,8 @@ class Transformer:
             raise UserError(
                 "window and rotary must be left out with layer_kinds, which replace them", "window"
             )
+        if not (self.norm_first or all(kind.normed for kind in self.layer_kinds)):
+            raise UserError("norm_first must be True for layer_kinds without a norm", "norm_first")
         if self.scan_layers and len(set(self.kinds)) > 1:
             raise UserError(
                 "scan_layers must be False where layer_kinds differ: it has one compiled block",
