@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from genjax.errors import UserError
 from genjax.nets.transformer.feed_forward import Activation
 from genjax.nets.transformer.transformer import Bias, Transformer
@@ -44,12 +46,49 @@ class Tensor(NamedTuple):
       ours: paths of parameters; several are concatenated along its last axis.
       transposed: whether it is stored as [out, in], as in PyTorch.
       before: number of unused rows at its start.
+      groups: number of equal groups of columns, each with its share of each of ``ours``: the heads
+        of a fused projection that is stored head by head.
+      added: what is added to it: 1 for norms that store their difference from 1.
     """
 
     theirs: str
     ours: tuple[str, ...]
     transposed: bool = False
     before: int = 0
+    groups: int = 1
+    added: float = 0.0
+
+    def shape(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+        """Return its shape in the checkpoint, given those of the parameters."""
+        first, *rest = (
+            *shapes[self.ours[0]][:-1],
+            sum(shapes[path][-1] for path in self.ours),
+        )
+        shape = (first + self.before, *rest)
+        return shape[::-1] if self.transposed else shape
+
+    def split(
+        self, array: np.ndarray, shapes: Mapping[str, tuple[int, ...]]
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Yield the parameters that the tensor holds, with their paths."""
+        array = (array.T if self.transposed else array)[self.before :]
+        if self.added:  # of norms, whose sum does not fit in 16 bits
+            array = array.astype(np.float32) + np.float32(self.added)
+        sizes = [shapes[path][-1] // self.groups for path in self.ours]
+        grouped = array.reshape(*array.shape[:-1], self.groups, -1)
+        for path, part in zip(self.ours, np.split(grouped, np.cumsum(sizes)[:-1], -1), strict=True):
+            yield path, part.reshape(*part.shape[:-2], -1)
+
+    def join(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the tensor as the checkpoint stores it, from the parameters that it holds."""
+        grouped = [part.reshape(*part.shape[:-1], self.groups, -1) for part in parts]
+        whole = np.concatenate(grouped, -1)
+        whole = whole.reshape(*whole.shape[:-2], -1)
+        if self.added:
+            whole = whole - np.asarray(self.added, whole.dtype)
+        blank = np.zeros((self.before, *whole.shape[1:]), whole.dtype)
+        whole = np.concatenate([blank, whole]) if self.before else whole
+        return whole.T if self.transposed else whole
 
 
 @dataclass(frozen=True)
@@ -118,6 +157,14 @@ class Options:
             raise self.make_refusal(name, "true or false", value)
         return value
 
+    def read_numbers(self, name: str, count: int) -> tuple[float, ...]:
+        """Read a list of so many numbers above 0."""
+        values = self.values.get(name)
+        if not isinstance(values, list) or len(values) != count:
+            raise self.make_refusal(name, f"a list of {count} numbers", values)
+        each = [Options({name: value}, self.where) for value in values]
+        return tuple(one.read_above(0, name, 1.0) for one in each)
+
     def make_refusal(self, name: str, rule: str, value: Any) -> UserError:
         """Return the error for a field that violates a rule."""
         return UserError(f"{name} in {self.where} must be {rule}, got {_format_value(value)}", name)
@@ -177,13 +224,14 @@ class Architecture:
         Raises:
           UserError: an option is not supported; the message names it.
         """
-        wrong = [
-            f"{name} {options.values[name]!r} (only {value!r})"
+        wrong = {
+            name: f"{name} {options.values[name]!r} (only {value!r})"
             for name, value in (COMMON | dict(self.fixed)).items()
             if options.values.get(name, value) != value and options.values[name] is not None
-        ]
+        }
         if wrong:
-            raise UserError(f"{options.where} has unsupported options: {'; '.join(wrong)}")
+            listed = "; ".join(wrong.values())
+            raise UserError(f"{options.where} has unsupported options: {listed}", next(iter(wrong)))
         return self.read(options)
 
     def list_obstacles(self, net: Transformer) -> list[str]:
@@ -211,7 +259,8 @@ class Architecture:
         name = re.sub(
             r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name)
         )  # BERT's first checkpoints
-        return self.prefix + name if bare and not name.startswith(("lm_head.", "cls.")) else name
+        heads = ("lm_head.", "embed_out.", "cls.")
+        return self.prefix + name if bare and not name.startswith(heads) else name
 
 
 def _format_value(value: Any) -> str:
@@ -225,13 +274,22 @@ def _essence(net: Transformer) -> dict[str, Json]:
     found = {
         field.name: getattr(net, field.name)
         for field in dataclasses.fields(net)
-        if field.name not in FREE
+        if field.name not in (*FREE, "window", "rotary", "layer_kinds")
     }
     return found | {
+        "window": _merge([kind.window for kind in net.kinds]),
+        "rotary": _merge([kind.rotary for kind in net.kinds]),
+        "normed": _merge([kind.normed for kind in net.kinds]),
         "kv_heads": net.keys_of_heads,
         "head_width": net.head_size,
         "hidden": net.hidden_width,
+        "score_width": net.head_size if net.score_width is None else net.score_width,
     }
+
+
+def _merge(values: Sequence[Json]) -> Json:
+    """Return the value that all layers have, or if they differ a list of each layer's."""
+    return values[0] if all(value == values[0] for value in values) else list(values)
 
 
 def biases(chosen: Mapping[Bias, bool]) -> tuple[Bias, ...]:
@@ -253,7 +311,8 @@ def linear(theirs: str, ours: str, bias: bool) -> Iterator[Tensor]:
         yield Tensor(f"{theirs}.bias", (f"{ours}/bias",))
 
 
-def norm(theirs: str, ours: str, bias: bool = True) -> Iterator[Tensor]:
-    yield Tensor(f"{theirs}.weight", (f"{ours}/scale",))
+def norm(theirs: str, ours: str, bias: bool = True, added: float = 0.0) -> Iterator[Tensor]:
+    """Yield the scale of a norm, from which ``added`` is missing, and its bias if it has one."""
+    yield Tensor(f"{theirs}.weight", (f"{ours}/scale",), added=added)
     if bias:
         yield Tensor(f"{theirs}.bias", (f"{ours}/bias",))

@@ -1,8 +1,8 @@
 """Loads and saves models in Hugging Face's layout: a folder with config, safetensors and tokenizer,
 or a name on the hub.
 
-GPT-2, Llama and relatives (Mistral, Qwen2, Qwen3), BERT, RoBERTa, DistilBERT and ModernBERT.
-Unsupported options are refused by name; logits equal those of transformers.
+GPT-2, Llama and its relatives, GPT-NeoX, BERT, RoBERTa, DistilBERT and ModernBERT. Unsupported
+options are refused by name; logits equal those of transformers.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from genjax.interop.architecture import Architecture, Options, Tensor
 from genjax.interop.bert import BERT, ENCODER, ROBERTA
 from genjax.interop.distilbert import DISTILBERT
 from genjax.interop.gpt2 import GPT2
-from genjax.interop.llama import LLAMA, MISTRAL, QWEN2, QWEN3
+from genjax.interop.gpt_neox import GPT_NEOX
+from genjax.interop.llama import LLAMAS
 from genjax.interop.modernbert import MODERNBERT
 from genjax.machine import disk
 from genjax.nets.transformer.token_net import TokenNet, unstack_layers
@@ -39,7 +40,7 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.serial import json_text
 from genjax.serial.json_text import Json
 
-ARCHITECTURES = (GPT2, LLAMA, MISTRAL, QWEN2, QWEN3, BERT, ROBERTA, DISTILBERT, MODERNBERT)
+ARCHITECTURES = (GPT2, *LLAMAS, GPT_NEOX, BERT, ROBERTA, DISTILBERT, MODERNBERT)
 CONFIG = "config.json"
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model on the hub
 # Nothing that could be a pickle or a program is ever fetched, nor subfolders, which hold copies in
@@ -62,8 +63,8 @@ class Pretrained:
 
     Attributes:
       net: hyper-parameters.
-      params: parameters of ``TokenNet(net, vocabulary)``, float32, with a row of ``embedding`` per
-          token.
+      params: parameters of ``TokenNet(net, vocabulary)``, float32 unless loaded with ``keep_dtype``,
+          with a row of ``embedding`` per token.
       codec: tokenizer.
       kind: ``model_type`` in transformers; None for the first that fits.
       template: chat template; None if there is none.
@@ -90,19 +91,25 @@ class Pretrained:
         return module.apply(variables, hidden, method="logits")
 
 
-def load(source: str | Path) -> Pretrained:
+def load(source: str | Path, *, keep_dtype: bool = False) -> Pretrained:
     """Load the model in a folder, or of a name on the hub such as "openai-community/gpt2" (see
     ``fetch`` for its revision).
 
     Dropout is that of the branches in training. Layers are separate: ``token_net.stack_layers``
     stacks them for ``scan_layers``.
 
+    Args:
+      source: folder or name.
+      keep_dtype: whether bfloat16 and float16 weights stay as they are stored, which halves their
+        memory, instead of becoming float32; norms that are stored as a difference from 1 do become
+        float32.
+
     Raises:
       UserError: config, tokenizer or weights are missing, truncated or pickles; the architecture or
           an option is not supported; tensors are missing, unknown or have another shape, and the
           message names them.
     """
-    return _load(source, ARCHITECTURES)
+    return _load(source, ARCHITECTURES, keep_dtype)
 
 
 def load_encoder(source: str | Path) -> Pretrained:
@@ -115,7 +122,9 @@ def load_encoder(source: str | Path) -> Pretrained:
     return _load(source, (ENCODER,))
 
 
-def _load(source: str | Path, known: Sequence[Architecture]) -> Pretrained:
+def _load(
+    source: str | Path, known: Sequence[Architecture], keep_dtype: bool = False
+) -> Pretrained:
     folder = Path(source).expanduser()
     if not folder.is_dir():
         folder = fetch(str(source))
@@ -133,14 +142,13 @@ def _load(source: str | Path, known: Sequence[Architecture]) -> Pretrained:
             name,
         )
     template = chat_templates.read(folder, options.values, codec) if net.causal else None
-    return Pretrained(
-        net, _params(architecture, net, rows, options, found), codec, architecture.kind, template
-    )
+    params = _params(architecture, net, rows, options, found, keep_dtype)
+    return Pretrained(net, params, codec, architecture.kind, template)
 
 
 def save(model: Pretrained, folder: str | Path) -> None:
-    """Write a folder that ``transformers`` opens, with the same logits; missing biases become
-    zeros.
+    """Write a folder that ``transformers`` opens, with the same logits, in the type of the
+    embedding; missing biases become zeros.
 
     Raises:
       UserError: no architecture fits the model, and the message says why; the codec cannot be
@@ -159,7 +167,7 @@ def save(model: Pretrained, folder: str | Path) -> None:
             "architectures": [architecture.models[0]],
             "model_type": architecture.kind,
             "vocab_size": model.vocabulary,
-            "torch_dtype": "float32",
+            "torch_dtype": str(model.params["embedding"].dtype),
         },
         architecture.kind,
     )
@@ -247,13 +255,14 @@ def _params(
     rows: int,
     options: Options,
     found: weights.Weights,
+    keep_dtype: bool,
 ) -> dict[str, Json]:
     """Load the parameters of a net by the table of its architecture."""
     table = architecture.tensors(net, options)
     wanted = {tensor.theirs: tensor for tensor in table}
     there = _names(architecture, found, wanted)
     shapes = _shapes(net, rows)
-    expected = {tensor.theirs: _their_shape(tensor, shapes) for tensor in table}
+    expected = {tensor.theirs: tensor.shape(shapes) for tensor in table}
     missing = [name for name in wanted if name not in there]
     extra = sorted(
         name
@@ -276,16 +285,18 @@ def _params(
             f"the weights in {found.folder} do not fit its {CONFIG}: {found_problems}",
             str(found.folder),
         )
-    size = 4.0 * sum(math.prod(shape) for shape in expected.values())
-    checks.check_size(size, "its weights in float32", str(found.folder))
+    widths = {name: found.width(there[name]) if keep_dtype else 4 for name in expected}
+    size = float(sum(widths[name] * math.prod(shape) for name, shape in expected.items()))
+    words = "its weights" if keep_dtype else "its weights in float32"
+    checks.check_size(size, words, str(found.folder))
     if net.tied:
         _check_copies(architecture, found, there, wanted)
     flat: dict[str, jax.Array] = {}
-    for tensor, array in zip(
-        table, found.read([there[tensor.theirs] for tensor in table]), strict=True
-    ):
-        array = (array.T if tensor.transposed else array)[tensor.before :]
-        for path, part in zip(tensor.ours, np.split(array, len(tensor.ours), -1), strict=True):
+    # One file after another, each tensor by itself: no copy of all in another type is ever held.
+    table = sorted(table, key=lambda tensor: found.files[there[tensor.theirs]])
+    arrays = found.read([there[tensor.theirs] for tensor in table], keep_dtype)
+    for tensor, array in zip(table, arrays, strict=True):
+        for path, part in tensor.split(array, shapes):
             flat[path] = jnp.asarray(part)
     for path in shapes.keys() - flat.keys():  # biases that this net cannot leave out
         flat[path] = jnp.zeros(shapes[path])
@@ -331,13 +342,6 @@ def _shapes(net: Transformer, rows: int) -> dict[str, tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in flatten_dict(shapes, sep="/").items()}
 
 
-def _their_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
-    *others, last = shapes[tensor.ours[0]]
-    first, *others = (*others, last * len(tensor.ours))
-    shape = (first + tensor.before, *others)
-    return shape[::-1] if tensor.transposed else shape
-
-
 def choose_architecture(net: Transformer, kind: str | None) -> Architecture:
     """Choose the architecture of that kind, or the first that can express the net.
 
@@ -365,15 +369,13 @@ def _tensors(
     net = architecture.net(options)  # which may have more biases than the model
     params = unstack_layers(model.params) if model.net.scan_layers else model.params
     flat, shapes = flatten_dict(dict(params), sep="/"), _shapes(net, model.vocabulary)
-    made = {}
+    made, dtype = {}, flat["embedding"].dtype
     for tensor in architecture.tensors(net, options):
         parts = [
             np.asarray(flat[p], np.float32) if p in flat else np.zeros(shapes[p], np.float32)
             for p in tensor.ours
         ]
-        whole = np.concatenate(parts, -1)
-        whole = np.concatenate([np.zeros((tensor.before, *whole.shape[1:]), np.float32), whole])
-        made[tensor.theirs] = whole.T if tensor.transposed else whole
+        made[tensor.theirs] = tensor.join(parts).astype(dtype)
     if not net.tied:  # transformers requires all of them, even unused ones
         made |= {
             copy: made[original]

@@ -1,8 +1,15 @@
-"""Llama (arXiv 2302.13971) and relatives, Mistral, Qwen2 and Qwen3, in Hugging Face's format."""
+"""Llama (arXiv 2302.13971) and its relatives in Hugging Face's format, by a table of what differs.
+
+Mistral (arXiv 2310.06825), Qwen2 (arXiv 2407.10671), Qwen3 (arXiv 2505.09388), OLMo 2 (arXiv
+2501.00656), Gemma 2 (arXiv 2408.00118), Gemma 3 (arXiv 2503.19786), SmolLM3 and Phi-3 (arXiv
+2404.14219).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from genjax.interop.architecture import (
@@ -10,104 +17,97 @@ from genjax.interop.architecture import (
     Architecture,
     Options,
     Tensor,
-    biases,
     linear,
     norm,
     spelling,
 )
-from genjax.nets.transformer.positions import Rotary
-from genjax.nets.transformer.transformer import Transformer
+from genjax.interop.layer_kinds import (
+    KindRules,
+    alternate,
+    read_kinds,
+    slide_without_positions,
+    write_kinds,
+)
+from genjax.nets.transformer.transformer import Bias, Transformer
 from genjax.serial.json_text import Json
 
 BUFFERS = r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\..*"
+PRE_NORMS = {
+    "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "feed_forward_norm",
+}
+POST_NORMS = {
+    "post_attention_layernorm": "attention_last_norm",
+    "post_feedforward_layernorm": "feed_forward_last_norm",
+}
+SANDWICH = {
+    "input_layernorm": "attention_norm",
+    "post_attention_layernorm": "attention_last_norm",
+    "pre_feedforward_layernorm": "feed_forward_norm",
+    "post_feedforward_layernorm": "feed_forward_last_norm",
+}
 
 
-def _rotary(options: Options) -> Rotary:
-    """Read ``rope_parameters``, or the older ``rope_theta`` and ``rope_scaling``.
+@dataclass(frozen=True)
+class Relative:
+    """What a model has in common with Llama, or not.
 
-    Raises:
-      UserError: the scaling is not "default", "linear" or "llama3".
+    Attributes:
+      kind: its ``model_type``.
+      model: its class.
+      net: fields of the net that all such models have.
+      defaults: options that are missing in a ``config.json``, where Llama's differ.
+      always: biases that all such models have.
+      told: options that add biases, and which.
+      activation: option of the activation.
+      kinds: how the kinds of its layers are told.
+      norms: the norms of a layer, and ours.
+      added: what the norms' scales lack.
+      fused: whether queries, keys and values are one matrix, and gate and up.
+      fixed: options with their only supported value.
+      read: reads further fields of the net.
+      write: writes further options.
     """
-    given = options.values.get("rope_parameters") or options.values.get("rope_scaling") or {}
-    if not isinstance(given, Mapping):
-        raise options.make_error("rope_parameters", "only a table of numbers")
-    scaling = Options(given, options.where)
-    base = scaling.read_above(1, "rope_theta", options.read_above(1, "rope_theta", 10_000.0))
-    if (
-        scaling.read_number(
-            "partial_rotary_factor", options.read_number("partial_rotary_factor", 1.0)
+
+    kind: str
+    model: str
+    net: Mapping[str, Json] = field(default_factory=dict)
+    defaults: Mapping[str, Json] = field(default_factory=dict)
+    always: tuple[Bias, ...] = ()
+    told: Mapping[str, tuple[Bias, ...]] = field(default_factory=dict)
+    activation: str = "hidden_act"
+    kinds: KindRules = KindRules()
+    norms: Mapping[str, str] = field(default_factory=lambda: PRE_NORMS)
+    added: float = 0.0
+    fused: bool = False
+    fixed: Mapping[str, Json] = field(default_factory=dict)
+    read: Callable[[Options], dict[str, Json]] = lambda options: {}
+    write: Callable[[Transformer], dict[str, Json]] = lambda net: {}
+
+    def make_architecture(self) -> Architecture:
+        """Return how models of this kind are read and written."""
+        return Architecture(
+            kind=self.kind,
+            models=(self.model,),
+            prefix="model.",
+            fixed=self.fixed,
+            ignored=BUFFERS,
+            read=lambda options: _read(self, options),
+            write=lambda net, pad: _write(self, net, pad),
+            tensors=lambda net, options: _tensors(self, net),
+            copies={"lm_head.weight": "model.embed_tokens.weight"},
+            causal=True,
         )
-        != 1
-    ):
-        raise scaling.make_error("partial_rotary_factor", "only 1")
-    kind = given.get("rope_type") or given.get("type") or "default"
-    if kind == "default":
-        return Rotary(base)
-    if kind == "linear":
-        return Rotary(base, scaling.read_at_least(1, "factor", 1.0))
-    if kind == "llama3":
-        return Rotary(
-            base,
-            scaling.read_at_least(1, "factor", 1.0),
-            scaling.read_int("original_max_position_embeddings"),
-            low := scaling.read_above(0, "low_freq_factor", 1.0),
-            scaling.read_above(low, "high_freq_factor", 4.0),
-        )
-    shown = Options({"rope_type": kind}, options.where)
-    raise shown.make_error("rope_type", "only 'default', 'linear' and 'llama3'")
 
 
-def _scaling(rotary: Rotary) -> dict[str, Json]:
-    if rotary.trained is not None:
-        return {
-            "rope_type": "llama3",
-            "factor": rotary.factor,
-            "original_max_position_embeddings": rotary.trained,
-            "low_freq_factor": rotary.low,
-            "high_freq_factor": rotary.high,
-        }
-    return (
-        {"rope_type": "default"}
-        if rotary.factor == 1
-        else {"rope_type": "linear", "factor": rotary.factor}
-    )
-
-
-def _window(options: Options, default: bool) -> int | None:
-    """Read the sliding window of all layers; ``default`` says whether there is one if the option is
-    missing.
-
-    Raises:
-      UserError: only some layers have one.
-    """
-    layers, window = (
-        options.read_int("num_hidden_layers"),
-        options.values.get("sliding_window", 4096),
-    )
-    if not options.read_flag("use_sliding_window", default) or window is None:
-        return None
-    sliding = layers
-    if "max_window_layers" in options.values:  # layers from there on slide
-        sliding = max(0, layers - int(options.read_number("max_window_layers", layers)))
-    if options.values.get("layer_types") is not None:
-        types = options.values["layer_types"]
-        if not isinstance(types, list):
-            raise options.make_error("layer_types", "only a list of names")
-        sliding = types.count("sliding_attention")
-    if sliding not in (0, layers):
-        raise options.make_error(
-            "sliding_window", f"as {sliding} of {layers} layers have it: only all or none"
-        )
-    return options.read_int("sliding_window", 4096) if sliding else None
-
-
-def _head_width(options: Options, default: int | None) -> int:
+def _head_width(options: Options) -> int:
     """Read the width of a head; without a default it is the width over the number of heads.
 
     Raises:
       UserError: the width is odd, which rotary positions do not allow.
     """
-    if default is None and options.values.get("head_dim") is None:
+    default = None
+    if options.values.get("head_dim") is None:
         default = options.read_int("hidden_size") // options.read_divisor(
             "num_attention_heads", "hidden_size"
         )
@@ -117,60 +117,37 @@ def _head_width(options: Options, default: int | None) -> int:
     return width
 
 
-def _common(options: Options, head_width: int | None = None, **fields: Any) -> Transformer:
+def _read(relative: Relative, options: Options) -> Transformer:
+    options = dataclasses.replace(options, values={**relative.defaults, **options.values})
     width, heads = options.read_int("hidden_size"), options.read_int("num_attention_heads")
-    values: dict[str, Json] = {
+    head_width = _head_width(options)
+    told = {name: options.read_flag(name, False) for name in relative.told}
+    biases = {*relative.always, *(b for name in told if told[name] for b in relative.told[name])}
+    order: tuple[Bias, ...] = ("attention", "mix", "feed_forward")
+    values: dict[str, Any] = {
         "layers": options.read_int("num_hidden_layers"),
         "heads": heads,
         "width": width,
         "context": options.read_int("max_position_embeddings", 2048),
         "kv_heads": options.read_divisor("num_key_value_heads", "num_attention_heads", heads),
-        "head_width": _head_width(options, head_width),
+        "head_width": head_width,
         "hidden": options.read_int("intermediate_size"),
         "positions": "rotary",
-        "rotary": _rotary(options),
         "norm": "rms",
         "norm_epsilon": options.read_above(0, "rms_norm_eps", 1e-6),
-        "activation": options.read_activation("hidden_act", GATES, "silu"),
+        "activation": options.read_activation(relative.activation, GATES, "silu"),
+        "biases": tuple(name for name in order if name in biases),
         "tied": options.read_flag("tie_word_embeddings", False),
+        "dropout": options.read_share("resid_pdrop", 0.0),
         "attention_dropout": options.read_share("attention_dropout", 0.0),
         "init_std": options.read_above(0, "initializer_range", 0.02),
     }
-    return Transformer(**values | fields)
+    values |= read_kinds(relative.kinds, options, head_width)
+    return Transformer(**values | dict(relative.net) | relative.read(options))
 
 
-def _llama(options: Options) -> Transformer:
-    attention, perceptron = (
-        options.read_flag("attention_bias", False),
-        options.read_flag("mlp_bias", False),
-    )
-    return _common(
-        options,
-        biases=biases({"attention": attention, "mix": attention, "feed_forward": perceptron}),
-    )
-
-
-def _mistral(options: Options) -> Transformer:
-    return _common(options, biases=(), window=_window(options, True))
-
-
-def _qwen2(options: Options) -> Transformer:
-    return _common(options, biases=("attention",), window=_window(options, False))
-
-
-def _qwen3(options: Options) -> Transformer:
-    there = options.read_flag("attention_bias", False)
-    return _common(
-        options,
-        biases=biases({"attention": there, "mix": there}),
-        head_width=128,
-        window=_window(options, False),
-        qk_norm=True,
-    )
-
-
-def _write(net: Transformer, pad: int | None) -> dict[str, Json]:
-    scaling = _scaling(net.rotary)
+def _write(relative: Relative, net: Transformer, pad: int | None) -> dict[str, Json]:
+    flags = {name: bool({*gives} & {*net.biases}) for name, gives in relative.told.items()}
     return {
         "hidden_size": net.width,
         "intermediate_size": net.hidden_width,
@@ -179,85 +156,174 @@ def _write(net: Transformer, pad: int | None) -> dict[str, Json]:
         "num_key_value_heads": net.keys_of_heads,
         "head_dim": net.head_size,
         "max_position_embeddings": net.context,
-        "hidden_act": spelling(GATES, net.activation),
+        relative.activation: spelling(GATES, net.activation),
         "rms_norm_eps": net.norm_epsilon,
-        "rope_theta": net.rotary.base,
-        # transformers 4 reads rope_theta and rope_scaling.
-        "rope_scaling": None if scaling["rope_type"] == "default" else scaling,
-        "rope_parameters": {"rope_theta": net.rotary.base} | scaling,
         "tie_word_embeddings": net.tied,
+        "resid_pdrop": net.dropout,
         "attention_dropout": net.attention_dropout,
         "initializer_range": net.init_std,
         "pad_token_id": pad,
+        **flags,
+        **write_kinds(relative.kinds, net.kinds),
+        **relative.write(net),
     }
 
 
-def _write_llama(net: Transformer, pad: int | None) -> dict[str, Json]:
-    return _write(net, pad) | {
-        "attention_bias": bool({"attention", "mix"} & set(net.biases)),
-        "mlp_bias": "feed_forward" in net.biases,
-    }
-
-
-def _write_mistral(net: Transformer, pad: int | None) -> dict[str, Json]:
-    return _write(net, pad) | {"sliding_window": net.window}
-
-
-def _write_qwen(net: Transformer, pad: int | None) -> dict[str, Json]:
-    slides = net.window is not None
-    return _write_llama(net, pad) | {
-        "use_sliding_window": slides,
-        "sliding_window": net.window,
-        "max_window_layers": 0 if slides else net.layers,
-        "layer_types": ["sliding_attention" if slides else "full_attention"] * net.layers,
-    }
-
-
-def _tensors(net: Transformer, options: Options) -> list[Tensor]:
+def _tensors(relative: Relative, net: Transformer) -> list[Tensor]:
+    added = relative.added
     table = [
         Tensor("model.embed_tokens.weight", ("embedding",)),
-        *norm("model.norm", "final_norm", False),
+        *norm("model.norm", "final_norm", False, added),
     ]
     for i in range(net.layers):
         theirs, ours = f"model.layers.{i}", f"layer_{i}"
-        for name, part in (("query", "q"), ("key", "k"), ("value", "v")):
-            table += linear(
-                f"{theirs}.self_attn.{part}_proj",
-                f"{ours}/attention/{name}",
-                "attention" in net.biases,
-            )
-            if net.qk_norm and name != "value":
-                table += norm(
-                    f"{theirs}.self_attn.{part}_norm", f"{ours}/attention/{name}_norm", False
-                )
+        parts = {"query": "q", "key": "k", "value": "v"}
+        kernels = {f"{theirs}.self_attn.{p}_proj": f"attention/{n}" for n, p in parts.items()}
+        forward = {f"{theirs}.mlp.{name}_proj": f"feed_forward/{name}" for name in ("gate", "up")}
+        if relative.fused:
+            table += _fuse(f"{theirs}.self_attn.qkv_proj", ours, tuple(kernels.values()))
+            table += _fuse(f"{theirs}.mlp.gate_up_proj", ours, tuple(forward.values()))
+            kernels = forward = {}
+        forward = {**forward, f"{theirs}.mlp.down_proj": "feed_forward/down"}
+        for name, path in kernels.items():
+            table += linear(name, f"{ours}/{path}", "attention" in net.biases)
+        for name, path in forward.items():
+            table += linear(name, f"{ours}/{path}", "feed_forward" in net.biases)
         table += linear(f"{theirs}.self_attn.o_proj", f"{ours}/attention/mix", "mix" in net.biases)
-        for name in ("gate", "up", "down"):
-            table += linear(
-                f"{theirs}.mlp.{name}_proj",
-                f"{ours}/feed_forward/{name}",
-                "feed_forward" in net.biases,
-            )
-        table += norm(f"{theirs}.input_layernorm", f"{ours}/attention_norm", False)
-        table += norm(f"{theirs}.post_attention_layernorm", f"{ours}/feed_forward_norm", False)
+        for name in ("query", "key") if net.qk_norm else ():
+            path = f"{ours}/attention/{name}_norm"
+            table += norm(f"{theirs}.self_attn.{parts[name]}_norm", path, False, added)
+        for name, path in relative.norms.items():
+            table += norm(f"{theirs}.{name}", f"{ours}/{path}", False, added)
     return table if net.tied else [*table, Tensor("lm_head.weight", ("head_kernel",))]
 
 
-def _make_architecture(kind: str, model: str, read: Any, write: Any) -> Architecture:
-    return Architecture(
-        kind=kind,
-        models=(model,),
-        prefix="model.",
-        fixed={},
-        ignored=BUFFERS,
-        read=read,
-        write=write,
-        tensors=_tensors,
-        copies={"lm_head.weight": "model.embed_tokens.weight"},
-        causal=True,
-    )
+def _fuse(theirs: str, layer: str, paths: tuple[str, ...]) -> list[Tensor]:
+    """Return the one matrix of several dense layers without biases."""
+    return [Tensor(f"{theirs}.weight", tuple(f"{layer}/{path}/kernel" for path in paths), True)]
 
 
-LLAMA = _make_architecture("llama", "LlamaForCausalLM", _llama, _write_llama)
-MISTRAL = _make_architecture("mistral", "MistralForCausalLM", _mistral, _write_mistral)
-QWEN2 = _make_architecture("qwen2", "Qwen2ForCausalLM", _qwen2, _write_qwen)
-QWEN3 = _make_architecture("qwen3", "Qwen3ForCausalLM", _qwen3, _write_qwen)
+def _read_gemma(options: Options) -> dict[str, Json]:
+    caps = {
+        "attention_softcap": "attn_logit_softcapping",
+        "logit_softcap": "final_logit_softcapping",
+    }
+    found = {
+        ours: None if options.values.get(name) is None else options.read_above(0, name, 1.0)
+        for ours, name in caps.items()
+    }
+    return found | {
+        "score_width": options.read_int("query_pre_attn_scalar"),
+        "embedding_scale": options.read_int("hidden_size") ** 0.5,
+    }
+
+
+def _write_gemma(net: Transformer) -> dict[str, Json]:
+    return {
+        "attn_logit_softcapping": net.attention_softcap,
+        "final_logit_softcapping": net.logit_softcap,
+        "query_pre_attn_scalar": net.head_size if net.score_width is None else net.score_width,
+    }
+
+
+ATTENTION: dict[str, tuple[Bias, ...]] = {"attention_bias": ("attention", "mix")}
+BOTH: dict[str, tuple[Bias, ...]] = {**ATTENTION, "mlp_bias": ("feed_forward",)}
+QWEN = KindRules("typed", flagged=True)
+GEMMA2 = Relative(
+    "gemma2",
+    "Gemma2ForCausalLM",
+    net={"norm_last": True},
+    defaults={
+        "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+        "query_pre_attn_scalar": 256,
+        "attn_logit_softcapping": 50.0,
+        "final_logit_softcapping": 30.0,
+        "sliding_window": 4096,
+    },
+    told=ATTENTION,
+    activation="hidden_activation",
+    kinds=KindRules("typed", lambda options, layers: alternate(layers, 2), needed=True),
+    norms=SANDWICH,
+    added=1.0,
+    fixed={"use_bidirectional_attention": False},
+    read=_read_gemma,
+    write=_write_gemma,
+)
+GEMMA3 = dataclasses.replace(
+    GEMMA2,
+    kind="gemma3_text",
+    model="Gemma3ForCausalLM",
+    net={"norm_last": True, "qk_norm": True},
+    defaults={
+        **GEMMA2.defaults,
+        "max_position_embeddings": 131_072,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "rope_theta": 1_000_000.0,
+    },
+    kinds=KindRules(
+        "typed",
+        lambda options, layers: alternate(layers, options.read_int("sliding_window_pattern", 6)),
+        needed=True,
+        two_bases=True,
+    ),
+    # transformers reads a cap, but its attention does not apply it.
+    fixed={**GEMMA2.fixed, "attn_logit_softcapping": None},
+)
+RELATIVES = (
+    Relative("llama", "LlamaForCausalLM", told=BOTH),
+    Relative(
+        "mistral",
+        "MistralForCausalLM",
+        defaults={"sliding_window": 4096},
+        kinds=KindRules("all"),
+    ),
+    Relative(
+        "qwen2",
+        "Qwen2ForCausalLM",
+        defaults={"sliding_window": 4096},
+        always=("attention",),
+        kinds=QWEN,
+    ),
+    Relative(
+        "qwen3",
+        "Qwen3ForCausalLM",
+        net={"qk_norm": True},
+        defaults={"head_dim": 128, "sliding_window": 4096},
+        told=ATTENTION,
+        kinds=QWEN,
+    ),
+    Relative(
+        "olmo2",
+        "Olmo2ForCausalLM",
+        net={"norm_first": False, "norm_last": True, "qk_norm": True, "qk_norm_whole": True},
+        defaults={"rms_norm_eps": 1e-5},
+        told=ATTENTION,
+        norms=POST_NORMS,
+    ),
+    GEMMA2,
+    GEMMA3,
+    Relative(
+        "smollm3",
+        "SmolLM3ForCausalLM",
+        defaults={
+            "max_position_embeddings": 32_768,
+            "num_key_value_heads": 4,
+            "rope_theta": 2_000_000.0,
+            "tie_word_embeddings": True,
+        },
+        told=BOTH,
+        kinds=KindRules("typed", slide_without_positions, flagged=True, plain_layers=True),
+    ),
+    Relative(
+        "phi3",
+        "Phi3ForCausalLM",
+        defaults={"rms_norm_eps": 1e-5, "max_position_embeddings": 4096},
+        kinds=KindRules("all", share=1.0, rope_names={"su": "longrope", "yarn": "longrope"}),
+        fused=True,
+    ),
+)
+LLAMAS = tuple(relative.make_architecture() for relative in RELATIVES)

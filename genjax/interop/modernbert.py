@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from genjax.interop.architecture import Architecture, Options, Tensor, biases, linear, norm
+from genjax.interop.layer_kinds import FULL, SLIDING
+from genjax.interop.rope import find_table, read_rotary, write_rotary
 from genjax.nets.transformer.feed_forward import Activation
 from genjax.nets.transformer.positions import Rotary
 from genjax.nets.transformer.transformer import Bias, LayerKind, Transformer
@@ -15,9 +17,8 @@ GATES: Mapping[str, Activation] = {
     "gelu_pytorch_tanh": "geglu",
     "silu": "swiglu",
 }
-FULL, LOCAL = "full_attention", "sliding_attention"
-BASES = {FULL: 160_000.0, LOCAL: 10_000.0}
-OLDER = {FULL: "global_rope_theta", LOCAL: "local_rope_theta"}  # names of the bases
+BASES = {FULL: 160_000.0, SLIDING: 10_000.0}
+OLDER = {FULL: "global_rope_theta", SLIDING: "local_rope_theta"}  # names of the bases
 
 
 def _read(options: Options) -> Transformer:
@@ -72,36 +73,27 @@ def _read_kinds(options: Options) -> tuple[LayerKind, ...]:
     types = options.values.get("layer_types")
     if types is None:
         every = options.read_int("global_attn_every_n_layers", 3)
-        types = [LOCAL if i % every else FULL for i in range(layers)]
+        types = [SLIDING if i % every else FULL for i in range(layers)]
     if not isinstance(types, list) or len(types) != layers or not set(types) <= set(BASES):
-        raise options.make_error("layer_types", f"only {FULL} or {LOCAL} for each layer")
+        raise options.make_error("layer_types", f"only {FULL} or {SLIDING} for each layer")
     # Half of the window on each side, and the token itself.
-    windows = {FULL: None, LOCAL: options.read_int("local_attention", 128, 2) // 2 + 1}
-    rotary = {kind: Rotary(_read_base(options, kind)) for kind in sorted(set(types))}
+    windows = {FULL: None, SLIDING: options.read_int("local_attention", 128, 2) // 2 + 1}
+    rotary = {
+        kind: read_rotary(
+            options,
+            find_table(options, kind),
+            options.read_int("hidden_size") // options.read_int("num_attention_heads"),
+            base=options.read_above(1, OLDER[kind], base),
+        )
+        for kind, base in BASES.items()
+    }
     return tuple(LayerKind(windows[kind], rotary[kind], i > 0) for i, kind in enumerate(types))
 
 
-def _read_base(options: Options, kind: str) -> float:
-    """Read the base of rotary positions of a kind of layer, in the newer form or the older."""
-    default = options.read_above(1, OLDER[kind], BASES[kind])
-    tables = options.values.get("rope_parameters") or {}
-    table = (tables.get(kind) or {}) if isinstance(tables, Mapping) else None
-    if not isinstance(table, Mapping):
-        raise options.make_error("rope_parameters", "only a table for each kind of layer")
-    found = Options(table, options.where)
-    for name in ("rope_type", "type"):
-        if table.get(name, "default") != "default":
-            raise found.make_error(name, "only 'default'")
-    return found.read_above(1, "rope_theta", default)
-
-
 def _write(net: Transformer, pad: int | None) -> dict[str, Json]:
-    types = [FULL if kind.window is None else LOCAL for kind in net.kinds]
-    found = {
-        kind: next((k.rotary for k, t in zip(net.kinds, types, strict=True) if t == kind), None)
-        for kind in BASES
-    }
-    bases = {kind: BASES[kind] if rotary is None else rotary.base for kind, rotary in found.items()}
+    types = [FULL if kind.window is None else SLIDING for kind in net.kinds]
+    rotary = {kind: Rotary(base) for kind, base in BASES.items()}
+    rotary |= {one: kind.rotary or Rotary() for kind, one in zip(net.kinds, types, strict=True)}
     windows = [kind.window for kind in net.kinds if kind.window is not None]
     activation = next((name for name, ours in GATES.items() if ours == net.activation), "gelu")
     chosen = set(net.biases)
@@ -121,11 +113,9 @@ def _write(net: Transformer, pad: int | None) -> dict[str, Json]:
         "classifier_bias": "head" in chosen,
         "layer_types": types,
         "local_attention": max(2 * (windows[0] - 1), 2) if windows else 128,
-        "rope_parameters": {
-            kind: {"rope_type": "default", "rope_theta": base} for kind, base in bases.items()
-        },
+        "rope_parameters": {kind: write_rotary(one) for kind, one in rotary.items()},
         # transformers 4 reads these.
-        **{OLDER[kind]: base for kind, base in bases.items()},
+        **{OLDER[kind]: one.base for kind, one in rotary.items()},
         "tie_word_embeddings": net.tied,
         "embedding_dropout": net.dropout,
         "mlp_dropout": net.dropout,

@@ -244,9 +244,9 @@ def _check_base(
             continue
         module = modules.get(match[1])
         if module is not None:
-            mine = np.concatenate([np.asarray(params[path]) for path in module.tensor.ours], -1)
+            mine = module.tensor.join([np.asarray(params[path]) for path in module.tensor.ours])
             (theirs,) = found.read([full])
-            if np.array_equal(mine.T if module.tensor.transposed else mine, theirs):
+            if np.array_equal(mine, theirs):
                 continue
         raise UserError(
             f"{full} in {found.folder / WEIGHTS} must equal the base model's, as adapters alone "
@@ -271,6 +271,8 @@ def _list_modules(
         if not all(path.rpartition("/")[2] in ("kernel", "head_kernel") for path in tensor.ours):
             continue
         sides = [np.shape(shapes[path]) for path in tensor.ours]
+        if any(len(side) != 2 for side in sides):
+            continue  # of several experts
         if tensor.ours == ("head_kernel",):
             sides = [side[::-1] for side in sides]
         found[tensor.theirs.removesuffix(".weight")] = Module(
@@ -348,13 +350,16 @@ def _split(module: Module, factors: Factors) -> dict[str, Factors]:
     """Split the factors of a fused layer into those of our parts, without columns of the rank that
     act on other parts alone.
     """
-    ends = np.cumsum(module.widths)[:-1]
+    tensor, rank = module.tensor, len(factors.a)
+    if module.is_head:
+        return {"head_kernel": factors}
+    shapes = {path: (rank, width) for path, width in zip(tensor.ours, module.widths, strict=True)}
     made = {}
-    for path, b in zip(module.tensor.ours, np.split(factors.b, ends), strict=True):
-        kept = np.any(b, axis=0) | ~np.any(factors.b, axis=0)
+    for path, up in tensor.split(factors.b if tensor.transposed else factors.b.T, shapes):
+        kept = np.any(up, axis=1) | ~np.any(factors.b, axis=0)
         if not kept.any():
             kept[:1] = True
-        made[path] = Factors(factors.a[kept], b[:, kept], factors.scale)
+        made[path] = Factors(factors.a[kept], up[kept].T, factors.scale)
     return made
 
 
@@ -409,19 +414,22 @@ def _fuse(
     if module.is_head:
         down, up = mine["head_kernel"]
         return up, down
-    there = [path for path in module.tensor.ours if path in mine]
+    tensor = module.tensor
+    there = [path for path in tensor.ours if path in mine]
     downs = [mine[path][0] for path in there]
-    if len(there) == len(module.tensor.ours) and all(np.array_equal(downs[0], a) for a in downs):
-        return downs[0].T, np.concatenate([mine[path][1] for path in there], 1).T
-    blocks, before, total = [], 0, sum(down.shape[1] for down in downs)
-    for path, width in zip(module.tensor.ours, module.widths, strict=True):
-        block = np.zeros((width, total), np.float32)
-        if path in mine:
-            up = mine[path][1]
-            block[:, before : before + len(up)] = up.T
-            before += len(up)
-        blocks.append(block)
-    return np.concatenate(downs, 1).T, np.concatenate(blocks)
+    if len(there) == len(tensor.ours) and all(np.array_equal(downs[0], a) for a in downs):
+        down, ups = downs[0], [mine[path][1] for path in there]
+    else:  # each part has columns of the rank for itself
+        down, ups, before = np.concatenate(downs, 1), [], 0
+        for path, width in zip(tensor.ours, module.widths, strict=True):
+            up = np.zeros((down.shape[1], width), np.float32)
+            if path in mine:
+                rows = mine[path][1]
+                up[before : before + len(rows)] = rows
+                before += len(rows)
+            ups.append(up)
+    joined = tensor.join(ups)
+    return down.T, joined if tensor.transposed else joined.T
 
 
 def _shorten(names: list[str], known: set[str]) -> list[str]:

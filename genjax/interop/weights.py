@@ -18,7 +18,7 @@ from genjax.serial import json_text
 
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-FLOATS = ("F64", "F32", "F16", "BF16")
+FLOATS = {"F64": 4, "F32": 4, "F16": 2, "BF16": 2}  # bytes of a number once read
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 SHARD_NAME = re.compile(r"[\w.+-]{1,200}\.safetensors")
 MOST = 100_000  # tensors; the largest models have some thousands
@@ -42,8 +42,12 @@ class Weights:
     shapes: Mapping[str, tuple[int, ...]]
     types: Mapping[str, str]
 
-    def read(self, names: list[str]) -> Iterator[np.ndarray]:
-        """Yield the tensors of these names as float32, one after another.
+    def width(self, name: str) -> int:
+        """Return the bytes of one number of a tensor that is read as it is stored."""
+        return FLOATS.get(self.types[name], 4)
+
+    def read(self, names: list[str], keep_dtype: bool = False) -> Iterator[np.ndarray]:
+        """Yield the tensors of these names as float32 or as they are stored, one after another.
 
         Raises:
           UserError: some are not floats.
@@ -56,13 +60,15 @@ class Weights:
                 f"the weights in {self.folder} must be floats, but are quantised or integers: "
                 f"{list_names(strange)}"
             )
-        opened: dict[Path, Any] = {}
+        last: Path | None = None
+        file: Any = None
         for name in names:
-            path = self.files[name]
-            if path not in opened:
+            if (path := self.files[name]) != last:
                 # The NumPy framework does not support bfloat16.
-                opened[path] = safe_open(path, framework="flax")
-            yield np.asarray(opened[path].get_tensor(name), np.float32)
+                last, file = path, safe_open(path, framework="flax")
+            array = np.asarray(file.get_tensor(name))
+            kept = keep_dtype and self.width(name) == 2
+            yield array if kept else array.astype(np.float32, copy=False)
 
 
 def weights(folder: Path) -> Weights:

@@ -52,9 +52,7 @@ def whole(folder, changes):
     architecture, options = huggingface._read_config(folder, huggingface.ARCHITECTURES)
     net = architecture.net(options)
     table, shapes = architecture.tensors(net, options), huggingface._shapes(net, 300)
-    tensors = {
-        one.theirs: np.zeros(huggingface._their_shape(one, shapes), np.float32) for one in table
-    }
+    tensors = {one.theirs: np.zeros(one.shape(shapes), np.float32) for one in table}
     save_file(tensors, folder / "model.safetensors")
 
 

@@ -45,6 +45,10 @@ DISTILBERT = {
     **{"vocab_size": V, "dim": 12, "n_layers": 2, "n_heads": 3, "hidden_dim": 20},
     "max_position_embeddings": 18,
 }
+NEOX = {
+    **{"vocab_size": V, "hidden_size": 12, "num_hidden_layers": 2, "num_attention_heads": 3},
+    **{"intermediate_size": 20, "max_position_embeddings": 16, "rotary_pct": 0.5},
+}
 CASES = {
     "llama": ("Llama", LLAMA, {"target_modules": ["q_proj", "v_proj", "down_proj"]}),
     "llama, ranks of modules, head": (
@@ -61,6 +65,11 @@ CASES = {
         "Qwen3",
         QWEN3,
         {"target_modules": r".*layers\.1\..*(o|gate)_proj", "use_rslora": True},
+    ),
+    "gpt-neox, fused head by head": (
+        "GPTNeoX",
+        NEOX,
+        {"target_modules": ["query_key_value", "dense_4h_to_h"]},
     ),
     "bert": ("Bert", BERT, {"target_modules": ["query", "intermediate.dense"]}),
     "distilbert": ("DistilBert", DISTILBERT, {"target_modules": ["q_lin", "lin1"]}),

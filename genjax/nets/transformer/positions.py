@@ -79,7 +79,7 @@ class Rotary:
             raise UserError("short and long must be > 0 each", "short")
         if self.short and (self.yarn or self.factor != 1):
             raise UserError(
-                f"factor must be 1, without yarn, where short divides the angles, got {self.factor}",
+                f"factor must be 1, without yarn, where short is given, got {self.factor}",
                 "factor",
             )
 

@@ -223,6 +223,10 @@ class Transformer:
             raise UserError(
                 f"score_width must be None with mup, got {self.score_width}", "score_width"
             )
+        self._check_kinds()
+
+    def _check_kinds(self) -> None:
+        """Refuse kinds of layers that do not fit."""
         if self.layer_kinds and self.positions != "rotary":
             raise UserError(
                 f'layer_kinds must be empty with {self.positions} positions: they are "rotary"',
