@@ -63,8 +63,8 @@ class Pretrained:
 
     Attributes:
       net: hyper-parameters.
-      params: parameters of ``TokenNet(net, vocabulary)``, float32 unless loaded with ``keep_dtype``,
-          with a row of ``embedding`` per token.
+      params: parameters of ``TokenNet(net, vocabulary)``, with a row of ``embedding`` per token;
+          float32 unless loaded with ``keep_dtype``.
       codec: tokenizer.
       kind: ``model_type`` in transformers; None for the first that fits.
       template: chat template; None if there is none.

@@ -57,7 +57,7 @@ def put(folder, kind, fields, seed=0, **options):
     peer = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**fields))
     with torch.no_grad():
         for parameter in peer.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(0.3 * torch.randn_like(parameter))
     peer.eval().save_pretrained(folder)
     sides = fields["image_size"]
     height, width = sides if isinstance(sides, list) else (sides, sides)

@@ -76,7 +76,7 @@ def make(kind, fields, seed=0):
     peer = getattr(transformers, f"{kind}ForMaskedLM")(config)
     with torch.no_grad():
         for parameter in peer.parameters():
-            parameter.add_(0.1 * torch.randn_like(parameter))
+            parameter.add_(0.3 * torch.randn_like(parameter))
     return peer.eval()
 
 
