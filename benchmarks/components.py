@@ -39,6 +39,7 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "families.autoregressive.captioner families.autoregressive.code_prior "
         "families.autoregressive.next_state families.masked_lm "
         "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.kto "
+        "posttrain.labelled_kto "
         "posttrain.orpo posttrain.simpo posttrain.ppo posttrain.grpo posttrain.rloo "
         "posttrain.online_dpo posttrain.rewarded_diffusion posttrain.ddpo"
     ),

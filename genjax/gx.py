@@ -49,6 +49,7 @@ with epy.lazy_api_imports(globals()):
         Flowers,
         ImageFolder,
         Instructions,
+        LabelledAnswers,
         LabelledTexts,
         MidiFolder,
         Mixture,
@@ -196,6 +197,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.posttrain.dpo import DPO
     from genjax.posttrain.grpo import GRPO
     from genjax.posttrain.kto import KTO
+    from genjax.posttrain.labelled_kto import LabelledKTO
     from genjax.posttrain.lora import LoRA
     from genjax.posttrain.online_dpo import OnlineDPO
     from genjax.posttrain.orpo import ORPO

@@ -60,6 +60,7 @@ from genjax.data.sources import (
     Flowers,
     ImageFolder,
     Instructions,
+    LabelledAnswers,
     LabelledTexts,
     MidiFolder,
     Mixture,
@@ -212,6 +213,7 @@ from genjax.posttrain.ddpo import DDPO
 from genjax.posttrain.dpo import DPO
 from genjax.posttrain.grpo import GRPO
 from genjax.posttrain.kto import KTO
+from genjax.posttrain.labelled_kto import LabelledKTO
 from genjax.posttrain.lora import LoRA
 from genjax.posttrain.online_dpo import OnlineDPO
 from genjax.posttrain.orpo import ORPO
@@ -581,6 +583,16 @@ COMPONENTS = [
         ByDocuments(0.2),
         "/cache",
     ),
+    LabelledAnswers(
+        "/answers.jsonl",
+        ChatTemplate(user="system"),
+        "|",
+        Bytes(True),
+        5,
+        "drop",
+        ByDocuments(0.2),
+        "/cache",
+    ),
     RuleResponses(
         50, 20, 3, "chosen", False, ChatTemplate(user="system"), Bytes(True), 96, "/cache"
     ),
@@ -615,6 +627,7 @@ COMPONENTS = [
     PPO("runs/other", None, "runs/judge"),
     DPO("runs/other", 0.3, "sigmoid", True, 0.1, adapters=Adapters(2), sampler=Decoding(5)),
     KTO("runs/other", 0.3, 1.5, 0.5, adapters=Adapters(2)),
+    LabelledKTO("runs/other", 0.3, 1.5, 0.5, adapters=Adapters(2)),
     ORPO("runs/other", 0.3, sampler=Decoding(5)),
     SimPO("runs/other", 1.5, 0.3),
     RLOO("runs/other", correct, group=3, kl=0.1, clip=0.3),

@@ -62,7 +62,7 @@ class ExportOptions:
 
     Attributes:
       to: "safetensors" with the config; "jax" for these and the sampling function; "huggingface"
-        for transformers.
+        for transformers; "peft" for the adapters of a LoRA run.
       out: folder to write to; export/TO in the run directory by default.
       num: number of samples that the function draws.
       best: use the best checkpoint instead of the newest.

@@ -207,6 +207,7 @@ class Architecture:
       tensors: function from hyper-parameters and options to the tensors of a checkpoint.
       copies: names of tensors that may be stored as copies, with the name of the original.
       causal: whether the model predicts the next token.
+      depth: name of the option that counts the layers.
     """
 
     kind: str
@@ -219,6 +220,7 @@ class Architecture:
     tensors: Callable[[Transformer, Options], Sequence[Tensor]]
     copies: Mapping[str, str]
     causal: bool
+    depth: str = "num_hidden_layers"
 
     def net(self, options: Options) -> Transformer:
         """Convert options to hyper-parameters.
@@ -281,6 +283,7 @@ def _essence(net: Transformer) -> dict[str, Json]:
     return found | {
         "window": _merge([kind.window for kind in net.kinds]),
         "rotary": _merge([kind.rotary for kind in net.kinds]),
+        "normed": _merge([kind.normed for kind in net.kinds]),
         "kv_heads": net.keys_of_heads,
         "head_width": net.head_size,
         "hidden": net.hidden_width if net.experts is None or net.experts.dense else None,

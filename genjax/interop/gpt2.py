@@ -90,4 +90,5 @@ GPT2 = Architecture(
     tensors=_tensors,
     copies={"lm_head.weight": "transformer.wte.weight"},
     causal=True,
+    depth="n_layer",
 )

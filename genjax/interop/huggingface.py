@@ -1,8 +1,8 @@
 """Loads and saves models in Hugging Face's layout: a folder with config, safetensors and tokenizer,
 or a name on the hub.
 
-GPT-2, Llama and its relatives, GPT-NeoX, BERT and RoBERTa. Unsupported options are refused by name;
-logits equal those of transformers.
+GPT-2, Llama and its relatives, GPT-NeoX, BERT, RoBERTa, DistilBERT and ModernBERT. Unsupported
+options are refused by name; logits equal those of transformers.
 """
 
 from __future__ import annotations
@@ -30,16 +30,18 @@ from genjax.errors import UserError, unknown_name
 from genjax.interop import chat_templates, tokenizers, weights
 from genjax.interop.architecture import Architecture, Options, Tensor
 from genjax.interop.bert import BERT, ENCODER, ROBERTA
+from genjax.interop.distilbert import DISTILBERT
 from genjax.interop.gpt2 import GPT2
 from genjax.interop.gpt_neox import GPT_NEOX
 from genjax.interop.llama import LLAMAS
+from genjax.interop.modernbert import MODERNBERT
 from genjax.machine import disk
 from genjax.nets.transformer.token_net import TokenNet, unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.serial import json_text
 from genjax.serial.json_text import Json
 
-ARCHITECTURES = (GPT2, *LLAMAS, GPT_NEOX, BERT, ROBERTA)
+ARCHITECTURES = (GPT2, *LLAMAS, GPT_NEOX, BERT, ROBERTA, DISTILBERT, MODERNBERT)
 CONFIG = "config.json"
 NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")  # of a model on the hub
 # Nothing that could be a pickle or a program is ever fetched, nor subfolders, which hold copies in
@@ -128,7 +130,7 @@ def _load(
     if not folder.is_dir():
         folder = fetch(str(source))
     architecture, options = _read_config(folder, known)
-    name = "n_layer" if architecture.kind == "gpt2" else "num_hidden_layers"
+    name = architecture.depth
     if (layers := options.read_int(name)) > checks.DEEPEST:
         raise options.make_refusal(name, f"<= {checks.DEEPEST}", layers)
     net, rows = architecture.net(options), options.read_int("vocab_size")
@@ -156,7 +158,7 @@ def save(model: Pretrained, folder: str | Path) -> None:
           converted.
     """
     folder = Path(folder).expanduser()
-    architecture = _choose_architecture(model.net, model.kind)
+    architecture = choose_architecture(model.net, model.kind)
     texts = tokenizers.dump_files(
         model.codec, model.net.context, bool(model.net.token_types), model.template
     )
@@ -305,6 +307,8 @@ def _params(
             else:
                 flat.setdefault(path, np.empty(shapes[path], part.dtype))[tensor.number] = part
     flat = {path: jnp.asarray(value) for path, value in flat.items()}
+    for path in shapes.keys() - flat.keys():  # biases that this net cannot leave out
+        flat[path] = jnp.zeros(shapes[path])
     return unflatten_dict(flat, sep="/")
 
 
@@ -348,8 +352,12 @@ def _shapes(net: Transformer, rows: int) -> Mapping[str, tuple[int, ...]]:
     return {path: leaf.shape for path, leaf in flatten_dict(shapes, sep="/").items()}
 
 
-def _choose_architecture(net: Transformer, kind: str | None) -> Architecture:
-    """Choose the architecture of that kind, or the first that can express the net."""
+def choose_architecture(net: Transformer, kind: str | None) -> Architecture:
+    """Choose the architecture of that kind, or the first that can express the net.
+
+    Raises:
+      UserError: none can, and the message says why not.
+    """
     known = {architecture.kind: architecture for architecture in ARCHITECTURES}
     if kind is not None and kind not in known:
         raise unknown_name("architecture", kind, known)

@@ -84,6 +84,28 @@ def weights(folder: Path) -> Weights:
         placed = _read_index(index)
     else:
         raise _missing_weights_error(folder)
+    return _make_weights(folder, placed)
+
+
+def open_file(path: Path) -> Weights:
+    """Open the tensors of a single file.
+
+    Raises:
+      UserError: the file is missing, a pickle, or truncated.
+    """
+    if not path.exists():
+        pickles = [other.name for other in path.parent.iterdir() if other.suffix in PICKLES]
+        if pickles:
+            raise UserError(
+                f"{list_names(pickles)} in {path.parent} is refused: a pickle could run any "
+                f"program when read; {path.name} is read",
+                str(path),
+            )
+        raise UserError(f"{path.parent} has no {path.name}", str(path))
+    return _make_weights(path.parent, _contents(path))
+
+
+def _make_weights(folder: Path, placed: Mapping[str, tuple[Path, tuple[int, ...], str]]) -> Weights:
     return Weights(
         folder,
         {name: path for name, (path, _, _) in placed.items()},
@@ -115,7 +137,8 @@ def _contents(path: Path) -> dict[str, tuple[Path, tuple[int, ...], str]]:
         )
     with path.open("rb") as file:
         start = file.read(64)
-    if start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
+    # The length of safetensors' header, 8 bytes, may be that of a pickle's first bytes.
+    if start[8:9] != b"{" and start.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x04")):
         raise _pickle_error(path.parent, [path.name])
     if start.startswith(b"version https://git-lfs"):
         raise UserError(

@@ -28,10 +28,12 @@ from genjax.evaluation.judge import SAMPLES
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.masked_lm import MaskedLM
 from genjax.family import State, TakesInputs, require_samples, with_inputs
-from genjax.interop import chat_templates, huggingface, weights
+from genjax.interop import chat_templates, huggingface, peft, weights
 from genjax.interop.huggingface import Pretrained
 from genjax.machine import disk
 from genjax.nets.transformer.transformer import Transformer
+from genjax.posttrain.continued import BASE
+from genjax.posttrain.lora import LoRA
 from genjax.runs.example import EXAMPLE, dump_tokenizers, write_example
 from genjax.runs.run import Run
 from genjax.samplers.options import encode_options, number_labels
@@ -39,7 +41,7 @@ from genjax.serial.json_text import Json
 from genjax.serial.neighbours import FOLDER, read_copies
 from genjax.trees import named_leaves
 
-Form = Literal["safetensors", "jax", "huggingface"]
+Form = Literal["safetensors", "jax", "huggingface", "peft"]
 PLATFORMS = ("cpu", "cuda", "tpu")
 FUNCTION = "sample.jax"
 MADE_WITH = (
@@ -73,6 +75,8 @@ def export(
       its inputs: prompts or sources as tokens int32, padded with -1, labels int32, or pictures;
       their shapes are in ``sample.json``. Tokenizers and ``example.py`` are beside it.
     - "huggingface": a folder for ``transformers``, for models of tokens that it knows.
+    - "peft": the adapters of a LoRA run alone, for the package ``peft`` on the base model's
+      "huggingface" export.
 
     Args:
       run: the run.
@@ -102,6 +106,8 @@ def _write_export(run: Run, to: Form, folder: Path, num: int, options: Component
     if to == "huggingface":
         huggingface.save(export_pretrained(run), folder)
         return sorted(folder.iterdir())
+    if to == "peft":
+        return _write_adapters(run, folder)
     folder.mkdir(parents=True, exist_ok=True)
     arrays = flat(sampling_state(run))
     weights.write(
@@ -129,6 +135,22 @@ def _write_export(run: Run, to: Form, folder: Path, num: int, options: Component
             disk.write(folder / name, content)
             written.append(folder / name)
     return written
+
+
+def _write_adapters(run: Run, folder: Path) -> list[Path]:
+    family = run.experiment.family
+    if not isinstance(family, LoRA):
+        raise UserError(
+            f"family must be LoRA for peft, got {type(family).__name__}: its adapters are exported",
+            "family",
+        )
+    net = export_pretrained(run).net
+    adapters = family.adapters
+    mine = peft.LowRank(
+        adapters.rank, adapters.alpha, adapters.targets, run.state.for_eval().params
+    )
+    peft.save(mine, folder, net, run.state.frozen[BASE]["params"])
+    return [folder / peft.CONFIG, folder / peft.WEIGHTS]
 
 
 def _describe_function(run: Run, inputs: Mapping[str, Any]) -> dict[str, Json]:

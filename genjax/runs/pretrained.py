@@ -26,12 +26,16 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.masked_lm import MaskedLM
 from genjax.family import HasNet
-from genjax.interop import huggingface, tokenizers
+from genjax.interop import huggingface, peft, tokenizers
 from genjax.machine import disk
 from genjax.optim import SGD
+from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.lora import LoRA
 from genjax.runs import directory
 from genjax.runs.checkpoint import Checkpoints
 from genjax.runs.checkpoint_files import newest_step
+from genjax.runs.export import export_pretrained
+from genjax.runs.first_state import first_state
 from genjax.runs.run import Run, load
 from genjax.runs.setup import initial_state, load_family, set_up
 
@@ -93,6 +97,44 @@ def import_run(source: str | Path, run_dir: str | Path, data: Component = None) 
     directory.describe(folder, setup.data, layout)
     with Checkpoints(folder) as checkpoints:
         checkpoints.save(0, state, {"step": 0, "position": 0, "meter": None}, None)
+        checkpoints.wait()
+    return load(folder)
+
+
+def import_adapters(source: str | Path, run_dir: str | Path, base: str) -> Run:
+    """Write low-rank adapters in the format of the package ``peft`` as a LoRA run at step 0.
+
+    Args:
+      source: folder with adapter_config.json and adapter_model.safetensors.
+      run_dir: run directory to create; it is sampled, evaluated and exported as the merged model.
+      base: base model: a run directory, a Hugging Face model folder, or a name at the hub; a model
+        becomes a run beside it, ``run_dir``_from.
+
+    Raises:
+      UserError: the adapters or the base cannot be read or do not fit one another, see
+        ``interop.peft.load``; the directory is not empty.
+    """
+    folder = epath.Path(run_dir).expanduser()
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{run_dir} must be empty or missing", str(run_dir))
+    if not _is_ours(base):
+        base = _import_base(base, _base_directory(str(run_dir)))
+    learned = load(base)
+    model = export_pretrained(learned)
+    found = peft.load(source, model.net, model.params)
+    adapters = Adapters(found.rank, found.alpha, found.targets)
+    experiment = Experiment(LoRA(str(base), adapters), learned.experiment.data, optimizer=SGD())
+    directory.check_claim(folder, experiment, None).write()
+    setup = set_up(experiment, folder, layout=learned.layout)
+    state = first_state(setup).state
+    params = jax.tree.map(
+        lambda mine, place: jax.device_put(mine, place.sharding), found.params, state.params
+    )
+    directory.describe(folder, setup.data, learned.layout)
+    with Checkpoints(folder) as checkpoints:
+        checkpoints.save(
+            0, state.replace(params=params), {"step": 0, "position": 0, "meter": None}, None
+        )
         checkpoints.wait()
     return load(folder)
 

@@ -179,7 +179,7 @@ NO_TURNS = {
     "plain text": ({"text": "Once upon a time"}, "read it with the source TextTables"),
     "kto sft": (
         {"prompt": "2+2?", "completion": "4", "label": False},
-        "keep only the records with label true",
+        "read such records with LabelledAnswers",
     ),
     "stepwise": (
         {"prompt": "2+2?", "completions": ["first", "4"], "labels": [True, True]},

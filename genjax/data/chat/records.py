@@ -67,8 +67,8 @@ def parse_turns(
     if asked is not None and answer is not None:
         if isinstance(record.get("label"), bool):
             raise UserError(
-                f"{where} has a label that says whether the answer is good: keep only the records "
-                "with label true, and remove the label",
+                f"{where} has a label that says whether the answer is good: read such records with "
+                "LabelledAnswers, or keep only those with label true, and remove the label",
                 "label",
             )
         turns = read_question(record, asked, where, template, joint, left, (answer,))

@@ -14,7 +14,7 @@ from genjax.data.sources.music.tunes import Tunes
 from genjax.data.sources.music.voices import ChoraleVoices
 from genjax.data.sources.pairs import SentencePairs
 from genjax.data.sources.points import Points
-from genjax.data.sources.preferences import Preferences, RulePreferences
+from genjax.data.sources.preferences import LabelledAnswers, Preferences, RulePreferences
 from genjax.data.sources.prepared import PreparedImages, PreparedTexts, Synthetic
 from genjax.data.sources.python_docs import PythonDocs
 from genjax.data.sources.random_walks import RandomWalks
@@ -42,6 +42,7 @@ __all__ = [
     "Flowers",
     "ImageFolder",
     "Instructions",
+    "LabelledAnswers",
     "LabelledTexts",
     "MidiFolder",
     "Mixture",

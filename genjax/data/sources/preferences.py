@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -13,6 +13,7 @@ import numpy as np
 from genjax import checks
 from genjax.checks import Component
 from genjax.data.chat.jinja import JinjaTemplate
+from genjax.data.chat.labelled import labelled_dataset, parse_labelled
 from genjax.data.chat.pairs import ChatPair, parse_pairs
 from genjax.data.chat.preferences import (
     Equal,
@@ -129,16 +130,81 @@ class Preferences:
         tally = Tally()
         pairs = parse_pairs(found, title, template, self.joint, left)
         tally.add(title, left)
-        prompts: dict[tuple[Turn, ...], int] = {}
-        which = np.array([prompts.setdefault(pair.prompt, len(prompts)) for pair in pairs])
-        names = ["train", *(name for name in ("validation", "test") if getattr(self.split, name))]
-        parts = {
-            name: np.flatnonzero(self.split.choose_documents(len(prompts), name)[which])
-            for name in names
-        }
+        parts = _split_prompts([pair.prompt for pair in pairs], self.split)
         rows = PreferenceRows(self.length, self.long, self.equal)
         data = preference_dataset(pairs, parts, self.codec, template, rows, self.cache)
         return dataclasses.replace(data, remarks=(*tally.remarks(Path(title).name), *data.remarks))
+
+
+@checks.frozen
+class LabelledAnswers:
+    """Reads single answers that are labelled good or bad, from records in JSON, JSONL, CSV, TSV
+    (plain or ".gz") or Parquet.
+
+    A record has a ``label``, true or false, beside a question and its answer: ``prompt`` and
+    ``completion`` as in TRL's unpaired preferences, texts or messages, or the other names of
+    ``Instructions``. Records with the same prompt go to the same split.
+
+    Attributes:
+      root: a file, or a folder of Parquet shards.
+      template: chat template; None for that of the run or model that training starts from, or
+        Alpaca's if it has none.
+      joint: text between an instruction and its input.
+      codec: codec of the text; without a vocabulary it is fitted to the training answers.
+      length: tokens of a row, prompt and answer together, T.
+      long: what to do with answers that do not fit: "drop" them, or "cut" the beginning of the
+        prompt down to half of the row, and then the end of the answer.
+      split: how records are split.
+      cache: folder for a fitted codec; None for ~/.cache/genjax ($XDG_CACHE_HOME/genjax).
+    """
+
+    root: str = "answers.jsonl"
+    template: ChatTemplate | JinjaTemplate | None = None
+    joint: str = "\n\n### Input:\n"
+    codec: Component = Subwords(start_token="<|endoftext|>")
+    length: int = 128
+    long: Long = "cut"
+    split: ByDocuments = ByDocuments()
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.long not in get_args(Long):
+            raise unknown_name("long", str(self.long), get_args(Long))
+        _check_length(self.length)
+
+    def open(self) -> Dataset:
+        """Open the data set; batches are those of ``genjax.data.chat.labelled``.
+
+        The codec is a ``ChatCodec``.
+
+        Raises:
+          UserError: the file is missing, a record is damaged or lacks a field, an answer is empty,
+            or most are too long; the message names the record.
+        """
+        left = Counter[str]()
+        records = read_records(Path(self.root).expanduser(), left)
+        template = self.template or ChatTemplate()
+        answers = parse_labelled(records, self.root, template, self.joint, left)
+        tally = Tally()
+        tally.add(self.root, left)
+        parts = _split_prompts([one.prompt for one in answers], self.split)
+        data = labelled_dataset(
+            answers, parts, self.codec, template, self.length, self.long, self.cache
+        )
+        remarks = (*tally.remarks(Path(self.root).name), *data.remarks)
+        return dataclasses.replace(data, remarks=remarks)
+
+
+def _split_prompts(
+    prompts: Sequence[tuple[Turn, ...]], split: ByDocuments
+) -> dict[str, np.ndarray]:
+    """Return the indices [N] of each part of the data; equal prompts are of one part."""
+    numbers: dict[tuple[Turn, ...], int] = {}
+    which = np.array([numbers.setdefault(prompt, len(numbers)) for prompt in prompts])
+    names = ["train", *(name for name in ("validation", "test") if getattr(split, name))]
+    return {
+        name: np.flatnonzero(split.choose_documents(len(numbers), name)[which]) for name in names
+    }
 
 
 @checks.frozen

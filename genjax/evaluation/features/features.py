@@ -1,8 +1,9 @@
-"""Feature spaces in which images are compared: pixels, or features of a classifier run or of
-Inception-v3.
+"""Feature spaces in which images are compared: pixels, or features of a classifier run, of
+Inception-v3 or of a vision transformer.
 
 A space is named "pixels", "inception" (published weights, downloaded once), "inception:FILE"
-(weights in a file), or by the run directory of a classifier; "./inception" is such a directory.
+(weights in a file), "vit:FOLDER" or "dinov2:FOLDER" (in Hugging Face's format), or by the run
+directory of a classifier; "./inception" is such a directory.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.evaluation.features import inception
+from genjax.evaluation.features import inception, vision
 from genjax.evaluation.judge import Model, Subject
 from genjax.families import classifier
 from genjax.family import State
@@ -54,8 +55,9 @@ class FeatureSpace:
 
 
 def list_runs(features: str) -> tuple[str, ...]:
-    """Return the runs behind a named space: none for pixels and Inception."""
-    return () if features == PIXELS or is_inception(features) else (features,)
+    """Return the runs behind a named space: none for pixels and published networks."""
+    published = is_inception(features) or vision_kind(features) is not None
+    return () if features == PIXELS or published else (features,)
 
 
 def is_inception(features: str) -> bool:
@@ -63,19 +65,25 @@ def is_inception(features: str) -> bool:
     return features.partition(":")[0] == INCEPTION
 
 
+def vision_kind(features: str) -> str | None:
+    """Return the kind of vision transformer of a space, "vit" or "dinov2"; None for others."""
+    kind, colon, _ = features.partition(":")
+    return kind if colon and kind in vision.KINDS else None
+
+
 def label(features: str) -> str:
-    """Return the name of a space in scores: "pixels", "inception", or the last part of the run
-    directory.
+    """Return the name of a space in scores: "pixels", "inception", "vit", "dinov2", or the last
+    part of the run directory.
     """
-    return INCEPTION if is_inception(features) else Path(features).name
+    return INCEPTION if is_inception(features) else vision_kind(features) or Path(features).name
 
 
 def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> int | None:
     """Check the space named ``features`` for data like ``spec``, and return its number of features,
     or None for a run not in ``others``.
 
-    Inception's weights are read, and downloaded if needed, so that a damaged file is found before
-    training.
+    Weights of published networks are read, and Inception's downloaded if needed, so that a damaged
+    file is found before training.
 
     Raises:
       UserError: the data are not images that fit the space; the weights are missing or damaged; the
@@ -91,6 +99,10 @@ def check_features(features: str, spec: Spec, others: Mapping[str, Model]) -> in
         inception.check_channels(spec.shape[-1])
         _weights(features)
         return inception.FEATURES
+    if vision_kind(features) is not None:
+        network = _load_vision(features)
+        network.check_image(*spec.shape)
+        return network.vision.width
     if features not in others:
         return None
     model = _classifier(features, others[features])
@@ -132,6 +144,8 @@ def _space(subject: Subject, features: str) -> FeatureSpace:
             lambda images: network(params, np.rint((images + 1) * 127.5) / np.float32(127.5) - 1),
             chunk=32,  # of 299x299 each
         )
+    if vision_kind(features) is not None:
+        return _vision_space(subject, features)
     model = _classifier(features, subject.others[features])
     compiled = subject.layout.compile_evaluation(_features, static_argnums=(0, 3))
     return FeatureSpace(
@@ -143,6 +157,24 @@ def _space(subject: Subject, features: str) -> FeatureSpace:
 
 def _weights(features: str) -> dict[str, np.ndarray]:
     return inception.load(inception.weights(features.partition(":")[2] or None))
+
+
+def _vision_space(subject: Subject, features: str) -> FeatureSpace:
+    network, shape = _load_vision(features), subject.model.spec.shape
+    network.check_image(*shape)
+    params = jax.device_put(dict(network.params), subject.layout.replicated)
+    compiled = subject.layout.compile_evaluation(vision.features, static_argnums=0)
+    name = network.describe(*shape[:2]) + (", grey repeated as RGB" if shape[-1] == 1 else "")
+    return FeatureSpace(
+        name,
+        lambda images: compiled(network.vision, params, network.processor(images)),
+        chunk=32,  # of 224x224 each, mostly
+    )
+
+
+def _load_vision(features: str) -> vision.Pretrained:
+    kind, _, folder = features.partition(":")
+    return vision.load(kind, folder)
 
 
 def _classifier(features: str, model: Model) -> Model:

@@ -43,7 +43,8 @@ class Diversity(Evaluator):
     model that misses some has a lower one. Names end in that of the features.
 
     Attributes:
-      features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
+      features: "pixels", "inception", "inception:FILE", "vit:FOLDER", "dinov2:FOLDER", or the run
+        directory of a classifier.
       samples: number of samples.
       reference: split that samples are compared with.
       limit: maximum number of its images, evenly spaced.

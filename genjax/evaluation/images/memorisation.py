@@ -57,7 +57,8 @@ class Memorisation(Evaluator):
     Duplicate training images are dropped. All names end in that of the features.
 
     Attributes:
-      features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
+      features: "pixels", "inception", "inception:FILE", "vit:FOLDER", "dinov2:FOLDER", or the run
+        directory of a classifier.
       samples: number of samples.
       limit: maximum number of training images to search, evenly spaced; copies of others are not
         found.

@@ -47,7 +47,8 @@ class SampleQuality(Evaluator):
     networks or slow samplers set ``while_training`` to False.
 
     Attributes:
-      features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
+      features: "pixels", "inception", "inception:FILE", "vit:FOLDER", "dinov2:FOLDER", or the run
+        directory of a classifier.
       samples: number of samples; more than there are features, as else the covariance is singular.
       reference: split that samples are compared with; "train" in the literature.
       limit: maximum number of its images, evenly spaced.

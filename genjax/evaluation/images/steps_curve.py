@@ -45,7 +45,8 @@ class StepsCurve(Evaluator):
 
     Attributes:
       steps: numbers of steps, increasing.
-      features: "pixels", "inception", "inception:FILE", or the run directory of a classifier.
+      features: "pixels", "inception", "inception:FILE", "vit:FOLDER", "dinov2:FOLDER", or the run
+        directory of a classifier.
       samples: number of samples per number of steps.
       split: split that samples are compared with.
       limit: maximum number of its images, evenly spaced.

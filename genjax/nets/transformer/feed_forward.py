@@ -12,8 +12,8 @@ import numpy as np
 from genjax.errors import unknown_name
 from genjax.nets.transformer.product import multiply_rows
 
-Activation = Literal["relu", "relu2", "gelu", "gelu_tanh", "silu", "swiglu", "geglu"]
-GATED = ("swiglu", "geglu")
+Activation = Literal["relu", "relu2", "gelu", "gelu_tanh", "silu", "swiglu", "geglu", "geglu_exact"]
+GATED = ("swiglu", "geglu", "geglu_exact")
 
 
 def check_activation(name: str) -> None:
@@ -26,12 +26,12 @@ def activate(name: Activation, x: jax.Array) -> jax.Array:
     """Apply the activation elementwise; for a gated form, that of its gate.
 
     "gelu" is exact and "gelu_tanh" is GPT-2's approximation; "relu2" is the square of relu (So et
-    al., arXiv 2109.08668).
+    al., arXiv 2109.08668). Of the gated forms "geglu" has the approximation, "geglu_exact" not.
     """
     match name:
         case "relu2":
             return jnp.square(nn.relu(x))
-        case "gelu":
+        case "gelu" | "geglu_exact":
             return exact_gelu(x)
         case "gelu_tanh" | "geglu":
             return nn.gelu(x, approximate=True)

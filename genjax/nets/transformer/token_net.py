@@ -60,7 +60,8 @@ class Block(nn.Module):
             x: jax.Array, branch: Callable[[jax.Array], jax.Array], name: str, read: jax.Array
         ) -> jax.Array:
             """Add to ``x`` what a branch makes of ``read``."""
-            y = branch(normed(read, f"{name}_norm") if net.norm_first else read)
+            first = net.norm_first and (self.kind.normed or name != "attention")
+            y = branch(normed(read, f"{name}_norm") if first else read)
             if net.norm_last:
                 y = normed(y, f"{name}_last_norm")
             x = x + nn.Dropout(net.dropout, deterministic=not self.train)(y)

@@ -55,10 +55,13 @@ class LayerKind:
       window: a token sees others less than this many positions away; None for all.
       rotary: options of rotary positions; None for a layer without positions (NoPE, Kazemnejad et
         al., arXiv 2305.19466).
+      normed: whether its attention has the norm of ``norm_first`` (ModernBERT's first layer, which
+        follows that of the embeddings, has none).
     """
 
     window: int | None = None
     rotary: Rotary | None = Rotary()
+    normed: bool = True
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "window")
@@ -234,6 +237,10 @@ class Transformer:
             raise UserError(
                 f"score_width must be None with mup, got {self.score_width}", "score_width"
             )
+        self._check_kinds()
+
+    def _check_kinds(self) -> None:
+        """Refuse kinds of layers that do not fit."""
         if self.layer_kinds and self.positions != "rotary":
             raise UserError(
                 f'layer_kinds must be empty with {self.positions} positions: they are "rotary"',
@@ -243,6 +250,8 @@ class Transformer:
             raise UserError(
                 "window and rotary must be left out with layer_kinds, which replace them", "window"
             )
+        if not (self.norm_first or all(kind.normed for kind in self.layer_kinds)):
+            raise UserError("norm_first must be True for layer_kinds without a norm", "norm_first")
         if self.scan_layers and len(set(self.kinds)) > 1:
             raise UserError(
                 "scan_layers must be False where layer_kinds differ: it has one compiled block",
