@@ -194,6 +194,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.parallel import Devices, ShardRule
     from genjax.posttrain.adapters import Adapters
     from genjax.posttrain.ddpo import DDPO
+    from genjax.posttrain.distillation import Distillation, OnPolicyDistillation
     from genjax.posttrain.dpo import DPO
     from genjax.posttrain.grpo import GRPO
     from genjax.posttrain.kto import KTO

@@ -4,18 +4,18 @@ from genjax import gx
 
 
 def get_config(tiny: bool = False) -> gx.Experiment:
-    length = 64
+    length = 32
     net = gx.Transformer(
-        layers=4,
+        layers=2,
         heads=4,
-        width=128,
+        width=64,
         context=length + 1,
         causal=False,
         activation="gelu",
         biases=(),
     )
     experiment = gx.Experiment(
-        family=gx.MaskedDiffusion(net, sampler=gx.Unmasking(length=length, steps=length)),
+        family=gx.MaskedDiffusion(net, "counts", sampler=gx.Unmasking(length=length, steps=length)),
         data=gx.TextFiles(
             pattern="tinyshakespeare.txt",
             codec=gx.Characters(),
@@ -23,12 +23,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             split=gx.ByCharacters(test=0.1),
         ),
         optimizer=gx.AdamW(
-            gx.WarmUp(100, gx.Cosine(1e-3, 1e-4)), b1=0.9, b2=0.99, weight_decay=0.1, clip=1.0
+            gx.WarmUp(100, gx.Cosine(4e-3, 1e-4)), b1=0.9, b2=0.99, weight_decay=0.1, clip=1.0
         ),
-        steps=2000,
-        batch_size=12,
-        evaluators=(gx.GeneralisationGap(1_000, while_training=False),),
-        every=gx.Every(log=50, evaluate=500, sample=500, checkpoint=500),
+        steps=6000,
+        batch_size=16,
+        every=gx.Every(log=200, evaluate=1000, sample=3000, checkpoint=3000),
     )
     return gx.replace_fields(experiment, TINY) if tiny else experiment
 

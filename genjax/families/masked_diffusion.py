@@ -94,9 +94,7 @@ class MaskedDiffusion(Family):
                 )
         checks.at_least(self, 1, "chunk", "draws")
         checks.share(self, "drop_label")
-        conditioning.check_guidance(
-            self.sampler.guidance_scale, self.conditional, self.drop_label
-        )
+        conditioning.check_guidance(self.sampler.guidance_scale, self.conditional, self.drop_label)
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         if spec.vocabulary is None:
@@ -286,9 +284,7 @@ class MaskedDiffusion(Family):
 
     def _make_network(self, params: Params) -> TokenNet:
         kinds = len(params["type_embedding"]) if self.conditional else 0
-        return TokenNet(
-            dataclasses.replace(self.net, token_types=kinds), len(params["embedding"])
-        )
+        return TokenNet(dataclasses.replace(self.net, token_types=kinds), len(params["embedding"]))
 
     def _count_classes(self, params: Params) -> int:
         """Return the number of labels, which is also the null label."""

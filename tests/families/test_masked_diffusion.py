@@ -306,9 +306,7 @@ def experiment(tmp_path, family=None, **fields):
     told = {"optimizer": Adam(Constant(1e-3)), "steps": 8, "batch_size": 8, "every": every} | fields
     net = Transformer(1, 2, 16, 16, causal=False, dropout=0.1)
     family = family or MaskedDiffusion(net, sampler=Unmasking(length=5, steps=4))
-    return Experiment(
-        family, data=source(tmp_path), **({"devices": Devices(count=1)} | told)
-    )
+    return Experiment(family, data=source(tmp_path), **({"devices": Devices(count=1)} | told))
 
 
 @pytest.mark.long

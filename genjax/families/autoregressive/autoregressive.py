@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -390,11 +391,20 @@ class Autoregressive(Family):
         )
         return Predictions(nll.reshape(weight.shape), log_total.reshape(weight.shape), weight)
 
+    def open_head(
+        self, params: Params, batch: Batch, key: jax.Array | None = None
+    ) -> tuple[Callable[[jax.Array], jax.Array], jax.Array, jax.Array]:
+        """Return the function from features [..., C] to logits [..., V], the features [B, T, C]
+        that tokens 1 to T of each row are predicted from, and the weights [B, T] of those; a key
+        means training.
+        """
+        module, decoder, hidden, weight = self._read(params, batch, key)
+        return partial(module.apply, {"params": decoder}, method="logits"), hidden, weight
+
     def guess(self, params: Params, batch: Batch) -> jax.Array:
         """Return the likeliest of tokens 1 to T of each row given those before it, int32 [B, T]."""
-        module, decoder, hidden, _ = self._read(params, batch, None)
-        logits = module.apply({"params": decoder}, hidden, method="logits")
-        return jnp.argmax(logits, -1).astype(jnp.int32)
+        head, hidden, _ = self.open_head(params, batch)
+        return jnp.argmax(head(hidden), -1).astype(jnp.int32)
 
     def _read(
         self, params: Params, batch: Batch, key: jax.Array | None
