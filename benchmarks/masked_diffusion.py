@@ -35,9 +35,10 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.masked_diffusion import MaskedDiffusion
 from genjax.families.masked_lm import MaskedLM
 from genjax.families.unmasking import Unmasking
-from genjax.family import State, init_state, make_example
+from genjax.family import State, init_state, make_example, with_inputs
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Adam
+from genjax.runs.setup import open_data
 
 VOCABULARY, LENGTH, BATCH = 65, 64, 12
 NET = Transformer(4, 4, 128, LENGTH + 1, biases=())
@@ -124,7 +125,7 @@ def measure_decoding(
     family, state = run.family, run.model().state
     other, judging = judge.family, judge.model().state
     length = min(family.net.context, other.net.context + 1)
-    held_out = run.open_data().splits["test"]
+    held_out = open_data(run.experiment).splits["test"]
     places = np.linspace(0, len(held_out) - 2, num).astype(int)
     texts = held_out.batch(places)["tokens"][:, :length].astype(np.int32)
     first = texts[:, 0]
@@ -133,9 +134,9 @@ def measure_decoding(
     drawn, took = draw_plain(other, judging, prompts, length)
     yield describe("autoregressive", 1, took, other, judging, drawn)
     text = jnp.full((num, length), state.variables["mask"], jnp.int32).at[:, 0].set(first)
-    given = genjax.family.with_inputs(state, {"prompt": text})
+    given = with_inputs(state, {"prompt": text})
     for name, fields in ORDERS.items():
-        for steps in (length - 1, 32, 16, 8, 4, 2, 1):
+        for steps in (length - 1, 16, 8, 4, 2):
             blocks = -(-length // fields.get("block", length))
             if steps < blocks or steps > length:
                 continue
@@ -153,7 +154,7 @@ def draw_plain(
     family: Autoregressive, state: State, prompts: tuple[tuple[int, ...], ...], length: int
 ) -> tuple[np.ndarray, float]:
     """Return texts [N, length] that continue prompts of one token, and the seconds they took."""
-    given = genjax.family.with_inputs(state, {"prompt": jnp.asarray(prompts, jnp.int32)})
+    given = with_inputs(state, {"prompt": jnp.asarray(prompts, jnp.int32)})
     options = dataclasses.replace(family.sampler, steps=length - 1, prompt="", prompts=())
     draw = jax.jit(lambda state, key: family.sample(state, key, len(prompts), options))
     jax.block_until_ready(draw(given, jax.random.key(0)))

@@ -162,7 +162,12 @@ def test_held_out_rows_are_judged_by_the_bound_of_what_is_not_given():
 
 
 @pytest.mark.parametrize(
-    ("order", "steps"), [("random", 2), ("ancestral", 1), ("ancestral", 3), ("random", 1)]
+    ("order", "steps"),
+    [
+        ("random", 2),
+        ("ancestral", 3),
+        *(pytest.param(order, 1, marks=pytest.mark.long) for order in ("random", "ancestral")),
+    ],
 )
 def test_samples_have_the_distribution_of_the_orders(order, steps):
     """Both at once with the share that steps leave: then they do not know of each other."""
@@ -212,7 +217,7 @@ def test_a_step_fills_its_share_of_the_gaps_and_no_other_place(order):
     assert order == "ancestral" or sorted(slow[0, [1, 2, 3, 5, 6]]) == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("order", ["ancestral", "confident"])
 def test_blocks_are_filled_from_left_to_right(order):
     text = [63] * 6
     options = Unmasking(temperature=0.0, steps=6, order=order, block=2)
@@ -245,7 +250,7 @@ def test_guidance_moves_away_from_what_is_drawn_without_a_label():
 
     own, free, n = read(1), read(2), 20_000
     assert jnp.abs(own - free).max() > 0.1
-    for scale in (0.0, 1.0, 3.0):
+    for scale in (0.0, 3.0):
         options = Unmasking(tokens=text, steps=1, guidance_scale=scale, label=1)
         drawn = jax.jit(lambda o=options: family.sample(state, KEY, n, o))()
         p = np.asarray(jax.nn.softmax(free + scale * (own - free)))
@@ -259,6 +264,7 @@ def test_guidance_moves_away_from_what_is_drawn_without_a_label():
     assert error.value.field == "label"
 
 
+@pytest.mark.long
 def test_a_label_is_seen_and_sometimes_hidden():
     family = MaskedDiffusion(NET, conditional=True, drop_label=0.999999)
     state = state_of(family, SGD(Constant(1.0)), classes=2)
@@ -331,7 +337,7 @@ def test_a_run_is_resumed_bitwise_and_fills_a_text_anywhere(tmp_path):
         assert len(text) == 10 and text.startswith("the ")
     assert all(len(text) == 7 for text in fill("", length=7))
     with pytest.raises(UserError) as error:
-        fill("the cat sat on [MASK]", length=2)
+        fill("the cat sat on [MASK 3]")
     assert error.value.field == "sampler.length"
 
 
