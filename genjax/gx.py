@@ -168,8 +168,10 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.gan.gan import GAN, LatentSampler
     from genjax.families.image_rewards import mirror_symmetry
     from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Tabular
+    from genjax.families.masked_diffusion import MaskedDiffusion
     from genjax.families.masked_lm import Filling, MaskedLM
     from genjax.families.masking import Masking
+    from genjax.families.unmasking import Unmasking
     from genjax.families.vae import VAE, PriorSampler, UpperLatents
     from genjax.families.vqvae import VQVAE
     from genjax.nets.bigram import Bigram
@@ -194,6 +196,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.parallel import Devices, ShardRule
     from genjax.posttrain.adapters import Adapters
     from genjax.posttrain.ddpo import DDPO
+    from genjax.posttrain.distillation import Distillation, OnPolicyDistillation
     from genjax.posttrain.dpo import DPO
     from genjax.posttrain.grpo import GRPO
     from genjax.posttrain.kto import KTO

@@ -185,8 +185,10 @@ from genjax.families.gan.augment import DiscriminatorAugment
 from genjax.families.gan.gan import GAN, LatentSampler
 from genjax.families.image_rewards import mirror_symmetry
 from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian, Tabular
+from genjax.families.masked_diffusion import MaskedDiffusion
 from genjax.families.masked_lm import Filling, MaskedLM
 from genjax.families.masking import Masking
+from genjax.families.unmasking import Unmasking
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
 from genjax.families.vqvae import VQVAE
 from genjax.nets.bigram import Bigram
@@ -210,6 +212,7 @@ from genjax.nets.transformer.transformer import LayerKind, MuP, Transformer
 from genjax.parallel import Devices, ShardRule
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.ddpo import DDPO
+from genjax.posttrain.distillation import Distillation, OnPolicyDistillation
 from genjax.posttrain.dpo import DPO
 from genjax.posttrain.grpo import GRPO
 from genjax.posttrain.kto import KTO
@@ -537,6 +540,10 @@ COMPONENTS = [
     Masking("spans", 0.2, 0.7, 0.2, 0.5, 4),
     Filling("a [MASK]", 5, 0.5, ()),
     MaskedLM(Transformer(1, 1, 8, 9, causal=False), Masking("words"), 7, Filling(length=3)),
+    Unmasking("a [MASK 3]", 5, 0.5, (), 7, "margin", "cosine", 4, 1.5, "three"),
+    MaskedDiffusion(
+        Transformer(1, 1, 8, 9, causal=False), "counts", 3, True, 0.2, 7, Unmasking(steps=3)
+    ),
     PseudoPerplexity(9, while_training=True),
     SentenceNeighbours(9, while_training=False),
     LabelledTexts(TextTables("/tables", domain="kind", layout=Documents(5)), 70),
@@ -632,6 +639,10 @@ COMPONENTS = [
     SimPO("runs/other", 1.5, 0.3),
     RLOO("runs/other", correct, group=3, kl=0.1, clip=0.3),
     OnlineDPO("runs/other", correct, beta=0.3, minibatches=2),
+    Distillation("runs/other", Autoregressive(Bigram(64)), 0.3, 2.0, 0.5),
+    OnPolicyDistillation(
+        "runs/other", Autoregressive(Bigram(64)), 0.3, 2.0, 0.5, 0.25, 3, 9, Bytes(True)
+    ),
     DDPO("runs/other", mirror_symmetry, 3, 9, 5, 0.3, 0.1),
     ReasoningGym("basic_arithmetic", (("max_digits", 1),), 30, 9, 3, "pairs", 0.0, Bytes(True), 99),
     Verifier(ReasoningGym(wrong=0.2)),

@@ -102,41 +102,65 @@ class Classifier(Family):
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
+        self.check_average(state, optimizer)
+
+        def loss(
+            params: Params, variables: Variables, batch: Batch, key: jax.Array
+        ) -> tuple[Metrics, Variables]:
+            logits, variables = self.train_logits(params, variables, batch, key, axis)
+            losses, hits = self.judge(logits, batch)
+            metrics = {
+                "loss": Mean.of(losses, batch["mask"]),
+                "accuracy": Mean.of(hits, batch["mask"]),
+            }
+            return metrics, variables
+
+        state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
+        return state.replace(step=state.step + 1), metrics
+
+    def check_average(self, state: State, optimizer: Rules) -> None:
+        """Refuse an average of the parameters with batch norm, with a ``UserError``."""
         if optimizer.ema is not None and state.variables["batch_stats"]:
             raise UserError(
                 "ema must be None with batch norm, whose statistics fit only the live parameters",
                 "ema",
             )
 
-        def loss(
-            params: Params, variables: Variables, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Variables]:
-            (_, logits), changed = apply(
-                self._make_network(_classes(params), axis, self._count_tokens(params)),
-                params,
-                _subtract_mean(select_modelled(batch), variables),
-                batch["mask"],
-                variables={"batch_stats": variables["batch_stats"]},
-                mutable=["batch_stats"],
-                rngs={"dropout": key},
-                train=True,
-            )
-            losses = cross_entropy(logits, labels(batch), self.label_smoothing)
-            hits = _hits(logits, labels(batch))
-            if "other_label" in batch:
-                weight, other = batch["other_weight"], batch["other_label"]
-                losses = (1 - weight) * losses + weight * cross_entropy(
-                    logits, other, self.label_smoothing
-                )
-                hits = (1 - weight) * hits + weight * _hits(logits, other)
-            metrics = {
-                "loss": Mean.of(losses, batch["mask"]),
-                "accuracy": Mean.of(hits, batch["mask"]),
-            }
-            return metrics, {**variables, **changed}
+    def train_logits(
+        self,
+        params: Params,
+        variables: Variables,
+        batch: Batch,
+        key: jax.Array,
+        axis: str | None = None,
+    ) -> tuple[jax.Array, Variables]:
+        """Return logits [B, classes] with dropout and the statistics of the batch, and the changed
+        variables; ``axis`` names the mapped data axis.
+        """
+        (_, logits), changed = apply(
+            self._make_network(_classes(params), axis, self._count_tokens(params)),
+            params,
+            _subtract_mean(select_modelled(batch), variables),
+            batch["mask"],
+            variables={"batch_stats": variables["batch_stats"]},
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+            train=True,
+        )
+        return logits, {**variables, **changed}
 
-        state, metrics = gradient_step(loss, optimizer, state, batch, state.step_key, axis=axis)
-        return state.replace(step=state.step + 1), metrics
+    def judge(self, logits: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
+        """Return the training loss [B] of logits [B, classes], and 1 where the label is right
+        [B].
+        """
+        losses = cross_entropy(logits, labels(batch), self.label_smoothing)
+        hits = _hits(logits, labels(batch))
+        if "other_label" in batch:
+            weight, other = batch["other_weight"], batch["other_label"]
+            mixed = cross_entropy(logits, other, self.label_smoothing)
+            losses = (1 - weight) * losses + weight * mixed
+            hits = (1 - weight) * hits + weight * _hits(logits, other)
+        return losses, hits
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         log_p, label, mask = predict(self, state, batch), labels(batch), batch["mask"]
@@ -163,23 +187,30 @@ class Classifier(Family):
 
 def predict(family: Classifier, state: State, batch: Batch) -> jax.Array:
     """Return log-probabilities [B, classes], each row independent of the others."""
-    return jax.nn.log_softmax(_apply_net(family, state, select_modelled(batch))[1])
+    return jax.nn.log_softmax(predict_logits(family, state.params, state.variables, batch))
+
+
+def predict_logits(
+    family: Classifier, params: Params, variables: Variables, batch: Batch
+) -> jax.Array:
+    """Return logits [B, classes], each row independent of the others."""
+    return _apply_net(family, params, variables, select_modelled(batch))[1]
 
 
 def features(family: Classifier, state: State, x: jax.Array) -> jax.Array:
     """Return the features [B, F] before the head, for x [B, *shape] in the model space of the
     classifier's own data.
     """
-    return _apply_net(family, state, x)[0]
+    return _apply_net(family, state.params, state.variables, x)[0]
 
 
-def _apply_net(family: Classifier, state: State, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _apply_net(
+    family: Classifier, params: Params, variables: Variables, x: jax.Array
+) -> tuple[jax.Array, jax.Array]:
     """Return features [B, F] and logits [B, classes], by the running statistics."""
-    net = family._make_network(
-        _classes(state.params), vocabulary=family._count_tokens(state.params)
-    )
-    stats = {"batch_stats": state.variables["batch_stats"]}
-    return apply(net, state.params, _subtract_mean(x, state.variables), variables=stats)
+    net = family._make_network(_classes(params), vocabulary=family._count_tokens(params))
+    stats = {"batch_stats": variables["batch_stats"]}
+    return apply(net, params, _subtract_mean(x, variables), variables=stats)
 
 
 @runtime_checkable

@@ -8,7 +8,8 @@ arXiv 1904.09324).
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,6 +42,7 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
 
 GAP = "[MASK]"  # how a prompt marks a token to be filled in
+GAPS = re.compile(r"\[MASK(?: ([0-9]+))?\]")  # or, with a number, so many of them
 
 
 @checks.frozen
@@ -48,7 +50,8 @@ class Filling:
     """How the gaps of a text are filled.
 
     Attributes:
-      prompt: text with gaps, each written [MASK]; "" for a text of gaps only.
+      prompt: text with gaps, each written [MASK], or [MASK 9] for nine of them; "" for a text of
+        gaps only.
       length: number of tokens of a text of gaps only.
       temperature: divisor of the logits; 0 takes the most likely token.
       tokens: text as tokens, instead of ``prompt``.
@@ -81,22 +84,32 @@ class Filling:
         """
         if self.tokens or not self.prompt:
             return self
-        if GAP not in self.prompt:
+        if not GAPS.search(self.prompt):
             raise UserError(
                 f"prompt must have a gap: write {GAP} where a token is missing", "prompt"
             )
-        mask = codec.vocabulary if codec.mask is None else codec.mask
-        parts = [codec.encode(part).tolist() if part else [] for part in self.prompt.split(GAP)]
-        tokens = parts[0]
-        for part in parts[1:]:
-            tokens = [*tokens, mask, *part]
         lead = [] if codec.start is None else [codec.start]
         trail = [] if codec.end is None else [codec.end]
-        return dataclasses.replace(self, tokens=(*lead, *tokens, *trail))
+        return dataclasses.replace(self, tokens=(*lead, *encode_gaps(codec, self.prompt), *trail))
 
     def __post_init__(self) -> None:
         checks.at_least(self, 1, "length")
         checks.at_least(self, 0, "temperature")
+
+
+def encode_gaps(codec: Component, text: str) -> list[int]:
+    """Encode a text whose gaps, [MASK] or [MASK 9], become mask tokens."""
+    tokens, begin = [], 0
+    for gap in GAPS.finditer(text):
+        tokens += codec.encode(text[begin : gap.start()]).tolist() if gap.start() > begin else []
+        tokens += [mask_of(codec)] * int(gap[1] or 1)
+        begin = gap.end()
+    return tokens + (codec.encode(text[begin:]).tolist() if text[begin:] else [])
+
+
+def mask_of(codec: Component) -> int:
+    """Return the mask token: the codec's, or one after all others."""
+    return int(codec.vocabulary if codec.mask is None else codec.mask)
 
 
 @checks.frozen
@@ -227,21 +240,8 @@ class MaskedLM(Family):
         self, params: Params, batch: Batch, tokens: jax.Array, dropout: jax.Array | None = None
     ) -> tuple[jax.Array, Mapping[str, Any]]:
         """Return the features, and what modules sowed, see ``HasSideLosses``."""
-        options: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
-        segments = (
-            batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
-        )
-        rngs = {} if dropout is None else {"dropout": dropout}
-        (hidden, _), sown = self._make_network(params).apply(
-            {"params": params},
-            tokens,
-            segment_ids=segments,
-            rngs=rngs,
-            train=dropout is not None,
-            mutable=list_sown(self.net),
-            **options,
-        )
-        return hidden, sown
+        network, sown = self._make_network(params), list_sown(self.net)
+        return read_both_sides(network, params, batch, tokens, dropout, sown)
 
     def compute_masked_nll(
         self, params: Params, hidden: jax.Array, tokens: jax.Array, masked: jax.Array
@@ -280,6 +280,36 @@ class MaskedLM(Family):
             params, hidden.reshape(-1, hidden.shape[-1]), tokens.reshape(-1), weight
         )
         return {"loss": Mean.of(nll, weight)}, sown
+
+
+def read_both_sides(
+    network: TokenNet,
+    params: Params,
+    batch: Batch,
+    tokens: jax.Array,
+    dropout: jax.Array | None = None,
+    sown: Sequence[str] = (),
+    **given: jax.Array,
+) -> tuple[jax.Array, Mapping[str, Any]]:
+    """Return features [B, T, C] of ``tokens`` [B, T], each of which sees all others of its segment
+    of the batch's rows, and what modules sowed into the collections ``sown``; a ``dropout`` key
+    means training.
+    """
+    options: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
+    segments = (
+        batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
+    )
+    (hidden, _), found = network.apply(
+        {"params": params},
+        tokens,
+        segment_ids=segments,
+        rngs={} if dropout is None else {"dropout": dropout},
+        train=dropout is not None,
+        mutable=list(sown),
+        **options,
+        **given,
+    )
+    return hidden, found
 
 
 def fill_in(

@@ -157,6 +157,13 @@ def find_base(experiment: Experiment) -> str | None:
     return experiment.start_from.run or wrap_family(experiment.family).runs.get("base")
 
 
+def find_tokens(experiment: Experiment) -> str | None:
+    """Return the directory of the run in whose tokens text is read: the one that is continued, or a
+    teacher; None if there is neither.
+    """
+    return find_base(experiment) or wrap_family(experiment.family).runs.get("teacher")
+
+
 def open_data(experiment: Experiment, run_dir: epath.Path | None = None) -> Dataset:
     """Open the data of an experiment, see ``open_source``.
 
@@ -170,14 +177,14 @@ def open_source(
     experiment: Experiment, source: Component, run_dir: epath.Path | None = None
 ) -> Dataset:
     """Open a source as the data of an experiment. Text whose codec has no vocabulary is read in the
-    tokens of the run that is continued.
+    tokens of the run that is continued, or of a teacher.
 
     Args:
       source: the experiment's data.
       run_dir: of this run; its own codec.json comes before that of the other run, which may be
         gone.
     """
-    base = find_base(experiment)
+    base = find_tokens(experiment)
     for place in () if base is None else filter(None, (run_dir, base)):
         folder = epath.Path(place).expanduser()
         if (folder / "codec.json").exists():

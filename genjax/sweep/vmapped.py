@@ -24,7 +24,7 @@ from genjax.machine.target import trace_for
 from genjax.runs.checkpoint_files import newest_step
 from genjax.runs.meter import PackedMetrics
 from genjax.runs.screen import Status, choose_screen
-from genjax.runs.setup import Setup, find_base, set_up
+from genjax.runs.setup import Setup, find_tokens, set_up
 from genjax.runs.stop import Stop
 from genjax.serial.fields import get_field
 from genjax.sweep.directory import Entry, Sweep, clear_failure, is_held, list_varied, write_failure
@@ -149,7 +149,7 @@ def plan_vmapped(
 def _share_data(experiment: Experiment) -> Callable[[], Dataset | None]:
     """Return a function that gives the data, opened once; None where each run reads its own."""
     changes = bool(freeze(experiment.data, None)[1])
-    if changes or find_base(experiment) is not None:
+    if changes or find_tokens(experiment) is not None:
         return lambda: None
     opened: list[Dataset] = []
 

@@ -16,6 +16,7 @@ import pytest
 from genjax import trees
 from genjax.data.dataset import Spec
 from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.encoder import make_encoder
 from genjax.families.autoregressive.request import Decoding
 from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.token_net import Block
@@ -132,7 +133,7 @@ def sizes(width, mup):
         step = lambda _, c: rule.update(jax.grad(loss)(c[0]), jnp.ones(()), c[1], c[0])  # noqa: E731
         params, _ = jax.lax.fori_loop(0, 4, step, (params, rule.init(params)))
         encoder, decoder = (
-            family._make_encoder(7),
+            make_encoder(family.net, 7),
             replace(family.net, cross_attention=True).module(V),
         )
         (memory, _), read = encoder.apply(

@@ -37,7 +37,10 @@ FAMILIES = (
     *("video_moving_mnist", "flow_map_checkerboard", "ddpo_digits", "sketch_to_shapes"),
 )
 # Their programs are those of a family above but for the loss.
-ALIKE = ("kto_rule", "orpo_rule", "simpo_rule", "rloo_arithmetic", "online_dpo_arithmetic")
+ALIKE = (
+    *("kto_rule", "orpo_rule", "simpo_rule", "rloo_arithmetic", "online_dpo_arithmetic"),
+    *("mdlm_shakespeare", "distil_arithmetic", "gkd_arithmetic"),
+)
 WIDTH, LAYERS, CONTEXT, VOCABULARY, BATCH = 64, 3, 32, 100, 16
 
 

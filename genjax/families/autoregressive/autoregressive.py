@@ -21,6 +21,7 @@ from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.collapse import find_signs
+from genjax.families.autoregressive.encoder import make_encoder
 from genjax.families.autoregressive.generation import (
     Ahead,
     DrawLoop,
@@ -37,6 +38,7 @@ from genjax.families.autoregressive.predictions import (
     count_inputs,
     name_offsets,
     score_offset,
+    weigh_targets,
 )
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
 from genjax.families.side_losses import add_side, list_sown, measure_side
@@ -134,7 +136,7 @@ class Autoregressive(Family):
             )
         one, two = jax.random.split(key)
         encoder, decoder = (
-            self._make_encoder(spec.source_vocabulary),
+            make_encoder(self.net, spec.source_vocabulary),
             self._choose_net(True).module(spec.vocabulary),
         )
         encoded, params = encoder.init_with_output(one, example["source_tokens"][:, :1])
@@ -391,11 +393,21 @@ class Autoregressive(Family):
         later = (self._score(read, batch, offset) for offset in range(2, most + 1))
         return [Mean.of(found.nll, found.weight) for found in later]
 
+    def open_head(
+        self, params: Params, batch: Batch, key: jax.Array | None = None
+    ) -> tuple[Callable[[jax.Array], jax.Array], jax.Array, jax.Array]:
+        """Return the function from features [..., C] to logits [..., V], the features [B, T, C]
+        that tokens 1 to T of each row are predicted from, and the weights [B, T] of those; a key
+        means training.
+        """
+        read = self._read(params, batch, key)
+        head = functools.partial(read.module.apply, {"params": read.params}, method="logits")
+        return head, read.features[0], weigh_targets(batch, 1, self.prefix_lm)
+
     def guess(self, params: Params, batch: Batch) -> jax.Array:
         """Return the likeliest of tokens 1 to T of each row given those before it, int32 [B, T]."""
-        read = self._read(params, batch, None)
-        logits = read.module.apply({"params": read.params}, read.features[0], method="logits")
-        return jnp.argmax(logits, -1).astype(jnp.int32)
+        head, hidden, _ = self.open_head(params, batch)
+        return jnp.argmax(head(hidden), -1).astype(jnp.int32)
 
     @property
     def _heads(self) -> int:
@@ -431,15 +443,6 @@ class Autoregressive(Family):
         """Return the hyper-parameters of the decoder, with cross-attention if it reads a source."""
         return dataclasses.replace(self.net, cross_attention=True) if reads else self.net
 
-    def _make_encoder(self, vocabulary: int) -> Any:
-        """Build the encoder of the source, without a head."""
-        biases = tuple(bias for bias in self.net.biases if bias != "head")
-        net = dataclasses.replace(
-            self.net, causal=False, cross_attention=False, tied=True, biases=biases, ahead=1
-        )
-        plain = dataclasses.replace(net, head_transform=False, experts=None)
-        return plain.module(vocabulary)
-
     def _encode_memory(
         self, params: Params, batch: Batch, key: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
@@ -462,7 +465,7 @@ class Autoregressive(Family):
         segments, 0 for padding.
         """
         segments = mask.astype(jnp.int32)
-        module = self._make_encoder(self._count_tokens(params))
+        module = make_encoder(self.net, self._count_tokens(params))
         return module.apply(
             {"params": params}, tokens, positions, segments, rngs=_rngs(key), train=key is not None
         )[0]
