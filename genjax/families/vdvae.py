@@ -445,7 +445,6 @@ def _scaled(scale: float) -> nn.initializers.Initializer:
 def _compute_metrics(
     values: Mapping[str, jax.Array], bound: jax.Array, mask: jax.Array, shape: tuple[int, ...]
 ) -> Metrics:
-    per_dim = {"bits_per_dim": bound / (math.prod(shape[1:]) * math.log(2))}
-    return {
-        name: Mean.of(value, mask) for name, value in ({"loss": bound} | values | per_dim).items()
-    }
+    bits = bound / (math.prod(shape[1:]) * math.log(2))
+    named = {"loss": bound, **values, "bits_per_dim": bits}
+    return {name: Mean.of(value, mask) for name, value in named.items()}

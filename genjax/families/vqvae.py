@@ -145,9 +145,9 @@ class VQVAE(Family):
         def loss(
             params: Params, variables: Variables, batch: Batch, key: jax.Array
         ) -> tuple[Metrics, Variables]:
-            metrics, *rows = self._compute_terms(params, variables, batch, key, axis)
+            metrics, z, seen, chosen = self._compute_terms(params, variables, batch, key, axis)
             variables, more = quantiser.update(
-                variables, *rows, restart_key, optimizer.accumulate, axis
+                variables, z, seen, chosen, restart_key, optimizer.accumulate, axis
             )
             return metrics | more, variables
 
