@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "components.md"
 SECTIONS = {  # title: modules, or packages with all of theirs, in the order of the page
     "Families": (
-        "families.vae families.vqvae families.gan.gan families.diffusion.diffusion "
+        "families.vae families.vdvae families.vqvae families.gan.gan families.diffusion.diffusion "
         "families.diffusion.latent families.diffusion.flow_map "
         "families.diffusion.forecast families.diffusion.tabular "
         "families.diffusion.control "
@@ -44,8 +44,9 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "posttrain.online_dpo posttrain.rewarded_diffusion posttrain.ddpo"
     ),
     "Parts of families": (
-        "families.likelihoods families.masking families.gan.augment families.diffusion.augment "
-        "families.diffusion.couplings data.design.attributes posttrain.adapters"
+        "families.likelihoods families.quantisers families.masking families.gan.augment "
+        "families.diffusion.augment families.diffusion.couplings data.design.attributes "
+        "posttrain.adapters"
     ),
     "Nets": "nets",
     "Processes of diffusion": "samplers.diffusion.processes families.diffusion.bound",

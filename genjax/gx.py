@@ -171,8 +171,10 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.masked_diffusion import MaskedDiffusion
     from genjax.families.masked_lm import Filling, MaskedLM
     from genjax.families.masking import Masking
+    from genjax.families.quantisers import FSQ, Codebook
     from genjax.families.unmasking import Unmasking
     from genjax.families.vae import VAE, PriorSampler, UpperLatents
+    from genjax.families.vdvae import VDVAE
     from genjax.families.vqvae import VQVAE
     from genjax.nets.bigram import Bigram
     from genjax.nets.conv.conv import ConvCoder
@@ -181,6 +183,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.nets.conv.unet import UNet
     from genjax.nets.gan.generators import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
     from genjax.nets.gan.progressive import Progressive
+    from genjax.nets.gan.r3gan import R3Discriminator, R3Generator
     from genjax.nets.gan.resnet import ResNetDiscriminator, ResNetGenerator
     from genjax.nets.mlp import MLPBackbone, MLPCoder
     from genjax.nets.ngram_mlp import NgramMLP

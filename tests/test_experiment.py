@@ -188,8 +188,10 @@ from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from genjax.families.masked_diffusion import MaskedDiffusion
 from genjax.families.masked_lm import Filling, MaskedLM
 from genjax.families.masking import Masking
+from genjax.families.quantisers import FSQ, Codebook
 from genjax.families.unmasking import Unmasking
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
+from genjax.families.vdvae import VDVAE
 from genjax.families.vqvae import VQVAE
 from genjax.nets.bigram import Bigram
 from genjax.nets.conv.conv import ConvCoder
@@ -198,6 +200,7 @@ from genjax.nets.conv.spatial import SpatialCoder
 from genjax.nets.conv.unet import UNet
 from genjax.nets.gan.generators import ConvBackbone, ConvGenerator, MaxoutBackbone, MLPGenerator
 from genjax.nets.gan.progressive import Progressive
+from genjax.nets.gan.r3gan import R3Discriminator, R3Generator
 from genjax.nets.gan.resnet import ResNetDiscriminator, ResNetGenerator
 from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.nets.ngram_mlp import NgramMLP
@@ -361,6 +364,22 @@ COMPONENTS = [
     ),
     SpatialCoder((8, 16), 3, 6, "tanh"),
     VQVAE(9, 5, SpatialCoder((8,)), Bernoulli(), 0.5, 0.9, 0.2),
+    VQVAE(coder=SpatialCoder((8,)), quantiser=FSQ((5, 4))),
+    VQVAE(quantiser=Codebook(9, 5, 0.5, 0.9, 0.2)),
+    Codebook(9, 5, 0.5, 0.9, 0.2),
+    FSQ((7, 5, 5)),
+    VDVAE(
+        12,
+        3,
+        2,
+        (0, 1, 2),
+        4,
+        "silu",
+        Gaussian("shared"),
+        Cyclical(0.1, 0.9, 7, 0.25, 3),
+        PriorSampler(0.5),
+        3,
+    ),
     ShardRule("kernel", ("fsdp", None)),
     Devices(4, "sharded", 2, 2, (ShardRule("w", (None, "tensor")),), True, "host:12", 2, 1),
     Reconstructions(3),
@@ -755,6 +774,8 @@ COMPONENTS = [
     ConvGenerator((8, 4), 6, False, 3),
     ConvBackbone((8, 4), 6, "silu", True, 0.25),
     ResNetGenerator((8, 4), (28,)),
+    R3Generator((8, 4), 1, 3, 4),
+    R3Discriminator((4, 8), 3, 1, 2),
     ResNetDiscriminator((8, 4), 1, (14,)),
     Progressive((8, 4)),
     LatentSampler(0.7, 3),

@@ -25,6 +25,7 @@ from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.gan.gan import GAN, LatentSampler
 from genjax.families.masking import Masking
 from genjax.families.vae import VAE, PriorSampler
+from genjax.families.vdvae import VDVAE
 from genjax.families.vqvae import VQVAE
 from genjax.nets.conv.conv import ConvCoder
 from genjax.nets.conv.resnet import ResNet
@@ -248,6 +249,8 @@ REFUSED = [
     (VAE, "chunk", (0,)),
     (VQVAE, "codes", (1,)),
     (VQVAE, "decay", (1.0,)),
+    (VDVAE, "width", (0,)),
+    (VDVAE, "patch", (0,)),
     (GAN, "loss", ("hing",)),
     (GAN, "latent_dim", (0,)),
     (GAN, "r1", (-1,)),

@@ -18,8 +18,9 @@ from genjax.families.diffusion.augment import NonLeaking
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion
 from genjax.families.likelihoods import Gaussian
+from genjax.families.quantisers import find_nearest
 from genjax.families.vae import VAE
-from genjax.families.vqvae import VQVAE, decode_codes, encode_to_codes, find_nearest
+from genjax.families.vqvae import VQVAE, decode_codes, encode_to_codes
 from genjax.family import Trained
 from genjax.nets.conv.spatial import SpatialCoder
 from genjax.nets.conv.unet import UNet

@@ -18,7 +18,7 @@ from genjax.data.sources import Digits, Points
 from genjax.data.splits import Arrays
 from genjax.errors import UserError
 from genjax.experiment import Every
-from genjax.families import vqvae
+from genjax.families import quantisers, vqvae
 from genjax.families.likelihoods import Bernoulli, Gaussian
 from genjax.families.vqvae import VQVAE
 from genjax.family import init_state
@@ -77,7 +77,7 @@ def test_the_nearest_code_is_that_of_brute_force():
         jax.random.normal(KEY, (500, 6)),
         0.7 * jax.random.normal(jax.random.key(1), (40, 6)),
     )
-    found = vqvae.find_nearest(codebook, z)
+    found = quantisers.find_nearest(codebook, z)
     assert found.dtype == jnp.int32
     np.testing.assert_array_equal(found, brute_nearest(codebook, z))
 
@@ -98,9 +98,9 @@ def test_the_codebook_follows_its_moving_averages():
             draw.normal(size=(20, 3)).astype(np.float32),
             (draw.uniform(size=20) < 0.7).astype(np.float32),
         )
-        chosen = vqvae.find_nearest(variables["codebook"], z)
+        chosen = quantisers.find_nearest(variables["codebook"], z)
         np.testing.assert_array_equal(chosen, brute_nearest(codebook, z))
-        variables = vqvae.update_codebook(variables, z, seen, chosen, 0.9)
+        variables = quantisers.update_codebook(variables, z, seen, chosen, 0.9)
         counts, sums = 0.9 * counts, 0.9 * sums
         for row, weight, code in zip(z, seen, np.asarray(chosen), strict=True):
             counts[code] += 0.1 * weight
@@ -115,7 +115,7 @@ def test_the_codebook_follows_its_moving_averages():
 def test_with_no_decay_a_code_is_the_mean_of_those_that_chose_it():
     z = jnp.asarray([[1.0, 2.0], [3.0, 4.0], [-5.0, 0.0]])
     variables = {"codebook": jnp.zeros((2, 2)), "counts": jnp.ones(2), "sums": jnp.ones((2, 2))}
-    found = vqvae.update_codebook(variables, z, jnp.ones(3), jnp.asarray([0, 0, 1]), 0.0)[
+    found = quantisers.update_codebook(variables, z, jnp.ones(3), jnp.asarray([0, 0, 1]), 0.0)[
         "codebook"
     ]
     np.testing.assert_allclose(found, [[2.0, 3.0], [-5.0, 0.0]], rtol=1e-4)
@@ -182,12 +182,12 @@ def test_the_loss_is_the_sum_of_its_terms_and_each_is_what_it_says():
 
 def test_perplexity_is_the_number_of_codes_that_are_used_evenly():
     np.testing.assert_allclose(
-        vqvae.perplexity(jnp.asarray([5.0, 0.0, 5.0, 5.0, 5.0])), 4.0, rtol=1e-6
+        quantisers.perplexity(jnp.asarray([5.0, 0.0, 5.0, 5.0, 5.0])), 4.0, rtol=1e-6
     )
-    np.testing.assert_allclose(vqvae.perplexity(jnp.asarray([0.0, 9.0, 0.0])), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(quantisers.perplexity(jnp.asarray([0.0, 9.0, 0.0])), 1.0, rtol=1e-6)
     entropy = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
     np.testing.assert_allclose(
-        vqvae.perplexity(jnp.asarray([0.1, 0.3])), np.exp(entropy), rtol=1e-5
+        quantisers.perplexity(jnp.asarray([0.1, 0.3])), np.exp(entropy), rtol=1e-5
     )
 
 
@@ -204,7 +204,7 @@ def test_dead_codes_become_outputs_of_the_encoder_and_living_ones_stay():
         "counts": counts,
         "sums": jnp.ones((6, 4)) * counts[:, None],
     }
-    after, number = vqvae.restart_codes(before, z, seen, KEY, 0.1)
+    after, number = quantisers.restart_codes(before, z, seen, KEY, 0.1)
     dead = np.asarray([False, True, False, True, False, False])
     assert number == 2
     for name in before:
@@ -213,9 +213,9 @@ def test_dead_codes_become_outputs_of_the_encoder_and_living_ones_stay():
     assert rows_of(fresh, z[:10]).all() and (fresh[0] != fresh[1]).any()
     np.testing.assert_allclose(after["counts"][dead], counts.mean(), rtol=1e-6)
     np.testing.assert_allclose(after["sums"][dead], counts.mean() * fresh, rtol=1e-6)
-    other, _ = vqvae.restart_codes(before, z, seen, jax.random.key(1), 0.1)
+    other, _ = quantisers.restart_codes(before, z, seen, jax.random.key(1), 0.1)
     assert (other["codebook"][dead] != fresh).any()
-    same, none = vqvae.restart_codes(before, z, seen, KEY, 0.0)
+    same, none = quantisers.restart_codes(before, z, seen, KEY, 0.0)
     assert none == 0
     jax.tree.map(np.testing.assert_array_equal, same, before)
 
@@ -228,7 +228,7 @@ def test_fewer_outputs_than_dead_codes_are_used_again_and_none_at_all_restarts_n
         "counts": jnp.zeros(10).at[0].set(1.0),
         "sums": jnp.ones((10, 2)),
     }
-    after, number = vqvae.restart_codes(before, z, seen, KEY, 0.5)
+    after, number = quantisers.restart_codes(before, z, seen, KEY, 0.5)
     fresh = np.asarray(after["codebook"][1:])
     assert number == (9 if available else 0)
     assert len(np.unique(fresh, axis=0)) == max(available, 1)
@@ -309,9 +309,9 @@ def test_clusters_get_a_code_each():
 
     def after(below, key):
         def one(variables, key):
-            chosen = vqvae.find_nearest(variables["codebook"], z)
-            variables = vqvae.update_codebook(variables, z, jnp.ones(len(z)), chosen, 0.8)
-            return vqvae.restart_codes(variables, z, jnp.ones(len(z)), key, below)[0], None
+            chosen = quantisers.find_nearest(variables["codebook"], z)
+            variables = quantisers.update_codebook(variables, z, jnp.ones(len(z)), chosen, 0.8)
+            return quantisers.restart_codes(variables, z, jnp.ones(len(z)), key, below)[0], None
 
         return jax.lax.scan(one, start, jax.random.split(key, 300))[0]["codebook"]
 
@@ -322,14 +322,16 @@ def test_clusters_get_a_code_each():
     whole = [
         codebook
         for codebook in with_restarts
-        if len(np.unique(vqvae.find_nearest(codebook, centres))) == 8
+        if len(np.unique(quantisers.find_nearest(codebook, centres))) == 8
     ]
     assert len(whole) >= 3, "of five, as restarts may end with two codes in one cluster"
     for codebook in whole:
         np.testing.assert_allclose(
-            codebook[vqvae.find_nearest(codebook, centres)], centres, atol=0.05
+            codebook[quantisers.find_nearest(codebook, centres)], centres, atol=0.05
         )
-    assert all(len(np.unique(vqvae.find_nearest(codebook, centres))) < 8 for codebook in without)
+    assert all(
+        len(np.unique(quantisers.find_nearest(codebook, centres))) < 8 for codebook in without
+    )
 
 
 @pytest.mark.long

@@ -12,6 +12,7 @@ from genjax import checks
 from genjax.data.charts import figure_pixels, new_figure
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families import vqvae
+from genjax.families.quantisers import perplexity
 from genjax.family import Batch, State, select_modelled
 
 
@@ -24,22 +25,19 @@ class CodebookUsage(Evaluator):
     judges: ClassVar[tuple[type, ...]] = (vqvae.VQVAE,)
 
     def __call__(self, subject: Subject) -> Findings:
-        family = subject.model.family
+        quantiser = subject.model.family.grid_quantiser
         chosen = subject.collect(_codes)  # [N, h, w]
-        counts = np.bincount(chosen.ravel(), minlength=family.codes)
+        counts = np.bincount(chosen.ravel(), minlength=quantiser.codes)
         usage = float((counts > 0).mean())
         remarks: tuple[str, ...] = ()
         if usage < 0.5:
             remarks = (
-                f"only {usage:.0%} of {family.codes} codes are used; a larger "
-                "family.restart_below, a smaller family.decay or a larger batch revive more of "
-                "them, and fewer "
-                "family.codes may do as well",
+                f"only {usage:.0%} of {quantiser.codes} codes are used; {quantiser.revival}",
             )
         return Findings(
             {
                 "codebook_usage": usage,
-                "codebook_perplexity": float(vqvae.perplexity(jnp.asarray(counts, jnp.float32))),
+                "codebook_perplexity": float(perplexity(jnp.asarray(counts, jnp.float32))),
             },
             {"codebook": _histogram(counts)},
             f"codes of {len(chosen):,} examples of {subject.split}, {chosen[0].size} each",

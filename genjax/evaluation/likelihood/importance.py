@@ -11,13 +11,14 @@ import jax
 from genjax import checks
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.families.vae import VAE
+from genjax.families.vdvae import VDVAE
 from genjax.family import Batch, Metrics, State
 
 
 @checks.frozen
 class ImportanceBound(Evaluator):
-    """Computes an upper bound on -log p(x) of a VAE by importance weighting (Burda et al., arXiv
-    1509.00519), which tightens as the number of samples grows.
+    """Computes an upper bound on -log p(x) of a VAE or VDVAE by importance weighting (Burda et al.,
+    arXiv 1509.00519), which tightens as the number of samples grows.
 
     Attributes:
       samples: importance samples per example; 5,000 in the literature.
@@ -25,7 +26,7 @@ class ImportanceBound(Evaluator):
       chunk: samples decoded at once; None uses the family's own.
     """
 
-    judges: ClassVar[tuple[type, ...]] = (VAE,)
+    judges: ClassVar[tuple[type, ...]] = (VAE, VDVAE)
 
     samples: int = 5000
     limit: int | None = None
@@ -47,7 +48,7 @@ class ImportanceBound(Evaluator):
 
 
 def _bound(
-    family: VAE, state: State, batch: Batch, key: jax.Array, samples: int, chunk: int | None
+    family: VAE | VDVAE, state: State, batch: Batch, key: jax.Array, samples: int, chunk: int | None
 ) -> Metrics:
     family = family if chunk is None else dataclasses.replace(family, chunk=chunk)
     return family.importance_bound(state.params, state.variables, batch, key, samples)

@@ -157,7 +157,7 @@ class CodePrior(Continued):
         if self.conditional:
             assert spec.classes is not None
             starts = spec.classes + (self.drop_label > 0)
-        module = self.net.module(self.autoencoder.codes + starts)
+        module = self.net.module(self.autoencoder.grid_quantiser.codes + starts)
         return module.init(key, jnp.zeros((1, 1), jnp.int32))["params"], {}
 
     def train_step(
@@ -203,7 +203,8 @@ class CodePrior(Continued):
             params, variables = (
                 state.frozen[AUTOENCODER][name] for name in ("params", "variables")
             )
-            outputs = self.autoencoder.decode(params, variables, variables["codebook"][grid])
+            vectors = self.autoencoder.grid_quantiser.look_up(variables, grid)
+            outputs = self.autoencoder.decode(params, variables, vectors)
             bound = rate + likelihood.nll(params.get("likelihood"), outputs, x)
             metrics["bits_per_dim"] = Mean.of(bound / bits, mask)
         return metrics
@@ -232,7 +233,7 @@ class CodePrior(Continued):
         net, params = self.net, state.params
         if net.scan_layers:  # a loop over layers is slow for single codes
             net, params = dataclasses.replace(net, scan_layers=False), unstack_layers(params)
-        known = self.autoencoder.codes
+        known = self.autoencoder.grid_quantiser.codes
         module: Any = net.module(len(params["embedding"]))
 
         def model(
@@ -284,7 +285,7 @@ class CodePrior(Continued):
             mutable=list_sown(self.net),
         )
         logits = module.apply({"params": params}, hidden, method="logits")[
-            ..., : self.autoencoder.codes
+            ..., : self.autoencoder.grid_quantiser.codes
         ]
         log_prob = jax.nn.log_softmax(logits)
         return -jnp.take_along_axis(log_prob, codes[..., None], -1)[..., 0], sown
@@ -292,7 +293,7 @@ class CodePrior(Continued):
     def _make_start_tokens(self, label: jax.Array | None, n: int) -> jax.Array:
         """Return the start tokens int32 [n, 1], which come after the codes in the vocabulary."""
         start = jnp.zeros(n, jnp.int32) if label is None else label.astype(jnp.int32)
-        return self.autoencoder.codes + start[:, None]
+        return self.autoencoder.grid_quantiser.codes + start[:, None]
 
     def _encode_codes(
         self, state: State, batch: Batch, key: jax.Array
@@ -316,7 +317,9 @@ class CodePrior(Continued):
         """
         if not self.conditional:
             return 0
-        return len(params["embedding"]) - self.autoencoder.codes - (self.drop_label > 0)
+        return (
+            len(params["embedding"]) - self.autoencoder.grid_quantiser.codes - (self.drop_label > 0)
+        )
 
 
 def _per_code(nll: jax.Array, mask: jax.Array) -> Mean:

@@ -82,9 +82,10 @@ class GAN(Family):
 
     Attributes:
       latent_dim: number of latents.
-      generator: ``MLPGenerator``, ``ConvGenerator``, ``ResNetGenerator`` or ``Progressive``.
-      discriminator: ``MLPBackbone``, ``MaxoutBackbone``, ``ConvBackbone``, ``ResNetDiscriminator``
-        or ``Progressive``.
+      generator: ``MLPGenerator``, ``ConvGenerator``, ``ResNetGenerator``, ``R3Generator`` or
+        ``Progressive``.
+      discriminator: ``MLPBackbone``, ``MaxoutBackbone``, ``ConvBackbone``, ``ResNetDiscriminator``,
+        ``R3Discriminator`` or ``Progressive``.
       loss: "non_saturating", "minimax", "wasserstein", "hinge", "least_squares" or "relativistic".
       label_smoothing: amount by which the target of real examples is lowered from 1, for the first
         two losses.
