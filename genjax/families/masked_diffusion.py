@@ -222,10 +222,9 @@ class MaskedDiffusion(Family):
         """Return features [B, T, C] of ``tokens`` [B, T], which replace the batch's, for labels
         [B]; a ``dropout`` key means training.
         """
-        network, given = self._make_network(params), {}
-        if label is not None:
-            given["types"] = jnp.broadcast_to(label[:, None], tokens.shape)
-        return read_both_sides(network, params, batch, tokens, dropout, **given)[0]
+        types = None if label is None else jnp.broadcast_to(label[:, None], tokens.shape)
+        network = self._make_network(params)
+        return read_both_sides(network, params, batch, tokens, dropout, types=types)[0]
 
     def bound(
         self,

@@ -289,13 +289,14 @@ def read_both_sides(
     tokens: jax.Array,
     dropout: jax.Array | None = None,
     sown: Sequence[str] = (),
-    **given: jax.Array,
+    types: jax.Array | None = None,
 ) -> tuple[jax.Array, Mapping[str, Any]]:
     """Return features [B, T, C] of ``tokens`` [B, T], each of which sees all others of its segment
     of the batch's rows, and what modules sowed into the collections ``sown``; a ``dropout`` key
-    means training.
+    means training, ``types`` [B, T] are the tokens' types.
     """
     options: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
+    options |= {} if types is None else {"types": types}
     segments = (
         batch["segment_ids"] if "segment_ids" in batch else real_mask(batch).astype(jnp.int32)
     )
@@ -307,7 +308,6 @@ def read_both_sides(
         train=dropout is not None,
         mutable=list(sown),
         **options,
-        **given,
     )
     return hidden, found
 
