@@ -9,12 +9,21 @@ Of the Nottingham collection's 1,034 tunes four have the notes of an earlier one
 the end of a tune among them. Titles, numbers and sources are no part of the text; chords are.
 Samples are an .abc file.
 
+Seed 0 (November 2026, jax 0.10.2), 1,200 steps of 1,536 characters in 21 minutes on two very busy
+x86 cores: 0.890 nats a character of the validation tunes and 0.892 of the test tunes, the loss
+still falling. Samples have bars, repeats and chords that mostly fit their key; bars are not always
+full, and some tunes end early or run on. No sample of 50 is a copy of a training tune: the longest
+run of characters shared with one is 22 on average, 30 for held-out tunes.
+
 Result:
     command: python -m genjax train music_abc
     data: folk tunes in ABC notation
+    hardware: two x86 cores, very busy
+    minutes: 21
+    seeds: 0
     metric: nats per character of the test tunes
-    value: not yet run
-    reason: the machine was shared with other work
+    value: 0.892
+    kept: music_abc:loss
 """
 
 from genjax import gx

@@ -23,6 +23,7 @@ from genjax.errors import UserError
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.classifier import Classifier, predict_logits
 from genjax.families.rewards import extract_prompts
+from genjax.families.side_losses import list_sown
 from genjax.family import (
     Batch,
     Family,
@@ -83,7 +84,7 @@ class Distillation(Continued):
                 f"{type(self.student).__name__}",
                 "student",
             )
-        if isinstance(self.student, Autoregressive) and self.student.net.experts is not None:
+        if list_sown(self.student.net):
             raise UserError(
                 "student.net.experts must be None: their losses of balance are not distilled",
                 "student.net.experts",
