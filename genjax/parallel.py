@@ -13,7 +13,6 @@ over which axis of the mesh, and the compiler adds the communication.
 from __future__ import annotations
 
 import collections
-import ctypes
 import functools
 import itertools
 import os
@@ -33,6 +32,7 @@ from genjax.checks import Component
 from genjax.errors import UserError, unknown_name
 from genjax.machine import joining
 from genjax.machine.compiling import Options, Use, choose_options
+from genjax.machine.heap import keep_freed_memory
 from genjax.machine.places import Place
 from genjax.machine.target import Mapped, trace_for
 
@@ -231,8 +231,8 @@ class Layout:
         With ``stacked``, batch and metrics have a leading axis of steps, which run in one dispatch.
         """
         # Inside a mapped step each device sees only its own rows.
-        ways = (self._split, self._share) if self.mode == "sharded" else (None, None)
-        step = trace_for(self.platform, step, ways[0], share=ways[1])
+        ways = (self._split, self._share) if self.mode == "sharded" else ()
+        step = trace_for(self.platform, step, *ways)
 
         def one(state: T, batch: Tree) -> tuple[T, Tree]:
             if self.mode != "sharded":
@@ -261,8 +261,8 @@ class Layout:
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """Compile a function that only reads a state; its results are on every process."""
-        ways = (self._split, self._share) if self.mesh.size > 1 else (None, None)
-        evaluate = _trace_again(self.platform, evaluate, ways[0], share=ways[1])
+        ways = (self._split, self._share) if self.mesh.size > 1 else ()
+        evaluate = _trace_again(self.platform, evaluate, *ways)
         return jax.jit(
             evaluate,
             out_shardings=self.replicated,
@@ -315,30 +315,22 @@ class Layout:
         return split
 
     def _share(self, function: Mapped) -> Mapped:
-        """Map a function of rows, experts and a number over the devices, see
-        ``target.map_experts``: experts are split over tensor, rows as in ``_split``.
-        """
-        tensor = self.mesh.shape["tensor"]
-        places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+        """Map a function as ``map_experts`` does: experts are split over tensor, rows as above."""
 
         def share(rows: Tree, experts: Tree) -> jax.Array:
-            if self.mesh.size == 1:
-                return function(rows, experts, 0)
-            own = len(jax.tree.leaves(experts)[0]) // tensor
-            whole = len(jax.tree.leaves(rows)[0]) % places
-            split = PartitionSpec(None if whole else ROWS)
+            own = len(jax.tree.leaves(experts)[0]) // self.mesh.shape["tensor"]
+            places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+            split = PartitionSpec(None if len(jax.tree.leaves(rows)[0]) % places else ROWS)
 
             def add(rows: Tree, experts: Tree) -> jax.Array:
                 part = function(rows, experts, jax.lax.axis_index("tensor") * own)
                 return jax.lax.psum(part, "tensor")
 
-            specs = split, PartitionSpec("tensor")
-            mapped: Mapped = jax.shard_map(
-                add, mesh=self.mesh, in_specs=specs, out_specs=split, check_vma=False
-            )
+            specs = {"in_specs": (split, PartitionSpec("tensor")), "out_specs": split}
+            mapped: Mapped = jax.shard_map(add, mesh=self.mesh, check_vma=False, **specs)
             return mapped(rows, experts)
 
-        return share
+        return share if self.mesh.size > 1 else lambda rows, experts: function(rows, experts, 0)
 
     def _batch_sharding(self, stacked: bool) -> NamedSharding:
         return NamedSharding(
@@ -358,15 +350,11 @@ class Layout:
                 return PartitionSpec(*rule.axes)
         axes: list[str | None] = [None] * len(shape)
         tensor = self.mesh.shape["tensor"]
-        experts = EXPERTS.search(path)
-        if experts:  # [E, ...], or [L, E, ...] where a scan stacks layers
+        if EXPERTS.search(path):  # [E, ...], or [L, E, ...] where a scan stacks layers
             place = 1 if "layers/" in path else 0
             if shape[place] % tensor:
-                raise UserError(
-                    f"devices.tensor must divide the {shape[place]} experts of {path}, got "
-                    f"{tensor}",
-                    "devices.tensor",
-                )
+                said = f"devices.tensor must divide the {shape[place]} experts of {path}"
+                raise UserError(f"{said}, got {tensor}", "devices.tensor")
             axes[place] = "tensor" if tensor > 1 else None
         elif tensor > 1 and shape[-1] % tensor == 0:
             axes[-1] = "tensor"
@@ -383,14 +371,14 @@ class Layout:
 def start(devices: Devices) -> Layout:
     """Join the other processes if there are any, and arrange the devices."""
     # On a CPU, a step runs in the thread that calls it: queued steps would run in others, whose
-    # freed memory glibc always unmaps (see ``_keep_freed_memory``).
+    # freed memory glibc always unmaps (see ``keep_freed_memory``).
     jax.config.update("jax_cpu_enable_async_dispatch", False)
     if devices.distributed or devices.coordinator is not None:
         given = Place(devices.coordinator, devices.processes, devices.process_id)
         joining.join(given, devices.join_timeout)
     layout = arrange(devices, jax.devices(), jax.process_count())
     if layout.platform == "cpu":
-        _keep_freed_memory()
+        keep_freed_memory()
     return layout
 
 
@@ -436,19 +424,6 @@ def arrange(devices: Devices, found: Sequence[Any], processes: int = 1) -> Layou
     grid = np.array(used).reshape(-1, devices.fsdp, devices.tensor)
     mesh = Mesh(grid, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
     return Layout(mesh, mode, used[0].platform, devices.rules)
-
-
-def _keep_freed_memory() -> None:
-    """Make glibc keep freed memory for the next step.
-
-    By default it maps blocks above 32 MB again each time and returns the end of its heap: a page
-    fault for every 4 KB of temporaries, a quarter of the step time of a small Transformer.
-    """
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
-    if set_option is not None:
-        trim_threshold, mmap_threshold = -1, -3  # from glibc's malloc.h
-        set_option(mmap_threshold, 2**30)
-        set_option(trim_threshold, 2**31 - 1)
 
 
 def is_alone(error: BaseException) -> bool:

@@ -11,8 +11,9 @@ from toy import ToyData, experiment
 import genjax
 from genjax.data.dataset import Spec
 from genjax.experiment import Every
-from genjax.families.autoregressive.autoregressive import LEAST_GAIN, Autoregressive
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner, caption_images
+from genjax.families.autoregressive.collapse import LEAST_GAIN
 from genjax.families.gan.gan import GAN
 from genjax.families.gan.losses import measure_spread
 from genjax.families.likelihoods import Gaussian

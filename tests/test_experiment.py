@@ -200,6 +200,7 @@ from genjax.nets.mlp import MLPBackbone, MLPCoder
 from genjax.nets.ngram_mlp import NgramMLP
 from genjax.nets.residual_mlp import ResidualMLP
 from genjax.nets.transformer.dit import DiT
+from genjax.nets.transformer.experts import Experts
 from genjax.nets.transformer.image_encoder import ImageEncoder, Patches
 from genjax.nets.transformer.positions import Rotary
 from genjax.nets.transformer.space_time import SpaceTime
@@ -469,11 +470,12 @@ COMPONENTS = [
     ),
     CodeSampler(0.7, 5, 0.9, 2.0, 3),
     CodePrior("runs/there", Transformer(width=48), True, 0.2, CodeSampler(0.7)),
-    Autoregressive(Transformer(width=48), 512, 1e-4, Decoding(9, prompt="a"), True),
+    Autoregressive(Transformer(width=48), 512, 1e-4, Decoding(9, prompt="a"), True, 0.3),
     Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", (), None, ("\n",), 1, 0.6, None, 4, (1, 2), (3,), (0,)),
     Decoding(9, prompts=("a", "b"), beams=3, length_penalty=0.0),
     Harmonising(9, melody="tune.mid", given=(1, -1)),
     Decoding(9, draft="runs/small", draft_tokens=2),
+    Decoding(9, self_draft=True),
     Bigram(64),
     NgramMLP(2, 3, 4, 64),
     TokenSampler(9, 1.2, 0.7, 5, 0.9, 0.1),
@@ -482,6 +484,8 @@ COMPONENTS = [
     Rotary(trained=64, short=(1.0, 2.5), long=(3.0, 4.0)),
     LayerKind(7, None),
     MuP(64, 16),
+    Experts(6, 3, 20, False, 10, True, (1,), 0.02, 0.002),
+    Transformer(ahead=4),
     Transformer(
         positions="rotary",
         layer_kinds=(LayerKind(7), LayerKind(None, Rotary(1e6))),
@@ -525,6 +529,7 @@ COMPONENTS = [
         remat="products",
         init_std=0.05,
         mup=MuP(16, 4),
+        experts=Experts(4, 1),
     ),
     TokenBackbone(Transformer(1, 1, 8, 9), "last"),
     Masking("spans", 0.2, 0.7, 0.2, 0.5, 4),
@@ -661,6 +666,7 @@ COMPONENTS = [
         0.1,
         CaptionDecoding(5, image="a.png"),
         True,
+        0.3,
         ImageEncoder(Patches(2), 8, 1, 2, 3),
     ),
     ImageEncoder(Patches(2), 8, 1, 2, 3),
@@ -866,6 +872,7 @@ NO_COMPONENTS = {
     "SketchedSplit",
     "Span",
     "Spec",
+    "SelfSpeculator",
     "Speculator",
     "StoredTable",
     "StoredTexts",
@@ -874,6 +881,7 @@ NO_COMPONENTS = {
     "TableRows",
     "TableTexts",
     "TfdsReader",
+    "Ahead",
     "TokenReader",
     "Triples",
     "Typed",

@@ -151,7 +151,7 @@ def components() -> dict[str, type]:
                 and cls.__module__ == module.name
                 and dataclasses.is_dataclass(cls)
             )
-            rules = mine and hasattr(cls, "__post_init__") and name != "Speculator"
+            rules = mine and hasattr(cls, "__post_init__") and "Speculator" not in name
             if rules and not issubclass(cls, flax.linen.Module):
                 found[f"{module.name.removeprefix('genjax.')}:{name}"] = cls
     return found

@@ -8,15 +8,15 @@ from genjax import gx
 
 
 def get_config(tiny: bool = False) -> gx.Experiment:
-    length = 64
+    length = 32
     net = gx.Transformer(
-        layers=4,
+        layers=2,
         heads=4,
-        width=128,
+        width=64,
         context=length,
         activation="gelu",
         biases=(),
-        experts=gx.Experts(count=8, active=2, hidden=256),
+        experts=gx.Experts(count=8, active=2, hidden=128),
     )
     experiment = gx.Experiment(
         family=gx.Autoregressive(net, sampler=gx.Decoding(steps=length)),
@@ -27,12 +27,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             split=gx.ByCharacters(test=0.1),
         ),
         optimizer=gx.AdamW(
-            gx.WarmUp(100, gx.Cosine(1e-3, 1e-4)), b1=0.9, b2=0.99, weight_decay=0.1, clip=1.0
+            gx.WarmUp(100, gx.Cosine(4e-3, 1e-4)), b1=0.9, b2=0.99, weight_decay=0.1, clip=1.0
         ),
         steps=2000,
-        batch_size=12,
-        evaluators=(gx.LossByPosition(),),
-        every=gx.Every(log=50, evaluate=500, sample=500, checkpoint=500),
+        batch_size=16,
+        every=gx.Every(log=50, evaluate=1000, sample=2000, checkpoint=1000),
     )
     if not tiny:
         return experiment

@@ -157,6 +157,7 @@ def test_right_guesses_save_rounds():
     assert found.tokens.tolist() == [[2] * 10] and found.rounds.tolist() == [3]
 
 
+@pytest.mark.long
 def test_texts_with_own_guesses_keep_the_law_of_the_model():
     n, options = 6000, Decoding(steps=2, temperature=0.8)
     got = draw(replace(options, self_draft=True), ((1, 4),), n)[:, 2:]

@@ -18,7 +18,8 @@ from genjax.data.dataset import HasCorpus
 from genjax.errors import UserError
 from genjax.evaluation.judge import Evaluator, Findings, Subject
 from genjax.evaluation.music.windows import PieceWindows
-from genjax.families.autoregressive.autoregressive import Attends, Autoregressive
+from genjax.families.autoregressive.autoregressive import Autoregressive
+from genjax.families.autoregressive.predictions import Attends
 from genjax.family import Batch, State
 
 

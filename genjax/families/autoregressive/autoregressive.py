@@ -10,7 +10,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
+from genjax.families.autoregressive.collapse import find_signs
 from genjax.families.autoregressive.generation import (
     Ahead,
     DrawLoop,
@@ -29,7 +30,14 @@ from genjax.families.autoregressive.generation import (
     draw_texts,
     stream_texts,
 )
-from genjax.families.autoregressive.offsets import count_inputs, name_offsets, weigh_targets
+from genjax.families.autoregressive.predictions import (
+    Attends,
+    Predictions,
+    Reading,
+    count_inputs,
+    name_offsets,
+    score_offset,
+)
 from genjax.families.autoregressive.request import DRAFT, Decoding, Request
 from genjax.families.side_losses import add_side, list_sown, measure_side
 from genjax.family import (
@@ -44,58 +52,10 @@ from genjax.family import (
     find_input,
     gradient_step,
 )
-from genjax.losses import chunked_cross_entropy
 from genjax.nets.transformer.cache import Memory
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
-
-LEAST_ENTROPY = 0.5  # of the loads of experts; 1 if they are even
-LEAST_GAIN = 0.005  # nats per token; a decoder that attends to its source gains more
-
-
-@runtime_checkable
-class Attends(Protocol):
-    """A net with attention, such as a ``Transformer``."""
-
-    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Component]]]
-    attention: str
-    causal: bool
-    cross_attention: bool
-    periods: tuple[int, ...]
-    scan_layers: bool
-    ahead: int
-
-
-class Reading(NamedTuple):
-    """What the decoder makes of the tokens of a batch.
-
-    Attributes:
-      module: its module.
-      params: its parameters.
-      features: [n, B, T, C], after all tokens but the last, of the next token and those after it;
-        n is 1 unless they were asked for.
-      sown: what its modules sowed, see ``HasSideLosses``.
-    """
-
-    module: Any
-    params: Params
-    features: jax.Array
-    sown: Mapping[str, Any]
-
-
-class Predictions(NamedTuple):
-    """Scores of the predictions of a batch, float32 [B, T] each.
-
-    Attributes:
-      nll: -log p(token | earlier tokens) in nats.
-      log_total: log-sum-exp of the logits.
-      weight: 1 for tokens that count, else 0.
-    """
-
-    nll: jax.Array
-    log_total: jax.Array
-    weight: jax.Array
 
 
 @checks.frozen
@@ -261,20 +221,7 @@ class Autoregressive(Family):
         """Report a decoder that predicts just as well with the source of another example, and a
         router that uses few experts.
         """
-        found, gain = {}, numbers.get("reading_gain", math.inf)
-        if gain < LEAST_GAIN:
-            found["reading_gain"] = (
-                "the decoder ignores its source: with that of another example its loss "
-                f"rises by only {gain:.2g} nats per token; train longer, raise the learning rate, "
-                "or check that pairs belong together"
-            )
-        entropy = numbers.get("load_entropy", 1.0)
-        if entropy < LEAST_ENTROPY:
-            found["load_entropy"] = (
-                f"few experts take nearly all tokens: the entropy of their loads is {entropy:.2g} "
-                "of that of even ones; raise family.net.experts.balance"
-            )
-        return found
+        return find_signs(numbers)
 
     def _measure_reading(self, params: Params, batch: Batch, read: Batch, loss: Mean) -> Mean:
         """Measure how much the loss rises if each text is predicted from the source of its
@@ -305,12 +252,6 @@ class Autoregressive(Family):
         )
         given = find_input(state, "prompt")
         prompts = None if given is None else align_prompts(given)
-        if request.decoding.self_draft and self._heads == 1:
-            raise UserError(
-                "self_draft must be False for a net without heads for later tokens (net.ahead is "
-                "1)",
-                "self_draft",
-            )
         return draw_texts(self.make_reader(state, request), request, key, n, draft, prompts)
 
     def describe_inputs(self, state: State, options: Decoding | Request) -> Inputs:
@@ -441,22 +382,8 @@ class Autoregressive(Family):
         return self._score(self._read(params, batch, key), batch, 1)
 
     def _score(self, read: Reading, batch: Batch, offset: int) -> Predictions:
-        """Predict the tokens ``offset`` after each of the first T + 1 - offset."""
-        weight = weigh_targets(batch, offset, self.prefix_lm)
-        hidden = read.features[offset - 1, :, : weight.shape[1]]
-        rows, kernel, bias = read.module.apply({"params": read.params}, hidden, method="head")
-        targets = batch["tokens"][:, offset:].reshape(-1)
-        nll, log_total = chunked_cross_entropy(
-            rows.reshape(len(targets), -1),
-            kernel,
-            targets,
-            bias=bias,
-            # Sorting out tokens without weight does not pay for a single chunk.
-            weights=weight.reshape(-1) if len(targets) > self.chunk else None,
-            softcap=self.net.logit_softcap,
-            chunk=self.chunk,
-        )
-        return Predictions(nll.reshape(weight.shape), log_total.reshape(weight.shape), weight)
+        cap = self.net.logit_softcap
+        return score_offset(read, batch, offset, cap, self.chunk, prefix_lm=self.prefix_lm)
 
     def _score_later(self, read: Reading, batch: Batch) -> list[Mean]:
         """Return the losses of the tokens after the next one, as far as rows are long enough."""

@@ -16,8 +16,9 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive.autoregressive import Attends, Autoregressive
+from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.generation import TokenReader
+from genjax.families.autoregressive.predictions import Attends
 from genjax.families.autoregressive.request import Decoding, Request
 from genjax.family import Batch, Inputs, Params, State, Trained, Variables, find_input
 from genjax.nets.transformer.cache import Memory

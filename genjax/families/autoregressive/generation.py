@@ -141,14 +141,20 @@ def draw_texts(
       prompts: prompt of each text, instead of the request's; see ``align_prompts``.
 
     Raises:
-      UserError: a beam search, or a draft, would exceed the context.
+      UserError: a beam search, or a draft, would exceed the context; the model has no heads to
+          draft with.
     """
     decoding = request.decoding
     rewind = lambda cache, tokens: cache.rewind(tokens)  # noqa: E731
     if decoding.beams > 1:
         _check_room(reader.context, request, 0, "a beam search (beams)", prompts)
         return _beams(reader, request, n, prompts)
-    if decoding.self_draft and reader.ahead is not None:
+    if decoding.self_draft:
+        if reader.ahead is None:
+            raise UserError(
+                "self_draft must be False for a net without heads for later tokens (net.ahead)",
+                "self_draft",
+            )
         who, heads = "self-speculative decoding (self_draft)", reader.ahead.heads
         _check_room(reader.context, request, heads - 1, who, prompts)
         given = prompts or Prompts(*repeat_prompts(request, n))

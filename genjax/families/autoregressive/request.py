@@ -53,11 +53,11 @@ class Decoding(TokenSampler):
         often faster. Texts are drawn one after another. It is not used during training and in
         evaluation.
       draft_tokens: number of tokens guessed at once.
-      self_draft: whether the model's own heads for later tokens guess instead
-        (``Transformer.ahead`` above 1, of which all are used), with the same distribution.
       tokens: prompt as tokens; () uses ``prompt``.
       source_tokens: source as tokens; () uses ``source``.
       ends: tokens that end a text; () uses the codec's own.
+      self_draft: whether the model's own heads for later tokens guess, as a ``draft`` would: all of
+        those that it has (``Transformer.ahead`` above 1).
     """
 
     prompt: str = ""
@@ -68,10 +68,10 @@ class Decoding(TokenSampler):
     length_penalty: float = 0.6
     draft: str | None = None
     draft_tokens: int = 4
-    self_draft: bool = False
     tokens: tuple[int, ...] = ()
     source_tokens: tuple[int, ...] = ()
     ends: tuple[int, ...] = ()
+    self_draft: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
