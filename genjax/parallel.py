@@ -231,8 +231,8 @@ class Layout:
         With ``stacked``, batch and metrics have a leading axis of steps, which run in one dispatch.
         """
         # Inside a mapped step each device sees only its own rows.
-        ways = (self._split, self._share) if self.mode == "sharded" else (None, None)
-        step = trace_for(self.platform, step, ways[0], share=ways[1])
+        ways = (self._split, self._share) if self.mode == "sharded" else ()
+        step = trace_for(self.platform, step, *ways)
 
         def one(state: T, batch: Tree) -> tuple[T, Tree]:
             if self.mode != "sharded":
@@ -261,8 +261,8 @@ class Layout:
 
     def compile_evaluation(self, evaluate: Callable[..., Tree], **options: Component) -> Any:
         """Compile a function that only reads a state; its results are on every process."""
-        ways = (self._split, self._share) if self.mesh.size > 1 else (None, None)
-        evaluate = _trace_again(self.platform, evaluate, ways[0], share=ways[1])
+        ways = (self._split, self._share) if self.mesh.size > 1 else ()
+        evaluate = _trace_again(self.platform, evaluate, *ways)
         return jax.jit(
             evaluate,
             out_shardings=self.replicated,
@@ -315,13 +315,10 @@ class Layout:
         return split
 
     def _share(self, function: Mapped) -> Mapped:
-        """Map a function of rows, experts and a number over the devices, see
-        ``target.map_experts``: experts are split over tensor, rows as in ``_split``.
-        """
-        tensor = self.mesh.shape["tensor"]
+        """Map a function as ``map_experts`` does: experts are split over tensor, rows as above."""
 
         def share(rows: Tree, experts: Tree) -> jax.Array:
-            own = len(jax.tree.leaves(experts)[0]) // tensor
+            own = len(jax.tree.leaves(experts)[0]) // self.mesh.shape["tensor"]
             places = self.mesh.shape["data"] * self.mesh.shape["fsdp"]
             split = PartitionSpec(None if len(jax.tree.leaves(rows)[0]) % places else ROWS)
 
@@ -329,10 +326,8 @@ class Layout:
                 part = function(rows, experts, jax.lax.axis_index("tensor") * own)
                 return jax.lax.psum(part, "tensor")
 
-            specs = split, PartitionSpec("tensor")
-            mapped: Mapped = jax.shard_map(
-                add, mesh=self.mesh, in_specs=specs, out_specs=split, check_vma=False
-            )
+            specs = {"in_specs": (split, PartitionSpec("tensor")), "out_specs": split}
+            mapped: Mapped = jax.shard_map(add, mesh=self.mesh, check_vma=False, **specs)
             return mapped(rows, experts)
 
         return share if self.mesh.size > 1 else lambda rows, experts: function(rows, experts, 0)

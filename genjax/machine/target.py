@@ -66,8 +66,8 @@ def trace_for(
     platform: str,
     function: Callable[P, T],
     split: Callable[[Mapped], Mapped] | None = None,
-    counted: bool = False,
     share: Callable[[Mapped], Mapped] | None = None,
+    counted: bool = False,
 ) -> Callable[P, T]:
     """Wrap a function so that it sees such a ``Target`` whenever it is traced."""
 
