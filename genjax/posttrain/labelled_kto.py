@@ -54,8 +54,8 @@ class LabelledKTO(FromBase):
     Dropout is off. The reference's log-probabilities are computed once for all training examples.
 
     Metrics: ``accuracy``, the share of answers with r on their side of z; ``desirable_reward`` and
-    ``undesirable_reward``, means of beta r over the answers of each label; ``drift``, which is z, in
-    nats per answer.
+    ``undesirable_reward``, means of beta r over the answers of each label; ``drift``, which is z,
+    in nats per answer.
 
     Attributes:
       base: run directory of an Autoregressive model: the initial policy, and the reference.
