@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,28 +23,17 @@ from genjax.errors import UserError
 from genjax.interop import weights
 from genjax.interop.architecture import Architecture, Options, Tensor
 from genjax.interop.huggingface import ARCHITECTURES, choose_architecture
+from genjax.interop.peft_config import CONFIG, check_targets, find_pattern, read_config
 from genjax.machine import disk
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
-from genjax.serial import json_text
 from genjax.serial.json_text import Json
 
-CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 FACTOR = re.compile(r"base_model\.model\.(.+)\.lora_([AB])\.weight")
 BASE = re.compile(r"base_model\.model\.(.+)\.base_layer\.weight")  # peft stores heads whole, too
-MODULE = re.compile(r"\^?[\w.]+")  # a name of modules in a pattern
 DOWN, UP = "lora_a", "lora_b"  # of genjax's adapters: [in, rank] and [rank, out]
-# Fields of the config that say how adapters were named, started and trained, or that are read here.
-READ = (
-    *("peft_type", "r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern", "bias"),
-    *("init_lora_weights", "auto_mapping", "base_model_name_or_path", "ensure_weight_tying"),
-    *("eva_config", "exclude_modules", "fan_in_fan_out", "inference_mode", "layers_pattern"),
-    *("layers_to_transform", "lora_dropout", "megatron_core", "peft_version", "revision"),
-    *("qalora_group_size", "runtime_config", "target_modules", "task_type"),
-)
-STARTS = (None, True, False, "gaussian", "eva")  # others may subtract something from the base
 
 
 @dataclass(frozen=True)
@@ -104,7 +92,7 @@ def load(folder: str | Path, net: Transformer, params: Mapping[str, Json]) -> Lo
         named by its field; modules or shapes do not fit the net.
     """
     folder = Path(folder).expanduser()
-    options = _read_config(folder)
+    options = read_config(folder)
     found = weights.open_file(folder / WEIGHTS)
     strange = [
         name for name in found.shapes if not (FACTOR.fullmatch(name) or BASE.fullmatch(name))
@@ -117,7 +105,7 @@ def load(folder: str | Path, net: Transformer, params: Mapping[str, Json]) -> Lo
         )
     names = sorted({match[1] for name in found.shapes if (match := FACTOR.fullmatch(name))})
     modules = _find_modules(net, params, names, folder)
-    _check_targets(options, names)
+    check_targets(options, names)
     shapes = flatten_dict(dict(params), sep="/")
     _check_base(found, modules, shapes)
     factors = {
@@ -191,49 +179,6 @@ def save(
     disk.write(folder / CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def _read_config(folder: Path) -> Options:
-    """Read the config, and refuse what W + (alpha / rank) A B cannot express."""
-    path = folder / CONFIG
-    if not path.is_file():
-        raise UserError(f"{folder} has no {CONFIG}: it is not an adapter of peft", str(folder))
-    values = json_text.parse(path.read_bytes(), str(path), finite=False)
-    if not isinstance(values, dict):
-        raise UserError(f"{path} is damaged: it is not a table of fields in JSON", str(path))
-    options = Options(values, str(path))
-    if values.get("peft_type") != "LORA":
-        raise options.make_error("peft_type", "only 'LORA'")
-    if values.get("bias", "none") != "none":
-        raise options.make_error("bias", "only 'none'")
-    if values.get("init_lora_weights") not in STARTS:
-        raise options.make_error(
-            "init_lora_weights",
-            "as it changed the base: convert it (path_initial_model_for_weight_conversion in peft)",
-        )
-    for name, value in values.items():
-        if name not in READ and value:  # other methods are off as null, false or {}
-            raise options.make_error(name, "only null or false")
-    if options.read_at_least(0, "lora_dropout", 0.0):
-        note = f"lora_dropout in {path} acts in training alone, and is left out"
-        print(note, file=sys.stderr, flush=True)
-    return options
-
-
-def _check_targets(options: Options, names: list[str]) -> None:
-    """Refuse modules that the config lists and the weights lack."""
-    targets = options.values.get("target_modules")
-    if not isinstance(targets, list):  # a regular expression
-        return
-    missing = [
-        str(target) for target in targets if not any(_matches(str(target), name) for name in names)
-    ]
-    if missing:
-        raise UserError(
-            f"target_modules in {options.where} must have their weights in {WEIGHTS}, which lacks "
-            f"{weights.list_names(missing)}",
-            "target_modules",
-        )
-
-
 def _check_base(
     found: weights.Weights, modules: Mapping[str, Module], params: Mapping[str, np.ndarray]
 ) -> None:
@@ -253,12 +198,6 @@ def _check_base(
             "are read",
             str(found.folder / WEIGHTS),
         )
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Return whether a name of modules is this one's whole name, or its end."""
-    bare = pattern.removeprefix("^")
-    return name == bare or (bare == pattern and name.endswith(f".{bare}"))
 
 
 def _list_modules(
@@ -312,8 +251,8 @@ def _find_modules(
 
 def _read_factors(options: Options, found: weights.Weights, name: str, module: Module) -> Factors:
     """Read A and B of a module, and check their shapes."""
-    rank = int(_find_pattern(options, "rank_pattern", name, options.read_int("r", 8)))
-    alpha = _find_pattern(options, "alpha_pattern", name, options.read_number("lora_alpha", 8.0))
+    rank = int(find_pattern(options, "rank_pattern", name, options.read_int("r", 8)))
+    alpha = find_pattern(options, "alpha_pattern", name, options.read_number("lora_alpha", 8.0))
     wanted = {"A": (rank, module.inputs), "B": (sum(module.widths), rank)}
     read = []
     for part, shape in wanted.items():
@@ -327,23 +266,6 @@ def _read_factors(options: Options, found: weights.Weights, name: str, module: M
         read += found.read([full])
     rooted = options.read_flag("use_rslora", False)
     return Factors(read[0], read[1], alpha / (math.sqrt(rank) if rooted else rank))
-
-
-def _find_pattern(options: Options, field: str, name: str, default: float) -> float:
-    """Return a module's own number in a table of patterns, the first that fits, or the default."""
-    table = options.values.get(field) or {}
-    if not isinstance(table, Mapping):
-        raise options.make_refusal(field, "a table of numbers", table)
-    for pattern, value in table.items():
-        if not MODULE.fullmatch(pattern):
-            raise options.make_error(field, "only names of modules, without regular expressions")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-            raise options.make_refusal(field, "a table of numbers > 0", table)
-        if field == "rank_pattern" and not isinstance(value, int):
-            raise options.make_refusal(field, "a table of whole numbers", table)
-        if _matches(pattern, name):
-            return value
-    return default
 
 
 def _split(module: Module, factors: Factors) -> dict[str, Factors]:

@@ -30,6 +30,7 @@ from genjax.families.masked_lm import MaskedLM
 from genjax.family import State, TakesInputs, require_samples, with_inputs
 from genjax.interop import chat_templates, huggingface, peft, weights
 from genjax.interop.huggingface import Pretrained
+from genjax.interop.peft_config import CONFIG
 from genjax.machine import disk
 from genjax.nets.transformer.transformer import Transformer
 from genjax.posttrain.continued import BASE
@@ -150,7 +151,7 @@ def _write_adapters(run: Run, folder: Path) -> list[Path]:
         adapters.rank, adapters.alpha, adapters.targets, run.state.for_eval().params
     )
     peft.save(mine, folder, net, run.state.frozen[BASE]["params"])
-    return [folder / peft.CONFIG, folder / peft.WEIGHTS]
+    return [folder / CONFIG, folder / peft.WEIGHTS]
 
 
 def _describe_function(run: Run, inputs: Mapping[str, Any]) -> dict[str, Json]:
