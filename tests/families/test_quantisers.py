@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genjax.config_files import to_json
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
@@ -26,6 +27,7 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import SGD
 from genjax.samplers.diffusion.processes import Straight
 from genjax.schedules import Constant
+from genjax.serial.stored import from_json
 
 KEY = jax.random.key(0)
 LEVELS = [(8, 5, 5, 5), (8, 6, 5), (3, 4), (7,)]
@@ -158,6 +160,14 @@ def test_the_fields_of_an_old_config_make_the_codebook_that_they_made():
     a, b = state_of(old), state_of(new)
     assert set(a.variables) == {"mean", "codebook", "counts", "sums"}
     jax.tree.map(np.testing.assert_array_equal, (a.params, a.variables), (b.params, b.variables))
+
+
+def test_a_run_stored_before_there_was_a_quantiser_has_its_codebook():
+    old = VQVAE(9, 5, SpatialCoder((4,), 0), commitment=0.5)
+    stored = to_json(old)
+    del stored["quantiser"]
+    assert from_json(stored) == old
+    assert from_json(to_json(FAMILY)) == FAMILY
 
 
 @pytest.mark.parametrize(
