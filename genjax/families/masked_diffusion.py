@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -221,10 +221,8 @@ class MaskedDiffusion(Family):
         """Return features [B, T, C] of ``tokens`` [B, T], which replace the batch's, for labels
         [B]; a ``dropout`` key means training.
         """
-        network, given = self._make_network(params), {}
-        if label is not None:
-            given["types"] = jnp.broadcast_to(label[:, None], tokens.shape)
-        return read_both_sides(network, params, batch, tokens, dropout, **given)
+        types = None if label is None else jnp.broadcast_to(label[:, None], tokens.shape)
+        return read_both_sides(self._make_network(params), params, batch, tokens, dropout, types)
 
     def bound(
         self,
@@ -282,7 +280,7 @@ class MaskedDiffusion(Family):
             )
         return jnp.asarray(options.tokens, jnp.int32)
 
-    def _make_network(self, params: Params) -> TokenNet:
+    def _make_network(self, params: Params) -> Any:
         kinds = len(params["type_embedding"]) if self.conditional else 0
         return TokenNet(dataclasses.replace(self.net, token_types=kinds), len(params["embedding"]))
 

@@ -98,7 +98,8 @@ class Filling:
 
 def encode_gaps(codec: Component, text: str) -> list[int]:
     """Encode a text whose gaps, [MASK] or [MASK 9], become mask tokens."""
-    tokens, begin = [], 0
+    tokens: list[int] = []
+    begin = 0
     for gap in GAPS.finditer(text):
         tokens += codec.encode(text[begin : gap.start()]).tolist() if gap.start() > begin else []
         tokens += [mask_of(codec)] * int(gap[1] or 1)
@@ -274,10 +275,10 @@ def read_both_sides(
     batch: Batch,
     tokens: jax.Array,
     dropout: jax.Array | None = None,
-    **given: jax.Array,
+    types: jax.Array | None = None,
 ) -> jax.Array:
     """Return features [B, T, C] of ``tokens`` [B, T], each of which sees all others of its segment
-    of the batch's rows; a ``dropout`` key means training.
+    of the batch's rows; ``types`` [B, T] are token types, a ``dropout`` key means training.
     """
     options: dict[str, Any] = {"positions": batch["positions"]} if "positions" in batch else {}
     segments = (
@@ -286,7 +287,13 @@ def read_both_sides(
     rngs = {} if dropout is None else {"dropout": dropout}
     train = dropout is not None
     hidden: jax.Array = network.apply(
-        {"params": params}, tokens, segment_ids=segments, rngs=rngs, train=train, **options, **given
+        {"params": params},
+        tokens,
+        segment_ids=segments,
+        types=types,
+        rngs=rngs,
+        train=train,
+        **options,
     )[0]
     return hidden
 
