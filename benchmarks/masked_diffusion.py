@@ -215,8 +215,11 @@ def main() -> None:
         for row in compare_steps(chosen.rounds, chosen.steps, clock):
             print(json.dumps(row), flush=True)
         return
+    if len(chosen.runs) != 2:
+        parser.error("decode needs two runs: a masked diffusion, and its judge")
     rows = []
-    for row in measure_decoding(*chosen.runs, chosen.num, chosen.temperature):
+    mine, judge = chosen.runs
+    for row in measure_decoding(mine, judge, chosen.num, chosen.temperature):
         rows.append(row)
         print(json.dumps(row), flush=True)
     if chosen.out is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -282,7 +282,7 @@ class MaskedDiffusion(Family):
             )
         return jnp.asarray(options.tokens, jnp.int32)
 
-    def _make_network(self, params: Params) -> TokenNet:
+    def _make_network(self, params: Params) -> Any:
         kinds = len(params["type_embedding"]) if self.conditional else 0
         return TokenNet(dataclasses.replace(self.net, token_types=kinds), len(params["embedding"]))
 

@@ -99,7 +99,8 @@ class Filling:
 
 def encode_gaps(codec: Component, text: str) -> list[int]:
     """Encode a text whose gaps, [MASK] or [MASK 9], become mask tokens."""
-    tokens, begin = [], 0
+    tokens: list[int] = []
+    begin = 0
     for gap in GAPS.finditer(text):
         tokens += codec.encode(text[begin : gap.start()]).tolist() if gap.start() > begin else []
         tokens += [mask_of(codec)] * int(gap[1] or 1)

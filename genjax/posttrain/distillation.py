@@ -242,7 +242,7 @@ class OnPolicyDistillation(Distillation):
             )
         return super().resolve(others, spec)
 
-    def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:  # type: ignore[override]
+    def collect(self, state: State, batch: Batch, key: jax.Array) -> Batch:
         """Let the student write the first rows of a batch; return it with ``drawn`` [B], 1 for
         those.
 
@@ -264,9 +264,13 @@ class OnPolicyDistillation(Distillation):
                 )
         return write_rows(self, state.params, batch, jax.random.split(key)[0])
 
-    def shape_collected(self, state: State, batch: Batch) -> Batch:  # type: ignore[override]
+    def shape_collected(self, state: State, batch: Batch) -> Batch:
         """Return the shapes of what ``collect`` returns for a batch, without drawing anything."""
-        return {**batch, DRAWN: jax.ShapeDtypeStruct(batch["mask"].shape, jnp.float32)}
+
+        def mark(batch: dict[str, jax.Array]) -> Batch:
+            return batch | {DRAWN: jnp.zeros_like(batch["mask"])}
+
+        return jax.eval_shape(mark, dict(batch))
 
     def compare_texts(
         self, params: Params, teacher: Params, batch: Batch, key: jax.Array | None = None
@@ -344,6 +348,7 @@ def check_teacher(student: Component, teacher: Trained, spec: Spec) -> None:
         if spec.vocabulary is None:
             teacher.check(spec)
         return
+    assert isinstance(teacher.family, Autoregressive)
     if teacher.family.prefix_lm != student.prefix_lm:
         raise refuse(f"have prefix_lm={student.prefix_lm}, as the student has", "has not")
     if spec.shape[0] - 1 > teacher.family.net.context:
