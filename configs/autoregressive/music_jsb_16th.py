@@ -18,8 +18,8 @@ chord follows from its notes, so nats a step (``nll_per_step``) compare both pro
 tokens without the chord would have to reach 0.396 to 0.41 each.
 
 Seed 0, 10,800 steps in 79 minutes on two very busy x86 cores (about an hour of CPU time; November
-2026, jax 0.10.2): 0.4039 nats a token of the validation pieces (four a sixteenth, and the end of each
-piece), 1.611 a sixteenth, 87.7 % of tokens guessed right; 0.4036, 1.611 and 87.7 % on the test
+2026, jax 0.10.2): 0.4039 nats a token of the validation pieces (four a sixteenth, and the end of
+each piece), 1.611 a sixteenth, 87.7 % of tokens guessed right; 0.4036, 1.611 and 87.7 % on the test
 pieces. The context moves on by 256 tokens in pieces longer than it, so that each token sees the 768
 before it; cut pieces, whose later parts see nothing before, have 0.4068 and 0.4057. Counted as
 TonicNet does, without first tokens and by the mean over whole pieces, 0.4044 and 0.3933 a token:
