@@ -28,7 +28,6 @@ Result:
     metric: modes among 25,600 samples after 3,000 steps
     value: 1000
     published: 1,000 (Stacked MNIST, arXiv 2501.05441)
-    reason: another task; perceptrons on 8x8 digits find all modes with any of the three losses
 
 Result:
     command: python -m genjax train r3gan_stacked_digits --family.loss non_saturating
@@ -39,7 +38,6 @@ Result:
     metric: modes among 25,600 samples after 3,000 steps
     value: 1000
     published: 693 (Stacked MNIST, arXiv 2501.05441)
-    reason: another task; perceptrons on 8x8 digits find all modes with any of the three losses
 
 Result:
     command: python -m genjax train r3gan_stacked_digits --family.r2 0
@@ -50,7 +48,6 @@ Result:
     metric: modes among 25,600 samples after 3,000 steps
     value: 1000
     published: diverges (Stacked MNIST, arXiv 2501.05441)
-    reason: another task; perceptrons on 8x8 digits find all modes with any of the three losses
 """
 
 from genjax import gx
