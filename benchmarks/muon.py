@@ -24,8 +24,8 @@ from genjax.__main__ import main as genjax
 from genjax.data.charts import new_figure
 
 RATES = (1e-3, 4e-3, 1.6e-2)
-SEEDS = 2
-STEPS = 300
+SEEDS = 1
+STEPS = 200
 OPTIMIZERS = {
     "AdamW": "gx.AdamW(rate, b1=0.9, b2=0.95, weight_decay=0.1, clip=1.0)",
     "Muon": "gx.Muon(rate, b1=0.9, b2=0.95, weight_decay=0.1, clip=1.0)",

@@ -370,7 +370,7 @@ class Muon(Optimizer):
     beta: float = 0.95
     b1: float = 0.9
     b2: float = 0.999
-    adam: tuple[str, ...] = ("[Ee]mbed", "[Hh]ead", "output")
+    adam: tuple[str, ...] = ("[Ee]mbed", "(^|[/_])[Hh]ead", "output")
     stacked: tuple[str, ...] = ("(^|/)layers/", "(^|/)experts/")
     adam_rate: float = 1.0
 

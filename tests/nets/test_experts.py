@@ -256,7 +256,8 @@ def test_flops_are_those_of_the_active_experts():
 
 
 def test_muon_orthogonalises_each_expert():
-    params = {"feed_forward": {"experts": {"up": {"kernel": jnp.zeros((3, 16, 8))}}}}
+    """Also those of a block for a later token, whose name has a head in it."""
+    params = {"ahead_2": {"experts": {"up": {"kernel": jnp.zeros((3, 16, 8))}}}}
     stacked = {"layers": jax.tree.map(lambda p: jnp.stack([p, p]), params)}
     for tree in (params, stacked):
         rule = Muon(Constant(1.0)).build(1)
