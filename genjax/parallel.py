@@ -326,8 +326,13 @@ class Layout:
                 part = function(rows, experts, jax.lax.axis_index("tensor") * own)
                 return jax.lax.psum(part, "tensor")
 
-            specs = {"in_specs": (split, PartitionSpec("tensor")), "out_specs": split}
-            mapped: Mapped = jax.shard_map(add, mesh=self.mesh, check_vma=False, **specs)
+            mapped: Mapped = jax.shard_map(
+                add,
+                mesh=self.mesh,
+                in_specs=(split, PartitionSpec("tensor")),
+                out_specs=split,
+                check_vma=False,
+            )
             return mapped(rows, experts)
 
         return share if self.mesh.size > 1 else lambda rows, experts: function(rows, experts, 0)

@@ -229,12 +229,14 @@ class TokenAttention(nn.Module):
             name=name,
         )
         y = dense(x.reshape(b * t, c))
-        normed = self.qk_norm is not None and name != "value"
-        if normed and self.qk_norm_whole:
-            y = nn.RMSNorm(self.qk_norm, dtype=y.dtype, name=f"{name}_norm")(y)
+        norm = None
+        if self.qk_norm is not None and name != "value":
+            norm = nn.RMSNorm(self.qk_norm, dtype=y.dtype, name=f"{name}_norm")
+        if norm is not None and self.qk_norm_whole:
+            y = norm(y)
         y = y.reshape(b, t, heads, self.head_width)
-        if normed and not self.qk_norm_whole:
-            y = nn.RMSNorm(self.qk_norm, dtype=y.dtype, name=f"{name}_norm")(y)
+        if norm is not None and not self.qk_norm_whole:
+            y = norm(y)
         return y.swapaxes(1, 2)
 
     def _attend_self(
