@@ -37,11 +37,12 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "families.diffusion.control "
         "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior "
-        "families.autoregressive.next_state families.masked_lm "
+        "families.autoregressive.next_state families.masked_lm families.masked_diffusion "
         "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.kto "
         "posttrain.labelled_kto "
         "posttrain.orpo posttrain.simpo posttrain.ppo posttrain.grpo posttrain.rloo "
-        "posttrain.online_dpo posttrain.rewarded_diffusion posttrain.ddpo"
+        "posttrain.online_dpo posttrain.rewarded_diffusion posttrain.ddpo "
+        "posttrain.distillation"
     ),
     "Parts of families": (
         "families.likelihoods families.quantisers families.masking families.gan.augment "
@@ -54,7 +55,7 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "samplers.diffusion.steps samplers.diffusion.solvers samplers.diffusion.ancestral "
         "samplers.diffusion.adaptive samplers.tokens.decoding samplers.tokens.beam "
         "families.autoregressive.request families.autoregressive.harmonising "
-        "families.diffusion.rows"
+        "families.diffusion.rows families.unmasking"
     ),
     "Optimizers": "optim",
     "Schedules": "schedules",

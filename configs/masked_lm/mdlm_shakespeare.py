@@ -31,7 +31,6 @@ Result:
     metric: nats per character over all of the held-out part, upper bound
     value: 2.472
     baseline: 1.799 by an autoregressive model of the same size, steps and batch
-    reason: 6,000 steps are few for a model that must learn all orders
 """
 
 from genjax import gx

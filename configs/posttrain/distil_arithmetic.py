@@ -1,4 +1,28 @@
-"""A quarter of `gpt_arithmetic` learns from its predictions."""
+"""A quarter of `gpt_arithmetic` learns from its predictions (Hinton et al., arXiv 1503.02531).
+
+    python -m genjax train distil_arithmetic   # trains gpt_arithmetic first if missing
+    python -m genjax evaluate runs/distil_arithmetic
+
+The student has half the width of its teacher, 26,000 parameters, and reads the same sums, three in
+ten of them wrong. Its loss is the KL from teacher to student alone. Seed 0, from a
+`gpt_arithmetic` of seed 0 that is right in 0.592 of the held-out sums with a loss of 0.172 nats
+per token on right answers: after 500 and 1,000 steps the share of right answers was 0.105 and
+0.209, the loss 0.676 and 0.481. The student alone (`--family.weight 0`) has 0.066 and 0.196, and
+0.787 and 0.493: it learns faster from the teacher at first, and at 1,000 steps the difference is
+within the error. 1,000 steps took 43 s of CPU time, 6 minutes on a crowded machine (November 2026,
+jax 0.10.2).
+
+Result:
+    command: python -m genjax train distil_arithmetic
+    data: generated sums, three in ten wrong, from `gpt_arithmetic`
+    hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
+    minutes: 0.7
+    seeds: 0
+    metric: share of right answers to 1,000 held-out sums
+    value: 0.209
+    error: 0.013
+    baseline: 0.196 by the student alone, 0.592 by the teacher
+"""
 
 from genjax import gx
 

@@ -1,4 +1,26 @@
-"""A perceptron of 16 units learns scikit-learn's digits from the predictions of a larger one."""
+"""A perceptron of 16 units learns scikit-learn's digits from the predictions of a larger one.
+
+    python -m genjax train distil_digits   # trains classifier_digits first if missing
+    python -m genjax evaluate runs/distil_digits
+
+Nine tenths of the loss are the KL from the teacher at temperature 3 (Hinton et al., arXiv
+1503.02531), one tenth is that of the labels. Seed 0, with a teacher of 98.99 %: after 2,000 steps
+the student is right on 89.56 % of 297 held-out digits (90.91 after 1,000), the same student alone
+(`--family.weight 0`) on 89.23 % (88.55). The standard error is 1.8, so this small set shows no
+difference; the calibration error is 0.124 against 0.073. 2,000 steps took 10 s of CPU time, 1.5
+minutes on a crowded machine (November 2026, jax 0.10.2).
+
+Result:
+    command: python -m genjax train distil_digits
+    data: scikit-learn digits, from `classifier_digits`
+    hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
+    minutes: 0.2
+    seeds: 0
+    metric: accuracy, % of 297 held-out digits
+    value: 89.56
+    error: 1.8
+    baseline: 89.23 by the student alone, 98.99 by the teacher
+"""
 
 from genjax import gx
 
