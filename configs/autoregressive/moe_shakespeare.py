@@ -1,7 +1,35 @@
-"""A mixture of experts over the characters of Shakespeare's plays, by the recipe of
-`gpt_shakespeare_char` and with as many active parameters.
+"""A mixture of experts over the characters of Shakespeare's plays, beside a dense net with as many
+active parameters.
 
     python -m genjax train moe_shakespeare            # text/tinyshakespeare.txt of $GENJAX_DATA
+
+Two of eight experts of width 128 in each of two layers: 0.30M parameters, of which a token takes
+0.11M. The dense net is `multi_token_shakespeare --family.net.ahead 1`, with a feed-forward width of
+256 and the same data, steps and optimizer.
+
+One run of each, seed 0, on two 2.5 GHz x86 cores next to many other jobs (November 2026, jax
+0.10.2): 1.878 nats per held-out character after 2,000 steps of 16 rows of 32, against PLAIN of the
+dense net. The experts' loads stay nearly even: their entropy is 0.990 of that of even ones at the
+end, and 0.97 at step 450. A run took 63 s of processor time, 17 min beside the other jobs.
+
+Result:
+    command: python -m genjax train moe_shakespeare
+    data: Shakespeare's plays, characters
+    hardware: two 2.5 GHz x86 cores, busy
+    minutes: 17
+    seeds: 0
+    metric: nats per character over all of the held-out part
+    value: 1.878
+    baseline: PLAIN by a dense net with as many active parameters
+
+Result:
+    command: python -m genjax train moe_shakespeare
+    data: Shakespeare's plays, characters
+    hardware: two 2.5 GHz x86 cores, busy
+    minutes: 17
+    seeds: 0
+    metric: entropy of the loads of the experts over that of even ones, held-out
+    value: 0.990
 """
 
 from genjax import gx

@@ -343,7 +343,7 @@ class Autoregressive(Family):
         # A loop over layers is slow for single tokens.
         if isinstance(net, Attends) and net.scan_layers:
             net, decoder = dataclasses.replace(net, scan_layers=False), unstack_layers(decoder)
-        tokens = self._count_tokens(params)
+        vocabulary = self._count_tokens(params)
 
         def model(
             module: Any, tokens: jax.Array, mask: jax.Array, cache: Any, last: int
@@ -372,9 +372,9 @@ class Autoregressive(Family):
         period = math.lcm(*net.periods) if isinstance(net, Attends) else 1
         bound, ahead = functools.partial, None
         if self._heads > 1:
-            heads = net.module(tokens, ahead=True)
+            heads = net.module(vocabulary, ahead=True)
             ahead = Ahead(bound(model, heads), bound(new_cache, heads), self._heads)
-        plain = net.module(tokens)
+        plain = net.module(vocabulary)
         return TokenReader(
             bound(model, plain), bound(new_cache, plain), self.net.context, period, ahead
         )

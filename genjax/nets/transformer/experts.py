@@ -30,8 +30,9 @@ class Experts:
     """Hyper-parameters of layers of experts, which take the place of the feed-forward layers.
 
     A token's router is a softmax over all experts; of the ``active`` most likely, the outputs are
-    added with the probabilities as weights. The losses are added to that of ``Autoregressive`` and
-    ``MaskedLM`` in training; each is a mean over tokens and layers, and padding does not count.
+    added with the probabilities as weights. The losses are added to those of ``Autoregressive``,
+    ``CodePrior`` and ``MaskedLM`` in training; each is a mean over tokens and layers, and padding
+    does not count.
 
     Attributes:
       count: number of experts, E. Several devices may share them: ``devices.tensor`` must divide
