@@ -285,6 +285,7 @@ GEMMA3 = dataclasses.replace(
     ),
     # transformers reads a cap, but its attention does not apply it.
     fixed={**GEMMA2.fixed, "attn_logit_softcapping": None},
+    write=lambda net: _write_gemma(net) | {"attn_logit_softcapping": None},
 )
 RELATIVES = (
     Relative("llama", "LlamaForCausalLM", told=BOTH),
