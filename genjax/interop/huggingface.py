@@ -298,8 +298,9 @@ def _params(
     for tensor, array in zip(table, arrays, strict=True):
         for path, part in tensor.split(array, shapes):
             flat[path] = jnp.asarray(part)
-    for path in shapes.keys() - flat.keys():  # biases that this net cannot leave out
-        flat[path] = jnp.zeros(shapes[path])
+    for path in shapes.keys() - flat.keys():
+        if path.endswith("bias"):  # which this net cannot leave out alone
+            flat[path] = jnp.zeros(shapes[path])
     return unflatten_dict(flat, sep="/")
 
 
