@@ -307,8 +307,9 @@ def _params(
             else:
                 flat.setdefault(path, np.empty(shapes[path], part.dtype))[tensor.number] = part
     flat = {path: jnp.asarray(value) for path, value in flat.items()}
-    for path in shapes.keys() - flat.keys():  # biases that this net cannot leave out
-        flat[path] = jnp.zeros(shapes[path])
+    for path in shapes.keys() - flat.keys():
+        if path.endswith("bias"):  # which this net cannot leave out alone
+            flat[path] = jnp.zeros(shapes[path])
     return unflatten_dict(flat, sep="/")
 
 

@@ -134,7 +134,7 @@ def _side_name(record: dict[str, Any], side: str, where: str) -> str:
     there = ", ".join(map(str, itertools.islice(record, 8))) or "none"
     hint = ""
     if "completion" in record and "label" in record:
-        hint = ": single answers with labels are read by LabelledAnswers, for LabelledKTO"
+        hint = ": single answers with labels are not pairs: LabelledAnswers reads them"
     elif any(isinstance(value, list | dict) for value in record.values()) or "winner" in record:
         hint = ": write the better of two answers as 'chosen', the other as 'rejected'"
     raise UserError(f"{where} has no {side!r}; its fields are {there}{hint}", side)
