@@ -229,13 +229,11 @@ class TokenAttention(nn.Module):
             name=name,
         )
         y = dense(x.reshape(b * t, c))
-        normed = self.qk_norm is not None and name != "value"
-        if normed and self.qk_norm_whole:
+        by_head = (b, t, heads, self.head_width)
+        if self.qk_norm is not None and name != "value":
+            y = y if self.qk_norm_whole else y.reshape(by_head)
             y = nn.RMSNorm(self.qk_norm, dtype=y.dtype, name=f"{name}_norm")(y)
-        y = y.reshape(b, t, heads, self.head_width)
-        if normed and not self.qk_norm_whole:
-            y = nn.RMSNorm(self.qk_norm, dtype=y.dtype, name=f"{name}_norm")(y)
-        return y.swapaxes(1, 2)
+        return y.reshape(by_head).swapaxes(1, 2)
 
     def _attend_self(
         self,

@@ -351,7 +351,7 @@ class TokenNet(nn.Module):
             scanned = scanned(net, train, kind, net.experts, name="layers")
             x, caches = scanned(x, caches, of_kinds[kind])
             return (x[None] if ahead else x), caches
-        after = []
+        after: list[LayerCache | None] = []
 
         def apply(x: jax.Array, i: int, name: str) -> jax.Array:
             kind, cache = net.kinds[i], None if caches is None else caches[len(after)]
