@@ -98,7 +98,7 @@ def read_qwen_moe(options: Options) -> dict[str, Json]:
 
 def write_qwen_moe(net: Transformer) -> dict[str, Json]:
     if net.experts is None:
-        return {"num_local_experts": 0}
+        return {}
     hidden = net.hidden_width if net.experts.hidden is None else net.experts.hidden
     return _write(net.experts) | {
         "num_experts": net.experts.count,
