@@ -254,7 +254,7 @@ def _read_factors(options: Options, found: weights.Weights, name: str, module: M
     rank = int(find_pattern(options, "rank_pattern", name, options.read_int("r", 8)))
     alpha = find_pattern(options, "alpha_pattern", name, options.read_number("lora_alpha", 8.0))
     wanted = {"A": (rank, module.inputs), "B": (sum(module.widths), rank)}
-    read = []
+    read: list[np.ndarray] = []
     for part, shape in wanted.items():
         full = f"{PREFIX}{name}.lora_{part}.weight"
         if found.shapes.get(full) != shape:
