@@ -30,7 +30,8 @@ elsewhere = pytest.mark.skipif(
     PLUGINS is None, reason=f"{topology.PLUGINS} names no folder with libtpu and jax-cuda12-plugin"
 )
 FAMILIES = (
-    *("vae_digits", "vqvae_fashion_mnist", "gan_digits", "classifier_digits", "mlm_docs"),
+    *("vae_digits", "vdvae_mnist", "vqvae_fashion_mnist", "gan_digits", "classifier_digits"),
+    "mlm_docs",
     *("diffusion_mnist", "latent_diffusion_mnist", "gpt_docs", "vqvae_prior_fashion_mnist"),
     *("caption_shapes", "reward_rule", "lora_gpt", "dpo_preferences", "ppo_random_walks"),
     *("grpo_arithmetic", "diffusion_reward_digits", "tabddpm_abalone", "flow_lorenz"),
