@@ -95,6 +95,11 @@ class Distillation(Continued):
         return {TEACHER: self.teacher}
 
     @property
+    def no_samples(self) -> str | None:  # type: ignore[override]
+        """Why the student draws no samples; None if it does."""
+        return self.wrapped.no_samples
+
+    @property
     def wrapped(self) -> Family:
         student: Family = self.student
         return student
