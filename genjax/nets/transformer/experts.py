@@ -143,7 +143,8 @@ def _measure_layer(routing: Routing, real: jax.Array, axis: str | None) -> Load:
     surprise = -jnp.log(jnp.where(share > 0, share, 1))
     entropy = (share * surprise).sum(-1) / jnp.log(max(experts, 2))
     z = jnp.square(routing.log_total)
-    return Load(*(x.reshape(-1, *real.shape).sum(0) for x in (balance, z)), entropy.sum())
+    balance, z = (x.reshape(-1, *real.shape).sum(0) for x in (balance, z))
+    return Load(balance, z, entropy.sum())
 
 
 class ExpertLayer(nn.Module):

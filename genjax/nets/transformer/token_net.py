@@ -319,7 +319,7 @@ class TokenNet(nn.Module):
             )
             x, caches = scanned(net, train, net.experts, name="layers")(x, caches, shared)
             return (x[None] if ahead else x), caches
-        after = []
+        after: list[Any] = []
 
         def apply(x: jax.Array, experts: Experts | None, name: str) -> jax.Array:
             cache = None if caches is None else caches[len(after)]
