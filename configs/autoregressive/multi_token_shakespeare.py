@@ -32,15 +32,6 @@ Result:
     seeds: 0
     metric: nats per held-out character, the one after the next
     value: 2.611
-
-Result:
-    command: python -m benchmarks.self_draft runs/multi_token_shakespeare
-    data: greedy texts of 28 characters, one after each of 65
-    hardware: two 2.5 GHz x86 cores, busy
-    seeds: 0
-    metric: characters per call of the net
-    value: 1.63
-    baseline: 1 without drafts
 """
 
 from genjax import gx
