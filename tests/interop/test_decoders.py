@@ -26,7 +26,7 @@ transformers = pytest.importorskip(
     "transformers", reason="the peer is transformers: pip install '.[reference]'"
 )
 
-MANY = 20  # random configs per family in the long test
+MANY, FEWER = 20, 8  # random configs per family in the long test; of those with tests elsewhere
 # Products of odd shapes fail in torch's grouped kernel, and soft-caps in its fused attention.
 PLAINLY = {"attn_implementation": "eager", "experts_implementation": "eager"}
 FULL, SLIDING = "full_attention", "sliding_attention"
@@ -324,7 +324,8 @@ def test_a_random_config_has_equal_logits_both_ways(kind, tmp_path, tokenizer):
 @pytest.mark.long
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_many_random_configs_have_equal_logits_both_ways(kind, tmp_path, tokenizer):
-    worst = [compare(kind, seed, tmp_path / str(seed), tokenizer) for seed in range(1, MANY + 1)]
+    count = FEWER if kind in ("llama", "qwen2") else MANY
+    worst = [compare(kind, seed, tmp_path / str(seed), tokenizer) for seed in range(1, count + 1)]
     print(kind, "largest difference there to here, here to there:", *np.max(worst, 0))
 
 
