@@ -1,6 +1,7 @@
 """Multi-token prediction over the characters of Shakespeare's plays: heads for the next four.
 
     python -m genjax train multi_token_shakespeare    # text/tinyshakespeare.txt of $GENJAX_DATA
+    python -m genjax sample runs/multi_token_shakespeare --self-draft --temperature 0
     python -m benchmarks.self_draft runs/multi_token_shakespeare
 
 One run, seed 0, on two 2.5 GHz x86 cores next to many other jobs (November 2026, jax 0.10.2). After
@@ -49,7 +50,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         ahead=4,
     )
     experiment = gx.Experiment(
-        family=gx.Autoregressive(net, sampler=gx.Decoding(steps=length)),
+        family=gx.Autoregressive(net, sampler=gx.Decoding(steps=length - 4)),
         data=gx.TextFiles(
             pattern="tinyshakespeare.txt",
             codec=gx.Characters(),
@@ -73,7 +74,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             "family.net.width": 16,
             "family.net.context": 8,
             "family.net.ahead": 2,
-            "family.sampler.steps": 8,
+            "family.sampler.steps": 4,
             "data.layout.length": 8,
             "optimizer.learning_rate.warm_up": 2,
             "steps": 4,
