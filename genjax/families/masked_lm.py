@@ -42,7 +42,7 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.optim import Rules
 
 GAP = "[MASK]"  # how a prompt marks a token to be filled in
-GAPS = re.compile(r"\[MASK(?: ([0-9]+))?\]")  # or, with a number, so many of them
+GAPS = re.compile(r"\[MASK(?: ([0-9]{1,6}))?\]")  # or, with a number, so many of them
 
 
 @checks.frozen

@@ -22,7 +22,14 @@ from genjax.data.text.splits import ByCharacters
 from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.experiment import Every, Experiment
-from genjax.families.masked_lm import Filling, MaskedLM, embed, fill_in, pseudo_log_likelihood
+from genjax.families.masked_lm import (
+    Filling,
+    MaskedLM,
+    embed,
+    encode_gaps,
+    fill_in,
+    pseudo_log_likelihood,
+)
 from genjax.families.masking import Kinds, Masking, number_words
 from genjax.family import init_state
 from genjax.nets.transformer.transformer import Transformer
@@ -323,6 +330,12 @@ def test_a_text_with_gaps_is_filled_by_the_run(tmp_path):
         run.sample(1, options=Filling("the cat"))
     with pytest.raises(UserError, match=r"a text must have at most 9 tokens \(context\), got 16"):
         run.sample(1, options=Filling("the cat sat on [MASK]"))
+
+
+def test_a_gap_may_be_of_several_tokens():
+    codec = Characters("abc")
+    assert encode_gaps(codec, "a[MASK]b[MASK 3]") == [0, 3, 1, 3, 3, 3]
+    assert encode_gaps(codec, "[MASK 2][MASK]cab") == [3, 3, 3, 2, 0, 1]
 
 
 def test_what_does_not_fit_is_refused():
