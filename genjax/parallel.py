@@ -326,14 +326,10 @@ class Layout:
                 part = function(rows, experts, jax.lax.axis_index("tensor") * own)
                 return jax.lax.psum(part, "tensor")
 
-            mapped: Mapped = jax.shard_map(
-                add,
-                mesh=self.mesh,
-                in_specs=(split, PartitionSpec("tensor")),
-                out_specs=split,
-                check_vma=False,
-            )
-            return mapped(rows, experts)
+            specs = split, PartitionSpec("tensor")
+            return jax.shard_map(
+                add, mesh=self.mesh, in_specs=specs, out_specs=split, check_vma=False
+            )(rows, experts)
 
         return share if self.mesh.size > 1 else lambda rows, experts: function(rows, experts, 0)
 
