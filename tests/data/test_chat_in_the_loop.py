@@ -86,7 +86,7 @@ def test_the_loss_has_no_gradient_by_any_prediction_but_those_of_answers(
             return total - jnp.take_along_axis(logits, targets[:, None], 1)[:, 0], total
 
         monkeypatch.setattr(
-            "genjax.families.autoregressive.autoregressive.chunked_cross_entropy", seen
+            "genjax.families.autoregressive.predictions.chunked_cross_entropy", seen
         )
         return FAMILY.evaluate(state, batch, KEY)["loss"].value
 

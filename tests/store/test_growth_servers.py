@@ -90,6 +90,8 @@ def test_old_reads_go_to_the_replica_and_own_writes_are_seen(pair, database):
         add(mine, "a")
         wait_until(lambda: other.count() == 1)
         ask(replica, "SELECT pg_wal_replay_pause()")
+        paused = [("paused",)]  # only after what is being replayed
+        wait_until(lambda: ask(replica, "SELECT pg_get_wal_replay_pause_state()") == paused)
         try:
             add(mine, "b")
             assert mine.count() == 2 and len(list(mine.select())) == 2  # from the primary
