@@ -62,7 +62,7 @@ def train_tiny(name, run_dir):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, trained):
     folder = tmp_path_factory.mktemp("docs")
-    texts = ("gpt_docs", "music_jsb_16th", "mdlm_shakespeare")
+    texts = ("gpt_docs", "music_jsb_16th", "mdlm_shakespeare", "multi_token_shakespeare")
     others = ("flow_lorenz", "tabddpm_abalone", "video_moving_mnist")
     for name in ("vae_digits", "classifier_digits", *texts, *others):
         run_dir = trained.once(f"docs_{name}", functools.partial(train_tiny, name))
