@@ -1,7 +1,7 @@
 """Multi-token prediction over the characters of Shakespeare's plays: heads for the next four.
 
     python -m genjax train multi_token_shakespeare    # text/tinyshakespeare.txt of $GENJAX_DATA
-    python -m genjax sample runs/multi_token_shakespeare --sampler.self-draft --sampler.temperature 0
+    python -m genjax sample runs/multi_token_shakespeare --sampler.self-draft
     python -m benchmarks.self_draft runs/multi_token_shakespeare
 
 One run, seed 0, on two 2.5 GHz x86 cores next to many other jobs (November 2026, jax 0.10.2). After
