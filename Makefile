@@ -1,5 +1,5 @@
 # make env: the virtual environment of the lock   make demo: train the default config, end with flowers
-# make test: quick tests, some 20 minutes on two cores with cold caches   make test-all: the long ones, too
+# make test: quick tests, some 15 minutes on two cores with cold caches   make test-all: the long ones, too
 # make test-slow: what takes hours, outside CI; it writes docs/checked.json
 PYTHON ?= python3
 WORKERS ?= 2
