@@ -117,7 +117,7 @@ def unmask(
     # Without the rounding of sin(pi / 2 t) at both ends.
     shares = shares.at[0].set(1.0).at[-1].set(0.0)
     inside = jnp.arange(length)[None] // size
-    begun = tokens == mask
+    unknown = tokens == mask
 
     def step(
         carry: tuple[jax.Array, jax.Array], number: jax.Array
@@ -130,7 +130,7 @@ def unmask(
             leaves = 1 - shares[place + 1] / shares[place]
             wanted = (gaps & jax.random.bernoulli(which, leaves, gaps.shape)).sum(1)
         else:
-            left = jnp.floor((begun & (inside == block)).sum(1) * shares[place + 1])
+            left = jnp.floor((unknown & (inside == block)).sum(1) * shares[place + 1])
             wanted = jnp.maximum(gaps.sum(1) - left.astype(jnp.int32), 0)
 
         def fill(tokens: jax.Array) -> jax.Array:

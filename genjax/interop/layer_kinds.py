@@ -135,8 +135,8 @@ def _read_turned(options: Options, layers: int) -> list[bool]:
 
 
 def write_kinds(rules: KindRules, kinds: Sequence[LayerKind]) -> dict[str, Json]:
-    """Return the options of these kinds, as far as they can be told; reading them shows what is
-    lost.
+    """Return the options of these kinds, as far as there are any; reading them back shows what
+    is lost.
     """
     slides = [kind.window is not None for kind in kinds]
     window = next((kind.window for kind in kinds if kind.window is not None), None)

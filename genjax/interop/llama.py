@@ -67,9 +67,9 @@ class Relative:
       net: fields of the net that all such models have.
       defaults: options that are missing in a ``config.json``, where Llama's differ.
       always: biases that all such models have.
-      told: options that add biases, and which.
+      bias_options: options that add biases, and which.
       activation: option of the activation.
-      kinds: how the kinds of its layers are told.
+      kinds: how the kinds of its layers are read and written.
       norms: the norms of a layer, and ours.
       added: what the norms' scales lack.
       experts: names of layers of experts; None for none.
@@ -84,7 +84,7 @@ class Relative:
     net: Mapping[str, Json] = field(default_factory=dict)
     defaults: Mapping[str, Json] = field(default_factory=dict)
     always: tuple[Bias, ...] = ()
-    told: Mapping[str, tuple[Bias, ...]] = field(default_factory=dict)
+    bias_options: Mapping[str, tuple[Bias, ...]] = field(default_factory=dict)
     activation: str = "hidden_act"
     kinds: KindRules = KindRules()
     norms: Mapping[str, str] = field(default_factory=lambda: PRE_NORMS)
@@ -132,8 +132,11 @@ def _read(relative: Relative, options: Options) -> Transformer:
     options = dataclasses.replace(options, values={**relative.defaults, **options.values})
     width, heads = options.read_int("hidden_size"), options.read_int("num_attention_heads")
     head_width = _head_width(options)
-    told = {name: options.read_flag(name, False) for name in relative.told}
-    biases = {*relative.always, *(b for name in told if told[name] for b in relative.told[name])}
+    more = relative.bias_options
+    added = (
+        bias for name, gives in more.items() if options.read_flag(name, False) for bias in gives
+    )
+    biases = {*relative.always, *added}
     order: tuple[Bias, ...] = ("attention", "mix", "feed_forward")
     values: dict[str, Any] = {
         "layers": options.read_int("num_hidden_layers"),
@@ -157,7 +160,7 @@ def _read(relative: Relative, options: Options) -> Transformer:
 
 
 def _write(relative: Relative, net: Transformer, pad: int | None) -> dict[str, Json]:
-    flags = {name: bool({*gives} & {*net.biases}) for name, gives in relative.told.items()}
+    flags = {name: bool({*gives} & {*net.biases}) for name, gives in relative.bias_options.items()}
     return {
         "hidden_size": net.width,
         "intermediate_size": net.hidden_width,
@@ -256,7 +259,7 @@ GEMMA2 = Relative(
         "final_logit_softcapping": 30.0,
         "sliding_window": 4096,
     },
-    told=ATTENTION,
+    bias_options=ATTENTION,
     activation="hidden_activation",
     kinds=KindRules("typed", lambda options, layers: alternate(layers, 2), needed=True),
     norms=SANDWICH,
@@ -288,7 +291,7 @@ GEMMA3 = dataclasses.replace(
     write=lambda net: _write_gemma(net) | {"attn_logit_softcapping": None},
 )
 RELATIVES = (
-    Relative("llama", "LlamaForCausalLM", told=BOTH),
+    Relative("llama", "LlamaForCausalLM", bias_options=BOTH),
     Relative(
         "mistral",
         "MistralForCausalLM",
@@ -307,7 +310,7 @@ RELATIVES = (
         "Qwen3ForCausalLM",
         net={"qk_norm": True},
         defaults={"head_dim": 128, "max_position_embeddings": 32_768, "sliding_window": 4096},
-        told=ATTENTION,
+        bias_options=ATTENTION,
         kinds=QWEN,
     ),
     Relative(
@@ -315,7 +318,7 @@ RELATIVES = (
         "Olmo2ForCausalLM",
         net={"norm_first": False, "norm_last": True, "qk_norm": True, "qk_norm_whole": True},
         defaults={"rms_norm_eps": 1e-5},
-        told=ATTENTION,
+        bias_options=ATTENTION,
         norms=POST_NORMS,
     ),
     GEMMA2,
@@ -329,7 +332,7 @@ RELATIVES = (
             "rope_theta": 2_000_000.0,
             "tie_word_embeddings": True,
         },
-        told=BOTH,
+        bias_options=BOTH,
         kinds=KindRules("typed", slide_without_positions, flagged=True, plain_layers=True),
     ),
     Relative(
@@ -368,7 +371,7 @@ RELATIVES = (
             "num_local_experts": 128,
             "sliding_window": 4096,
         },
-        told=ATTENTION,
+        bias_options=ATTENTION,
         kinds=KindRules("all", flagged=True),
         experts=QWEN_MOE,
         read=read_qwen_moe,

@@ -132,7 +132,7 @@ def read_options(path: Path) -> Options:
     """Read a table of options in JSON.
 
     Raises:
-      UserError: there is no such file, or it is damaged.
+      UserError: the file is missing or damaged.
     """
     if not path.is_file():
         raise UserError(f"{path.parent} has no {path.name}", str(path))

@@ -36,7 +36,7 @@ class Reading(NamedTuple):
       module: its module.
       params: its parameters.
       features: [n, B, T, C], after all tokens but the last, of the next token and those after it;
-        n is 1 unless they were asked for.
+        n is 1 unless they were requested.
       sown: what its modules sowed, see ``HasSideLosses``.
     """
 
