@@ -163,6 +163,14 @@ def test_no_test_changes_the_clock_of_the_whole_process():
     assert not paths, "replace the module's name: setattr(module, 'time', ...)"
 
 
+def test_no_two_tests_have_files_of_one_name():
+    """pytest imports a file of a folder without ``__init__.py`` by its last name alone, and a name
+    that is taken ends the run of whoever has every extra installed.
+    """
+    files = collections.Counter(path.name for path in Path("tests").rglob("test_*.py"))
+    assert not [name for name, count in files.items() if count > 1]
+
+
 def test_every_text_file_is_opened_with_a_named_encoding():
     """ruff's PLW1514 knows this only of what it can tell is a ``pathlib.Path``; ``epath.Path``
     it does not know.
