@@ -21,7 +21,7 @@ from genjax.nets.transformer.transformer import Transformer
 from genjax.posttrain.adapters import Adapters
 from genjax.runs.export import export
 from genjax.runs.pretrained import import_adapters, import_run
-from tests.interop.test_encoders import make
+from tests.interop.test_encoder_weights import make
 from tests.interop.test_huggingface import (
     BERT,
     GPT2,
