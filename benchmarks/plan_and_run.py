@@ -26,7 +26,7 @@ from benchmarks import plans
 
 CONFIGS = (
     *("gpt_docs", "mlm_docs", "vae_mnist", "diffusion_mnist"),
-    *("vqvae_mnist", "dcgan_mnist", "ddpm_mnist", "dit_fashion_mnist", "llama_tiny"),
+    *("vqvae_mnist", "dcgan_mnist", "ddpm_mnist_gpu", "dit_fashion_mnist", "llama_tiny"),
 )
 STEPS = 5
 # Otherwise glibc keeps what is freed, the more the larger it was; later arrays lie in it or not.

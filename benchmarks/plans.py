@@ -70,16 +70,17 @@ GPT2_ON_8 = f"{SHARDED} 8 --optimizer.accumulate 5"  # microbatches of 12 rows o
 HOUR = 60.0
 # Too large for one TPU: planned for what it is made for, with the reason that the page gives.
 TOO_LARGE = {"llama_1b_gpu": "needs many devices: its plans are below"}
+CIFAR10 = ("edm_cifar10", "edm_cifar10_gpu", "sngan_cifar10", "sngan_cifar10_gpu", "vae_cifar10")
 # Of the shapes of the config's own: text that is at hand gives fewer tokens, and of CIFAR-10 there
 # is a lossy copy.
 SAME_SHAPES = {
-    "gpt2_124m": "--data.codec.rows 50257",
-    **dict.fromkeys(("edm_cifar10", "sngan_cifar10", "vae_cifar10"), "--data.name cifar10_jpeg"),
+    "gpt2_124m_gpu": "--data.codec.rows 50257",
+    **dict.fromkeys(CIFAR10, "--data.name cifar10_jpeg"),
 }
 # In full, whatever it takes.
 LARGE = (
-    Job("gpt2_124m", "v5e:2x4", f"{SAME_SHAPES['gpt2_124m']} {GPT2_ON_8}", minutes=HOUR),
-    Job("gpt2_124m", "h200:8", f"{SAME_SHAPES['gpt2_124m']} {GPT2_ON_8}", minutes=HOUR),
+    Job("gpt2_124m_gpu", "v5e:2x4", f"{SAME_SHAPES['gpt2_124m_gpu']} {GPT2_ON_8}", minutes=HOUR),
+    Job("gpt2_124m_gpu", "h200:8", f"{SAME_SHAPES['gpt2_124m_gpu']} {GPT2_ON_8}", minutes=HOUR),
     Job(
         "llama_1b_gpu",
         "v5e:16x16",
@@ -87,20 +88,20 @@ LARGE = (
         minutes=HOUR,
     ),
     Job("llama_1b_gpu", "h200:8", f"{SHARDED} 8 --optimizer.accumulate 16", minutes=HOUR),
-    Job("edm_cifar10", "h200:8", SAME_SHAPES["edm_cifar10"], minutes=HOUR),
-    Job("edm_cifar10", "v5e:2x4", SAME_SHAPES["edm_cifar10"], minutes=HOUR),
+    Job("edm_cifar10_gpu", "h200:8", SAME_SHAPES["edm_cifar10_gpu"], minutes=HOUR),
+    Job("edm_cifar10_gpu", "v5e:2x4", SAME_SHAPES["edm_cifar10_gpu"], minutes=HOUR),
 )
 # Batches of tiny forms that four devices cannot divide.
-INDIVISIBLE = ("gpt2_124m", "makemore_mlp", "music_abc", "music_jsb", "music_jsb_16th")
+INDIVISIBLE = ("gpt2_124m_gpu", "makemore_mlp", "music_abc", "music_jsb", "music_jsb_16th")
 DIVISIBLE = "--batch-size 8"
 # The compiler for TPUs takes a second or two of a processor for each convolution and each of its
 # gradients. Fewer blocks have the same kinds of them.
 ONE_BLOCK = "--family.net.blocks 1"
 SHALLOW = {
-    "ddpm_mnist": ONE_BLOCK,
+    "ddpm_mnist_gpu": ONE_BLOCK,
     "latent_diffusion_mnist": ONE_BLOCK,
     "vdm_mnist": ONE_BLOCK,
-    "edm_cifar10": f"{ONE_BLOCK} --family.net.channels 128 256",
+    "edm_cifar10_gpu": f"{ONE_BLOCK} --family.net.channels 128 256",
 }
 
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from genjax.report.published import NOT_RUN, Result, parse, read_note
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "results.md"
+PLANS = ROOT / "docs" / "plans.json"
 FAMILIES = {  # a folder of configs/: the title of its section, in the order of the page
     "vae": "VAE and VQ-VAE",
     "gan": "GAN",
@@ -42,6 +44,15 @@ Numbers are of held-out data unless the metric names other data. Where several s
 one number per seed, and ± is the standard error unless the metric says otherwise. Options after the
 name of a config belong to the command. A number that is a link is read from the run's own
 measurements, kept under `docs/runs`. What is {NOT_RUN} is listed at the end.
+"""
+PLANNED = """\
+## For machines that were not at hand
+
+The memory of each device and the hours, a lower bound, are those of the [plans](plans.md). Beside
+each config stands one for a small machine, whose results are above.
+
+| config | data | published | machine | memory | hours | small form |
+| --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -90,7 +101,7 @@ def read_config(path: Path) -> tuple[Result, ...]:
 
 
 def render(results: dict[Path, tuple[Result, ...]]) -> str:
-    """Return the page: a table for each family, then the list of what is not yet run."""
+    """Return the page: a table for each family, one of plans, then what is not yet run."""
     parts = [INTRODUCTION]
     for family, title in FAMILIES.items():
         rows = [
@@ -101,11 +112,14 @@ def render(results: dict[Path, tuple[Result, ...]]) -> str:
         ]
         if rows:
             parts.append(f"## {title}\n\n{table(rows)}")
+    rest = [(p, result) for p, block in results.items() for result in block if not result.value]
+    planned = [plan_line(path, result) for path, result in rest if result.planned]
+    if planned:
+        parts.append(PLANNED + "".join(planned))
     waiting = [
         f"- {link(path, result)}: {'; '.join(filter(None, remarks(result)))}.\n"
-        for path, block in results.items()
-        for result in block
-        if not result.value
+        for path, result in rest
+        if not result.planned
     ]
     if waiting:
         parts.append("## Not yet run to their ends\n\n" + "".join(waiting))
@@ -126,6 +140,24 @@ def row(path: Path, result: Result) -> tuple[str, ...]:
         value += f" (seeds {', '.join(map(str, result.seeds))})"
     texts = (result.baseline, result.published, result.minutes, result.hardware)
     return (link(path, result), result.data, result.metric, value, *texts)
+
+
+def plan_line(path: Path, result: Result) -> str:
+    """Format the line of a config that needs a machine that was not at hand.
+
+    Raises:
+      UserError: docs/plans.json has no plan of its whole form.
+    """
+    rows = json.loads(PLANS.read_text(encoding="utf-8"))["rows"]
+    for plan in rows:
+        if (plan["config"], plan["on"]) == (path.stem, result.planned) and not plan["instead"]:
+            break
+    else:
+        raise UserError(f"{path}: {PLANS.name} has no plan on {result.planned}", field=str(path))
+    memory = f"{plan['memory']['needed'] / 1e9:.3g} GB"
+    cells = (result.data, cited(result.published) or "–", result.planned)
+    line = (link(path, result), *cells, memory, f"{plan['hours']:.2g}", f"`{result.sibling}`")
+    return f"| {' | '.join(line)} |\n"
 
 
 def remarks(result: Result) -> tuple[str, ...]:

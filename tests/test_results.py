@@ -59,6 +59,22 @@ def test_the_page_is_current():
     assert results.main(["--check"]) == 0
 
 
+def test_configs_for_a_gpu_have_a_plan_and_a_small_form():
+    read = {path.stem: found for path, found in results.read_folder(CONFIGS).items()}
+    for name, found in read.items():
+        planned = [result for result in found if result.planned]
+        assert bool(planned) == name.endswith("_gpu"), name
+        for result in planned:
+            assert not any(other.planned for other in read[result.sibling.split()[0]]), result
+
+
+def test_a_plan_that_is_not_there_is_refused():
+    (result,) = parse(block(value="not yet run", planned="abacus", sibling="digits"), "digits.py")
+    with pytest.raises(UserError) as error:
+        results.plan_line(Path("vae/digits.py"), result)
+    assert error.value.field == "vae/digits.py"
+
+
 def test_values_are_the_numbers_of_the_kept_runs():
     named = set()
     for path, found in results.read_folder(CONFIGS).items():
@@ -134,6 +150,9 @@ def test_a_block_keeps_what_is_written():
         {"data": ""},
         {"command": ""},
         {"reason": "no GPU"},
+        {"planned": "h200", "sibling": "digits"},
+        {"value": "not yet run", "planned": "h200"},
+        {"value": "not yet run", "sibling": "digits"},
         {"seeds": "0, 1"},
         {"seeds": "0.5"},
         {"seeds": "-1"},

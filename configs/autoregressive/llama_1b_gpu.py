@@ -22,7 +22,8 @@ Result:
     command: python -m genjax train llama_1b_gpu --data.root texts
     data: text files of your own, BPE, packed, two million tokens per step
     value: not yet run
-    reason: there was no accelerator
+    planned: v5e:16x16
+    sibling: llama_tiny
 """
 
 from genjax import gx

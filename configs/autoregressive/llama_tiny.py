@@ -18,13 +18,13 @@ from genjax import gx
 
 
 def get_config(tiny: bool = False) -> gx.Experiment:
-    length = 256
+    length = 128
     net = gx.Transformer(
-        layers=6,
-        heads=6,
-        width=192,
+        layers=4,
+        heads=4,
+        width=128,
         context=length,
-        kv_heads=3,
+        kv_heads=2,
         positions="rotary",
         norm="rms",
         activation="swiglu",
@@ -37,9 +37,9 @@ def get_config(tiny: bool = False) -> gx.Experiment:
         ),
         data=gx.PythonDocs(codec=gx.Bytes(delimiter=True), layout=gx.Packed(length)),
         optimizer=gx.AdamW(
-            gx.WarmUp(100, gx.Cosine(1e-3, 1e-4)), b2=0.95, weight_decay=0.1, clip=1.0
+            gx.WarmUp(100, gx.Cosine(2e-3, 2e-4)), b2=0.95, weight_decay=0.1, clip=1.0
         ),
-        steps=3000,
+        steps=2000,
         batch_size=16,
         evaluators=(gx.LossByPosition(),),
         every=gx.Every(log=50, evaluate=500, sample=500, checkpoint=500),

@@ -8,12 +8,15 @@ Kalchbrenner et al. (arXiv 1610.00527), but the test clips: the published file i
 for all, these from a seed, so that they have a floor of their own. A copy may move by 4 pixels, as
 digits move by at most 3.6. The small form is `video_moving_mnist`.
 
+By its plan a step needs 18.2 GB of an H200 and the run at least an hour. Only the tiny form has run.
+
 Result:
     command: python -m genjax train video_moving_mnist_gpu
     data: Moving MNIST, 64 x 64, generated
     value: not yet run
     published: 87.6 (VPN), 110.1 (its convolutional baseline), 179.8, 367.2 (ConvLSTM); floor 86.3
-    reason: there was no accelerator
+    planned: h200
+    sibling: video_moving_mnist
 """
 
 from genjax import gx

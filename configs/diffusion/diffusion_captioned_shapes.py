@@ -23,7 +23,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
     text = gx.HashedText(64)
     experiment = gx.Experiment(
         family=gx.Diffusion(
-            net=gx.UNet((32, 64, 64), 1, (4,)),
+            net=gx.UNet((24, 48, 48), 1, (4,), 24),
             process=gx.VPCosine(),
             target="v",
             data_std=0.4,
@@ -32,8 +32,8 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             sampler=gx.Denoising(gx.DPMSolver(16), clip=True),
         ),
         data=gx.CaptionedShapes(text=text),
-        optimizer=gx.Adam(gx.WarmUp(200, gx.Constant(5e-4))),
-        steps=6000,
+        optimizer=gx.Adam(gx.WarmUp(200, gx.Cosine(1e-3, 1e-5))),
+        steps=4000,
         batch_size=64,
         ema=0.995,
         evaluators=(gx.SampleQuality(samples=1000, kernel_subset=500, while_training=False),),

@@ -19,17 +19,17 @@ from genjax import gx
 def get_config(tiny: bool = False) -> gx.Experiment:
     experiment = gx.Experiment(
         family=gx.Diffusion(
-            net=gx.UNet((32, 48, 64, 64, 64), 1, ()),
+            net=gx.UNet((16, 24, 32, 32, 32), 1, ()),
             process=gx.VPCosine(),
             target="v",
             data_std=0.17,
-            width=128,
+            width=64,
             conditional=True,
             sampler=gx.Denoising(gx.DPMSolver(24), clip=True),
         ),
         data=gx.Tones(),
-        optimizer=gx.Adam(gx.WarmUp(200, gx.Constant(5e-4))),
-        steps=5000,
+        optimizer=gx.Adam(gx.WarmUp(200, gx.Cosine(1e-3, 1e-5))),
+        steps=2000,
         batch_size=64,
         ema=0.995,
         evaluators=(

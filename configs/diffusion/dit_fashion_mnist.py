@@ -22,18 +22,18 @@ def get_config(tiny: bool = False) -> gx.Experiment:
     eyes = "runs/classifier_fashion_mnist"
     experiment = gx.Experiment(
         family=gx.Diffusion(
-            net=gx.DiT(4, 192, 6, 6),
+            net=gx.DiT(4, 128, 4, 4),
             process=gx.VPCosine(),
             target="v",
             weighting="min_snr",
-            width=192,
+            width=128,
             conditional=True,
             sampler=gx.Denoising(gx.DPMSolver(25), guidance_scale=2.0, clip=True),
         ),
         data=gx.TFDS(name="fashion_mnist"),
-        optimizer=gx.AdamW(gx.WarmUp(500, gx.Constant(3e-4)), weight_decay=0.01, clip=1.0),
-        steps=20_000,
-        batch_size=128,
+        optimizer=gx.AdamW(gx.WarmUp(200, gx.Cosine(1e-3, 1e-5)), weight_decay=0.01, clip=1.0),
+        steps=4000,
+        batch_size=64,
         ema=0.999,
         evaluators=(
             gx.SampleQuality(features=eyes, while_training=False),
@@ -42,7 +42,7 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             gx.Memorisation(features=eyes, while_training=False),
             gx.Sheet(features=eyes, classifier=eyes, while_training=False),
         ),
-        every=gx.Every(log=100, evaluate=2000, sample=2000, checkpoint=1000),
+        every=gx.Every(log=100, evaluate=2000, sample=2000, checkpoint=500),
     )
     if not tiny:
         return experiment

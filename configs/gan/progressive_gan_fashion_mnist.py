@@ -18,7 +18,7 @@ CLASSIFIER = "runs/classifier_fashion_mnist"
 
 
 def get_config(tiny: bool = False) -> gx.Experiment:
-    nets = gx.Progressive((128, 64, 32))
+    nets = gx.Progressive((64, 32, 16))
     judged_by_classifier = (
         gx.SampleQuality(CLASSIFIER, samples=10_000, while_training=False),
         gx.Bias(CLASSIFIER, samples=10_000, while_training=False),
@@ -34,11 +34,11 @@ def get_config(tiny: bool = False) -> gx.Experiment:
             minibatch_std=True,
         ),
         data=gx.TFDS(name="fashion_mnist"),
-        curriculum=gx.Resolutions((7, 14, 28), (1500, 2500), fade=750),
+        curriculum=gx.Resolutions((7, 14, 28), (1000, 2500), fade=500),
         optimizer=gx.Players(
             gx.Adam(gx.Constant(1e-3), b1=0.0, b2=0.99), gx.Adam(gx.Constant(1e-3), b1=0.0, b2=0.99)
         ),
-        steps=8000,
+        steps=6000,
         batch_size=64,
         ema=0.999,
         evaluators=(gx.GameGauges(), *judged_by_classifier),

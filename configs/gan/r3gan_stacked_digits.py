@@ -17,7 +17,7 @@ steps:
 
 So this task does not show what the paper's does, where the game without pairing finds 693 modes of
 Stacked MNIST and R1 alone diverges; one seed does not tell these three apart. That needs
-`r3gan_stacked_mnist` and a GPU. The classifier had 1,000 of its 2,000 steps.
+`r3gan_stacked_mnist_gpu` and a GPU. The classifier had 1,000 of its 2,000 steps.
 
 Result:
     command: python -m genjax train r3gan_stacked_digits

@@ -36,6 +36,9 @@ class Result:
       baseline: what the value is compared with, measured here.
       published: the number that others reached, with its protocol and source.
       reason: why the config is not yet run.
+      planned: the machine that the config is for, where it is not yet run as none was at hand; its
+        plan is in docs/plans.json.
+      sibling: the config for a small machine that stands beside a planned one.
       kept: where each value is read from, as pairs of a folder of docs/runs and a name in its
         eval.json, written `folder:name`.
     """
@@ -51,6 +54,8 @@ class Result:
     baseline: str = ""
     published: str = ""
     reason: str = ""
+    planned: str = ""
+    sibling: str = ""
     kept: tuple[tuple[str, str], ...] = ()
 
 
@@ -147,7 +152,9 @@ def check(result: Result, path: str) -> None:
     minutes = rf"(under )?{NUMBER}|{NUMBER} to {NUMBER}|{NUMBER}(, {NUMBER}){{{rest}}}"
     faults = {
         "a value needs a metric": count and not result.metric,
-        "only what is not yet run has a reason": count and result.reason,
+        "only what is not yet run has a reason or a plan": count
+        and (result.reason or result.planned),
+        "a plan and a sibling need each other": bool(result.planned) != bool(result.sibling),
         "what is not yet run has no error, seeds, minutes or hardware": not count and any(measured),
         f"{count} values need as many seeds": len(result.seeds) not in (0, count),
         f"{count} values need as many of kept": len(result.kept) not in (0, count),

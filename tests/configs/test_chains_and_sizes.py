@@ -33,7 +33,7 @@ FOLDERS = (
     [
         ("makemore_mlp", 27, None, 11_897),
         ("multi30k_de_en", 5893, 7853, 9_038_341),
-        ("gpt2_124m", 50_257, None, 124_439_808),
+        ("gpt2_124m_gpu", 50_257, None, 124_439_808),
         (
             "gpt_shakespeare_gpu",
             65,

@@ -1,7 +1,7 @@
 """GPT-2 with 124M parameters (Radford et al., 2019), from scratch on a folder of your own texts.
 
-    python -m genjax train gpt2_124m --data.root texts
-    python -m genjax train gpt2_124m --data.root texts --data.codec.file tokenizer.json
+    python -m genjax train gpt2_124m_gpu --data.root texts
+    python -m genjax train gpt2_124m_gpu --data.root texts --data.codec.file tokenizer.json
 
 Without a tokenizer.json of Hugging Face, a byte-level BPE of GPT-2's size is trained on the texts:
 256 bytes, 50,000 merges and one end token. Small texts give fewer merges. Documents are packed into
@@ -16,13 +16,17 @@ or else goes block by block; in either, memory is not quadratic in the length. L
 so that one compilation serves all twelve. For a GPU with little memory there are
 `--family.net.remat products` and a higher `--optimizer.accumulate`.
 
-The config has not yet been run. Only its tiny form has, on a CPU.
+By its plan a microbatch needs 13.5 GB of an H200 and the run at least 4.1 hours; one TPU v5e 13.8 GB
+and 28 hours, eight of them with `--devices.mode sharded --devices.fsdp 8 --optimizer.accumulate 5`
+12.7 GB each (docs/plans.md). Only the tiny form has been run, on a CPU. There a smaller GPT on books
+is `gpt_books`.
 
 Result:
-    command: python -m genjax train gpt2_124m --data.root texts
+    command: python -m genjax train gpt2_124m_gpu --data.root texts
     data: text files of your own, BPE, packed, half a million tokens per step
     value: not yet run
-    reason: there was no GPU
+    planned: h200
+    sibling: gpt_books
 """
 
 from genjax import gx

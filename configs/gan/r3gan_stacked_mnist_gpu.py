@@ -1,28 +1,35 @@
 """R3GAN (Huang et al., arXiv 2501.05441) on Stacked MNIST: which parts of its loss find all modes?
 
     python -m genjax train classifier_mnist      # names the digit of each channel
-    python -m genjax train r3gan_stacked_mnist
-    python -m genjax train r3gan_stacked_mnist --family.loss non_saturating     # no pairing
-    python -m genjax train r3gan_stacked_mnist --family.r2 0                    # R1 alone
-    python -m genjax evaluate runs/r3gan_stacked_mnist
+    python -m genjax train r3gan_stacked_mnist_gpu
+    python -m genjax train r3gan_stacked_mnist_gpu --family.loss non_saturating     # no pairing
+    python -m genjax train r3gan_stacked_mnist_gpu --family.r2 0                    # R1 alone
+    python -m genjax evaluate runs/r3gan_stacked_mnist_gpu
 
 Nets without normalisation; each fake is paired with a real image, and R1 and R2 hold the slope of
-the discriminator at both. This config needs a GPU and has not yet been trained; only its tiny form
-has run. The same ablation on small images of a thousand modes: `r3gan_stacked_digits`.
+the discriminator at both. The same ablation on small images of a thousand modes, for a CPU:
+`r3gan_stacked_digits`.
+
+By its plan a step needs 8.7 GB of an H200, and the 50,000 steps at least 22 minutes. Only the tiny
+form has run.
 
 Result:
-    command: python -m genjax train r3gan_stacked_mnist
+    command: python -m genjax train r3gan_stacked_mnist_gpu
     data: three MNIST digits an image, 1,000 modes
     metric: modes among 25,600 samples
     value: not yet run
     published: 1,000 with pairing, R1 and R2 (arXiv 2501.05441)
+    planned: h200
+    sibling: r3gan_stacked_digits
 
 Result:
-    command: python -m genjax train r3gan_stacked_mnist --family.loss non_saturating
+    command: python -m genjax train r3gan_stacked_mnist_gpu --family.loss non_saturating
     data: three MNIST digits an image, 1,000 modes
     metric: modes among 25,600 samples
     value: not yet run
     published: 693 without pairing (arXiv 2501.05441)
+    planned: h200
+    sibling: r3gan_stacked_digits --family.loss non_saturating
 """
 
 from genjax import gx
