@@ -8,7 +8,8 @@ Kalchbrenner et al. (arXiv 1610.00527), but the test clips: the published file i
 for all, these from a seed, so that they have a floor of their own. A copy may move by 4 pixels, as
 digits move by at most 3.6. The small form is `video_moving_mnist`.
 
-By its plan a step needs 18.2 GB of an H200 and the run at least an hour. Only the tiny form has run.
+By its plan a step needs 18.2 GB of an H200 and the run at least 0.98 hours. Only the tiny form
+has run.
 
 Result:
     command: python -m genjax train video_moving_mnist_gpu
