@@ -42,8 +42,8 @@ process's peak from just before the state is made to after a step, and the roofl
 beside the fastest of {steps} steps. What the runtime took before, such as threads and compiled
 code, is in neither. Steps take 3 to 21 MB more than planned, that of `ddpm_mnist_gpu` 93 MB: it is
 not in the compiler's numbers, and it is not known what takes it, so plans of less than 130 MB can
-miss by more than 15 %. The roofline of a CPU is that of its fastest matrix product: a step of small or
-elementwise operations stays far below it. Other programs ran meanwhile, so what was reached is a
+miss by more than 15 %. The roofline of a CPU is that of its fastest matrix product: a step of small
+or elementwise operations stays far below it. Other programs ran meanwhile, so what was reached is a
 lower bound.
 
 | config | plan | grown | ratio | roofline | step | reached |
