@@ -27,13 +27,12 @@ from genjax.family import (
     State,
     Trained,
     Variables,
-    gradient_step,
 )
 from genjax.optim import Rules
 from genjax.posttrain import adapters
 from genjax.posttrain.adapters import Adapters
 from genjax.posttrain.continued import BASE, FromBase
-from genjax.posttrain.paired import measure_drift, row_log_probs
+from genjax.posttrain.paired import measure_drift, row_log_probs, step_policy, take_policy
 from genjax.posttrain.rollouts import check_policy
 
 
@@ -126,28 +125,16 @@ class LabelledKTO(FromBase):
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        learned = state.frozen[BASE]["params"]
-        rule = dataclasses.replace(
-            optimizer,
-            through=lambda params: adapters.merge_trainable(self.adapters, learned, params),
-        )
-
-        def loss(
-            params: Params, variables: Variables, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Variables]:
+        def judge(params: Params, batch: Batch) -> Metrics:
             known = batch if "reference" in batch else self.precompute(state, batch)
-            return self._judge(params, learned, batch, known["reference"], axis), variables
+            learned = state.frozen[BASE]["params"]
+            return self._judge(params, learned, batch, known["reference"], axis)
 
-        state, metrics = gradient_step(loss, rule, state, batch, state.step_key, axis=axis)
-        return state.replace(step=state.step + 1), metrics
+        return step_policy(judge, self.adapters, state, batch, optimizer, axis)
 
     def eval_state(self, state: State) -> State:
         """Return the state of the policy, with the reference in ``frozen``."""
-        state, base = state.for_eval(), state.frozen[BASE]
-        policy = adapters.merge_trainable(self.adapters, base["params"], state.params)
-        return self.base.eval_state(
-            state.replace(params=policy, variables=base["variables"], ema=None)
-        )
+        return self.base.eval_state(take_policy(self.adapters, state))
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         reference = state.frozen[BASE]["params"]

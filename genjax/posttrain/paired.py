@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple, Self
 
 import jax
@@ -134,29 +134,16 @@ class Paired(FromBase):
     def train_step(
         self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
     ) -> tuple[State, Metrics]:
-        learned = state.frozen[BASE]["params"]
-        rule = dataclasses.replace(
-            optimizer,
-            through=lambda params: adapters.merge_trainable(self.adapters, learned, params),
-        )
-
-        def loss(
-            params: Params, variables: Variables, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Variables]:
+        def judge(params: Params, batch: Batch) -> Metrics:
             known = batch if f"{SIDES[0]}_reference" in batch else self.precompute(state, batch)
-            scores = self._score(params, learned, known, batch, axis)
-            return self._compute_metrics(scores, training=True), variables
+            scores = self._score(params, state.frozen[BASE]["params"], known, batch, axis)
+            return self._compute_metrics(scores, training=True)
 
-        state, metrics = gradient_step(loss, rule, state, batch, state.step_key, axis=axis)
-        return state.replace(step=state.step + 1), metrics
+        return step_policy(judge, self.adapters, state, batch, optimizer, axis)
 
     def eval_state(self, state: State) -> State:
         """Return the state of the policy, with the reference in ``frozen``."""
-        state, base = state.for_eval(), state.frozen[BASE]
-        policy = adapters.merge_trainable(self.adapters, base["params"], state.params)
-        return self.base.eval_state(
-            state.replace(params=policy, variables=base["variables"], ema=None)
-        )
+        return self.base.eval_state(take_policy(self.adapters, state))
 
     def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
         return self._compute_metrics(self._score_judged(state, batch), training=False)
@@ -199,6 +186,45 @@ class Paired(FromBase):
         return {name: Mean.of(values, mask) for name, values in each.items()} | {
             "log_ratio": Mean(jnp.sum(scores.gained * weighed), jnp.sum(scores.sizes * weighed))
         }
+
+
+def step_policy(
+    judge: Callable[[Params, Batch], Metrics],
+    adapters_: Adapters | None,
+    state: State,
+    batch: Batch,
+    optimizer: Rules,
+    axis: str | None,
+) -> tuple[State, Metrics]:
+    """Take a gradient step of a policy whose reference is the initial model.
+
+    Args:
+      judge: from merged parameters of the policy and a batch to the metrics, ``loss`` among them.
+      adapters_: LoRA adapters that are trained instead of all parameters.
+      state: the state, with the reference in ``frozen``.
+      batch: rows that ``judge`` reads.
+      optimizer: the rules of the step.
+      axis: mapped axis.
+    """
+    learned = state.frozen[BASE]["params"]
+    rule = dataclasses.replace(
+        optimizer, through=lambda params: adapters.merge_trainable(adapters_, learned, params)
+    )
+
+    def loss(
+        params: Params, variables: Variables, batch: Batch, key: jax.Array
+    ) -> tuple[Metrics, Variables]:
+        return judge(params, batch), variables
+
+    state, metrics = gradient_step(loss, rule, state, batch, state.step_key, axis=axis)
+    return state.replace(step=state.step + 1), metrics
+
+
+def take_policy(adapters_: Adapters | None, state: State) -> State:
+    """Return the state with the merged, averaged parameters of the policy as its own."""
+    state, base = state.for_eval(), state.frozen[BASE]
+    policy = adapters.merge_trainable(adapters_, base["params"], state.params)
+    return state.replace(params=policy, variables=base["variables"], ema=None)
 
 
 def response_log_probs(family: Autoregressive, params: Params, batch: Batch) -> jax.Array:
