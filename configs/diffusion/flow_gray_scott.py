@@ -17,18 +17,18 @@ Result:
     data: Gray-Scott, 32 x 32 points
     hardware: two x86 cores, shared (minutes of CPU time)
     minutes: 2.5
-    seeds: 0
+    seeds: 0, 1, 2
     metric: time until the error of a roll-out exceeds 0.4
-    value: 534
-    kept: flow_gray_scott:valid_time
+    value: 534, 493, 512
+    kept: flow_gray_scott:valid_time, flow_gray_scott_1:valid_time, flow_gray_scott_2:valid_time
 
 Result:
     command: python -m genjax train flow_gray_scott
     data: Gray-Scott, 32 x 32 points
-    seeds: 0
+    seeds: 0, 1, 2
     metric: fair CRPS of ensembles after 10 frames of 20 units of time
-    value: 0.107
-    kept: flow_gray_scott:crps_10
+    value: 0.107, 0.118, 0.111
+    kept: flow_gray_scott:crps_10, flow_gray_scott_1:crps_10, flow_gray_scott_2:crps_10
     baseline: 0.002 of the equation
 """
 

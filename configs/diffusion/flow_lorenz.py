@@ -5,36 +5,39 @@
     python -m genjax evaluate runs/flow_lorenz
 
 Trained on 200 trajectories of 500 states, 0.05 apart, with rho = 28, sigma = 10, beta = 2.667 as in
-dysts. 20,000 steps took 3:14 minutes of CPU time, 26:39 on a shared, busy 2.5 GHz x86 core
-(November 2026, jax 0.10.2); the evaluation 17 s of CPU time. Seed 0, averaged parameters, 4 Euler
-steps:
+dysts. 20,000 steps took 3 min 40 s of CPU time, 6 minutes on shared 2.5 GHz x86 cores (November
+2026, jax 0.10.2); the evaluation 20 to 30 s of CPU time. Seeds 0, 1 and 2, averaged parameters, 4
+Euler steps:
 
-                                   forecast    equation, same estimator    dysts
-    largest Lyapunov exponent      0.879       0.899                       0.892
-      from neighbours              0.922       0.871
-    Kaplan-Yorke dimension         2.070       2.062                       2.075
-    sum of the exponents           -11.85      -13.667 (exactly)           -13.79
+                                   forecasts                 equation    dysts
+    largest Lyapunov exponent      0.901, 0.888, 0.905       0.899       0.892
+      from neighbours              0.946, 0.922, 0.909       0.871
+    Kaplan-Yorke dimension         2.071, 2.074, 2.073       2.062       2.075
+    sum of the exponents           -11.93, -11.28, -11.56    -13.667     -13.79
+
+Those of the equation are by the same estimator, the sum is exact.
 
 Exponents are of 32 trajectories of 800 steps after 100, by QR of the derivatives of the steps;
 those from neighbours (Rosenstein et al.), a check to within some percent, of 32 trajectories of 550
-states. That of the strongest contraction is too small by a tenth (-12.7 for -14.6): few training
-states lie off the attractor.
+states. That of the strongest contraction is too small by a tenth (-12.8 for -14.6 in seed 0): few
+training states lie off the attractor.
 
-The error of a step is 0.002 standard deviations; roll-outs stay within 0.4 for 3.6 units of time in
-the mean. Spectra over time are 0.076 decades from the true ones, two halves of which are 0.082
-apart. Ensembles of 9 whose starts are uncertain by 0.02 standard deviations, at 200 starts,
-forecast beside the equation: fair CRPS 0.0382 and 0.0379 after 10 steps, 0.153 and 0.151 after 40;
-spread over error 0.93 and 0.90, 1.19 and 1.14; ranks uniform with p = 0.34 and 0.25, 0.55 and 0.83.
-No copies of training states among 100 last states, whose spread is 1.01 of the held-out one.
+Of seed 0: the error of a step is 0.002 standard deviations; roll-outs stay within 0.4 for 3.7 units
+of time in the mean. Spectra over time are 0.079 decades from the true ones, two halves of which are
+0.082 apart. Ensembles of 9 whose starts are uncertain by 0.02 standard deviations, at 200 starts,
+forecast beside the equation: fair CRPS 0.0378 and 0.0379 after 10 steps, 0.152 and 0.151 after 40;
+spread over error 0.94 and 0.90, 1.22 and 1.14; ranks uniform with p = 0.59 and 0.25, 0.70 and 0.83.
+No copies of training states among 100 last states, whose spread is 1.02 of the held-out one.
 
 Result:
     command: python -m genjax train flow_lorenz
     data: Lorenz 63, integrated by diffrax
     hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
     minutes: 3
-    seeds: 0
+    seeds: 0, 1, 2
     metric: largest Lyapunov exponent of the forecasts
-    value: 0.879
+    value: 0.901, 0.888, 0.905
+    kept: flow_lorenz:lyapunov, flow_lorenz_1:lyapunov, flow_lorenz_2:lyapunov
     published: 0.892 (dysts, arXiv 2110.05266); 0.899 of the equation by the same estimator
 
 Result:
@@ -42,9 +45,10 @@ Result:
     data: Lorenz 63, integrated by diffrax
     hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
     minutes: 3
-    seeds: 0
+    seeds: 0, 1, 2
     metric: Kaplan-Yorke dimension of the forecasts
-    value: 2.070
+    value: 2.071, 2.074, 2.073
+    kept: flow_lorenz:kaplan_yorke, flow_lorenz_1:kaplan_yorke, flow_lorenz_2:kaplan_yorke
     published: 2.075 (dysts, arXiv 2110.05266); 2.062 of the equation by the same estimator
 """
 
