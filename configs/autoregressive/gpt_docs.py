@@ -6,12 +6,22 @@
 Nothing is downloaded. Whole chapters are held out. Each release of Python has its own text, so
 compare numbers within one release only.
 
-The config has not yet been trained to its end. Only its tiny form has run.
+2,000 steps took 9 minutes of CPU time, 30 minutes on two x86 cores shared with other work (November
+2026, jax 0.10.2, seed 0, the documents of Python 3.11). Held-out chapters have 1.215 nats per
+character, 1.49 in the first tenth of a row and 1.17 in the last, and training rows 1.207: the gap
+is small. No sample of 100 copies a passage of more than 128 characters; of 300 training rows the
+model continues 1.0 % as they go on for 32 characters, of held-out ones 0.3 %. Samples have the
+layout of the reference and many of its words, but their sentences make no sense.
 
 Result:
     command: python -m genjax train gpt_docs
-    data: Python's language reference, characters, embedded
-    value: not yet run
+    data: Python 3.11's language reference, characters, embedded
+    hardware: two x86 cores, shared (minutes of CPU time)
+    minutes: 9
+    seeds: 0
+    metric: nats per character of held-out chapters
+    value: 1.215
+    kept: gpt_docs:loss
 """
 
 from genjax import gx

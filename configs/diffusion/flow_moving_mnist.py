@@ -5,13 +5,25 @@
     python -m genjax evaluate runs/flow_moving_mnist
 
 All frames are drawn at once, by attention over space and over time in turn (Ho et al., arXiv
-2204.03458); the network predicts the clean clip. Seed 0 was stopped
-at step 1,100 of 2,000 and not judged.
+2204.03458); the network predicts the clean clip.
+
+2,000 steps of 16 clips, seed 0, took 25 minutes in four parts on two x86 cores shared with other
+work (November 2026, jax 0.10.2); the held-out loss is 0.0274. That is too short: samples are
+strokes of the width of digits that stay near one another, not digits that move. Of a frame's
+squared brightness 0.58 is in no shift of the frame before (clips of the data: 0.09), and brightness
+moves by 3.9 pixels a frame (1.26). No sample is a copy, and distances between samples are 0.86 of
+those of the data.
 
 Result:
     command: python -m genjax train flow_moving_mnist
     data: Moving MNIST, 32 x 32, 8 frames, generated
-    value: not yet run
+    hardware: two x86 cores, shared
+    minutes: 25
+    seeds: 0
+    metric: share of a frame's squared brightness that no shift of the frame before explains
+    value: 0.577
+    kept: flow_moving_mnist:unexplained
+    baseline: 0.089 of clips of the data
 """
 
 from genjax import gx
