@@ -16,76 +16,31 @@ import jax.numpy as jnp
 
 from genjax import checks
 from genjax.checks import Component
-from genjax.continued import Continued
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.diffusion import conditioning
-from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic
-from genjax.families.side_losses import add_side, list_sown
-from genjax.families.vqvae import VQVAE, decode_codes, encode_to_codes
-from genjax.family import (
-    Batch,
-    Inputs,
-    Mean,
-    Metrics,
-    Params,
-    State,
-    Trained,
-    Variables,
-    gradient_step,
-    labels,
-    select_modelled,
+from genjax.families.autoregressive.image_codes import (
+    AUTOENCODER,
+    CodeSampler,
+    ImageCodes,
+    Rows,
+    guide,
+    needs_two,
 )
+from genjax.families.multiscale import MultiscaleCodebook
+from genjax.families.side_losses import list_sown
+from genjax.families.vqvae import VQVAE
+from genjax.family import Batch, Params, State, Variables, select_modelled
 from genjax.nets.transformer.token_net import unstack_layers
 from genjax.nets.transformer.transformer import Transformer
-from genjax.optim import Rules
-from genjax.samplers.tokens.decoding import Prompts, TokenSampler, generate
-
-AUTOENCODER = "autoencoder"
+from genjax.samplers.tokens.decoding import Prompts, generate
 
 
 @checks.frozen
-class CodeSampler:
-    """Sampling options of the codes of an image.
-
-    Attributes:
-      temperature: divisor of the logits; 0 takes the most likely code.
-      top_k: number of most likely codes to draw from; None for all.
-      top_p: probability of the smallest set of most likely codes to draw from; None for all.
-      guidance_scale: 1 for the conditional model, 0 for the unconditional one; above 1, samples
-        follow the label more closely and are less diverse. Values other than 0 and 1 evaluate the
-        network twice per code.
-      label: label to draw in a class-conditional model, by number or name; None draws all in turn,
-        starting over every 256 samples.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    guidance_scale: float = 1.0
-    label: int | str | None = None
-
-    def __post_init__(self) -> None:
-        self.tokens(1)
-        checks.at_least(self, 0, "guidance_scale")
-
-    def tokens(self, steps: int) -> TokenSampler:
-        """Return the options for drawing this many codes."""
-        return TokenSampler(steps, temperature=self.temperature, top_k=self.top_k, top_p=self.top_p)
-
-
-@checks.frozen
-class CodePrior(Continued):
+class CodePrior(ImageCodes):
     """A Transformer that predicts each code of an image from those before it, in raster order.
 
     The autoencoder is frozen. The input for an image of h x w codes is a start token, or its label
-    as one, and all codes but the last.
-
-    Among its metrics, ``loss`` is in nats per code. ``code_bits_per_dim`` is -log p of all codes of
-    an image, in bits over its pixels and channels: a rate that ignores the decoder's error. If the
-    autoencoder's likelihood is of stored values (``DiscretizedLogistic``, or ``Bernoulli`` of
-    binary images), ``bits_per_dim`` is the bound on the image itself, -log p(codes) - log p(x |
-    codes).
+    as one, and all codes but the last. For the metrics see ``ImageCodes``.
 
     Attributes:
       autoencoder: run directory of a ``VQVAE`` of the same data.
@@ -102,32 +57,6 @@ class CodePrior(Continued):
     drop_label: float = 0.1
     sampler: CodeSampler = CodeSampler()
 
-    def __post_init__(self) -> None:
-        if not self.net.causal or self.net.cross_attention:
-            raise UserError(
-                "net.causal must be True and net.cross_attention False in a CodePrior", "net.causal"
-            )
-        if self.net.ahead > 1:
-            raise UserError(
-                f"net.ahead must be 1 in a CodePrior, got {self.net.ahead}", "net.ahead"
-            )
-        checks.share(self, "drop_label")
-        self.check_sampler(self.sampler)
-
-    @property
-    def runs(self) -> Mapping[str, str]:
-        return {AUTOENCODER: self.autoencoder}
-
-    def resolve(self, others: Mapping[str, Trained], spec: Spec) -> CodePrior:
-        run_dir, family = others[AUTOENCODER].run_dir, others[AUTOENCODER].family
-        if not isinstance(family, VQVAE):
-            raise UserError(
-                f"autoencoder must be a run of a VQVAE, but {run_dir} is a {type(family).__name__}",
-                "autoencoder",
-            )
-        others[AUTOENCODER].check(spec)
-        return dataclasses.replace(self, autoencoder=family)
-
     @property
     def protocol(self) -> str:  # type: ignore[override]
         return (
@@ -135,13 +64,16 @@ class CodePrior(Continued):
             "pixels and channels"
         )
 
-    def check_sampler(self, options: CodeSampler) -> None:
-        """Refuse sampling options that this model does not support, with a ``UserError``."""
-        conditioning.check_guidance(options.guidance_scale, self.conditional, self.drop_label)
+    def check_base(self, family: VQVAE, run_dir: str) -> None:
+        if isinstance(family.grid_quantiser, MultiscaleCodebook):
+            raise UserError(
+                f"autoencoder must be a run with codes in raster order, but those of {run_dir} are "
+                "of several scales: NextScale draws them",
+                "autoencoder",
+            )
 
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
-        if self.conditional and spec.classes is None:
-            raise UserError("family.conditional needs labels, but the data have none")
+        starts = self._count_starts(spec)
 
         def outputs() -> jax.Array:
             params, variables = self.autoencoder.init(key, example, spec)
@@ -153,69 +85,8 @@ class CodePrior(Continued):
                 f"family.net.context must be >= {length} (codes per image), got {self.net.context}",
                 "family.net.context",
             )
-        starts = 1
-        if self.conditional:
-            assert spec.classes is not None
-            starts = spec.classes + (self.drop_label > 0)
         module = self.net.module(self.autoencoder.grid_quantiser.codes + starts)
         return module.init(key, jnp.zeros((1, 1), jnp.int32))["params"], {}
-
-    def train_step(
-        self, state: State, batch: Batch, *, optimizer: Rules, axis: str | None = None
-    ) -> tuple[State, Metrics]:
-        if self.conditional and "other_label" in batch:
-            raise UserError("a prior conditioned on labels takes one per example: no Mixup")
-        key = jax.random.fold_in(state.step_key, 1)
-        if axis is not None:
-            key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-
-        def loss(
-            params: Params, variables: Variables, batch: Batch, key: jax.Array
-        ) -> tuple[Metrics, Variables]:
-            hide_key, dropout_key = jax.random.split(key)
-            label = labels(batch) if self.conditional else None
-            if label is not None:
-                label, _ = conditioning.hide(
-                    hide_key, self.drop_label, label, self._count_classes(params), None
-                )
-            nll, sown = self._score(params, batch["codes"], label, dropout_key)
-            real = jnp.broadcast_to(batch["mask"][:, None], nll.shape)
-            metrics = {"loss": _per_code(nll, batch["mask"])}
-            return add_side(metrics, self.net, sown, real, axis), variables
-
-        _, grid = self._encode_codes(state, batch, key)
-        kept = {name: batch[name] for name in ("mask", "label") if name in batch}
-        encoded = kept | {"codes": grid.reshape(len(grid), -1)}
-        state, metrics = gradient_step(loss, optimizer, state, encoded, state.step_key, axis=axis)
-        return state.replace(step=state.step + 1), metrics
-
-    def evaluate(self, state: State, batch: Batch, key: jax.Array) -> Metrics:
-        x, grid = self._encode_codes(state, batch, key)
-        nll = self.nll(
-            state.params, grid.reshape(len(grid), -1), labels(batch) if self.conditional else None
-        )
-        rate, mask, bits = nll.sum(-1), batch["mask"], math.prod(x.shape[1:]) * math.log(2)
-        metrics = {"loss": _per_code(nll, mask), "code_bits_per_dim": Mean.of(rate / bits, mask)}
-        likelihood = self.autoencoder.likelihood
-        if isinstance(likelihood, DiscretizedLogistic) or (
-            isinstance(likelihood, Bernoulli) and likelihood.binarize
-        ):
-            params, variables = (
-                state.frozen[AUTOENCODER][name] for name in ("params", "variables")
-            )
-            vectors = self.autoencoder.grid_quantiser.look_up(variables, grid)
-            outputs = self.autoencoder.decode(params, variables, vectors)
-            bound = rate + likelihood.nll(params.get("likelihood"), outputs, x)
-            metrics["bits_per_dim"] = Mean.of(bound / bits, mask)
-        return metrics
-
-    def sample(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
-        """Draw codes and return the means [n, H, W, C] of p(x | codes)."""
-        grid = self.draw_codes(state, key, n, options)
-        return decode_codes(self.autoencoder, _autoencoder_state(state), grid)
-
-    def describe_inputs(self, state: State, options: CodeSampler) -> Inputs:
-        return conditioning.describe_label(self.conditional)
 
     def draw_codes(self, state: State, key: jax.Array, n: int, options: CodeSampler) -> jax.Array:
         """Draw codes, int32 [n, h, w], in one compiled loop with a cache.
@@ -223,12 +94,8 @@ class CodePrior(Continued):
         Raises:
           UserError: the guidance or the label does not fit the model.
         """
-        self.check_sampler(options)
+        label, twice = self._choose_labels(state, n, options), needs_two(options)
         classes = self._count_classes(state.params)
-        label = conditioning.choose_labels(options.label, n, classes, state)
-        if label is not None and options.guidance_scale == 0:
-            label = jnp.full(n, classes)
-        twice = options.guidance_scale not in (0, 1)
         rows, columns = self._find_grid(state)
         net, params = self.net, state.params
         if net.scan_layers:  # a loop over layers is slow for single codes
@@ -248,8 +115,7 @@ class CodePrior(Continued):
                 ..., :known
             ]
             if twice:
-                given, free = jnp.split(logits, 2)
-                logits = free + options.guidance_scale * (given - free)
+                logits = guide(logits, options.guidance_scale)
             return logits, cache
 
         starts = self._make_start_tokens(label, n)
@@ -268,12 +134,15 @@ class CodePrior(Continued):
         """Return -log p(code | earlier codes, label) [B, N] in nats of codes int32 [B, N]; a key
         means training.
         """
-        return self._score(params, codes, label, key)[0]
+        return self._score(params, {"codes": codes}, label, key)[0]
+
+    def _read(self, state: State, codes: jax.Array) -> Rows:
+        return {"codes": codes.reshape(len(codes), -1)}
 
     def _score(
-        self, params: Params, codes: jax.Array, label: jax.Array | None, key: jax.Array | None
+        self, params: Params, rows: Rows, label: jax.Array | None, key: jax.Array | None
     ) -> tuple[jax.Array, Mapping[str, Any]]:
-        """Return ``nll``, and what modules sowed, see ``HasSideLosses``."""
+        codes = rows["codes"]
         inputs = jnp.concatenate([self._make_start_tokens(label, len(codes)), codes[:, :-1]], 1)
         module: Any = self.net.module(len(params["embedding"]))
         rngs = {} if key is None else {"dropout": key}
@@ -295,15 +164,6 @@ class CodePrior(Continued):
         start = jnp.zeros(n, jnp.int32) if label is None else label.astype(jnp.int32)
         return self.autoencoder.grid_quantiser.codes + start[:, None]
 
-    def _encode_codes(
-        self, state: State, batch: Batch, key: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
-        """Return the autoencoder's input [B, H, W, C] for a batch, and its codes int32 [B, h,
-        w].
-        """
-        x = self.autoencoder.likelihood.prepare(key, select_modelled(batch))
-        return x, encode_to_codes(self.autoencoder, _autoencoder_state(state), x)
-
     def _find_grid(self, state: State) -> tuple[int, int]:
         """Return the rows and columns of the grid of codes."""
         params, variables = (state.frozen[AUTOENCODER][name] for name in ("params", "variables"))
@@ -320,13 +180,3 @@ class CodePrior(Continued):
         return (
             len(params["embedding"]) - self.autoencoder.grid_quantiser.codes - (self.drop_label > 0)
         )
-
-
-def _per_code(nll: jax.Array, mask: jax.Array) -> Mean:
-    """Return the mean over the codes of nll [B, N]; mask [B]."""
-    return Mean.of(nll, jnp.broadcast_to(mask[:, None], nll.shape))
-
-
-def _autoencoder_state(state: State) -> State:
-    """Return the state of the autoencoder."""
-    return state.replace(**state.frozen[AUTOENCODER])
