@@ -76,9 +76,13 @@ def test_codes_decode_to_the_sum_that_the_quantiser_made(fine):
     codebook = np.asarray(fine.variables["codebook"])
     apart = np.square(np.asarray(found.compared)[:, None] - codebook[None]).sum(-1)
     np.testing.assert_array_equal(apart.argmin(1), found.codes.reshape(-1))
-    codes = jax.jit(lambda: encode_to_codes(FINE, fine, IMAGES))()
-    pictures = jax.jit(lambda: decode_codes(FINE, fine, codes))()
-    np.testing.assert_allclose(pictures, FINE.reconstruct(fine, BATCH, KEY)[1], atol=1e-5)
+    pictures, again = jax.jit(
+        lambda: (
+            decode_codes(FINE, fine, encode_to_codes(FINE, fine, IMAGES)),
+            FINE.reconstruct(fine, BATCH, KEY)[1],
+        )
+    )()
+    np.testing.assert_allclose(pictures, again, atol=1e-5)
 
 
 def test_scales_are_means_over_areas_of_what_the_ones_before_left(fine):
@@ -86,7 +90,7 @@ def test_scales_are_means_over_areas_of_what_the_ones_before_left(fine):
     quantiser = replace(FINE.quantiser, smoothing=0.0)
     z = np.asarray(jax.random.normal(KEY, (2, 4, 4, 3)))
     codebook = np.asarray(fine.variables["codebook"])
-    found = quantiser.quantise({}, fine.variables, jnp.asarray(z))
+    found = jax.jit(quantiser.quantise)({}, fine.variables, z)
     compared = np.asarray(found.compared).reshape(2, 21, 3)
     np.testing.assert_allclose(compared[:, 0], z.mean((1, 2)), atol=1e-5)
     rest = z - codebook[np.asarray(found.codes)[:, 0]][:, None, None]
@@ -125,25 +129,26 @@ def test_the_encoder_gets_the_decoders_gradient_and_the_convolutions_the_distanc
     state, everything = base_state(family), BATCH | {"mask": jnp.ones(6)}
     moved = jax.jit(lambda s: family.train_step(s, everything, optimizer=RULE)[0])(state)
     gradient = jax.tree.map(lambda before, after: before - after, state.params, moved.params)
-    z, back = jax.vjp(
-        lambda encoder: family.encode({"encoder": encoder}, state.variables, IMAGES),
-        state.params["encoder"],
-    )
-    found = family.quantise(state.params, state.variables, z)
 
     def nll(vectors):
         outputs = family.decode(state.params, state.variables, vectors)
         return family.likelihood.nll({}, outputs, IMAGES).mean()
 
-    def fit(own):
-        totals = family.quantiser.accumulate(own, state.variables, found.codes)
+    def fit(own, z, codes):
+        totals = family.quantiser.accumulate(own, state.variables, codes)
         return sum(jnp.square(z - total).sum(-1).mean() for total in totals) / len(totals)
 
-    for_codes = jax.grad(nll)(found.vectors)
-    wanted = {
-        "encoder": back(for_codes)[0],
-        "quantiser": jax.grad(fit)(state.params["quantiser"]),
-    }
+    @jax.jit
+    def by_hand(params):
+        z, back = jax.vjp(
+            lambda encoder: family.encode({"encoder": encoder}, state.variables, IMAGES),
+            params["encoder"],
+        )
+        found = family.quantise(params, state.variables, z)
+        own = jax.grad(fit)(params["quantiser"], z, found.codes)
+        return {"encoder": back(jax.grad(nll)(found.vectors))[0], "quantiser": own}
+
+    wanted = by_hand(state.params)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-4),
         {name: gradient[name] for name in wanted},
@@ -200,22 +205,16 @@ def test_a_code_changes_the_scales_after_its_own_alone():
     model = NextScale(FINE, replace(NET, context=21))
     state = state_of(model)
     row = jax.random.randint(KEY, (1, 21), 0, 7)
-    nll = jax.jit(lambda row: -model._score(state.params, model._read(state, row), None, None)[0])
-    logits = jax.jit(
-        lambda row: jnp.stack(  # log p of every code at every place, given the scales before
-            [
-                model._score(
-                    state.params,
-                    {**model._read(state, row), "codes": jnp.full((1, 21), k)},
-                    None,
-                    None,
-                )[0][0]
-                for k in range(7)
-            ]
-        )
-    )
+
+    @jax.jit
+    def logits(row):
+        """Return log p of every code at every place, given the scales before: [7, 21]."""
+        rows = model._read(state, row)
+        every = {name: jnp.repeat(value, 7, 0) for name, value in rows.items()}
+        every["codes"] = jnp.repeat(jnp.arange(7)[:, None], 21, 1)
+        return -model._score(state.params, every, None, None)[0]
+
     before = np.asarray(logits(row))
-    assert nll(row).shape == (1, 21)
     for place, first_after in ((0, 1), (2, 5), (4, 5), (10, 21)):
         after = np.asarray(logits(row.at[0, place].set((row[0, place] + 1) % 7)))
         changed = np.abs(after - before).max(0) > 1e-6
@@ -226,12 +225,12 @@ def test_one_scale_of_one_place_is_a_classifier_of_codes():
     """The loss of a table of logits, one row for each label."""
     model = NextScale(make_base((1,), coder=SpatialCoder((4, 4, 4), 0)), NET, True, 0.0)
     state = state_of(model)
-    codes = jnp.arange(6)[:, None] % K
     table = jax.jit(lambda k: model.nll(state, jnp.full((CLASSES, 1), k), jnp.arange(CLASSES)))
     logits = -np.stack([np.asarray(table(k))[:, 0] for k in range(K)], 1)  # [labels, K]
     np.testing.assert_allclose(np.exp(logits).sum(1), 1, rtol=1e-5)
     base = state.replace(**state.frozen["autoencoder"])
-    codes = np.asarray(encode_to_codes(model.autoencoder, base, IMAGES))[:, 0]
+    codes = jax.jit(lambda: encode_to_codes(model.autoencoder, base, IMAGES))()
+    codes = np.asarray(codes)[:, 0]
     numbers = jax.jit(model.evaluate)(state, BATCH, KEY)
     real = np.asarray(BATCH["mask"]) == 1
     picked = -logits[np.arange(6) % CLASSES, codes][real]
@@ -241,12 +240,16 @@ def test_one_scale_of_one_place_is_a_classifier_of_codes():
 
 def test_samples_are_the_decoded_codes_and_labels_come_in_turn(state):
     greedy = CodeSampler(temperature=0.0)
-    codes, images = jax.jit(
-        lambda: (MODEL.draw_codes(state, KEY, 6, greedy), MODEL.sample(state, KEY, 6, greedy))
-    )()
-    np.testing.assert_array_equal(codes[:3], codes[3:])
     base = state.replace(**state.frozen["autoencoder"])
-    np.testing.assert_allclose(images, decode_codes(BASE, base, codes), rtol=1e-5, atol=1e-6)
+
+    @jax.jit
+    def draw():
+        codes = MODEL.draw_codes(state, KEY, 6, greedy)
+        return codes, MODEL.sample(state, KEY, 6, greedy), decode_codes(BASE, base, codes)
+
+    codes, images, decoded = draw()
+    np.testing.assert_array_equal(codes[:3], codes[3:])
+    np.testing.assert_allclose(images, decoded, rtol=1e-5, atol=1e-6)
     assert NextScale in GuidanceCurve.judges
 
 
