@@ -37,7 +37,7 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "families.diffusion.control "
         "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior "
-        "families.autoregressive.image_codes families.autoregressive.next_scale "
+        "families.autoregressive.next_scale "
         "families.autoregressive.next_state families.masked_lm families.masked_diffusion "
         "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.kto "
         "posttrain.labelled_kto "

@@ -25,8 +25,12 @@ import numpy as np
 
 from genjax.config_files import load_config
 from genjax.data.dataset import Spec
-from genjax.families.autoregressive.code_prior import CodePrior
-from genjax.families.autoregressive.image_codes import AUTOENCODER, CodeSampler, ImageCodes
+from genjax.families.autoregressive.code_prior import (
+    AUTOENCODER,
+    CodePrior,
+    CodeSampler,
+    ImageCodes,
+)
 from genjax.families.autoregressive.next_scale import NextScale
 from genjax.family import State, init_state
 from genjax.optim import Rules

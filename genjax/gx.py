@@ -149,9 +149,8 @@ with epy.lazy_api_imports(globals()):
     from genjax.experiment import Every, Experiment, Keep
     from genjax.families.autoregressive.autoregressive import Autoregressive
     from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
-    from genjax.families.autoregressive.code_prior import CodePrior
+    from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
     from genjax.families.autoregressive.harmonising import Harmonising
-    from genjax.families.autoregressive.image_codes import CodeSampler
     from genjax.families.autoregressive.next_scale import NextScale
     from genjax.families.autoregressive.next_state import Continuation, NextState
     from genjax.families.autoregressive.request import Decoding

@@ -18,8 +18,7 @@ from genjax.data.text.subwords import Subwords
 from genjax.errors import UserError
 from genjax.evaluation.text.bias import Probe
 from genjax.families.autoregressive.autoregressive import Autoregressive
-from genjax.families.autoregressive.code_prior import CodePrior
-from genjax.families.autoregressive.image_codes import CodeSampler
+from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
 from genjax.families.autoregressive.next_scale import NextScale
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier

@@ -15,8 +15,7 @@ from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.images.guidance import GuidanceCurve
 from genjax.experiment import Every, Experiment, Keep
-from genjax.families.autoregressive.code_prior import CodePrior
-from genjax.families.autoregressive.image_codes import CodeSampler
+from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.likelihoods import DiscretizedLogistic, Gaussian
 from genjax.families.vqvae import VQVAE, decode_codes, encode_to_codes

@@ -11,9 +11,10 @@ import pytest
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.evaluation.images.guidance import GuidanceCurve
-from genjax.families.autoregressive.code_prior import CodePrior
-from genjax.families.autoregressive.image_codes import CodeSampler
+from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
 from genjax.families.autoregressive.next_scale import NextScale
+from genjax.families.diffusion.diffusion import Diffusion
+from genjax.families.diffusion.latent import LatentDiffusion
 from genjax.families.likelihoods import Gaussian
 from genjax.families.multiscale import MultiscaleCodebook
 from genjax.families.quantisers import FSQ, Codebook
@@ -22,6 +23,7 @@ from genjax.family import Trained, init_state
 from genjax.nets.conv.spatial import SpatialCoder
 from genjax.nets.transformer.transformer import LayerKind, Transformer
 from genjax.optim import SGD
+from genjax.samplers.diffusion.processes import Straight
 from genjax.schedules import Constant
 
 KEY = jax.random.key(0)
@@ -285,6 +287,7 @@ def test_a_step_lowers_the_loss_and_leaves_the_autoencoder_alone(state):
         ),
         (lambda: replace(MODEL, drop_label=1.0), "drop_label"),
         (lambda: base_state(replace(MODEL, net=replace(NET, context=4))), "family.net.context"),
+        (lambda: base_state(LatentDiffusion(BASE, Diffusion(process=Straight()))), "autoencoder"),
     ],
 )
 def test_scales_and_nets_that_cannot_be_are_refused(make, field):

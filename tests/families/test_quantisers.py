@@ -14,8 +14,7 @@ import pytest
 from genjax.config_files import to_json
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive.code_prior import CodePrior
-from genjax.families.autoregressive.image_codes import CodeSampler
+from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion
 from genjax.families.likelihoods import Gaussian

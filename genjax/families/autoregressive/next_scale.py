@@ -18,7 +18,7 @@ from genjax import checks
 from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
-from genjax.families.autoregressive.image_codes import (
+from genjax.families.autoregressive.code_prior import (
     AUTOENCODER,
     CodeSampler,
     ImageCodes,
