@@ -82,7 +82,8 @@ def make_runs(name: str, steps: int, num: int) -> tuple[Callable[[], None], Call
     def sample() -> None:
         jax.block_until_ready(draw(state, jax.random.key(3)))
 
-    train(), sample()  # compiles
+    train()  # compiles
+    sample()
     return train, sample
 
 

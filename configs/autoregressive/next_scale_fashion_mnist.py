@@ -1,10 +1,29 @@
 """Next-scale prediction on Fashion-MNIST: images drawn in four passes, coarse to fine, by label.
 
-python -m genjax train vqvae_scales_fashion_mnist   # the codes
-python -m genjax train classifier_fashion_mnist     # judges the samples
-python -m genjax train next_scale_fashion_mnist
-python -m genjax sample runs/next_scale_fashion_mnist --sampler.label 9 --sampler.top-p 0.95
-python -m genjax evaluate runs/next_scale_fashion_mnist
+    python -m genjax train vqvae_scales_fashion_mnist   # the codes
+    python -m genjax train classifier_fashion_mnist     # judges the samples
+    python -m genjax train next_scale_fashion_mnist
+    python -m genjax sample runs/next_scale_fashion_mnist --sampler.label 9 --sampler.top-p 0.95
+    python -m genjax evaluate runs/next_scale_fashion_mnist
+
+VAR (Tian et al., arXiv 2404.02905) in small, on the 1, 4, 16 and 49 codes of
+`vqvae_scales_fashion_mnist`. Its nats per code are not those of `vqvae_prior_fashion_mnist`, whose
+codes are others.
+
+1,500 steps (1.6 epochs) took 6.7 min of CPU time, 28 min of the clock, on two cores shared with
+some ten other programs (November 2026, jax 0.10.2, seed 0). On the test set the loss with averaged
+parameters is 2.792 nats per code, 195.5 for the 70 codes of an image; uniform codes would have
+5.545 and 388.2.
+
+Result:
+    command: python -m genjax train next_scale_fashion_mnist
+    data: Fashion-MNIST, the codes of `vqvae_scales_fashion_mnist` by label
+    hardware: two x86 cores, very busy (minutes of CPU time)
+    minutes: 6.7
+    seeds: 0
+    metric: nats for the 70 codes of a test image
+    value: 195.5
+    baseline: uniform codes 388.2
 """
 
 from genjax import gx
