@@ -15,6 +15,17 @@ some ten other programs (November 2026, jax 0.10.2, seed 0). On the test set the
 parameters is 2.792 nats per code, 195.5 for the 70 codes of an image; uniform codes would have
 5.545 and 388.2.
 
+5,000 samples against 50,000 training images, in the features of `classifier_fashion_mnist` (its
+seed 0, 1,500 steps): Fréchet distance 3.91, precision 0.863, recall 0.681, density 0.637, coverage
+0.493. The classifier takes 77.0 % of 1,000 samples for the requested label. With 500 samples each
+the share is 75.0 % without guidance, 91.6 % at scale 2 and 90.2 % at scale 4; samples of one label
+are 3.7 apart without guidance, 2.9 at scale 2 and 2.7 at scale 4. None of 5,000 samples looks like
+a copy of a training image; of new images 0.5 % would.
+
+The samples are noisier than reconstructions. The notes of `vqvae_prior_fashion_mnist` have 1.95 and
+75.4 %, but with a tokenizer of 3,000 steps and wider codes, 2,000 steps of its own and another
+classifier. Raster order at equal width and steps has not been run.
+
 Result:
     command: python -m genjax train next_scale_fashion_mnist
     data: Fashion-MNIST, the codes of `vqvae_scales_fashion_mnist` by label
@@ -24,6 +35,24 @@ Result:
     metric: nats for the 70 codes of a test image
     value: 195.5
     baseline: uniform codes 388.2
+
+Result:
+    command: python -m genjax train next_scale_fashion_mnist
+    data: Fashion-MNIST, the codes of `vqvae_scales_fashion_mnist` by label
+    hardware: two x86 cores, very busy (minutes of CPU time)
+    minutes: 6.7
+    seeds: 0
+    metric: Fréchet distance of 5,000 samples in the features of `classifier_fashion_mnist`
+    value: 3.91
+
+Result:
+    command: python -m genjax train next_scale_fashion_mnist
+    data: Fashion-MNIST, the codes of `vqvae_scales_fashion_mnist` by label
+    hardware: two x86 cores, very busy (minutes of CPU time)
+    minutes: 6.7
+    seeds: 0
+    metric: samples that a classifier takes for the requested label, % of 1,000
+    value: 77.0
 """
 
 from genjax import gx
