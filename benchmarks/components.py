@@ -37,6 +37,7 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "families.diffusion.control "
         "families.autoregressive.autoregressive "
         "families.autoregressive.captioner families.autoregressive.code_prior "
+        "families.autoregressive.next_scale "
         "families.autoregressive.next_state families.masked_lm families.masked_diffusion "
         "families.classifier posttrain.reward posttrain.lora posttrain.dpo posttrain.kto "
         "posttrain.labelled_kto "
@@ -45,9 +46,9 @@ SECTIONS = {  # title: modules, or packages with all of theirs, in the order of 
         "posttrain.distillation"
     ),
     "Parts of families": (
-        "families.likelihoods families.quantisers families.masking families.gan.augment "
-        "families.diffusion.augment families.diffusion.couplings data.design.attributes "
-        "posttrain.adapters"
+        "families.likelihoods families.quantisers families.multiscale families.masking "
+        "families.gan.augment families.diffusion.augment families.diffusion.couplings "
+        "data.design.attributes posttrain.adapters"
     ),
     "Nets": "nets",
     "Processes of diffusion": "samplers.diffusion.processes families.diffusion.bound",

@@ -151,6 +151,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
     from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
     from genjax.families.autoregressive.harmonising import Harmonising
+    from genjax.families.autoregressive.next_scale import NextScale
     from genjax.families.autoregressive.next_state import Continuation, NextState
     from genjax.families.autoregressive.request import Decoding
     from genjax.families.classifier import Classifier
@@ -171,6 +172,7 @@ with epy.lazy_api_imports(globals()):
     from genjax.families.masked_diffusion import MaskedDiffusion
     from genjax.families.masked_lm import Filling, MaskedLM
     from genjax.families.masking import Masking
+    from genjax.families.multiscale import MultiscaleCodebook
     from genjax.families.quantisers import FSQ, Codebook
     from genjax.families.unmasking import Unmasking
     from genjax.families.vae import VAE, PriorSampler, UpperLatents

@@ -168,6 +168,7 @@ from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.captioner import CaptionDecoding, Captioner
 from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
 from genjax.families.autoregressive.harmonising import Harmonising
+from genjax.families.autoregressive.next_scale import NextScale
 from genjax.families.autoregressive.next_state import Continuation, NextState
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier
@@ -188,6 +189,7 @@ from genjax.families.likelihoods import Bernoulli, DiscretizedLogistic, Gaussian
 from genjax.families.masked_diffusion import MaskedDiffusion
 from genjax.families.masked_lm import Filling, MaskedLM
 from genjax.families.masking import Masking
+from genjax.families.multiscale import MultiscaleCodebook
 from genjax.families.quantisers import FSQ, Codebook
 from genjax.families.unmasking import Unmasking
 from genjax.families.vae import VAE, PriorSampler, UpperLatents
@@ -368,6 +370,7 @@ COMPONENTS = [
     VQVAE(quantiser=Codebook(9, 5, 0.5, 0.9, 0.2)),
     Codebook(9, 5, 0.5, 0.9, 0.2),
     FSQ((7, 5, 5)),
+    MultiscaleCodebook((1, 3), Codebook(9, 5), 0.3),
     VDVAE(
         12,
         3,
@@ -494,6 +497,7 @@ COMPONENTS = [
     ),
     CodeSampler(0.7, 5, 0.9, 2.0, 3),
     CodePrior("runs/there", Transformer(width=48), True, 0.2, CodeSampler(0.7)),
+    NextScale("runs/there", Transformer(width=48), True, 0.2, CodeSampler(0.7)),
     Autoregressive(Transformer(width=48), 512, 1e-4, Decoding(9, prompt="a"), True, 0.3),
     Decoding(9, 1.2, 0.7, 5, 0.9, 0.1, "", (), None, ("\n",), 1, 0.6, None, 4, (1, 2), (3,), (0,)),
     Decoding(9, prompts=("a", "b"), beams=3, length_penalty=0.0),
@@ -867,6 +871,7 @@ NO_COMPONENTS = {
     "Gaps",
     "Grouped",
     "Implication",
+    "ImageCodes",
     "Index",
     "Judge",
     "LabelledRows",

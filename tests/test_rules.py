@@ -19,11 +19,13 @@ from genjax.errors import UserError
 from genjax.evaluation.text.bias import Probe
 from genjax.families.autoregressive.autoregressive import Autoregressive
 from genjax.families.autoregressive.code_prior import CodePrior, CodeSampler
+from genjax.families.autoregressive.next_scale import NextScale
 from genjax.families.autoregressive.request import Decoding
 from genjax.families.classifier import Classifier
 from genjax.families.diffusion.diffusion import Denoising, Diffusion
 from genjax.families.gan.gan import GAN, LatentSampler
 from genjax.families.masking import Masking
+from genjax.families.multiscale import MultiscaleCodebook
 from genjax.families.vae import VAE, PriorSampler
 from genjax.families.vdvae import VDVAE
 from genjax.families.vqvae import VQVAE
@@ -264,6 +266,9 @@ REFUSED = [
     (Autoregressive, "chunk", (0,)),
     (Autoregressive, "z_loss", (-1,)),
     (CodePrior, "drop_label", (1,)),
+    (NextScale, "drop_label", (1,)),
+    (MultiscaleCodebook, "scales", (0,)),
+    (MultiscaleCodebook, "smoothing", (-0.1, 1.1)),
     (Masking, "rate", (0, 1)),
     (Masking, "masked", (-0.1, 1.1)),
     (Masking, "span_end", (0,)),

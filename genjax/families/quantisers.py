@@ -9,7 +9,7 @@ arXiv 2309.15505.
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ import numpy as np
 
 from genjax import checks
 from genjax.errors import UserError
-from genjax.family import Mean, Metrics, Variables
+from genjax.family import Mean, Metrics, Params, Variables
 
 SMOOTHING = 1e-5  # of the codes' counts, in uses per batch
 TINY = 1e-30  # keeps a batch of only masked rows from giving NaN
@@ -25,8 +25,54 @@ MARGIN = 1e-3  # by which the range of tanh exceeds the outermost levels, so tha
 MOST_CODES = 2**24
 
 
+class Quantised(NamedTuple):
+    """What a quantiser makes of a grid of vectors z [B, h, w, D].
+
+    Attributes:
+      vectors: [B, h, w, D], what the codes stand for.
+      codes: int32 [B, h, w], or [B, N] of several scales.
+      compared: [B * N, D], the N vectors of each grid that codes were found for, without gradient.
+      commitment: [B], squared distance of z from its codes, averaged over the grid.
+      fit: [B], the same with z fixed, for parameters of the quantiser; None if it has none.
+    """
+
+    vectors: jax.Array
+    codes: jax.Array
+    compared: jax.Array
+    commitment: jax.Array
+    fit: jax.Array | None = None
+
+
+class Placewise:
+    """A quantiser that gives each place of a grid a code of its own."""
+
+    def find(self, variables: Variables, z: jax.Array) -> jax.Array:
+        """Find the code of each of z [..., D]: int32 [...]."""
+        raise NotImplementedError
+
+    def look_up(self, variables: Variables, codes: jax.Array) -> jax.Array:
+        """Return the vectors [..., D] of codes int32 [...]."""
+        raise NotImplementedError
+
+    def init_params(self, key: jax.Array, height: int, width: int) -> Params:
+        """Return the parameters that are trained by gradients, for a grid of this size: none."""
+        return {}
+
+    def quantise(self, params: Params, variables: Variables, z: jax.Array) -> Quantised:
+        """Quantise a grid z [B, h, w, D]."""
+        fixed = jax.lax.stop_gradient(z)
+        codes = self.find(variables, fixed)
+        vectors = self.look_up(variables, codes)
+        commitment = jnp.square(z - vectors).sum(-1).reshape(len(z), -1).mean(-1)
+        return Quantised(vectors, codes, fixed.reshape(-1, z.shape[-1]), commitment)
+
+    def assemble(self, params: Params, variables: Variables, codes: jax.Array) -> jax.Array:
+        """Return the vectors [B, h, w, D] that codes int32 [B, h, w] stand for."""
+        return self.look_up(variables, codes)
+
+
 @checks.frozen
-class Codebook:
+class Codebook(Placewise):
     """Learned vectors that follow the encoder's outputs; a place gets the nearest one.
 
     Attributes:
@@ -108,7 +154,7 @@ class Codebook:
 
 
 @checks.frozen
-class FSQ:
+class FSQ(Placewise):
     """Finite scalar quantisation: each dimension is bounded and rounded to a few levels.
 
     The codes are all combinations of levels, so nothing is learned, and no term keeps the encoder
@@ -196,9 +242,6 @@ class FSQ:
         count = np.asarray(self.levels, np.float32).reshape(*(1,) * (ndim - 1), -1)
         places = np.cumprod([1, *self.levels[:-1]]).astype(np.int32).reshape(count.shape)
         return count, count // 2, places
-
-
-Quantiser = Codebook | FSQ
 
 
 def find_nearest(codebook: jax.Array, z: jax.Array) -> jax.Array:

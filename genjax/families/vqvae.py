@@ -19,7 +19,8 @@ from genjax.checks import Component
 from genjax.data.dataset import Spec
 from genjax.errors import UserError
 from genjax.families.likelihoods import Gaussian, Likelihood
-from genjax.families.quantisers import Codebook, Quantiser, perplexity
+from genjax.families.multiscale import MultiscaleCodebook
+from genjax.families.quantisers import FSQ, Codebook, Quantised, perplexity
 from genjax.family import (
     Batch,
     Family,
@@ -35,6 +36,7 @@ from genjax.family import (
 from genjax.nets.conv.spatial import SpatialCoder
 from genjax.optim import Rules
 
+Quantiser = Codebook | FSQ | MultiscaleCodebook
 LEAST_PERPLEXITY = 1.5  # below it, the codebook counts as collapsed
 
 
@@ -44,7 +46,8 @@ class VQVAE(Family):
 
     Among its metrics, ``loss`` is ``reconstruction``, -log p(x | codes) in nats, plus the weighted
     ``commitment``, the squared distance between encoder output and code, averaged over the grid.
-    ``mse`` is per pixel and channel, for values in [-1, 1]. ``usage`` is the share of codes that a
+    With a ``MultiscaleCodebook`` the loss has a third term, see there. ``mse`` is per pixel and
+    channel, for values in [-1, 1]. ``usage`` is the share of codes that a
     batch uses, ``perplexity`` the exponential of its codes' entropy, ``restarted`` the number of
     codes reset. With gradient accumulation the codebook moves after each microbatch.
 
@@ -59,8 +62,8 @@ class VQVAE(Family):
       commitment: weight of the term that keeps the encoder near the codebook.
       decay: decay per step of the moving averages that form the codebook.
       restart_below: see ``Codebook``.
-      quantiser: ``FSQ``, or a ``Codebook`` of its own fields, in place of the learned codebook of
-        the fields above, which then stay as they are.
+      quantiser: ``FSQ``, ``MultiscaleCodebook``, or a ``Codebook`` of its own fields, in place of
+        the learned codebook of the fields above, which then stay as they are.
     """
 
     no_samples: ClassVar[str | None] = (
@@ -113,6 +116,7 @@ class VQVAE(Family):
             raise UserError(f"a VQVAE needs images, but the data are {spec.entry}")
         self.likelihood.check(spec)
         encoder_key, decoder_key, codebook_key = jax.random.split(key, 3)
+        quantiser = self.grid_quantiser
         x, mean = select_modelled(example), jnp.asarray(spec.mean)
         z, encoder = self._make_encoder().init_with_output(encoder_key, x)
         if z.ndim != 4:
@@ -127,7 +131,9 @@ class VQVAE(Family):
         }
         if shared := self.likelihood.init():
             params["likelihood"] = shared
-        variables = {"mean": mean, **self.grid_quantiser.init(codebook_key)}
+        if own := quantiser.init_params(jax.random.fold_in(codebook_key, 1), *z.shape[1:3]):
+            params["quantiser"] = own
+        variables = {"mean": mean, **quantiser.init(codebook_key)}
         return params, variables
 
     def train_step(
@@ -173,8 +179,8 @@ class VQVAE(Family):
         return self.encode(params, variables, self.likelihood.prepare(key, x))
 
     def decode_latents(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
-        """Return the mean of p(x | codes) [B, H, W, C] for the codes nearest to z [B, h, w, D]."""
-        return self.decode_codes(params, variables, self.grid_quantiser.find(variables, z))
+        """Return the mean of p(x | codes) [B, H, W, C] for the codes of z [B, h, w, D]."""
+        return self.decode_codes(params, variables, self.quantise(params, variables, z).codes)
 
     def latent_moments(self, variables: Variables) -> tuple[jax.Array, jax.Array]:
         """Return the mean and standard deviation [1, 1, 1, D] of the codes: of a codebook weighted
@@ -190,9 +196,17 @@ class VQVAE(Family):
         z = apply(self._make_encoder(), params["encoder"], x - variables["mean"][None])
         return self.grid_quantiser.bound(z)
 
+    def quantise(self, params: Params, variables: Variables, z: jax.Array) -> Quantised:
+        """Quantise the encoder's outputs [B, h, w, D]."""
+        return self.grid_quantiser.quantise(params.get("quantiser", {}), variables, z)
+
+    def assemble(self, params: Params, variables: Variables, codes: jax.Array) -> jax.Array:
+        """Return the vectors [B, h, w, D] that codes, int32 [B, h, w] or [B, N], stand for."""
+        return self.grid_quantiser.assemble(params.get("quantiser", {}), variables, codes)
+
     def decode_codes(self, params: Params, variables: Variables, codes: jax.Array) -> jax.Array:
-        """Return the mean of p(x | codes) [B, H, W, C] for codes int32 [B, h, w]."""
-        outputs = self.decode(params, variables, self.grid_quantiser.look_up(variables, codes))
+        """Return the mean of p(x | codes) [B, H, W, C] for codes, int32 [B, h, w] or [B, N]."""
+        outputs = self.decode(params, variables, self.assemble(params, variables, codes))
         return self.likelihood.mean(outputs)
 
     def decode(self, params: Params, variables: Variables, z: jax.Array) -> jax.Array:
@@ -213,21 +227,22 @@ class VQVAE(Family):
         key: jax.Array,
         axis: str | None = None,
     ) -> tuple[Metrics, jax.Array, jax.Array, jax.Array]:
-        """Return the metrics, the encoder's outputs [N, D] at all N = B * h * w places, their mask
-        [N] and their codes [N].
+        """Return the metrics, the vectors [N, D] that all N codes of the batch were found for,
+        their mask [N] and the codes [N].
         """
         x, mask = self.likelihood.prepare(key, select_modelled(batch)), batch["mask"]
         z = self.encode(params, variables, x)
         rows, quantiser = len(x), self.grid_quantiser
-        flat = jax.lax.stop_gradient(z).reshape(-1, quantiser.code_dim)
-        seen = jnp.repeat(mask, len(flat) // rows)
-        chosen = quantiser.find(variables, flat)
-        quantised = quantiser.look_up(variables, chosen).reshape(z.shape)
+        found = self.quantise(params, variables, z)
+        chosen = found.codes.reshape(-1)
+        seen = jnp.repeat(mask, len(chosen) // rows)
         # Straight-through estimator: the decoder sees the code, and the encoder gets the gradient
         # as if it were z.
-        outputs = self.decode(params, variables, z + jax.lax.stop_gradient(quantised - z))
+        outputs = self.decode(params, variables, z + jax.lax.stop_gradient(found.vectors - z))
         reconstruction = self.likelihood.nll(params.get("likelihood"), outputs, x)
-        commitment = jnp.square(z - quantised).sum(-1).reshape(rows, -1).mean(-1)
+        loss = reconstruction + quantiser.commitment * found.commitment
+        if found.fit is not None:
+            loss = loss + found.fit
         error = (
             jnp.square(jax.lax.stop_gradient(self.likelihood.mean(outputs)) - x)
             .reshape(rows, -1)
@@ -237,15 +252,16 @@ class VQVAE(Family):
         if axis is not None:
             uses = jax.lax.psum(uses, axis)
         values = {
-            "loss": reconstruction + quantiser.commitment * commitment,
+            "loss": loss,
             "reconstruction": reconstruction,
-            "commitment": commitment,
+            "commitment": found.commitment,
             "mse": error,
             # Of the whole batch, so its mean weights batches by their rows.
             "perplexity": jnp.broadcast_to(perplexity(uses), mask.shape),
             "usage": jnp.broadcast_to((uses > 0).mean(), mask.shape),
         }
-        return {name: Mean.of(value, mask) for name, value in values.items()}, flat, seen, chosen
+        metrics = {name: Mean.of(value, mask) for name, value in values.items()}
+        return metrics, found.compared, seen, chosen
 
     def _make_encoder(self) -> nn.Module:
         return self.coder.encoder(self.grid_quantiser.code_dim)
@@ -255,14 +271,16 @@ class VQVAE(Family):
 
 
 def encode_to_codes(family: VQVAE, state: State, x: jax.Array) -> jax.Array:
-    """Encode images [B, H, W, C] in model space to codes, int32 [B, h, w]."""
+    """Encode images [B, H, W, C] in model space to codes, int32 [B, h, w], or [B, N] of several
+    scales.
+    """
     z = family.encode(state.params, state.variables, x)
-    return family.grid_quantiser.find(state.variables, z)
+    return family.quantise(state.params, state.variables, z).codes
 
 
 def decode_codes(family: VQVAE, state: State, codes: jax.Array) -> jax.Array:
-    """Decode codes int32 [B, h, w] to the mean of p(x | codes): images [B, H, W, C] in model
-    space.
+    """Decode codes, int32 [B, h, w] or [B, N], to the mean of p(x | codes): images [B, H, W, C] in
+    model space.
     """
     return family.decode_codes(state.params, state.variables, codes)
 

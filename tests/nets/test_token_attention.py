@@ -19,6 +19,7 @@ from genjax.nets.transformer.token_attention import attend
 KEY = jax.random.key(0)
 SEGMENTS = jnp.asarray([[1] * 4 + [2] * 5 + [0] * 2, [3] * 11])
 PREFIX = jnp.asarray([[1] * 3 + [0] + [1] * 2 + [0] * 5, [1] * 7 + [0] * 4], bool)
+BLOCKS = jnp.asarray([[1] + [2] * 4 + [3] * 6, [1] * 3 + [0] * 2 + [2] * 4 + [0] * 2])
 
 
 def inputs(queries=11, keys=11):
@@ -35,7 +36,11 @@ def by_hand(query, key, value, rule, segments=None, prefix=None):
         seen = [
             j
             for j in range(key.shape[2])
-            if (not rule.causal or j <= i or (prefix is not None and prefix[b, i] and prefix[b, j]))
+            if (
+                not rule.causal
+                or j <= i
+                or (prefix is not None and prefix[b, i] and prefix[b, i] == prefix[b, j])
+            )
             and (rule.window is None or abs(i - j) < rule.window)
             and (segments is None or segments[0][b, i] == segments[1][b, j])
         ]
@@ -56,6 +61,7 @@ RULES = {
     "encoder": (Rule(0.4), True),
     "prefix": (Rule(0.4, True), False),
     "prefixes": (Rule(0.4, True, 3, 1.5), True),
+    "blocks": (Rule(0.4, True), False),
 }
 
 
@@ -64,7 +70,7 @@ def test_blocked_equals_xla_in_value_and_gradient_and_both_a_loop(monkeypatch, n
     monkeypatch.setattr(blocked_attention, "BLOCK", 4)  # 11 tokens are three blocks, one not full
     rule, packed = RULES[name]
     segments = (SEGMENTS, SEGMENTS) if packed else None
-    prefix = PREFIX if "prefix" in name else None
+    prefix = BLOCKS if name == "blocks" else PREFIX if "prefix" in name else None
     arrays = inputs()
 
     @jax.jit

@@ -40,7 +40,7 @@ FAMILIES = (
 # Their programs are those of a family above but for the loss.
 ALIKE = (
     *("kto_rule", "orpo_rule", "simpo_rule", "rloo_arithmetic", "online_dpo_arithmetic"),
-    *("mdlm_shakespeare", "distil_arithmetic", "gkd_arithmetic"),
+    *("mdlm_shakespeare", "distil_arithmetic", "gkd_arithmetic", "next_scale_fashion_mnist"),
 )
 WIDTH, LAYERS, CONTEXT, VOCABULARY, BATCH = 64, 3, 32, 100, 16
 

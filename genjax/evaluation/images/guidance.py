@@ -21,6 +21,7 @@ from genjax.evaluation.features.predictions import class_probabilities
 from genjax.evaluation.images.agreement import check_labels
 from genjax.evaluation.judge import Evaluator, Findings, Model, Subject
 from genjax.families.autoregressive.code_prior import CodePrior
+from genjax.families.autoregressive.next_scale import NextScale
 from genjax.families.diffusion.diffusion import Diffusion
 from genjax.families.diffusion.latent import LatentDiffusion
 
@@ -40,7 +41,7 @@ class GuidanceCurve(Evaluator):
       samples: number of samples per scale, which take all labels in turn.
     """
 
-    judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion, CodePrior)
+    judges: ClassVar[tuple[type, ...]] = (Diffusion, LatentDiffusion, CodePrior, NextScale)
     images_only: ClassVar[bool] = True
 
     classifier: str

@@ -142,6 +142,7 @@ class LatentDiffusion(Continued):
     def init(self, key: jax.Array, example: Batch, spec: Spec) -> tuple[Params, Variables]:
         def latents() -> jax.Array:
             params, variables = self.autoencoder.init(key, example, spec)
+            self.autoencoder.latent_moments(variables)  # which codes of several scales refuse
             return self.autoencoder.to_latents(params, variables, select_modelled(example), key)
 
         shape = jax.eval_shape(latents).shape

@@ -47,16 +47,17 @@ def make_mask(
 
     ``rows`` is [T] or [B, T], ``columns`` [S]. Tokens see only equal ``segments`` ([B, T] and [B,
     S]). Tokens of a ``prefix``, where bools [B, T] and [B, S] are true, see one another in both
-    directions.
+    directions; so do those of each block, where integers give its number, 0 for none.
     """
     rows = jnp.atleast_2d(rows)[:, :, None]
     before = rows - columns[None, None]
     parts = []
     if rule.causal:
         seen = before >= 0
-        parts.append(
-            seen if prefix is None else seen | (prefix[0][:, :, None] & prefix[1][:, None])
-        )
+        if prefix is not None:
+            block = prefix[0][:, :, None]
+            seen = seen | ((block == prefix[1][:, None]) & (block > 0))
+        parts.append(seen)
     if rule.window is not None:
         parts.append((before < rule.window) & (before > -rule.window))
     if segments is not None:

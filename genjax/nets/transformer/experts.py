@@ -31,8 +31,8 @@ class Experts:
 
     A token's router is a softmax over all experts; of the ``active`` most likely, the outputs are
     added with the probabilities as weights. The losses are added to those of ``Autoregressive``,
-    ``CodePrior`` and ``MaskedLM`` in training; each is a mean over tokens and layers, and padding
-    does not count.
+    ``CodePrior``, ``NextScale`` and ``MaskedLM`` in training; each is a mean over tokens and
+    layers, and padding does not count.
 
     Attributes:
       count: number of experts, E. Several devices may share them: ``devices.tensor`` must divide

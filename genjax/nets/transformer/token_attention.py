@@ -45,7 +45,8 @@ class SharedInputs(NamedTuple):
       mask: bool [B, T, S], the slots of the cache that each query sees; None without a cache.
       slots: int32 [B, T], the slots of the cache for the tokens; None without a cache.
       segments: int32 [B, T]; None for one segment per row.
-      prefix: bool [B, T], tokens that see one another in both directions; None for none.
+      prefix: bool [B, T], tokens that see one another in both directions, or int32 [B, T], their
+        blocks; None for none.
       memory: [B, M, C]; None if there is none or its keys and values are in the cache.
       memory_mask: [B, M], the segment that reads each feature, 0 for padding; a bool True is
         segment 1. None if there is no padding.
@@ -78,7 +79,7 @@ def attend(
       rule: scale of the scores, and which keys each query sees.
       segments: int32 [B, T] of queries and [B, S] of keys: tokens see only equal segments.
       prefix: bool [B, T] of queries and [B, S] of keys: where both are true, the causal rule is
-        off.
+        off. Or int32: where both are equal and not 0.
       implementation: "xla" holds all scores [B, H, T, S]; "blocked" holds those of one block, so
         memory grows with T, not T^2; "kernel" is a kernel of the GPU or TPU; "auto" is the kernel
         where one fits, otherwise "blocked" for long rows and "xla" for others.

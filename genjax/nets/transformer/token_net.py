@@ -176,10 +176,11 @@ class TokenNet(nn.Module):
             other. With a cache only the zeros matter: padding is not stored.
           memory: input of cross-attention; None when the cache has it from an earlier call.
           cache: cache from ``Transformer.new_cache``; tokens past its capacity are lost.
-          types: int32 [B, T], token types; all 0 by default.
+          types: int32 [B, T], token types; all 0 by default. Or float [B, T, C], features that are
+            added to the embedded tokens.
           prefix: bool [B, T], tokens that see one another in both directions within their segment
-            (prefix LM: Raffel et al., arXiv 1910.10683, section 3.2.1); with a cache, within one
-            call.
+            (prefix LM: Raffel et al., arXiv 1910.10683, section 3.2.1); or int32 [B, T], the number
+            of a token's block, whose tokens do, 0 for none. With a cache, within one call.
           train: whether dropout, of the rng "dropout", is on.
 
         Raises:
@@ -275,7 +276,9 @@ class TokenNet(nn.Module):
         for number, period in enumerate(net.periods):  # of one table, one after another
             phase = jnp.asarray(places) % period + sum(net.periods[:number])
             x = x + self.period_embedding[phase]
-        if net.token_types:
+        if types is not None and jnp.issubdtype(types.dtype, jnp.floating):
+            x = x + types.astype(x.dtype)
+        elif net.token_types:
             kinds = jnp.zeros_like(tokens) if types is None else types
             x = x + self.type_embedding[kinds]
         return self.embedding_norm(x) if net.norm_embeddings else x
@@ -301,7 +304,7 @@ class TokenNet(nn.Module):
         if prefix is not None and several:
             rows = jnp.arange(len(tokens))[:, None]
             kept = (
-                jnp.zeros((len(tokens), cache.capacity), bool)
+                jnp.zeros((len(tokens), cache.capacity), prefix.dtype)
                 .at[rows, slots]
                 .set(prefix, mode="drop")
             )
