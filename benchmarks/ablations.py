@@ -22,10 +22,21 @@ from typing import Any
 import numpy as np
 
 import genjax
-from genjax import gx
 from genjax.config_files import load_config
 from genjax.data.charts import new_figure
-from genjax.experiment import Experiment
+from genjax.evaluation.images.guidance import GuidanceCurve
+from genjax.evaluation.images.quality import SampleQuality
+from genjax.evaluation.likelihood.gauges import GameGauges
+from genjax.experiment import Every, Experiment, Keep
+from genjax.nets.conv.resnet import ResNet
+from genjax.nets.gan.generators import ConvBackbone
+from genjax.nets.mlp import MLPBackbone
+from genjax.optim import Adam, Players
+from genjax.posttrain.adapters import Adapters
+from genjax.posttrain.lora import LoRA
+from genjax.samplers.diffusion.processes import Straight, VPLinear
+from genjax.schedules import Constant, Linear
+from genjax.serial.fields import replace_fields
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 STORED, PAGE, PICTURES = "ablations.json", "ablations.md", "ablations"
@@ -35,7 +46,7 @@ INTRODUCTION = """\
 Each changes one thing of a short form of a config. `python -m benchmarks.ablations` runs them,
 draws the pictures and writes this page. Numbers are of held-out data, one for each seed.
 """
-Changes = Mapping[str, Any]
+Changes = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,15 +74,15 @@ class Ablation:
 
 def players(generator: float, discriminator: float) -> Changes:
     """Return Adam for both players of `gan_points`, with these learning rates."""
-    rates = (gx.Adam(gx.Constant(rate), b1=0.8) for rate in (generator, discriminator))
-    return {"optimizer": gx.Players(*rates)}
+    first, second = (Adam(Constant(rate), b1=0.8) for rate in (generator, discriminator))
+    return {"optimizer": Players(first, second)}
 
 
 def short(steps: int) -> Changes:
     """Return the changes that end a run after so many steps and judge it at the end alone."""
     return {
         "steps": steps,
-        "every": gx.Every(log=min(steps, 100), evaluate=0, sample=0, checkpoint=steps),
+        "every": Every(log=min(steps, 100), evaluate=0, sample=0, checkpoint=steps),
     }
 
 
@@ -80,7 +91,7 @@ def list_ablations() -> dict[str, Ablation]:
     eyes = "runs/classifier_digits"
     adapters = {
         f"rank {rank}": {
-            "family": gx.LoRA("runs/gpt_rule", gx.Adapters(rank)),
+            "family": LoRA("runs/gpt_rule", Adapters(rank)),
             "start_from.run": None,
         }
         for rank in (1, 4, 16)
@@ -116,11 +127,11 @@ def list_ablations() -> dict[str, Ablation]:
             "vae_digits",
             short(1500) | {"evaluators": ()},
             {
-                "weight 1": {"family.beta": gx.Constant(1.0)},
-                "weight 20": {"family.beta": gx.Constant(20.0)},
-                "rising to 20": {"family.beta": gx.Linear(0.0, 20.0, 1500)},
+                "weight 1": {"family.beta": Constant(1.0)},
+                "weight 20": {"family.beta": Constant(20.0)},
+                "rising to 20": {"family.beta": Linear(0.0, 20.0, 1500)},
                 "weight 20, 0.25 nats free": {
-                    "family.beta": gx.Constant(20.0),
+                    "family.beta": Constant(20.0),
                     "family.free_bits": 0.25,
                 },
             },
@@ -132,7 +143,7 @@ def list_ablations() -> dict[str, Ablation]:
         "guidance": Ablation(
             "Guidance: agreement against diversity",
             "diffusion_digits",
-            short(600) | {"evaluators": (gx.GuidanceCurve(eyes, (0.0, 1.0, 2.0, 4.0, 8.0)),)},
+            short(600) | {"evaluators": (GuidanceCurve(eyes, (0.0, 1.0, 2.0, 4.0, 8.0)),)},
             {str(scale): {} for scale in (0, 1, 2, 4, 8)},
             {
                 "agreement_at_{arm}": "samples of the requested digit",
@@ -144,11 +155,11 @@ def list_ablations() -> dict[str, Ablation]:
         "schedules": Ablation(
             "Noise schedules",
             "diffusion_digits",
-            short(600) | {"evaluators": (gx.SampleQuality(eyes, 1000, kernel_subset=500),)},
+            short(600) | {"evaluators": (SampleQuality(eyes, 1000, kernel_subset=500),)},
             {
                 "cosine": {},
-                "linear": {"family.process": gx.VPLinear()},
-                "straight": {"family.process": gx.Straight(), "family.target": "velocity"},
+                "linear": {"family.process": VPLinear()},
+                "straight": {"family.process": Straight(), "family.target": "velocity"},
             },
             {"frechet_classifier_digits": "Fréchet distance, digits' features"},
             "",
@@ -173,10 +184,10 @@ def list_ablations() -> dict[str, Ablation]:
             "classifier_mnist",
             short(300) | {"data.validation": 59_000, "augment": (), "evaluators": ()},
             {
-                "perceptron": {"family.net": gx.MLPBackbone((256, 256))},
-                "dropout 0.3": {"family.net": gx.MLPBackbone((256, 256), dropout=0.3)},
-                "no norm": {"family.net": gx.ResNet((16, 32, 64), norm="none")},
-                "group norm": {"family.net": gx.ResNet((16, 32, 64), norm="group")},
+                "perceptron": {"family.net": MLPBackbone((256, 256))},
+                "dropout 0.3": {"family.net": MLPBackbone((256, 256), dropout=0.3)},
+                "no norm": {"family.net": ResNet((16, 32, 64), norm="none")},
+                "group norm": {"family.net": ResNet((16, 32, 64), norm="group")},
                 "batch norm": {},
             },
             {"accuracy": "accuracy"},
@@ -188,10 +199,10 @@ def list_ablations() -> dict[str, Ablation]:
             short(600)
             | {
                 "evaluators": (
-                    gx.GameGauges(),
-                    gx.SampleQuality(samples=1500, kernel_subset=500),
+                    GameGauges(),
+                    SampleQuality(samples=1500, kernel_subset=500),
                 ),
-                "keep": gx.Keep(best=None),
+                "keep": Keep(best=None),
             },
             {
                 "nothing": {"family.r1": 0.0},
@@ -199,7 +210,7 @@ def list_ablations() -> dict[str, Ablation]:
                 "spectral norm": {"family.r1": 0.0, "family.spectral_norm": "discriminator"},
                 "batch norm": {
                     "family.r1": 0.0,
-                    "family.discriminator": gx.ConvBackbone((64, 128), batch_norm=True),
+                    "family.discriminator": ConvBackbone((64, 128), batch_norm=True),
                 },
             },
             {
@@ -243,7 +254,7 @@ def list_ablations() -> dict[str, Ablation]:
 def run_arm(ablation: Ablation, changes: Changes, seed: int, run_dir: Path) -> dict[str, float]:
     """Train an arm and return its held-out numbers, and the last of training as ``train/NAME``."""
     config, source = load_config(ablation.config)
-    experiment: Experiment = gx.replace_fields(config, {**ablation.fixed, **changes, "seed": seed})
+    experiment: Experiment = replace_fields(config, {**ablation.fixed, **changes, "seed": seed})
     begin = time.process_time()
     run = genjax.train(experiment, run_dir, source=source, quiet=True)
     numbers = {name: float(value) for name, value in run.evaluate("test").numbers.items()}
