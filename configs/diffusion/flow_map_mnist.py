@@ -5,13 +5,14 @@
     python -m genjax train flow_map_mnist
     python -m genjax evaluate runs/flow_map_mnist   # Fréchet distance after 1, 2, 4 and 50 jumps
 
-The map starts as the flow of its teacher, as both have the same net. The config has not yet been
-trained to its end. Only its tiny form has run.
+The map starts as the flow of its teacher, as both have the same net. It has not been trained to its
+end: `flow_mnist`, as it stands, does not draw digits.
 
 Result:
     command: python -m genjax train flow_map_mnist
     data: MNIST, a distilled flow map
     value: not yet run
+    reason: its teacher does not draw digits yet
 """
 
 from genjax import gx

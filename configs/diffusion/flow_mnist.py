@@ -4,12 +4,21 @@
     python -m genjax train flow_mnist
     python -m genjax evaluate runs/flow_mnist   # Fréchet distance after 1, 2, 4 and 50 Euler steps
 
-The config has not yet been trained to its end. Only its tiny form has run.
+2,000 steps, two epochs, took 4 minutes of CPU time (November 2026, jax 0.10.2, seed 0); the squared
+error of the velocity is 0.269 on the test set and was still falling. That does not draw digits:
+samples are strokes that break at the borders of the 4 x 4 patches, and the Fréchet distance in the
+features of `classifier_mnist` grows with the Euler steps: 16.9, 17.9, 18.0 and 19.3 after 1, 2, 4
+and 50. So this is no teacher yet.
 
 Result:
     command: python -m genjax train flow_mnist
-    data: MNIST, the teacher of a flow map
-    value: not yet run
+    data: MNIST, by label
+    hardware: two x86 cores, shared (minutes of CPU time)
+    minutes: 4
+    seeds: 0
+    metric: Fréchet distance in the features of `classifier_mnist` after 50 Euler steps
+    value: 19.3
+    kept: flow_mnist:frechet_classifier_mnist_at_50_steps
 """
 
 from genjax import gx
