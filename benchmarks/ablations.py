@@ -251,7 +251,10 @@ def list_ablations() -> dict[str, Ablation]:
             "ppo_reward_model",
             short(30) | {"family.kl_target": None},
             {str(kl): {"family.kl": kl} for kl in (0.0, 0.02, 0.1, 0.5)},
-            {"positivity": "positive words less negative ones", "train/kl": "KL, nats a response"},
+            {
+                "positivity": "positive words less negative ones",
+                "train/kl": "KL in the last step, nats a response",
+            },
             "From no penalty to one of 0.1 the KL falls from over 20 nats to 1.6 at about the same "
             "reward; at 0.5 the penalty costs reward.",
         ),
