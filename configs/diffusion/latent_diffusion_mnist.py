@@ -6,12 +6,34 @@
     python -m genjax sample runs/latent_diffusion_mnist --sampler.label 7 --sampler.guidance-scale 3
     python -m genjax evaluate runs/latent_diffusion_mnist
 
-The data is MNIST. The config has not yet been trained to its end. Only its tiny form has run.
+The data is MNIST. 4,000 steps of 64 took 9.5 minutes of CPU time, 25 minutes on two x86 cores
+shared with other work (November 2026, jax 0.10.2, seed 0). With guidance 1.5 a classifier takes
+98.9 % of 1,000 samples for the requested digit; without guidance 91.0 % of 500, at 2 and 4 99.8 and
+100 %, while the distance between samples of a digit falls from 2.36 to 0.93 and 0.66. In its
+features the Fréchet distance of 5,000 samples is 0.055, precision 0.947, recall 0.856; after 2, 4,
+8, 16 and 32 steps it is 0.223, 0.114, 0.085, 0.086 and 0.086, of 1,000 samples each. Of 1,000
+samples 0.1 % are copies of training images by their pixels, fewer than the 0.5 % of new images
+that would count as one.
 
 Result:
     command: python -m genjax train latent_diffusion_mnist
     data: MNIST, in the latent space of `vqvae_mnist`, guidance
-    value: not yet run
+    hardware: two x86 cores, shared (minutes of CPU time)
+    minutes: 9.5
+    seeds: 0
+    metric: samples that a classifier takes for the requested digit, % of 1,000
+    value: 98.9
+    kept: latent_diffusion_mnist:label_agreement
+
+Result:
+    command: python -m genjax train latent_diffusion_mnist
+    data: MNIST, in the latent space of `vqvae_mnist`, guidance
+    hardware: two x86 cores, shared (minutes of CPU time)
+    minutes: 9.5
+    seeds: 0
+    metric: Fréchet distance of 5,000 samples in the features of `classifier_mnist`
+    value: 0.055
+    kept: latent_diffusion_mnist:frechet_classifier_mnist
 """
 
 from genjax import gx
