@@ -16,8 +16,8 @@ or else goes block by block; in either, memory is not quadratic in the length. L
 so that one compilation serves all twelve. For a GPU with little memory there are
 `--family.net.remat products` and a higher `--optimizer.accumulate`.
 
-By its plan a microbatch needs 13.5 GB of an H200 and the run at least 4.1 hours; one TPU v5e 13.8
-GB and 28 hours, eight of them with `--devices.mode sharded --devices.fsdp 8 --optimizer.accumulate
+By its plan a microbatch needs 13.5 GB of an H200 and the run at least 4 hours; one TPU v5e 13.8
+GB and 27 hours, eight of them with `--devices.mode sharded --devices.fsdp 8 --optimizer.accumulate
 5` 12.7 GB each (docs/plans.md). Only the tiny form has been run, on a CPU. A smaller GPT on books
 is `gpt_books`.
 

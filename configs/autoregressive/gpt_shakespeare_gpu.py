@@ -9,7 +9,7 @@ parameters. AdamW goes from 1e-3 to 1e-4 by a cosine after 100 steps of warm-up,
 the first 90 % of the raw file. The net overfits, so the best step on the held-out rest is used.
 Published: 1.4697 nats per character, about 3 minutes on one A100 (nanoGPT's README).
 
-By its plan a step needs 2.6 GB of an H200, and the run at least 20 s; of one TPU v5e 2.1 GB and 3
+By its plan a step needs 2.6 GB of an H200, and the run at least 19 s; of one TPU v5e 2.1 GB and 2.9
 minutes. Only the tiny form has been run, on a CPU. There a step of the full config takes some 200
 times as long as one of `gpt_shakespeare_char`, which follows nanoGPT's protocol for a CPU.
 

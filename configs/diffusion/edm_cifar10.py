@@ -4,8 +4,8 @@
     python -m genjax train edm_cifar10 --data.name cifar10_jpeg     # a lossy copy
 
 Process, preconditioning, loss, log-normal noise levels, sigma_data 0.5, non-leaking augmentation
-and 18 steps of Heun are the paper's, as in `edm_cifar10_gpu`; the U-Net has 0.4M parameters instead
-of 56M, so that samples show colours and outlines, not objects.
+and 18 steps of Heun are the paper's, as in `edm_cifar10_gpu`; the U-Net has 0.7M parameters instead
+of the paper's 56M.
 
 The config has not yet been trained to its end. Only its tiny form has run.
 

@@ -22,7 +22,7 @@ Result:
     command: python -m genjax train flow_double_pendulum
     data: double pendulum from rest at angles up to 2 radians
     hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
-    minutes: 1
+    minutes: 0.7 to 1
     seeds: 0, 1, 2
     metric: largest Lyapunov exponent of the forecasts, per second
     value: 0.418, 0.337, 0.358
@@ -34,7 +34,7 @@ Result:
     command: python -m genjax train flow_double_pendulum
     data: double pendulum from rest at angles up to 2 radians
     hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
-    minutes: 1
+    minutes: 0.7 to 1
     seeds: 0, 1, 2
     metric: drift of the energy over 10 s, in standard deviations among the starts
     value: 0.150, 0.156, 0.137

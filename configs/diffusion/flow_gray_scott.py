@@ -16,7 +16,7 @@ Result:
     command: python -m genjax train flow_gray_scott
     data: Gray-Scott, 32 x 32 points
     hardware: two x86 cores, shared (minutes of CPU time)
-    minutes: 2.5
+    minutes: 2.5 to 3.5
     seeds: 0, 1, 2
     metric: time until the error of a roll-out exceeds 0.4
     value: 534, 493, 512

@@ -33,7 +33,7 @@ Result:
     command: python -m genjax train flow_lorenz
     data: Lorenz 63, integrated by diffrax
     hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
-    minutes: 3
+    minutes: 3.7
     seeds: 0, 1, 2
     metric: largest Lyapunov exponent of the forecasts
     value: 0.901, 0.888, 0.905
@@ -44,7 +44,7 @@ Result:
     command: python -m genjax train flow_lorenz
     data: Lorenz 63, integrated by diffrax
     hardware: one 2.5 GHz x86 core, busy (minutes of CPU time)
-    minutes: 3
+    minutes: 3.7
     seeds: 0, 1, 2
     metric: Kaplan-Yorke dimension of the forecasts
     value: 2.071, 2.074, 2.073

@@ -8,7 +8,7 @@
 error of the velocity is 0.269 on the test set and was still falling. That does not draw digits:
 samples are strokes that break at the borders of the 4 x 4 patches, and the Fréchet distance in the
 features of `classifier_mnist` grows with the Euler steps: 16.9, 17.9, 18.0 and 19.3 after 1, 2, 4
-and 50. So this is no teacher yet.
+and 50. Such a flow cannot teach a flow map yet.
 
 Result:
     command: python -m genjax train flow_mnist

@@ -17,7 +17,7 @@ Result:
     command: python -m genjax train flow_next_frames
     data: Moving MNIST, 32 x 32, 4 frames given, 4 to come, generated
     hardware: two x86 cores, shared (minutes of CPU time)
-    minutes: 7
+    minutes: 6.4 to 7
     seeds: 0, 1, 2
     metric: squared error a frame of continued clips
     value: 44.3, 45.6, 43.4

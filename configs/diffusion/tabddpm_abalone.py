@@ -6,18 +6,18 @@
 
 835 rows, a fifth, are held out. The network is a residual MLP that predicts v of the numbers,
 trained on fewer rows at once for fewer steps than the paper's (there 30,000 steps of 4,096). 5,000
-steps took about 10 minutes of one shared x86 core (November 2026, jax 0.10.2), seeds 0, 1 and 2.
-CatBoost on 3,342 samples (`gx.BoostedUtility(0.02805, 5, 7.78, seeds=2)`, extra `tables`), tested
-on held-out rows: R2 0.565, 0.573 and 0.536, on real rows 0.556. Mean distance of a column 0.041,
-0.034 and 0.034, of the training rows 0.026; distance to the nearest record over that of new rows
-0.94 in all; no copies. Of seed 1, an area under the curve of the membership attack of 0.514, a
+steps took 10 minutes of one busy x86 core, seed 2 three of a quieter one (November 2026, jax
+0.10.2). CatBoost on 3,342 samples (`gx.BoostedUtility(0.02805, 5, 7.78, seeds=2)`, extra `tables`),
+tested on held-out rows: R2 0.565, 0.573 and 0.536, on real rows 0.556. Mean distance of a column
+0.041, 0.034 and 0.034, of the training rows 0.026; distance to the nearest record over that of new
+rows 0.94 in all; no copies. Of seed 1, an area under the curve of the membership attack of 0.514, a
 diversity of 0.94.
 
 Result:
     command: python -m genjax train tabddpm_abalone
     data: Abalone, 3,342 rows, 835 held out
     hardware: one x86 core, shared
-    minutes: 10
+    minutes: 2.8 to 10
     seeds: 0, 1, 2
     metric: R2 of CatBoost trained on samples, real rows
     value: 0.565, 0.573, 0.536

@@ -29,7 +29,7 @@ Result:
     command: python -m genjax train tabddpm_orders
     data: generated customers and orders
     hardware: two x86 cores, very busy (minutes of CPU time)
-    minutes: 2
+    minutes: 1.1 to 2
     seeds: 0, 1, 2
     metric: mean difference of associations of customers' columns with their orders'
     value: 0.051, 0.046, 0.042
@@ -41,7 +41,7 @@ Result:
     command: python -m genjax train tabddpm_orders
     data: generated customers and orders
     hardware: two x86 cores, very busy (minutes of CPU time)
-    minutes: 2
+    minutes: 1.1 to 2
     seeds: 0, 1, 2
     metric: total variation distance of the numbers of orders
     value: 0.100, 0.106, 0.109

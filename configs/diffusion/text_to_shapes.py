@@ -7,7 +7,7 @@
 The test split holds combinations of shape, colour, place and size that training never shows.
 Prompts about them are judged separately. The larger config is `diffusion_captioned_shapes`.
 
-4,000 steps take 7 minutes of CPU time, 10 to 15 minutes on two x86 cores shared with other work
+4,000 steps take 7 minutes of CPU time, 12 to 15 minutes on two x86 cores shared with other work
 (November 2026, jax 0.10.2). The guidance scale is 2, and each group has 240 prompts with one sample
 each. A sample counts as the nearest of the 2,160 possible pictures, a method that is right on all
 1,000 held-out pictures. Seed 0, and all attributes of seeds 0, 1 and 2:
@@ -22,7 +22,7 @@ Result:
     command: python -m genjax train text_to_shapes
     data: generated pictures with captions
     hardware: two x86 cores, shared
-    minutes: 10.5 to 15
+    minutes: 11.7 to 15
     seeds: 0, 1, 2
     metric: attributes drawn as the prompt says, held-out combinations, %
     value: 93.6, 93.0, 92.7
@@ -33,7 +33,7 @@ Result:
     command: python -m genjax train text_to_shapes
     data: generated pictures with captions
     hardware: two x86 cores, shared
-    minutes: 10.5 to 15
+    minutes: 11.7 to 15
     seeds: 0, 1, 2
     metric: attributes drawn as the prompt says, combinations seen in training, %
     value: 92.4, 93.9, 94.6

@@ -10,7 +10,7 @@ Nets without normalisation; each fake is paired with a real image, and R1 and R2
 the discriminator at both. The same ablation on small images of a thousand modes, for a CPU:
 `r3gan_stacked_digits`.
 
-By its plan a step needs 8.7 GB of an H200, and the 50,000 steps at least 22 minutes. Only the tiny
+By its plan a step needs 8.7 GB of an H200, and the 50,000 steps at least 21 minutes. Only the tiny
 form has run.
 
 Result:

@@ -184,10 +184,10 @@ def test_codes_are_drawn_with_the_probabilities_that_they_are_scored_with(state,
     options = CodeSampler(guidance_scale=scale, label=1)
     drawn = np.asarray(jax.jit(lambda: MODEL.draw_codes(state, KEY, n, options))())
     assert drawn.shape == (n, 5) and drawn.min() >= 0 and drawn.max() < K
-    told, untold = (law[label].reshape(K, K, K, K, K) for label in (1, CLASSES))
-    first = [whole.sum((1, 2, 3, 4)) for whole in (told, untold)]
+    labelled, unlabelled = (law[label].reshape(K, K, K, K, K) for label in (1, CLASSES))
+    first = [whole.sum((1, 2, 3, 4)) for whole in (labelled, unlabelled)]
     # Within a scale codes are independent, so a guided scale is the product of guided codes.
-    guided = untold ** (1 - scale) * told**scale
+    guided = unlabelled ** (1 - scale) * labelled**scale
     start = first[1] ** (1 - scale) * first[0] ** scale
     wanted = (guided / guided.sum((1, 2, 3, 4), keepdims=True)) * (start / start.sum())[
         :, None, None, None, None
@@ -199,7 +199,7 @@ def test_codes_are_drawn_with_the_probabilities_that_they_are_scored_with(state,
     share = wanted.sum((2, 3))
     assert (np.abs(pairs - share) < 4.5 * np.sqrt(share * (1 - share) / n) + 1e-4).all()
     if scale == 2:  # it can tell
-        plain = told.sum((2, 3))
+        plain = labelled.sum((2, 3))
         assert (np.abs(pairs - plain) > 6 * np.sqrt(plain * (1 - plain) / n)).any()
 
 
